@@ -1,0 +1,222 @@
+"""What each kind of component must be able to do. A component is an ordinary class that satisfies one of these.
+
+Every class is constructed with its settings as the only argument (the model that its
+:class:`lrf.ComponentSpec` names); a retriever also gets the ``embed`` function that the engine made of its embedder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
+
+from lrf.replies import Answer, Expectation, Reply, Request
+from lrf.templates import Prompt
+from lrf.types import JSON, BadRow, Candidate, Chunk, Document, Judgement, LeftOut, PreferencePair, Reward, Sample
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+T = TypeVar("T")
+
+EmbedKind = Literal["document", "query"]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where samples come from. Read in a thread, one row at a time."""
+
+    def read(self) -> Iterator[Sample | BadRow]:
+        """All rows in order: a :class:`Sample`, or a :class:`BadRow` for each that is none.
+
+        Raises :class:`lrf.errors.DataError` when the data can't be read at all.
+        """
+        ...
+
+    def fingerprint(self) -> JSON:
+        """Something that changes when the data changes, cheap to make (sizes and times of the files, say)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a judge can do beyond free text.
+
+    ``probabilities``: the probability of each of a few strings (``way="expected"``). ``structured``: replies held
+    to a JSON schema. ``seed``: a seed makes a draw repeatable.
+    """
+
+    probabilities: bool = False
+    structured: bool = False
+    seed: bool = False
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """An LLM that answers requests. It does nothing else: journal, retries, limits and parsing are the engine's."""
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """What its replies depend on (type, model, sampling settings): part of the key under which they are kept."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def max_concurrency(self) -> int:
+        """How many requests it wants in flight at most, 1 or more."""
+        ...
+
+    @property
+    def request_timeout_s(self) -> float:
+        """Seconds after which a request is given up."""
+        ...
+
+    async def complete(self, request: Request) -> Reply:
+        """One reply. Raises a :class:`lrf.errors.JudgeError` of the right class; never retries by itself."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Texts to vectors."""
+
+    @property
+    def identity(self) -> Mapping[str, JSON]: ...
+
+    @property
+    def batch_size(self) -> int:
+        """How many texts one call takes at most, 1 or more."""
+        ...
+
+    @property
+    def max_concurrency(self) -> int: ...
+
+    async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
+        """Vectors of shape (len(texts), dimensions), float32, in order. Raises a :class:`lrf.errors.JudgeError`."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+Embed = Callable[[Sequence[str], EmbedKind], Awaitable["Vectors"]]
+"""An embedder as the engine hands it on: journaled, batched, limited."""
+
+
+class Index(Protocol):
+    """The documents of one sample, ready to be searched."""
+
+    async def search(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
+        """For each query its best chunks (``top_k``, else the retriever's own number), in document order."""
+        ...
+
+    async def aclose(self) -> None:
+        """Forget the documents."""
+        ...
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Finds the pieces of a sample's documents that bear on a text."""
+
+    async def index(self, documents: Sequence[Document]) -> Index: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Context(Protocol):
+    """What a dimension works with: the engine's side of one candidate of one sample.
+
+    Everything it asks for is journaled, limited, retried, deduplicated and accounted for. Its methods raise
+    :class:`lrf.errors.Unscorable`; a dimension lets it pass.
+    """
+
+    @property
+    def language(self) -> str:
+        """Of the sample's documents: "zh" for Chinese, else "en"."""
+        ...
+
+    async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
+        """Ask the dimension's judge.
+
+        Build prompts with the part that many share first: instructions and examples, then document or notes, then
+        candidate. First at temperature 0.01; again at 0.95, up to four times, while the reply doesn't hold what was
+        expected (the paper's public code).
+        """
+        ...
+
+    async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
+        """For each query the chunks of the sample's documents that bear on it, in document order."""
+        ...
+
+    async def chunks(self, tokens: int) -> tuple[Chunk, ...]:
+        """The sample's documents cut into chunks of at most that many tokens."""
+        ...
+
+    async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
+        """Made once for the sample, whatever the number of candidates; ``key`` is the dimension's own."""
+        ...
+
+
+@runtime_checkable
+class Dimension(Protocol):
+    """One aspect of an answer's quality, rated 0 to 10. Holds no judge; keeps nothing between candidates."""
+
+    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        """The candidate's judgement. Raises :class:`lrf.errors.Unscorable` with a reason when there can be none."""
+        ...
+
+
+@runtime_checkable
+class Aggregator(Protocol):
+    """Makes one reward of the dimensions' ratings. Synchronous and pure."""
+
+    def aggregate(self, ratings: Mapping[str, float | None]) -> float | None:
+        """The reward, or None if it can't be made of what there is."""
+        ...
+
+
+@runtime_checkable
+class Pairing(Protocol):
+    """Chooses a preference pair of a sample's candidates. Synchronous and pure."""
+
+    def pair(self, sample: Sample, rewards: Sequence[Reward]) -> PreferencePair | LeftOut:
+        """``rewards`` are in the order of ``sample.candidates``, one each."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """What a trainer is given. ``pairs`` is the JSONL file; ``output`` a folder that is the trainer's own."""
+
+    pairs: Path
+    output: Path
+    model: str
+    seed: int
+    prompt_template_sha256: str
+    trust_remote_code: bool = False
+    report: Callable[[Mapping[str, JSON]], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What came of it: the checkpoint that transformers loads, and figures for the summary."""
+
+    checkpoint: Path
+    metrics: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """Makes a policy better by preference pairs. Runs in a process of its own, once."""
+
+    def train(self, job: TrainingJob) -> TrainingResult:
+        """Raises :class:`lrf.errors.StageError` with what to change."""
+        ...

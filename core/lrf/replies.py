@@ -1,0 +1,315 @@
+"""What a judge is asked for, what it replies, and how the reply is read.
+
+An *expectation* says which kind of mark a reply must hold and reads it (the paper, section 3.1, and its public
+prompts fix the forms). Each reads only its own kind of mark and passes over the others. Two different marks of
+its own kind make the reply ambiguous. A mark that also stands, word for word, in what the judge was shown of
+untrusted text could be a quotation and is never read as the judge's own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from lrf.errors import ParseFailure
+from lrf.templates import Prompt
+from lrf.types import JSON
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+Way = Literal["text", "structured", "expected"]
+"""How an answer is asked for: free text with marks, a JSON object of a schema, or label probabilities."""
+
+FinishReason = Literal["stop", "length", "filter", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one reply as the judge reported them; ``cached_tokens`` is a part of ``prompt_tokens``."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a judge.
+
+    ``options``: with ``way="expected"``, the exact strings whose probabilities (renormalised over them) the reply
+    must carry. ``schema``: with ``way="structured"``, the JSON schema that the reply's text must satisfy.
+    """
+
+    prompt: Prompt
+    expects: Expectation[Any]
+    max_tokens: int
+    temperature: float
+    way: Way = "text"
+    seed: int | None = None
+    attempt: int = 0
+    draw: int = 0
+    deadline_s: float | None = None
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return self.expects.options
+
+    @property
+    def schema(self) -> Mapping[str, JSON] | None:
+        return self.expects.schema if self.way == "structured" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer of a judge, as it came: the unit of the journal.
+
+    ``probabilities``: with ``way="expected"``, one entry for each option, adding up to 1.
+    """
+
+    text: str
+    finish: FinishReason = "stop"
+    usage: Usage = Usage()
+    probabilities: Mapping[str, float] | None = None
+    model: str | None = None
+    reasoning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T_co]):
+    """A reply that was read: ``value`` is what was asked for, ``text`` what the judge wrote."""
+
+    value: T_co
+    text: str
+    way: Way = "text"
+    attempts: int = 1
+    probabilities: Mapping[str, float] | None = None
+
+
+class Expectation(Protocol[T_co]):
+    """What a request wants back. ``kind`` is a stable word; it and ``options`` are part of the request's identity."""
+
+    kind: str
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The strings a judge can weigh with ``way="expected"``; empty if the answer is no choice among strings."""
+        ...
+
+    @property
+    def schema(self) -> Mapping[str, JSON] | None:
+        """The JSON schema for ``way="structured"``; None if it can't be asked for so."""
+        ...
+
+    def read(self, reply: Reply, way: Way, quoted: str) -> T_co:
+        """The value in the reply.
+
+        ``quoted`` is all untrusted text of the prompt. Raises :class:`lrf.errors.ParseFailure`.
+        """
+        ...
+
+
+def _distinct(found: Sequence[T], what: str) -> T:
+    """The one value among the marks found, or a ParseFailure that says why there is none."""
+    distinct = list(dict.fromkeys(found))
+    if not distinct:
+        raise ParseFailure(f"no_{what}", f"the reply holds no {what}")
+    if len(distinct) > 1:
+        raise ParseFailure(f"ambiguous_{what}", f"the reply holds {len(distinct)} different {what}s: {distinct[:4]}")
+    return distinct[0]
+
+
+def _unquoted(found: Sequence[T], in_prompt: Sequence[T], what: str) -> list[T]:
+    """The marks that can't be a quotation of what the judge was shown."""
+    shown = set(in_prompt)
+    own = [v for v in found if v not in shown]
+    if found and not own:
+        raise ParseFailure(f"quoted_{what}", f"each {what} in the reply also stands in the text that was judged")
+    return own
+
+
+def _json_object(text: str) -> Mapping[str, JSON]:
+    try:
+        value = json.loads(text)
+    except ValueError as e:
+        raise ParseFailure("invalid_json", str(e)) from None
+    if not isinstance(value, dict):
+        raise ParseFailure("invalid_json", f"expected an object, got {type(value).__name__}")
+    return value
+
+
+_NUMBER_MARK = re.compile(r"\[\[\s*([+-]?\d+(?:\.\d+)?)\s*\]\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """A number from ``low`` to ``high``, written ``[[n]]``."""
+
+    low: int = 0
+    high: int = 10
+    kind: str = "rating"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return tuple(f"[[{n}]]" for n in range(self.low, self.high + 1))
+
+    @property
+    def schema(self) -> Mapping[str, JSON]:
+        rating = {"type": "number", "minimum": self.low, "maximum": self.high}
+        properties = {"analysis": {"type": "string"}, "rating": rating}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": ["analysis", "rating"],
+            "additionalProperties": False,
+        }
+
+    def read(self, reply: Reply, way: Way, quoted: str) -> float:
+        if way == "expected":
+            return sum(float(option[2:-2]) * p for option, p in _probabilities(reply, self.options).items())
+        if way == "structured":
+            value = _json_object(reply.text).get("rating")
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ParseFailure("no_rating", 'the reply\'s object has no number "rating"')
+            return self._in_range(float(value))
+        found = [float(n) for n in _NUMBER_MARK.findall(reply.text)]
+        own = _unquoted(found, [float(n) for n in _NUMBER_MARK.findall(quoted)], "rating")
+        return self._in_range(_distinct(own, "rating"))
+
+    def _in_range(self, value: float) -> float:
+        if not self.low <= value <= self.high:
+            raise ParseFailure("rating_out_of_range", f"{value:g} is not within {self.low} to {self.high}")
+        return value
+
+
+def _probabilities(reply: Reply, options: Sequence[str]) -> Mapping[str, float]:
+    p = reply.probabilities
+    if p is None or set(p) != set(options) or not abs(sum(p.values()) - 1) < 1e-3:
+        raise ParseFailure("no_probabilities", "the reply carries no probabilities over the options")
+    return {o: p[o] for o in options}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One of a few labels, written ``[[label]]`` and read without regard to case.
+
+    ``labels`` maps each label as the prompt writes it to its support, 0 to 1.
+    """
+
+    labels: Mapping[str, float]
+    kind: str = "verdict"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return tuple(f"[[{label}]]" for label in self.labels)
+
+    @property
+    def schema(self) -> Mapping[str, JSON]:
+        properties = {"analysis": {"type": "string"}, "verdict": {"type": "string", "enum": list(self.labels)}}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": ["analysis", "verdict"],
+            "additionalProperties": False,
+        }
+
+    def read(self, reply: Reply, way: Way, quoted: str) -> str:
+        if way == "expected":
+            p = _probabilities(reply, self.options)
+            return max(p, key=lambda option: p[option])[2:-2]
+        by_folded = {label.casefold(): label for label in self.labels}
+        if way == "structured":
+            value = _json_object(reply.text).get("verdict")
+            if not isinstance(value, str) or value.casefold() not in by_folded:
+                raise ParseFailure("no_verdict", f'the reply\'s "verdict" is none of {", ".join(self.labels)}')
+            return by_folded[value.casefold()]
+        own = _unquoted(self._marks(reply.text), self._marks(quoted), "verdict")
+        return by_folded[_distinct(own, "verdict")]
+
+    def _marks(self, text: str) -> list[str]:
+        labels = "|".join(re.escape(label) for label in sorted(self.labels, key=len, reverse=True))
+        return [m.casefold() for m in re.findall(rf"\[\[\s*({labels})\s*\]\]", text, re.IGNORECASE)]
+
+
+_STATEMENT = re.compile(r"<statement>((?:(?!</?statement>).)*)</statement>", re.DOTALL | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """The factual statements of an answer, each written ``<statement>…</statement>``; there may be none."""
+
+    kind: str = "statements"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def schema(self) -> Mapping[str, JSON]:
+        properties = {"statements": {"type": "array", "items": {"type": "string"}}}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": ["statements"],
+            "additionalProperties": False,
+        }
+
+    def read(self, reply: Reply, way: Way, quoted: str) -> tuple[str, ...]:
+        if way == "structured":
+            value = _json_object(reply.text).get("statements")
+            if not isinstance(value, list) or not all(isinstance(s, str) for s in value):
+                raise ParseFailure("no_statements_list", 'the reply\'s "statements" is no list of strings')
+            found = [s.strip() for s in value]
+        else:
+            shown = {s.strip() for s in _STATEMENT.findall(quoted)}
+            found = [s for s in (m.strip() for m in _STATEMENT.findall(reply.text)) if s not in shown]
+        return tuple(s for s in found if s)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Free text, taken as it is. An empty reply is a ParseFailure."""
+
+    kind: str = "text"
+    options: tuple[str, ...] = field(default=(), init=False)
+    schema: Mapping[str, JSON] | None = field(default=None, init=False)
+
+    def read(self, reply: Reply, way: Way, quoted: str) -> str:
+        if not reply.text.strip():
+            raise ParseFailure("empty_reply", "the judge wrote nothing")
+        return reply.text.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few strings, written ``[[option]]``; a verdict without supports."""
+
+    choices: tuple[str, ...]
+    kind: str = "choice"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return tuple(f"[[{c}]]" for c in self.choices)
+
+    @property
+    def schema(self) -> Mapping[str, JSON]:
+        properties = {"analysis": {"type": "string"}, "choice": {"type": "string", "enum": list(self.choices)}}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": ["analysis", "choice"],
+            "additionalProperties": False,
+        }
+
+    def read(self, reply: Reply, way: Way, quoted: str) -> str:
+        text = reply.text
+        if way == "structured":
+            text = f"[[{_json_object(text).get('choice')}]]"
+            quoted = ""
+        as_verdict = Reply(text=text, probabilities=reply.probabilities)
+        return Verdict(dict.fromkeys(self.choices, 0.0)).read(
+            as_verdict, "expected" if way == "expected" else "text", quoted
+        )

@@ -1,0 +1,46 @@
+"""What a plugin says of a component without importing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+API_VERSION = 1
+
+KINDS = (
+    "source",
+    "judge",
+    "embedder",
+    "retriever",
+    "dimension",
+    "aggregator",
+    "pairing",
+    "trainer",
+)
+"""The kinds of component, in the order in which a pipeline uses them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentSpec:
+    """A registration: strings only, so that listing plugins imports none of them.
+
+    Parameters
+    ----------
+    name: the ``type:`` that names the component in a pipeline.
+    target: ``"package.module:Class"``. The class is called with the settings (see ``lrf.protocols``).
+    settings: ``"package.module:Model"``, a subclass of :class:`lrf.settings.Settings`, in a module that
+        imports nothing heavy.
+    summary: one line for ``lrf plugins``.
+    extra: the extra of the distribution that must be installed for the target to import, if any.
+    distribution: the distribution that has the extra.
+    needs: kinds of component that it asks for through the engine: "judge", "embedder", "retriever".
+    api: the version of lrf's plugin interface it was written for.
+    """
+
+    name: str
+    target: str
+    settings: str
+    summary: str
+    extra: str | None = None
+    distribution: str = "lrf"
+    needs: tuple[str, ...] = ()
+    api: int = API_VERSION

@@ -1,0 +1,79 @@
+"""Prompt templates: text with ``<<field>>`` marks, filled in one pass into trusted and untrusted segments.
+
+A field's value is never searched for marks, so a question that contains ``<<answer>>`` stays a question.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from lrf.errors import ConfigError
+
+_FIELD = re.compile(r"<<([A-Za-z_][A-Za-z0-9_]*)>>")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a prompt. ``trusted`` is True for the template's own words, False for what filled a field."""
+
+    text: str
+    trusted: bool = True
+
+
+Prompt = tuple[Segment, ...]
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """The prompt as the judge reads it: its segments, joined without anything between them."""
+    return "".join(s.text for s in prompt)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A parsed template.
+
+    Parameters
+    ----------
+    text: the template. ``<<name>>`` stands for a field; everything else is literal.
+    fields: the fields it may use. Another one is an error (:class:`lrf.errors.ConfigError`) that names them.
+    name: what errors call the template, usually its file.
+    """
+
+    text: str
+    fields: frozenset[str]
+    name: str = "template"
+
+    def __init__(self, text: str, fields: Iterable[str], name: str = "template") -> None:
+        object.__setattr__(self, "text", text)
+        object.__setattr__(self, "fields", frozenset(fields))
+        object.__setattr__(self, "name", name)
+        if unknown := sorted(self.used - self.fields):
+            allowed = ", ".join(f"<<{f}>>" for f in sorted(self.fields))
+            raise ConfigError(f"{name}: unknown field <<{unknown[0]}>>; allowed: {allowed}")
+
+    @cached_property
+    def _parts(self) -> tuple[str, ...]:
+        return tuple(_FIELD.split(self.text))  # literal, field, literal, field, …, literal
+
+    @property
+    def used(self) -> frozenset[str]:
+        """The fields that the template really uses."""
+        return frozenset(_FIELD.findall(self.text))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the template's text, in hexadecimal."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def fill(self, values: Mapping[str, str]) -> Prompt:
+        """The prompt with every field filled. Empty pieces are left out. KeyError when a value is missing."""
+        segments = []
+        for i, part in enumerate(self._parts):
+            piece = Segment(values[part], trusted=False) if i % 2 else Segment(part)
+            if piece.text:
+                segments.append(piece)
+        return tuple(segments)

@@ -1,0 +1,180 @@
+"""The nouns of lrf: samples with their documents and candidates, and what scoring makes of them.
+
+All of them are plain frozen dataclasses, so that a plugin can build and read them without any library.
+Offsets are characters (Python string indices) into one document's ``text``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+JSON = Any  # a value that json.dumps takes
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text of a sample's context."""
+
+    id: str
+    text: str
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat: ``role`` is "system", "user", "assistant" or "tool"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One response to a sample's query. ``source`` says who wrote it (a model's name, "human", …)."""
+
+    id: str
+    text: str
+    source: str | None = None
+    metadata: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A prompt with its context, and the candidates to be scored.
+
+    ``messages``, where the data carries them, are the policy's prompt verbatim; otherwise the pipeline's
+    ``policy.prompt_template`` makes one from the context and the query.
+    """
+
+    id: str
+    query: str
+    documents: tuple[Document, ...]
+    candidates: tuple[Candidate, ...] = ()
+    reference: str | None = None
+    messages: tuple[Message, ...] | None = None
+    metadata: Mapping[str, JSON] = field(default_factory=dict)
+
+    @property
+    def context(self) -> str:
+        """The documents as one text, each under its title where it has one."""
+        return "\n\n".join(f"{d.title}\n{d.text}" if d.title else d.text for d in self.documents)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters ``start`` to ``end`` (exclusive) of the document with this id."""
+
+    document: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document: ``text`` is exactly ``document.text[start:end]``."""
+
+    document: str
+    start: int
+    end: int
+    text: str
+
+    @property
+    def span(self) -> Span:
+        return Span(self.document, self.start, self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedStatement:
+    """A statement of an answer, with the judge's verdict on it and the evidence that the verdict was given on.
+
+    ``support`` is 0 to 1. With label probabilities from the judge it is their expectation, else the label's value.
+    """
+
+    text: str
+    verdict: str
+    support: float
+    evidence: tuple[Span, ...] = ()
+    analysis: str | None = None
+    probabilities: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What one chunk says on the query. ``text`` is None where the judge found nothing relevant in it."""
+
+    span: Span
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one dimension made of one candidate: a ``rating`` from 0 to 10, and what it rests on.
+
+    ``way`` names how the rating was read ("text", "expected", "structured", "statements", …).
+    ``extra`` is for what only this dimension has; it must be JSON-able.
+    """
+
+    rating: float
+    analysis: str | None = None
+    way: str | None = None
+    statements: tuple[JudgedStatement, ...] = ()
+    notes: tuple[Note, ...] = ()
+    extra: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unscored:
+    """Why a candidate has no rating on a dimension. ``reason`` is a short stable word; ``detail`` is for people.
+
+    ``transient`` failures (a server that was down) are asked again by a later run of the same command.
+    """
+
+    dimension: str
+    reason: str
+    detail: str = ""
+    transient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """The outcome for one candidate.
+
+    ``reward`` is None when the candidate is unscored; then ``unscored`` says why. ``ratings`` has an entry
+    (0 to 10, or None) for every dimension of the pipeline, in its order.
+    """
+
+    sample_id: str
+    candidate_id: str
+    reward: float | None
+    ratings: Mapping[str, float | None]
+    unscored: Unscored | None = None
+    judgements: Mapping[str, Judgement | Unscored] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row of the data that is no sample: where it stands and what is wrong with it."""
+
+    file: str
+    line: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencePair:
+    """The two candidates that a pairing rule chose of one sample."""
+
+    chosen: Candidate
+    rejected: Candidate
+    chosen_reward: float | None
+    rejected_reward: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Why a sample yields no pair."""
+
+    reason: str
+    detail: str = ""
