@@ -1,0 +1,6 @@
+"""``python -m lrf``."""
+
+from lrf.cli.main import main
+
+if __name__ == "__main__":
+    main()

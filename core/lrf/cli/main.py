@@ -1,0 +1,99 @@
+"""``lrf``: the group of commands, and what their errors end with.
+
+A command's module is imported when the command is used, so that ``lrf --help`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from lrf.cli.output import clean
+from lrf.errors import LrfError
+from lrf.suggest import did_you_mean
+
+COMMANDS = {
+    "run": "Score, pair and train: do a pipeline, or go on where it was left.",
+    "score": "Give one answer its reward, with the reasons.",
+    "plan": "Tell what a pipeline will do and need, without doing it.",
+    "plugins": "List the components that are installed, and broken plugins.",
+    "schema": "Write the JSON Schema of the pipeline file, for editors.",
+    "init": "Write a commented pipeline to start from.",
+    "doctor": "Tell what is installed and what each missing extra would add.",
+}
+"""Each command NAME is the function NAME of the module ``lrf.cli.NAME``."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and summaries, and imports a command only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"lrf.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = did_you_mean(args[0], COMMANDS)
+            ctx.fail(f"no command {args[0]!r}; commands: {', '.join(COMMANDS)}{near}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        import lrf
+
+        click.echo(f"lrf {lrf.__version__}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
+def cli() -> None:
+    """Turn any LLM into a reward model for long-context answers, and that reward into a better policy."""
+
+
+def invoke(args: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; what went wrong is on stderr.
+
+    0: finished; 2: configuration or usage; 3: a gate or conservation failed; 4: stopped by a budget;
+    130: interrupted. A command ends with another code than 0 by ``ctx.exit(code)`` or by an LrfError.
+    """
+    try:
+        outcome: Any = cli.main(args, prog_name="lrf", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as e:
+        e.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except LrfError as e:
+        click.echo(f"lrf: {clean(str(e), lines=True)}", err=True)
+        return e.exit_code
+    except BrokenPipeError:
+        # nobody reads on: let the interpreter's last flush go nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return outcome if isinstance(outcome, int) else 0
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """The console script."""
+    sys.exit(invoke(args))

@@ -1,0 +1,48 @@
+"""Text for people: tables on a terminal, aligned lines in a pipe. What comes from outside is shown, never obeyed."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Sequence
+
+import click
+
+
+def clean(text: str, *, lines: bool = False) -> str:
+    """``text`` without what could steer a terminal: control and formatting characters are written as escapes.
+
+    With ``lines``, newlines are kept.
+    """
+    return "".join(
+        c if (lines and c == "\n") or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else _escaped(c)
+        for c in text
+    )
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under headings: with rich on a terminal, else as plain lines with aligned columns."""
+    rows = [[clean(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        pretty = Table(*headings, box=None, pad_edge=False, header_style="bold")
+        for row in rows:
+            pretty.add_row(*map(Text, row))
+        Console().print(pretty)
+        return
+    widths = [max(map(_width, column)) for column in zip(headings, *rows, strict=True)]
+    for row in ([h.upper() for h in headings], *rows):
+        padded = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        click.echo("  ".join(padded).rstrip())
+
+
+def _width(text: str) -> int:
+    """How many columns a terminal gives the text."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

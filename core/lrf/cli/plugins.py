@@ -1,0 +1,60 @@
+"""``lrf plugins``: what is installed, and what isn't usable."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from lrf.catalog import Catalog, load_catalog
+from lrf.cli.output import clean, table
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plugins(as_json: bool) -> None:
+    """List the components that are installed, and broken plugins with the reason.
+
+    LRF_DISABLE_PLUGINS=NAME,NAME leaves plugins out; * leaves out all.
+    """
+    catalog = load_catalog()
+    if as_json:
+        click.echo(json.dumps(_as_json(catalog), indent=2, ensure_ascii=False))
+        return
+    if catalog.registrations:
+        rows = [[r.kind, r.spec.name, r.spec.summary, str(r.package)] for r in catalog.registrations]
+        table(["kind", "name", "summary", "package"], rows)
+    else:
+        click.echo("No components are installed.")
+    if catalog.broken:
+        click.echo("\nBroken plugins (only pipelines that need them are stopped):")
+        table(["plugin", "package", "reason"], [[b.name, b.distribution, b.reason] for b in catalog.broken])
+    if catalog.conflicts:
+        click.echo("\nNames in conflict (can't be used until one of the plugins is uninstalled or disabled):")
+        for conflict in catalog.conflicts:
+            click.echo(f"  {clean(str(conflict))}")
+    if catalog.disabled:
+        click.echo(f"\nDisabled by LRF_DISABLE_PLUGINS: {clean(', '.join(catalog.disabled))}")
+
+
+def _as_json(catalog: Catalog) -> dict[str, object]:
+    return {
+        "components": [
+            {
+                "kind": r.kind,
+                "name": r.spec.name,
+                "summary": r.spec.summary,
+                "package": r.package.name,
+                "version": r.package.version,
+                "plugin": r.plugin,
+                "extra": r.spec.extra,
+            }
+            for r in catalog.registrations
+        ],
+        "broken": [{"plugin": b.name, "package": b.distribution, "reason": b.reason} for b in catalog.broken],
+        "conflicts": [
+            {"kind": c.kind, "name": c.name, "packages": [str(r.package) for r in c.registrations]}
+            for c in catalog.conflicts
+        ],
+        "disabled": list(catalog.disabled),
+    }

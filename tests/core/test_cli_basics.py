@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+
+import lrf
+from lrf.catalog import load_catalog
+from lrf.cli import main as cli_main
+from lrf.cli.output import clean, table
+from lrf.errors import BudgetError, ConfigError, GateError, Interrupted, LrfError
+
+
+@pytest.fixture(autouse=True)
+def _fresh_catalog():
+    load_catalog.cache_clear()
+    yield
+    load_catalog.cache_clear()
+
+
+def test_the_help_lists_every_command_with_its_summary(capsys) -> None:
+    assert cli_main.invoke(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name, summary in cli_main.COMMANDS.items():
+        assert name in out
+        assert summary in out
+
+
+def test_the_version_is_that_of_the_distribution(capsys) -> None:
+    assert cli_main.invoke(["--version"]) == 0
+    assert capsys.readouterr().out == f"lrf {lrf.__version__}\n"
+
+
+def test_an_unknown_command_names_the_near_match(capsys) -> None:
+    assert cli_main.invoke(["plugns"]) == 2
+    assert "did you mean plugins?" in capsys.readouterr().err
+
+
+def test_python_m_lrf_is_the_same_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "lrf", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"lrf {lrf.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (ConfigError("no"), 2),
+        (GateError("no"), 3),
+        (BudgetError("no"), 4),
+        (Interrupted("no"), 130),
+        (LrfError("no"), 1),
+        (KeyboardInterrupt(), 130),
+        (click.UsageError("no"), 2),
+        (click.FileError("x"), 2),
+        (click.exceptions.Exit(3), 3),
+    ],
+)
+def test_an_error_becomes_its_exit_code_without_a_traceback(monkeypatch, capsys, raised, code: int) -> None:
+    @click.command()
+    def doctor() -> None:
+        raise raised
+
+    monkeypatch.setattr(cli_main.LazyGroup, "get_command", lambda *_: doctor)
+    assert cli_main.invoke(["doctor"]) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_error_shows_its_lines_but_no_terminal_commands(monkeypatch, capsys) -> None:
+    @click.command()
+    def doctor() -> None:
+        raise ConfigError("first\nsecond \x1b[31mred")
+
+    monkeypatch.setattr(cli_main.LazyGroup, "get_command", lambda *_: doctor)
+    cli_main.invoke(["doctor"])
+    assert capsys.readouterr().err == "lrf: first\nsecond \\x1b[31mred\n"
+
+
+def test_a_reader_that_goes_away_is_no_error_to_see() -> None:
+    command = f'"{sys.executable}" -m lrf plugins --json | head -c 1'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+PLUGIN = """
+    from lrf.hookspecs import hookimpl
+    from lrf.spec import ComponentSpec
+
+    @hookimpl
+    def lrf_register_judges():
+        return [ComponentSpec("oracle", "parts:Judge", "parts:Settings", "A [red]judge[/red]\\x1b[2J of 全部.")]
+"""
+
+
+def test_plugins_shows_components_broken_ones_and_conflicts(distribute, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("LRF_DISABLE_PLUGINS", "openai")
+    distribute("acme-one", entry_points={"one": "acme_one"}, modules={"acme_one": PLUGIN})
+    distribute("acme-two", entry_points={"two": "acme_two"}, modules={"acme_two": PLUGIN})
+    distribute("acme-bad", entry_points={"bad": "acme_bad"}, modules={"acme_bad": "import missing_library"})
+    assert cli_main.invoke(["plugins"]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[:2] for line in out.splitlines() if "acme-one" in line][0] == ["judge", "oracle"]
+    assert "A [red]judge[/red]\\x1b[2J of 全部." in out
+    assert "\x1b" not in out
+    assert "missing_library" in out
+    assert "the judge 'oracle' is registered by acme-one 1.0 (plugin 'one') and acme-two 1.0 (plugin 'two')" in out
+    assert "Disabled by LRF_DISABLE_PLUGINS: openai" in out
+
+
+def test_plugins_as_json_carries_the_same(distribute, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("LRF_DISABLE_PLUGINS", "openai")
+    distribute("acme-one", entry_points={"one": "acme_one"}, modules={"acme_one": PLUGIN})
+    distribute("acme-bad", entry_points={"bad": "acme_bad"}, modules={"acme_bad": "import missing_library"})
+    assert cli_main.invoke(["plugins", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    (oracle,) = [c for c in listed["components"] if c["name"] == "oracle"]
+    assert (oracle["kind"], oracle["package"], oracle["version"], oracle["plugin"]) == (
+        "judge",
+        "acme-one",
+        "1.0",
+        "one",
+    )
+    assert "bad" in [b["plugin"] for b in listed["broken"]]
+    assert listed["disabled"] == ["openai"]
+
+
+def test_a_table_in_a_pipe_is_aligned_whatever_the_width_of_its_letters(capsys) -> None:
+    table(["name", "note"], [["全部", "x"], ["abcdef", "y"]])
+    assert capsys.readouterr().out == "NAME    NOTE\n全部    x\nabcdef  y\n"
+
+
+def test_text_that_could_steer_a_terminal_is_escaped() -> None:
+    assert clean("a\x1b]0;b\u202e\nc") == "a\\x1b]0;b\\u202e\\nc"
+    assert clean("a\nb", lines=True) == "a\nb"
