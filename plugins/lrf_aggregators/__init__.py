@@ -1,0 +1,1 @@
+"""Built-in aggregators: mean, weighted, minimum, gated."""

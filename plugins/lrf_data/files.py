@@ -1,0 +1,93 @@
+"""Finding the files of a source and reading their lines."""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from lrf.errors import DataError
+from lrf.rows import Row
+from lrf.types import JSON, BadRow
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def find_files(path: Path | Sequence[Path]) -> list[Path]:
+    """The files that a ``path`` setting names; a pattern's in the order of their names. Raises DataError for none."""
+    found: list[Path] = []
+    for one in [path] if isinstance(path, Path) else path:
+        if one.is_dir():
+            raise DataError(f"{one}: is a folder; name its files, as in {one}/*")
+        if one.exists():
+            found.append(one)
+        elif glob.has_magic(str(one)):
+            matches = glob.glob(str(one), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+            files = sorted(Path(f) for f in matches if Path(f).is_file())
+            if not files:
+                raise DataError(f"{one}: no file matches this pattern")
+            found += files
+        else:
+            raise DataError(f"{one}: no such file")
+    return found
+
+
+def fingerprint(files: Iterable[Path]) -> JSON:
+    """Name, size in bytes and time of change of each file. Raises DataError."""
+    with reading(None):
+        return [[f.name, (s := f.stat()).st_size, s.st_mtime_ns] for f in files]
+
+
+@contextmanager
+def reading(path: Path | None) -> Iterator[None]:
+    """Turns what goes wrong while a file is read into a DataError that names it."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as e:  # gzip raises the last two for a file cut short or damaged
+        where = getattr(e, "filename", None) or path
+        raise DataError(f"{where}: can't be read: {getattr(e, 'strerror', None) or e}") from e
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """The file's bytes, unpacked where its name ends in ``.gz``."""
+    return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+
+
+def read_jsonl(path: Path) -> Iterator[Row | BadRow]:
+    """Each line's JSON value; blank lines are passed over. Raises DataError when the file can't be read at all."""
+    with reading(path), open_bytes(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield parse_line(line, str(path), number, path.parent)
+
+
+def parse_line(line: bytes, file: str, number: int, folder: Path | None = None) -> Row | BadRow:
+    """The JSON value on a line. NaN, infinities and keys given twice are refused, as the JSON standard advises."""
+    try:
+        text = (line.removeprefix(_BOM) if number == 1 else line).decode("utf-8")
+        return Row(file, number, json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique), folder)
+    except UnicodeDecodeError as e:
+        return BadRow(file, number, f"not UTF-8: {e.reason} at byte {e.start} of the line")
+    except json.JSONDecodeError as e:
+        return BadRow(file, number, f"not JSON: {e.msg} at character {e.pos + 1} of the line")
+    except RecursionError:
+        return BadRow(file, number, "not usable JSON: nested too deeply")
+    except ValueError as e:
+        return BadRow(file, number, f"not usable JSON: {e}")
+
+
+def _no_constant(name: str) -> JSON:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        keys = [k for k, _ in pairs]
+        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} is given twice")
+    return result

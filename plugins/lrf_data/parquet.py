@@ -1,0 +1,60 @@
+"""The source ``parquet``: one row a record, in the fields of :mod:`lrf.rows`; nested columns are objects and lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lrf.errors import DataError
+from lrf.rows import Row, samples_from_rows
+from lrf.types import JSON, BadRow, Sample
+from lrf_data.files import find_files, fingerprint
+from lrf_data.settings import ParquetSettings
+
+
+class ParquetSource:
+    """Samples from Parquet files, a small batch of rows in memory at a time. A row's "line" is its number, from 1."""
+
+    def __init__(self, settings: ParquetSettings) -> None:
+        self._path = settings.path
+        self._columns = settings.columns
+        self._batch_rows = settings.batch_rows
+
+    def read(self) -> Iterator[Sample | BadRow]:
+        files = find_files(self._path)
+        return samples_from_rows(row for file in files for row in self._rows(file))
+
+    def fingerprint(self) -> JSON:
+        return fingerprint(find_files(self._path))
+
+    def _rows(self, path: Path) -> Iterator[Row | BadRow]:
+        try:
+            with pq.ParquetFile(path, pre_buffer=False) as file:
+                columns = self._column_of_field(file.schema_arrow.names, path)
+                number = 0
+                for batch in file.iter_batches(self._batch_rows, columns=sorted({*columns.values()})):
+                    for i in range(batch.num_rows):
+                        number += 1
+                        yield _row(batch, i, columns, path, number)
+        except (OSError, pa.ArrowException) as e:
+            raise DataError(f"{path}: can't be read as Parquet: {e}") from e
+
+    def _column_of_field(self, there: list[str], path: Path) -> Mapping[str, str]:
+        if self._columns is None:
+            return {name: name for name in there}
+        for field, column in self._columns.items():
+            if column not in there:
+                raise DataError(f"{path}: no column {column!r} for {field}; columns: {', '.join(there)}")
+        return self._columns
+
+
+def _row(batch: Any, i: int, columns: Mapping[str, str], path: Path, number: int) -> Row | BadRow:
+    try:
+        value = {field: batch.column(column)[i].as_py() for field, column in columns.items()}
+    except (ValueError, pa.ArrowException) as e:  # text that isn't UTF-8, a time out of range
+        return BadRow(str(path), number, f"can't be read: {e}")
+    return Row(str(path), number, value, path.parent)

@@ -1,0 +1,1 @@
+"""Built-in pairing rules: best_worst, contrast."""

@@ -1,0 +1,48 @@
+"""The pairing rule ``best_worst``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+from lrf.types import Candidate, LeftOut, PreferencePair, Reward, Sample
+from lrf_pairs.order import by_hash
+from lrf_pairs.settings import BestWorstSettings
+
+_ROUNDING = 1e-9  # 7.1 - 6.6 is a margin of 0.5
+
+
+class BestWorst:
+    """The candidate with the highest reward against the one with the lowest (LongReward, section 3.2).
+
+    Differs from the paper's public code where rewards are equal: they never make a pair, and a tie for the highest
+    or the lowest place is broken by hash and not by the order of the data.
+
+    Reasons for leaving a sample out: ``too_few_scored``, ``tie`` (all rewards are equal; or, with ``ties:
+    left_out``, several candidates share the highest or the lowest), ``no_margin``, ``same_text``.
+    """
+
+    def __init__(self, settings: BestWorstSettings) -> None:
+        self._settings = settings
+
+    def pair(self, sample: Sample, rewards: Sequence[Reward]) -> PreferencePair | LeftOut:
+        scored = [(c, r.reward) for c, r in zip(sample.candidates, rewards, strict=True) if r.reward is not None]
+        if len(scored) < self._settings.min_candidates:
+            return LeftOut("too_few_scored", f"{len(scored)} of {self._settings.min_candidates} needed")
+        high = max(reward for _, reward in scored)
+        low = min(reward for _, reward in scored)
+        if high == low:
+            return LeftOut("tie", f"all {len(scored)} rewards are {high:g}")
+        if high - low < self._settings.margin - _ROUNDING:
+            return LeftOut("no_margin", f"{high:g} and {low:g} are less than {self._settings.margin:g} apart")
+        best = self._ordered(sample, [c for c, reward in scored if reward == high])
+        worst = self._ordered(sample, [c for c, reward in scored if reward == low])
+        if self._settings.ties == "left_out" and (len(best) > 1 or len(worst) > 1):
+            return LeftOut("tie", f"{len(best)} candidates have {high:g}, {len(worst)} have {low:g}")
+        for chosen, rejected in product(best, worst):
+            if chosen.text != rejected.text:
+                return PreferencePair(chosen, rejected, high, low)
+        return LeftOut("same_text", f"rewards {high:g} and {low:g} were given to the same text")
+
+    def _ordered(self, sample: Sample, tied: list[Candidate]) -> list[Candidate]:
+        return tied if self._settings.ties == "first" else by_hash(sample.id, tied)

@@ -1,0 +1,26 @@
+"""Registers the pairing rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lrf.hookspecs import hookimpl
+from lrf.spec import ComponentSpec
+
+
+@hookimpl
+def lrf_register_pairings() -> Iterable[ComponentSpec]:
+    return (
+        ComponentSpec(
+            name="best_worst",
+            target="lrf_pairs.best_worst:BestWorst",
+            settings="lrf_pairs.settings:BestWorstSettings",
+            summary="the highest reward against the lowest (the paper's), with a margin and a rule for ties",
+        ),
+        ComponentSpec(
+            name="contrast",
+            target="lrf_pairs.contrast:Contrast",
+            settings="lrf_pairs.settings:ContrastSettings",
+            summary="a strong source's answer against a weak one's, without rewards (the paper's baseline)",
+        ),
+    )
