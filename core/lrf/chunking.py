@@ -164,3 +164,14 @@ def _ends_sentence(text: str, at: int) -> bool:
     while at > floor and text[at - 1] in _CLOSERS:
         at -= 1
     return at > floor and (text[at - 1] in _FULL_STOPS or (spaced and text[at - 1] in _STOPS))
+
+
+def first_tokens(text: str, tokens: int) -> str:
+    """The start of a text: the longest one of at most ``tokens`` tokens that cuts no character."""
+    if count_tokens(text) <= tokens:
+        return text
+    places, counts = _places(_encodable(text))
+    stop = max(0, int(np.searchsorted(counts, tokens, side="right")) - 1)
+    while stop and count_tokens(text[: places[stop]]) > tokens:
+        stop -= 1
+    return text[: places[stop]]

@@ -1,0 +1,54 @@
+"""Settings that everything behind an HTTP address shares. Imports nothing but pydantic."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from lrf.settings import Settings
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _env_name(name: str) -> str:
+    if not _ENV_NAME.fullmatch(name):
+        raise ValueError("must be the name of an environment variable that holds the key, never the key itself")
+    return name
+
+
+def _base_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http:// or https:// address, such as https://api.openai.com/v1")
+    if parts.username or parts.password:
+        raise ValueError("must not hold a user name or a password: put the key into an environment variable")
+    if parts.query or parts.fragment:
+        raise ValueError('must end with its path: no "?" and no "#"')
+    return url.rstrip("/")
+
+
+EnvName = Annotated[str, AfterValidator(_env_name)]
+"""The name of an environment variable."""
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+"""An HTTP address without credentials or query; a slash at its end is dropped."""
+
+
+class EndpointSettings(Settings):
+    """Where a server is, what it is asked for, and how much it is asked at once."""
+
+    # an error never shows what was typed: it could be a key in the wrong place
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    base_url: BaseUrl = Field(description="Address of the server's API, up to and without /chat/completions.")
+    model: str = Field(min_length=1, description="Name of the model, as the server knows it.")
+    api_key_env: EnvName = Field(description="Environment variable that holds the key. Unset: no key is sent.")
+    header_env: dict[str, EnvName] = Field(
+        default_factory=dict, description="More headers: name of the header to environment variable with its value."
+    )
+    max_concurrency: int = Field(default=64, ge=1, description="Requests in flight at most.")
+    request_timeout_s: float = Field(default=600, gt=0, description="Seconds after which a request is given up.")
+    max_reply_mb: float = Field(default=32, gt=0, description="A longer reply is refused, in megabytes.")

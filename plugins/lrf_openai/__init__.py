@@ -1,0 +1,1 @@
+"""Judge and embedder behind any server that speaks OpenAI's API."""

@@ -1,0 +1,28 @@
+"""Registers the judge and the embedder ``openai``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lrf.hookspecs import hookimpl
+from lrf.spec import ComponentSpec
+
+
+@hookimpl
+def lrf_register_judges() -> Iterable[ComponentSpec]:
+    yield ComponentSpec(
+        name="openai",
+        target="lrf_openai.judge:OpenAIJudge",
+        settings="lrf_openai.settings:OpenAIJudgeSettings",
+        summary="Chat completions of OpenAI or any compatible server",
+    )
+
+
+@hookimpl
+def lrf_register_embedders() -> Iterable[ComponentSpec]:
+    yield ComponentSpec(
+        name="openai",
+        target="lrf_openai.embedder:OpenAIEmbedder",
+        settings="lrf_openai.settings:OpenAIEmbedderSettings",
+        summary="Embeddings of OpenAI or any compatible server",
+    )

@@ -1,0 +1,54 @@
+"""Settings of the judge and the embedder ``openai``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from lrf.endpoint import BaseUrl, EndpointSettings, EnvName
+from lrf.types import JSON
+
+_OPENAI = "https://api.openai.com/v1"
+
+
+class OpenAIJudgeSettings(EndpointSettings):
+    """A judge behind OpenAI's API or a server compatible with it."""
+
+    base_url: BaseUrl = Field(default=_OPENAI, description="Address of the API, up to and without /chat/completions.")
+    api_key_env: EnvName = Field(
+        default="OPENAI_API_KEY", description="Environment variable that holds the key. Unset: no key is sent."
+    )
+    temperature: float | Literal["omit"] | None = Field(
+        default=None,
+        description='Sent instead of lrf\'s own temperatures; "omit" sends none (models that only take their own).',
+    )
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+        default="max_tokens", description="What the server calls the limit (OpenAI's reasoning models: the second)."
+    )
+    reasoning_tokens: int = Field(
+        default=0, ge=0, description="Added to every request's limit, for models that think before they answer."
+    )
+    structured: bool = Field(default=False, description="Whether the server holds replies to a JSON schema.")
+    seed: bool = Field(default=False, description="Whether the server takes a seed.")
+    extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
+
+
+class OpenAIEmbedderSettings(EndpointSettings):
+    """An embedder behind OpenAI's API or a server compatible with it."""
+
+    base_url: BaseUrl = Field(default=_OPENAI, description="Address of the API, up to and without /embeddings.")
+    api_key_env: EnvName = Field(
+        default="OPENAI_API_KEY", description="Environment variable that holds the key. Unset: no key is sent."
+    )
+    max_concurrency: int = Field(default=4, ge=1, description="Requests in flight at most.")
+    batch_size: int = Field(default=64, ge=1, description="Texts a request at most.")
+    dimensions: int | None = Field(
+        default=None, ge=1, description="Length of the vectors, where the model lets choose."
+    )
+    max_input_tokens: int | None = Field(
+        default=None, ge=4, description="Longer texts are cut to so many tokens (o200k_base) before they are sent."
+    )
+    encoding_format: Literal["float", "base64"] = Field(
+        default="float", description="How vectors travel; base64 is smaller and faster where the server knows it."
+    )
