@@ -92,7 +92,8 @@ class Answer(Generic[T_co]):
 class Expectation(Protocol[T_co]):
     """What a request wants back. ``kind`` is a stable word; it and ``options`` are part of the request's identity."""
 
-    kind: str
+    @property
+    def kind(self) -> str: ...
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -134,7 +135,7 @@ def _unquoted(found: Sequence[T], in_prompt: Sequence[T], what: str) -> list[T]:
 def _json_object(text: str) -> Mapping[str, JSON]:
     try:
         value = json.loads(text)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise ParseFailure("invalid_json", str(e)) from None
     if not isinstance(value, dict):
         raise ParseFailure("invalid_json", f"expected an object, got {type(value).__name__}")
@@ -169,27 +170,30 @@ class Rating:
 
     def read(self, reply: Reply, way: Way, quoted: str) -> float:
         if way == "expected":
-            return sum(float(option[2:-2]) * p for option, p in _probabilities(reply, self.options).items())
+            p = _probabilities(reply, self.options)
+            mean = sum(float(option[2:-2]) * share for option, share in p.items())
+            return min(max(mean, float(self.low)), float(self.high))  # rounding may carry it past an end
         if way == "structured":
             value = _json_object(reply.text).get("rating")
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ParseFailure("no_rating", 'the reply\'s object has no number "rating"')
-            return self._in_range(float(value))
+            return self._in_range(value)
         found = [float(n) for n in _NUMBER_MARK.findall(reply.text)]
         own = _unquoted(found, [float(n) for n in _NUMBER_MARK.findall(quoted)], "rating")
         return self._in_range(_distinct(own, "rating"))
 
     def _in_range(self, value: float) -> float:
         if not self.low <= value <= self.high:
-            raise ParseFailure("rating_out_of_range", f"{value:g} is not within {self.low} to {self.high}")
-        return value
+            raise ParseFailure("rating_out_of_range", f"{str(value)[:20]} is not within {self.low} to {self.high}")
+        return float(value)
 
 
 def _probabilities(reply: Reply, options: Sequence[str]) -> Mapping[str, float]:
     p = reply.probabilities
-    if p is None or set(p) != set(options) or not abs(sum(p.values()) - 1) < 1e-3:
+    if p is None or set(p) != set(options) or min(p.values()) < 0 or not abs(sum(p.values()) - 1) < 1e-3:
         raise ParseFailure("no_probabilities", "the reply carries no probabilities over the options")
-    return {o: p[o] for o in options}
+    total = sum(p.values())
+    return {o: p[o] / total for o in options}
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,16 +234,25 @@ class Verdict:
         return by_folded[_distinct(own, "verdict")]
 
     def _marks(self, text: str) -> list[str]:
-        labels = "|".join(re.escape(label) for label in sorted(self.labels, key=len, reverse=True))
-        return [m.casefold() for m in re.findall(rf"\[\[\s*({labels})\s*\]\]", text, re.IGNORECASE)]
+        folded = {label.casefold() for label in self.labels}
+        marks = (m.casefold() for m in re.findall(r"\[\[\s*([^\[\]]*?)\s*\]\]", text))
+        return [m for m in marks if m in folded]
 
+
+NO_STATEMENTS = "[[No factual statements]]"
+"""How a judge says that an answer states nothing; a reply with neither this nor a statement is asked again."""
 
 _STATEMENT = re.compile(r"<statement>((?:(?!</?statement>).)*)</statement>", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """The factual statements of an answer, each written ``<statement>…</statement>``; there may be none."""
+    """The factual statements of an answer, each written ``<statement>…</statement>``.
+
+    An empty tuple comes only from a reply that says :data:`NO_STATEMENTS`, or from an empty list in a JSON object.
+    Statements are read even where the answer wrote the same tags: they are its claims either way, and passing them
+    over would let an answer hide what it claims from being checked.
+    """
 
     kind: str = "statements"
 
@@ -264,8 +277,12 @@ class Statements:
                 raise ParseFailure("no_statements_list", 'the reply\'s "statements" is no list of strings')
             found = [s.strip() for s in value]
         else:
-            shown = {s.strip() for s in _STATEMENT.findall(quoted)}
-            found = [s for s in (m.strip() for m in _STATEMENT.findall(reply.text)) if s not in shown]
+            found = [s.strip() for s in _STATEMENT.findall(reply.text)]
+            none = NO_STATEMENTS.casefold()
+            if not any(found) and (none not in reply.text.casefold() or none in quoted.casefold()):
+                raise ParseFailure(
+                    "no_statement_mark", f"the reply holds no statement and no {NO_STATEMENTS} of its own"
+                )
         return tuple(s for s in found if s)
 
 
@@ -307,7 +324,8 @@ class Choice:
     def read(self, reply: Reply, way: Way, quoted: str) -> str:
         text = reply.text
         if way == "structured":
-            text = f"[[{_json_object(text).get('choice')}]]"
+            value = _json_object(text).get("choice")
+            text = f"[[{value}]]" if isinstance(value, str) else ""
             quoted = ""
         as_verdict = Reply(text=text, probabilities=reply.probabilities)
         return Verdict(dict.fromkeys(self.choices, 0.0)).read(
