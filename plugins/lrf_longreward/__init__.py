@@ -1,0 +1,1 @@
+"""The four dimensions of LongReward (arXiv 2410.21252)."""

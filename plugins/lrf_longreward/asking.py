@@ -1,0 +1,51 @@
+"""What the four dimensions share in asking a judge and in keeping what it wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Iterable
+from typing import Any, TypeVar
+
+from lrf.errors import Unscorable
+from lrf.protocols import Context
+from lrf.replies import Answer, Rating
+from lrf.templates import Prompt
+from lrf.types import Judgement, Note
+
+T = TypeVar("T")
+
+RATING_TOKENS = 512
+
+
+async def rate(ctx: Context, prompt: Prompt, notes: tuple[Note, ...] = ()) -> Judgement:
+    """A judgement of one rating from 0 to 10, asked with analysis first."""
+    answer = await ctx.ask(prompt, Rating(), max_tokens=RATING_TOKENS)
+    return Judgement(rating=answer.value, analysis=analysis_of(answer), way=answer.way, notes=notes)
+
+
+def analysis_of(answer: Answer[Any]) -> str | None:
+    """What the judge wrote to explain itself, or None if it wrote nothing."""
+    if answer.way == "structured":
+        return str(json.loads(answer.text).get("analysis", "")).strip() or None
+    return answer.text.strip() or None
+
+
+async def all_of(asked: Iterable[Awaitable[T]]) -> list[T]:
+    """The results of all, asked at once.
+
+    If some raise Unscorable, all are waited for and the first in order is raised, so that the reason doesn't depend
+    on which reply came first. Any other error is raised at once.
+    """
+    results = await asyncio.gather(*(_or_unscorable(a) for a in asked))
+    for result in results:
+        if isinstance(result, Unscorable):
+            raise result
+    return [result for result in results if not isinstance(result, Unscorable)]
+
+
+async def _or_unscorable(asked: Awaitable[T]) -> T | Unscorable:
+    try:
+        return await asked
+    except Unscorable as e:
+        return e
