@@ -1,0 +1,1 @@
+"""An embedder whose weights come inside a Python package: the multilingual Universal Sentence Encoder."""
