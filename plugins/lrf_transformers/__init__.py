@@ -1,0 +1,1 @@
+"""A judge in this process: any causal language model that Hugging Face transformers loads."""

@@ -1,0 +1,109 @@
+"""What is generated for each kind of request: how it begins, where it stops, and how it is brought to its form.
+
+A base model never ends by itself, so the judge ends its reply: at the mark it was asked for, at a blank line, or at
+the judge's own limit of tokens. All of these count as a finished reply ("stop"); only the request's ``max_tokens``
+makes it cut short ("length").
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lrf.replies import FinishReason, Request
+from lrf.templates import Prompt, prompt_text
+from lrf_transformers.settings import TransformersSettings
+
+_OPEN, _CLOSE = "<statement>", "</statement>"
+_BLANK_LINE = re.compile(r"\n[ \t]*\n")
+_MARK = re.compile(r"\[\[[^\[\]\n]*\]\]")
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？]")
+_LONGEST_CUE = 40
+_CUE = "Rating: "
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How one request is generated.
+
+    Parameters
+    ----------
+    seed: the beginning of the reply, given to the model and a part of the reply.
+    limit: most tokens to generate.
+    own_limit: the limit is the judge's setting, not the request's ``max_tokens``.
+    stop: where the text first matching this begins, the reply ends; None: nowhere.
+    stop_after: the reply ends after the ``count``-th match of this.
+    count: see ``stop_after``.
+    cue: what stands between an analysis and the rating; None where no options are weighed.
+    """
+
+    limit: int
+    own_limit: bool
+    seed: str = ""
+    stop: re.Pattern[str] | None = None
+    stop_after: re.Pattern[str] | None = None
+    count: int = 1
+    cue: str | None = None
+
+    def end(self, text: str) -> int | None:
+        """Where the generated text (without the seed) is complete, or None while it isn't."""
+        lead = len(text) - len(text.lstrip())
+        found = [m.start() for m in [self.stop.search(text, lead)] if m] if self.stop else []
+        if self.stop_after and len(marks := list(self.stop_after.finditer(self.seed + text))) >= self.count:
+            found.append(marks[self.count - 1].end() - len(self.seed))
+        return min(found) if found else None
+
+    def finish(self, text: str, ended: bool) -> tuple[str, FinishReason]:
+        """The reply's text and why it ended; ``ended`` is False when the limit of tokens came first."""
+        whole = self.seed + text.strip() if self.seed else text.strip()
+        if ended:
+            return whole, "stop"
+        if self.seed == _OPEN:
+            complete = whole[: whole.rfind(_CLOSE) + len(_CLOSE)] if _CLOSE in whole else ""
+            return (complete, "stop") if complete and self.own_limit else (whole, "length")
+        if not self.own_limit:
+            return whole, "length"
+        return whole_sentences(whole), "stop"
+
+
+def form_of(request: Request, settings: TransformersSettings, chat: bool) -> Form:
+    """The form for a request. A chat model ends its turn by itself, so blank lines don't end its reply."""
+    kind, most = request.expects.kind, request.max_tokens
+    stop = None if chat else _BLANK_LINE
+    if request.way == "expected":
+        cue = cue_of(request.prompt, request.options)
+        wanted = settings.brief_tokens if settings.analysis_tokens is None else settings.analysis_tokens
+        stops = [r"\[\[", rf"\n\s*{re.escape(cue.strip())}"] + ([] if chat else [_BLANK_LINE.pattern])
+        return Form(most if wanted is None else min(most, wanted), True, stop=re.compile("|".join(stops)), cue=cue)
+    if kind == "statements":
+        number = settings.max_statements
+        brief = None if settings.brief_tokens is None or number is None else settings.brief_tokens * number
+        limit = most if brief is None else min(most, brief)
+        after = re.compile(_CLOSE) if number else None
+        return Form(limit, limit < most, seed=_OPEN, stop=stop, stop_after=after, count=number or 1)
+    if kind == "text":
+        limit = min(most, settings.brief_tokens or most)
+        return Form(limit, limit < most, stop=stop)
+    return Form(most, False, stop_after=_MARK if request.options else None)
+
+
+def cue_of(prompt: Prompt, options: tuple[str, ...]) -> str:
+    """What the prompt's own examples write before a rating on its line ("Verdict: "), else "Rating: ".
+
+    Only the template's words are looked at, never what filled its fields.
+    """
+    trusted = prompt_text(tuple(s for s in prompt if s.trusted))
+    marks = "|".join(re.escape(o) for o in options)
+    before = [m.group(1) for m in re.finditer(rf"^([^\n\[\]]*)(?:{marks})", trusted, re.MULTILINE | re.IGNORECASE)]
+    return before[-1] if before and before[-1].strip() and len(before[-1]) <= _LONGEST_CUE else _CUE
+
+
+def whole_sentences(text: str) -> str:
+    """The text up to its last sentence's end, else its last whole word; never with half a mark at its end."""
+    if text.rfind("[[") > text.rfind("]]"):
+        text = text[: text.rfind("[[")].rstrip()
+    ends = [m.end() for m in _SENTENCE_END.finditer(text)]
+    if ends:
+        return text[: ends[-1]]
+    words = text.rsplit(maxsplit=1)
+    return words[0] if len(words) == 2 else text

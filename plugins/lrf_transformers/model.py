@@ -1,0 +1,252 @@
+"""Requests to replies, in batches: prompts, generation, and the weighing of options. Runs in one thread."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from lrf.errors import BadReply, JudgeError, Rejected
+from lrf.replies import FinishReason, Reply, Request, Usage
+from lrf.templates import prompt_text
+from lrf_transformers.batch import Batch, check
+from lrf_transformers.encode import Encoder
+from lrf_transformers.forms import Form, form_of, whole_sentences
+from lrf_transformers.kv import Beginning, Beginnings, shared
+from lrf_transformers.options import tree, weigh
+from lrf_transformers.settings import TransformersSettings
+from lrf_transformers.weights import Loaded, load
+
+_GREEDY_BELOW = 0.05  # the method asks first at temperature 0.01, which is the likeliest token in all but name
+_WORTH_SHARING = 32  # tokens
+
+
+@dataclass(slots=True)
+class Row:
+    """One request on its way: its prompt's tokens, and what was generated so far.
+
+    ``number`` is its place among the requests; ``options`` are the tokens of cue and option, for each option.
+    """
+
+    number: int
+    request: Request
+    form: Form
+    tokens: list[int]
+    options: list[list[int]]
+    beginning: Beginning | None = None
+    cached: int = 0
+    ids: list[int] = field(default_factory=list)
+    end: int | None = None
+    closed: bool = False
+    broken: bool = False
+
+    @property
+    def room(self) -> int:
+        """Slots it can need after its prompt."""
+        return self.form.limit + sum(map(len, self.options)) + len(self.options) + 1
+
+    @property
+    def open(self) -> bool:
+        return not self.closed and not self.broken and self.end is None and len(self.ids) < self.form.limit
+
+
+class Model:
+    """The loaded model with its settings. ``answer`` is its only entry."""
+
+    def __init__(self, settings: TransformersSettings, loaded: Loaded | None = None) -> None:
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        self._settings = settings
+        self._loaded = loaded or load(settings)
+        check(self._loaded)
+        self._encoder = Encoder(self._loaded.tokenizer)
+        self._beginnings = Beginnings(settings.prefix_cache_tokens)
+        self._ends = _end_tokens(self._loaded)
+
+    @torch.inference_mode()
+    def answer(
+        self, requests: Sequence[Request], wanted: Callable[[int], bool] = lambda number: True
+    ) -> list[Reply | Exception]:
+        """A reply or an error for each request.
+
+        ``wanted(number)`` is asked between steps: a batch of which nobody wants a reply any more is given up.
+        """
+        results: dict[int, Reply | Exception] = {}
+        rows = []
+        for number, request in enumerate(requests):
+            try:
+                rows.append(self._row(number, request))
+            except JudgeError as e:
+                results[number] = e
+        self._share(rows)
+        for batch in self._batches(rows):
+            results.update(self._run(batch, wanted))
+        return [results[number] for number in range(len(requests))]
+
+    def _row(self, number: int, request: Request) -> Row:
+        form = form_of(request, self._settings, self._encoder.chat)
+        text = prompt_text(request.prompt)
+        tokens = self._encoder.prompt(text, "" if text.rstrip().endswith(form.seed) else form.seed)
+        if not tokens:
+            raise Rejected("the prompt is empty")
+        options = [] if form.cue is None else [self._encoder.continuation("\n" + form.cue + o) for o in request.options]
+        longest, most = form.limit + max(map(len, options), default=0), self._loaded.context_tokens
+        if len(tokens) + longest > most:
+            raise Rejected(
+                f"the prompt has {len(tokens)} tokens and the reply may have {longest}; the model takes {most} together"
+            )
+        return Row(number, request, form, tokens, options)
+
+    # --- which rows are computed together, and what they share ---------------------------------------------------
+
+    def _share(self, rows: Sequence[Row]) -> None:
+        """Give each row the longest computed beginning; what several rows begin with is computed first."""
+        most = self._settings.prefix_cache_tokens
+        for a, b in pairwise(sorted(rows, key=lambda row: row.tokens)):
+            n = min(shared(a.tokens, b.tokens), most)
+            if n - self._beginnings.longest(a.tokens)[1] >= _WORTH_SHARING:
+                tokens = a.tokens[:n]
+                batch = Batch(self._loaded, [tokens], [self._beginnings.longest(tokens)], 0)
+                self._beginnings.keep(batch.beginning(0, tokens))
+        for row in rows:
+            row.beginning, row.cached = self._beginnings.longest(row.tokens)
+
+    def _batches(self, rows: Sequence[Row]) -> list[list[Row]]:
+        """Rows of like length together, within the settings' bounds."""
+        batches: list[list[Row]] = []
+        widest = 0
+        for row in sorted(rows, key=lambda row: len(row.tokens) - row.cached):
+            width = len(row.tokens) + row.room
+            widest = max(widest, width)
+            full = not batches or len(batches[-1]) == self._settings.max_batch
+            if full or widest * (len(batches[-1]) + 1) > self._settings.batch_tokens:
+                batches.append([])
+                widest = width
+            batches[-1].append(row)
+        return batches
+
+    # --- one batch -----------------------------------------------------------------------------------------------
+
+    def _run(self, rows: Sequence[Row], wanted: Callable[[int], bool]) -> dict[int, Reply | Exception]:
+        prompts, beginnings = [row.tokens for row in rows], [(row.beginning, row.cached) for row in rows]
+        try:
+            batch = Batch(self._loaded, prompts, beginnings, max(row.room for row in rows))
+            if len(rows) == 1 and len(rows[0].tokens) - rows[0].cached >= _WORTH_SHARING:
+                self._beginnings.keep(batch.beginning(0, rows[0].tokens))
+            self._generate(batch, rows, wanted)
+            return {row.number: reply for row, reply in zip(rows, self._replies(batch, rows), strict=True)}
+        except torch.OutOfMemoryError:
+            if len(rows) == 1:
+                n = len(rows[0].tokens)
+                return {rows[0].number: Rejected(f"a prompt of {n} tokens doesn't fit the GPU's memory")}
+        half = len(rows) // 2
+        fresh = [replace(row, ids=[], end=None, closed=False, broken=False) for row in rows]
+        return self._run(fresh[:half], wanted) | self._run(fresh[half:], wanted)
+
+    def _generate(self, batch: Batch, rows: Sequence[Row], wanted: Callable[[int], bool]) -> None:
+        """Append a token at a time to each row until it has reached its end, or nobody wants the batch."""
+        draws = [_draws(row.request) for row in rows]
+        logits = batch.logits  # (rows, vocabulary)
+        while any(row.open for row in rows) and any(wanted(row.number) for row in rows):
+            unusable = logits.isnan().any(-1).tolist()
+            likeliest = logits.argmax(-1).tolist()
+            tokens = torch.zeros(len(rows), 1, dtype=torch.long)
+            real = torch.zeros(len(rows), 1, dtype=torch.bool)
+            for i, row in enumerate(rows):
+                if not row.open:
+                    continue
+                if unusable[i]:
+                    row.broken = True
+                    continue
+                draw = draws[i]
+                token = likeliest[i] if draw is None else _drawn(logits[i], row.request.temperature, draw)
+                if token in self._ends:
+                    row.closed = True
+                    continue
+                row.ids.append(token)
+                row.end = row.form.end(self._encoder.text(row.ids))
+                tokens[i, 0], real[i, 0] = token, True
+            if any(row.open for row in rows):
+                logits = batch.feed(tokens.to(logits.device), real.to(logits.device))[:, -1]
+
+    def _replies(self, batch: Batch, rows: Sequence[Row]) -> list[Reply | Exception]:
+        if not any(row.options for row in rows):
+            return [self._written(row) for row in rows]
+        analyses = [self._analysis(row) if row.options else row.ids for row in rows]
+        before = [self._before_options(row, kept) for row, kept in zip(rows, analyses, strict=True)]
+        trees = []
+        for i, (row, kept, lead) in enumerate(zip(rows, analyses, before, strict=True)):
+            batch.forget(i, min(batch.prompt_end - 1 + len(kept), batch.filled))  # the last one begins the tree
+            options = [self._encoder.continuation(lead + o) for o in row.request.options if row.options]
+            trees.append(tree((kept or row.tokens)[-1], options))
+        weighed = weigh(batch, trees)
+        return [
+            self._rated(row, kept, lead, p) if row.options else self._written(row)
+            for row, kept, lead, p in zip(rows, analyses, before, weighed, strict=True)
+        ]
+
+    def _analysis(self, row: Row) -> list[int]:
+        """The tokens of the analysis that are kept: up to its end, or its last whole sentence."""
+        text = self._encoder.text(row.ids)
+        kept = text[: row.end] if row.closed or row.end is not None else whole_sentences(text)
+        n = len(row.ids)
+        while n and len(self._encoder.text(row.ids[:n]).strip()) > len(kept.strip()):
+            n -= 1
+        return row.ids[:n]
+
+    def _before_options(self, row: Row, analysis: list[int]) -> str:
+        """What stands between prompt or analysis and the option."""
+        begins_line = not analysis and (self._encoder.chat or prompt_text(row.request.prompt).endswith("\n"))
+        return ("" if begins_line else "\n") + (row.form.cue or "")
+
+    def _rated(self, row: Row, analysis: list[int], lead: str, probabilities: Tensor) -> Reply | Exception:
+        if row.broken or probabilities.isnan().any():
+            return _not_a_number()
+        by_option = dict(zip(row.request.options, probabilities.tolist(), strict=True))
+        best = max(by_option, key=lambda option: by_option[option])
+        text = f"{self._encoder.text(analysis).strip()}{lead}{best}".lstrip()
+        return self._reply(row, text, "stop", by_option)
+
+    def _written(self, row: Row) -> Reply | Exception:
+        if row.broken:
+            return _not_a_number()
+        text = self._encoder.text(row.ids)[: row.end]
+        return self._reply(row, *row.form.finish(text, row.closed or row.end is not None))
+
+    def _reply(
+        self, row: Row, text: str, finish: FinishReason, probabilities: Mapping[str, float] | None = None
+    ) -> Reply:
+        usage = Usage(len(row.tokens), len(row.ids), row.cached)
+        return Reply(text, finish, usage, probabilities, model=self._settings.model)
+
+
+def _not_a_number() -> BadReply:
+    return BadReply("the model computed NaN; set dtype to float32, or to bfloat16 where it is float16")
+
+
+def _end_tokens(loaded: Loaded) -> frozenset[int]:
+    named = loaded.model.generation_config.eos_token_id
+    ends = named if isinstance(named, list) else [named]
+    return frozenset(e for e in [*ends, loaded.tokenizer.eos_token_id] if e is not None)
+
+
+def _draws(request: Request) -> torch.Generator | None:
+    """The source of a request's random draws; None where the likeliest token is taken."""
+    if request.temperature < _GREEDY_BELOW:
+        return None
+    generator = torch.Generator()
+    if request.seed is None:
+        generator.seed()
+    else:
+        name = f"{request.seed}/{request.attempt}/{request.draw}"
+        generator.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:7]))
+    return generator
+
+
+def _drawn(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
+    p = (logits.float().cpu() / temperature).softmax(-1)
+    return int(torch.multinomial(p, 1, generator=generator))

@@ -1,0 +1,75 @@
+"""The probability of each of a few whole strings after a text, all in one forward pass.
+
+The strings' tokens make a tree, whose nodes are computed side by side. Each string's probability is the product over
+all of its tokens, closing brackets included, so "[[10]]" is not taken for "[[1]]" whatever the tokenizer does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lrf_transformers.batch import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The tokens of several continuations of one token, the root. Each node but a continuation's last stands once.
+
+    ``parents[i]`` is the node before node i (the root's is 0); ``steps`` gives for each continuation its
+    (node, next token) pairs.
+    """
+
+    tokens: tuple[int, ...]
+    depths: tuple[int, ...]
+    parents: tuple[int, ...]
+    steps: tuple[tuple[tuple[int, int], ...], ...]
+
+
+def tree(root: int, continuations: Sequence[Sequence[int]]) -> Tree:
+    tokens, depths, parents = [root], [0], [0]
+    known: dict[tuple[int, ...], int] = {(): 0}
+    steps = []
+    for ids in continuations:
+        for n in range(1, len(ids)):
+            if (path := tuple(ids[:n])) not in known:
+                known[path] = len(tokens)
+                tokens.append(ids[n - 1])
+                depths.append(n)
+                parents.append(known[path[:-1]])
+        steps.append(tuple((known[tuple(ids[:n])], ids[n]) for n in range(len(ids))))
+    return Tree(tuple(tokens), tuple(depths), tuple(parents), tuple(steps))
+
+
+def weigh(batch: Batch, trees: Sequence[Tree]) -> list[Tensor]:
+    """For each row the probabilities of its tree's continuations, float32, adding up to 1; NaN if the model's are.
+
+    A tree that is a bare root has none.
+    """
+    rows, nodes = len(trees), max(len(t.tokens) for t in trees)
+    tokens = torch.zeros(rows, nodes, dtype=torch.long)
+    depths = torch.zeros(rows, nodes, dtype=torch.long)
+    real = torch.zeros(rows, nodes, dtype=torch.bool)
+    sees = torch.zeros(rows, nodes, nodes, dtype=torch.bool)
+    for row, t in enumerate(trees):
+        n = len(t.tokens)
+        tokens[row, :n] = torch.tensor(t.tokens)
+        depths[row, :n] = torch.tensor(t.depths)
+        real[row, :n] = True
+        for node in range(n):
+            sees[row, node] = sees[row, t.parents[node]]
+            sees[row, node, node] = True
+    device = batch.logits.device
+    logits = batch.feed_tree(tokens.to(device), depths.to(device), sees.to(device), real.to(device))
+    weighed = []
+    for row, t in enumerate(trees):
+        if not t.steps:
+            weighed.append(torch.zeros(0))
+            continue
+        log_p = logits[row].float().log_softmax(-1)  # (nodes, vocabulary)
+        scores = torch.stack([log_p[tuple(zip(*steps, strict=True))].sum() for steps in t.steps])
+        weighed.append(scores.softmax(0).cpu())
+    return weighed

@@ -1,0 +1,21 @@
+"""Registers the judge ``transformers``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lrf.hookspecs import hookimpl
+from lrf.spec import ComponentSpec
+
+
+@hookimpl
+def lrf_register_judges() -> Iterable[ComponentSpec]:
+    return (
+        ComponentSpec(
+            name="transformers",
+            target="lrf_transformers.judge:TransformersJudge",
+            settings="lrf_transformers.settings:TransformersSettings",
+            summary="any Hugging Face causal language model, in this process, with expected ratings",
+            extra="transformers",
+        ),
+    )

