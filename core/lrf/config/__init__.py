@@ -1,0 +1,18 @@
+"""The pipeline file: read, checked as a whole, and made into a :class:`Pipeline`."""
+
+from lrf.config.changes import changes
+from lrf.config.pipeline import BadRowRule, Block, Budget, Pipeline, Policy
+from lrf.config.read import load_pipeline, parse_pipeline
+from lrf.config.schema import pipeline_schema
+
+__all__ = [
+    "BadRowRule",
+    "Block",
+    "Budget",
+    "Pipeline",
+    "Policy",
+    "changes",
+    "load_pipeline",
+    "parse_pipeline",
+    "pipeline_schema",
+]

@@ -1,0 +1,228 @@
+"""YAML text, or a mapping, made into plain values whose lines are known and whose ``${NAME}`` are replaced."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from lrf.config.problems import KeyPath, Problems
+from lrf.errors import ConfigError
+
+MAX_CHARACTERS = 1_000_000
+MAX_VALUES = 100_000
+MAX_DEPTH = 50
+
+_VARIABLE = re.compile(r"\$(?:(?P<escape>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}|(?P<broken>\{))")
+_TAG = "tag:yaml.org,2002:"
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes with the scalars of YAML 1.2: ``1e-6`` is a number, ``no`` and ``1:30`` are text."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own attribute: a class has its own table)
+
+
+for _name, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+):
+    _Loader.add_implicit_resolver(
+        _TAG + _name, re.compile(rf"^(?:{_pattern})$"), [*_first, ""] if _name == "null" else list(_first)
+    )
+
+_SCALARS: dict[str, Callable[[str], Any]] = {
+    _TAG + "str": str,
+    _TAG + "null": lambda _: None,
+    _TAG + "bool": lambda text: {"true": True, "false": False}[text.lower()],
+    _TAG + "int": lambda text: int(text, 0) if text[:2] in ("0o", "0x") else int(text),
+    _TAG + "float": lambda text: float(text.replace(".inf", "inf").replace(".nan", "nan").lower()),
+}
+
+
+@dataclass(slots=True)
+class Document:
+    """What stands in a pipeline file.
+
+    ``as_written`` has the text of every scalar in which something was replaced; ``variables`` what was put in, by
+    name. A value of the environment is never shown: messages and the resolved pipeline take it from ``as_written``.
+    """
+
+    values: Any = None
+    as_written: dict[KeyPath, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def hidden(self, path: KeyPath) -> str | None:
+        """How the value at the path may be shown, if it or a part of it came from the environment."""
+        for where, text in self.as_written.items():
+            if where[: len(path)] == path:
+                return text if where == path else "a value with variables"
+        return None
+
+    def redact(self, text: str, shortest: int = 1) -> str:
+        """``text`` with each value that came from the environment as ``${NAME}`` again."""
+        for name, value in sorted(self.variables.items(), key=lambda item: -len(item[1])):
+            if len(value) >= shortest:
+                text = text.replace(value, f"${{{name}}}")
+        return text
+
+
+def read_document(source: Mapping[str, Any] | str, problems: Problems, environ: Mapping[str, str]) -> Document:
+    """The values of YAML text, or of a mapping.
+
+    What can be passed over (a missing variable, a duplicate key) is added to ``problems``. Raises
+    :class:`lrf.errors.ConfigError` for what can't: text that is no YAML, or too much of it.
+    """
+    reader = _Reader(problems, environ)
+    try:
+        if isinstance(source, str):
+            if len(source) > MAX_CHARACTERS:
+                raise _Refused(f"the file is too large: more than {MAX_CHARACTERS} characters")
+            node = _Loader(source).get_single_node()
+            if node is not None:
+                reader.document.values = reader.from_node(node, ())
+        else:
+            reader.document.values = reader.from_value(source, ())
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        problems.add(f"not valid YAML: {_yaml_says(e)}", line=mark.line + 1 if mark else None)
+        problems.raise_any()
+    except RecursionError:
+        problems.add(f"nested too deeply: more than {MAX_DEPTH} levels")
+        problems.raise_any()
+    except _Refused as e:
+        problems.add(str(e), line=e.line)
+        problems.raise_any()
+    return reader.document
+
+
+def _yaml_says(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError):
+        return "; ".join(part for part in (error.context, error.problem) if part)
+    return " ".join(str(error).split())
+
+
+class _Refused(Exception):
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class _Reader:
+    def __init__(self, problems: Problems, environ: Mapping[str, str]) -> None:
+        self.problems = problems
+        self.environ = environ
+        self.document = Document()
+        self.count = 0
+
+    def from_node(self, node: yaml.Node, path: KeyPath) -> Any:
+        line = node.start_mark.line + 1
+        self.problems.lines.setdefault(path, line)
+        self._one_more(path, line)
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        wanted = _TAG + ("map" if isinstance(node, yaml.MappingNode) else "seq")
+        if node.tag != wanted:
+            self.problems.add(f"the tag {_short_tag(node.tag)} is not allowed; write plain values", path)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        return [self.from_node(item, (*path, i)) for i, item in enumerate(node.value)]
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            key = key_node.value
+            if not (isinstance(key_node, yaml.ScalarNode) and key_node.tag == _TAG + "str"):
+                shown = key if isinstance(key, str) else "of several parts"
+                self.problems.add(f"the key {shown} is not text; put it in quotes", (*path, str(shown)), line)
+            elif key == "<<" and key_node.style is None:
+                self.problems.add("merge keys (<<) are not supported; write the keys out", (*path, key), line)
+            elif key in values:
+                first = self.problems.lines[*path, key]
+                self.problems.add(f"this key is given twice, first on line {first}; keep one", (*path, key), line)
+            else:
+                self.problems.lines[*path, key] = line
+                values[key] = self.from_node(value_node, (*path, key))
+        return values
+
+    def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
+        if node.tag not in _SCALARS:
+            self.problems.add(f"the tag {_short_tag(node.tag)} is not allowed; write plain values", path)
+            return None
+        if node.tag == _TAG + "str":
+            return self._replace(node.value, path)
+        try:
+            return _SCALARS[node.tag](node.value)
+        except (ValueError, KeyError):
+            self.problems.add(f"{node.value[:40]!r} can't be read as {_short_tag(node.tag)}", path)
+            return None
+
+    def from_value(self, value: Any, path: KeyPath) -> Any:
+        self.problems.lines[path] = None
+        self._one_more(path, None)
+        if isinstance(value, str):
+            return self._replace(value, path)
+        if isinstance(value, Mapping):
+            for key in value:
+                if not isinstance(key, str):
+                    self.problems.add(f"the key {key!r} is not text", path)
+            return {k: self.from_value(v, (*path, k)) for k, v in value.items() if isinstance(k, str)}
+        if isinstance(value, list | tuple):
+            return [self.from_value(v, (*path, i)) for i, v in enumerate(value)]
+        return value
+
+    def _one_more(self, path: KeyPath, line: int | None) -> None:
+        self.count += 1
+        if self.count > MAX_VALUES:
+            raise _Refused(f"too many values, aliases counted: more than {MAX_VALUES}", line)
+        if len(path) > MAX_DEPTH:
+            raise _Refused(f"nested too deeply: more than {MAX_DEPTH} levels", line)
+
+    def _replace(self, text: str, path: KeyPath) -> str:
+        """``text`` with its ``${NAME}`` replaced and ``$$`` made ``$``."""
+
+        def one(match: re.Match[str]) -> str:
+            name = match["name"]
+            if match["escape"]:
+                return "$"
+            if match["broken"]:
+                self.problems.add("a variable is written ${NAME}, and a dollar sign before a brace $$", path)
+            elif name not in self.environ:
+                self.problems.add(f"the environment has no variable {name}; set it ($$ stands for a dollar sign)", path)
+            else:
+                self.document.variables[name] = self.environ[name]
+                return self.environ[name]
+            return match[0]
+
+        replaced = _VARIABLE.sub(one, text)
+        if "$" in text and _VARIABLE.search(text):
+            self.document.as_written[path] = text
+        return replaced
+
+
+def _short_tag(tag: str) -> str:
+    return tag.replace(_TAG, "!!")
+
+
+def read_text(path: Any) -> str:
+    """The text of a pipeline file. Raises :class:`lrf.errors.ConfigError` when there is none to be had."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 (one read, bounded)
+            raw = file.read(4 * MAX_CHARACTERS + 1)
+        return raw.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file; `lrf init` writes one to start from") from None
+    except OSError as e:
+        raise ConfigError(f"{path}: can't be read: {e.strerror}") from None
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {e.start})") from None

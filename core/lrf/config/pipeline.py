@@ -1,0 +1,213 @@
+"""What a pipeline file means, once it is known to be right."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo
+
+from lrf.errors import ConfigError, Problem
+from lrf.settings import Settings
+from lrf.spec import ComponentSpec
+from lrf.templates import Template
+from lrf.types import JSON
+
+STAGES = ("score", "pairs", "train")
+"""The stages that a pipeline can have, in order. Each reads the data or what the one before it wrote."""
+
+PROMPT_FIELDS = ("context", "question")
+"""What ``policy.prompt_template`` may use."""
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+def safe_name(name: str) -> str:
+    """The name, if it is also a safe file name. Raises ValueError."""
+    if not _SAFE_NAME.fullmatch(name):
+        raise ValueError(
+            "expected letters, digits, '.', '_' and '-', beginning with a letter, a digit or '_', at most 100"
+        )
+    return name
+
+
+SafeName = Annotated[str, AfterValidator(safe_name)]
+"""A name that is also a safe file name."""
+
+
+def _prompt_template(text: str) -> str:
+    try:
+        Template(text, PROMPT_FIELDS, "the template")
+    except ConfigError as e:
+        raise ValueError(str(e)) from None
+    return text
+
+
+def _model(name: str, info: ValidationInfo) -> str:
+    """A name of a model stays as it is; what is plainly a relative path starts at the pipeline's folder."""
+    folder = (info.context or {}).get("folder")
+    if folder is None or not name.startswith(("./", "../", "~/")):
+        return name
+    return str(Path(os.path.normpath(Path(folder) / Path(name).expanduser())))
+
+
+def _interpreter(command: str, info: ValidationInfo) -> str:
+    """The path of an interpreter. It is not resolved further: a virtual environment's is a link."""
+    folder = (info.context or {}).get("folder")
+    if os.sep in command and folder is not None:
+        command = str(Path(folder) / Path(command).expanduser())
+    found = shutil.which(command)
+    if found is None:
+        raise ValueError(f"there is no program {command}; give the path of a Python interpreter")
+    return found
+
+
+Interpreter = Annotated[str, AfterValidator(_interpreter)]
+BadRowRule = Literal["stop", "skip"]
+
+
+class Policy(Settings):
+    """The model that is made better."""
+
+    model: Annotated[str, AfterValidator(_model)] | None = Field(
+        default=None, description="Name or path of the policy, as transformers loads it. Training needs it."
+    )
+    prompt_template: Annotated[str, AfterValidator(_prompt_template)] = Field(
+        default="<<context>>\n\n<<question>>",
+        description="How context and query become the policy's prompt: the fields are <<context>> and <<question>>.",
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="Whether models may bring Python code of their own, which is then run."
+    )
+
+
+class Budget(Settings):
+    """What a run may use at most, over all its resumptions."""
+
+    calls: int | None = Field(default=None, ge=1, description="Calls to judges.")
+    tokens: int | None = Field(default=None, ge=1, description="Tokens of judges, prompt and reply together.")
+
+
+class Interpreters(Settings):
+    """Python interpreters of the stages that need an environment of their own."""
+
+    score: Interpreter | None = Field(default=None, description="Interpreter that scores.")
+    pairs: Interpreter | None = Field(default=None, description="Interpreter that makes pairs.")
+    train: Interpreter | None = Field(default=None, description="Interpreter that trains.")
+
+
+class Head(Settings):
+    """The keys of a pipeline that name no component."""
+
+    name: SafeName = Field(description="Name of the pipeline, and of its folder under runs/.")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of everything that is drawn at random.")
+    policy: Policy = Field(default=Policy(), description="The model that is made better.")
+    python: Interpreters = Field(
+        default=Interpreters(), description="Python interpreter of a stage that needs an environment of its own."
+    )
+    max_unscored: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of candidates that may end unscored before the run counts as failed.",
+    )
+    budget: Budget = Field(default=Budget(), description="What a run may use at most.")
+
+
+class DataKeys(Settings):
+    """What every data source has besides its own settings."""
+
+    on_bad_row: BadRowRule = Field(
+        default="stop", description="What a row that is no sample does: stop the run, or be skipped and counted."
+    )
+
+
+class DimensionKeys(Settings):
+    """What every dimension has besides its own settings."""
+
+    name: SafeName | None = Field(
+        default=None, description="Name of the dimension in ratings and files; its type, if left out."
+    )
+
+
+RESERVED: Mapping[str, type[Settings]] = {"source": DataKeys, "dimension": DimensionKeys}
+"""Keys of a block that are lrf's and not the component's, by kind. The kinds that a component needs are too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A component of a pipeline: what it is, its settings, and the names of the components it works with.
+
+    ``name`` is what the pipeline calls it; of a block that has no name of its own, the type. ``needs`` has an entry
+    for each kind of ``spec.needs``.
+    """
+
+    kind: str
+    name: str
+    type: str
+    spec: ComponentSpec
+    settings: Settings
+    needs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A pipeline whose every part was checked.
+
+    ``resolved`` is the pipeline as plain JSON values, with defaults filled in and what came from the environment as
+    ``${NAME}``; it is itself a pipeline. ``folder`` is where relative paths start.
+    """
+
+    name: str
+    seed: int
+    data: Block | None
+    on_bad_row: BadRowRule
+    judges: Mapping[str, Block]
+    embedders: Mapping[str, Block]
+    retrievers: Mapping[str, Block]
+    dimensions: tuple[Block, ...]
+    aggregator: Block | None
+    pairs: Block | None
+    train: Block | None
+    policy: Policy
+    python: Mapping[str, str]
+    max_unscored: float
+    budget: Budget
+    folder: Path
+    file: Path | None
+    resolved: Mapping[str, JSON]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that the pipeline has, in order."""
+        has = {"score": bool(self.dimensions), "pairs": self.pairs is not None, "train": self.train is not None}
+        return tuple(stage for stage in STAGES if has[stage])
+
+    def check_stages(self, stages: Iterable[str], *, have_rewards: bool = False, have_pairs: bool = False) -> None:
+        """Check that these stages can be run one after another.
+
+        ``have_rewards`` and ``have_pairs``: whether the run directory has them from before. Raises
+        :class:`lrf.errors.ConfigError`.
+        """
+        wanted = [stage for stage in STAGES if stage in set(stages)]
+        found: list[tuple[str, str]] = []
+        for stage in wanted:
+            if stage not in self.stages:
+                key = "dimensions" if stage == "score" else stage
+                found.append((key, f"missing; the stage {stage} needs it"))
+        if not wanted:
+            found.append(("", "there is nothing to do; give the pipeline dimensions, pairs or train"))
+        if self.data is None and {"score", "pairs"} & set(wanted):
+            found.append(("data", "missing; scoring and pairing need samples"))
+        if "pairs" in wanted and "score" not in wanted and not have_rewards:
+            found.append(("pairs", "pairs are made by rewards, and this run has none yet; run the stage score first"))
+        if "train" in wanted and "pairs" not in wanted and not have_pairs:
+            found.append(("train", "training needs pairs, and this run has none yet; run the stage pairs first"))
+        if found:
+            file = str(self.file) if self.file else None
+            raise ConfigError([Problem(message, path, None, file) for path, message in found])

@@ -1,0 +1,278 @@
+"""From a pipeline file to a :class:`Pipeline`, with every mistake in it told at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from lrf.catalog import Catalog, load_settings
+from lrf.config.document import Document, read_document, read_text
+from lrf.config.messages import report
+from lrf.config.pipeline import RESERVED, Block, DataKeys, DimensionKeys, Head, Pipeline, safe_name
+from lrf.config.problems import KeyPath, Problems
+from lrf.config.resolved import resolve
+from lrf.errors import LrfError, PluginError
+from lrf.settings import Settings
+from lrf.spec import ComponentSpec
+from lrf.suggest import did_you_mean
+
+S = TypeVar("S", bound=Settings)
+
+MAPS = {"judge": "judges", "embedder": "embedders", "retriever": "retrievers"}
+"""The kinds of component that a pipeline names, and the key that has them."""
+
+KEYS = (
+    "name",
+    "seed",
+    "data",
+    "judges",
+    "embedders",
+    "retrievers",
+    "dimensions",
+    "aggregator",
+    "pairs",
+    "policy",
+    "train",
+    "python",
+    "max_unscored",
+    "budget",
+)
+"""The keys of a pipeline, in the order in which they are usually written."""
+
+
+def load_pipeline(path: str | Path, catalog: Catalog, environ: Mapping[str, str] = os.environ) -> Pipeline:
+    """Read a pipeline file.
+
+    Raises :class:`lrf.errors.ConfigError` with every mistake in it: file, line, path, what is allowed. Nothing is run
+    or built, and of the components only the settings are imported.
+    """
+    path = Path(path)
+    return _read(read_text(path), catalog, path.absolute().parent, path, environ)
+
+
+def parse_pipeline(
+    source: Mapping[str, Any] | str,
+    catalog: Catalog,
+    *,
+    folder: str | Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Pipeline:
+    """Read a pipeline from YAML text, or from a mapping that is laid out as a file would be.
+
+    ``folder`` is where relative paths start: the current directory, if left out. Raises as :func:`load_pipeline`.
+    """
+    return _read(source, catalog, Path(folder or ".").absolute(), None, environ)
+
+
+def _read(
+    source: Mapping[str, Any] | str, catalog: Catalog, folder: Path, file: Path | None, environ: Mapping[str, str]
+) -> Pipeline:
+    problems = Problems(str(file) if file else None)
+    document = read_document(source, problems, environ)
+    return _Reading(document, problems, catalog, folder, file).pipeline()
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A block whose references are not looked up yet. Without ``settings`` it is a mistaken one."""
+
+    kind: str
+    name: str
+    path: KeyPath
+    type: str = ""
+    spec: ComponentSpec | None = None
+    settings: Settings | None = None
+    reserved: Settings | None = None
+    named: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Reading:
+    def __init__(
+        self, document: Document, problems: Problems, catalog: Catalog, folder: Path, file: Path | None
+    ) -> None:
+        self.document = document
+        self.problems = problems
+        self.catalog = catalog
+        self.file = file
+        self.folder = folder
+        self.context: dict[str, Any] = {"folder": folder}
+
+    def pipeline(self) -> Pipeline:
+        top = self._top()
+        head = self._validate(Head, {k: v for k, v in top.items() if k in Head.model_fields}, ())
+        components = {kind: self._map(kind, top.get(key)) for kind, key in MAPS.items()}
+        dimensions = self._dimensions(top.get("dimensions"))
+        self.context["dimensions"] = tuple(d.name for d in dimensions)
+        data = self._single("source", "data", top.get("data"))
+        aggregator = self._single("aggregator", "aggregator", top.get("aggregator", "mean" if dimensions else None))
+        pairs = self._single("pairing", "pairs", top.get("pairs"))
+        train = self._single("trainer", "train", top.get("train"))
+        if train is not None and head is not None and head.policy.model is None:
+            self.problems.add("missing; training needs it: the policy's name or path", ("policy", "model"))
+
+        names = {kind: tuple(drafts) for kind, drafts in components.items()}
+        blocks: dict[str, Any] = {
+            MAPS[kind]: {name: self._block(draft, names) for name, draft in drafts.items()}
+            for kind, drafts in components.items()
+        }
+        blocks["dimensions"] = tuple(self._block(draft, names) for draft in dimensions)
+        for key, draft in (("data", data), ("aggregator", aggregator), ("pairs", pairs), ("train", train)):
+            blocks[key] = self._block(draft, names) if draft else None
+
+        self.problems.raise_any()
+        assert head is not None, "the head was refused without a reason"
+        on_bad_row = data.reserved.on_bad_row if data and isinstance(data.reserved, DataKeys) else "stop"
+        return Pipeline(
+            name=head.name,
+            seed=head.seed,
+            on_bad_row=on_bad_row,
+            policy=head.policy,
+            python={stage: path for stage, path in head.python if path is not None},
+            max_unscored=head.max_unscored,
+            budget=head.budget,
+            folder=self.folder,
+            file=self.file,
+            resolved=resolve(KEYS, head, blocks, on_bad_row, self.document),
+            **blocks,
+        )
+
+    def _top(self) -> dict[str, Any]:
+        values = self.document.values
+        if not isinstance(values, dict):
+            self.problems.add(f"expected a pipeline: a block of keys, beginning with name; keys: {', '.join(KEYS)}")
+            return {}
+        for key in values:
+            if key not in KEYS:
+                self.problems.add(f"unknown key; allowed: {', '.join(KEYS)}{did_you_mean(key, KEYS)}", (key,))
+        return {k: v for k, v in values.items() if v is not None}
+
+    def _validate(
+        self, model: type[S], values: Mapping[str, Any], path: KeyPath, also_allowed: Sequence[str] = ()
+    ) -> S | None:
+        try:
+            return model.model_validate(values, context=self.context)
+        except ValidationError as e:
+            report(e, model, path, self.document, self.problems, also_allowed)
+        except LrfError as e:
+            self.problems.add(self.document.redact(str(e)), path)
+        except Exception as e:  # a plugin's own validator: its fault ends as a message, too
+            self.problems.add(self.document.redact(f"checking the settings failed: {type(e).__name__}: {e}"), path)
+        return None
+
+    # --- blocks ------------------------------------------------------------------------------------------------
+
+    def _map(self, kind: str, values: Any) -> dict[str, _Draft]:
+        key = MAPS[kind]
+        if values is None:
+            return {}
+        if not isinstance(values, dict):
+            self.problems.add(f"expected a block that names each {kind}, such as `main:`; got {_kind(values)}", (key,))
+            return {}
+        return {name: self._draft(kind, name, value, (key, name)) for name, value in values.items()}
+
+    def _dimensions(self, values: Any) -> list[_Draft]:
+        if values is None:
+            return []
+        if not isinstance(values, list):
+            self.problems.add(f"expected a list of dimensions; got {_kind(values)}", ("dimensions",))
+            return []
+        drafts: dict[str, _Draft] = {}
+        for i, value in enumerate(values):
+            draft = self._draft("dimension", "", value, ("dimensions", i))
+            own = draft.reserved.name if isinstance(draft.reserved, DimensionKeys) else None
+            draft.name = own or draft.type
+            if draft.name and draft.name in drafts:
+                self.problems.add(
+                    f"another dimension is named {draft.name!r} too; give one of them a `name:`", draft.path
+                )
+            drafts[draft.name or f"?{i}"] = draft
+        return list(drafts.values())
+
+    def _single(self, kind: str, key: str, value: Any) -> _Draft | None:
+        if value is None:
+            return None
+        draft = self._draft(kind, "", value, (key,))
+        draft.name = draft.type
+        return draft
+
+    def _draft(self, kind: str, name: str, value: Any, path: KeyPath) -> _Draft:
+        """The block at ``path``; what is wrong with it is told, and leaves the draft without settings."""
+        draft = _Draft(kind, name, path)
+        try:
+            safe_name(name or "unnamed")
+        except ValueError as e:
+            self.problems.add(str(e), path)
+            return draft
+        if isinstance(value, str):
+            values, type_path = {"type": value}, path
+        elif isinstance(value, dict):
+            values, type_path = dict(value), (*path, "type")
+        else:
+            self.problems.add(f"expected a type, or a block with a `type:`; got {_kind(value)}", path)
+            return draft
+        type_ = values.pop("type", None)
+        if not isinstance(type_, str):
+            available = ", ".join(spec.name for spec in self.catalog.specs(kind))
+            self.problems.add(f"missing; give the {kind}'s type, one of: {available}", type_path)
+            return draft
+        draft.type = type_
+        try:
+            spec = self.catalog.find(kind, type_)
+            model = load_settings(spec)
+        except PluginError as e:
+            self.problems.add(self.document.redact(str(e)), type_path)
+            return draft
+        draft.spec = spec
+        draft.named = {key: values.pop(key) for key in spec.needs if key in values}
+        if kind in RESERVED:
+            keys = RESERVED[kind]
+            own = {key: values.pop(key) for key in keys.model_fields if key in values}
+            draft.reserved = self._validate(keys, own, path)
+        reserved = [*(RESERVED[kind].model_fields if kind in RESERVED else ()), *spec.needs]
+        draft.settings = self._validate(model, values, path, ["type", *reserved])
+        return draft
+
+    # --- who works with whom -----------------------------------------------------------------------------------
+
+    def _block(self, draft: _Draft, names: Mapping[str, Sequence[str]]) -> Block | None:
+        """The block of a draft, or None where a mistake in it is noted."""
+        if draft.spec is None:
+            return None
+        needs = {kind: self._who(kind, draft, names[kind]) for kind in draft.spec.needs}
+        if draft.settings is None:
+            return None
+        known = {kind: name for kind, name in needs.items() if name is not None}
+        return Block(draft.kind, draft.name, draft.type, draft.spec, draft.settings, known)
+
+    def _who(self, kind: str, draft: _Draft, names: Sequence[str]) -> str | None:
+        """The name of the component of this kind that a block works with."""
+        named, key = draft.named.get(kind), MAPS[kind]
+        listed = f"{key}: {', '.join(names)}" if names else f"the pipeline has no {key}"
+        if named is not None:
+            if named in names:
+                return str(named)
+            near = did_you_mean(named, names) if isinstance(named, str) else ""
+            shown = self.document.hidden((*draft.path, kind)) or repr(named)
+            self.problems.add(f"no {kind} is named {shown}; {listed}{near}", (*draft.path, kind))
+        elif "main" in names:
+            return "main"
+        elif len(names) == 1:
+            return names[0]
+        elif names:
+            self.problems.add(f"there are several {key}; name one: `{kind}: {names[0]}`; {listed}", (*draft.path, kind))
+        elif not self.problems.has((key,)):
+            self.problems.add(f"{draft.type} needs a {kind}; add one under `{key}:`", (*draft.path, kind))
+        return None
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a block of keys"
+    if isinstance(value, list):
+        return "a list"
+    return "nothing" if value is None else repr(value)[:60]

@@ -1,0 +1,67 @@
+"""The resolved pipeline: plain values with every default filled in, and no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lrf.config.document import Document
+from lrf.config.pipeline import Block, Head
+from lrf.types import JSON
+
+_SHORTEST_SECRET = 8
+
+
+def resolve(
+    keys: Sequence[str], head: Head, blocks: Mapping[str, Any], on_bad_row: str, document: Document
+) -> dict[str, JSON]:
+    """The pipeline as JSON values, laid out as a pipeline file and itself a valid one.
+
+    Where the file has a ``${NAME}`` (or ``$$``), the resolved pipeline has what is written there.
+    """
+    plain: dict[str, JSON] = head.model_dump(mode="json")
+    for key, found in blocks.items():
+        if isinstance(found, Block):
+            plain[key] = _plain(found, {"on_bad_row": on_bad_row} if key == "data" else {})
+        elif isinstance(found, Mapping):
+            plain[key] = {name: _plain(block, {}) for name, block in found.items()}
+        elif found:
+            plain[key] = [_plain(block, {"name": block.name}) for block in found]
+    ordered = {key: plain[key] for key in keys if plain.get(key) not in (None, {}, [])}
+    redacted: dict[str, JSON] = _redacted(ordered, document)
+    for path, text in document.as_written.items():
+        _put(redacted, path, text)
+    return redacted
+
+
+def _plain(block: Block, reserved: Mapping[str, JSON]) -> dict[str, JSON]:
+    return {"type": block.type, **reserved, **block.needs, **block.settings.model_dump(mode="json", by_alias=True)}
+
+
+def _redacted(value: JSON, document: Document) -> Any:
+    """The value, with what a settings model may have copied elsewhere from the environment taken out again."""
+    if isinstance(value, dict):
+        return {key: _redacted(v, document) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_redacted(v, document) for v in value]
+    return document.redact(value, _SHORTEST_SECRET) if isinstance(value, str) else value
+
+
+def _put(values: Any, path: Sequence[str | int], text: str) -> None:
+    """Put the text where the path leads, if the settings still have that place."""
+    *before, last = path
+    for part in before:
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            return
+    if isinstance(values, dict) and last in values:
+        here: Any = values[last]
+    elif isinstance(values, list) and isinstance(last, int) and last < len(values):
+        here = values[last]
+    else:
+        return
+    if isinstance(here, dict) and "type" in here:
+        here["type"] = text  # the file has the bare type in the block's place
+    else:
+        values[last] = text
