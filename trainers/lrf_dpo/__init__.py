@@ -1,0 +1,1 @@
+"""Preference training: DPO with a cross-entropy term on the chosen answer."""

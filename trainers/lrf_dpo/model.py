@@ -1,0 +1,124 @@
+"""The policy and its tokenizer: loaded, or a tiny random one for a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lrf.errors import StageError
+from lrf.protocols import TrainingJob
+from lrf_dpo.settings import Init
+
+PLAIN_TEMPLATE = r"""
+{%- for message in messages %}
+{{- '### ' + message['role'] + '\n' + message['content'] }}
+{{- eos_token if message['role'] == 'assistant' else '\n\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '### assistant\n' }}
+{%- endif %}"""
+"""Used where the tokenizer has no chat template and the settings give none. Needs an end-of-sequence token."""
+
+
+def load_tokenizer(job: TrainingJob) -> Any:
+    """The model's own tokenizer. Raises :class:`lrf.errors.StageError` with what to change."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
+    except Exception as error:  # hub, file system, JSON, a missing library: all of them mean the same to the user
+        raise StageError(_could_not_load("tokenizer", job, error)) from error
+
+
+def window_of(job: TrainingJob) -> int | None:
+    """The most tokens the model was made for, or None where it doesn't say."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
+    except Exception as error:
+        raise StageError(_could_not_load("configuration", job, error)) from error
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def load_model(job: TrainingJob) -> Any:
+    """The weights, in float32, from safetensors only. Raises :class:`lrf.errors.StageError`."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            job.model, dtype=torch.float32, use_safetensors=True, trust_remote_code=job.trust_remote_code
+        )
+    except Exception as error:
+        raise StageError(_could_not_load("model", job, error)) from error
+
+
+def _could_not_load(what: str, job: TrainingJob, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"policy.model {job.model!r}: its {what} can't be loaded: {reason}; it must be a folder, or the id of a public "
+        "model, with safetensors weights of a causal language model"
+    )
+
+
+def new_tokenizer(texts: Iterable[str], init: Init) -> Any:
+    """A byte-level BPE tokenizer of at most ``init.vocab`` tokens; the same texts always give the same."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    special = ["<|pad|>", "<|end|>"]
+    bpe.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=init.vocab,
+            special_tokens=special,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token=special[0], eos_token=special[1])
+
+
+def new_model(tokenizer: Any, init: Init, window: int, seed: int) -> Any:
+    """A random Llama for sequences of up to ``window`` tokens; the seed decides its weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+
+    set_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=init.hidden,
+            intermediate_size=4 * init.hidden,
+            num_hidden_layers=init.layers,
+            num_attention_heads=init.heads,
+            num_key_value_heads=init.heads,
+            max_position_embeddings=window,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def settle_chat_template(tokenizer: Any, file: Path | None) -> str:
+    """Give the tokenizer the template to train with, and name it: "file", "own" or "plain"."""
+    if file is not None:
+        try:
+            tokenizer.chat_template = file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise StageError(f"train.chat_template: {file}: {error.strerror}") from None
+        return "file"
+    if tokenizer.chat_template:
+        return "own"
+    if tokenizer.eos_token is None:
+        raise StageError(
+            "the policy's tokenizer has neither a chat template nor an end-of-sequence token, so answers could have no "
+            "end; set train.chat_template to a file"
+        )
+    tokenizer.chat_template = PLAIN_TEMPLATE
+    return "plain"
