@@ -198,7 +198,7 @@ class TrainingJob:
 
     pairs: Path
     output: Path
-    model: str
+    model: str | None
     seed: int
     prompt_template_sha256: str
     trust_remote_code: bool = False

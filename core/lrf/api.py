@@ -1,0 +1,245 @@
+"""lrf as a library: a reward model made of objects or of a pipeline, and a whole run in one call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lrf.errors import ConfigError
+from lrf.types import Candidate, Document, Reward, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from lrf.config import Pipeline
+    from lrf.engine.engine import Engine
+    from lrf.protocols import Aggregator, Dimension, Embedder, Judge, Retriever
+    from lrf.stages.runner import RunSummary
+    from lrf.types import JSON
+
+T = TypeVar("T")
+
+Context = str | Sequence[Document]
+"""A sample's context for the library: one text, or documents."""
+
+
+class RewardModel:
+    """A reward model for long-context answers: ask it for the reward of an answer to a query on a document.
+
+    Parameters
+    ----------
+    judge: a judge object, or a block as in a pipeline file (``{"type": "openai", "model": …}``).
+    dimensions: dimension objects, their names, or blocks. A name or block is looked up among the plugins.
+    retriever: for dimensions that need evidence: an object or a block.
+    embedder: for a retriever block that needs one: an object or a block.
+    aggregator: an object, a name or a block; the plain mean by default.
+    journal: a file to keep every reply in, so that nothing is paid for twice; in memory by default.
+
+    Use it as a context manager (``with`` or ``async with``), or call :meth:`close`.
+    Raises :class:`lrf.ConfigError` for parts that don't fit together.
+
+    Every method may be used from any thread and any event loop; the work is done on a loop of its own, so the
+    synchronous twins also work where an event loop is already running (Jupyter, a trainer).
+    """
+
+    def __init__(
+        self,
+        judge: Judge | Mapping[str, JSON] | str | None = None,
+        dimensions: Sequence[Dimension | Mapping[str, JSON] | str] = (
+            "helpfulness",
+            "logicality",
+            "faithfulness",
+            "completeness",
+        ),
+        *,
+        retriever: Retriever | Mapping[str, JSON] | str | None = None,
+        embedder: Embedder | Mapping[str, JSON] | str | None = None,
+        aggregator: Aggregator | Mapping[str, JSON] | str = "mean",
+        journal: str | os.PathLike[str] | None = None,
+    ) -> None:
+        from lrf.assemble import assemble
+
+        path = Path(journal) if journal is not None else None
+        self._start(lambda: assemble(judge, dimensions, retriever, embedder, aggregator, path))
+
+    @classmethod
+    def from_pipeline(cls, pipeline: str | os.PathLike[str] | Mapping[str, JSON]) -> RewardModel:
+        """The scoring part of a pipeline file (or of the same as a mapping) as a reward model.
+
+        Raises :class:`lrf.ConfigError` with every mistake in it.
+        """
+        from lrf.assemble import assemble_pipeline
+
+        checked = load(pipeline)
+        model = cls.__new__(cls)
+        model._start(lambda: assemble_pipeline(checked))
+        return model
+
+    def _start(self, make: Callable[[], Engine]) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="lrf-reward-model", daemon=True)
+        self._thread.start()
+        self._position = 0
+
+        async def made() -> Engine:
+            return make()
+
+        try:
+            self._engine = self._submit(made()).result()
+        except BaseException:
+            self._stop_loop()
+            raise
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        if self._loop.is_closed():
+            work.close()
+            raise ConfigError("this reward model is closed")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    # --- scoring -----------------------------------------------------------------------------------------------
+
+    async def score(self, *, context: Context, query: str, answer: str) -> Reward:
+        """The reward of one answer. Its ``reward`` is None when it could not be scored; ``unscored`` says why.
+
+        Raises what stops all scoring: :class:`lrf.errors.JudgeMisconfigured`, :class:`lrf.errors.StageError`.
+        """
+        return (await self.score_sample(_sample(context, query, [answer])))[0]
+
+    def score_sync(self, *, context: Context, query: str, answer: str) -> Reward:
+        """:meth:`score` for synchronous code, also inside a running event loop."""
+        return self.score_sample_sync(_sample(context, query, [answer]))[0]
+
+    async def score_sample(self, sample: Sample) -> tuple[Reward, ...]:
+        """A reward for each candidate of a sample, in order."""
+        return await asyncio.wrap_future(self._submit(self._score(sample)))
+
+    def score_sample_sync(self, sample: Sample) -> tuple[Reward, ...]:
+        """:meth:`score_sample` for synchronous code, also inside a running event loop."""
+        return self._submit(self._score(sample)).result()
+
+    async def score_many(
+        self, samples: Iterable[Sample] | AsyncIterable[Sample], *, open_samples: int = 16
+    ) -> AsyncIterator[tuple[Reward, ...]]:
+        """The rewards of each sample, in the samples' order, as they become ready.
+
+        At most ``open_samples`` samples are worked on at once; the input is read no faster than that.
+        """
+        window: list[asyncio.Task[tuple[Reward, ...]]] = []
+        try:
+            async for sample in _each(samples):
+                window.append(asyncio.ensure_future(self.score_sample(sample)))
+                if len(window) >= open_samples:
+                    yield await window.pop(0)
+            while window:
+                yield await window.pop(0)
+        finally:
+            for task in window:
+                task.cancel()
+
+    async def _score(self, sample: Sample) -> tuple[Reward, ...]:
+        self._position += 1
+        return await self._engine.score(sample, self._position)
+
+    @property
+    def costs(self) -> Mapping[str, JSON]:
+        """Calls, tokens and reused replies so far, in all and by dimension."""
+        return self._engine.ledger.as_json()
+
+    # --- ending ------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close judges and journal. What was paid for is kept in the journal's file, if there is one."""
+        if self._loop.is_closed():
+            return
+        self._submit(self._engine.aclose()).result()
+        self._engine.journal.close()
+        self._engine.observers.close()
+        self._stop_loop()
+
+    def _stop_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> RewardModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> RewardModel:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+
+def run(
+    pipeline: str | os.PathLike[str] | Mapping[str, JSON],
+    *,
+    runs: str | os.PathLike[str] = "runs",
+    first: str | None = None,
+    last: str | None = None,
+    report: Callable[[Mapping[str, JSON]], None] | None = None,
+) -> RunSummary:
+    """Run a pipeline as ``lrf run`` does; the files are in ``runs / name``.
+
+    ``first`` and ``last`` name the stages to begin and end with ("data", "score", "pairs", "train"). ``report`` is
+    called with progress. How it ended is in the summary (``status``, ``exit_code``, ``message``); raised are only
+    errors of the pipeline file (:class:`lrf.ConfigError`) and of a run directory that can't be used.
+    Works inside a running event loop too.
+    """
+    from lrf.catalog import load_catalog
+    from lrf.stages.runner import run_pipeline
+
+    work = run_pipeline(
+        load(pipeline), load_catalog(), Path(runs), first=first, last=last, report=report or (lambda _: None)
+    )
+    result: Future[RunSummary] = Future()
+
+    def target() -> None:
+        try:
+            result.set_result(asyncio.run(work))
+        except BaseException as e:
+            result.set_exception(e)
+
+    thread = threading.Thread(target=target, name="lrf-run")
+    thread.start()
+    thread.join()
+    return result.result()
+
+
+def load(pipeline: str | os.PathLike[str] | Mapping[str, JSON]) -> Pipeline:
+    """A checked pipeline from a file's path or from a mapping. Raises :class:`lrf.ConfigError`."""
+    from lrf.catalog import load_catalog
+    from lrf.config import load_pipeline, parse_pipeline
+
+    if isinstance(pipeline, Mapping):
+        return parse_pipeline(pipeline, load_catalog(), folder=Path.cwd())
+    return load_pipeline(Path(pipeline), load_catalog())
+
+
+def _sample(context: Context, query: str, answers: Sequence[str]) -> Sample:
+    documents = (Document("0", context),) if isinstance(context, str) else tuple(context)
+    if not any(d.text.strip() for d in documents):
+        raise ConfigError("context: expected a text or documents that are not empty")
+    return Sample("sample", query, documents, tuple(Candidate(str(i), a) for i, a in enumerate(answers)))
+
+
+async def _each(samples: Iterable[Sample] | AsyncIterable[Sample]) -> AsyncIterator[Sample]:
+    if isinstance(samples, AsyncIterable):
+        async for sample in samples:
+            yield sample
+    else:
+        for sample in samples:
+            yield sample

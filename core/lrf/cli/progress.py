@@ -1,0 +1,64 @@
+"""Live progress: one moving line on a terminal, a plain line now and then where output is piped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+EVERY_S = 5.0
+
+
+def line_of(p: Mapping[str, Any]) -> str:
+    """One line for a progress message of a stage."""
+    stage = p["stage"]
+    if stage == "stop":
+        return f"{p['signal']}: finishing the calls in flight; once more to end at once"
+    if p.get("begins"):
+        return f"{stage} …"
+    if stage == "score":
+        unscored = f", {p['unscored']:,} unscored" if p["unscored"] else ""
+        faults = f", {p['faults']:,} faults" if p["faults"] else ""
+        return (
+            f"score  {p['samples']:,}/{p['of_samples']:,} samples  {p['candidates']:,}/{p['of_candidates']:,} candidates"
+            f"{unscored}  {p['calls']:,} calls, {p['in_flight']} in flight, {p['reused']:,} reused{faults}"
+            f"  {p['tokens']:,} tokens"
+        )
+    rest = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in p.items() if k != "stage")
+    return f"{stage:6} {rest}"
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A function that takes progress messages, from any thread."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console(stderr=True)
+        with console.status(Text("…")) as status:
+
+            def live(p: Mapping[str, Any]) -> None:
+                if p["stage"] == "stop":
+                    console.print(Text(line_of(p)))
+                else:
+                    status.update(Text(line_of(p)))
+
+            yield live
+        return
+    last: dict[str, float] = {}
+    latest: dict[str, str] = {}
+
+    def plain(p: Mapping[str, Any]) -> None:
+        stage, now = p["stage"], time.monotonic()
+        latest[stage] = line_of(p)
+        if now - last.get(stage, float("-inf")) >= EVERY_S or p.get("begins") or stage == "stop":
+            last[stage] = now
+            sys.stderr.write(latest.pop(stage) + "\n")
+            sys.stderr.flush()
+
+    yield plain
+    for line in latest.values():
+        sys.stderr.write(line + "\n")

@@ -1,0 +1,81 @@
+"""``lrf run``: a pipeline from its data to a policy."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from lrf.stages.runner import RunSummary
+
+STAGES = ("data", "score", "pairs", "train")
+
+
+@click.command()
+@click.argument("pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
+              help="The folder of run directories; the run's own is named by the pipeline's `name:`.")  # fmt: skip
+@click.option("--from", "first", type=click.Choice(STAGES), help="Begin with this stage.")
+@click.option("--until", "last", type=click.Choice(STAGES), help="End with this stage.")
+def run(pipeline: Path, runs: Path, first: str | None, last: str | None) -> int:
+    """Run PIPELINE: check the data, score the candidates, choose pairs, train the policy.
+
+    What is done is not done again: a run that was stopped or killed goes on from there with the same command.
+    Ctrl-C once finishes the calls in flight and leaves a valid partial result; twice ends at once.
+
+    Exit codes: 0 finished; 1 a stage failed; 2 a mistake in the pipeline, the data or the command; 3 more is
+    unscored than the pipeline allows, or counts don't add up; 4 stopped by the budget; 130 interrupted.
+    """
+    from lrf.catalog import load_catalog
+    from lrf.cli.progress import progress
+    from lrf.config import load_pipeline
+    from lrf.stages.runner import run_pipeline
+
+    catalog = load_catalog()
+    checked = load_pipeline(pipeline, catalog)
+    with progress() as report:
+        summary = asyncio.run(
+            run_pipeline(checked, catalog, runs, first=first, last=last, report=report, signals=True)
+        )
+    show(summary)
+    return summary.exit_code
+
+
+def show(summary: RunSummary) -> None:
+    """The table at the end: samples, candidates, scored, unscored, pairs, calls, tokens, time, files."""
+    from lrf.cli.output import table
+
+    for change in summary.changed:
+        click.echo(f"changed since the last run: {change}")
+    data, score = summary.stages.get("data", {}), summary.stages.get("score", {})
+    pairs, train = summary.stages.get("pairs", {}), summary.stages.get("train", {})
+    rows: list[tuple[str, str]] = []
+
+    def add(label: str, value: object, more: str = "") -> None:
+        if value is not None:
+            rows.append((label, f"{value:,}{more}" if isinstance(value, int) else f"{value}{more}"))
+
+    add("samples", data.get("samples"), f" ({data['bad_rows']} bad rows left out)" if data.get("bad_rows") else "")
+    add("candidates", data.get("candidates"))
+    add("scored", score.get("scored"))
+    reasons = ", ".join(f"{reason} {n}" for reason, n in list(score.get("reasons", {}).items())[:4])
+    add("unscored", score.get("unscored"), f" ({reasons})" if reasons else "")
+    why = ", ".join(f"{reason} {n}" for reason, n in list(pairs.get("reasons", {}).items())[:4])
+    add("pairs", pairs.get("pairs"), f" ({pairs['left_out']} samples left out: {why})" if why else "")
+    if "calls" in score:
+        add("judge calls", score["calls"], f" ({score['reused']:,} replies reused, {score['faults']:,} faults)")
+        cached = f", {score['cached_tokens']:,} cached" if score["cached_tokens"] else ""
+        add("tokens", score["prompt_tokens"] + score["completion_tokens"],
+            f" ({score['prompt_tokens']:,} read{cached}; {score['completion_tokens']:,} written)")  # fmt: skip
+        add("embedded texts", score["embedded_texts"], f" in {score['embedding_calls']:,} calls")
+    add("training steps", train.get("steps"))
+    add("time", f"{summary.seconds:.1f} s")
+    add("files", f"{summary.run_dir}: {', '.join(summary.files.values())}")
+    table((summary.run_dir.name, summary.status), rows)
+    if summary.message:
+        click.echo(f"{summary.status}: {summary.message}", err=True)
+    sys.stdout.flush()

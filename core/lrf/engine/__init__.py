@@ -1,0 +1,1 @@
+"""The scoring engine: what stands between a dimension and its judge."""

@@ -1,0 +1,130 @@
+"""Calls to one embedder: each text once a run, gathered into batches across samples and candidates."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lrf.engine.ledger import Ledger
+from lrf.engine.limits import Limiter
+from lrf.engine.retries import Retries
+from lrf.errors import BadReply, TimedOut
+from lrf.protocols import Embedder, EmbedKind
+from lrf.store.filesystem import dump
+from lrf.store.journal import Journal, digest
+
+if TYPE_CHECKING:
+    from lrf.protocols import Vectors
+
+LINGER_S = 0.02
+TIMEOUT_S = 300.0
+
+Waiting = tuple[bytes, str, "asyncio.Future[bytes]"]
+
+
+@dataclass(slots=True)
+class EmbedCalls:
+    """The engine's side of one embedder. :meth:`embed` is what a retriever gets as ``embed``."""
+
+    name: str
+    embedder: Embedder
+    journal: Journal
+    ledger: Ledger
+    limiter: Limiter = field(init=False)
+    retries: Retries = field(init=False)
+    _identity: str = field(init=False)
+    _flying: dict[bytes, asyncio.Future[bytes]] = field(default_factory=dict)
+    _waiting: dict[EmbedKind, list[Waiting]] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.limiter = Limiter(self.embedder.max_concurrency)
+        self.retries = Retries(f"embedders.{self.name}", self.limiter)
+        self._identity = dump(dict(self.embedder.identity))
+
+    async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
+        """Vectors of shape (len(texts), dimensions), float32: kept ones from the journal, the rest embedded."""
+        import numpy as np
+
+        keys = [digest(self._identity, kind, text) for text in texts]
+        text_of = dict(zip(keys, texts, strict=True))
+        asked = [k for k in text_of if k not in self._flying]
+        kept = await self.journal.vectors(asked)
+        self.ledger.reused_texts += len(kept)
+        pending = {k: self._flying.get(k) or self._enqueue(k, t, kind) for k, t in text_of.items() if k not in kept}
+        if pending:
+            arrived = await asyncio.gather(*pending.values())
+            kept.update(zip(pending, arrived, strict=True))
+        rows = [np.frombuffer(kept[k], dtype="<f4") for k in keys]
+        if len({row.size for row in rows}) > 1:
+            raise BadReply(f"embedders.{self.name} gives vectors of different lengths: {sorted({r.size for r in rows})}")
+        return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)
+
+    def _enqueue(self, key: bytes, text: str, kind: EmbedKind) -> asyncio.Future[bytes]:
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._flying[key] = future
+        waiting = self._waiting.setdefault(kind, [])
+        waiting.append((key, text, future))
+        if len(waiting) == 1:
+            self._start(self._flush(kind))
+        return future
+
+    def _start(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _flush(self, kind: EmbedKind) -> None:
+        """Wait a moment for others' texts, then send everything in full batches."""
+        await asyncio.sleep(LINGER_S)
+        waiting, self._waiting[kind] = self._waiting[kind], []
+        size = self.embedder.batch_size
+        for i in range(0, len(waiting), size):
+            self._start(self._batch(waiting[i : i + size], kind))
+
+    async def _batch(self, batch: Sequence[Waiting], kind: EmbedKind) -> None:
+        keys = [key for key, _, _ in batch]
+        try:
+            vectors = await self.retries.run(lambda: self._call([text for _, text, _ in batch], keys, kind))
+        except BaseException as e:
+            for _, _, future in batch:
+                if not future.done():
+                    future.set_exception(e)
+                    future.exception()  # seen, also when every waiter has gone
+            if not isinstance(e, Exception):
+                raise
+        else:
+            for (_, _, future), vector in zip(batch, vectors, strict=True):
+                if not future.done():
+                    future.set_result(vector.astype("<f4", copy=False).tobytes())
+        finally:
+            for key in keys:
+                self._flying.pop(key, None)
+
+    async def _call(self, texts: Sequence[str], keys: Sequence[bytes], kind: EmbedKind) -> Vectors:
+        import numpy as np
+
+        async with self.limiter.slot((0, 0)):
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    vectors = await self.embedder.embed(texts, kind)
+            except TimeoutError:
+                raise TimedOut(f"no reply from embedders.{self.name} within {TIMEOUT_S:g} s") from None
+        if vectors.ndim != 2 or len(vectors) != len(texts):
+            raise BadReply(f"embedders.{self.name} gave an array of shape {vectors.shape} for {len(texts)} texts")
+        if not np.isfinite(vectors).all():
+            raise BadReply(f"embedders.{self.name} gave a vector that is not finite")
+        self.ledger.embedding_calls += 1
+        self.ledger.embedded_texts += len(texts)
+        await self.journal.commit_vectors(self._identity, keys, vectors, seconds=time.monotonic() - began)
+        return vectors
+
+    async def aclose(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.embedder.aclose()

@@ -1,0 +1,265 @@
+"""The scoring engine: samples in, rewards out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from lrf.chunking import chunk_document
+from lrf.engine.calls import Caller, JudgeCalls
+from lrf.engine.embedding import EmbedCalls
+from lrf.engine.ledger import Ledger
+from lrf.engine.observers import Observers
+from lrf.errors import (
+    BudgetError,
+    Interrupted,
+    JudgeError,
+    JudgeMisconfigured,
+    LrfError,
+    RunError,
+    StageError,
+    Unscorable,
+)
+from lrf.languages import language_of
+from lrf.protocols import Aggregator, Dimension, Index, Judge, Retriever
+from lrf.replies import Answer, Expectation
+from lrf.store.journal import Journal
+from lrf.templates import Prompt
+from lrf.types import Candidate, Chunk, Judgement, Reward, Sample, Unscored
+
+T = TypeVar("T")
+
+FATAL = (BudgetError, Interrupted, JudgeMisconfigured, RunError, StageError)
+"""Errors that stop the run; every other one makes a candidate unscored."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedDimension:
+    """A dimension under its name in the pipeline, with the names of the judge and the retriever it asks."""
+
+    name: str
+    dimension: Dimension
+    judge: str | None = None
+    retriever: str | None = None
+
+
+@dataclass(slots=True)
+class _Scope:
+    """What all candidates of one sample share, made at most once each."""
+
+    sample: Sample
+    position: int
+    language: str
+    made: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
+
+    async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
+        task = self.made.get(key)
+        if task is None:
+            task = self.made[key] = asyncio.ensure_future(_awaited(make))
+        return await asyncio.shield(task)  # type: ignore[no-any-return]
+
+
+async def _awaited(make: Callable[[], Awaitable[T]]) -> T:
+    return await make()
+
+
+@dataclass(slots=True)
+class Engine:
+    """Scores samples with everything that calls, limits, journals and counts on the way.
+
+    Parameters
+    ----------
+    dimensions: in the pipeline's order.
+    judges, retrievers: by name, as the dimensions name them.
+    embedders: the embedders behind the retrievers, closed with the engine.
+    """
+
+    dimensions: Sequence[NamedDimension]
+    judges: Mapping[str, JudgeCalls]
+    retrievers: Mapping[str, Retriever]
+    embedders: Mapping[str, EmbedCalls]
+    aggregator: Aggregator
+    journal: Journal
+    ledger: Ledger
+    observers: Observers
+    fatal: LrfError | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a free slot."""
+        return sum(j.limiter.waiting for j in self.judges.values())
+
+    @property
+    def in_flight(self) -> int:
+        return sum(j.limiter.in_flight for j in self.judges.values())
+
+    @property
+    def slots(self) -> int:
+        return sum(j.limiter.ceiling for j in self.judges.values())
+
+    def drain(self, reason: LrfError | None = None) -> None:
+        """Stop: calls in flight are finished and kept, no other begins. The first reason given is the run's."""
+        self.fatal = self.fatal or reason or Interrupted("stopped")
+        for calls in (*self.judges.values(), *self.embedders.values()):
+            calls.limiter.drain()
+
+    async def score(self, sample: Sample, position: int = 0) -> tuple[Reward, ...]:
+        """A reward, or the reason for having none, for each candidate in order. Raises only what stops a run."""
+        scope = _Scope(sample, position, language_of(sample.documents[0].text if sample.documents else sample.query))
+        try:
+            for name in dict.fromkeys(d.retriever for d in self.dimensions if d.retriever):
+                # Documents are embedded while statements are still being extracted.
+                self._index(scope, name).add_done_callback(_seen)
+            outcomes = await asyncio.gather(
+                *(self._candidate(scope, c) for c in sample.candidates), return_exceptions=True
+            )
+        finally:
+            await self._close(scope)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        rewards = tuple(o for o in outcomes if isinstance(o, Reward))
+        self.observers.tell("lrf_sample_scored", sample_id=sample.id, rewards=rewards)
+        return rewards
+
+    async def _candidate(self, scope: _Scope, candidate: Candidate) -> Reward:
+        found = await asyncio.gather(
+            *(self._dimension(scope, candidate, d) for d in self.dimensions), return_exceptions=True
+        )
+        judgements: dict[str, Judgement | Unscored] = {}
+        for named, outcome in zip(self.dimensions, found, strict=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            judgements[named.name] = outcome
+        ratings = {n: j.rating if isinstance(j, Judgement) else None for n, j in judgements.items()}
+        reward = self.aggregator.aggregate(ratings)
+        unscored = next((j for j in judgements.values() if isinstance(j, Unscored)), None)
+        if reward is None and unscored is None:
+            unscored = Unscored("aggregator", "no_reward", "the aggregator made no reward of complete ratings")
+        return Reward(
+            sample_id=scope.sample.id,
+            candidate_id=candidate.id,
+            reward=reward,
+            ratings=ratings,
+            unscored=unscored if reward is None else None,
+            judgements=judgements,
+        )
+
+    async def _dimension(self, scope: _Scope, candidate: Candidate, named: NamedDimension) -> Judgement | Unscored:
+        context = CandidateContext(self, scope, named)
+        try:
+            judgement = await named.dimension.score(scope.sample, candidate, context)
+            if not 0 <= judgement.rating <= 10:  # NaN included
+                raise Unscorable("rating_out_of_range", f"the dimension gave {judgement.rating!r}, not 0 to 10")
+            return judgement
+        except Exception as e:
+            error = _cause(e)
+        if isinstance(error, FATAL):
+            self.drain(error)
+            raise error
+        if isinstance(error, Unscorable):
+            unscored = Unscored(named.name, error.reason, error.detail, error.transient)
+        elif isinstance(error, JudgeError):
+            unscored = Unscored(named.name, error.reason, str(error), transient=True)
+        else:
+            unscored = Unscored(named.name, "dimension_error", f"{type(error).__name__}: {error}")
+        self.observers.tell(
+            "lrf_component_failed",
+            component=named.name,
+            unscored=unscored,
+            sample_id=scope.sample.id,
+            candidate_id=candidate.id,
+        )
+        return unscored
+
+    def _index(self, scope: _Scope, retriever: str) -> asyncio.Task[Index]:
+        key = f"index\0{retriever}"
+        if key not in scope.made:
+            scope.made[key] = asyncio.ensure_future(self.retrievers[retriever].index(scope.sample.documents))
+        return scope.made[key]
+
+    async def _close(self, scope: _Scope) -> None:
+        for key, task in scope.made.items():
+            if not task.done():
+                task.cancel()
+            outcome = (await asyncio.gather(task, return_exceptions=True))[0]
+            if key.startswith("index\0") and not isinstance(outcome, BaseException):
+                await outcome.aclose()
+
+    async def aclose(self) -> None:
+        """Close judges, retrievers and embedders. Calls in flight are given up."""
+        for part in (*self.judges.values(), *self.retrievers.values(), *self.embedders.values()):
+            await part.aclose()
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error that counts among those of a group: one that stops the run, else the first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [_cause(e) for e in error.exceptions]
+    return next((e for e in leaves if isinstance(e, FATAL)), leaves[0])
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateContext:
+    """The engine's side of :class:`lrf.protocols.Context`."""
+
+    engine: Engine
+    scope: _Scope
+    named: NamedDimension
+
+    @property
+    def language(self) -> str:
+        return self.scope.language
+
+    async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
+        judge = self.named.judge
+        if judge is None:
+            raise Unscorable("no_judge", f"the dimension {self.named.name} asks a judge, but its plugin names no need")
+        caller = Caller(self.scope.sample.id, self.named.name, (self.scope.position, 0))
+        return await self.engine.judges[judge].ask(prompt, expects, max_tokens, caller)
+
+    async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
+        retriever = self.named.retriever
+        if retriever is None:
+            raise Unscorable("no_retriever", f"the dimension {self.named.name} needs a retriever")
+        index = await asyncio.shield(self.engine._index(self.scope, retriever))
+        return await index.search(queries, top_k)
+
+    async def chunks(self, tokens: int) -> tuple[Chunk, ...]:
+        async def cut() -> tuple[Chunk, ...]:
+            cuts = await asyncio.to_thread(
+                lambda: [chunk_document(d, tokens) for d in self.scope.sample.documents]
+            )
+            return tuple(chunk for cut in cuts for chunk in cut)
+
+        return await self.scope.once(f"chunks\0{tokens}", cut)
+
+    async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
+        return await self.scope.once(f"{self.named.name}\0{key}", make)
+
+
+def judge_calls(
+    judges: Mapping[str, Judge], journal: Journal, ledger: Ledger, observers: Observers, seed: int
+) -> dict[str, JudgeCalls]:
+    """The engine's side of each judge."""
+
+    def listen(judge: str, kind: str, sample: str, attempt: int, seconds: float, error: str | None) -> None:
+        observers.tell(
+            "lrf_call_finished",
+            judge=judge,
+            kind=kind,
+            sample_id=sample,
+            attempt=attempt,
+            seconds=seconds,
+            error=error,
+        )
+
+    return {name: JudgeCalls(name, judge, journal, ledger, seed, listen) for name, judge in judges.items()}

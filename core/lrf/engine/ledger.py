@@ -1,0 +1,88 @@
+"""The books of a run while it goes: calls, tokens, reuse, by dimension; and the budget they are held against."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from lrf.errors import BudgetError
+from lrf.replies import Usage
+from lrf.types import JSON
+
+
+@dataclass(slots=True)
+class Line:
+    """What one dimension (or all) cost. ``reused`` replies came from the journal and cost nothing."""
+
+    calls: int = 0
+    reused: int = 0
+    faults: int = 0
+    asked_again: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Ceilings for what a run newly pays; None means none."""
+
+    calls: int | None = None
+    tokens: int | None = None
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Counts every call where it happens. A budget is reserved at the worst case and settled afterwards."""
+
+    budget: Budget = field(default_factory=Budget)
+    lines: dict[str, Line] = field(default_factory=lambda: defaultdict(Line))
+    embedding_calls: int = 0
+    embedded_texts: int = 0
+    reused_texts: int = 0
+    _reserved_calls: int = 0
+    _reserved_tokens: int = 0
+
+    def total(self) -> Line:
+        total = Line()
+        for line in self.lines.values():
+            for name, n in asdict(line).items():
+                setattr(total, name, getattr(total, name) + n)
+        return total
+
+    def reserve(self, tokens: int) -> None:
+        """Set aside one call of at most ``tokens``. Raises :class:`lrf.errors.BudgetError` if it could overrun."""
+        spent = self.total()
+        calls, used = spent.calls + self._reserved_calls, spent.prompt_tokens + spent.completion_tokens
+        budget = self.budget
+        if budget.calls is not None and calls + 1 > budget.calls:
+            raise BudgetError(f"the budget of {budget.calls} calls is reached ({spent.calls} made)")
+        if budget.tokens is not None and used + self._reserved_tokens + tokens > budget.tokens:
+            raise BudgetError(
+                f"the budget of {budget.tokens} tokens could be overrun by the next call "
+                f"({used} used, {self._reserved_tokens} set aside, {tokens} needed at most)"
+            )
+        self._reserved_calls += 1
+        self._reserved_tokens += tokens
+
+    def settle(self, dimension: str, tokens: int, usage: Usage | None) -> None:
+        """Replace a reservation by what it really took; ``usage`` is None when no reply came."""
+        self._reserved_calls -= 1
+        self._reserved_tokens -= tokens
+        line = self.lines[dimension]
+        if usage is None:
+            line.faults += 1
+            return
+        line.calls += 1
+        line.prompt_tokens += usage.prompt_tokens
+        line.completion_tokens += usage.completion_tokens
+        line.cached_tokens += usage.cached_tokens
+
+    def as_json(self) -> Mapping[str, JSON]:
+        return {
+            **asdict(self.total()),
+            "embedding_calls": self.embedding_calls,
+            "embedded_texts": self.embedded_texts,
+            "by_dimension": {name: asdict(line) for name, line in sorted(self.lines.items())},
+        }

@@ -1,0 +1,77 @@
+"""Trying again by class of error, for judges and embedders alike."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from lrf.engine.limits import Limiter
+from lrf.errors import BadReply, JudgeError, RateLimited, Rejected, StageError, TimedOut, Unavailable, Unscorable
+
+T = TypeVar("T")
+
+FAULTS = 5
+BACKOFF_S, LONGEST_BACKOFF_S, LONGEST_RETRY_AFTER_S = 0.5, 60.0, 900.0
+PATIENCE_S, PATIENCE_BEFORE_ANY_REPLY_S = 300.0, 20.0
+
+
+@dataclass(slots=True)
+class Retries:
+    """Keeps calling one server until it answers or it makes no sense to go on.
+
+    * a rate limit waits as long as the server says (else with doubling pauses) and uses up no try;
+    * a fault (no connection, 5xx, time-out, unreadable reply) is tried :data:`FAULTS` times;
+    * a rejected request is not tried again;
+    * a server that has served nothing at all for long stops the run, instead of every row becoming unscored.
+    """
+
+    name: str
+    limiter: Limiter
+    _served: bool = False
+    _silent_since: float | None = field(default=None)
+
+    async def run(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What the call returns. Raises :class:`lrf.errors.Unscorable` or a fatal error."""
+        faults = waits = 0
+        while True:
+            try:
+                result = await call()
+            except RateLimited as e:
+                waits += 1
+                self.limiter.refused()
+                self._check_patience(e)
+                pause = min(LONGEST_RETRY_AFTER_S, e.retry_after_s) if e.retry_after_s is not None else _backoff(waits)
+            except (Unavailable, TimedOut, BadReply) as e:
+                faults += 1
+                if isinstance(e, Unavailable):
+                    self.limiter.refused()
+                    self._check_patience(e)
+                if faults >= FAULTS:
+                    raise Unscorable(e.reason, f"{e} ({faults} times)", transient=True) from e
+                pause = _backoff(faults)
+            except Rejected as e:
+                raise Unscorable(e.reason, str(e)) from e
+            else:
+                self.limiter.served()
+                self._served, self._silent_since = True, None
+                return result
+            await self.limiter.pause(pause)
+
+    def _check_patience(self, error: JudgeError) -> None:
+        now = time.monotonic()
+        self._silent_since = self._silent_since or now
+        patient = self._served or isinstance(error, RateLimited)
+        patience = PATIENCE_S if patient else PATIENCE_BEFORE_ANY_REPLY_S
+        if now - self._silent_since > patience:
+            raise StageError(
+                f"{self.name} has served nothing for {patience:.0f} s (last: {error}). "
+                "What is done is kept: mend it and run the same command again"
+            )
+
+
+def _backoff(n: int) -> float:
+    """Seconds: doubling, and spread so that calls which failed together don't come back together."""
+    return min(LONGEST_BACKOFF_S, BACKOFF_S * 2 ** (n - 1)) * random.uniform(0.5, 1.0)

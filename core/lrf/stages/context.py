@@ -1,0 +1,95 @@
+"""What every stage is given: the pipeline, the run's directory, its log, and where progress goes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrf.errors import LrfError
+from lrf.stages.run_dir import RunDir, fingerprint, path_fingerprint
+from lrf.types import JSON
+
+if TYPE_CHECKING:
+    from lrf.catalog import Catalog
+    from lrf.config import Block, Pipeline
+
+Report = Callable[[Mapping[str, JSON]], None]
+"""Progress goes through this: ``{"stage": …, "done": …, "of": …, …}``."""
+
+
+@dataclass(slots=True)
+class StageContext:
+    """A run as one stage sees it. ``stop`` holds the first reason to drain, set from a signal or a budget."""
+
+    pipeline: Pipeline
+    catalog: Catalog
+    run_dir: RunDir
+    log: Any
+    report: Report
+    on_stop: list[Callable[[LrfError], None]] = field(default_factory=list)
+    stop: LrfError | None = None
+
+    def drain(self, reason: LrfError) -> None:
+        """Ask the running stage to finish what is in flight and end. The first reason counts."""
+        self.stop = self.stop or reason
+        for callback in self.on_stop:
+            callback(self.stop)
+
+    def data_fingerprint(self, source_fingerprint: JSON) -> str:
+        block = self.pipeline.data
+        assert block is not None
+        return fingerprint("data", self._block(block), source_fingerprint, self.pipeline.on_bad_row)
+
+    def score_fingerprint(self, data: str) -> str:
+        p = self.pipeline
+        judges = {name: p.judges[name] for name in sorted({d.needs["judge"] for d in p.dimensions if "judge" in d.needs})}
+        retrievers = {
+            name: p.retrievers[name] for name in sorted({d.needs["retriever"] for d in p.dimensions if "retriever" in d.needs})
+        }
+        embedders = {
+            name: p.embedders[name]
+            for name in sorted({r.needs["embedder"] for r in retrievers.values() if "embedder" in r.needs})
+        }
+        blocks = {**judges, **retrievers, **embedders}
+        return fingerprint(
+            "score",
+            data,
+            p.seed,
+            [self._block(d) for d in p.dimensions],
+            self._block(p.aggregator) if p.aggregator else None,
+            {f"{b.kind} {name}": self._block(b) for name, b in blocks.items()},
+        )
+
+    def pairs_fingerprint(self, data: str, rewards: str | None) -> str:
+        assert self.pipeline.pairs is not None
+        block, template = self._block(self.pipeline.pairs), self.pipeline.policy.prompt_template
+        return fingerprint("pairs", data, rewards, block, template, self.pipeline.seed)
+
+    def train_fingerprint(self, pairs: str | None) -> str:
+        assert self.pipeline.train is not None
+        policy = self.pipeline.policy.model_dump(mode="json")
+        return fingerprint("train", pairs, self._block(self.pipeline.train), policy, self.pipeline.seed)
+
+    def _block(self, block: Block) -> JSON:
+        """What a component's part of the outcome depends on: its settings, its package, the files it names."""
+        settings = block.settings.model_dump(mode="json")
+        files = {
+            name: path_fingerprint(value)
+            for name in type(block.settings).model_fields
+            if isinstance(value := getattr(block.settings, name), Path)
+        }
+        return [block.name, block.type, dict(block.needs), settings, files, str(self.catalog.package_of(block.spec))]
+
+
+def installed_versions(names: tuple[str, ...]) -> dict[str, str]:
+    """The versions of those distributions that are installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

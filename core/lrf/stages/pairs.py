@@ -1,0 +1,156 @@
+"""Stage *pairs*: from rewards to preference pairs, in the format TRL reads, and a reason for every sample without one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from lrf.build import pairing_of, source_of
+from lrf.errors import GateError, StageError
+from lrf.stages.context import StageContext
+from lrf.stages.rows import rewards_of
+from lrf.stages.samples import good_samples
+from lrf.store.filesystem import dump, replacing, sha256_of
+from lrf.templates import Template, prompt_text
+from lrf.types import JSON, LeftOut, PreferencePair, Reward, Sample
+
+PROMPT_FIELDS = ("context", "question")
+ROWS_A_GROUP = 64
+
+
+async def pairs_stage(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """Counts of the stage. Raises :class:`lrf.errors.StageError` when the rewards are not those of this data."""
+    return await asyncio.to_thread(_pairs, context, data)
+
+
+def _pairs(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    run, pipeline = context.run_dir, context.pipeline
+    scored = bool(pipeline.dimensions) or run.rewards.exists()
+    if pipeline.dimensions and not run.rewards.exists():
+        raise StageError(f"{run.rewards} is not there; run the stage before first (`--from score`)")
+    record = run.record("pairs")
+    fingerprint = context.pairs_fingerprint(data["sha256"], sha256_of(run.rewards) if scored else None)
+    done = record.finished(fingerprint)
+    if done is not None:
+        return done
+    pairing = pairing_of(pipeline)
+    template = Template(pipeline.policy.prompt_template, PROMPT_FIELDS, "policy.prompt_template")
+    counts, reasons = Counter[str](samples=0, pairs=0, left_out=0), Counter[str]()
+    groups = _rewards(run.rewards) if scored else iter(())
+    with replacing(run.pairs) as pairs, replacing(run.left_out) as left_out:
+        for sample in good_samples(source_of(pipeline)):
+            counts["samples"] += 1
+            rewards = _of_sample(sample, groups, run.rewards) if scored else _without_rewards(sample)
+            outcome = pairing.pair(sample, rewards)
+            if isinstance(outcome, LeftOut):
+                counts["left_out"] += 1
+                reasons[outcome.reason] += 1
+                row = {"sample_id": sample.id, "reason": outcome.reason, "detail": outcome.detail}
+                left_out.write(dump(row) + "\n")
+            else:
+                counts["pairs"] += 1
+                pairs.write(dump(pair_row(sample, outcome, rewards, template)) + "\n")
+            if counts["samples"] % 200 == 0:
+                context.report({"stage": "pairs", **counts})
+            if context.stop:
+                raise context.stop
+    if counts["samples"] != counts["pairs"] + counts["left_out"] or counts["samples"] != data["samples"]:
+        raise GateError(f"samples don't add up: {data['samples']} went in, {dict(counts)} came out")
+    write_parquet(run.pairs, run.pairs_parquet)
+    done = {**counts, "reasons": dict(reasons.most_common()), "prompt_template_sha256": template.sha256}
+    record.write(fingerprint, [run.pairs, run.left_out, run.pairs_parquet], done)
+    context.report({"stage": "pairs", **counts})
+    return done
+
+
+def pair_row(
+    sample: Sample, pair: PreferencePair, rewards: list[Reward], template: Template
+) -> Mapping[str, JSON]:
+    """A row of ``pairs.jsonl``: TRL's conversational preference format, with the rewards alongside.
+
+    The prompt is the sample's own messages where it has some (``prompt_template_sha256`` is null then), else one
+    user message made by ``policy.prompt_template``.
+    """
+    if sample.messages is not None:
+        prompt = [{"role": m.role, "content": m.content} for m in sample.messages]
+    else:
+        text = prompt_text(template.fill({"context": sample.context, "question": sample.query}))
+        prompt = [{"role": "user", "content": text}]
+    ratings = {r.candidate_id: dict(r.ratings) for r in rewards}
+    return {
+        "prompt": prompt,
+        "chosen": [{"role": "assistant", "content": pair.chosen.text}],
+        "rejected": [{"role": "assistant", "content": pair.rejected.text}],
+        "sample_id": sample.id,
+        "chosen_id": pair.chosen.id,
+        "rejected_id": pair.rejected.id,
+        "chosen_reward": pair.chosen_reward,
+        "rejected_reward": pair.rejected_reward,
+        "chosen_ratings": ratings.get(pair.chosen.id, {}),
+        "rejected_ratings": ratings.get(pair.rejected.id, {}),
+        "prompt_template_sha256": None if sample.messages is not None else template.sha256,
+    }
+
+
+def _rewards(path: Path) -> Iterator[tuple[str, list[Reward]]]:
+    """(sample's id, its rewards) in the file's order."""
+    with path.open(encoding="utf-8") as f:
+        for sample_id, rows in groupby(map(json.loads, f), key=lambda row: row["sample_id"]):
+            yield sample_id, rewards_of(rows)
+
+
+def _of_sample(sample: Sample, groups: Iterator[tuple[str, list[Reward]]], path: Path) -> list[Reward]:
+    if not sample.candidates:
+        return []
+    sample_id, rewards = next(groups, (None, []))
+    if sample_id != sample.id or [r.candidate_id for r in rewards] != [c.id for c in sample.candidates]:
+        raise StageError(
+            f"{path} doesn't belong to this data: expected the candidates of sample {sample.id!r}, found those of "
+            f"{sample_id!r}; score first (`--from score`)"
+        )
+    return rewards
+
+
+def _without_rewards(sample: Sample) -> list[Reward]:
+    return [Reward(sample.id, c.id, None, {}) for c in sample.candidates]
+
+
+def write_parquet(pairs: Path, target: Path) -> None:
+    """The pairs once more as Parquet, a group of rows at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    turns = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    ratings = pa.map_(pa.string(), pa.float64())
+    schema = pa.schema(
+        [
+            *((name, turns) for name in ("prompt", "chosen", "rejected")),
+            *((name, pa.string()) for name in ("sample_id", "chosen_id", "rejected_id")),
+            *((name, pa.float64()) for name in ("chosen_reward", "rejected_reward")),
+            *((name, ratings) for name in ("chosen_ratings", "rejected_ratings")),
+            ("prompt_template_sha256", pa.string()),
+        ]
+    )
+
+    def row(line: str) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads(line)
+        return {**values, **{k: list(values[k].items()) for k in ("chosen_ratings", "rejected_ratings")}}
+
+    temporary = target.with_name(f".{target.name}.partial")
+    try:
+        with pq.ParquetWriter(temporary, schema) as writer, pairs.open(encoding="utf-8") as f:
+            group: list[dict[str, Any]] = []
+            for line in f:
+                group.append(row(line))
+                if len(group) == ROWS_A_GROUP:
+                    writer.write_table(pa.Table.from_pylist(group, schema=schema))
+                    group = []
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

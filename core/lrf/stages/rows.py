@@ -1,0 +1,73 @@
+"""Rewards and judgements as rows of JSON, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lrf.types import JSON, Judgement, Reward, Span, Unscored
+
+
+def reward_row(reward: Reward) -> Mapping[str, JSON]:
+    """A row of ``rewards.jsonl``."""
+    return {
+        "sample_id": reward.sample_id,
+        "candidate_id": reward.candidate_id,
+        "reward": reward.reward,
+        "ratings": dict(reward.ratings),
+        "unscored": _unscored(reward.unscored) if reward.unscored else None,
+    }
+
+
+def judgement_row(reward: Reward) -> Mapping[str, JSON]:
+    """A row of ``judgements.jsonl``: what each dimension's rating rests on."""
+    return {
+        "sample_id": reward.sample_id,
+        "candidate_id": reward.candidate_id,
+        "judgements": {
+            name: {"unscored": _unscored(j)} if isinstance(j, Unscored) else judgement_json(j)
+            for name, j in reward.judgements.items()
+        },
+    }
+
+
+def judgement_json(judgement: Judgement) -> Mapping[str, JSON]:
+    row: dict[str, JSON] = {"rating": judgement.rating, "way": judgement.way, "analysis": judgement.analysis}
+    if judgement.statements:
+        row["statements"] = [
+            {
+                "text": s.text,
+                "verdict": s.verdict,
+                "support": s.support,
+                "evidence": [_span(e) for e in s.evidence],
+                "analysis": s.analysis,
+                **({"probabilities": dict(s.probabilities)} if s.probabilities else {}),
+            }
+            for s in judgement.statements
+        ]
+    if judgement.notes:
+        row["notes"] = [{**_span(n.span), "text": n.text} for n in judgement.notes]
+    if judgement.extra:
+        row["extra"] = dict(judgement.extra)
+    return row
+
+
+def rewards_of(rows: Iterable[Mapping[str, JSON]]) -> list[Reward]:
+    """Rows of ``rewards.jsonl`` as objects, without their judgements."""
+    return [
+        Reward(
+            r["sample_id"],
+            r["candidate_id"],
+            r["reward"],
+            r["ratings"],
+            Unscored(u["dimension"], u["reason"], u["detail"]) if (u := r["unscored"]) else None,
+        )
+        for r in rows
+    ]
+
+
+def _span(span: Span) -> Mapping[str, JSON]:
+    return {"document": span.document, "start": span.start, "end": span.end}
+
+
+def _unscored(unscored: Unscored) -> Mapping[str, JSON]:
+    return {"dimension": unscored.dimension, "reason": unscored.reason, "detail": unscored.detail}

@@ -1,0 +1,108 @@
+"""A run's directory: which file is which, and what has been done in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrf.store.filesystem import dump, read_json, sha256_of, write_json
+from lrf.types import JSON
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """Names of what stands in a run directory."""
+
+    path: Path
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.sqlite"
+
+    @property
+    def pipeline(self) -> Path:
+        return self.path / "pipeline.yaml"
+
+    @property
+    def versions(self) -> Path:
+        return self.path / "versions.json"
+
+    @property
+    def rewards(self) -> Path:
+        return self.path / "rewards.jsonl"
+
+    @property
+    def judgements(self) -> Path:
+        return self.path / "judgements.jsonl"
+
+    @property
+    def pairs(self) -> Path:
+        return self.path / "pairs.jsonl"
+
+    @property
+    def pairs_parquet(self) -> Path:
+        return self.path / "pairs.parquet"
+
+    @property
+    def left_out(self) -> Path:
+        return self.path / "left_out.jsonl"
+
+    @property
+    def bad_rows(self) -> Path:
+        return self.path / "bad_rows.jsonl"
+
+    @property
+    def policy(self) -> Path:
+        return self.path / "policy"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    def record(self, stage: str) -> StageRecord:
+        return StageRecord(self.path / "stages" / f"{stage}.json", self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """That a stage was finished: of what, with which files, and its counts."""
+
+    file: Path
+    run_dir: Path
+
+    def finished(self, fingerprint: str) -> Mapping[str, JSON] | None:
+        """The counts of the stage if it was finished with this fingerprint and its files are as it left them."""
+        record = read_json(self.file)
+        if not isinstance(record, dict) or record.get("fingerprint") != fingerprint:
+            return None
+        if any(sha256_of(self.run_dir / name) != digest for name, digest in record["files"].items()):
+            return None
+        counts: Mapping[str, JSON] = record["counts"]
+        return counts
+
+    def write(self, fingerprint: str, files: Sequence[Path], counts: Mapping[str, JSON]) -> None:
+        self.file.parent.mkdir(exist_ok=True)
+        digests = {str(f.relative_to(self.run_dir)): sha256_of(f) for f in files}
+        write_json(self.file, {"fingerprint": fingerprint, "files": digests, "counts": dict(counts)})
+
+
+def fingerprint(*parts: JSON) -> str:
+    """A hash of JSON values in hexadecimal."""
+    return hashlib.sha256(dump(parts).encode()).hexdigest()
+
+
+def path_fingerprint(path: Path) -> JSON:
+    """Sizes and times of a file, or of all files of a folder: changes when one of them does."""
+    if path.is_dir():
+        return [[str(p.relative_to(path)), *path_fingerprint(p)] for p in sorted(path.rglob("*")) if p.is_file()]
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns]

@@ -1,0 +1,241 @@
+"""A run: its stages in order, each skipped when it has been done, in this process or in one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from lrf.config import changes
+from lrf.engine.observers import Observers
+from lrf.errors import ConfigError, Interrupted, LrfError
+from lrf.log import run_log
+from lrf.stages.child import run_child
+from lrf.stages.context import Report, StageContext, installed_versions
+from lrf.stages.data import data_stage
+from lrf.stages.pairs import pairs_stage
+from lrf.stages.run_dir import RunDir
+from lrf.stages.score import Stopped, check_unscored, score_stage
+from lrf.stages.train import train_finished
+from lrf.store.filesystem import replacing, write_json
+from lrf.store.lock import RunLock
+from lrf.types import JSON
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lrf.catalog import Catalog
+    from lrf.config import Block, Pipeline
+
+STAGES = ("data", "score", "pairs", "train")
+"""The stages in their order. Sampling candidates will stand between *data* and *score*."""
+
+LIBRARIES = (
+    "aiohttp", "deepspeed", "numpy", "openai", "pluggy", "pydantic", "qdrant-client", "quicktok-v1",
+    "structlog", "tokenizers", "torch", "transformers", "trl", "vllm",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """How a run ended. ``status`` is "finished", "failed", "stopped" (budget) or "interrupted"."""
+
+    run_dir: Path
+    status: str = "failed"
+    exit_code: int = 1
+    message: str = ""
+    stages: dict[str, Mapping[str, JSON]] = field(default_factory=dict)
+    seconds: float = 0.0
+    changed: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, JSON]:
+        return {
+            "status": self.status,
+            "exit_code": self.exit_code,
+            "message": self.message,
+            "seconds": round(self.seconds, 3),
+            "stages": self.stages,
+            "files": self.files,
+        }
+
+
+async def run_pipeline(
+    pipeline: Pipeline,
+    catalog: Catalog,
+    runs: Path,
+    *,
+    first: str | None = None,
+    last: str | None = None,
+    report: Report = lambda _: None,
+    signals: bool = False,
+) -> RunSummary:
+    """Run the stages from ``first`` to ``last`` (inclusive) that the pipeline has; every other stage is left alone.
+
+    The directory is ``runs / pipeline.name``. Errors that end the run are in the summary, not raised, so that the
+    summary is always written; raised are only those that come before the run has its directory
+    (:class:`lrf.errors.ConfigError`, :class:`lrf.errors.RunError`).
+
+    With ``signals`` (main thread only) SIGINT and SIGTERM let the run drain, and a second one ends it at once.
+    """
+    stages = chosen_stages(pipeline, first, last)
+    run = RunDir(runs / pipeline.name)
+    run.path.mkdir(parents=True, exist_ok=True)
+    summary = RunSummary(run.path)
+    began = time.monotonic()
+    with RunLock(run.path) as lock, run_log(run.log) as log:
+        log = log.bind(run=pipeline.name)
+        summary.changed = _keep_pipeline(run, pipeline)
+        write_json(run.versions, _versions(catalog, pipeline))
+        context = StageContext(pipeline, catalog, run, log, report)
+        observers = Observers(
+            catalog.plugin_manager, lambda plugin, reason: log.warning("observer detached", plugin=plugin, reason=reason)
+        )
+        log.info("run started", stages=stages, changed=summary.changed)
+        observers.tell("lrf_run_started", run_dir=str(run.path), pipeline=pipeline.resolved)
+        with _draining(context) if signals else nullcontext():
+            try:
+                await _run_stages(context, stages, summary, lock.fileno())
+                summary.status, summary.exit_code = "finished", 0
+            except Stopped as e:
+                summary.stages["score"] = e.counts
+                _ended(summary, e.reason)
+            except LrfError as e:
+                _ended(summary, e)
+        summary.seconds = time.monotonic() - began
+        summary.files = {
+            name: path.name
+            for name in ("rewards", "judgements", "pairs", "left_out", "bad_rows", "log", "summary", "policy")
+            if (path := getattr(run, name)).exists() or name == "summary"
+        }
+        write_json(run.summary, summary.as_json())
+        log.info("run ended", status=summary.status, message=summary.message, seconds=round(summary.seconds, 3))
+        observers.tell("lrf_run_finished", run_dir=str(run.path), summary=summary.as_json())
+        await asyncio.to_thread(observers.close)
+    return summary
+
+
+def chosen_stages(pipeline: Pipeline, first: str | None, last: str | None) -> list[str]:
+    """The stages to run. Raises :class:`lrf.errors.ConfigError` when the pipeline has none of them."""
+    has = {
+        "data": pipeline.data is not None,
+        "score": bool(pipeline.dimensions),
+        "pairs": pipeline.pairs is not None,
+        "train": pipeline.train is not None,
+    }
+    begin = STAGES.index(first) if first else 0
+    end = STAGES.index(last) if last else len(STAGES) - 1
+    chosen = [s for s in STAGES[begin : end + 1] if has[s]]
+    if not chosen:
+        there = ", ".join(s for s in STAGES if has[s])
+        raise ConfigError(f"nothing to run from {first or STAGES[0]} until {last or STAGES[-1]}; this pipeline has: {there}")
+    return chosen
+
+
+async def _run_stages(context: StageContext, stages: Sequence[str], summary: RunSummary, lock_fd: int) -> None:
+    data: Mapping[str, JSON] = {}
+    if {"data", "score", "pairs"} & set(stages):
+        # The data is checked whenever it is used: nothing is paid for before every row has been read once.
+        data = summary.stages["data"] = await data_stage(context)
+    for stage in stages:
+        if stage == "data":
+            continue
+        if context.stop:
+            raise context.stop
+        context.report({"stage": stage, "begins": True})
+        context.log.info("stage begins", stage=stage)
+        summary.stages[stage] = await _run_stage(context, stage, data, lock_fd)
+        context.log.info("stage done", stage=stage)
+        if stage == "score":
+            check_unscored(context, summary.stages[stage])
+
+
+async def _run_stage(
+    context: StageContext, stage: str, data: Mapping[str, JSON], lock_fd: int
+) -> Mapping[str, JSON]:
+    python = context.pipeline.python.get(stage)
+    if stage == "train":
+        done = await asyncio.to_thread(train_finished, context)
+        if done is not None:
+            return done
+    elif python is None:
+        return await (score_stage if stage == "score" else pairs_stage)(context, data)
+    return await run_child(
+        python or sys.executable,
+        context.run_dir.path,
+        stage,
+        context.pipeline.folder,
+        report=context.report,
+        on_stop=context.on_stop,
+        lock_fd=lock_fd,
+    )
+
+
+def _ended(summary: RunSummary, error: LrfError) -> None:
+    summary.exit_code = error.exit_code
+    summary.status = {4: "stopped", 130: "interrupted"}.get(error.exit_code, "failed")
+    summary.message = "\n".join([str(error), *getattr(error, "__notes__", ())])
+
+
+def _keep_pipeline(run: RunDir, pipeline: Pipeline) -> list[str]:
+    """Write the resolved pipeline, and say what differs from the one of the run before."""
+    before = None
+    if run.pipeline.exists():
+        try:
+            before = yaml.safe_load(run.pipeline.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            before = None
+    with replacing(run.pipeline) as f:
+        f.write("# The pipeline of this run with every default filled in. Secrets stay ${NAME}.\n")
+        yaml.safe_dump(pipeline.resolved, f, sort_keys=False, allow_unicode=True, width=120)
+    return changes(before, pipeline.resolved) if isinstance(before, dict) else []
+
+
+def _blocks(pipeline: Pipeline) -> list[Block]:
+    maps = (pipeline.judges, pipeline.embedders, pipeline.retrievers)
+    singles = (pipeline.data, pipeline.aggregator, pipeline.pairs, pipeline.train)
+    return [b for m in maps for b in m.values()] + [b for b in (*pipeline.dimensions, *singles) if b is not None]
+
+
+def _versions(catalog: Catalog, pipeline: Pipeline) -> dict[str, JSON]:
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "lrf": installed_versions(("lrf",)).get("lrf"),
+        "plugins": {f"{b.kind} {b.type}": str(catalog.package_of(b.spec)) for b in _blocks(pipeline)},
+        "libraries": installed_versions(LIBRARIES),
+        "seed": pipeline.seed,
+    }
+
+
+@contextmanager
+def _draining(context: StageContext) -> Iterator[None]:
+    """The first signal lets the run drain; the second ends the process (the journal is safe at any moment)."""
+    loop = asyncio.get_running_loop()
+
+    def stop(name: str) -> None:
+        if context.stop is not None:
+            os._exit(Interrupted.exit_code)
+        context.report({"stage": "stop", "signal": name})
+        context.drain(Interrupted(f"stopped by {name}"))
+
+    handled = [signal.SIGINT, signal.SIGTERM] if threading.current_thread() is threading.main_thread() else []
+    for number in handled:
+        loop.add_signal_handler(number, stop, number.name)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+

@@ -1,0 +1,208 @@
+"""Stage *score*: every candidate gets a reward, or a reason for having none.
+
+Samples are opened as fast as the judges take calls and no faster, so memory doesn't grow with the data. What a
+sample yields is committed to the journal's rows when it is complete; the files are made of these rows in input order
+at the end. A later run of the same command finds finished samples there and every paid reply in the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+from lrf.build import engine_of, source_of
+from lrf.engine.engine import Engine
+from lrf.engine.observers import Observers
+from lrf.errors import GateError, LrfError
+from lrf.stages.context import StageContext
+from lrf.stages.rows import judgement_row, reward_row
+from lrf.stages.samples import sample_digest, samples
+from lrf.store.filesystem import dump, replacing
+from lrf.store.journal import Journal
+from lrf.types import JSON, Reward, Sample
+
+SEPARATOR = "\x1e"  # between a sample's rows for the two files; JSON escapes it within a row
+TICK_S = 0.25
+
+
+async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """Counts of the stage. ``data`` are the counts of stage *data*.
+
+    When it is stopped (a signal, a budget, a judge that can't work) calls in flight are finished, the files are made
+    of the samples that are complete, and the reason is raised.
+    """
+    record = context.run_dir.record("score")
+    fingerprint = context.score_fingerprint(data["sha256"])
+    counts = await asyncio.to_thread(record.finished, fingerprint)
+    if counts is not None and not counts["transient"]:
+        return counts
+    journal = await asyncio.to_thread(Journal, context.run_dir.journal)
+    observers = Observers(
+        context.catalog.plugin_manager,
+        lambda plugin, reason: context.log.warning("observer detached", plugin=plugin, reason=reason),
+    )
+    began = time.monotonic()
+    try:
+        engine = engine_of(context.pipeline, journal, observers)
+        context.on_stop.append(engine.drain)
+        try:
+            await journal.drop_rows(keep=fingerprint)
+            await _score_all(context, engine, fingerprint, data)
+        finally:
+            await engine.aclose()
+            context.on_stop.remove(engine.drain)
+        counts = await asyncio.to_thread(_write_files, context, journal, fingerprint)
+        paid = {**engine.ledger.as_json(), "score_seconds": round(time.monotonic() - began, 3)}
+        reason = context.stop or engine.fatal
+        if reason is not None:
+            reason.add_note(_what_is_left(counts, data))
+            raise Stopped(reason, {**counts, **paid})
+        if counts["candidates"] != data["candidates"] or counts["samples"] != data["samples"]:
+            raise GateError(
+                f"rows don't add up: {data['samples']} samples with {data['candidates']} candidates went in, "
+                f"{counts['samples']} with {counts['candidates']} came out (did the data change while it was read?)"
+            )
+        counts = {**counts, **paid}
+        record.write(fingerprint, [context.run_dir.rewards, context.run_dir.judgements], counts)
+        await journal.drop_rows()
+        return counts
+    finally:
+        await asyncio.to_thread(observers.close)
+        await asyncio.to_thread(journal.close)
+
+
+class Stopped(Exception):  # noqa: N818
+    """Carries a stop's reason past the stage, together with the counts of what was finished."""
+
+    def __init__(self, reason: LrfError, counts: Mapping[str, JSON]) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+        self.counts = counts
+
+
+def _what_is_left(counts: Mapping[str, JSON], data: Mapping[str, JSON]) -> str:
+    return f"{counts['samples']} of {data['samples']} samples are scored and kept; the same command goes on from there"
+
+
+async def _score_all(context: StageContext, engine: Engine, stage: str, data: Mapping[str, JSON]) -> None:
+    source = await asyncio.to_thread(source_of, context.pipeline)
+    done = Counter[str]()
+    open_: set[asyncio.Task[None]] = set()
+    most_open = max(16, 2 * engine.slots)
+
+    async def one(position: int, sample: Sample) -> None:
+        mark = sample_digest(sample)
+        if await engine.journal.has_row(stage, position, mark):
+            done.update(samples=1, candidates=len(sample.candidates))
+            return
+        rewards = await engine.score(sample, position)
+        for reward in rewards:
+            if reward.unscored:
+                u = reward.unscored
+                context.log.info(
+                    "unscored", sample=sample.id, candidate=reward.candidate_id, dimension=u.dimension, reason=u.reason
+                )
+        transient = any(r.unscored and r.unscored.transient for r in rewards)
+        await engine.journal.put_row(stage, position, sample.id, mark, _row(rewards), transient=transient)
+        done.update(samples=1, candidates=len(rewards), unscored=sum(r.reward is None for r in rewards))
+
+    def finished(task: asyncio.Task[None]) -> None:
+        open_.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and not isinstance(error, LrfError):
+            context.log.error("a sample failed", error=f"{type(error).__name__}: {error}")
+        if error is not None:
+            engine.drain(error if isinstance(error, LrfError) else LrfError(f"{type(error).__name__}: {error}"))
+
+    async def tick() -> None:
+        while True:
+            context.report(_progress(engine, done, data))
+            await asyncio.sleep(TICK_S)
+
+    ticker = asyncio.create_task(tick())
+    try:
+        async for position, sample in samples(source):
+            while not engine.fatal and (len(open_) >= most_open or engine.waiting >= max(1, engine.slots)):
+                await asyncio.sleep(0.005)
+            if engine.fatal or context.stop:
+                break
+            task = asyncio.create_task(one(position, sample))
+            open_.add(task)
+            task.add_done_callback(finished)
+            await asyncio.sleep(0.001)  # its calls reach the queue before the next sample is opened
+        while open_:
+            await asyncio.wait(open_)
+    finally:
+        ticker.cancel()
+        context.report(_progress(engine, done, data))
+
+
+def _progress(engine: Engine, done: Counter[str], data: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    total = engine.ledger.total()
+    return {
+        "stage": "score",
+        "samples": done["samples"],
+        "of_samples": data["samples"],
+        "candidates": done["candidates"],
+        "of_candidates": data["candidates"],
+        "unscored": done["unscored"],
+        "calls": total.calls,
+        "reused": total.reused,
+        "faults": total.faults,
+        "in_flight": engine.in_flight,
+        "tokens": total.prompt_tokens + total.completion_tokens,
+    }
+
+
+def _row(rewards: tuple[Reward, ...]) -> str:
+    return SEPARATOR.join(
+        ("\n".join(dump(reward_row(r)) for r in rewards), "\n".join(dump(judgement_row(r)) for r in rewards))
+    )
+
+
+def _write_files(context: StageContext, journal: Journal, stage: str) -> dict[str, JSON]:
+    """The two files, made of the journal's rows; and what they hold."""
+    counts = Counter[str]()
+    reasons = Counter[str]()
+    rated = Counter[str]()
+    with replacing(context.run_dir.rewards) as rewards, replacing(context.run_dir.judgements) as judgements:
+        for transient, row in journal.rows(stage):
+            reward_lines, judgement_lines = row.split(SEPARATOR)
+            counts["samples"] += 1
+            counts["transient"] += transient
+            for line in reward_lines.split("\n") if reward_lines else ():
+                parsed = json.loads(line)
+                counts["candidates"] += 1
+                counts["scored" if parsed["reward"] is not None else "unscored"] += 1
+                if unscored := parsed["unscored"]:
+                    reasons[f"{unscored['dimension']}: {unscored['reason']}"] += 1
+                rated.update(name for name, rating in parsed["ratings"].items() if rating is not None)
+            if reward_lines:
+                rewards.write(reward_lines + "\n")
+                judgements.write(judgement_lines + "\n")
+    if counts["candidates"] != counts["scored"] + counts["unscored"]:
+        raise GateError(f"candidates don't add up: {dict(counts)}")
+    names = ("samples", "candidates", "scored", "unscored", "transient")
+    return {
+        **{name: counts[name] for name in names},
+        "reasons": dict(reasons.most_common()),
+        "rated": {d.name: rated[d.name] for d in context.pipeline.dimensions},
+    }
+
+
+def check_unscored(context: StageContext, counts: Mapping[str, JSON]) -> None:
+    """The failure gate. Raises :class:`lrf.errors.GateError` when more is unscored than the pipeline allows."""
+    total, unscored = counts["candidates"], counts["unscored"]
+    share = unscored / total if total else 0.0
+    if share > context.pipeline.max_unscored:
+        reasons = ", ".join(f"{reason} ({n})" for reason, n in list(counts["reasons"].items())[:5])
+        raise GateError(
+            f"{unscored} of {total} candidates are unscored ({share:.0%}), more than `max_unscored: "
+            f"{context.pipeline.max_unscored:g}` allows; reasons: {reasons}. Look into {context.run_dir.judgements}, "
+            "mend the cause or raise the limit, and run the same command again"
+        )

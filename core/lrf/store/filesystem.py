@@ -1,0 +1,74 @@
+"""Files that appear whole or not at all, and what kind of filesystem they lie on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from lrf.types import JSON
+
+_NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "lustre", "gpfs", "ceph", "beegfs", "afs", "glusterfs", "wekafs", "panfs")
+
+
+def on_network_filesystem(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether the path lies on a filesystem on which SQLite's write-ahead log can't work. False where unknown."""
+    try:
+        lines = mountinfo.read_text().splitlines()
+    except OSError:
+        return False
+    best, kind = "", ""
+    target = os.path.realpath(path)
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        mount = before.split()[4].encode().decode("unicode_escape")
+        inside = target == mount or target.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, after.split()[0]
+    return kind.startswith(_NETWORK)
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "w") -> Iterator[IO[str]]:
+    """A file to write to, renamed over ``path`` when the block ends without an error and removed otherwise."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with temporary.open(mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else "\n") as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def dump(value: JSON) -> str:
+    """One line of JSON, always the same for the same value. Keys keep their order; NaN is refused."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+
+
+def write_json(path: Path, value: JSON) -> None:
+    """The value, indented, in place of whatever was there."""
+    with replacing(path) as f:
+        f.write(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+
+
+def read_json(path: Path) -> JSON | None:
+    """The value in the file, or None where there is no file or no JSON in it."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def sha256_of(path: Path) -> str | None:
+    """Hash of a file's bytes in hexadecimal, or None where there is no file."""
+    try:
+        with path.open("rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,299 @@
+"""The journal: every reply that was paid for, committed before anything is made of it.
+
+One SQLite file, one thread that owns the connection. Callers hand it small jobs; whatever has come in while the last
+group was written is one transaction, so a busy run commits in groups and an idle one at once. A caller goes on only
+after its group is committed. Resuming a run is asking it again for the same keys.
+
+Prompts are kept as lists of segments, each stored once, so a document shared by hundreds of calls stands there once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import queue
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lrf.errors import RunError
+from lrf.replies import Reply, Request, Usage
+from lrf.store.filesystem import dump, on_network_filesystem
+
+if TYPE_CHECKING:
+    from lrf.protocols import Vectors
+
+T = TypeVar("T")
+Job = Callable[[sqlite3.Connection], Any]
+
+VERSION = 1
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS segments (hash BLOB PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS replies (
+    key BLOB NOT NULL UNIQUE, judge TEXT NOT NULL, sample TEXT NOT NULL, dimension TEXT NOT NULL,
+    kind TEXT NOT NULL, way TEXT NOT NULL, prompt BLOB NOT NULL, attempt INTEGER NOT NULL, draw INTEGER NOT NULL,
+    temperature REAL NOT NULL, max_tokens INTEGER NOT NULL, seed INTEGER,
+    text TEXT NOT NULL, finish TEXT NOT NULL, probabilities TEXT, model TEXT, reasoning TEXT,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
+    seconds REAL NOT NULL, at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS batches (id INTEGER PRIMARY KEY, embedder TEXT NOT NULL, texts INTEGER NOT NULL,
+    seconds REAL NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, batch INTEGER NOT NULL, vector BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rows (
+    stage TEXT NOT NULL, position INTEGER NOT NULL, sample TEXT NOT NULL, digest BLOB NOT NULL,
+    transient INTEGER NOT NULL, row TEXT NOT NULL, PRIMARY KEY (stage, position)
+) WITHOUT ROWID;
+PRAGMA user_version = {VERSION};
+"""
+
+
+def digest(*parts: bytes | str) -> bytes:
+    """A 16-byte hash of parts that can't run into each other."""
+    h = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        h.update(len(data).to_bytes(8, "little"))
+        h.update(data)
+    return h.digest()
+
+
+def request_key(identity: str, request: Request) -> bytes:
+    """What a reply is kept under: the judge's identity and all that was asked. Equal keys mean an equal request."""
+    options = "\0".join(request.options)
+    schema = dump(request.schema) if request.schema else ""
+    numbers = (
+        f"{request.max_tokens} {request.temperature!r} {request.seed} {request.attempt} {request.draw} {request.way}"
+    )
+    prompt = "".join(s.text for s in request.prompt)
+    return digest(identity, request.expects.kind, options, schema, numbers, prompt)
+
+
+class Journal:
+    """The journal of one run (or of one :class:`lrf.RewardModel`, in memory).
+
+    Parameters
+    ----------
+    path: the SQLite file, made if it isn't there; None for a journal in memory.
+
+    Raises :class:`lrf.errors.RunError` when the file is no journal, is damaged, or is of a newer lrf.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._jobs: queue.SimpleQueue[tuple[Job, Future[Any]] | None] = queue.SimpleQueue()
+        self._known: OrderedDict[bytes, None] = OrderedDict()  # segments that are surely stored, newest last
+        ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._work, args=(ready,), name="lrf-journal", daemon=True)
+        self._thread.start()
+        ready.result()
+
+    # --- the thread --------------------------------------------------------------------------------------------
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path or ":memory:", isolation_level=None, timeout=30)
+        try:
+            if self.path is not None:
+                network = on_network_filesystem(self.path.parent)
+                # A write-ahead log needs shared memory, which network filesystems don't have.
+                connection.execute(f"PRAGMA journal_mode = {'TRUNCATE' if network else 'WAL'}")
+                connection.execute(f"PRAGMA synchronous = {'FULL' if network else 'NORMAL'}")
+            found = connection.execute("PRAGMA user_version").fetchone()[0]
+            if found > VERSION:
+                raise RunError(f"{self.path} was written by a newer lrf (journal version {found}, known: {VERSION})")
+            connection.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as e:
+            connection.close()
+            raise RunError(f"{self.path} can't be used as a journal: {e}; move it away to start afresh") from e
+        except RunError:
+            connection.close()
+            raise
+        return connection
+
+    def _work(self, ready: Future[None]) -> None:
+        try:
+            connection = self._connect()
+        except BaseException as e:
+            ready.set_exception(e)
+            return
+        ready.set_result(None)
+        open_ = True
+        while open_:
+            group = [self._jobs.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(group) < 512:
+                    group.append(self._jobs.get_nowait())
+            open_ = None not in group
+            self._commit(connection, [job for job in group if job is not None])
+        connection.close()
+
+    @staticmethod
+    def _commit(connection: sqlite3.Connection, group: Sequence[tuple[Job, Future[Any]]]) -> None:
+        outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
+        # A job is done even if its caller has gone: a reply that was paid for is kept.
+        waiting = {id(future): future.set_running_or_notify_cancel() for _, future in group}
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for job, future in group:
+                try:
+                    outcomes.append((future, job(connection), None))
+                except sqlite3.OperationalError:
+                    raise  # the disk is full or gone: nothing of the group counts
+                except Exception as e:
+                    outcomes.append((future, None, e))
+            connection.execute("COMMIT")
+        except sqlite3.Error as e:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            failure = RunError(f"the journal can't be written: {e}; free the disk and run the same command again")
+            outcomes = [(future, None, failure) for _, future in group]
+        for future, value, error in outcomes:
+            if not waiting[id(future)]:
+                continue
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
+
+    def do(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Run a job on the journal's thread; done when its transaction is committed."""
+        future: Future[T] = Future()
+        self._jobs.put((job, future))
+        return future
+
+    async def _await(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.wrap_future(self.do(job))
+
+    def close(self) -> None:
+        """Commit what has come in and let go of the file."""
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join()
+
+    # --- replies -----------------------------------------------------------------------------------------------
+
+    async def reply(self, key: bytes) -> Reply | None:
+        """The committed reply under this key, if there is one."""
+
+        def job(c: sqlite3.Connection) -> Reply | None:
+            row = c.execute(
+                "SELECT text, finish, prompt_tokens, completion_tokens, cached_tokens, probabilities, model, reasoning"
+                " FROM replies WHERE key = ?",
+                (key,),
+            ).fetchone()
+            if row is None:
+                return None
+            probabilities = json.loads(row[5]) if row[5] else None
+            return Reply(row[0], row[1], Usage(row[2], row[3], row[4]), probabilities, row[6], row[7])
+
+        return await self._await(job)
+
+    async def commit_reply(
+        self, key: bytes, judge: str, request: Request, reply: Reply, *, sample: str, dimension: str, seconds: float
+    ) -> None:
+        """Keep a reply. Returns when it is on disk. A key that is there already keeps its first reply."""
+        hashes, new = [], []
+        for segment in request.prompt:
+            h = digest(segment.text)
+            hashes.append(h)
+            if h in self._known:
+                self._known.move_to_end(h)
+            else:
+                new.append((h, segment.text))
+        usage = reply.usage
+        row = (
+            key, judge, sample, dimension, request.expects.kind, request.way, b"".join(hashes), request.attempt,
+            request.draw, request.temperature, request.max_tokens, request.seed, reply.text, reply.finish,
+            dump(dict(reply.probabilities)) if reply.probabilities is not None else None, reply.model, reply.reasoning,
+            usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, seconds, time.time(),
+        )  # fmt: skip
+
+        def job(c: sqlite3.Connection) -> None:
+            c.executemany("INSERT OR IGNORE INTO segments VALUES (?, ?)", new)
+            c.execute(f"INSERT OR IGNORE INTO replies VALUES ({', '.join('?' * len(row))})", row)
+
+        await self._await(job)
+        for h, _ in new:
+            self._known[h] = None
+        while len(self._known) > 4096:
+            self._known.popitem(last=False)
+
+    # --- vectors -----------------------------------------------------------------------------------------------
+
+    async def vectors(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The committed vectors (float32, little endian) among those asked for."""
+
+        def job(c: sqlite3.Connection) -> dict[bytes, bytes]:
+            found: dict[bytes, bytes] = {}
+            for i in range(0, len(keys), 500):
+                part = keys[i : i + 500]
+                marks = ",".join("?" * len(part))
+                found.update(c.execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", part))  # noqa: S608
+            return found
+
+        return await self._await(job)
+
+    async def commit_vectors(self, embedder: str, keys: Sequence[bytes], vectors: Vectors, *, seconds: float) -> None:
+        """Keep one batch of embeddings, shape (len(keys), dimensions)."""
+        rows = [(k, v.astype("<f4", copy=False).tobytes()) for k, v in zip(keys, vectors, strict=True)]
+
+        def job(c: sqlite3.Connection) -> None:
+            batch = c.execute(
+                "INSERT INTO batches (embedder, texts, seconds, at) VALUES (?, ?, ?, ?)",
+                (embedder, len(rows), seconds, time.time()),
+            ).lastrowid
+            c.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", [(k, batch, v) for k, v in rows])
+
+        await self._await(job)
+
+    # --- rows of a stage that is under way ---------------------------------------------------------------------
+
+    async def put_row(
+        self, stage: str, position: int, sample: str, sample_digest: bytes, row: str, *, transient: bool
+    ) -> None:
+        """Keep what a stage made of the sample at this position until the stage's files are written."""
+        values = (stage, position, sample, sample_digest, int(transient), row)
+        await self._await(lambda c: c.execute("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)", values))
+
+    async def has_row(self, stage: str, position: int, sample_digest: bytes) -> bool:
+        """Whether a final row of this sample is kept; a transient failure's row doesn't count."""
+        query = "SELECT 1 FROM rows WHERE stage = ? AND position = ? AND digest = ? AND NOT transient"
+        return await self._await(lambda c: c.execute(query, (stage, position, sample_digest)).fetchone() is not None)
+
+    def rows(self, stage: str) -> Iterator[tuple[int, str]]:
+        """(transient, row) of a stage by position. Blocks: not for the event loop."""
+        query = "SELECT position, transient, row FROM rows WHERE stage = ? AND position > ? ORDER BY position LIMIT 64"
+
+        def after(position: int) -> Job:
+            return lambda c: c.execute(query, (stage, position)).fetchall()
+
+        position = -1
+        while part := self.do(after(position)).result():
+            for position, transient, row in part:
+                yield transient, row
+
+    async def drop_rows(self, *, keep: str | None = None) -> None:
+        """Forget the rows of every stage but one."""
+        await self._await(lambda c: c.execute("DELETE FROM rows WHERE stage IS NOT ?", (keep,)))
+
+    # --- looking back ------------------------------------------------------------------------------------------
+
+    def totals(self) -> Mapping[str, int]:
+        """Replies and their tokens, embedding batches and texts, over the journal's whole life. Blocks."""
+
+        def job(c: sqlite3.Connection) -> dict[str, int]:
+            calls = c.execute(
+                "SELECT count(*), total(prompt_tokens), total(completion_tokens), total(cached_tokens) FROM replies"
+            ).fetchone()
+            batches = c.execute("SELECT count(*), total(texts) FROM batches").fetchone()
+            names = ("calls", "prompt_tokens", "completion_tokens", "cached_tokens", "embedding_calls", "embedded_texts")
+            return {name: int(n) for name, n in zip(names, (*calls, *batches), strict=True)}
+
+        return self.do(job).result()
