@@ -97,5 +97,3 @@ def assemble_pipeline(pipeline: Pipeline, journal_path: Path | None = None) -> E
         journal.close()
         observers.close()
         raise
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ class Settings(BaseModel):
 def _beside_pipeline(path: Path, info: ValidationInfo) -> Path:
     folder = (info.context or {}).get("folder")
     path = path.expanduser()
-    return path if folder is None or path.is_absolute() else Path(folder) / path
+    return path if folder is None or path.is_absolute() else Path(os.path.normpath(Path(folder) / path))
 
 
 FilePath = Annotated[Path, AfterValidator(_beside_pipeline)]

@@ -39,13 +39,13 @@ def plan(pipeline: Path, samples: int, as_json: bool) -> None:
     if made.dimensions:
         header = ("dimension", "judge", "calls", "tokens read", "tokens written", "written at most")
         judges = {b.name: b.needs.get("judge", "-") for b in checked.dimensions}
-        rows = [
-            (name, judges.get(name, "-"), *(f"{n:,}" for n in (e.calls, e.prompt_tokens, e.reply_tokens, e.most_reply_tokens)))
-            for name, e in (*made.dimensions.items(), ("total", total))
-        ]
+        rows = []
+        for name, e in (*made.dimensions.items(), ("total", total)):
+            numbers = (e.calls, e.prompt_tokens, e.reply_tokens, e.most_reply_tokens)
+            rows.append((name, judges.get(name, "-"), *(f"{n:,}" for n in numbers)))
         table(header, rows)
         click.echo(f"assumed: {made.statements:,} statements; {made.embedded_texts:,} texts are embedded")
-        click.echo("a reply without a mark is asked again, up to four times; \"at most\" counts each call once")
+        click.echo('a reply without a mark is asked again, up to four times; "at most" counts each call once')
         if made.priced_samples < made.samples:
             click.echo(f"{made.priced_samples} of {made.samples:,} samples were gone through, the rest is scaled")
     if made.bad_rows:

@@ -22,7 +22,8 @@ def line_of(p: Mapping[str, Any]) -> str:
         unscored = f", {p['unscored']:,} unscored" if p["unscored"] else ""
         faults = f", {p['faults']:,} faults" if p["faults"] else ""
         return (
-            f"score  {p['samples']:,}/{p['of_samples']:,} samples  {p['candidates']:,}/{p['of_candidates']:,} candidates"
+            f"score  {p['samples']:,}/{p['of_samples']:,} samples"
+            f"  {p['candidates']:,}/{p['of_candidates']:,} candidates"
             f"{unscored}  {p['calls']:,} calls, {p['in_flight']} in flight, {p['reused']:,} reused{faults}"
             f"  {p['tokens']:,} tokens"
         )

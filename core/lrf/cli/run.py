@@ -38,9 +38,7 @@ def run(pipeline: Path, runs: Path, first: str | None, last: str | None) -> int:
     catalog = load_catalog()
     checked = load_pipeline(pipeline, catalog)
     with progress() as report:
-        summary = asyncio.run(
-            run_pipeline(checked, catalog, runs, first=first, last=last, report=report, signals=True)
-        )
+        summary = asyncio.run(run_pipeline(checked, catalog, runs, first=first, last=last, report=report, signals=True))
     show(summary)
     return summary.exit_code
 

@@ -43,7 +43,7 @@ def score(documents: tuple[str, ...], question: str, answer: str, pipeline: Path
     from lrf.api import RewardModel
 
     if pipeline is None:
-        click.echo("judge: the small local model, whose rewards are worth little; --pipeline names a real one", err=True)
+        click.echo("judge: the small local model (its rewards are worth little); --pipeline names a real one", err=True)
     with RewardModel.from_pipeline(pipeline or DEFAULT_PIPELINE) as model:
         reward = model.score_sample_sync(sample)[0]
         costs = model.costs

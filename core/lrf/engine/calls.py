@@ -130,7 +130,8 @@ class JudgeCalls:
             worst = count_tokens(prompt_text(request.prompt)) + request.max_tokens
         async with self.limiter.slot(caller.priority):
             self.ledger.reserve(worst)
-            reply, error = None, None
+            reply: Reply | None = None
+            error: JudgeError | None = None
             began = time.monotonic()
             try:
                 async with asyncio.timeout(self.judge.request_timeout_s):
@@ -158,5 +159,3 @@ class JudgeCalls:
             task.cancel()
         await asyncio.gather(*self._flying.values(), return_exceptions=True)
         await self.judge.aclose()
-
-

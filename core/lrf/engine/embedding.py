@@ -60,7 +60,9 @@ class EmbedCalls:
             kept.update(zip(pending, arrived, strict=True))
         rows = [np.frombuffer(kept[k], dtype="<f4") for k in keys]
         if len({row.size for row in rows}) > 1:
-            raise BadReply(f"embedders.{self.name} gives vectors of different lengths: {sorted({r.size for r in rows})}")
+            raise BadReply(
+                f"embedders.{self.name} gives vectors of different lengths: {sorted({r.size for r in rows})}"
+            )
         return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)
 
     def _enqueue(self, key: bytes, text: str, kind: EmbedKind) -> asyncio.Future[bytes]:

@@ -58,7 +58,8 @@ class _Scope:
         task = self.made.get(key)
         if task is None:
             task = self.made[key] = asyncio.ensure_future(_awaited(make))
-        return await asyncio.shield(task)  # type: ignore[no-any-return]
+        result: T = await asyncio.shield(task)
+        return result
 
 
 async def _awaited(make: Callable[[], Awaitable[T]]) -> T:
@@ -74,6 +75,7 @@ class Engine:
     dimensions: in the pipeline's order.
     judges, retrievers: by name, as the dimensions name them.
     embedders: the embedders behind the retrievers, closed with the engine.
+    moved: set whenever a call ends or the engine stops; who feeds it waits on this.
     """
 
     dimensions: Sequence[NamedDimension]
@@ -85,6 +87,11 @@ class Engine:
     ledger: Ledger
     observers: Observers
     fatal: LrfError | None = None
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        for judge in self.judges.values():
+            judge.limiter.on_release = self.moved.set
 
     @property
     def waiting(self) -> int:
@@ -102,8 +109,11 @@ class Engine:
     def drain(self, reason: LrfError | None = None) -> None:
         """Stop: calls in flight are finished and kept, no other begins. The first reason given is the run's."""
         self.fatal = self.fatal or reason or Interrupted("stopped")
-        for calls in (*self.judges.values(), *self.embedders.values()):
-            calls.limiter.drain()
+        self.moved.set()
+        for judge in self.judges.values():
+            judge.limiter.drain()
+        for embedder in self.embedders.values():
+            embedder.limiter.drain()
 
     async def score(self, sample: Sample, position: int = 0) -> tuple[Reward, ...]:
         """A reward, or the reason for having none, for each candidate in order. Raises only what stops a run."""
@@ -190,8 +200,11 @@ class Engine:
 
     async def aclose(self) -> None:
         """Close judges, retrievers and embedders. Calls in flight are given up."""
-        for part in (*self.judges.values(), *self.retrievers.values(), *self.embedders.values()):
-            await part.aclose()
+        closing = [part.aclose for part in self.judges.values()]
+        closing += [part.aclose for part in self.retrievers.values()]
+        closing += [part.aclose for part in self.embedders.values()]
+        for close in closing:
+            await close()
 
 
 def _seen(task: asyncio.Task[Any]) -> None:
@@ -235,9 +248,7 @@ class CandidateContext:
 
     async def chunks(self, tokens: int) -> tuple[Chunk, ...]:
         async def cut() -> tuple[Chunk, ...]:
-            cuts = await asyncio.to_thread(
-                lambda: [chunk_document(d, tokens) for d in self.scope.sample.documents]
-            )
+            cuts = await asyncio.to_thread(lambda: [chunk_document(d, tokens) for d in self.scope.sample.documents])
             return tuple(chunk for cut in cuts for chunk in cut)
 
         return await self.scope.once(f"chunks\0{tokens}", cut)

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from lrf.errors import Interrupted
@@ -35,6 +35,7 @@ class Limiter:
         self._count = itertools.count()
         self._window: deque[bool] = deque(maxlen=self.WINDOW)
         self._stopping = asyncio.Event()
+        self.on_release: Callable[[], None] = lambda: None
 
     @property
     def waiting(self) -> int:
@@ -65,6 +66,7 @@ class Limiter:
     def _release(self) -> None:
         self.in_flight -= 1
         self._wake()
+        self.on_release()
 
     def _wake(self) -> None:
         while self._waiters and self.in_flight < max(1, int(self.limit)):

@@ -33,7 +33,9 @@ class Observers:
             if any(hasattr(plugin, hook) for hook in self.HOOKS):
                 events: queue.Queue[Event | None] = queue.Queue(ROOM)
                 self._queues[name] = events
-                thread = threading.Thread(target=self._serve, args=(name, events, callers), name=f"lrf-{name}", daemon=True)
+                thread = threading.Thread(
+                    target=self._serve, args=(name, events, callers), name=f"lrf-{name}", daemon=True
+                )
                 self._threads.append(thread)
                 thread.start()
 

@@ -74,4 +74,5 @@ class Retries:
 
 def _backoff(n: int) -> float:
     """Seconds: doubling, and spread so that calls which failed together don't come back together."""
-    return min(LONGEST_BACKOFF_S, BACKOFF_S * 2 ** (n - 1)) * random.uniform(0.5, 1.0)
+    longest: float = min(LONGEST_BACKOFF_S, BACKOFF_S * 2.0 ** min(n - 1, 20))
+    return longest * random.uniform(0.5, 1.0)

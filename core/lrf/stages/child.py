@@ -42,7 +42,7 @@ async def run_child(
 
     Raises what the stage raised, or :class:`lrf.errors.StageError` with its last lines if it died.
     """
-    command = [python, "-m", "lrf.stages.child", str(run_dir.absolute()), stage, str(folder.absolute())]
+    command = [python, "-m", "lrf.stages.child", str(run_dir), stage, str(folder)]
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -178,4 +178,4 @@ if __name__ == "__main__":
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    sys.exit(main(*sys.argv[1:4], channel))
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3], channel))

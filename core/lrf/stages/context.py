@@ -45,9 +45,12 @@ class StageContext:
 
     def score_fingerprint(self, data: str) -> str:
         p = self.pipeline
-        judges = {name: p.judges[name] for name in sorted({d.needs["judge"] for d in p.dimensions if "judge" in d.needs})}
+        judges = {
+            name: p.judges[name] for name in sorted({d.needs["judge"] for d in p.dimensions if "judge" in d.needs})
+        }
         retrievers = {
-            name: p.retrievers[name] for name in sorted({d.needs["retriever"] for d in p.dimensions if "retriever" in d.needs})
+            name: p.retrievers[name]
+            for name in sorted({d.needs["retriever"] for d in p.dimensions if "retriever" in d.needs})
         }
         embedders = {
             name: p.embedders[name]

@@ -1,4 +1,4 @@
-"""Stage *pairs*: from rewards to preference pairs, in the format TRL reads, and a reason for every sample without one."""
+"""Stage *pairs*: from rewards to preference pairs in the format TRL reads; a reason for every sample without one."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ def _pairs(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON
     return done
 
 
-def pair_row(
-    sample: Sample, pair: PreferencePair, rewards: list[Reward], template: Template
-) -> Mapping[str, JSON]:
+def pair_row(sample: Sample, pair: PreferencePair, rewards: list[Reward], template: Template) -> Mapping[str, JSON]:
     """A row of ``pairs.jsonl``: TRL's conversational preference format, with the rewards alongside.
 
     The prompt is the sample's own messages where it has some (``prompt_template_sha256`` is null then), else one

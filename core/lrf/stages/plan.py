@@ -21,7 +21,7 @@ from lrf.replies import NO_STATEMENTS, Reply, Request, Usage
 from lrf.store.filesystem import dump
 from lrf.store.journal import Journal
 from lrf.templates import prompt_text
-from lrf.types import JSON, BadRow, Chunk, Document
+from lrf.types import JSON, BadRow, Chunk, Document, Sample
 
 if TYPE_CHECKING:
     from lrf.config import Pipeline
@@ -175,7 +175,7 @@ async def plan_pipeline(pipeline: Pipeline, *, priced_samples: int = PRICED_SAMP
             plan.samples += 1
             plan.candidates += len(sample.candidates)
             if plan.priced_samples < priced_samples:
-                tokens = await asyncio.to_thread(lambda s=sample: sum(count_tokens(d.text) for d in s.documents))
+                tokens = await asyncio.to_thread(_document_tokens, sample)
                 plan.document_tokens += tokens
                 plan.longest_document_tokens = max(plan.longest_document_tokens, tokens)
                 if pipeline.dimensions:
@@ -189,6 +189,10 @@ async def plan_pipeline(pipeline: Pipeline, *, priced_samples: int = PRICED_SAMP
         await asyncio.to_thread(journal.close)
     _scale(plan)
     return plan
+
+
+def _document_tokens(sample: Sample) -> int:
+    return sum(count_tokens(d.text) for d in sample.documents)
 
 
 def _by_dimension(journal: Journal) -> dict[str, Estimate]:
@@ -208,4 +212,3 @@ def _scale(plan: Plan) -> None:
         for estimate in plan.dimensions.values():
             for name, n in asdict(estimate).items():
                 setattr(estimate, name, round(n * factor))
-

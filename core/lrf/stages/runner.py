@@ -19,7 +19,7 @@ import yaml
 
 from lrf.config import changes
 from lrf.engine.observers import Observers
-from lrf.errors import ConfigError, Interrupted, LrfError
+from lrf.errors import ConfigError, Interrupted, LrfError, RunError
 from lrf.log import run_log
 from lrf.stages.child import run_child
 from lrf.stages.context import Report, StageContext, installed_versions
@@ -90,8 +90,7 @@ async def run_pipeline(
     With ``signals`` (main thread only) SIGINT and SIGTERM let the run drain, and a second one ends it at once.
     """
     stages = chosen_stages(pipeline, first, last)
-    run = RunDir(runs / pipeline.name)
-    run.path.mkdir(parents=True, exist_ok=True)
+    run = _run_dir(runs, pipeline.name)
     summary = RunSummary(run.path)
     began = time.monotonic()
     with RunLock(run.path) as lock, run_log(run.log) as log:
@@ -100,7 +99,8 @@ async def run_pipeline(
         write_json(run.versions, _versions(catalog, pipeline))
         context = StageContext(pipeline, catalog, run, log, report)
         observers = Observers(
-            catalog.plugin_manager, lambda plugin, reason: log.warning("observer detached", plugin=plugin, reason=reason)
+            catalog.plugin_manager,
+            lambda plugin, reason: log.warning("observer detached", plugin=plugin, reason=reason),
         )
         log.info("run started", stages=stages, changed=summary.changed)
         observers.tell("lrf_run_started", run_dir=str(run.path), pipeline=pipeline.resolved)
@@ -126,6 +126,15 @@ async def run_pipeline(
     return summary
 
 
+def _run_dir(runs: Path, name: str) -> RunDir:
+    path = runs.absolute() / name
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise RunError(f"the run directory {path} can't be made: {e}") from e
+    return RunDir(path)
+
+
 def chosen_stages(pipeline: Pipeline, first: str | None, last: str | None) -> list[str]:
     """The stages to run. Raises :class:`lrf.errors.ConfigError` when the pipeline has none of them."""
     has = {
@@ -139,7 +148,9 @@ def chosen_stages(pipeline: Pipeline, first: str | None, last: str | None) -> li
     chosen = [s for s in STAGES[begin : end + 1] if has[s]]
     if not chosen:
         there = ", ".join(s for s in STAGES if has[s])
-        raise ConfigError(f"nothing to run from {first or STAGES[0]} until {last or STAGES[-1]}; this pipeline has: {there}")
+        raise ConfigError(
+            f"nothing to run from {first or STAGES[0]} until {last or STAGES[-1]}; this pipeline has: {there}"
+        )
     return chosen
 
 
@@ -161,9 +172,7 @@ async def _run_stages(context: StageContext, stages: Sequence[str], summary: Run
             check_unscored(context, summary.stages[stage])
 
 
-async def _run_stage(
-    context: StageContext, stage: str, data: Mapping[str, JSON], lock_fd: int
-) -> Mapping[str, JSON]:
+async def _run_stage(context: StageContext, stage: str, data: Mapping[str, JSON], lock_fd: int) -> Mapping[str, JSON]:
     python = context.pipeline.python.get(stage)
     if stage == "train":
         done = await asyncio.to_thread(train_finished, context)
@@ -238,4 +247,3 @@ def _draining(context: StageContext) -> Iterator[None]:
     finally:
         for number in handled:
             loop.remove_signal_handler(number)
-

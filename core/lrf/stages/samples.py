@@ -37,4 +37,3 @@ def sample_digest(sample: Sample) -> bytes:
     for message in sample.messages or ():
         parts += ("message", message.role, message.content)
     return digest(*parts, dump(dict(sample.metadata)))
-

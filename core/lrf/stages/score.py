@@ -74,7 +74,7 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
         await asyncio.to_thread(journal.close)
 
 
-class Stopped(Exception):  # noqa: N818
+class Stopped(Exception):
     """Carries a stop's reason past the stage, together with the counts of what was finished."""
 
     def __init__(self, reason: LrfError, counts: Mapping[str, JSON]) -> None:
@@ -111,6 +111,7 @@ async def _score_all(context: StageContext, engine: Engine, stage: str, data: Ma
 
     def finished(task: asyncio.Task[None]) -> None:
         open_.discard(task)
+        engine.moved.set()
         if task.cancelled():
             return
         error = task.exception()
@@ -128,7 +129,8 @@ async def _score_all(context: StageContext, engine: Engine, stage: str, data: Ma
     try:
         async for position, sample in samples(source):
             while not engine.fatal and (len(open_) >= most_open or engine.waiting >= max(1, engine.slots)):
-                await asyncio.sleep(0.005)
+                engine.moved.clear()
+                await engine.moved.wait()
             if engine.fatal or context.stop:
                 break
             task = asyncio.create_task(one(position, sample))

@@ -12,7 +12,10 @@ from typing import IO
 
 from lrf.types import JSON
 
-_NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "lustre", "gpfs", "ceph", "beegfs", "afs", "glusterfs", "wekafs", "panfs")
+_NETWORK = (
+    *("nfs", "cifs", "smb", "9p", "fuse", "lustre", "gpfs"),
+    *("ceph", "beegfs", "afs", "glusterfs", "wekafs", "panfs"),
+)
 
 
 def on_network_filesystem(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:
@@ -33,11 +36,11 @@ def on_network_filesystem(path: Path, mountinfo: Path = Path("/proc/self/mountin
 
 
 @contextmanager
-def replacing(path: Path, mode: str = "w") -> Iterator[IO[str]]:
+def replacing(path: Path) -> Iterator[IO[str]]:
     """A file to write to, renamed over ``path`` when the block ends without an error and removed otherwise."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        with temporary.open(mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else "\n") as f:
+        with temporary.open("w", encoding="utf-8", newline="\n") as f:
             yield f
             f.flush()
             os.fsync(f.fileno())

@@ -217,7 +217,7 @@ class Journal:
 
         def job(c: sqlite3.Connection) -> None:
             c.executemany("INSERT OR IGNORE INTO segments VALUES (?, ?)", new)
-            c.execute(f"INSERT OR IGNORE INTO replies VALUES ({', '.join('?' * len(row))})", row)
+            c.execute(f"INSERT OR IGNORE INTO replies VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
 
         await self._await(job)
         for h, _ in new:
@@ -276,8 +276,9 @@ class Journal:
 
         position = -1
         while part := self.do(after(position)).result():
-            for position, transient, row in part:
+            for _, transient, row in part:
                 yield transient, row
+            position = part[-1][0]
 
     async def drop_rows(self, *, keep: str | None = None) -> None:
         """Forget the rows of every stage but one."""
@@ -293,7 +294,14 @@ class Journal:
                 "SELECT count(*), total(prompt_tokens), total(completion_tokens), total(cached_tokens) FROM replies"
             ).fetchone()
             batches = c.execute("SELECT count(*), total(texts) FROM batches").fetchone()
-            names = ("calls", "prompt_tokens", "completion_tokens", "cached_tokens", "embedding_calls", "embedded_texts")
+            names = (
+                "calls",
+                "prompt_tokens",
+                "completion_tokens",
+                "cached_tokens",
+                "embedding_calls",
+                "embedded_texts",
+            )
             return {name: int(n) for name, n in zip(names, (*calls, *batches), strict=True)}
 
         return self.do(job).result()
