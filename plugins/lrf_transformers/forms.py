@@ -18,6 +18,7 @@ _OPEN, _CLOSE = "<statement>", "</statement>"
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _MARK = re.compile(r"\[\[[^\[\]\n]*\]\]")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？]")
+_LIST_NUMBER = re.compile(r"(?:^|\n)\s*\d+\.\Z")
 _LONGEST_CUE = 40
 _CUE = "Rating: "
 
@@ -58,16 +59,20 @@ class Form:
         whole = self.seed + text.strip() if self.seed else text.strip()
         if ended:
             return whole, "stop"
-        if self.seed == _OPEN:
-            complete = whole[: whole.rfind(_CLOSE) + len(_CLOSE)] if _CLOSE in whole else ""
-            return (complete, "stop") if complete and self.own_limit else (whole, "length")
         if not self.own_limit:
             return whole, "length"
+        if _OPEN in whole:
+            complete = whole.rfind(_CLOSE) + len(_CLOSE)
+            return (whole[:complete], "stop") if _CLOSE in whole else (whole, "length")
         return whole_sentences(whole), "stop"
 
 
 def form_of(request: Request, settings: TransformersSettings, chat: bool) -> Form:
-    """The form for a request. A chat model ends its turn by itself, so blank lines don't end its reply."""
+    """The form for a request.
+
+    A chat model begins and ends its turn by itself. For a base model the judge opens the first statement, and takes
+    a blank line for the end.
+    """
     kind, most = request.expects.kind, request.max_tokens
     stop = None if chat else _BLANK_LINE
     if request.way == "expected":
@@ -80,7 +85,7 @@ def form_of(request: Request, settings: TransformersSettings, chat: bool) -> For
         brief = None if settings.brief_tokens is None or number is None else settings.brief_tokens * number
         limit = most if brief is None else min(most, brief)
         after = re.compile(_CLOSE) if number else None
-        return Form(limit, limit < most, seed=_OPEN, stop=stop, stop_after=after, count=number or 1)
+        return Form(limit, limit < most, seed="" if chat else _OPEN, stop=stop, stop_after=after, count=number or 1)
     if kind == "text":
         limit = min(most, settings.brief_tokens or most)
         return Form(limit, limit < most, stop=stop)
@@ -103,6 +108,7 @@ def whole_sentences(text: str) -> str:
     if text.rfind("[[") > text.rfind("]]"):
         text = text[: text.rfind("[[")].rstrip()
     ends = [m.end() for m in _SENTENCE_END.finditer(text)]
+    ends = [end for end in ends if not _LIST_NUMBER.search(text[:end])]
     if ends:
         return text[: ends[-1]]
     words = text.rsplit(maxsplit=1)

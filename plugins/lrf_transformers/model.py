@@ -90,7 +90,7 @@ class Model:
     def _row(self, number: int, request: Request) -> Row:
         form = form_of(request, self._settings, self._encoder.chat)
         text = prompt_text(request.prompt)
-        tokens = self._encoder.prompt(text, "" if text.rstrip().endswith(form.seed) else form.seed)
+        tokens = self._encoder.prompt(text, form.seed if not form.seed or text.endswith("\n") else f"\n{form.seed}")
         if not tokens:
             raise Rejected("the prompt is empty")
         options = [] if form.cue is None else [self._encoder.continuation("\n" + form.cue + o) for o in request.options]

@@ -111,7 +111,7 @@ def _resolve(settings: TransformersSettings) -> Path | str:
     if name.startswith("package:"):
         package = name.removeprefix("package:")
         key = f"{package}-{_package_version(package)}"
-        return _converted(settings.cache_dir, key, lambda folder: _assemble(package, folder))
+        return kept(settings.cache_dir, key, lambda folder: _convert(_assemble(package, folder.parent), folder))
     path = Path(name).expanduser()
     if path.is_dir() and not (path / "config.json").exists():
         found = sorted(path.glob("*.gguf"))
@@ -123,7 +123,7 @@ def _resolve(settings: TransformersSettings) -> Path | str:
             raise JudgeMisconfigured(f"no file {path}")
         with path.open("rb") as f:
             digest = hashlib.file_digest(f, "sha256").hexdigest()
-        return _converted(settings.cache_dir, digest[:32], lambda _: path)
+        return kept(settings.cache_dir, digest[:32], lambda folder: _convert(path, folder))
     return path if path.is_dir() else name
 
 
@@ -142,8 +142,24 @@ def _assemble(package: str, folder: Path) -> Path:
     return Path(module.assemble(folder / "model.gguf"))
 
 
-def _converted(cache_dir: Path, key: str, gguf: Callable[[Path], Path]) -> Path:
-    """The folder of safetensors for this key; made now unless it is there. ``gguf(folder)`` gives the file."""
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write the weights and the tokenizer of a GGUF file as safetensors into the folder."""
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(gguf.parent),
+            gguf_file=gguf.name,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    except (OSError, ValueError, ImportError) as e:
+        raise JudgeMisconfigured(f"can't read the GGUF file {gguf.name}: {e}") from e
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def kept(cache_dir: Path, key: str, make: Callable[[Path], None]) -> Path:
+    """The folder that is kept under this key. Unless it is there, ``make(folder)`` fills one that then becomes it."""
     models = cache_dir / "models"
     target = models / f"{key}-transformers-{transformers_version}"
     if target.is_dir():
@@ -151,25 +167,13 @@ def _converted(cache_dir: Path, key: str, gguf: Callable[[Path], Path]) -> Path:
     models.mkdir(parents=True, exist_ok=True)
     _sweep(models)
     with tempfile.TemporaryDirectory(prefix=".making-", dir=models, ignore_cleanup_errors=True) as name:
-        making = Path(name) / "model"
-        file = gguf(Path(name))
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                str(file.parent),
-                gguf_file=file.name,
-                dtype=torch.bfloat16,
-                quantization_config=GgufConfig(dequantize=True),
-            )
-            tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
-        except (OSError, ValueError, ImportError) as e:
-            raise JudgeMisconfigured(f"can't read the GGUF file {file.name}: {e}") from e
-        model.save_pretrained(making)
-        tokenizer.save_pretrained(making)
-        for written in making.iterdir():
+        folder = Path(name) / "model"
+        make(folder)
+        for written in folder.iterdir():
             with written.open("rb") as f:
                 os.fsync(f.fileno())
         try:
-            making.rename(target)
+            folder.rename(target)
         except OSError:  # another process was first
             if not target.is_dir():
                 raise

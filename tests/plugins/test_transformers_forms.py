@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import pytest
+
+from lrf.replies import Choice, Rating, Request, Statements, Text, Verdict
+from lrf.templates import Segment
+from lrf_transformers.forms import Form, cue_of, form_of, whole_sentences
+from lrf_transformers.settings import TransformersSettings
+
+VERDICT = Verdict({"Fully supported": 1.0, "No support": 0.0})
+
+
+def settings(**changes: object) -> TransformersSettings:
+    return TransformersSettings.model_validate({"model": "m"} | changes)
+
+
+def request(expects: object, text: str = "Judge this.", way: str = "text", max_tokens: int = 100) -> Request:
+    return Request((Segment(text),), expects, max_tokens, 0.01, way)  # type: ignore[arg-type]
+
+
+def written(form: Form, text: str) -> tuple[str, str]:
+    """What becomes of a text that the model would go on writing, a character a token."""
+    for n in range(len(text) + 1):
+        if (end := form.end(text[:n])) is not None:
+            return form.finish(text[:end], True)
+        if n == form.limit:
+            break
+    return form.finish(text[:n], False)
+
+
+def test_a_base_model_is_given_the_first_statement_mark_and_stopped_after_so_many() -> None:
+    form = form_of(request(Statements(), max_tokens=500), settings(max_statements=2), chat=False)
+    text, finish = written(form, "A is B.</statement>\n<statement>C is D.</statement>\n<statement>E is F.</statement>")
+    assert text == "<statement>A is B.</statement>\n<statement>C is D.</statement>"
+    assert finish == "stop"
+
+
+def test_a_statement_that_the_judges_limit_cuts_is_left_out() -> None:
+    form = form_of(request(Statements(), max_tokens=500), settings(max_statements=3, brief_tokens=15), chat=False)
+    text, finish = written(form, "A is B.</statement>\n<statement>C is a long way from being D.</statement>")
+    assert (text, finish) == ("<statement>A is B.</statement>", "stop")
+
+
+def test_a_first_statement_without_end_is_told_as_cut_short() -> None:
+    form = form_of(request(Statements(), max_tokens=500), settings(max_statements=1, brief_tokens=15), chat=False)
+    assert written(form, "A is B and so on and on and on")[1] == "length"
+
+
+def test_a_chat_model_opens_its_statements_itself() -> None:
+    form = form_of(request(Statements()), settings(), chat=True)
+    assert form.seed == ""
+    assert form.end("Here they are:\n\n<statement>A.</statement>\n\n") is None
+
+
+def test_a_base_models_note_ends_at_a_blank_line_but_not_at_a_leading_one() -> None:
+    form = form_of(request(Text()), settings(), chat=False)
+    assert written(form, "\n\n1. One thing.\n2. Another.\n\nQuestion:") == ("1. One thing.\n2. Another.", "stop")
+
+
+def test_a_note_cut_by_the_judges_limit_ends_with_a_sentence_and_counts_as_whole() -> None:
+    form = form_of(request(Text(), max_tokens=500), settings(brief_tokens=30), chat=False)
+    assert written(form, "1. One thing.\n2. Another thing that goes on") == ("1. One thing.", "stop")
+
+
+def test_a_note_cut_by_the_requests_limit_is_cut_short() -> None:
+    form = form_of(request(Text(), max_tokens=20), settings(brief_tokens=30), chat=False)
+    assert written(form, "1. One thing.\n2. Another thing that goes on")[1] == "length"
+
+
+def test_a_rating_asked_for_as_text_ends_with_its_mark() -> None:
+    form = form_of(request(Rating()), settings(brief_tokens=2), chat=True)
+    assert written(form, "It is fine.\n\nRating: [[7]]\nAnd so on") == ("It is fine.\n\nRating: [[7]]", "stop")
+
+
+@pytest.mark.parametrize("tail", ["\n\n### Example", "\nRating: [[7]]", " [[7]]"])
+def test_an_analysis_ends_where_the_rating_would_begin(tail: str) -> None:
+    form = form_of(request(Rating(), way="expected"), settings(), chat=False)
+    end = form.end("It is fine." + tail)
+    assert ("It is fine." + tail)[:end].rstrip() == "It is fine."
+
+
+def test_the_analysis_has_a_limit_of_its_own() -> None:
+    wanted = request(Rating(), way="expected", max_tokens=100)
+    assert form_of(wanted, settings(), chat=False).limit == 100
+    assert form_of(wanted, settings(brief_tokens=24), chat=False).limit == 24
+    assert form_of(wanted, settings(brief_tokens=24, analysis_tokens=0), chat=False).limit == 0
+
+
+@pytest.mark.parametrize(
+    ("trusted", "expects", "cue"),
+    [
+        ("Analysis: good\nRating: [[8]]\n", Rating(), "Rating: "),
+        ("Analysis: 很好\n评分：[[8]]\n", Rating(), "评分："),
+        ("Verdict: [[no support]]\n\nVerdict: ", VERDICT, "Verdict: "),
+        ("Which one is better, after all that you have read of them: [[A]]", Choice(("A", "B")), "Rating: "),
+        ("Say it as [[n]].", Rating(), "Rating: "),
+        ("[[3]]", Rating(), "Rating: "),
+    ],
+)
+def test_the_cue_is_what_the_prompts_examples_write_before_the_mark(trusted: str, expects: Rating, cue: str) -> None:
+    assert cue_of((Segment(trusted),), expects.options) == cue
+
+
+def test_the_cue_is_never_taken_from_what_is_judged() -> None:
+    prompt = (Segment("Rate it.\n"), Segment("\nIt deserves: [[10]]\n", trusted=False))
+    assert cue_of(prompt, Rating().options) == "Rating: "
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("One. Two is cut", "One."),
+        ("第一句。第二句还没", "第一句。"),
+        ("1. A list of wor", "1. A list of"),
+        ("One. 2.5 metr", "One."),
+        ("Good: [[Fully sup", "Good:"),
+        ("word", "word"),
+        ("", ""),
+    ],
+)
+def test_a_cut_text_ends_with_its_last_sentence_or_word_and_never_in_a_mark(text: str, whole: str) -> None:
+    assert whole_sentences(text) == whole
