@@ -1,0 +1,1 @@
+"""Evidence by vectors: a retriever on Qdrant, embedded or on a server."""

@@ -1,0 +1,19 @@
+"""Registers the retriever ``qdrant``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lrf.hookspecs import hookimpl
+from lrf.spec import ComponentSpec
+
+
+@hookimpl
+def lrf_register_retrievers() -> Iterable[ComponentSpec]:
+    yield ComponentSpec(
+        name="qdrant",
+        target="lrf_qdrant.retriever:QdrantRetriever",
+        settings="lrf_qdrant.settings:QdrantSettings",
+        summary="Chunks by cosine similarity, in Qdrant (embedded or on a server)",
+        needs=("embedder",),
+    )

@@ -1,0 +1,39 @@
+"""Settings of the retriever ``qdrant``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from lrf.endpoint import BaseUrl, EnvName
+from lrf.settings import FilePath, Settings
+
+
+class QdrantSettings(Settings):
+    """Where Qdrant is (in memory unless ``path`` or ``url`` says otherwise), and what is found in it."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    location: Literal[":memory:"] | None = Field(
+        default=None, description='":memory:": within this process and gone with it; what happens by default.'
+    )
+    path: FilePath | None = Field(
+        default=None, description="Folder of a Qdrant within this process; one process can use it at a time."
+    )
+    url: BaseUrl | None = Field(default=None, description="Address of a Qdrant server, such as http://localhost:6333.")
+    api_key_env: EnvName = Field(
+        default="QDRANT_API_KEY", description="Environment variable with the server's key. Unset: no key is sent."
+    )
+    timeout_s: int = Field(default=30, ge=1, description="Seconds after which the server is asked again.")
+    collection: str = Field(
+        default="lrf", pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="What the names of collections start with."
+    )
+    chunk_tokens: int = Field(default=128, ge=16, description="Tokens a chunk at most.")
+    top_k: int = Field(default=5, ge=1, description="Chunks for a query.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> QdrantSettings:
+        if sum(place is not None for place in (self.location, self.path, self.url)) > 1:
+            raise ValueError("give one of location, path and url, not several")
+        return self
