@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lrf.api import RewardModel, run
     from lrf.errors import (
         BadReply,
         BudgetError,
@@ -113,6 +114,7 @@ __all__ = [
     "Request",
     "Retriever",
     "Reward",
+    "RewardModel",
     "RunError",
     "Sample",
     "Segment",
@@ -134,9 +136,10 @@ __all__ = [
     "Verdict",
     "__version__",
     "hookimpl",
+    "run",
 ]
 
-_MODULES = ("errors", "spec", "types", "hookspecs", "templates", "replies", "protocols", "settings")
+_MODULES = ("errors", "spec", "types", "hookspecs", "templates", "replies", "protocols", "settings", "api")
 """Where the names live, the lightest first."""
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -11,6 +12,7 @@ import lrf
 from lrf.catalog import load_catalog
 from lrf.cli import main as cli_main
 from lrf.cli.output import clean, table
+from lrf.config import load_pipeline
 from lrf.errors import BudgetError, ConfigError, GateError, Interrupted, LrfError
 
 
@@ -101,7 +103,7 @@ def test_plugins_shows_components_broken_ones_and_conflicts(distribute, monkeypa
     distribute("acme-bad", entry_points={"bad": "acme_bad"}, modules={"acme_bad": "import missing_library"})
     assert cli_main.invoke(["plugins"]) == 0
     out = capsys.readouterr().out
-    assert [line.split()[:2] for line in out.splitlines() if "acme-one" in line][0] == ["judge", "oracle"]
+    assert next(line.split()[:2] for line in out.splitlines() if "acme-one" in line) == ["judge", "oracle"]
     assert "A [red]judge[/red]\\x1b[2J of 全部." in out
     assert "\x1b" not in out
     assert "missing_library" in out
@@ -134,3 +136,74 @@ def test_a_table_in_a_pipe_is_aligned_whatever_the_width_of_its_letters(capsys) 
 def test_text_that_could_steer_a_terminal_is_escaped() -> None:
     assert clean("a\x1b]0;b\u202e\nc") == "a\\x1b]0;b\\u202e\\nc"
     assert clean("a\nb", lines=True) == "a\nb"
+
+
+def test_init_writes_a_pipeline_that_is_right(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli_main.invoke(["init"]) == 0
+    pipeline = load_pipeline(tmp_path / "pipeline.yaml", load_catalog())
+    assert [d.name for d in pipeline.dimensions] == ["helpfulness", "logicality", "faithfulness", "completeness"]
+    text = (tmp_path / "pipeline.yaml").read_text(encoding="utf-8")
+    with_training = text.replace("# policy:", "policy:").replace("#   model:", "  model:")
+    with_training = with_training.replace("# train:", "train:").replace("#   type: dpo", "  type: dpo")
+    (tmp_path / "trained.yaml").write_text(with_training, encoding="utf-8")
+    assert load_pipeline(tmp_path / "trained.yaml", load_catalog()).train is not None
+
+
+def test_init_writes_over_nothing_unless_it_is_told_to(tmp_path: Path, capsys) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("mine")
+    assert cli_main.invoke(["init", str(file)]) == 2
+    assert "is there already; --force writes over it" in capsys.readouterr().err
+    assert file.read_text() == "mine"
+    assert cli_main.invoke(["init", str(file), "--force"]) == 0
+    assert file.read_text(encoding="utf-8").startswith("# A pipeline of lrf")
+    assert cli_main.invoke(["init", str(tmp_path / "no" / "folder.yaml")]) == 2
+
+
+def test_schema_prints_and_writes_the_same_json(tmp_path: Path, capsys) -> None:
+    assert cli_main.invoke(["schema"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert cli_main.invoke(["schema", "--output", str(tmp_path / "s.json")]) == 0
+    assert json.loads((tmp_path / "s.json").read_text(encoding="utf-8")) == printed
+    assert printed["$schema"].endswith("2020-12/schema")
+    assert cli_main.invoke(["schema", "-o", str(tmp_path / "no" / "s.json")]) == 2
+
+
+def test_doctor_tells_what_is_installed_without_importing_it() -> None:
+    code = (
+        "import sys; from lrf.cli.main import invoke; invoke(['doctor', '--json']); "
+        "print(sorted({'torch', 'transformers', 'pydantic'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+    report = json.loads(done.stdout)
+    assert report["lrf"] == lrf.__version__
+    extras = {e["extra"]: e for e in report["extras"]}
+    torch = next(p for p in extras["lrf[transformers]"]["packages"] if p["name"] == "torch")
+    assert torch["installed"] == report["accelerator"]["torch"]
+    assert "transformers causal language model" in extras["lrf[transformers]"]["adds"]
+
+
+def test_doctor_tells_of_a_missing_extra_of_a_plugin_and_how_to_add_it(distribute, capsys) -> None:
+    plugin = PLUGIN.replace('.")]', '.", extra="gpu", distribution="acme-gpu")]')
+    distribute(
+        "acme-gpu",
+        entry_points={"acme": "acme_gpu"},
+        modules={"acme_gpu": plugin},
+        metadata="Provides-Extra: gpu\nRequires-Dist: no-such-library[x]>=2 ; extra == 'gpu'\n",
+    )
+    assert cli_main.invoke(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "missing no-such-library" in out
+    assert "judge oracle" in out
+    assert "To add acme-gpu[gpu]: pip install 'acme-gpu[gpu]'" in out
+
+
+def test_doctor_still_speaks_when_two_plugins_share_a_name(distribute, capsys) -> None:
+    distribute("acme-one", entry_points={"same": "acme_one"}, modules={"acme_one": PLUGIN})
+    distribute("acme-two", entry_points={"same": "acme_two"}, modules={"acme_two": PLUGIN})
+    assert cli_main.invoke(["plugins"]) == 2
+    assert "acme-one 1.0" in capsys.readouterr().err
+    assert cli_main.invoke(["doctor"]) == 0
+    assert "two plugins are named 'same'" in capsys.readouterr().out

@@ -50,6 +50,7 @@ PUBLIC = [
     "Request",
     "Retriever",
     "Reward",
+    "RewardModel",
     "RunError",
     "Sample",
     "Segment",
@@ -71,6 +72,7 @@ PUBLIC = [
     "Verdict",
     "__version__",
     "hookimpl",
+    "run",
 ]
 
 

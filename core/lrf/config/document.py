@@ -45,7 +45,7 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
     _TAG + "null": lambda _: None,
     _TAG + "bool": lambda text: {"true": True, "false": False}[text.lower()],
     _TAG + "int": lambda text: int(text, 0) if text[:2] in ("0o", "0x") else int(text),
-    _TAG + "float": lambda text: float(text.replace(".inf", "inf").replace(".nan", "nan").lower()),
+    _TAG + "float": lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
 }
 
 
@@ -94,7 +94,7 @@ def read_document(source: Mapping[str, Any] | str, problems: Problems, environ: 
             reader.document.values = reader.from_value(source, ())
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
-        problems.add(f"not valid YAML: {_yaml_says(e)}", line=mark.line + 1 if mark else None)
+        problems.add(f"not valid YAML: {_yaml_says(e, source)}", line=mark.line + 1 if mark else None)
         problems.raise_any()
     except RecursionError:
         problems.add(f"nested too deeply: more than {MAX_DEPTH} levels")
@@ -105,10 +105,12 @@ def read_document(source: Mapping[str, Any] | str, problems: Problems, environ: 
     return reader.document
 
 
-def _yaml_says(error: yaml.YAMLError) -> str:
-    if isinstance(error, yaml.MarkedYAMLError):
-        return "; ".join(part for part in (error.context, error.problem) if part)
-    return " ".join(str(error).split())
+def _yaml_says(error: yaml.YAMLError, source: Any) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())
+    line = str(source).splitlines()[error.problem_mark.line :][:1] if error.problem_mark else []
+    hint = "between [ ] or { }, put ${NAME} in quotes" if "${" in "".join(line) else ""
+    return "; ".join(part for part in (error.context, error.problem, hint) if part)
 
 
 class _Refused(Exception):
@@ -149,7 +151,9 @@ class _Reader:
                 self.problems.add("merge keys (<<) are not supported; write the keys out", (*path, key), line)
             elif key in values:
                 first = self.problems.lines[*path, key]
-                self.problems.add(f"this key is given twice, first on line {first}; keep one", (*path, key), line)
+                self.problems.add(
+                    f"this key is given twice, first on line {first}; keep one", (*path, key), line, of_value=False
+                )
             else:
                 self.problems.lines[*path, key] = line
                 values[key] = self.from_node(value_node, (*path, key))

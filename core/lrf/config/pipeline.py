@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from lrf.errors import ConfigError, Problem
+from lrf.errors import ConfigError
 from lrf.settings import Settings
 from lrf.spec import ComponentSpec
 from lrf.templates import Template
 from lrf.types import JSON
-
-STAGES = ("score", "pairs", "train")
-"""The stages that a pipeline can have, in order. Each reads the data or what the one before it wrote."""
 
 PROMPT_FIELDS = ("context", "question")
 """What ``policy.prompt_template`` may use."""
@@ -75,7 +72,7 @@ class Policy(Settings):
     """The model that is made better."""
 
     model: Annotated[str, AfterValidator(_model)] | None = Field(
-        default=None, description="Name or path of the policy, as transformers loads it. Training needs it."
+        default=None, description="Name or path of the policy, as transformers loads it."
     )
     prompt_template: Annotated[str, AfterValidator(_prompt_template)] = Field(
         default="<<context>>\n\n<<question>>",
@@ -181,33 +178,3 @@ class Pipeline:
     folder: Path
     file: Path | None
     resolved: Mapping[str, JSON]
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The stages that the pipeline has, in order."""
-        has = {"score": bool(self.dimensions), "pairs": self.pairs is not None, "train": self.train is not None}
-        return tuple(stage for stage in STAGES if has[stage])
-
-    def check_stages(self, stages: Iterable[str], *, have_rewards: bool = False, have_pairs: bool = False) -> None:
-        """Check that these stages can be run one after another.
-
-        ``have_rewards`` and ``have_pairs``: whether the run directory has them from before. Raises
-        :class:`lrf.errors.ConfigError`.
-        """
-        wanted = [stage for stage in STAGES if stage in set(stages)]
-        found: list[tuple[str, str]] = []
-        for stage in wanted:
-            if stage not in self.stages:
-                key = "dimensions" if stage == "score" else stage
-                found.append((key, f"missing; the stage {stage} needs it"))
-        if not wanted:
-            found.append(("", "there is nothing to do; give the pipeline dimensions, pairs or train"))
-        if self.data is None and {"score", "pairs"} & set(wanted):
-            found.append(("data", "missing; scoring and pairing need samples"))
-        if "pairs" in wanted and "score" not in wanted and not have_rewards:
-            found.append(("pairs", "pairs are made by rewards, and this run has none yet; run the stage score first"))
-        if "train" in wanted and "pairs" not in wanted and not have_pairs:
-            found.append(("train", "training needs pairs, and this run has none yet; run the stage pairs first"))
-        if found:
-            file = str(self.file) if self.file else None
-            raise ConfigError([Problem(message, path, None, file) for path, message in found])

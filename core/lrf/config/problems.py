@@ -17,28 +17,34 @@ def dotted(path: KeyPath) -> str:
 
 
 class Problems:
-    """The mistakes found so far. A second one at the same place is a consequence of the first, and is passed over."""
+    """The mistakes found so far. What is wrong with a mistaken value is told once."""
 
     def __init__(self, file: str | None) -> None:
         self.file = file
         self.lines: dict[KeyPath, int | None] = {}
-        self._found: dict[KeyPath, Problem] = {}
+        self._found: list[Problem] = []
+        self._told: set[KeyPath] = set()
 
-    def add(self, message: str, path: KeyPath = (), line: int | None = None) -> None:
-        """Note a mistake. Without ``line`` it is that of the path, or of the nearest thing around it."""
-        if path in self._found:
+    def add(self, message: str, path: KeyPath = (), line: int | None = None, *, of_value: bool = True) -> None:
+        """Note a mistake. Without ``line`` it is that of the path, or of the nearest thing around it.
+
+        ``of_value``: what stands there is wrong, so that anything else found wrong with it is only a consequence.
+        """
+        if path in self._told:
             return
+        if of_value:
+            self._told.add(path)
         around = path
         while line is None and around:
             line = self.lines.get(around)
             around = around[:-1]
-        self._found[path] = Problem(message, dotted(path), line, self.file)
+        self._found.append(Problem(message, dotted(path), line, self.file))
 
     def has(self, path: KeyPath) -> bool:
         """Whether there is a mistake at the path itself."""
-        return path in self._found
+        return path in self._told
 
     def raise_any(self) -> None:
         """Raise :class:`lrf.errors.ConfigError` with all of them, in the order of the file."""
         if self._found:
-            raise ConfigError(sorted(self._found.values(), key=lambda p: p.line or 0))
+            raise ConfigError(sorted(self._found, key=lambda p: p.line or 0))

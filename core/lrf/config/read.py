@@ -74,7 +74,7 @@ def _read(
 ) -> Pipeline:
     problems = Problems(str(file) if file else None)
     document = read_document(source, problems, environ)
-    return _Reading(document, problems, catalog, folder, file).pipeline()
+    return Reading(document, problems, catalog, folder, file).pipeline()
 
 
 @dataclass(slots=True)
@@ -91,7 +91,9 @@ class _Draft:
     named: Mapping[str, Any] = field(default_factory=dict)
 
 
-class _Reading:
+class Reading:
+    """One pass over a document, gathering what is wrong with it."""
+
     def __init__(
         self, document: Document, problems: Problems, catalog: Catalog, folder: Path, file: Path | None
     ) -> None:
@@ -100,6 +102,7 @@ class _Reading:
         self.catalog = catalog
         self.file = file
         self.folder = folder
+        # what a component's settings can be checked against, as the `context` of its validators
         self.context: dict[str, Any] = {"folder": folder}
 
     def pipeline(self) -> Pipeline:
@@ -111,9 +114,9 @@ class _Reading:
         data = self._single("source", "data", top.get("data"))
         aggregator = self._single("aggregator", "aggregator", top.get("aggregator", "mean" if dimensions else None))
         pairs = self._single("pairing", "pairs", top.get("pairs"))
+        policy = top.get("policy")
+        self.context["policy_model"] = policy.get("model") if isinstance(policy, dict) else None
         train = self._single("trainer", "train", top.get("train"))
-        if train is not None and head is not None and head.policy.model is None:
-            self.problems.add("missing; training needs it: the policy's name or path", ("policy", "model"))
 
         names = {kind: tuple(drafts) for kind, drafts in components.items()}
         blocks: dict[str, Any] = {
@@ -145,7 +148,7 @@ class _Reading:
         values = self.document.values
         if not isinstance(values, dict):
             self.problems.add(f"expected a pipeline: a block of keys, beginning with name; keys: {', '.join(KEYS)}")
-            return {}
+            self.problems.raise_any()
         for key in values:
             if key not in KEYS:
                 self.problems.add(f"unknown key; allowed: {', '.join(KEYS)}{did_you_mean(key, KEYS)}", (key,))
@@ -173,7 +176,7 @@ class _Reading:
         if not isinstance(values, dict):
             self.problems.add(f"expected a block that names each {kind}, such as `main:`; got {_kind(values)}", (key,))
             return {}
-        return {name: self._draft(kind, name, value, (key, name)) for name, value in values.items()}
+        return {name: self.draft(kind, name, value, (key, name)) for name, value in values.items()}
 
     def _dimensions(self, values: Any) -> list[_Draft]:
         if values is None:
@@ -183,7 +186,7 @@ class _Reading:
             return []
         drafts: dict[str, _Draft] = {}
         for i, value in enumerate(values):
-            draft = self._draft("dimension", "", value, ("dimensions", i))
+            draft = self.draft("dimension", "", value, ("dimensions", i))
             own = draft.reserved.name if isinstance(draft.reserved, DimensionKeys) else None
             draft.name = own or draft.type
             if draft.name and draft.name in drafts:
@@ -196,11 +199,11 @@ class _Reading:
     def _single(self, kind: str, key: str, value: Any) -> _Draft | None:
         if value is None:
             return None
-        draft = self._draft(kind, "", value, (key,))
+        draft = self.draft(kind, "", value, (key,))
         draft.name = draft.type
         return draft
 
-    def _draft(self, kind: str, name: str, value: Any, path: KeyPath) -> _Draft:
+    def draft(self, kind: str, name: str, value: Any, path: KeyPath) -> _Draft:
         """The block at ``path``; what is wrong with it is told, and leaves the draft without settings."""
         draft = _Draft(kind, name, path)
         try:
@@ -266,8 +269,12 @@ class _Reading:
         elif names:
             self.problems.add(f"there are several {key}; name one: `{kind}: {names[0]}`; {listed}", (*draft.path, kind))
         elif not self.problems.has((key,)):
-            self.problems.add(f"{draft.type} needs a {kind}; add one under `{key}:`", (*draft.path, kind))
+            self.problems.add(f"{draft.type} needs {_a(kind)}; add one under `{key}:`", (*draft.path, kind))
         return None
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 def _kind(value: Any) -> str:
