@@ -25,7 +25,6 @@ No text may hold the NUL character or a lone surrogate, since neither can be sto
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 import re
@@ -35,6 +34,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lrf.errors import DataError
+from lrf.suggest import did_you_mean
 from lrf.types import JSON, BadRow, Candidate, Document, Message, Sample
 
 T = TypeVar("T")
@@ -128,7 +128,7 @@ def samples_from_rows(rows: Iterable[Row | BadRow]) -> Iterator[Sample | BadRow]
             continue
         digest = hashlib.blake2b(sample.id.encode(), digest_size=8).digest()
         if digest in seen:
-            yield BadRow(row.file, row.line, f"id: {_short(sample.id)} is already the id of an earlier row")
+            yield BadRow(row.file, row.line, f"id: {quoted(sample.id)} is already the id of an earlier row")
             continue
         seen.add(digest)
         yield sample
@@ -142,6 +142,12 @@ def text_problem(value: JSON) -> str | None:
         what = "the NUL character" if found[0] == "\0" else f"the lone surrogate U+{ord(found[0]):04X}"
         return f"holds {what} at character {found.start()}; take it out"
     return None
+
+
+def quoted(text: str) -> str:
+    """A piece of data for an error message: quoted, cut, with nothing in it that a terminal would act on."""
+    cut = text if len(text) <= 60 else text[:59] + "…"
+    return f'"{cut}"' if cut.isprintable() else ascii(cut)
 
 
 # --- the fields ------------------------------------------------------------------------------------------------
@@ -251,14 +257,14 @@ def _file_text(path: str, at: str, folder: Path | None) -> str:
         home = folder.resolve()
         file = (home / path).resolve()
         if not file.is_relative_to(home):
-            raise _Wrong(f"{at}: {_short(path)} leads out of the data's folder; keep the texts beside the data")
+            raise _Wrong(f"{at}: {quoted(path)} leads out of the data's folder; keep the texts beside the data")
         if not file.is_file():
-            raise _Wrong(f"{at}: no file {_short(path)} in the data's folder")
+            raise _Wrong(f"{at}: no file {quoted(path)} in the data's folder")
         text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        raise _Wrong(f"{at}: {_short(path)} is not UTF-8: {e.reason} at byte {e.start}") from None
+        raise _Wrong(f"{at}: {quoted(path)} is not UTF-8: {e.reason} at byte {e.start}") from None
     except (OSError, RuntimeError) as e:  # RuntimeError: a loop of symlinks, before Python 3.13
-        raise _Wrong(f"{at}: can't read {_short(path)}: {getattr(e, 'strerror', None) or e}") from None
+        raise _Wrong(f"{at}: can't read {quoted(path)}: {getattr(e, 'strerror', None) or e}") from None
     return _filled(_text(text, at), at)
 
 
@@ -279,7 +285,7 @@ def _messages(row: _Object) -> tuple[Message, ...] | None:
     for at, value in row.items("messages"):
         fields = _Object(value, at, ("role", "content"))
         if (role := fields.text("role")) not in ROLES:
-            raise _Wrong(f"{at}.role: {_short(role)} is none of {', '.join(ROLES)}")
+            raise _Wrong(f"{at}.role: {quoted(role)} is none of {', '.join(ROLES)}")
         messages.append(Message(role, fields.text("content")))
     if not messages or messages[-1].role not in ("user", "tool"):
         raise _Wrong('messages: must end with a turn that the policy answers, of role "user" or "tool"')
@@ -311,7 +317,7 @@ def _check_unique(things: Sequence[T], at: str, id_of: Callable[[T], str]) -> No
     places: dict[str, int] = {}
     for i, thing in enumerate(things):
         if (first := places.setdefault(id_of(thing), i)) != i:
-            raise _Wrong(f"{at}[{i}].id: {_short(id_of(thing))} is already the id of {at}[{first}]")
+            raise _Wrong(f"{at}[{i}].id: {quoted(id_of(thing))} is already the id of {at}[{first}]")
 
 
 def _check_json(value: JSON, at: str, depth: int) -> None:
@@ -321,8 +327,9 @@ def _check_json(value: JSON, at: str, depth: int) -> None:
         _text(value, at)
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            _text(key, f"{at}: key")
-            _check_json(item, f"{at}.{key}", depth - 1)
+            name = _text(key, f"{at}: key")
+            plain = name.isidentifier() and len(name) <= 60
+            _check_json(item, f"{at}.{name if plain else quoted(name)}", depth - 1)
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
             _check_json(item, f"{at}[{i}]", depth - 1)
@@ -334,11 +341,10 @@ def _check_json(value: JSON, at: str, depth: int) -> None:
 
 def _unknown(key: JSON, at: str, allowed: Collection[str]) -> str:
     usual = _USUAL_NAMES.get(str(key).casefold())
-    near = [usual] if usual in allowed else difflib.get_close_matches(str(key), allowed, n=1)
-    hint = f"; did you mean {near[0]}?" if near else "."
-    own = "; what is your own goes under metadata" if "metadata" in allowed else ""
+    hint = f"; did you mean {usual}?" if usual in allowed else did_you_mean(str(key), allowed)
+    own = " (what is your own goes under metadata)" if "metadata" in allowed else ""
     where = f"{at}: " if at else ""
-    return f"{where}unknown field {_short(str(key))}{hint} Allowed: {', '.join(allowed)}{own}"
+    return f"{where}unknown field {quoted(str(key))}; allowed: {', '.join(allowed)}{own}{hint}"
 
 
 def _no_object(value: JSON) -> str:
@@ -359,9 +365,3 @@ def _kind(value: JSON) -> str:
     if isinstance(value, list | tuple):
         return "a list"
     return f"a value of type {type(value).__name__}"
-
-
-def _short(text: str) -> str:
-    """The text, quoted and cut, with nothing in it that a terminal would act on."""
-    cut = text if len(text) <= 60 else text[:59] + "…"
-    return f'"{cut}"' if cut.isprintable() else ascii(cut)

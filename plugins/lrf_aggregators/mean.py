@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 
 from lrf.errors import ConfigError
+from lrf.suggest import did_you_mean
 from lrf_aggregators.settings import MeanSettings, Missing, WeightedSettings
 
 
@@ -31,9 +31,8 @@ def check_names(named: Mapping[str, float], ratings: Mapping[str, float | None],
     """Raises ConfigError for a name in a setting that is no dimension of the pipeline."""
     for name in named:
         if name not in ratings:
-            near = difflib.get_close_matches(name, ratings, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise ConfigError(f"aggregator.{setting}: no dimension {name!r}{hint} Dimensions: {', '.join(ratings)}")
+            hint = did_you_mean(name, ratings)
+            raise ConfigError(f"aggregator.{setting}: no dimension {name!r}; dimensions: {', '.join(ratings)}{hint}")
 
 
 def check_weights(weights: Mapping[str, float], ratings: Mapping[str, float | None]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from lrf.errors import DataError
-from lrf.rows import Row
+from lrf.rows import Row, quoted
 from lrf.types import JSON, BadRow
 
 _BOM = b"\xef\xbb\xbf"
@@ -69,7 +69,7 @@ def read_jsonl(path: Path) -> Iterator[Row | BadRow]:
 def parse_line(line: bytes, file: str, number: int, folder: Path | None = None) -> Row | BadRow:
     """The JSON value on a line. NaN, infinities and keys given twice are refused, as the JSON standard advises."""
     try:
-        text = (line.removeprefix(_BOM) if number == 1 else line).decode("utf-8")
+        text = (line.removeprefix(_BOM) if number == 1 else line).rstrip().decode("utf-8")
         return Row(file, number, json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique), folder)
     except UnicodeDecodeError as e:
         return BadRow(file, number, f"not UTF-8: {e.reason} at byte {e.start} of the line")
@@ -89,5 +89,6 @@ def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     result = dict(pairs)
     if len(result) < len(pairs):
         keys = [k for k, _ in pairs]
-        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} is given twice")
+        twice = next(k for i, k in enumerate(keys) if k in keys[:i])
+        raise ValueError(f"the key {quoted(twice)} is given twice")
     return result

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from lrf.rows import Row, samples_from_rows, text_problem
+from lrf.rows import Row, quoted, samples_from_rows, text_problem
 from lrf.types import JSON, BadRow, Sample
 from lrf_data.files import find_files, fingerprint, open_bytes, parse_line, read_jsonl, reading
 from lrf_data.settings import LongRewardSettings
@@ -91,7 +91,7 @@ class _Index:
             for number in places[1::2]
         ]
         for number, sample in sorted(lines):
-            yield BadRow(self._name, number, f"idx: there is no document with the idx {sample!r}")
+            yield BadRow(self._name, number, f"idx: there is no document with the idx {quoted(sample)}")
 
 
 def _with_candidates(row: Row | BadRow, index: _Index) -> Iterator[Row | BadRow]:
@@ -126,7 +126,7 @@ def _with_candidates(row: Row | BadRow, index: _Index) -> Iterator[Row | BadRow]
 
 def _misfit(candidate: Mapping[str, JSON], query: JSON, earlier: Mapping[str, JSON]) -> str | None:
     if candidate["idx"] in earlier:
-        return f"idx: {candidate['idx']!r} is already the idx of an earlier candidate"
+        return f"idx: {quoted(candidate['idx'])} is already the idx of an earlier candidate"
     if candidate.get("query") != query:
         return "query: differs from the query of the document with this idx"
     wrong = text_problem(candidate.get("answer"))

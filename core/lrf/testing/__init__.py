@@ -1,0 +1,28 @@
+"""For tests of lrf and of its plugins: a scripted judge, an embedder without a model, and checks of components.
+
+The hypothesis strategies are in :mod:`lrf.testing.strategies`, which needs hypothesis; nothing else here does.
+"""
+
+from __future__ import annotations
+
+from lrf.testing.components import check_aggregator, check_pairing, check_source
+from lrf.testing.context import DirectContext
+from lrf.testing.dimensions import check_dimension
+from lrf.testing.embedder import HashEmbedder
+from lrf.testing.judge import ScriptedJudge, valid_reply
+from lrf.testing.models import check_embedder, check_judge
+from lrf.testing.plugins import check_plugin
+
+__all__ = [
+    "DirectContext",
+    "HashEmbedder",
+    "ScriptedJudge",
+    "check_aggregator",
+    "check_dimension",
+    "check_embedder",
+    "check_judge",
+    "check_pairing",
+    "check_plugin",
+    "check_source",
+    "valid_reply",
+]

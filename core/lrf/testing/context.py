@@ -1,0 +1,74 @@
+"""What a dimension works with, without an engine behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from lrf.chunking import chunk_document
+from lrf.errors import JudgeError, ParseFailure, Unscorable
+from lrf.languages import language_of
+from lrf.protocols import Judge
+from lrf.replies import Answer, Expectation, Request
+from lrf.templates import Prompt
+from lrf.testing.embedder import HashEmbedder
+from lrf.testing.judge import ScriptedJudge
+from lrf.types import Chunk, Sample
+
+T = TypeVar("T")
+
+EVIDENCE_TOKENS = 128
+TOP_K = 5
+
+
+class DirectContext:
+    """A :class:`lrf.protocols.Context` that asks a judge once and directly: no journal, no retries, no limits.
+
+    For a dimension's own tests: ``await dimension.score(sample, candidate, DirectContext(sample))``. Evidence is
+    found by :class:`HashEmbedder` among chunks of 128 tokens.
+
+    Parameters
+    ----------
+    sample: the sample that is scored; use one context for all of its candidates, since ``once`` is kept in it.
+    judge: whom to ask; a :class:`ScriptedJudge` with valid replies when left out.
+    """
+
+    def __init__(self, sample: Sample, judge: Judge | None = None) -> None:
+        self._sample = sample
+        self._judge = judge or ScriptedJudge()
+        self._embedder = HashEmbedder()
+        self._made: dict[str, asyncio.Future[Any]] = {}
+
+    @property
+    def language(self) -> str:
+        return language_of(self._sample.context)
+
+    async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
+        request = Request(prompt=prompt, expects=expects, max_tokens=max_tokens, temperature=0.01)
+        quoted = "\n".join(segment.text for segment in prompt if not segment.trusted)
+        try:
+            reply = await self._judge.complete(request)
+            return Answer(value=expects.read(reply, "text", quoted), text=reply.text)
+        except ParseFailure as e:
+            raise Unscorable(e.reason, e.detail) from e
+        except JudgeError as e:
+            raise Unscorable(e.reason, str(e), transient=True) from e
+
+    async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
+        chunks = await self.chunks(EVIDENCE_TOKENS)
+        if not chunks or not queries:
+            return [[] for _ in queries]
+        passages = await self._embedder.embed([c.text for c in chunks], "document")
+        likeness = await self._embedder.embed(queries, "query") @ passages.T  # (queries, chunks)
+        best = (-likeness).argsort(axis=1, kind="stable")[:, : TOP_K if top_k is None else top_k]
+        return [[chunks[int(i)] for i in sorted(row)] for row in best]
+
+    async def chunks(self, tokens: int) -> tuple[Chunk, ...]:
+        return tuple(c for d in self._sample.documents for c in chunk_document(d, tokens))
+
+    async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
+        if key not in self._made:
+            self._made[key] = asyncio.ensure_future(make())
+        made: T = await asyncio.shield(self._made[key])
+        return made

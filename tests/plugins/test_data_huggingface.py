@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from lrf.errors import DataError
+from lrf.testing import check_source
+from lrf.types import BadRow, Sample
+from lrf_data.huggingface import HuggingFaceSource
+from lrf_data.settings import HuggingFaceSettings
+
+ROWS = [{"question": f"question {n}", "passage": f"passage {n}", "year": 1990 + n} for n in range(3)]
+COLUMNS = {"query": "question", "context": "passage"}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "qa"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("\n".join(json.dumps(row) for row in ROWS))
+    (folder / "test.jsonl").write_text(json.dumps(ROWS[0]))
+    return folder
+
+
+def source(path: Path | str, **settings: Any) -> HuggingFaceSource:
+    return HuggingFaceSource(HuggingFaceSettings(path=str(path), **settings))
+
+
+def test_a_local_folder_is_read_by_its_columns(folder: Path) -> None:
+    made = source(folder, columns=COLUMNS)
+    check_source(made)
+    read = list(made.read())
+    assert [(s.id, s.query, s.context) for s in read if isinstance(s, Sample)] == [
+        (str(n), f"question {n}", f"passage {n}") for n in range(3)
+    ]
+
+
+def test_a_split_is_chosen_by_name(folder: Path) -> None:
+    assert len(list(source(folder, columns=COLUMNS, split="test").read())) == 1
+
+
+def test_without_columns_unknown_ones_make_bad_rows(folder: Path) -> None:
+    rows = list(source(folder).read())
+    assert len(rows) == 3
+    assert all(isinstance(r, BadRow) and "did you mean query?" in r.message for r in rows)
+    assert [r.line for r in rows if isinstance(r, BadRow)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_folders_of_save_to_disk_are_read(tmp_path: Path, whole: bool) -> None:
+    saved = datasets.Dataset.from_list(ROWS)
+    (datasets.DatasetDict({"train": saved}) if whole else saved).save_to_disk(str(tmp_path / "saved"))
+    rows = list(source(tmp_path / "saved", columns=COLUMNS).read())
+    assert [s.query for s in rows if isinstance(s, Sample)] == ["question 0", "question 1", "question 2"]
+
+
+def test_rows_of_a_local_folder_may_name_files_in_it(folder: Path) -> None:
+    (folder / "train.jsonl").write_text('{"query": "Why?", "context": {"path": "a.txt"}}')
+    (folder / "test.jsonl").unlink()
+    (folder / "a.txt").write_text("It rained.")
+    data_files = source(folder)
+    (sample,) = data_files.read()
+    assert isinstance(sample, Sample)
+    assert sample.context == "It rained."
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"split": "dev"}, "dev"),
+        ({"columns": {"query": "quest"}}, "no column 'quest' for query; columns: question, passage, year"),
+    ],
+)
+def test_what_is_not_in_the_dataset_is_an_error_that_names_it(
+    folder: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        list(source(folder, **settings).read())
+
+
+def test_a_missing_split_of_a_saved_folder_is_an_error_with_those_there_are(tmp_path: Path) -> None:
+    datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)}).save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(DataError, match="no split 'dev'; splits: train"):
+        list(source(tmp_path / "saved", split="dev").read())
+
+
+def test_code_that_a_dataset_brings_is_not_run(tmp_path: Path) -> None:
+    folder = tmp_path / "evil"
+    folder.mkdir()
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(DataError, match="can't be read as a dataset"):
+        list(source(folder).read())
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="can't be read as a dataset"):
+        list(source(tmp_path / "gone").read())
+
+
+def test_the_fingerprint_changes_with_the_files(folder: Path) -> None:
+    before = source(folder).fingerprint()
+    (folder / "test.jsonl").write_text(json.dumps(ROWS))
+    assert source(folder).fingerprint() != before
+
+
+def test_names_are_of_the_hub_unless_they_look_like_paths() -> None:
+    def path(given: str) -> str:
+        return HuggingFaceSettings.model_validate({"path": given}, context={"folder": "/pipelines"}).path
+
+    assert path("someone/qa") == "someone/qa"
+    assert Path(path("./qa")) == Path("/pipelines/qa")
+    assert path("/qa") == "/qa"

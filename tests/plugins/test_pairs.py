@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from lrf.protocols import Pairing
+from lrf.testing import check_pairing, check_plugin
+from lrf.testing.strategies import rewards, samples
+from lrf.types import Candidate, Document, LeftOut, PreferencePair, Reward, Sample
+from lrf_pairs.best_worst import BestWorst
+from lrf_pairs.contrast import Contrast
+from lrf_pairs.settings import BestWorstSettings, ContrastSettings
+
+Scored = tuple[Sample, tuple[Reward, ...]]
+
+
+def scored(*values: float | None, texts: list[str] | None = None, sources: str = "", sample: str = "s") -> Scored:
+    found = tuple(
+        Candidate(str(i), texts[i] if texts else f"answer {i}", sources[i] if sources else None)
+        for i in range(len(values))
+    )
+    made = Sample(sample, "query", (Document("0", "context"),), found)
+    return made, tuple(Reward(sample, c.id, v, {"a": v}) for c, v in zip(found, values, strict=True))
+
+
+def best_worst(**settings: Any) -> BestWorst:
+    return BestWorst(BestWorstSettings.model_validate({"min_candidates": 2, **settings}))
+
+
+def contrast(**settings: Any) -> Contrast:
+    return Contrast(ContrastSettings.model_validate({"strong": "S", "weak": "W", **settings}))
+
+
+@st.composite
+def scored_samples(draw: st.DrawFn) -> Scored:
+    sample = draw(samples())
+    return sample, draw(rewards(sample))
+
+
+@st.composite
+def best_worst_rules(draw: st.DrawFn) -> tuple[BestWorst, BestWorstSettings]:
+    settings = BestWorstSettings(
+        min_candidates=draw(st.integers(2, 6)),
+        margin=draw(st.sampled_from((0.0, 0.5, 1.0, 9.0))),
+        ties=draw(st.sampled_from(("hash", "first", "left_out"))),
+    )
+    return BestWorst(settings), settings
+
+
+def test_the_plugin_registers_what_can_be_imported() -> None:
+    check_plugin("lrf_pairs.plugin")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        BestWorst(BestWorstSettings()),
+        best_worst(ties="first", margin=1),
+        best_worst(ties="left_out"),
+        contrast(strong="strong", weak="weak"),
+    ],
+)
+def test_the_built_in_rules_pass_the_check_for_everyones(rule: Pairing) -> None:
+    check_pairing(rule)
+
+
+# --- best_worst ------------------------------------------------------------------------------------------------
+
+
+@given(best_worst_rules(), scored_samples())
+def test_a_pair_is_of_the_highest_and_the_lowest_reward_a_margin_apart(
+    rule: tuple[BestWorst, BestWorstSettings], given_sample: Scored
+) -> None:
+    pairing, settings = rule
+    outcome = pairing.pair(*given_sample)
+    values = [r.reward for r in given_sample[1] if r.reward is not None]
+    if isinstance(outcome, PreferencePair):
+        assert outcome.chosen_reward == max(values)
+        assert outcome.rejected_reward == min(values)
+        assert outcome.chosen_reward > outcome.rejected_reward
+        assert outcome.chosen_reward >= outcome.rejected_reward + settings.margin - 1e-9
+        assert outcome.chosen.text != outcome.rejected.text
+        assert len(values) >= settings.min_candidates
+    else:
+        assert outcome.reason in ("too_few_scored", "tie", "no_margin", "same_text")
+
+
+@given(best_worst_rules(), scored_samples())
+def test_a_sample_is_left_out_only_for_a_reason_that_holds(
+    rule: tuple[BestWorst, BestWorstSettings], given_sample: Scored
+) -> None:
+    pairing, settings = rule
+    sample, given_rewards = given_sample
+    outcome = pairing.pair(sample, given_rewards)
+    if isinstance(outcome, PreferencePair):
+        return
+    values = [r.reward for r in given_rewards if r.reward is not None]
+    if outcome.reason == "too_few_scored":
+        assert len(values) < settings.min_candidates
+        return
+    high, low = max(values), min(values)
+    texts = {
+        v: {c.text for c, r in zip(sample.candidates, given_rewards, strict=True) if r.reward == v} for v in values
+    }
+    match outcome.reason:
+        case "tie":
+            assert high == low or (settings.ties == "left_out" and max(values.count(high), values.count(low)) > 1)
+        case "no_margin":
+            assert 0 < high - low < settings.margin
+        case "same_text":
+            assert texts[high] == texts[low]
+            assert len(texts[high]) == 1
+
+
+@given(scored_samples(), st.randoms(use_true_random=False))
+def test_the_order_of_the_candidates_does_not_change_the_pair(given_sample: Scored, random: Any) -> None:
+    sample, given_rewards = given_sample
+    both = list(zip(sample.candidates, given_rewards, strict=True))
+    random.shuffle(both)
+    turned = Sample(sample.id, sample.query, sample.documents, tuple(c for c, _ in both))
+    expected = best_worst().pair(sample, given_rewards)
+    assert best_worst().pair(turned, [r for _, r in both]) == expected
+
+
+def test_unscored_candidates_are_neither_best_nor_worst() -> None:
+    outcome = best_worst().pair(*scored(None, 3.0, 8.0, None, 5.0))
+    assert isinstance(outcome, PreferencePair)
+    assert (outcome.chosen.id, outcome.rejected.id) == ("2", "1")
+
+
+def test_by_default_five_candidates_must_be_scored() -> None:
+    rule = BestWorst(BestWorstSettings())
+    assert rule.pair(*scored(1.0, 2.0, 3.0, 4.0, None)) == LeftOut("too_few_scored", "4 of 5 needed")
+    assert isinstance(rule.pair(*scored(1.0, 2.0, 3.0, 4.0, 5.0)), PreferencePair)
+
+
+def test_equal_rewards_never_make_a_pair() -> None:
+    assert best_worst(margin=0).pair(*scored(7.0, 7.0, 7.0)) == LeftOut("tie", "all 3 rewards are 7")
+
+
+def test_a_difference_of_exactly_the_margin_is_enough() -> None:
+    assert isinstance(best_worst(margin=0.5).pair(*scored(7.1, 6.6)), PreferencePair)
+    assert best_worst(margin=0.5).pair(*scored(7.1, 6.7)) == LeftOut("no_margin", "7.1 and 6.7 are less than 0.5 apart")
+
+
+def test_ties_for_a_place_are_broken_by_hash_or_place_or_not_at_all() -> None:
+    tied = scored(2.0, 9.0, 9.0, 2.0)
+    first = best_worst(ties="first").pair(*tied)
+    assert isinstance(first, PreferencePair)
+    assert (first.chosen.id, first.rejected.id) == ("1", "0")
+    assert best_worst(ties="left_out").pair(*tied) == LeftOut("tie", "2 candidates have 9, 2 have 2")
+
+
+def test_over_many_samples_the_hash_prefers_no_place() -> None:
+    chosen = []
+    for n in range(400):
+        outcome = best_worst().pair(*scored(2.0, 9.0, 9.0, sample=str(n)))
+        assert isinstance(outcome, PreferencePair)
+        chosen.append(outcome.chosen.id)
+    assert 150 < chosen.count("1") < 250
+
+
+def test_the_same_text_is_never_set_against_itself() -> None:
+    assert best_worst().pair(*scored(9.0, 2.0, texts=["a", "a"])) == LeftOut(
+        "same_text", "rewards 9 and 2 were given to the same text"
+    )
+
+
+@pytest.mark.parametrize("ties", ["hash", "first"])
+def test_among_tied_candidates_one_with_another_text_is_taken(ties: str) -> None:
+    outcome = best_worst(ties=ties).pair(*scored(9.0, 9.0, 2.0, texts=["a", "b", "a"]))
+    assert isinstance(outcome, PreferencePair)
+    assert (outcome.chosen.text, outcome.rejected.text) == ("b", "a")
+
+
+# --- contrast --------------------------------------------------------------------------------------------------
+
+
+@given(samples())
+def test_contrast_sets_the_strong_against_the_weak_or_says_which_is_missing(sample: Sample) -> None:
+    outcome = contrast(strong="strong", weak="weak").pair(sample, ())
+    sources = [c.source for c in sample.candidates]
+    if isinstance(outcome, PreferencePair):
+        assert (outcome.chosen.source, outcome.rejected.source) == ("strong", "weak")
+        assert outcome.chosen.text != outcome.rejected.text
+        assert outcome.chosen_reward is None
+    elif outcome.reason == "same_text":
+        texts = {c.text for c in sample.candidates if c.source in ("strong", "weak")}
+        assert len(texts) == 1
+    else:
+        assert outcome.reason == ("no_strong" if "strong" not in sources else "no_weak")
+
+
+def test_rewards_stand_in_the_pair_and_decide_nothing() -> None:
+    outcome = contrast().pair(*scored(1.0, 9.0, sources="SW"))
+    assert isinstance(outcome, PreferencePair)
+    assert (outcome.chosen_reward, outcome.rejected_reward) == (1.0, 9.0)
+
+
+def test_sources_are_preferred_in_the_order_given() -> None:
+    outcome = contrast(strong=["X", "B", "A"], weak=["C"]).pair(*scored(None, None, None, sources="ABC"))
+    assert isinstance(outcome, PreferencePair)
+    assert outcome.chosen.source == "B"
+
+
+def test_a_missing_source_is_named_with_those_that_are_there() -> None:
+    assert contrast().pair(*scored(1.0, 2.0, sources="SX")) == LeftOut(
+        "no_weak", "no candidate of W; the sample's sources: S, X"
+    )
+
+
+@pytest.mark.parametrize("settings", [{"strong": "W"}, {"strong": []}, {"strong": ""}, {"weak": ["W", "S"]}])
+def test_sources_that_cannot_be_told_apart_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        contrast(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"min_candidates": 1}, {"margin": -1}, {"ties": "longer"}])
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        best_worst(**settings)
