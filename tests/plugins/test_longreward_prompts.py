@@ -266,3 +266,14 @@ def test_what_is_registered_can_be_imported_and_every_setting_is_described() -> 
 def _load(target: str) -> Any:
     module, name = target.split(":")
     return getattr(importlib.import_module(module), name)
+
+
+# --- the how-to ------------------------------------------------------------------------------------------------
+
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "replace-the-prompts.md"
+
+
+def test_the_how_to_names_every_file_with_the_fields_it_needs_and_may_use() -> None:
+    rows = re.findall(r"^\| `(\w+)\.txt` \| \w+ \| (.*?) \| ?(.*?) ?\|", HOW_TO.read_text("utf-8"), re.MULTILINE)
+    told = {name: tuple(frozenset(re.findall(r"<<(\w+)>>", cell)) for cell in cells) for name, *cells in rows}
+    assert told == {name: (fields.required, fields.optional) for name, fields in FIELDS.items()}
