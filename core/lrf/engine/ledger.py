@@ -41,6 +41,8 @@ class Ledger:
     embedding_calls: int = 0
     embedded_texts: int = 0
     reused_texts: int = 0
+    _calls: int = 0
+    _tokens: int = 0
     _reserved_calls: int = 0
     _reserved_tokens: int = 0
 
@@ -53,15 +55,13 @@ class Ledger:
 
     def reserve(self, tokens: int) -> None:
         """Set aside one call of at most ``tokens``. Raises :class:`lrf.errors.BudgetError` if it could overrun."""
-        spent = self.total()
-        calls, used = spent.calls + self._reserved_calls, spent.prompt_tokens + spent.completion_tokens
         budget = self.budget
-        if budget.calls is not None and calls + 1 > budget.calls:
-            raise BudgetError(f"the budget of {budget.calls} calls is reached ({spent.calls} made)")
-        if budget.tokens is not None and used + self._reserved_tokens + tokens > budget.tokens:
+        if budget.calls is not None and self._calls + self._reserved_calls + 1 > budget.calls:
+            raise BudgetError(f"the budget of {budget.calls} calls is reached ({self._calls} made)")
+        if budget.tokens is not None and self._tokens + self._reserved_tokens + tokens > budget.tokens:
             raise BudgetError(
                 f"the budget of {budget.tokens} tokens could be overrun by the next call "
-                f"({used} used, {self._reserved_tokens} set aside, {tokens} needed at most)"
+                f"({self._tokens} used, {self._reserved_tokens} set aside, {tokens} needed at most)"
             )
         self._reserved_calls += 1
         self._reserved_tokens += tokens
@@ -74,6 +74,8 @@ class Ledger:
         if usage is None:
             line.faults += 1
             return
+        self._calls += 1
+        self._tokens += usage.prompt_tokens + usage.completion_tokens
         line.calls += 1
         line.prompt_tokens += usage.prompt_tokens
         line.completion_tokens += usage.completion_tokens

@@ -49,9 +49,12 @@ def replacing(path: Path) -> Iterator[IO[str]]:
         temporary.unlink(missing_ok=True)
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
 def dump(value: JSON) -> str:
     """One line of JSON, always the same for the same value. Keys keep their order; NaN is refused."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+    return _encode(value)
 
 
 def write_json(path: Path, value: JSON) -> None:

@@ -20,6 +20,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], Any]
+Waiter = Future[Any] | asyncio.Future[Any]
+Outcome = tuple[Waiter, Any, BaseException | None]
 
 VERSION = 1
 _SCHEMA = f"""
@@ -60,8 +63,7 @@ def digest(*parts: bytes | str) -> bytes:
     h = hashlib.blake2b(digest_size=16)
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        h.update(len(data).to_bytes(8, "little"))
-        h.update(data)
+        h.update(b"%d:%b" % (len(data), data))
     return h.digest()
 
 
@@ -76,6 +78,20 @@ def request_key(identity: str, request: Request) -> bytes:
     return digest(identity, request.expects.kind, options, schema, numbers, prompt)
 
 
+_of_segment = lru_cache(4096)(digest)
+"""The digest of a segment that many prompts share, made once."""
+
+
+def _settle(outcomes: Sequence[Outcome]) -> None:
+    for waiter, value, error in outcomes:
+        if waiter.done():  # cancelled in the meantime
+            continue
+        if error is None:
+            waiter.set_result(value)
+        else:
+            waiter.set_exception(error)
+
+
 class Journal:
     """The journal of one run (or of one :class:`lrf.RewardModel`, in memory).
 
@@ -88,7 +104,8 @@ class Journal:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self._jobs: queue.SimpleQueue[tuple[Job, Future[Any]] | None] = queue.SimpleQueue()
+        self._closed = False
+        self._jobs: queue.SimpleQueue[tuple[Job, Waiter] | None] = queue.SimpleQueue()
         self._known: OrderedDict[bytes, None] = OrderedDict()  # segments that are surely stored, newest last
         ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._work, args=(ready,), name="lrf-journal", daemon=True)
@@ -135,45 +152,55 @@ class Journal:
         connection.close()
 
     @staticmethod
-    def _commit(connection: sqlite3.Connection, group: Sequence[tuple[Job, Future[Any]]]) -> None:
-        outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
-        # A job is done even if its caller has gone: a reply that was paid for is kept.
-        waiting = {id(future): future.set_running_or_notify_cancel() for _, future in group}
+    def _commit(connection: sqlite3.Connection, group: Sequence[tuple[Job, Waiter]]) -> None:
+        """Do the jobs in one transaction. A job is done even if its caller has gone: what was paid for is kept."""
+        outcomes: list[Outcome] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for job, future in group:
+            for job, waiter in group:
                 try:
-                    outcomes.append((future, job(connection), None))
+                    outcomes.append((waiter, job(connection), None))
                 except sqlite3.OperationalError:
                     raise  # the disk is full or gone: nothing of the group counts
                 except Exception as e:
-                    outcomes.append((future, None, e))
+                    outcomes.append((waiter, None, e))
             connection.execute("COMMIT")
         except sqlite3.Error as e:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             failure = RunError(f"the journal can't be written: {e}; free the disk and run the same command again")
-            outcomes = [(future, None, failure) for _, future in group]
-        for future, value, error in outcomes:
-            if not waiting[id(future)]:
-                continue
-            if error is None:
-                future.set_result(value)
+            outcomes = [(waiter, None, failure) for _, waiter in group]
+        by_loop: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
+        for outcome in outcomes:
+            waiter = outcome[0]
+            if isinstance(waiter, Future):
+                _settle([outcome])
             else:
-                future.set_exception(error)
+                by_loop.setdefault(waiter.get_loop(), []).append(outcome)
+        for loop, part in by_loop.items():  # each loop is woken once for the whole group
+            with contextlib.suppress(RuntimeError):  # it is closed: nobody waits any more
+                loop.call_soon_threadsafe(_settle, part)
+
+    def _put(self, job: Job, waiter: Waiter) -> None:
+        if self._closed:
+            raise RunError("the journal is closed")
+        self._jobs.put((job, waiter))
 
     def do(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Run a job on the journal's thread; done when its transaction is committed."""
         future: Future[T] = Future()
-        self._jobs.put((job, future))
+        self._put(job, future)
         return future
 
     async def _await(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.wrap_future(self.do(job))
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._put(job, future)
+        return await future
 
     def close(self) -> None:
         """Commit what has come in and let go of the file."""
-        if self._thread.is_alive():
+        if not self._closed:
+            self._closed = True
             self._jobs.put(None)
             self._thread.join()
 
@@ -201,7 +228,7 @@ class Journal:
         """Keep a reply. Returns when it is on disk. A key that is there already keeps its first reply."""
         hashes, new = [], []
         for segment in request.prompt:
-            h = digest(segment.text)
+            h = _of_segment(segment.text) if segment.trusted else digest(segment.text)
             hashes.append(h)
             if h in self._known:
                 self._known.move_to_end(h)
