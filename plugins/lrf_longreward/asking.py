@@ -26,9 +26,11 @@ async def rate(ctx: Context, prompt: Prompt, notes: tuple[Note, ...] = ()) -> Ju
 
 def analysis_of(answer: Answer[Any]) -> str | None:
     """What the judge wrote to explain itself, or None if it wrote nothing."""
+    text = answer.text
     if answer.way == "structured":
-        return str(json.loads(answer.text).get("analysis", "")).strip() or None
-    return answer.text.strip() or None
+        analysis = json.loads(text).get("analysis")
+        text = analysis if isinstance(analysis, str) else ""
+    return text.strip() or None
 
 
 async def all_of(asked: Iterable[Awaitable[T]]) -> list[T]:

@@ -103,6 +103,12 @@ async def test_the_analysis_of_a_structured_reply_is_its_field() -> None:
     assert judgement == Judgement(rating=4.0, analysis="It is fine.", way="structured")
 
 
+@pytest.mark.parametrize("analysis", [{}, {"analysis": None}, {"analysis": 3}, {"analysis": " "}])
+async def test_a_structured_reply_without_an_analysis_has_none(analysis: dict[str, object]) -> None:
+    ctx = Scripted(always(json.dumps({**analysis, "rating": 4})), way="structured")
+    assert (await Helpfulness().score(SAMPLE, CANDIDATE, ctx)).analysis is None
+
+
 async def test_an_expected_rating_is_kept_with_the_way_it_was_read() -> None:
     p = {f"[[{n}]]": 0.5 if n in (6, 7) else 0.0 for n in range(11)}
     ctx = Scripted(lambda kind, values: Reply(text="", probabilities=p), way="expected")
