@@ -34,8 +34,8 @@ def plan(pipeline: Path, samples: int, as_json: bool) -> None:
         return
     total = made.total()
     click.echo(f"stages: {' → '.join(stages)}")
-    click.echo(f"data: {made.samples:,} samples, {made.candidates:,} candidates, {made.document_tokens:,} document tokens "
-               f"(longest {made.longest_document_tokens:,}), {made.bad_rows:,} bad rows")  # fmt: skip
+    click.echo(f"data: {made.samples:,} samples, {made.candidates:,} candidates, {made.bad_rows:,} bad rows")
+    click.echo(f"documents: {made.document_tokens:,} tokens, the longest {made.longest_document_tokens:,}")
     if made.dimensions:
         header = ("dimension", "judge", "calls", "tokens read", "tokens written", "written at most")
         judges = {b.name: b.needs.get("judge", "-") for b in checked.dimensions}

@@ -31,7 +31,7 @@ DEFAULT_PIPELINE: Mapping[str, Any] = {
               help="The question: a file's name (its content is taken), `-`, or the text itself.")  # fmt: skip
 @click.option("--answer", "-a", required=True, metavar="TEXT|FILE|-", help="The answer to be scored, likewise.")
 @click.option("--pipeline", "-p", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Take judge and dimensions from this pipeline; without it the small local judge is used.")  # fmt: skip
+              help="Take judge and dimensions from this pipeline; without it, the small local judge.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the reward and its judgements as JSON.")
 def score(documents: tuple[str, ...], question: str, answer: str, pipeline: Path | None, as_json: bool) -> int:
     """Score one answer to one question on one document.
