@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from lrf_qdrant.settings import QdrantSettings
 
 if TYPE_CHECKING:
     from lrf.protocols import Vectors
+
+Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
 
 WORDS = ("harbour", "lamp", "granite", "oil", "keeper", "town", "storm", "ledger")
 
@@ -271,19 +273,9 @@ async def test_a_server_that_is_not_there_is_an_error_that_names_the_address(
     await retriever.aclose()
 
 
-async def serve(handler: Callable[[web.Request], Any]) -> tuple[web.AppRunner, str]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
-
-
 @pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
 async def test_a_refused_key_is_an_error_that_names_the_variable_and_not_the_key(
-    monkeypatch: pytest.MonkeyPatch,
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_QDRANT_KEY", "very-secret")
     seen: list[str | None] = []
@@ -292,18 +284,17 @@ async def test_a_refused_key_is_an_error_that_names_the_variable_and_not_the_key
         seen.append(request.headers.get("api-key"))
         return web.Response(status=403, text="forbidden")
 
-    runner, url = await serve(refuse)
+    url = await serve(refuse)
     retriever = retriever_at({"url": url}, api_key_env="MY_QDRANT_KEY")
     with pytest.raises(StageError, match="MY_QDRANT_KEY") as caught:
         await retriever.index([paragraphs("oil")])
     assert "very-secret" not in str(caught.value)
     assert seen == ["very-secret"]
     await retriever.aclose()
-    await runner.cleanup()
 
 
 async def test_a_server_that_fails_for_good_leaves_candidates_unscored_for_another_run(
-    monkeypatch: pytest.MonkeyPatch,
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lrf_qdrant.store._PAUSES_S", (0.01, 0.01))
     calls = 0
@@ -315,7 +306,7 @@ async def test_a_server_that_fails_for_good_leaves_candidates_unscored_for_anoth
             return web.json_response({"result": {"collections": []}, "status": "ok", "time": 0})
         return web.Response(status=503, text="overloaded")
 
-    runner, url = await serve(fail_later)
+    url = await serve(fail_later)
     retriever = retriever_at({"url": url})
     with pytest.raises(Unscorable, match="503") as caught:
         await retriever.index([paragraphs("oil")])
@@ -323,10 +314,9 @@ async def test_a_server_that_fails_for_good_leaves_candidates_unscored_for_anoth
     assert caught.value.reason == "retriever_unavailable"
     assert calls >= 4
     await retriever.aclose()
-    await runner.cleanup()
 
 
-async def test_a_collection_of_another_dimension_on_the_server_is_an_error_that_names_it() -> None:
+async def test_a_collection_of_another_dimension_on_the_server_is_an_error_that_names_it(serve: Serve) -> None:
     params = {"vectors": {"size": 3, "distance": "Cosine"}}
     config = {
         "params": params,
@@ -344,12 +334,11 @@ async def test_a_collection_of_another_dimension_on_the_server_is_an_error_that_
         results: dict[str, Any] = {"exists": {"exists": True}, "collections": {"collections": []}}
         return web.json_response({"result": results.get(request.path.rsplit("/", 1)[-1], info), "status": "ok"})
 
-    runner, url = await serve(answer)
+    url = await serve(answer)
     retriever = retriever_at({"url": url})
     with pytest.raises(StageError, match=r"lrf-8 .* holds vectors of 3 dimensions.*8.*another `collection`"):
         await retriever.index([paragraphs("oil")])
     await retriever.aclose()
-    await runner.cleanup()
 
 
 def test_several_places_at_once_are_refused() -> None:
