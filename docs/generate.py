@@ -1,0 +1,275 @@
+"""Writes the generated parts of the reference: ``python docs/generate.py``.
+
+A page has them between ``<!-- generated: NAME ARGUMENT -->`` and ``<!-- end of generated -->``. They are made of the
+code itself (settings models, hook specs, click commands, public names), and tests/test_reference.py fails when a page
+differs from what would be written now.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel
+
+import lrf
+from lrf import hookspecs
+from lrf.catalog import load_catalog, load_settings
+from lrf.cli.main import COMMANDS, cli
+from lrf.config.pipeline import Budget, DataKeys, DimensionKeys, Head, Interpreters, Policy
+from lrf.spec import ComponentSpec
+
+REFERENCE = Path(__file__).parent / "reference"
+MODELS: Mapping[str, type[BaseModel]] = {
+    m.__name__: m for m in (Head, Policy, Budget, Interpreters, DataKeys, DimensionKeys)
+}
+_PART = re.compile(r"(<!-- generated: (\S+)(?: (\S+))? -->\n).*?(<!-- end of generated -->)", re.DOTALL)
+
+
+def generated(page: str) -> str:
+    """The page with every generated part as the code has it now."""
+    return _PART.sub(lambda m: f"{m[1]}\n{PARTS[m[2]](m[3])}\n\n{m[4]}", page)
+
+
+def prose(docstring: str | None) -> str:
+    """A docstring as Markdown: roles and double backquotes become code; paragraphs become one line each."""
+    text = inspect.cleandoc(docstring or "")
+    text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text).replace("``", "`")
+    return "\n\n".join(p if p.startswith(("*", "    ")) else " ".join(p.split()) for p in text.split("\n\n"))
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+
+def keys(name: str | None) -> str:
+    """The table of a model of the pipeline itself."""
+    return _table(MODELS[name or ""])
+
+
+def components(kind: str | None) -> str:
+    """Every built-in component of a kind, with its settings."""
+    catalog = load_catalog()
+    specs = [s for s in catalog.specs(kind or "") if catalog.package_of(s).name == "lrf"]
+    return "\n\n".join(_component(s) for s in specs)
+
+
+def _component(spec: ComponentSpec) -> str:
+    model = load_settings(spec)
+    lines = [f"#### `type: {spec.name}`", f"{spec.summary[:1].upper()}{spec.summary[1:]}."]
+    if spec.extra:
+        lines.append(f"Needs the extra: `pip install 'lrf[{spec.extra}]'`.")
+    if spec.needs:
+        which = " and ".join(f"`{need}: NAME`" for need in spec.needs)
+        lines.append(f"Works with {which} (left out: `main`, else the only one).")
+    lines.append(_table(model) if model.model_fields else "It has no settings.")
+    return "\n\n".join(lines)
+
+
+def _table(model: type[BaseModel]) -> str:
+    schema = model.model_json_schema()
+    rows = ["| key | value | default | what it is |", "|---|---|---|---|"]
+    for name, field in schema.get("properties", {}).items():
+        default = "required" if name in schema.get("required", ()) else _default(field)
+        inner = _resolved(field, schema)
+        rows.append(f"| `{name}` | {_value(field, schema)} | {default} | {_sentence({**inner, **field})} |")
+        rows += (
+            f"| `{name}.{key}` | {_value(sub, schema)} | {_default(sub)} | {_sentence(sub)} |"
+            for key, sub in inner.get("properties", {}).items()
+        )
+    return "\n".join(rows)
+
+
+def _sentence(schema: Mapping[str, Any]) -> str:
+    text = schema.get("description", "").rstrip(".").replace("|", "\\|").replace("<", "&lt;")
+    return f"{text[0].upper() if text[0].isascii() else text[0]}{text[1:]}." if text else ""
+
+
+def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The object that a property refers to, also where it may be null."""
+    for part in (schema, *schema.get("anyOf", ())):
+        if "$ref" in part:
+            found: Mapping[str, Any] = root["$defs"][part["$ref"].rsplit("/", 1)[-1]]
+            return found
+    return {}
+
+
+def _default(schema: Mapping[str, Any]) -> str:
+    if "default" not in schema:
+        return ""
+    value = schema["default"]
+    return "a block" if isinstance(value, dict) and value else f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def _value(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
+    """What may stand there, in words."""
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(_value(part, root) for part in schema["anyOf"]))
+    if "$ref" in schema:
+        return "block"
+    if "enum" in schema:
+        return " or ".join(f"`{v}`" for v in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    match schema.get("type"):
+        case "integer" | "number" as kind:
+            return "whole number" + _range(schema) if kind == "integer" else "number" + _range(schema)
+        case "boolean":
+            return "`true` or `false`"
+        case "null":
+            return "`null`"
+        case "array":
+            return f"list of: {_value(schema.get('items', {}), root)}"
+        case "object":
+            inner = schema.get("additionalProperties", {})
+            return f"map of names to: {_value(inner, root)}" if isinstance(inner, dict) and inner else "map"
+        case "string":
+            return "path" if schema.get("format") in ("path", "file-path") else "text"
+        case _:
+            return "any"
+
+
+def _range(schema: Mapping[str, Any]) -> str:
+    words = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    found = [f"{sign} {schema[key]}" for key, sign in words.items() if key in schema]
+    return f" {', '.join(found)}" if found else ""
+
+
+# --- hooks -------------------------------------------------------------------------------------------------------
+
+
+def hook_names() -> list[str]:
+    """All hooks in the order of the module."""
+    return [name for name, value in vars(hookspecs).items() if name.startswith("lrf_") and inspect.isfunction(value)]
+
+
+def hooks(family: str | None) -> str:
+    """Each hook of a family: its signature, when it is called, its arguments."""
+    registering = family == "register"
+    names = [n for n in hook_names() if n.startswith("lrf_register_") == registering]
+    return "\n\n".join(_hook(n) for n in names)
+
+
+def _hook(name: str) -> str:
+    function = getattr(hookspecs, name)
+    signature = str(inspect.signature(function)).replace("'", "")
+    signature = re.sub(r"\b(collections\.abc|lrf\.\w+)\.", "", signature)
+    return f"### `{name}`\n\n`{name}{signature}`\n\n{prose(function.__doc__)}"
+
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+
+def commands(_: str | None) -> str:
+    """Every command: usage, help, arguments, options."""
+    return "\n\n".join(_command(name) for name in COMMANDS)
+
+
+def _command(name: str) -> str:
+    group = click.Context(cli, info_name="lrf")
+    command = cli.get_command(group, name)
+    assert command is not None
+    context = click.Context(command, info_name=name, parent=group)
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    lines = [f"### `lrf {name}`", f"`{usage}`", prose(command.help)]
+    rows = ["| option | default | what it does |", "|---|---|---|"]
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            rows.append(_option(parameter, context))
+    lines += ["\n".join(rows)] if len(rows) > 2 else []
+    return "\n\n".join(lines)
+
+
+def _option(option: click.Option, context: click.Context) -> str:
+    flags = ", ".join(f"`{o}`" for o in option.opts)
+    value = "" if option.is_flag else f" {option.make_metavar(context)}"
+    default = "" if option.is_flag or not option.show_default else f"`{option.default}`"
+    return f"| {flags}{value.replace('|', ' or ')} | {default} | {' '.join((option.help or '').split())} |"
+
+
+# --- the library ---------------------------------------------------------------------------------------------------
+
+_GROUPS: Mapping[str, str] = {
+    "api": "Scoring and running",
+    "types": "Samples, judgements, rewards",
+    "replies": "Asking a judge",
+    "templates": "Prompts",
+    "protocols": "What a component must be able to do",
+    "spec": "Registering",
+    "hookspecs": "Hooks",
+    "settings": "Settings",
+    "errors": "Errors",
+}
+
+
+def exports(_: str | None) -> str:
+    """Every public name, under the module that it comes from."""
+    groups: dict[str, list[str]] = {module: [] for module in _GROUPS}
+    for name in lrf.__all__:
+        if name != "__version__":
+            groups[_home(name)].append(name)
+    listed = {module: "\n".join(_exported(n, module) for n in names) for module, names in groups.items()}
+    return "\n\n".join(f"### {_GROUPS[module]}\n\n{names}" for module, names in listed.items() if names)
+
+
+def _home(name: str) -> str:
+    for module in _GROUPS:
+        found = importlib.import_module(f"lrf.{module}")
+        value = getattr(found, name, None)
+        if value is not None and getattr(value, "__module__", f"lrf.{module}") in (f"lrf.{module}", "typing"):
+            return module
+    for module in _GROUPS:
+        if hasattr(importlib.import_module(f"lrf.{module}"), name):
+            return module
+    raise LookupError(f"lrf.{name} comes from no module that docs/generate.py knows")
+
+
+def _exported(name: str, module: str) -> str:
+    value = getattr(lrf, name)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        text = prose(value.__doc__).split("\n\n")[0]
+        fields = _fields(value)
+    else:
+        text, fields = _constant(name, module), ""
+    return f"- **`{name}`**{fields}: {text}"
+
+
+def _constant(name: str, module: str) -> str:
+    """The text under a name that is neither a class nor a function."""
+    source = inspect.getsource(importlib.import_module(f"lrf.{module}"))
+    found = re.search(rf'^{name} = [^\n]*\n"""(.*?)"""', source, re.MULTILINE | re.DOTALL)
+    return prose(found[1]) if found else CONSTANTS[name]
+
+
+CONSTANTS: Mapping[str, str] = {
+    "API_VERSION": "The version of the plugin interface: a whole number, raised when plugins must change.",
+    "Prompt": "A prompt: a tuple of `Segment`s, joined without anything between them.",
+    "hookimpl": "Marks a function of a plugin as the implementation of a hook.",
+}
+
+
+def _fields(value: Any) -> str:
+    names = [n for n in getattr(value, "__dataclass_fields__", {}) if not n.startswith("_")]
+    return f"({', '.join(names)})" if names else ""
+
+
+PARTS = {"keys": keys, "components": components, "hooks": hooks, "commands": commands, "exports": exports}
+
+
+def main() -> None:
+    for path in sorted(REFERENCE.glob("*.md")):
+        page = path.read_text(encoding="utf-8")
+        new = generated(page)
+        if new != page:
+            path.write_text(new, encoding="utf-8")
+            sys.stdout.write(f"{path}\n")
+
+
+if __name__ == "__main__":
+    main()

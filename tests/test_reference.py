@@ -1,0 +1,198 @@
+"""The reference says what the code says: generated parts are up to date, and nothing public is left out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import lrf
+from lrf.catalog import load_catalog, load_settings
+from lrf.config.read import KEYS
+from lrf.rows import FIELDS
+from lrf.spec import KINDS
+from lrf.stages.pairs import pair_row
+from lrf.stages.rows import judgement_row, reward_row
+from lrf.templates import Template
+from lrf.types import (
+    Candidate,
+    Document,
+    JudgedStatement,
+    Judgement,
+    Note,
+    PreferencePair,
+    Reward,
+    Sample,
+    Span,
+    Unscored,
+)
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+PAGES = sorted(REFERENCE.glob("*.md"))
+
+
+def page(name: str) -> str:
+    return (REFERENCE / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_reference", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
+def test_the_generated_parts_of_a_page_are_what_the_code_says_now(path: Path, generate: ModuleType) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text == generate.generated(text), "run: python docs/generate.py"
+
+
+def test_a_changed_setting_changes_the_page(generate: ModuleType) -> None:
+    text = page("pipeline.md")
+    assert generate.generated(text.replace("`min_candidates`", "`min_candidate`")) == text
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_of_a_pipeline_is_in_the_reference(key: str) -> None:
+    assert f"| `{key}` |" in page("pipeline.md")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_built_in_component_is_in_the_reference_with_every_setting(kind: str) -> None:
+    catalog = load_catalog()
+    part = re.search(rf"<!-- generated: components {kind} -->(.*?)<!-- end", page("pipeline.md"), re.DOTALL)
+    assert part
+    for spec in catalog.specs(kind):
+        if catalog.package_of(spec).name == "lrf":
+            section = part[1].split(f"#### `type: {spec.name}`")[1].split("####")[0]
+            for name in load_settings(spec).model_fields:
+                assert f"| `{name}` |" in section
+
+
+def test_every_hook_is_in_the_reference(generate: ModuleType) -> None:
+    for name in generate.hook_names():
+        assert f"### `{name}`" in page("hooks.md")
+
+
+def test_every_hook_has_a_test_that_names_it(generate: ModuleType) -> None:
+    tests = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("*.py") if p != Path(__file__))
+    assert [name for name in generate.hook_names() if name not in tests] == []
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = page("library.md")
+    assert [name for name in lrf.__all__ if name != "__version__" and f"- **`{name}`**" not in text] == []
+
+
+def test_every_exit_code_of_an_error_is_in_the_reference() -> None:
+    codes = {getattr(lrf, name).exit_code for name in lrf.__all__ if hasattr(getattr(lrf, name), "exit_code")}
+    for code in codes:
+        assert f"| {code} |" in page("cli.md")
+
+
+# --- the rows ------------------------------------------------------------------------------------------------------
+
+
+def example(title: str) -> Mapping[str, Any]:
+    """The JSON example under a heading of data.md."""
+    section = page("data.md").split(f"{title}\n", 1)[1]
+    found = re.search(r"```json\n(.*?)```", section, re.DOTALL)
+    assert found
+    row: Mapping[str, Any] = json.loads(found[1])
+    return row
+
+
+def test_every_field_of_a_row_is_in_the_reference() -> None:
+    for name in FIELDS:
+        assert f"| `{name}` |" in page("data.md").split("## The run directory")[0]
+
+
+def test_the_example_of_a_row_is_a_sample(tmp_path: Path) -> None:
+    from lrf.rows import sample_from_row
+
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "letter.txt").write_text("A letter.")
+    sample = sample_from_row(example("## Samples in"), folder=tmp_path, file="samples.jsonl", line=1)
+    assert [c.id for c in sample.candidates] == ["a", "b"]
+
+
+REWARD = Reward(
+    sample_id="tram-1",
+    candidate_id="a",
+    reward=7.75,
+    ratings={"helpfulness": 8.0},
+    judgements={
+        "helpfulness": Judgement(8.0, "analysis", "text"),
+        "faithfulness": Judgement(
+            10.0,
+            way="statements",
+            statements=(JudgedStatement("s", "Fully supported", 1.0, (Span("minutes", 0, 55),), "analysis"),),
+            extra={"repeated_statements": 0},
+        ),
+        "completeness": Judgement(4.0, "analysis", "text", notes=(Note(Span("minutes", 0, 55), "note"),)),
+        "logicality": Unscored("logicality", "no_rating", "the reply holds no rating"),
+    },
+)
+
+
+def shape(value: Any) -> Any:
+    """The keys of a value, all the way down."""
+    if isinstance(value, Mapping):
+        return {key: shape(inner) for key, inner in value.items()}
+    return [shape(inner) for inner in value[:1]] if isinstance(value, list) else None
+
+
+def test_the_example_of_a_reward_has_the_keys_of_a_reward() -> None:
+    assert list(example("### `rewards.jsonl`")) == list(reward_row(REWARD))
+
+
+def test_the_example_of_a_judgement_has_the_keys_of_a_judgement() -> None:
+    assert shape(example("### `judgements.jsonl`")) == shape(judgement_row(REWARD))
+
+
+def test_the_example_of_a_pair_has_the_keys_of_a_pair() -> None:
+    a, b = Candidate("a", "yes"), Candidate("b", "no")
+    sample = Sample("tram-1", "How?", (Document("0", "text"),), (a, b))
+    row = pair_row(sample, PreferencePair(a, b, 7.75, 2.5), [], Template("<<context>>", ("context",)))
+    assert list(example("### `pairs.jsonl`")) == list(row)
+
+
+def test_every_file_of_a_run_directory_is_in_the_reference(tmp_path: Path) -> None:
+    from lrf.stages.run_dir import RunDir
+
+    run = RunDir(tmp_path)
+    names = [n for n, member in vars(RunDir).items() if isinstance(member, property)]
+    table = page("data.md").split("## The run directory")[1].split("###")[0]
+    assert [n for n in names if f"`{getattr(run, n).name}" not in table] == []
+
+
+def reasons(pattern: str, *sources: str) -> set[str]:
+    """The reasons that these sources name."""
+    files = (p for source in sources for p in ROOT.glob(source))
+    return {reason for p in files for reason in re.findall(pattern, p.read_text(encoding="utf-8"))}
+
+
+def test_every_reason_for_leaving_a_sample_out_is_in_the_reference() -> None:
+    found = reasons(r'LeftOut\(\s*"(\w+)"', "plugins/lrf_pairs/*.py")
+    assert found
+    assert {r for r in found if f"`{r}`" not in page("data.md")} == set()
+
+
+def test_every_reason_for_being_unscored_is_in_the_reference() -> None:
+    sources = ("core/lrf/engine/*.py", "plugins/*/*.py")
+    found = reasons(r'Unscorable\(\s*"(\w+)"', *sources) | reasons(r'Unscored\([\w.]+, "(\w+)"', *sources)
+    found |= reasons(r'ParseFailure\(\s*"(\w+)"', "core/lrf/replies.py")
+    found |= reasons(r'^    reason = "(\w+)"', "core/lrf/errors.py")
+    assert found
+    assert {r for r in found if f"`{r}`" not in page("data.md")} == set()
