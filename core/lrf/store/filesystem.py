@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import IO
 
 from lrf.types import JSON
 
+_OCTAL = re.compile(r"\\([0-7]{3})")
 _NETWORK = (
     *("nfs", "cifs", "smb", "9p", "fuse", "lustre", "gpfs"),
     *("ceph", "beegfs", "afs", "glusterfs", "wekafs", "panfs"),
@@ -21,14 +23,14 @@ _NETWORK = (
 def on_network_filesystem(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:
     """Whether the path lies on a filesystem on which SQLite's write-ahead log can't work. False where unknown."""
     try:
-        lines = mountinfo.read_text().splitlines()
+        lines = mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return False
     best, kind = "", ""
     target = os.path.realpath(path)
     for line in lines:
         before, _, after = line.partition(" - ")
-        mount = before.split()[4].encode().decode("unicode_escape")
+        mount = _OCTAL.sub(lambda m: chr(int(m[1], 8)), before.split()[4])  # a space is written \040
         inside = target == mount or target.startswith(mount.rstrip("/") + "/")
         if inside and len(mount) >= len(best):
             best, kind = mount, after.split()[0]
@@ -54,7 +56,16 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 def dump(value: JSON) -> str:
     """One line of JSON, always the same for the same value. Keys keep their order; NaN is refused."""
-    return _encode(value)
+    return storable(_encode(value))
+
+
+def storable(text: str) -> str:
+    """The text as UTF-8 can hold it: halves of surrogate pairs are put together, or replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def write_json(path: Path, value: JSON) -> None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lrf.errors import RunError
 from lrf.replies import Reply, Request, Usage
-from lrf.store.filesystem import dump, on_network_filesystem
+from lrf.store.filesystem import dump, on_network_filesystem, storable
 
 if TYPE_CHECKING:
     from lrf.protocols import Vectors
@@ -38,6 +38,7 @@ Outcome = tuple[Waiter, Any, BaseException | None]
 
 VERSION = 1
 _SCHEMA = f"""
+BEGIN;
 CREATE TABLE IF NOT EXISTS segments (hash BLOB PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS replies (
     key BLOB NOT NULL UNIQUE, judge TEXT NOT NULL, sample TEXT NOT NULL, dimension TEXT NOT NULL,
@@ -55,6 +56,7 @@ CREATE TABLE IF NOT EXISTS rows (
     transient INTEGER NOT NULL, row TEXT NOT NULL, PRIMARY KEY (stage, position)
 ) WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
+COMMIT;
 """
 
 
@@ -117,14 +119,16 @@ class Journal:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path or ":memory:", isolation_level=None, timeout=30)
         try:
+            found = connection.execute("PRAGMA user_version").fetchone()[0]
+            if found > VERSION:
+                raise RunError(f"{self.path} was written by a newer lrf (journal version {found}, known: {VERSION})")
+            if not found and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                raise RunError(f"{self.path} is a database, but no journal of lrf; choose another file")
             if self.path is not None:
                 network = on_network_filesystem(self.path.parent)
                 # A write-ahead log needs shared memory, which network filesystems don't have.
                 connection.execute(f"PRAGMA journal_mode = {'TRUNCATE' if network else 'WAL'}")
                 connection.execute(f"PRAGMA synchronous = {'FULL' if network else 'NORMAL'}")
-            found = connection.execute("PRAGMA user_version").fetchone()[0]
-            if found > VERSION:
-                raise RunError(f"{self.path} was written by a newer lrf (journal version {found}, known: {VERSION})")
             connection.executescript(_SCHEMA)
         except sqlite3.DatabaseError as e:
             connection.close()
@@ -160,15 +164,19 @@ class Journal:
             for job, waiter in group:
                 try:
                     outcomes.append((waiter, job(connection), None))
-                except sqlite3.OperationalError:
-                    raise  # the disk is full or gone: nothing of the group counts
+                except sqlite3.Error:
+                    raise  # the disk is full or gone, or the file damaged: nothing of the group counts
                 except Exception as e:
                     outcomes.append((waiter, None, e))
             connection.execute("COMMIT")
         except sqlite3.Error as e:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            failure = RunError(f"the journal can't be written: {e}; free the disk and run the same command again")
+            with contextlib.suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            failure = RunError(
+                f"the journal can't be written: {e}; free the disk (or move a damaged journal away) and run the same "
+                "command again"
+            )
             outcomes = [(waiter, None, failure) for _, waiter in group]
         by_loop: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
         for outcome in outcomes:
@@ -233,7 +241,7 @@ class Journal:
             if h in self._known:
                 self._known.move_to_end(h)
             else:
-                new.append((h, segment.text))
+                new.append((h, storable(segment.text)))
         usage = reply.usage
         row = (
             key, judge, sample, dimension, request.expects.kind, request.way, b"".join(hashes), request.attempt,

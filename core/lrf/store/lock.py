@@ -22,10 +22,18 @@ class RunLock:
 
     def __init__(self, run_dir: Path) -> None:
         path = run_dir / "lock"
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as e:
+            raise RunError(f"{path}: the run directory can't be locked: {e.strerror}") from e
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
+            if not isinstance(e, BlockingIOError):
+                os.close(self._fd)
+                raise RunError(
+                    f"{path}: this filesystem can't lock files ({e.strerror}); choose another `--runs`"
+                ) from e
             holder = os.read(self._fd, 200).decode("utf-8", "replace").strip() or "another process"
             os.close(self._fd)
             raise RunError(
