@@ -1,0 +1,1 @@
+"""A dimension for lrf that rewards answers citing the document's sections."""

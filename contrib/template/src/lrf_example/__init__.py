@@ -1,0 +1,1 @@
+"""A dimension for lrf: an example to copy."""

@@ -1,0 +1,94 @@
+"""Distributions as third parties write them: installed as wheels into a folder of their own, beside lrf."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+CONTRIB = Path(__file__).parents[1] / "contrib"
+SCORE = """
+import asyncio
+from importlib.metadata import entry_points
+
+from lrf import Candidate, Document, Sample
+from lrf.catalog import load_catalog, load_settings, load_target
+from lrf.testing import DirectContext
+
+spec = load_catalog().find("dimension", "section_citations")
+(entry,) = entry_points(group="lrf", name="section-citations")
+dimension = load_target(spec)(load_settings(spec)())
+print(spec.target, entry.dist.name, entry.dist.version)
+sample = Sample("s", "?", (Document("0", "# Notice\\n\\n2.3 Delay\\n"),), (Candidate("0", "Sections 2.3 and 9."),))
+judgement = asyncio.run(dimension.score(sample, sample.candidates[0], DirectContext(sample)))
+print(judgement.rating, [s.verdict for s in judgement.statements])
+"""
+
+
+def run(folder: Path, *arguments: str, cwd: Path | None = None) -> str:
+    """What the command prints, with what is installed in ``folder`` on the path."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, *arguments], env=environment, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A distribution of contrib/: the folder it is installed in, and its tests without its sources."""
+
+    folder: Path
+    tests: Path
+
+
+@pytest.fixture(scope="module")
+def install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Installed]:
+    """Builds and installs a distribution, once."""
+
+    @cache
+    def install(name: str) -> Installed:
+        home = tmp_path_factory.mktemp(name)
+        sources = home / "sources"
+        shutil.copytree(CONTRIB / name, sources)
+        options = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet")
+        run(home, "-m", "pip", "install", *options, "--target", str(home / "installed"), str(sources))
+        shutil.rmtree(sources / "src")
+        return Installed(home / "installed", sources)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("name", "dimension", "distribution"),
+    [
+        ("lrf-section-citations", "section_citations", "lrf-section-citations"),
+        ("template", "conciseness", "lrf-example"),
+    ],
+)
+def test_an_installed_plugin_is_listed_beside_the_built_ins(
+    install: Callable[[str], Installed], name: str, dimension: str, distribution: str
+) -> None:
+    listed = [line.split() for line in run(install(name).folder, "-m", "lrf", "plugins").splitlines()]
+    assert [line[-2] for line in listed if line[:2] == ["dimension", dimension]] == [distribution]
+    assert any(line[:2] == ["dimension", "helpfulness"] for line in listed)
+
+
+@pytest.mark.parametrize("name", ["lrf-section-citations", "template"])
+def test_the_plugins_own_tests_pass_against_what_was_installed(install: Callable[[str], Installed], name: str) -> None:
+    installed = install(name)
+    said = run(installed.folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=installed.tests)
+    assert " passed" in said
+
+
+def test_an_installed_dimension_is_found_by_name_and_scores(install: Callable[[str], Installed]) -> None:
+    assert run(install("lrf-section-citations").folder, "-c", SCORE).splitlines() == [
+        "lrf_section_citations.dimension:SectionCitations lrf-section-citations 0.1.0",
+        "5.0 ['exists', 'missing']",
+    ]
