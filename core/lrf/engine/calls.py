@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from lrf.chunking import count_tokens
@@ -15,7 +15,7 @@ from lrf.engine.retries import Retries
 from lrf.errors import JudgeError, ParseFailure, TimedOut, Unscorable
 from lrf.protocols import Judge
 from lrf.replies import Answer, Expectation, Reply, Request, Way
-from lrf.store.filesystem import dump
+from lrf.store.filesystem import dump, storable
 from lrf.store.journal import Journal, request_key
 from lrf.templates import Prompt, prompt_text
 
@@ -108,14 +108,15 @@ class JudgeCalls:
         if task is None:
             task = asyncio.create_task(self._fetch(key, request, caller))
             self._flying[key] = task
-            task.add_done_callback(lambda _: self._flying.pop(key, None))
+            task.add_done_callback(lambda landed: self._landed(key, landed))
         else:
             self.ledger.lines[caller.dimension].reused += 1
-        try:
-            return await asyncio.shield(task)
-        finally:
-            if task.done() and not task.cancelled():
-                task.exception()  # seen, also when this waiter was cancelled
+        return await asyncio.shield(task)
+
+    def _landed(self, key: bytes, task: asyncio.Task[Reply]) -> None:
+        self._flying.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # seen, also when every waiter has gone
 
     async def _fetch(self, key: bytes, request: Request, caller: Caller) -> Reply:
         kept = await self.journal.reply(key)
@@ -135,7 +136,7 @@ class JudgeCalls:
             began = time.monotonic()
             try:
                 async with asyncio.timeout(self.judge.request_timeout_s):
-                    reply = await self.judge.complete(request)
+                    reply = _storable(await self.judge.complete(request))
             except TimeoutError:
                 error = TimedOut(f"no reply from {self.name} within {self.judge.request_timeout_s:g} s")
                 raise error from None
@@ -159,3 +160,12 @@ class JudgeCalls:
             task.cancel()
         await asyncio.gather(*self._flying.values(), return_exceptions=True)
         await self.judge.aclose()
+
+
+def _storable(reply: Reply) -> Reply:
+    """The reply as the journal can hold it, so that it reads the same today and when it is taken from there."""
+    texts = (reply.text, reply.reasoning, reply.model)
+    text, reasoning, model = (None if t is None else storable(t) for t in texts)
+    if (text, reasoning, model) == texts:
+        return reply
+    return replace(reply, text=text or "", reasoning=reasoning, model=model)

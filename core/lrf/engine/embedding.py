@@ -51,12 +51,15 @@ class EmbedCalls:
 
         keys = [digest(self._identity, kind, text) for text in texts]
         text_of = dict(zip(keys, texts, strict=True))
-        asked = [k for k in text_of if k not in self._flying]
-        kept = await self.journal.vectors(asked)
+        # Taken before the look-up: what arrives meanwhile is no longer among those that are flying.
+        pending = {k: self._flying[k] for k in text_of if k in self._flying}
+        kept = await self.journal.vectors([k for k in text_of if k not in pending])
         self.ledger.reused_texts += len(kept)
-        pending = {k: self._flying.get(k) or self._enqueue(k, t, kind) for k, t in text_of.items() if k not in kept}
+        for k, text in text_of.items():
+            if k not in kept and k not in pending:
+                pending[k] = self._flying.get(k) or self._enqueue(k, text, kind)
         if pending:
-            arrived = await asyncio.gather(*pending.values())
+            arrived = await asyncio.gather(*map(asyncio.shield, pending.values()))  # others wait for them too
             kept.update(zip(pending, arrived, strict=True))
         rows = [np.frombuffer(kept[k], dtype="<f4") for k in keys]
         if len({row.size for row in rows}) > 1:
