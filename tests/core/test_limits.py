@@ -1,0 +1,200 @@
+"""How many calls are in flight, and who goes next."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrf.engine.limits import Limiter
+from lrf.errors import Interrupted
+
+
+async def test_no_more_calls_than_the_ceiling_are_in_flight() -> None:
+    limiter = Limiter(3)
+    now = most = 0
+
+    async def call() -> None:
+        nonlocal now, most
+        async with limiter.slot((0, 0)):
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0)
+            now -= 1
+
+    await asyncio.gather(*(call() for _ in range(50)))
+    assert most == 3
+    assert limiter.in_flight == 0
+
+
+async def test_the_earliest_sample_goes_first_and_equals_go_in_order_of_coming() -> None:
+    limiter = Limiter(1)
+    order = []
+
+    all_there = asyncio.Event()
+
+    async def call(name: str, priority: tuple[int, int]) -> None:
+        async with limiter.slot(priority):
+            order.append(name)
+            await all_there.wait()
+
+    tasks = [asyncio.create_task(call("first", (9, 0)))]
+    await asyncio.sleep(0)
+    wishes = [("late", (7, 0)), ("early", (1, 1)), ("twin a", (3, 0)), ("twin b", (3, 0)), ("earliest", (1, 0))]
+    tasks += [asyncio.create_task(call(*wish)) for wish in wishes]
+    await asyncio.sleep(0)
+    all_there.set()
+    await asyncio.gather(*tasks)
+    assert order == ["first", "earliest", "early", "twin a", "twin b", "late"]
+
+
+async def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
+    limiter = Limiter(1)
+    order = []
+
+    async def call(name: str) -> None:
+        async with limiter.slot((0, 0)):
+            order.append(name)
+
+    async with limiter.slot((0, 0)):
+        tasks = [asyncio.create_task(call("waiting"))]
+        await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(call("new")))
+    await asyncio.gather(*tasks)
+    assert order == ["waiting", "new"]
+
+
+async def test_draining_lets_calls_in_flight_finish_and_refuses_the_rest() -> None:
+    limiter = Limiter(1)
+    go_on = asyncio.Event()
+    done = []
+
+    async def call(name: str) -> None:
+        async with limiter.slot((0, 0)):
+            await go_on.wait()
+            done.append(name)
+
+    first, second = asyncio.create_task(call("in flight")), asyncio.create_task(call("waiting"))
+    await asyncio.sleep(0)
+    limiter.drain()
+    with pytest.raises(Interrupted):
+        await second
+    with pytest.raises(Interrupted):
+        await call("new")
+    go_on.set()
+    await first
+    assert done == ["in flight"]
+    assert limiter.in_flight == limiter.waiting == 0
+
+
+async def test_draining_ends_a_pause_at_once() -> None:
+    limiter = Limiter(1)
+    pause = asyncio.create_task(limiter.pause(3600))
+    await asyncio.sleep(0)
+    limiter.drain()
+    with pytest.raises(Interrupted):
+        await pause
+
+
+async def test_a_pause_ends_by_itself() -> None:
+    assert await Limiter(1).pause(0.001) is None
+
+
+async def test_who_feeds_the_limiter_is_told_of_every_free_slot() -> None:
+    limiter = Limiter(2)
+    told = []
+    limiter.on_release = lambda: told.append(limiter.in_flight)
+    async with limiter.slot((0, 0)), limiter.slot((0, 0)):
+        pass
+    assert told == [1, 0]
+
+
+def test_a_single_refusal_changes_nothing() -> None:
+    limiter = Limiter(64)
+    for i in range(200):
+        limiter.refused() if i % 8 == 0 else limiter.served()
+    assert limiter.limit == 64
+
+
+def test_refusals_that_go_on_shrink_the_limit_and_service_lets_it_grow_again() -> None:
+    limiter = Limiter(64)
+    for _ in range(Limiter.WINDOW):
+        limiter.refused()
+    assert limiter.limit == pytest.approx(64 * Limiter.SHRINK)
+    for _ in range(10_000):
+        limiter.served()
+    assert limiter.limit == 64
+
+
+def test_the_limit_never_falls_below_one() -> None:
+    limiter = Limiter(4)
+    for _ in range(50 * Limiter.WINDOW):
+        limiter.refused()
+    assert limiter.limit == 1.0
+
+
+async def test_a_smaller_limit_holds_back_new_calls_until_enough_have_ended() -> None:
+    limiter = Limiter(4)
+    limiter.limit = 2.0
+    now = most = 0
+
+    async def call() -> None:
+        nonlocal now, most
+        async with limiter.slot((0, 0)):
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0)
+            now -= 1
+
+    await asyncio.gather(*(call() for _ in range(20)))
+    assert most == 2
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 2**32),
+    ceiling=st.integers(1, 5),
+    calls=st.integers(1, 40),
+    cancelled=st.floats(0, 1),
+    refused=st.floats(0, 1),
+)
+def test_whatever_is_cancelled_refused_or_fails_no_slot_is_lost(
+    seed: int, ceiling: int, calls: int, cancelled: float, refused: float
+) -> None:
+    rng = random.Random(seed)
+
+    async def run() -> None:
+        limiter = Limiter(ceiling)
+        now = 0
+
+        async def call() -> None:
+            nonlocal now
+            async with limiter.slot((rng.randrange(3), 0)):
+                now += 1
+                assert now <= ceiling
+                try:
+                    for _ in range(rng.randrange(4)):
+                        await asyncio.sleep(0)
+                    limiter.refused() if rng.random() < refused else limiter.served()
+                    if rng.random() < 0.2:
+                        raise ValueError("the call failed")
+                finally:
+                    now -= 1
+
+        tasks = [asyncio.create_task(call()) for _ in range(calls)]
+        for task in tasks:
+            for _ in range(rng.randrange(3)):
+                await asyncio.sleep(0)
+            if rng.random() < cancelled:
+                rng.choice(tasks).cancel()
+        outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 30)
+        assert not [o for o in outcomes if isinstance(o, AssertionError)]
+        assert now == limiter.in_flight == 0
+        limiter.limit = ceiling
+        await asyncio.wait_for(asyncio.gather(*(call() for _ in range(3)), return_exceptions=True), 30)
+        assert limiter.in_flight == limiter.waiting == 0
+
+    asyncio.run(run())
