@@ -16,8 +16,14 @@ from lrf_data.files import find_files, fingerprint
 from lrf_data.settings import ParquetSettings
 
 
+_BUFFER = 1 << 20  # bytes read at once; without it a row group's column is read whole
+
+
 class ParquetSource:
-    """Samples from Parquet files, a small batch of rows in memory at a time. A row's "line" is its number, from 1."""
+    """Samples from Parquet files, a small batch of rows at a time; a row group is the most that is in memory.
+
+    A row's "line" is its number, from 1.
+    """
 
     def __init__(self, settings: ParquetSettings) -> None:
         self._path = settings.path
@@ -33,7 +39,7 @@ class ParquetSource:
 
     def _rows(self, path: Path) -> Iterator[Row | BadRow]:
         try:
-            with pq.ParquetFile(path, pre_buffer=False) as file:
+            with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER) as file:
                 columns = self._column_of_field(file.schema_arrow.names, path)
                 number = 0
                 for batch in file.iter_batches(self._batch_rows, columns=sorted({*columns.values()})):
