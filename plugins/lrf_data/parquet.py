@@ -15,7 +15,6 @@ from lrf.types import JSON, BadRow, Sample
 from lrf_data.files import find_files, fingerprint
 from lrf_data.settings import ParquetSettings
 
-
 _BUFFER = 1 << 20  # bytes read at once; without it a row group's column is read whole
 
 
