@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from lrf.chunking import chunk_document
@@ -25,6 +26,7 @@ from lrf.errors import (
 from lrf.languages import language_of
 from lrf.protocols import Aggregator, Dimension, Index, Judge, Retriever
 from lrf.replies import Answer, Expectation
+from lrf.store.filesystem import dump
 from lrf.store.journal import Journal
 from lrf.templates import Prompt
 from lrf.types import Candidate, Chunk, Judgement, Reward, Sample, Unscored
@@ -87,6 +89,7 @@ class Engine:
     ledger: Ledger
     observers: Observers
     fatal: LrfError | None = None
+    closed: bool = False
     moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -119,7 +122,7 @@ class Engine:
         """A reward, or the reason for having none, for each candidate in order. Raises only what stops a run."""
         scope = _Scope(sample, position, language_of(sample.documents[0].text if sample.documents else sample.query))
         try:
-            for name in dict.fromkeys(d.retriever for d in self.dimensions if d.retriever):
+            for name in dict.fromkeys(d.retriever for d in self.dimensions if d.retriever and sample.candidates):
                 # Documents are embedded while statements are still being extracted.
                 self._index(scope, name).add_done_callback(_seen)
             outcomes = await asyncio.gather(
@@ -160,21 +163,25 @@ class Engine:
     async def _dimension(self, scope: _Scope, candidate: Candidate, named: NamedDimension) -> Judgement | Unscored:
         context = CandidateContext(self, scope, named)
         try:
-            judgement = await named.dimension.score(scope.sample, candidate, context)
-            if not 0 <= judgement.rating <= 10:  # NaN included
-                raise Unscorable("rating_out_of_range", f"the dimension gave {judgement.rating!r}, not 0 to 10")
-            return judgement
+            return _checked(await named.dimension.score(scope.sample, candidate, context))
+        except asyncio.CancelledError as e:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Not this scoring was cancelled, but something that the dimension waited for.
+            error: BaseException = Interrupted("the engine was closed") if self.closed else e
         except Exception as e:
             error = _cause(e)
         if isinstance(error, FATAL):
             self.drain(error)
-            raise error
+            raise self.fatal or error
         if isinstance(error, Unscorable):
             unscored = Unscored(named.name, error.reason, error.detail, error.transient)
         elif isinstance(error, JudgeError):
             unscored = Unscored(named.name, error.reason, str(error), transient=True)
         else:
-            unscored = Unscored(named.name, "dimension_error", f"{type(error).__name__}: {error}")
+            said = traceback.format_exception_only(error)[-1].strip()
+            unscored = Unscored(named.name, "dimension_error", said)
         self.observers.tell(
             "lrf_component_failed",
             component=named.name,
@@ -200,6 +207,7 @@ class Engine:
 
     async def aclose(self) -> None:
         """Close judges, retrievers and embedders. Calls in flight are given up."""
+        self.closed = True
         closing = [part.aclose for part in self.judges.values()]
         closing += [part.aclose for part in self.retrievers.values()]
         closing += [part.aclose for part in self.embedders.values()]
@@ -210,6 +218,21 @@ class Engine:
 def _seen(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()
+
+
+def _checked(judgement: Judgement) -> Judgement:
+    """The judgement, if its rating is one and all of it can be stored; else the error that says what is wrong."""
+    if not 0 <= judgement.rating <= 10:  # NaN included
+        raise Unscorable("rating_out_of_range", f"the dimension gave {judgement.rating!r}, not 0 to 10")
+    spans = [s for statement in judgement.statements for s in statement.evidence] + [n.span for n in judgement.notes]
+    dump(
+        [
+            (judgement.analysis, judgement.way, dict(judgement.extra), [n.text for n in judgement.notes]),
+            [(s.text, s.verdict, s.support, s.analysis, dict(s.probabilities or {})) for s in judgement.statements],
+            [(s.document, s.start, s.end) for s in spans],
+        ]
+    )
+    return judgement if type(judgement.rating) is float else replace(judgement, rating=float(judgement.rating))
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -25,27 +25,26 @@ class Observers:
     def __init__(self, manager: pluggy.PluginManager | None, report: Callable[[str, str], None]) -> None:
         self._report = report
         self._queues: dict[str, queue.Queue[Event | None]] = {}
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[str, threading.Thread] = {}
+        self._hooks: dict[str, Mapping[str, Any]] = {}
         for name, plugin in manager.list_name_plugin() if manager else ():
             if manager is None or plugin is None:
                 continue
-            callers = {hook: manager.subset_hook_caller(hook, self._all_but(manager, plugin)) for hook in self.HOOKS}
-            if any(hasattr(plugin, hook) for hook in self.HOOKS):
-                events: queue.Queue[Event | None] = queue.Queue(ROOM)
-                self._queues[name] = events
-                thread = threading.Thread(
-                    target=self._serve, args=(name, events, callers), name=f"lrf-{name}", daemon=True
+            others = [p for p in manager.get_plugins() if p is not plugin]
+            callers = {hook: manager.subset_hook_caller(hook, others) for hook in self.HOOKS if hasattr(plugin, hook)}
+            if callers:
+                self._hooks[name] = callers
+                self._queues[name] = queue.Queue(ROOM)
+                self._threads[name] = threading.Thread(
+                    target=self._serve, args=(name, self._queues[name], callers), name=f"lrf-{name}", daemon=True
                 )
-                self._threads.append(thread)
-                thread.start()
-
-    @staticmethod
-    def _all_but(manager: pluggy.PluginManager, plugin: object) -> list[object]:
-        return [p for p in manager.get_plugins() if p is not plugin]
+                self._threads[name].start()
 
     def tell(self, hook: str, /, **arguments: Any) -> None:
-        """Queue a message for every observer; never blocks."""
+        """Queue a message for every observer that has this hook; never blocks."""
         for name, events in list(self._queues.items()):
+            if hook not in self._hooks[name]:
+                continue
             try:
                 events.put_nowait((hook, arguments))
             except queue.Full:
@@ -57,6 +56,8 @@ class Observers:
 
     def _serve(self, name: str, events: queue.Queue[Event | None], callers: Mapping[str, Any]) -> None:
         while (event := events.get()) is not None:
+            if name not in self._queues:
+                return
             hook, arguments = event
             try:
                 callers[hook](**arguments)
@@ -71,6 +72,6 @@ class Observers:
                 events.put(None, timeout=timeout_s)
             except queue.Full:
                 self._detach(name, "it did not finish in time")
-        for thread in self._threads:
-            thread.join(timeout_s)
+        for name in list(self._queues):
+            self._threads[name].join(timeout_s)
         self._queues.clear()
