@@ -1,0 +1,137 @@
+"""That DPO really learns: planted preferences, held out.
+
+A tiny Llama is first taught to copy eight tokens from its context. Chosen answers are faithful copies, rejected ones
+have two tokens of eight corrupted.
+
+The setting (learning rate 3e-4, three base models) was chosen after a sweep of about 60 runs with λ = 0.1 over learning
+rates, base models and data. Accuracy reached 0.95 in all of them. The chosen answers ended less likely than under the
+reference policy in two, both at 1e-4, one of them on this file's base of seed 0 (−0.74 to −0.82); without the
+cross-entropy term the same two fell further (−1.77 and −0.73). So λ = 0.1 holds the chosen answers up as a rule, not
+always: what is asserted here is the rule at one setting, and runs should look at ``chosen_logp_delta``.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from lrf.protocols import TrainingJob, TrainingResult
+from lrf_dpo.settings import DPOSettings
+from lrf_dpo.trainer import DPO
+
+SYMBOLS = "abcdefghijklmnopqrstuvwxyzABCDEF"
+LENGTH = 8
+TEMPLATE = "{% for m in messages %}{{ m.content }}{% if m.role == 'user' %}={% else %};{% endif %}{% endfor %}"
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def task(source: random.Random) -> tuple[str, str, str]:
+    """What to copy, a faithful copy, and one with two symbols corrupted."""
+    text = source.choices(SYMBOLS, k=LENGTH)
+    corrupt = list(text)
+    for place in source.sample(range(LENGTH), 2):
+        corrupt[place] = source.choice([s for s in SYMBOLS if s != text[place]])
+    return "".join(text), "".join(text), "".join(corrupt)
+
+
+@cache
+def tokenizer() -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "=", ";", *SYMBOLS])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    fast = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token=";")
+    fast.chat_template = TEMPLATE
+    return fast
+
+
+@pytest.fixture(scope="module", params=[0, 1, 2], ids="base {}".format)
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that copies, though not surely."""
+    from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+
+    set_seed(request.param)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer()),
+            hidden_size=64,
+            intermediate_size=256,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=64,
+            pad_token_id=0,
+            eos_token_id=2,
+        )
+    )
+    optimizer, source = torch.optim.AdamW(model.parameters(), lr=3e-3), random.Random(request.param)
+    for _ in range(4000):
+        ids = torch.tensor([tokenizer()(f"{t}={c};")["input_ids"] for t, c, _ in (task(source) for _ in range(64))])
+        logits = model(ids).logits[:, LENGTH:-1]
+        loss = cross_entropy(logits.flatten(0, 1), ids[:, LENGTH + 1 :].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if loss.item() < 0.1:  # about 1 nat an answer is left to gain
+            break
+    folder = tmp_path_factory.mktemp("base")
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def train(base: Path, folder: Path, *, share_swapped: float) -> TrainingResult:
+    source = random.Random(1)
+    with (folder / "pairs.jsonl").open("w") as file:
+        for _ in range(200 * 16):
+            text, *answers = task(source)
+            if source.random() < share_swapped:
+                answers.reverse()
+            chosen, rejected = ([{"role": "assistant", "content": a}] for a in answers)
+            row = {"prompt": [{"role": "user", "content": text}], "chosen": chosen, "rejected": rejected}
+            file.write(json.dumps(row) + "\n")
+    settings = DPOSettings.model_validate({"learning_rate": 3e-4, "micro_batch": 16, "gradient_checkpointing": False})
+    job = TrainingJob(folder / "pairs.jsonl", folder / "out", model=str(base), seed=0, prompt_template_sha256="")
+    return DPO(settings).train(job)
+
+
+def answers_log_probs(folder: Path) -> torch.Tensor:
+    """(2, 500): log π of held-out chosen and rejected answers."""
+    from transformers import AutoModelForCausalLM
+
+    model, source = AutoModelForCausalLM.from_pretrained(folder), random.Random(2)
+    columns: list[list[list[int]]] = [[], []]
+    for _ in range(500):
+        text, *answers = task(source)
+        for column, answer in zip(columns, answers, strict=True):
+            column.append(tokenizer()(f"{text}={answer};")["input_ids"])
+    values = []
+    for column in columns:
+        ids = torch.tensor(column)
+        with torch.no_grad():
+            log_probs = model(ids).logits[:, LENGTH:-1].log_softmax(-1)
+        values.append(log_probs.gather(2, ids[:, LENGTH + 1 :, None]).sum((1, 2)))
+    return torch.stack(values)
+
+
+def test_planted_preferences_are_learnt_and_chosen_answers_stay_likely(base: Path, tmp_path: Path) -> None:
+    before, after = answers_log_probs(base), answers_log_probs(train(base, tmp_path, share_swapped=0).checkpoint)
+    rewards = 0.15 * (after - before)
+    assert (rewards[0] > rewards[1]).float().mean() >= 0.95
+    assert after[0].mean() >= before[0].mean()
+
+
+def test_shuffled_labels_teach_no_margin(base: Path, tmp_path: Path) -> None:
+    before, after = answers_log_probs(base), answers_log_probs(train(base, tmp_path, share_swapped=0.5).checkpoint)
+    margins = 0.15 * ((after - before)[0] - (after - before)[1])
+    assert abs(float(margins.mean())) < 0.15
