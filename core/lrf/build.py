@@ -43,6 +43,8 @@ def aggregator_of(pipeline: Pipeline) -> Aggregator:
     if pipeline.aggregator is None:
         raise ConfigError("the pipeline has no `dimensions:`, so there is nothing to aggregate")
     aggregator: Aggregator = build(pipeline.aggregator)
+    # Once for show: a wrong dimension's name in its settings is told before anything is paid for.
+    aggregator.aggregate(dict.fromkeys((b.name for b in pipeline.dimensions), 5.0))
     return aggregator
 
 

@@ -37,22 +37,20 @@ class Source(Protocol):
         """
         ...
 
-    def fingerprint(self) -> JSON:
-        """Something that changes when the data changes, cheap to make (sizes and times of the files, say)."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a judge can do beyond free text.
 
     ``probabilities``: the probability of each of a few strings (``way="expected"``). ``structured``: replies held
-    to a JSON schema. ``seed``: a seed makes a draw repeatable.
+    to a JSON schema. ``seed``: a seed makes a draw repeatable. ``context_window``: tokens that prompt and reply may
+    have together; a request that doesn't fit is refused before it is paid for. None: not known.
     """
 
     probabilities: bool = False
     structured: bool = False
     seed: bool = False
+    context_window: int | None = None
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ import glob
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -35,12 +35,6 @@ def find_files(path: Path | Sequence[Path]) -> list[Path]:
         else:
             raise DataError(f"{one}: no such file")
     return found
-
-
-def fingerprint(files: Iterable[Path]) -> JSON:
-    """Name, size in bytes and time of change of each file. Raises DataError."""
-    with reading(None):
-        return [[f.name, (s := f.stat()).st_size, s.st_mtime_ns] for f in files]
 
 
 @contextmanager

@@ -13,8 +13,7 @@ import datasets
 
 from lrf.errors import DataError
 from lrf.rows import Row, samples_from_rows
-from lrf.types import JSON, BadRow, Sample
-from lrf_data.files import fingerprint
+from lrf.types import BadRow, Sample
 from lrf_data.settings import HuggingFaceSettings
 
 
@@ -31,22 +30,6 @@ class HuggingFaceSource:
 
     def read(self) -> Iterator[Sample | BadRow]:
         return samples_from_rows(self._rows())
-
-    def fingerprint(self) -> JSON:
-        s = self._settings
-        if self._folder is not None:
-            return [s.name, s.split, fingerprint(sorted(f for f in self._folder.rglob("*") if f.is_file()))]
-        return [s.path, s.name, s.split, self._commit() or s.revision]
-
-    def _commit(self) -> str | None:
-        """The commit that the revision stands for; None where the Hub can't be asked."""
-        import huggingface_hub
-
-        try:
-            found = huggingface_hub.HfApi().dataset_info(self._settings.path, revision=self._settings.revision)
-        except Exception:  # offline, no such dataset, no access: reading says so, a fingerprint needn't
-            return None
-        return found.sha
 
     def _rows(self) -> Iterator[Row]:
         s = self._settings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lrf.rows import samples_from_rows
-from lrf.types import JSON, BadRow, Sample
-from lrf_data.files import find_files, fingerprint, read_jsonl
+from lrf.types import BadRow, Sample
+from lrf_data.files import find_files, read_jsonl
 from lrf_data.settings import JsonlSettings
 
 
@@ -19,6 +19,3 @@ class JsonlSource:
     def read(self) -> Iterator[Sample | BadRow]:
         files = find_files(self._path)
         return samples_from_rows(row for file in files for row in read_jsonl(file))
-
-    def fingerprint(self) -> JSON:
-        return fingerprint(find_files(self._path))

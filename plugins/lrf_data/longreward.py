@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 
 from lrf.rows import Row, quoted, samples_from_rows, text_problem
 from lrf.types import JSON, BadRow, Sample
-from lrf_data.files import find_files, fingerprint, open_bytes, parse_line, read_jsonl, reading
+from lrf_data.files import find_files, open_bytes, parse_line, read_jsonl, reading
 from lrf_data.settings import LongRewardSettings
 
 
@@ -34,9 +34,6 @@ class LongRewardSource:
     def read(self) -> Iterator[Sample | BadRow]:
         find_files([self._documents, self._candidates])
         return samples_from_rows(self._rows())
-
-    def fingerprint(self) -> JSON:
-        return fingerprint(find_files([self._documents, self._candidates]))
 
     def _rows(self) -> Iterator[Row | BadRow]:
         with reading(self._candidates), _seekable(self._candidates) as file:

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from lrf.errors import DataError
 from lrf.rows import Row, samples_from_rows
-from lrf.types import JSON, BadRow, Sample
-from lrf_data.files import find_files, fingerprint
+from lrf.types import BadRow, Sample
+from lrf_data.files import find_files
 from lrf_data.settings import ParquetSettings
 
 _BUFFER = 1 << 20  # bytes read at once; without it a row group's column is read whole
@@ -32,9 +32,6 @@ class ParquetSource:
     def read(self) -> Iterator[Sample | BadRow]:
         files = find_files(self._path)
         return samples_from_rows(row for file in files for row in self._rows(file))
-
-    def fingerprint(self) -> JSON:
-        return fingerprint(find_files(self._path))
 
     def _rows(self, path: Path) -> Iterator[Row | BadRow]:
         try:

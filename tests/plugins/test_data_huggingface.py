@@ -107,12 +107,6 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         list(source(tmp_path / "gone").read())
 
 
-def test_the_fingerprint_changes_with_the_files(folder: Path) -> None:
-    before = source(folder).fingerprint()
-    (folder / "test.jsonl").write_text(json.dumps(ROWS))
-    assert source(folder).fingerprint() != before
-
-
 def test_names_are_of_the_hub_unless_they_look_like_paths() -> None:
     def path(given: str) -> str:
         return HuggingFaceSettings.model_validate({"path": given}, context={"folder": "/pipelines"}).path

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +113,6 @@ def test_texts_are_found_beside_the_file_that_names_them(tmp_path: Path) -> None
 def test_a_path_to_nothing_is_an_error_that_names_it(tmp_path: Path, path: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         source(tmp_path / path).read()
-
-
-def test_the_fingerprint_changes_with_the_data(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.jsonl", ROW)
-    before = source(path).fingerprint()
-    os.utime(path, ns=(1, 1))
-    touched = source(path).fingerprint()
-    written(path, ROW, ROW)
-    os.utime(path, ns=(1, 1))
-    assert before != touched != source(path).fingerprint()
-    assert before == [["a.jsonl", len(ROW.encode()), before[0][2]]]
 
 
 def test_a_relative_path_starts_at_the_pipeline_file() -> None:

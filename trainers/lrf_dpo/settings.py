@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from lrf.settings import FilePath, Settings
 
@@ -95,6 +95,13 @@ class DPOSettings(Settings):
             raise ValueError(
                 f"global_batch ({self.global_batch}) must be a multiple of micro_batch ({self.micro_batch})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_a_policy(self, info: ValidationInfo) -> Self:
+        known = info.context or {}
+        if "policy_model" in known and known["policy_model"] is None and self.init is None:
+            raise ValueError("there is no policy to train: give `policy.model`, or `init` for a tiny random one")
         return self
 
     @property

@@ -38,11 +38,6 @@ class StageContext:
         for callback in self.on_stop:
             callback(self.stop)
 
-    def data_fingerprint(self, source_fingerprint: JSON) -> str:
-        block = self.pipeline.data
-        assert block is not None
-        return fingerprint("data", self._block(block), source_fingerprint, self.pipeline.on_bad_row)
-
     def score_fingerprint(self, data: str) -> str:
         p = self.pipeline
         judges = {

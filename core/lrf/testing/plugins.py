@@ -17,7 +17,7 @@ from lrf.spec import API_VERSION, KINDS, ComponentSpec
 from lrf.testing.must import must
 
 _METHODS: Mapping[str, tuple[str, ...]] = {
-    "source": ("read", "fingerprint"),
+    "source": ("read",),
     "judge": ("identity", "capabilities", "max_concurrency", "request_timeout_s", "complete", "aclose"),
     "embedder": ("identity", "batch_size", "max_concurrency", "embed", "aclose"),
     "retriever": ("index", "aclose"),
