@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from lrf.errors import ConfigError
-from lrf.settings import Settings
+from lrf.settings import FilePath, Settings
 from lrf.spec import ComponentSpec
 from lrf.templates import Template
 from lrf.types import JSON
@@ -88,6 +88,9 @@ class Budget(Settings):
 
     calls: int | None = Field(default=None, ge=1, description="Calls to judges.")
     tokens: int | None = Field(default=None, ge=1, description="Tokens of judges, prompt and reply together.")
+    money: float | None = Field(
+        default=None, gt=0, description="Money for judges, in the currency of their prices; each needs a price."
+    )
 
 
 class Interpreters(Settings):
@@ -114,6 +117,9 @@ class Head(Settings):
         description="Share of candidates that may end unscored before the run counts as failed.",
     )
     budget: Budget = Field(default=Budget(), description="What a run may use at most.")
+    prices: FilePath | None = Field(
+        default=None, description="A file with prices of models; what it doesn't list has lrf's own price, if any."
+    )
 
 
 class DataKeys(Settings):
@@ -175,6 +181,7 @@ class Pipeline:
     python: Mapping[str, str]
     max_unscored: float
     budget: Budget
+    prices: Path | None
     folder: Path
     file: Path | None
     resolved: Mapping[str, JSON]

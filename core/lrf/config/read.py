@@ -14,6 +14,7 @@ from lrf.catalog import Catalog, load_settings
 from lrf.config.document import Document, read_document, read_text
 from lrf.config.messages import report
 from lrf.config.pipeline import RESERVED, Block, DataKeys, DimensionKeys, Head, Pipeline, safe_name
+from lrf.config.prices import priced, read_prices
 from lrf.config.problems import KeyPath, Problems
 from lrf.config.resolved import resolve
 from lrf.errors import LrfError, PluginError
@@ -41,6 +42,7 @@ KEYS = (
     "python",
     "max_unscored",
     "budget",
+    "prices",
 )
 """The keys of a pipeline, in the order in which they are usually written."""
 
@@ -126,6 +128,8 @@ class Reading:
         blocks["dimensions"] = tuple(self._block(draft, names) for draft in dimensions)
         for key, draft in (("data", data), ("aggregator", aggregator), ("pairs", pairs), ("train", train)):
             blocks[key] = self._block(draft, names) if draft else None
+        if head is not None:
+            self._check_prices(head, blocks)
 
         self.problems.raise_any()
         assert head is not None, "the head was refused without a reason"
@@ -138,11 +142,27 @@ class Reading:
             python={stage: path for stage, path in head.python if path is not None},
             max_unscored=head.max_unscored,
             budget=head.budget,
+            prices=head.prices,
             folder=self.folder,
             file=self.file,
             resolved=resolve(KEYS, head, blocks, on_bad_row, self.document),
             **blocks,
         )
+
+    def _check_prices(self, head: Head, blocks: Mapping[str, Any]) -> None:
+        """The price file can be read, and a budget of money has a price for every judge that is asked."""
+        try:
+            prices = read_prices(head.prices)
+        except LrfError as e:
+            self.problems.add(str(e), ("prices",))
+            return
+        asked = {d.needs.get("judge") for d in blocks["dimensions"] if d is not None}
+        judges = {name: block.settings for name, block in blocks["judges"].items() if name in asked and block}
+        try:
+            if head.budget.money is not None:
+                priced(judges, prices, needed=True)
+        except LrfError as e:
+            self.problems.add(self.document.redact(str(e), 8), ("budget", "money"))
 
     def _top(self) -> dict[str, Any]:
         values = self.document.values

@@ -1,0 +1,145 @@
+"""The price file: lrf's own, and the one that a pipeline names with ``prices:``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError
+
+from lrf.config.document import read_document, read_text
+from lrf.config.messages import report
+from lrf.config.problems import Problems
+from lrf.errors import ConfigError
+from lrf.prices import Price
+from lrf.settings import Settings
+from lrf.suggest import did_you_mean
+
+BUILT_IN = Path(__file__).parents[1] / "data" / "prices.yaml"
+
+
+class ModelPrice(Settings):
+    """What one model costs, for a million tokens each."""
+
+    model: str = Field(min_length=1, description="Name of the model, as the judge's `model` has it.")
+    host: str | None = Field(
+        default=None, description="Host of the judge's `base_url` for which the price counts; any, if left out."
+    )
+    currency: str | None = Field(default=None, description="Currency, where it isn't the file's.")
+    input: Decimal = Field(ge=0, description="A million tokens of prompt.")
+    cached_input: Decimal | None = Field(
+        default=None, ge=0, description="A million tokens of prompt that the server had cached; as `input`, if left out."
+    )
+    output: Decimal = Field(ge=0, description="A million tokens of reply.")
+    batch_discount: Decimal = Field(default=Decimal(0), ge=0, le=1, description="Share that a batch run saves.")
+    cached_from: int = Field(default=0, ge=0, description="Shorter shared beginnings are not cached, in tokens.")
+    source: str = Field(default="", description="Where the price comes from.")
+
+
+class PriceFile(Settings):
+    """A price file."""
+
+    version: str = Field(min_length=1, description="What names this state of the prices, such as a date.")
+    currency: str = Field(min_length=1, description="Currency of the prices, such as USD.")
+    built_in: bool = Field(default=True, description="Whether lrf's own prices count for models that aren't listed.")
+    models: list[ModelPrice] = Field(description="The prices. Of several that fit a judge, the first counts.")
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """The prices in use. ``version`` is that of the file."""
+
+    version: str
+    entries: tuple[tuple[ModelPrice, str], ...]
+
+    def of(self, settings: Any) -> Price | None:
+        """The price of a judge with these settings (``model``, ``base_url``, ``batch``), or None."""
+        address = getattr(settings, "base_url", None)
+        host = urlsplit(address).hostname if isinstance(address, str) else None
+        model, batch = getattr(settings, "model", None), bool(getattr(settings, "batch", False))
+        fits = ((e, c) for e, c in self.entries if e.model == model and e.host in (None, host))
+        return next((_price(e, c, batch=batch) for e, c in fits), None)
+
+    def of_model(self, model: str) -> Price | None:
+        """The price of a model wherever it stood: for replies of a judge that the pipeline no longer has."""
+        return next((_price(e, c, batch=False) for e, c in self.entries if e.model == model), None)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(e.model for e, _ in self.entries))
+
+
+def read_prices(path: Path | None = None) -> Prices:
+    """The prices of a file, and lrf's own behind them; only lrf's own without a file.
+
+    Raises :class:`lrf.errors.ConfigError` with every mistake: file, line, path, what is allowed.
+    """
+    if path is None:
+        return _built_in()
+    file = _read(path)
+    own = tuple((entry, entry.currency or file.currency) for entry in file.models)
+    return Prices(file.version, own + (_built_in().entries if file.built_in else ()))
+
+
+@cache
+def _built_in() -> Prices:
+    file = _read(BUILT_IN)
+    return Prices(file.version, tuple((entry, entry.currency or file.currency) for entry in file.models))
+
+
+def _read(path: Path) -> PriceFile:
+    problems = Problems(str(path))
+    document = read_document(_text(path), problems, {})
+    file = None
+    try:
+        file = PriceFile.model_validate(document.values)
+    except ValidationError as e:
+        report(e, PriceFile, (), document, problems)
+    problems.raise_any()
+    assert file is not None, "the price file was refused without a reason"
+    return file
+
+
+def priced(judges: Mapping[str, Any], prices: Prices, *, needed: bool = False) -> dict[str, Price]:
+    """The prices of the judges that have one, by name; ``judges`` are their settings.
+
+    Raises :class:`lrf.errors.ConfigError` when they are ``needed`` and one is missing, or they don't add up because
+    they are in different currencies.
+    """
+    found = {name: price for name, settings in judges.items() if (price := prices.of(settings)) is not None}
+    missing = [name for name in judges if name not in found]
+    if needed and missing:
+        name = missing[0]
+        model = str(getattr(judges[name], "model", None) or type(judges[name]).__name__)
+        raise ConfigError(
+            f"the judge {name} ({model}) has no price, so a budget of money can't be kept; give one in a file that "
+            f"`prices:` names (0 for a model that costs nothing){did_you_mean(model, prices.models)}"
+        )
+    currencies = sorted({price.currency for price in found.values()})
+    if needed and len(currencies) > 1:
+        raise ConfigError(
+            f"the judges' prices are in {' and '.join(currencies)}; a budget of money needs one currency: give the "
+            "prices in one, in a file that `prices:` names"
+        )
+    return found
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file; it should hold prices")
+    return read_text(path)
+
+
+def _price(entry: ModelPrice, currency: str, *, batch: bool) -> Price:
+    share = 1 - entry.batch_discount if batch else Decimal(1)
+
+    def units(a_million: Decimal) -> int:
+        return int((a_million * share * 1_000_000).to_integral_value(ROUND_CEILING))
+
+    cached = entry.input if entry.cached_input is None else entry.cached_input
+    return Price(currency, units(entry.input), units(cached), units(entry.output), entry.cached_from)

@@ -1,0 +1,41 @@
+"""What tokens cost. Usage is kept as the judge reported it; a price is put to it afterwards.
+
+Money is counted in whole trillionths (10⁻¹²) of a currency: a price of one million tokens with up to six decimals is
+a whole number of them a token, so sums are exact and a budget is never crossed by rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+UNITS = 10**12
+"""So many units of money are one unit of the currency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What one token costs, in units of money (see :data:`UNITS`).
+
+    ``cached_from``: a prompt that shares fewer tokens than this with an earlier one is paid for in full; only
+    estimates need it, since a reply's usage says what was cached.
+    """
+
+    currency: str
+    prompt: int
+    cached: int
+    completion: int
+    cached_from: int = 0
+
+    def cost(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> int:
+        """What this many tokens cost. ``cached_tokens`` are a part of ``prompt_tokens`` and counted once."""
+        cached = min(cached_tokens, prompt_tokens)
+        return (prompt_tokens - cached) * self.prompt + cached * self.cached + completion_tokens * self.completion
+
+    def most(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """The most that this many tokens can cost, whatever part of them is cached."""
+        return prompt_tokens * max(self.prompt, self.cached) + completion_tokens * self.completion
+
+
+def amount(money: int) -> float:
+    """Units of money as a number of the currency."""
+    return money / UNITS
