@@ -45,12 +45,14 @@ class Capabilities:
     ``probabilities``: the probability of each of a few strings (``way="expected"``). ``structured``: replies held
     to a JSON schema. ``seed``: a seed makes a draw repeatable. ``context_window``: tokens that prompt and reply may
     have together; a request that doesn't fit is refused before it is paid for. None: not known.
+    ``reasoning_tokens``: tokens that a reply may have beyond the request's limit (thoughts); budgets count on it.
     """
 
     probabilities: bool = False
     structured: bool = False
     seed: bool = False
     context_window: int | None = None
+    reasoning_tokens: int = 0
 
 
 @runtime_checkable

@@ -12,17 +12,23 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from lrf.errors import ParseFailure
 from lrf.templates import Prompt
-from lrf.types import JSON
+from lrf.types import JSON, Opinion
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 Way = Literal["text", "structured", "expected"]
 """How an answer is asked for: free text with marks, a JSON object of a schema, or label probabilities."""
+
+RatingWay = Literal["auto", "text", "structured", "expected"]
+"""A :data:`Way` that a pipeline asks for; "auto" is the best one that the judge can."""
+
+PanelRule = Literal["mean", "median", "trimmed_mean"]
+"""How the ratings of several judges become one. "trimmed_mean" leaves out the highest and the lowest of three up."""
 
 FinishReason = Literal["stop", "length", "filter", "other"]
 
@@ -42,6 +48,7 @@ class Request:
 
     ``options``: with ``way="expected"``, the exact strings whose probabilities (renormalised over them) the reply
     must carry. ``schema``: with ``way="structured"``, the JSON schema that the reply's text must satisfy.
+    ``attempt``, ``draw`` and ``round`` tell requests apart that are otherwise equal; none of them is sent.
     """
 
     prompt: Prompt
@@ -53,6 +60,7 @@ class Request:
     attempt: int = 0
     draw: int = 0
     deadline_s: float | None = None
+    round: int = 0
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -80,13 +88,18 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T_co]):
-    """A reply that was read: ``value`` is what was asked for, ``text`` what the judge wrote."""
+    """A reply that was read: ``value`` is what was asked for, ``text`` what the judge wrote.
+
+    Where several judges or draws were asked, ``opinions`` has what each said, ``value`` and ``probabilities`` are
+    made of them all, and ``text`` and ``way`` are those of the first.
+    """
 
     value: T_co
     text: str
     way: Way = "text"
     attempts: int = 1
     probabilities: Mapping[str, float] | None = None
+    opinions: tuple[Opinion, ...] = ()
 
 
 class Expectation(Protocol[T_co]):
@@ -237,6 +250,49 @@ class Verdict:
         folded = {label.casefold() for label in self.labels}
         marks = (m.casefold() for m in re.findall(r"\[\[\s*([^\[\]]*?)\s*\]\]", text))
         return [m for m in marks if m in folded]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """A verdict on each of ``count`` statements, numbered from 1, in one reply. The value has the labels in order.
+
+    It can only be asked for as a JSON object: ``{"v1": {"analysis": …, "verdict": …}, "v2": …}``. A reply that
+    lacks one is a ParseFailure.
+    """
+
+    structured_only: ClassVar[bool] = True
+    labels: Mapping[str, float]
+    count: int
+    kind: str = "verdicts"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def schema(self) -> Mapping[str, JSON]:
+        one = Verdict(self.labels).schema
+        names = [f"v{n}" for n in range(1, self.count + 1)]
+        return {
+            "type": "object",
+            "properties": dict.fromkeys(names, one),
+            "required": names,
+            "additionalProperties": False,
+        }
+
+    def read(self, reply: Reply, way: Way, quoted: str) -> tuple[str, ...]:
+        if way != "structured":
+            raise ParseFailure("no_verdict", "several verdicts in one reply can only be read from a JSON object")
+        found = _json_object(reply.text)
+        by_folded = {label.casefold(): label for label in self.labels}
+        labels = []
+        for n in range(1, self.count + 1):
+            one = found.get(f"v{n}")
+            value = one.get("verdict") if isinstance(one, dict) else None
+            if not isinstance(value, str) or value.casefold() not in by_folded:
+                raise ParseFailure("no_verdict", f"the reply's object has no verdict v{n} of {self.count}")
+            labels.append(by_folded[value.casefold()])
+        return tuple(labels)
 
 
 NO_STATEMENTS = "[[No factual statements]]"

@@ -86,10 +86,26 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Opinion:
+    """What one judge said in one draw, where several judges or draws were asked.
+
+    ``value`` is a rating, a label, or a list of labels; ``draw`` counts from 0; ``way`` is how it was read.
+    ``probabilities`` are those of the labels or ratings, where the judge gave them.
+    """
+
+    judge: str
+    draw: int
+    value: JSON
+    way: str
+    probabilities: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JudgedStatement:
     """A statement of an answer, with the judge's verdict on it and the evidence that the verdict was given on.
 
-    ``support`` is 0 to 1. With label probabilities from the judge it is their expectation, else the label's value.
+    ``support`` is 0 to 1. With label probabilities from the judge it is their expectation, else the label's value;
+    with several ``opinions`` it is their mean, and the verdict is the label nearest to it.
     """
 
     text: str
@@ -98,6 +114,7 @@ class JudgedStatement:
     evidence: tuple[Span, ...] = ()
     analysis: str | None = None
     probabilities: Mapping[str, float] | None = None
+    opinions: tuple[Opinion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +131,9 @@ class Judgement:
 
     ``way`` names how the rating was read ("text", "expected", "structured", "statements", …).
     ``extra`` is for what only this dimension has; it must be JSON-able.
+    Where several judges or draws were asked, ``opinions`` has what each said and ``spread`` the standard deviation
+    of the ratings (of the sample, n − 1); the engine fills both in where the dimension leaves them out.
+    ``seen`` has the shares, 0 to 1, of the "document" and of the "answer" that stood in the prompts.
     """
 
     rating: float
@@ -122,6 +142,9 @@ class Judgement:
     statements: tuple[JudgedStatement, ...] = ()
     notes: tuple[Note, ...] = ()
     extra: Mapping[str, JSON] = field(default_factory=dict)
+    spread: float | None = None
+    opinions: tuple[Opinion, ...] = ()
+    seen: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from lrf.chunking import count_tokens
 from lrf.engine.ledger import Ledger
 from lrf.engine.limits import Limiter, Priority
 from lrf.engine.retries import Retries
-from lrf.errors import JudgeError, ParseFailure, TimedOut, Unscorable
+from lrf.errors import Interrupted, JudgeError, ParseFailure, TimedOut, Unscorable
+from lrf.prices import Price
 from lrf.protocols import Judge
-from lrf.replies import Answer, Expectation, Reply, Request, Way
+from lrf.replies import Answer, Expectation, RatingWay, Reply, Request, Way
 from lrf.store.filesystem import dump, storable
 from lrf.store.journal import Journal, request_key
 from lrf.templates import Prompt, prompt_text
@@ -23,15 +24,50 @@ T = TypeVar("T")
 
 FIRST_TEMPERATURE, RETRY_TEMPERATURE, ATTEMPTS = 0.01, 0.95, 5  # the paper's public code
 MOST_TOKENS = 8192
+CHAT_TOKENS = 256  # what a chat template, with a system prompt of the model's own, may add to a prompt
+
+
+def next_limit(max_tokens: int) -> int:
+    """The limit of the next attempt after a reply was cut off."""
+    return min(2 * max_tokens, max(MOST_TOKENS, max_tokens))
+
+
+def most_prompt_tokens(request: Request) -> int:
+    """The most tokens that a request's prompt can have: no tokenizer makes more of a text than it has bytes."""
+    texts = [s.text for s in request.prompt]
+    if request.schema:
+        texts.append(dump(request.schema))
+    return CHAT_TOKENS + sum(len(t) if t.isascii() else len(t.encode("utf-8", "surrogatepass")) for t in texts)
+
+
+def most_reply_tokens(judge: Judge, max_tokens: int) -> int:
+    """The most tokens that a reply of this limit can have, thoughts included."""
+    return max_tokens + judge.capabilities.reasoning_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """For whom a call is made: for the books, the log and the order of calls."""
+    """For whom a call is made: for the books, the log and the order of calls.
+
+    ``round`` is how often the dimension was rescored: each round has replies of its own. ``again`` is how often the
+    candidate's failed questions were rescored: each time gives them as many attempts more.
+    """
 
     sample: str
     dimension: str
     priority: Priority = (0, 0)
+    round: int = 0
+    again: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A call that has been sent and not answered yet; ``began`` is on the monotonic clock."""
+
+    judge: str
+    caller: Caller
+    kind: str
+    began: float
 
 
 CallListener = Callable[[str, str, str, int, float, str | None], None]
@@ -45,6 +81,25 @@ def best_way(judge: Judge, expects: Expectation[Any]) -> Way:
     return "structured" if can.structured and expects.schema else "text"
 
 
+def way_of(judge: Judge, expects: Expectation[Any], wanted: RatingWay) -> Way:
+    """The way to ask: the wanted one for ratings, verdicts and choices, the best one for everything else.
+
+    Raises :class:`lrf.errors.Unscorable` when the judge can't be asked so.
+    """
+    structured_only = bool(getattr(expects, "structured_only", False))
+    way = best_way(judge, expects) if wanted == "auto" or not (expects.options or structured_only) else wanted
+    can = judge.capabilities
+    possible = {
+        "expected": can.probabilities and bool(expects.options),
+        "structured": can.structured and expects.schema is not None,
+        "text": not structured_only,
+    }
+    if not possible[way]:
+        needed = "structured" if structured_only else way
+        raise Unscorable("way_not_possible", f"the judge can't be asked for a {expects.kind} by `{needed}`")
+    return way
+
+
 @dataclass(slots=True)
 class JudgeCalls:
     """The engine's side of one judge."""
@@ -55,10 +110,12 @@ class JudgeCalls:
     ledger: Ledger
     seed: int = 0
     listener: CallListener | None = None
+    price: Price | None = None
     limiter: Limiter = field(init=False)
     retries: Retries = field(init=False)
     _identity: str = field(init=False)
     _flying: dict[bytes, asyncio.Task[Reply]] = field(default_factory=dict)
+    _in_flight: dict[int, InFlight] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.limiter = Limiter(self.judge.max_concurrency)
@@ -67,28 +124,56 @@ class JudgeCalls:
 
     # --- asking until the reply holds what was expected ---------------------------------------------------------
 
-    async def ask(self, prompt: Prompt, expects: Expectation[T], max_tokens: int, caller: Caller) -> Answer[T]:
-        """An answer, or :class:`lrf.errors.Unscorable` after the last attempt with the reason of the last failure."""
-        way = best_way(self.judge, expects)
+    @property
+    def identity(self) -> str:
+        """What the judge's replies depend on, as the journal has it."""
+        return self._identity
+
+    @property
+    def oldest(self) -> InFlight | None:
+        """The call that has been in flight for longest."""
+        return next(iter(self._in_flight.values()), None)
+
+    async def ask(
+        self,
+        prompt: Prompt,
+        expects: Expectation[T],
+        max_tokens: int,
+        caller: Caller,
+        *,
+        way: RatingWay = "auto",
+        draw: int = 0,
+    ) -> Answer[T]:
+        """An answer, or :class:`lrf.errors.Unscorable` after the last attempt with the reason of the last failure.
+
+        Draws above 0 are made at the temperature of retries, so that they can differ.
+        """
+        way = way_of(self.judge, expects, way)
         quoted = "\n".join(s.text for s in prompt if not s.trusted)
         failure = ParseFailure("no_reply")
-        temperature = FIRST_TEMPERATURE
-        for attempt in range(ATTEMPTS):
+        temperature = RETRY_TEMPERATURE if draw else FIRST_TEMPERATURE
+        attempts, filtered = ATTEMPTS * (1 + caller.again), 0
+        for attempt in range(attempts):
             request = Request(
                 prompt=prompt,
                 expects=expects,
                 max_tokens=max_tokens,
                 temperature=temperature,
                 way=way,
-                seed=self.seed + attempt if self.judge.capabilities.seed else None,
+                seed=self._seed(caller.round, draw, attempt),
                 attempt=attempt,
+                draw=draw,
+                round=caller.round,
             )
             reply = await self._once(request, caller)
             if reply.finish == "filter":
-                raise Unscorable("filtered", "the judge's content filter held the reply back")
-            if reply.finish == "length":  # looked at first: half a reply often looks like a bad one
+                filtered += 1
+                failure = ParseFailure("filtered", "the judge's content filter held the reply back")
+                if filtered > caller.again:
+                    raise Unscorable(failure.reason, failure.detail)
+            elif reply.finish == "length":  # looked at first: half a reply often looks like a bad one
                 failure = ParseFailure("truncated_reply", f"cut off at {max_tokens} tokens")
-                max_tokens = min(2 * max_tokens, max(MOST_TOKENS, max_tokens))
+                max_tokens = next_limit(max_tokens)
             else:
                 try:
                     value = expects.read(reply, way, quoted)
@@ -96,8 +181,12 @@ class JudgeCalls:
                     failure, temperature = e, RETRY_TEMPERATURE
                 else:
                     return Answer(value, reply.text, way, attempt + 1, reply.probabilities)
-            self.ledger.lines[caller.dimension].asked_again += attempt < ATTEMPTS - 1
-        raise Unscorable(failure.reason, f"{failure.detail} (asked {ATTEMPTS} times)")
+            self.ledger.lines[caller.dimension].asked_again += attempt < attempts - 1
+        raise Unscorable(failure.reason, f"{failure.detail} (asked {attempts} times)")
+
+    def _seed(self, round_: int, draw: int, attempt: int) -> int | None:
+        """Another one for each request that is otherwise equal; None for a judge without seeds."""
+        return self.seed + attempt + 1_000 * draw + 1_000_000 * round_ if self.judge.capabilities.seed else None
 
     # --- one reply for one request ------------------------------------------------------------------------------
 
@@ -123,17 +212,46 @@ class JudgeCalls:
         if kept is not None:
             self.ledger.lines[caller.dimension].reused += 1
             return kept
+        self._check_window(request)
         return await self.retries.run(lambda: self._call(key, request, caller))
 
+    def _check_window(self, request: Request) -> None:
+        """Raises :class:`lrf.errors.Unscorable` for a request that is too long for the judge: before it is paid."""
+        window = self.judge.capabilities.context_window
+        if window is None:
+            return
+        text = prompt_text(request.prompt)
+        room = window - request.max_tokens
+        if len(text.encode("utf-8", "replace")) <= room:  # no token is shorter than a byte
+            return
+        tokens = count_tokens(text)
+        if tokens > room:
+            raise Unscorable(
+                "context_too_small",
+                f"the prompt has {tokens} tokens and the reply may have {request.max_tokens}; "
+                f"judges.{self.name} takes {window} together (`context_window`)",
+            )
+
+    def _worst(self, request: Request) -> tuple[int, int]:
+        """(tokens, money) that the request may take at most; zeros where no budget asks for them."""
+        budget = self.ledger.budget
+        if budget.tokens is None and budget.money is None:
+            return 0, 0
+        prompt, reply = most_prompt_tokens(request), most_reply_tokens(self.judge, request.max_tokens)
+        return prompt + reply, self.price.most(prompt, reply) if self.price else 0
+
     async def _call(self, key: bytes, request: Request, caller: Caller) -> Reply:
-        worst = 0
-        if self.ledger.budget.tokens is not None:
-            worst = count_tokens(prompt_text(request.prompt)) + request.max_tokens
+        worst, money = self._worst(request)
         async with self.limiter.slot(caller.priority):
-            self.ledger.reserve(worst)
+            await self.ledger.admit(worst, money)
+            if self.limiter.draining:
+                self.ledger.release(worst, money)
+                raise Interrupted("the run is being stopped")
             reply: Reply | None = None
             error: JudgeError | None = None
             began = time.monotonic()
+            call = InFlight(self.name, caller, request.expects.kind, began)
+            self._in_flight[id(call)] = call
             try:
                 async with asyncio.timeout(self.judge.request_timeout_s):
                     reply = _storable(await self.judge.complete(request))
@@ -144,8 +262,9 @@ class JudgeCalls:
                 error = e
                 raise
             finally:
+                del self._in_flight[id(call)]
                 seconds = time.monotonic() - began
-                self.ledger.settle(caller.dimension, worst, reply.usage if reply else None)
+                self.ledger.settle(caller.dimension, worst, reply.usage if reply else None, money, self.price)
                 if self.listener:
                     reason = error.reason if error else None if reply else "cancelled"
                     self.listener(self.name, request.expects.kind, caller.sample, request.attempt, seconds, reason)

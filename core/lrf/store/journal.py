@@ -76,6 +76,8 @@ def request_key(identity: str, request: Request) -> bytes:
     numbers = (
         f"{request.max_tokens} {request.temperature!r} {request.seed} {request.attempt} {request.draw} {request.way}"
     )
+    if request.round:
+        numbers += f" {request.round}"
     prompt = "".join(s.text for s in request.prompt)
     return digest(identity, request.expects.kind, options, schema, numbers, prompt)
 

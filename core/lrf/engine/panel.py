@@ -1,0 +1,133 @@
+"""How a dimension asks: in which way, how often, and whom. One question, put to several judges or in several draws."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from lrf.engine.calls import Caller, JudgeCalls
+from lrf.errors import Unscorable
+from lrf.replies import Answer, Choice, Expectation, PanelRule, Rating, RatingWay, Verdict, Verdicts
+from lrf.templates import Prompt
+from lrf.types import Opinion
+
+T = TypeVar("T")
+
+Draws = list[Answer[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How a dimension's ratings, verdicts and choices are asked for.
+
+    ``repeat``: draws of each judge. ``others``: the judges of a panel beside the dimension's own. ``panel_min``:
+    how many of the panel must answer; None: all of them.
+    """
+
+    rating: RatingWay = "auto"
+    repeat: int = 1
+    others: tuple[str, ...] = ()
+    panel: PanelRule = "mean"
+    panel_min: int | None = None
+
+
+async def ask_panel(
+    judges: Sequence[JudgeCalls],
+    asking: Asking,
+    prompt: Prompt,
+    expects: Expectation[T],
+    max_tokens: int,
+    caller: Caller,
+) -> Answer[T]:
+    """One answer of all judges and draws. Statements, notes and whatever else is no mark: the first judge's, once.
+
+    Raises :class:`lrf.errors.Unscorable` when fewer judges answered than must. A judge has answered when all of its
+    draws have.
+    """
+    single = len(judges) == 1 and asking.repeat == 1
+    if single or not isinstance(expects, Rating | Verdict | Verdicts | Choice):
+        return await judges[0].ask(prompt, expects, max_tokens, caller, way=asking.rating)
+
+    async def draws(judge: JudgeCalls) -> Draws | Unscorable:
+        asked = (
+            judge.ask(prompt, cast("Expectation[Any]", expects), max_tokens, caller, way=asking.rating, draw=draw)
+            for draw in range(asking.repeat)
+        )
+        found = await asyncio.gather(*(_or_unscorable(a) for a in asked))
+        failure = next((f for f in found if isinstance(f, Unscorable)), None)
+        return failure or [f for f in found if not isinstance(f, Unscorable)]
+
+    found = await asyncio.gather(*(draws(judge) for judge in judges))
+    answered = {j.name: f for j, f in zip(judges, found, strict=True) if not isinstance(f, Unscorable)}
+    failed = [(j.name, f) for j, f in zip(judges, found, strict=True) if isinstance(f, Unscorable)]
+    if len(answered) < (asking.panel_min or len(judges)):
+        name, first = failed[0]
+        detail = first.detail
+        if len(judges) > 1:
+            detail = f"judge {name}: {detail} ({len(answered)} of {len(judges)} judges answered)"
+        raise Unscorable(first.reason, detail, transient=any(f.transient for _, f in failed)) from first
+    return cast("Answer[T]", _pooled(expects, answered, asking.panel))
+
+
+async def _or_unscorable(asked: Any) -> Answer[Any] | Unscorable:
+    try:
+        answer: Answer[Any] = await asked
+        return answer
+    except Unscorable as e:
+        return e
+
+
+def _pooled(
+    expects: Rating | Verdict | Verdicts | Choice, answered: Mapping[str, Draws], rule: PanelRule
+) -> Answer[Any]:
+    answers = [answer for draws in answered.values() for answer in draws]
+    value: Any
+    probabilities = None
+    if isinstance(expects, Rating):
+        value = combine([statistics.fmean(a.value for a in draws) for draws in answered.values()], rule)
+    elif isinstance(expects, Verdicts):
+        supports = [[expects.labels[label] for label in a.value] for a in answers]
+        value = tuple(_nearest(expects.labels, statistics.fmean(column)) for column in zip(*supports, strict=True))
+    else:
+        probabilities = _mean_probabilities(answers, expects.options)
+        if isinstance(expects, Verdict):
+            support = sum(expects.labels[option[2:-2]] * p for option, p in probabilities.items())
+            value = _nearest(expects.labels, support)
+        else:
+            value = max(probabilities, key=lambda option: probabilities[option])[2:-2]
+    opinions = tuple(
+        Opinion(judge, draw, a.value if isinstance(a.value, float | str) else list(a.value), a.way, a.probabilities)
+        for judge, draws in answered.items()
+        for draw, a in enumerate(draws)
+    )
+    first = answers[0]
+    return Answer(value, first.text, first.way, sum(a.attempts for a in answers), probabilities, opinions)
+
+
+def combine(ratings: Sequence[float], rule: PanelRule) -> float:
+    """One rating of several, one of each judge; within their range whatever rounding does."""
+    kept = sorted(ratings)
+    if rule == "median":
+        return statistics.median(kept)
+    if rule == "trimmed_mean" and len(kept) > 2:
+        kept = kept[1:-1]
+    return min(max(statistics.fmean(kept), kept[0]), kept[-1])
+
+
+def _mean_probabilities(answers: Sequence[Answer[Any]], options: Sequence[str]) -> dict[str, float]:
+    """What the answers say of each option on average; an answer without probabilities is certain of its value."""
+    shares = [a.probabilities or {option: float(option == f"[[{a.value}]]") for option in options} for a in answers]
+    return {option: statistics.fmean(share[option] for share in shares) for option in options}
+
+
+def _nearest(labels: Mapping[str, float], support: float) -> str:
+    """The label whose support is nearest; the lower one of two as near."""
+    return min(labels, key=lambda label: (round(abs(labels[label] - support), 9), labels[label]))
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """The standard deviation of a sample, or None for fewer than two values."""
+    return statistics.stdev(values) if len(values) > 1 else None
