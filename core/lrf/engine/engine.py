@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from lrf.chunking import chunk_document
-from lrf.engine.calls import Caller, JudgeCalls
+from lrf.engine.calls import Caller, InFlight, JudgeCalls
 from lrf.engine.embedding import EmbedCalls
 from lrf.engine.ledger import Ledger
 from lrf.engine.observers import Observers
+from lrf.engine.panel import Asking, ask_panel, spread
+from lrf.engine.rounds import Rounds
 from lrf.errors import (
     BudgetError,
     Interrupted,
@@ -25,11 +27,11 @@ from lrf.errors import (
 )
 from lrf.languages import language_of
 from lrf.protocols import Aggregator, Dimension, Index, Judge, Retriever
-from lrf.replies import Answer, Expectation
+from lrf.replies import Answer, Expectation, Rating
 from lrf.store.filesystem import dump
 from lrf.store.journal import Journal
 from lrf.templates import Prompt
-from lrf.types import Candidate, Chunk, Judgement, Reward, Sample, Unscored
+from lrf.types import Candidate, Chunk, Judgement, Opinion, Reward, Sample, Unscored
 
 T = TypeVar("T")
 
@@ -39,12 +41,18 @@ FATAL = (BudgetError, Interrupted, JudgeMisconfigured, RunError, StageError)
 
 @dataclass(frozen=True, slots=True)
 class NamedDimension:
-    """A dimension under its name in the pipeline, with the names of the judge and the retriever it asks."""
+    """A dimension under its name in the pipeline, with the names of the judge and the retriever it asks, and how."""
 
     name: str
     dimension: Dimension
     judge: str | None = None
     retriever: str | None = None
+    asking: Asking = Asking()
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """The judge and the others of its panel; none for a dimension that asks nobody."""
+        return () if self.judge is None else (self.judge, *self.asking.others)
 
 
 @dataclass(slots=True)
@@ -77,6 +85,7 @@ class Engine:
     dimensions: in the pipeline's order.
     judges, retrievers: by name, as the dimensions name them.
     embedders: the embedders behind the retrievers, closed with the engine.
+    rounds: what was asked to be scored again.
     moved: set whenever a call ends or the engine stops; who feeds it waits on this.
     """
 
@@ -88,6 +97,7 @@ class Engine:
     journal: Journal
     ledger: Ledger
     observers: Observers
+    rounds: Rounds = Rounds()
     fatal: LrfError | None = None
     closed: bool = False
     moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -104,6 +114,12 @@ class Engine:
     @property
     def in_flight(self) -> int:
         return sum(j.limiter.in_flight for j in self.judges.values())
+
+    @property
+    def oldest_call(self) -> InFlight | None:
+        """The call that has been in flight for longest, of any judge."""
+        found = (j.oldest for j in self.judges.values())
+        return min((call for call in found if call), key=lambda call: call.began, default=None)
 
     @property
     def slots(self) -> int:
@@ -161,9 +177,9 @@ class Engine:
         )
 
     async def _dimension(self, scope: _Scope, candidate: Candidate, named: NamedDimension) -> Judgement | Unscored:
-        context = CandidateContext(self, scope, named)
+        context = CandidateContext(self, scope, named, candidate)
         try:
-            return _checked(await named.dimension.score(scope.sample, candidate, context))
+            return _checked(context.complete(await named.dimension.score(scope.sample, candidate, context)))
         except asyncio.CancelledError as e:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -250,17 +266,44 @@ class CandidateContext:
     engine: Engine
     scope: _Scope
     named: NamedDimension
+    candidate: Candidate
+    said: list[tuple[Opinion, ...]] = field(default_factory=list)
+    shown: list[float] = field(default_factory=list)
+
+    def complete(self, judgement: Judgement) -> Judgement:
+        """The judgement with what each judge and draw said, and the share of the answer that the judges saw."""
+        said = [opinions for opinions in self.said if opinions]
+        if said and not judgement.opinions:
+            of_one = [o.value for o in said[0]] if len(said) == 1 else []
+            opinions = tuple(o for one in said for o in one)
+            judgement = replace(judgement, opinions=opinions, spread=judgement.spread or spread(of_one))
+        if self.shown:
+            judgement = replace(judgement, seen={"answer": max(self.shown), **judgement.seen})
+        return judgement
 
     @property
     def language(self) -> str:
         return self.scope.language
 
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
-        judge = self.named.judge
-        if judge is None:
+        if self.named.judge is None:
             raise Unscorable("no_judge", f"the dimension {self.named.name} asks a judge, but its plugin names no need")
-        caller = Caller(self.scope.sample.id, self.named.name, (self.scope.position, 0))
-        return await self.engine.judges[judge].ask(prompt, expects, max_tokens, caller)
+        rounds, sample = self.engine.rounds, self.scope.sample.id
+        caller = Caller(
+            sample,
+            self.named.name,
+            (self.scope.position, 0),
+            round=rounds.of(self.named.name),
+            again=rounds.again(sample, self.candidate.id),
+        )
+        judges = [self.engine.judges[name] for name in self.named.judges]
+        place = len(self.said)
+        self.said.append(())
+        answer = await ask_panel(judges, self.named.asking, prompt, expects, max_tokens, caller)
+        if isinstance(expects, Rating):
+            self.said[place] = answer.opinions
+        self.shown.extend(_shares(self.candidate.text, prompt))
+        return answer
 
     async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
         retriever = self.named.retriever
@@ -278,6 +321,13 @@ class CandidateContext:
 
     async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
         return await self.scope.once(f"{self.named.name}\0{key}", make)
+
+
+def _shares(answer: str, prompt: Prompt) -> list[float]:
+    """The shares, 0 to 1, of the answer that segments of the prompt hold; segments that hold none of it count not."""
+    whole = answer.strip()
+    texts = [text for s in prompt if not s.trusted and (text := s.text.strip())]
+    return [1.0 if whole in t else len(t) / len(whole) for t in texts if whole and (whole in t or t in whole)]
 
 
 def judge_calls(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lrf.types import JSON, Judgement, Reward, Span, Unscored
+from lrf.types import JSON, Judgement, Opinion, Reward, Span, Unscored
 
 
 def reward_row(reward: Reward) -> Mapping[str, JSON]:
@@ -32,6 +32,12 @@ def judgement_row(reward: Reward) -> Mapping[str, JSON]:
 
 def judgement_json(judgement: Judgement) -> Mapping[str, JSON]:
     row: dict[str, JSON] = {"rating": judgement.rating, "way": judgement.way, "analysis": judgement.analysis}
+    if judgement.spread is not None:
+        row["spread"] = judgement.spread
+    if judgement.opinions:
+        row["opinions"] = [_opinion(o) for o in judgement.opinions]
+    if judgement.seen:
+        row["seen"] = dict(judgement.seen)
     if judgement.statements:
         row["statements"] = [
             {
@@ -41,6 +47,7 @@ def judgement_json(judgement: Judgement) -> Mapping[str, JSON]:
                 "evidence": [_span(e) for e in s.evidence],
                 "analysis": s.analysis,
                 **({"probabilities": dict(s.probabilities)} if s.probabilities else {}),
+                **({"opinions": [_opinion(o) for o in s.opinions]} if s.opinions else {}),
             }
             for s in judgement.statements
         ]
@@ -63,6 +70,11 @@ def rewards_of(rows: Iterable[Mapping[str, JSON]]) -> list[Reward]:
         )
         for r in rows
     ]
+
+
+def _opinion(opinion: Opinion) -> Mapping[str, JSON]:
+    row = {"judge": opinion.judge, "draw": opinion.draw, "value": opinion.value, "way": opinion.way}
+    return {**row, "probabilities": dict(opinion.probabilities)} if opinion.probabilities else row
 
 
 def _span(span: Span) -> Mapping[str, JSON]:

@@ -1,0 +1,20 @@
+"""What was asked to be scored again: part of how requests are made, so that a resumed run makes the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How often each dimension was rescored, and how often each candidate (by sample and id) for its failures."""
+
+    dimensions: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def of(self, dimension: str) -> int:
+        return self.dimensions.get(dimension, 0)
+
+    def again(self, sample: str, candidate: str) -> int:
+        return self.failed.get(sample, {}).get(candidate, 0)
