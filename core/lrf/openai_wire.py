@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrf.errors import BadReply
@@ -52,6 +52,7 @@ _FINISH: Mapping[str, FinishReason] = {
     "eos": "stop",
     "length": "length",
     "max_tokens": "length",
+    "model_context_window_exceeded": "length",
     "content_filter": "filter",
     "sensitive": "filter",
 }
@@ -127,6 +128,14 @@ def read_usage(value: Mapping[str, Any]) -> Usage:
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) and value > 0 else 0
+
+
+def embeddings_body(model: str, texts: Sequence[str], dimensions: int | None = None) -> dict[str, JSON]:
+    """The body of an embeddings request. ``dimensions`` None is left out."""
+    body: dict[str, JSON] = {"model": model, "input": list(texts)}
+    if dimensions is not None:
+        body["dimensions"] = dimensions
+    return body
 
 
 def read_embeddings(value: Any, count: int) -> Vectors:

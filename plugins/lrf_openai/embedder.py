@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lrf.chunking import first_tokens
 from lrf.http import HttpClient
-from lrf.openai_wire import OPENAI_CODES, read_embeddings
+from lrf.openai_wire import OPENAI_CODES, embeddings_body, read_embeddings
 from lrf.types import JSON
 from lrf_openai.settings import OpenAIEmbedderSettings
 
@@ -46,9 +46,7 @@ class OpenAIEmbedder:
         limit = s.max_input_tokens
         if limit is not None:
             texts = await asyncio.to_thread(lambda: [first_tokens(text, limit) for text in texts])
-        body: dict[str, JSON] = {"model": s.model, "input": list(texts)}
-        if s.dimensions is not None:
-            body["dimensions"] = s.dimensions
+        body = embeddings_body(s.model, texts, s.dimensions)
         if s.encoding_format != "float":
             body["encoding_format"] = s.encoding_format
         return read_embeddings(await self._client.post("/embeddings", body), len(texts))

@@ -32,7 +32,8 @@ class OpenAIJudge:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(structured=self._settings.structured, seed=self._settings.seed)
+        s = self._settings
+        return Capabilities(structured=s.structured, seed=s.seed, reasoning_tokens=s.reasoning_tokens)
 
     @property
     def max_concurrency(self) -> int:

@@ -14,7 +14,7 @@ def lrf_register_judges() -> Iterable[ComponentSpec]:
         name="openai",
         target="lrf_openai.judge:OpenAIJudge",
         settings="lrf_openai.settings:OpenAIJudgeSettings",
-        summary="Chat completions of OpenAI or any compatible server",
+        summary="chat completions of OpenAI or any compatible server",
     )
 
 
@@ -24,5 +24,5 @@ def lrf_register_embedders() -> Iterable[ComponentSpec]:
         name="openai",
         target="lrf_openai.embedder:OpenAIEmbedder",
         settings="lrf_openai.settings:OpenAIEmbedderSettings",
-        summary="Embeddings of OpenAI or any compatible server",
+        summary="embeddings of OpenAI or any compatible server",
     )

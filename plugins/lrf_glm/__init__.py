@@ -1,0 +1,1 @@
+"""Judge and embedder of Zhipu AI (bigmodel.cn) and Z.ai."""

@@ -1,0 +1,73 @@
+"""Settings of the judge and the embedder ``glm``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from lrf.endpoint import BaseUrl, EndpointSettings, EnvName
+from lrf.types import JSON
+
+_BIGMODEL = "https://open.bigmodel.cn/api/paas/v4"
+_ADDRESS = "https://open.bigmodel.cn/api/paas/v4 (Zhipu AI) or https://api.z.ai/api/paas/v4 (Z.ai); keys differ."
+_KEY = "Environment variable that holds the key."
+
+THINKING_TOKENS = 4096
+
+
+class GLMJudgeSettings(EndpointSettings):
+    """A GLM model as judge."""
+
+    base_url: BaseUrl = Field(default=_BIGMODEL, description=_ADDRESS)
+    api_key_env: EnvName = Field(default="ZHIPUAI_API_KEY", description=_KEY)
+    max_concurrency: int = Field(default=16, ge=1, description="Requests in flight at most; accounts have low limits.")
+    thinking: Literal["enabled", "disabled"] | None = Field(
+        default=None, description="Whether the model thinks before it answers (GLM-4.5 to 5.2); unset leaves it to it."
+    )
+    reasoning_effort: Literal["low", "high", "max"] | None = Field(
+        default=None, description="How much a model thinks that always does (GLM-5.3)."
+    )
+    reasoning_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        description=f"Added to every request's limit for the thoughts; unset: {THINKING_TOKENS} with thinking enabled "
+        "or a reasoning_effort, else 0.",
+    )
+    structured: bool = Field(
+        default=False,
+        description="Ask for a JSON object, with the schema written into the prompt: valid JSON, of a schema that is "
+        "asked for but not enforced.",
+    )
+    extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
+
+    @property
+    def tokens_for_thoughts(self) -> int:
+        """What ``reasoning_tokens`` comes to."""
+        if self.reasoning_tokens is not None:
+            return self.reasoning_tokens
+        return THINKING_TOKENS if self.thinking == "enabled" or self.reasoning_effort else 0
+
+
+class GLMEmbedderSettings(EndpointSettings):
+    """An embedding model of Zhipu AI or Z.ai."""
+
+    base_url: BaseUrl = Field(default=_BIGMODEL, description=_ADDRESS)
+    model: str = Field(default="embedding-3", min_length=1, description="embedding-3 or embedding-2.")
+    api_key_env: EnvName = Field(default="ZHIPUAI_API_KEY", description=_KEY)
+    max_concurrency: int = Field(default=4, ge=1, description="Requests in flight at most.")
+    batch_size: int = Field(default=64, ge=1, le=64, description="Texts a request at most.")
+    dimensions: int | None = Field(
+        default=None, ge=256, le=2048, description="Length of the vectors (embedding-3; embedding-2 has 1,024)."
+    )
+    max_input_tokens: int | None = Field(
+        default=None,
+        ge=4,
+        description="Longer texts are cut to so many tokens (o200k_base) before they are sent; unset: a little below "
+        "the model's limit (3,072 for embedding-3, 512 for embedding-2).",
+    )
+
+    @property
+    def input_limit(self) -> int:
+        """What ``max_input_tokens`` comes to."""
+        return self.max_input_tokens or (460 if self.model == "embedding-2" else 2760)

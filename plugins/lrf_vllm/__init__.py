@@ -1,0 +1,1 @@
+"""Judge behind a vLLM server: label probabilities, JSON schemas, prefix-cache figures."""
