@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import floor
 from typing import TYPE_CHECKING, Any
 
 from lrf.catalog import load_target
+from lrf.config.prices import priced, read_prices
 from lrf.engine.embedding import EmbedCalls
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
 from lrf.engine.ledger import Budget, Ledger
 from lrf.engine.observers import Observers
 from lrf.errors import ConfigError, LrfError
+from lrf.prices import UNITS, Price
 from lrf.protocols import Aggregator, Judge, Pairing, Retriever, Source, Trainer
 from lrf.store.journal import Journal
 
@@ -62,6 +65,11 @@ def trainer_of(pipeline: Pipeline) -> Trainer:
     return trainer
 
 
+def prices_of(pipeline: Pipeline) -> dict[str, Price]:
+    """The prices of the judges that have one, by name."""
+    return priced({name: block.settings for name, block in pipeline.judges.items()}, read_prices(pipeline.prices))
+
+
 def engine_of(
     pipeline: Pipeline,
     journal: Journal,
@@ -75,14 +83,16 @@ def engine_of(
 
     ``judges`` and ``retrievers`` given here stand in for the pipeline's own (planning does so).
     """
-    limits = pipeline.budget if budget else None
-    ledger = Ledger(Budget(limits.calls, limits.tokens) if limits else Budget())
+    limits = pipeline.budget
+    money = None if limits.money is None else floor(limits.money * UNITS)
+    ledger = Ledger(Budget(limits.calls, limits.tokens, money) if budget else Budget())
     dimensions = [
         NamedDimension(b.name, build(b), b.needs.get("judge"), b.needs.get("retriever")) for b in pipeline.dimensions
     ]
     if judges is None:
         needed = dict.fromkeys(d.judge for d in dimensions if d.judge)
         judges = {name: build(pipeline.judges[name]) for name in needed}
+    prices = prices_of(pipeline)
     embedders: dict[str, EmbedCalls] = {}
     if retrievers is None:
         made: dict[str, Retriever] = {}
@@ -97,7 +107,7 @@ def engine_of(
         retrievers = made
     return Engine(
         dimensions=dimensions,
-        judges=judge_calls(judges, journal, ledger, observers, pipeline.seed),
+        judges=judge_calls(judges, journal, ledger, observers, pipeline.seed, prices),
         retrievers=retrievers,
         embedders=embedders,
         aggregator=aggregator_of(pipeline),

@@ -33,7 +33,9 @@ class ModelPrice(Settings):
     currency: str | None = Field(default=None, description="Currency, where it isn't the file's.")
     input: Decimal = Field(ge=0, description="A million tokens of prompt.")
     cached_input: Decimal | None = Field(
-        default=None, ge=0, description="A million tokens of prompt that the server had cached; as `input`, if left out."
+        default=None,
+        ge=0,
+        description="A million tokens of prompt that the server had cached; as `input`, if left out.",
     )
     output: Decimal = Field(ge=0, description="A million tokens of reply.")
     batch_discount: Decimal = Field(default=Decimal(0), ge=0, le=1, description="Share that a batch run saves.")

@@ -141,6 +141,7 @@ class Reading:
             policy=head.policy,
             python={stage: path for stage, path in head.python if path is not None},
             max_unscored=head.max_unscored,
+            cache=head.cache,
             budget=head.budget,
             prices=head.prices,
             folder=self.folder,
@@ -156,8 +157,7 @@ class Reading:
         except LrfError as e:
             self.problems.add(str(e), ("prices",))
             return
-        asked = {d.needs.get("judge") for d in blocks["dimensions"] if d is not None}
-        judges = {name: block.settings for name, block in blocks["judges"].items() if name in asked and block}
+        judges = {name: block.settings for name, block in blocks["judges"].items() if block}
         try:
             if head.budget.money is not None:
                 priced(judges, prices, needed=True)
@@ -266,11 +266,43 @@ class Reading:
         """The block of a draft, or None where a mistake in it is noted."""
         if draft.spec is None:
             return None
-        needs = {kind: self._who(kind, draft, names[kind]) for kind in draft.spec.needs}
+        panel = self._panel(draft, names["judge"])
+        needs = {
+            kind: panel[0] if panel and kind == "judge" else self._who(kind, draft, names[kind])
+            for kind in draft.spec.needs
+        }
         if draft.settings is None:
             return None
         known = {kind: name for kind, name in needs.items() if name is not None}
-        return Block(draft.kind, draft.name, draft.type, draft.spec, draft.settings, known)
+        return Block(draft.kind, draft.name, draft.type, draft.spec, draft.settings, known, draft.reserved)
+
+    def _panel(self, draft: _Draft, names: Sequence[str]) -> Sequence[str]:
+        """The judges of a dimension's panel, checked; none for a dimension without one."""
+        keys = draft.reserved
+        if not isinstance(keys, DimensionKeys) or draft.spec is None:
+            return ()
+
+        def wrong(key: str, message: str) -> None:
+            self.problems.add(message, (*draft.path, key))
+
+        if "judge" not in draft.spec.needs:
+            for key in sorted(keys.model_fields_set - {"name"}):
+                wrong(key, f"{draft.type} asks no judge, so this says nothing; leave it out")
+            return ()
+        judges = keys.judges or ()
+        if judges and "judge" in draft.named:
+            wrong("judges", "give either `judge` or `judges`")
+        if len(set(judges)) < len(judges):
+            wrong("judges", "a judge stands here twice; `repeat` asks one judge several times")
+        for name in judges:
+            if name not in names:
+                there = f"judges: {', '.join(names)}" if names else "the pipeline has no judges"
+                wrong("judges", f"no judge is named {name!r}; {there}{did_you_mean(name, names)}")
+        if keys.panel_min is not None and keys.panel_min > len(judges):
+            wrong("panel_min", f"{keys.panel_min} judges can't answer of {len(judges)}" if judges else "needs `judges`")
+        if "panel" in keys.model_fields_set and not judges:
+            wrong("panel", "needs `judges`, the names of those who rate")
+        return judges
 
     def _who(self, kind: str, draft: _Draft, names: Sequence[str]) -> str | None:
         """The name of the component of this kind that a block works with."""

@@ -6,6 +6,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from lrf.chunking import chunk_document
@@ -26,6 +27,7 @@ from lrf.errors import (
     Unscorable,
 )
 from lrf.languages import language_of
+from lrf.prices import Price
 from lrf.protocols import Aggregator, Dimension, Index, Judge, Retriever
 from lrf.replies import Answer, Expectation, Rating
 from lrf.store.filesystem import dump
@@ -331,9 +333,14 @@ def _shares(answer: str, prompt: Prompt) -> list[float]:
 
 
 def judge_calls(
-    judges: Mapping[str, Judge], journal: Journal, ledger: Ledger, observers: Observers, seed: int
+    judges: Mapping[str, Judge],
+    journal: Journal,
+    ledger: Ledger,
+    observers: Observers,
+    seed: int,
+    prices: Mapping[str, Price] = MappingProxyType({}),
 ) -> dict[str, JudgeCalls]:
-    """The engine's side of each judge."""
+    """The engine's side of each judge. ``prices`` by name, of those that have one."""
 
     def listen(judge: str, kind: str, sample: str, attempt: int, seconds: float, error: str | None) -> None:
         observers.tell(
@@ -346,4 +353,6 @@ def judge_calls(
             error=error,
         )
 
-    return {name: JudgeCalls(name, judge, journal, ledger, seed, listen) for name, judge in judges.items()}
+    return {
+        name: JudgeCalls(name, judge, journal, ledger, seed, listen, prices.get(name)) for name, judge in judges.items()
+    }

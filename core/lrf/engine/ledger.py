@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from lrf.errors import BudgetError
+from lrf.prices import Price, amount
 from lrf.replies import Usage
 from lrf.types import JSON
 
@@ -26,10 +28,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Ceilings for what a run newly pays; None means none."""
+    """Ceilings for what a run pays; None means none. ``money`` is in units of money (see ``lrf.prices``)."""
 
     calls: int | None = None
     tokens: int | None = None
+    money: int | None = None
 
 
 @dataclass(slots=True)
@@ -43,8 +46,11 @@ class Ledger:
     reused_texts: int = 0
     _calls: int = 0
     _tokens: int = 0
+    _money: int = 0
     _reserved_calls: int = 0
     _reserved_tokens: int = 0
+    _reserved_money: int = 0
+    _settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def total(self) -> Line:
         total = Line()
@@ -53,8 +59,28 @@ class Ledger:
                 setattr(total, name, getattr(total, name) + n)
         return total
 
-    def reserve(self, tokens: int) -> None:
-        """Set aside one call of at most ``tokens``. Raises :class:`lrf.errors.BudgetError` if it could overrun."""
+    def carry(self, calls: int, tokens: int, money: int) -> None:
+        """Count what earlier sittings of the run paid against the budget."""
+        self._calls += calls
+        self._tokens += tokens
+        self._money += money
+
+    async def admit(self, tokens: int, money: int = 0) -> None:
+        """:meth:`reserve`, after waiting where only what is set aside for calls in flight stands in the way."""
+        while True:
+            try:
+                return self.reserve(tokens, money)
+            except BudgetError:
+                if not self._reserved_calls:
+                    raise
+            self._settled.clear()
+            await self._settled.wait()
+
+    def reserve(self, tokens: int, money: int = 0) -> None:
+        """Set aside one call of at most ``tokens`` and ``money``.
+
+        Raises :class:`lrf.errors.BudgetError` if it could overrun.
+        """
         budget = self.budget
         if budget.calls is not None and self._calls + self._reserved_calls + 1 > budget.calls:
             raise BudgetError(f"the budget of {budget.calls} calls is reached ({self._calls} made)")
@@ -63,19 +89,36 @@ class Ledger:
                 f"the budget of {budget.tokens} tokens could be overrun by the next call "
                 f"({self._tokens} used, {self._reserved_tokens} set aside, {tokens} needed at most)"
             )
+        if budget.money is not None and self._money + self._reserved_money + money > budget.money:
+            raise BudgetError(
+                f"the budget of {amount(budget.money):g} (money) could be overrun by the next call "
+                f"({amount(self._money):.6g} spent, {amount(self._reserved_money):.6g} set aside, "
+                f"{amount(money):.6g} needed at most)"
+            )
         self._reserved_calls += 1
         self._reserved_tokens += tokens
+        self._reserved_money += money
 
-    def settle(self, dimension: str, tokens: int, usage: Usage | None) -> None:
-        """Replace a reservation by what it really took; ``usage`` is None when no reply came."""
+    def release(self, tokens: int, money: int = 0) -> None:
+        """Give a reservation back."""
         self._reserved_calls -= 1
         self._reserved_tokens -= tokens
+        self._reserved_money -= money
+        self._settled.set()
+
+    def settle(
+        self, dimension: str, tokens: int, usage: Usage | None, money: int = 0, price: Price | None = None
+    ) -> None:
+        """Replace a reservation by what it really took; ``usage`` is None when no reply came."""
+        self.release(tokens, money)
         line = self.lines[dimension]
         if usage is None:
             line.faults += 1
             return
         self._calls += 1
         self._tokens += usage.prompt_tokens + usage.completion_tokens
+        if price is not None:
+            self._money += price.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
         line.calls += 1
         line.prompt_tokens += usage.prompt_tokens
         line.completion_tokens += usage.completion_tokens

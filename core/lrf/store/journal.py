@@ -323,6 +323,18 @@ class Journal:
 
     # --- looking back ------------------------------------------------------------------------------------------
 
+    def usage(self) -> list[tuple[str, str, int, int, int, int, int]]:
+        """(judge, dimension, replies, of them asked again, prompt, completion and cached tokens). Blocks."""
+        query = (
+            "SELECT judge, dimension, count(*), total(attempt > 0), total(prompt_tokens), total(completion_tokens),"
+            " total(min(cached_tokens, prompt_tokens)) FROM replies GROUP BY judge, dimension ORDER BY dimension, judge"
+        )
+
+        def job(c: sqlite3.Connection) -> list[tuple[str, str, int, int, int, int, int]]:
+            return [(judge, dimension, *map(int, numbers)) for judge, dimension, *numbers in c.execute(query)]
+
+        return self.do(job).result()
+
     def totals(self) -> Mapping[str, int]:
         """Replies and their tokens, embedding batches and texts, over the journal's whole life. Blocks."""
 
