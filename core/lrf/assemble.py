@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrf.build import build, engine_of
+from lrf.build import asking_of, build, check_ways, engine_of
 from lrf.catalog import Catalog, load_catalog
 from lrf.config.block import parse_block
 from lrf.engine.embedding import EmbedCalls
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
 from lrf.engine.ledger import Ledger
 from lrf.engine.observers import Observers
+from lrf.engine.panel import Asking
 from lrf.errors import ConfigError
 from lrf.store.journal import Journal
 
@@ -22,15 +23,17 @@ if TYPE_CHECKING:
 NEEDS = ("judge", "retriever", "embedder")
 
 
-def _component(kind: str, given: Any, catalog: Catalog, **services: Any) -> tuple[Any, tuple[str, ...], str]:
-    """(the object, the kinds it needs, its name). An object is taken as it is, and may ask whom it likes."""
+def _component(kind: str, given: Any, catalog: Catalog, **services: Any) -> tuple[Any, tuple[str, ...], str, Asking]:
+    """(the object, the kinds it needs, its name, how it asks). An object is taken as it is, and may ask anyone."""
     if isinstance(given, str | Mapping):
         block = parse_block(kind, given, catalog)
         wanted = {name: service for name, service in services.items() if "embedder" in block.spec.needs}
         if "embedder" in block.spec.needs and not wanted:
             raise ConfigError(f"the {kind} {block.name!r} needs an embedder: RewardModel(…, embedder=…)")
-        return build(block, **wanted), block.spec.needs, block.name
-    return given, NEEDS, str(getattr(given, "name", None) or type(given).__name__)
+        if block.keys.judges:
+            raise ConfigError(f"the {kind} {block.name!r}: a panel (`judges`) needs a pipeline with several judges")
+        return build(block, **wanted), block.spec.needs, block.name, asking_of(block)
+    return given, NEEDS, str(getattr(given, "name", None) or type(given).__name__), Asking()
 
 
 def assemble(
@@ -57,17 +60,18 @@ def assemble(
             retrievers["main"] = _component("retriever", retriever, catalog, **services)[0]
         named = []
         for given in dimensions:
-            made, needs, name = _component("dimension", given, catalog)
+            made, needs, name, asking = _component("dimension", given, catalog)
             by_block = isinstance(given, str | Mapping)
             for kind, there in (("judge", judges), ("retriever", retrievers)):
                 if by_block and kind in needs and not there:
                     raise ConfigError(f"the dimension {name!r} needs a {kind}: RewardModel({kind}=…)")
             asks = {kind: "main" if kind in needs and there else None
                     for kind, there in (("judge", judges), ("retriever", retrievers))}  # fmt: skip
-            named.append(NamedDimension(name, made, asks["judge"], asks["retriever"]))
+            named.append(NamedDimension(name, made, asks["judge"], asks["retriever"], asking))
         names = [d.name for d in named]
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"dimensions need different names, at least one: {names}; set `name`")
+        check_ways(named, judges)
         return Engine(
             dimensions=named,
             judges=judge_calls(judges, journal, ledger, observers, seed=0),

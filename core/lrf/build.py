@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import floor
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,12 @@ from lrf.engine.embedding import EmbedCalls
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
 from lrf.engine.ledger import Budget, Ledger
 from lrf.engine.observers import Observers
+from lrf.engine.panel import Asking
+from lrf.engine.rounds import Rounds
 from lrf.errors import ConfigError, LrfError
 from lrf.prices import UNITS, Price
 from lrf.protocols import Aggregator, Judge, Pairing, Retriever, Source, Trainer
+from lrf.store.filesystem import dump
 from lrf.store.journal import Journal
 
 if TYPE_CHECKING:
@@ -70,6 +73,35 @@ def prices_of(pipeline: Pipeline) -> dict[str, Price]:
     return priced({name: block.settings for name, block in pipeline.judges.items()}, read_prices(pipeline.prices))
 
 
+def asking_of(block: Block) -> Asking:
+    """How the dimension of this block asks its judges."""
+    keys = block.keys
+    return Asking(keys.rating, keys.repeat, block.judges[1:], keys.panel, keys.panel_min)
+
+
+def check_ways(dimensions: Sequence[NamedDimension], judges: Mapping[str, Judge]) -> None:
+    """Raises :class:`lrf.errors.ConfigError` when a judge can't be asked as a dimension wants, or sits twice."""
+    for d in dimensions:
+        identities: dict[str, str] = {}
+        for name in d.judges:
+            can = judges[name].capabilities
+            if (d.asking.rating == "expected" and not can.probabilities) or (
+                d.asking.rating == "structured" and not can.structured
+            ):
+                lacks = "gives no probabilities" if d.asking.rating == "expected" else "isn't held to a JSON schema"
+                raise ConfigError(
+                    f"dimension {d.name}: `rating: {d.asking.rating}`, but the judge {name} {lacks}; allowed: auto, "
+                    "text, or what the judge is set to"
+                )
+            identity = dump(dict(judges[name].identity))
+            if identity in identities:
+                raise ConfigError(
+                    f"dimension {d.name}: the judges {identities[identity]} and {name} of its panel are the same model "
+                    "with the same settings and would give the same replies; `repeat` asks one judge several times"
+                )
+            identities[identity] = name
+
+
 def engine_of(
     pipeline: Pipeline,
     journal: Journal,
@@ -78,19 +110,22 @@ def engine_of(
     judges: Mapping[str, Judge] | None = None,
     retrievers: Mapping[str, Retriever] | None = None,
     budget: bool = True,
+    rounds: Rounds | None = None,
 ) -> Engine:
     """The scoring engine of a pipeline. Only judges and retrievers that a dimension needs are made.
 
-    ``judges`` and ``retrievers`` given here stand in for the pipeline's own (planning does so).
+    ``judges`` and ``retrievers`` given here stand in for the pipeline's own (planning does so). Raises
+    :class:`lrf.errors.ConfigError` when a dimension's judge can't be asked in the way that the dimension wants.
     """
     limits = pipeline.budget
     money = None if limits.money is None else floor(limits.money * UNITS)
     ledger = Ledger(Budget(limits.calls, limits.tokens, money) if budget else Budget())
     dimensions = [
-        NamedDimension(b.name, build(b), b.needs.get("judge"), b.needs.get("retriever")) for b in pipeline.dimensions
+        NamedDimension(b.name, build(b), b.needs.get("judge"), b.needs.get("retriever"), asking_of(b))
+        for b in pipeline.dimensions
     ]
     if judges is None:
-        needed = dict.fromkeys(d.judge for d in dimensions if d.judge)
+        needed = dict.fromkeys(name for d in dimensions for name in d.judges)
         judges = {name: build(pipeline.judges[name]) for name in needed}
     prices = prices_of(pipeline)
     embedders: dict[str, EmbedCalls] = {}
@@ -105,6 +140,7 @@ def engine_of(
                 services["embed"] = embedders[embedder].embed
             made[name] = build(block, **services)
         retrievers = made
+    check_ways(dimensions, judges)
     return Engine(
         dimensions=dimensions,
         judges=judge_calls(judges, journal, ledger, observers, pipeline.seed, prices),
@@ -114,4 +150,5 @@ def engine_of(
         journal=journal,
         ledger=ledger,
         observers=observers,
+        rounds=rounds or Rounds(),
     )

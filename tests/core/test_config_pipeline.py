@@ -85,6 +85,8 @@ def test_the_resolved_pipeline_has_the_defaults_and_no_secret(full) -> None:
     assert resolved["dimensions"][2] == {
         "type": "truth",
         "name": "truth",
+        "rating": "auto",
+        "repeat": 1,
         "judge": "main",
         "retriever": "named",
         "size": 3,

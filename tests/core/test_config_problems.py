@@ -41,7 +41,7 @@ def test_five_mistakes_of_a_file_are_told_together_with_file_and_line(toys: Cata
     keys = "name, seed, data, judges, embedders, retrievers, dimensions, aggregator, pairs, policy, train, python"
     assert lines == [
         ":1: name: expected letters, digits, '.', '_' and '-', beginning with a letter, a digit or '_', at most 100",
-        f":2: retreivers: unknown key; allowed: {keys}, max_unscored, budget, prices; did you mean retrievers?",
+        f":2: retreivers: unknown key; allowed: {keys}, max_unscored, budget, prices, cache; did you mean retrievers?",
         ":7: judges.main.temprature: unknown key; allowed: type, model, temperature, style, limits, headers, stop; "
         "did you mean temperature?",
         ":8: judges.other.type: unknown judge 'orakle'; available: chatty, coin, fussy, oracle; did you mean oracle?; "

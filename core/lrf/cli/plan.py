@@ -38,7 +38,7 @@ def plan(pipeline: Path, samples: int, as_json: bool) -> None:
     click.echo(f"documents: {made.document_tokens:,} tokens, the longest {made.longest_document_tokens:,}")
     if made.dimensions:
         header = ("dimension", "judge", "calls", "tokens read", "tokens written", "written at most")
-        judges = {b.name: b.needs.get("judge", "-") for b in checked.dimensions}
+        judges = {b.name: ", ".join(b.judges) or "-" for b in checked.dimensions}
         rows = []
         for name, e in (*made.dimensions.items(), ("total", total)):
             numbers = (e.calls, e.prompt_tokens, e.reply_tokens, e.most_reply_tokens)

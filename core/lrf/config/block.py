@@ -33,4 +33,4 @@ def parse_block(
     problems.raise_any()
     assert draft.spec is not None and draft.settings is not None  # noqa: PT018
     own = draft.reserved.name if isinstance(draft.reserved, DimensionKeys) else None
-    return Block(kind, own or draft.type, draft.type, draft.spec, draft.settings, {})
+    return Block(kind, own or draft.type, draft.type, draft.spec, draft.settings, {}, draft.reserved)

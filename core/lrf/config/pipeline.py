@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from lrf.errors import ConfigError
+from lrf.replies import PanelRule, RatingWay
 from lrf.settings import FilePath, Settings
 from lrf.spec import ComponentSpec
 from lrf.templates import Template
@@ -120,6 +121,11 @@ class Head(Settings):
     prices: FilePath | None = Field(
         default=None, description="A file with prices of models; what it doesn't list has lrf's own price, if any."
     )
+    cache: FilePath | None = Field(
+        default=None,
+        description="A file of replies and embeddings that runs share: what stands in it isn't paid for again. It is "
+        "made if it isn't there; several runs may use it at once.",
+    )
 
 
 class DataKeys(Settings):
@@ -136,10 +142,44 @@ class DimensionKeys(Settings):
     name: SafeName | None = Field(
         default=None, description="Name of the dimension in ratings and files; its type, if left out."
     )
+    rating: RatingWay = Field(
+        default="auto",
+        description="How ratings, verdicts and choices are asked for: as a mark in free text after an analysis (text), "
+        "as a JSON object (structured), or as the expectation over the probabilities of all ratings (expected). auto "
+        "is the last of these that the judge can.",
+    )
+    repeat: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="Draws of each rating, verdict or choice; their mean counts and their spread is kept. The first is "
+        "made at temperature 0.01, the others at 0.95.",
+    )
+    judges: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="A panel, in place of judge: each of these judges rates. Statements and notes are the first's.",
+    )
+    panel: PanelRule = Field(
+        default="mean",
+        description="How the ratings of a panel become one. trimmed_mean leaves out the highest and the lowest of "
+        "three or more. Of verdicts the mean of the supports counts.",
+    )
+    panel_min: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many judges of the panel must answer a question, or the candidate is unscored; null: all.",
+    )
 
 
 RESERVED: Mapping[str, type[Settings]] = {"source": DataKeys, "dimension": DimensionKeys}
 """Keys of a block that are lrf's and not the component's, by kind. The kinds that a component needs are too."""
+
+
+def reserved_keys(kind: str, spec: ComponentSpec) -> tuple[str, ...]:
+    """The keys of a block of this component that are lrf's own. How a judge is asked needs a judge."""
+    keys = tuple(RESERVED[kind].model_fields) if kind in RESERVED else ()
+    return ("name",) if kind == "dimension" and "judge" not in spec.needs else keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +187,8 @@ class Block:
     """A component of a pipeline: what it is, its settings, and the names of the components it works with.
 
     ``name`` is what the pipeline calls it; of a block that has no name of its own, the type. ``needs`` has an entry
-    for each kind of ``spec.needs``.
+    for each kind of ``spec.needs``; of a panel, ``needs["judge"]`` is the first judge. ``reserved`` are the keys of the
+    block that are lrf's own.
     """
 
     kind: str
@@ -156,6 +197,17 @@ class Block:
     spec: ComponentSpec
     settings: Settings
     needs: Mapping[str, str]
+    reserved: Settings | None = None
+
+    @property
+    def keys(self) -> DimensionKeys:
+        """What a dimension's block says besides the component's own settings."""
+        return self.reserved if isinstance(self.reserved, DimensionKeys) else DimensionKeys()
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Names of the judges that a dimension asks: its own, then the others of its panel."""
+        return self.keys.judges or tuple(name for kind, name in self.needs.items() if kind == "judge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +232,7 @@ class Pipeline:
     policy: Policy
     python: Mapping[str, str]
     max_unscored: float
+    cache: Path | None
     budget: Budget
     prices: Path | None
     folder: Path

@@ -13,7 +13,16 @@ from pydantic import ValidationError
 from lrf.catalog import Catalog, load_settings
 from lrf.config.document import Document, read_document, read_text
 from lrf.config.messages import report
-from lrf.config.pipeline import RESERVED, Block, DataKeys, DimensionKeys, Head, Pipeline, safe_name
+from lrf.config.pipeline import (
+    RESERVED,
+    Block,
+    DataKeys,
+    DimensionKeys,
+    Head,
+    Pipeline,
+    reserved_keys,
+    safe_name,
+)
 from lrf.config.prices import priced, read_prices
 from lrf.config.problems import KeyPath, Problems
 from lrf.config.resolved import resolve
@@ -43,6 +52,7 @@ KEYS = (
     "max_unscored",
     "budget",
     "prices",
+    "cache",
 )
 """The keys of a pipeline, in the order in which they are usually written."""
 
@@ -253,10 +263,9 @@ class Reading:
         draft.spec = spec
         draft.named = {key: values.pop(key) for key in spec.needs if key in values}
         if kind in RESERVED:
-            keys = RESERVED[kind]
-            own = {key: values.pop(key) for key in keys.model_fields if key in values}
-            draft.reserved = self._validate(keys, own, path)
-        reserved = [*(RESERVED[kind].model_fields if kind in RESERVED else ()), *spec.needs]
+            own = {key: values.pop(key) for key in reserved_keys(kind, spec) if key in values}
+            draft.reserved = self._validate(RESERVED[kind], own, path)
+        reserved = [*reserved_keys(kind, spec), *spec.needs]
         draft.settings = self._validate(model, values, path, ["type", *reserved])
         return draft
 
@@ -274,21 +283,20 @@ class Reading:
         if draft.settings is None:
             return None
         known = {kind: name for kind, name in needs.items() if name is not None}
-        return Block(draft.kind, draft.name, draft.type, draft.spec, draft.settings, known, draft.reserved)
+        reserved = draft.reserved
+        if isinstance(reserved, DimensionKeys):  # every default filled in, so that equal blocks are equal
+            reserved = DimensionKeys(**{**reserved.model_dump(), "name": draft.name})
+        return Block(draft.kind, draft.name, draft.type, draft.spec, draft.settings, known, reserved)
 
     def _panel(self, draft: _Draft, names: Sequence[str]) -> Sequence[str]:
         """The judges of a dimension's panel, checked; none for a dimension without one."""
         keys = draft.reserved
-        if not isinstance(keys, DimensionKeys) or draft.spec is None:
+        if not isinstance(keys, DimensionKeys):
             return ()
 
         def wrong(key: str, message: str) -> None:
             self.problems.add(message, (*draft.path, key))
 
-        if "judge" not in draft.spec.needs:
-            for key in sorted(keys.model_fields_set - {"name"}):
-                wrong(key, f"{draft.type} asks no judge, so this says nothing; leave it out")
-            return ()
         judges = keys.judges or ()
         if judges and "judge" in draft.named:
             wrong("judges", "give either `judge` or `judges`")

@@ -26,7 +26,7 @@ def resolve(
         elif isinstance(found, Mapping):
             plain[key] = {name: _plain(block, {}) for name, block in found.items()}
         elif found:
-            plain[key] = [_plain(block, {"name": block.name}) for block in found]
+            plain[key] = [_plain(block, {"name": block.name, **_reserved(block)}) for block in found]
     ordered = {key: plain[key] for key in keys if plain.get(key) not in (None, {}, [])}
     redacted: dict[str, JSON] = _redacted(ordered, document)
     for path, text in document.as_written.items():
@@ -34,8 +34,18 @@ def resolve(
     return redacted
 
 
+def _reserved(block: Block) -> dict[str, JSON]:
+    """How a dimension asks, as far as it asks; of a panel the judges, else nothing of panels."""
+    if "judge" not in block.needs:
+        return {}
+    panel = {"judges", "panel", "panel_min"}
+    keys: dict[str, JSON] = block.keys.model_dump(mode="json", exclude={"name", *(() if block.keys.judges else panel)})
+    return keys
+
+
 def _plain(block: Block, reserved: Mapping[str, JSON]) -> dict[str, JSON]:
-    return {"type": block.type, **reserved, **block.needs, **block.settings.model_dump(mode="json", by_alias=True)}
+    needs = {kind: name for kind, name in block.needs.items() if not (kind == "judge" and "judges" in reserved)}
+    return {"type": block.type, **reserved, **needs, **block.settings.model_dump(mode="json", by_alias=True)}
 
 
 def _redacted(value: JSON, document: Document) -> Any:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from lrf.catalog import Catalog, load_settings
-from lrf.config.pipeline import RESERVED, Head
+from lrf.config.pipeline import RESERVED, Head, reserved_keys
 from lrf.errors import PluginError
 from lrf.spec import KINDS, ComponentSpec
 
@@ -86,7 +86,8 @@ def _settings(kind: str, spec: ComponentSpec, definitions: Schema) -> Schema | N
         return None
     own: Schema = {"type": {"const": spec.name, "description": spec.summary}}
     if kind in RESERVED:
-        own |= _model(RESERVED[kind], f"{kind}.keys", definitions)["properties"]
+        all_keys = _model(RESERVED[kind], f"{kind}.keys", definitions)["properties"]
+        own |= {key: all_keys[key] for key in reserved_keys(kind, spec)}
     for need in spec.needs:
         text = f"Name of the {need} it works with: `main` or the only one, if left out."
         own[need] = {"type": ["string", "null"], "description": text}

@@ -49,7 +49,7 @@ class NamedDimension:
     dimension: Dimension
     judge: str | None = None
     retriever: str | None = None
-    asking: Asking = Asking()
+    asking: Asking = field(default_factory=Asking)
 
     @property
     def judges(self) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ class Engine:
     journal: Journal
     ledger: Ledger
     observers: Observers
-    rounds: Rounds = Rounds()
+    rounds: Rounds = field(default_factory=Rounds)
     fatal: LrfError | None = None
     closed: bool = False
     moved: asyncio.Event = field(default_factory=asyncio.Event)

@@ -40,9 +40,7 @@ class StageContext:
 
     def score_fingerprint(self, data: str) -> str:
         p = self.pipeline
-        judges = {
-            name: p.judges[name] for name in sorted({d.needs["judge"] for d in p.dimensions if "judge" in d.needs})
-        }
+        judges = {name: p.judges[name] for name in sorted({name for d in p.dimensions for name in d.judges})}
         retrievers = {
             name: p.retrievers[name]
             for name in sorted({d.needs["retriever"] for d in p.dimensions if "retriever" in d.needs})
@@ -56,7 +54,7 @@ class StageContext:
             "score",
             data,
             p.seed,
-            [self._block(d) for d in p.dimensions],
+            [[*self._block(d), d.keys.model_dump(mode="json")] for d in p.dimensions],
             self._block(p.aggregator) if p.aggregator else None,
             {f"{b.kind} {name}": self._block(b) for name, b in blocks.items()},
         )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lrf.config import Pipeline
 
 PRICED_SAMPLES = 200
-REPLY_TOKENS = {"rating": 180, "verdict": 60, "choice": 60, "text": 120}
+REPLY_TOKENS = {"rating": 180, "verdict": 60, "verdicts": 480, "choice": 60, "text": 120}
 TOKENS_A_STATEMENT = 25
 EMBEDDING_CHUNK_TOKENS = 128
 _SENTENCE = re.compile(r"[^.!?。！？\n]{4,}[.!?。！？\n]?")
@@ -105,18 +105,16 @@ class _PlanningJudge:
 
 def _mark(request: Request) -> str:
     if request.way == "structured" and request.schema:
-        return _instance(request.schema)
+        return dump(_instance(request.schema))
     return request.options[len(request.options) // 2] if request.options else ""
 
 
-def _instance(schema: Mapping[str, JSON]) -> str:
-    values: dict[str, JSON] = {}
-    for name, part in schema.get("properties", {}).items():
-        if "enum" in part:
-            values[name] = part["enum"][0]
-        else:
-            values[name] = {"string": "Analysis.", "array": []}.get(part.get("type"), part.get("minimum", 0))
-    return dump(values)
+def _instance(schema: Mapping[str, JSON]) -> JSON:
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema.get("type") == "object":
+        return {name: _instance(part) for name, part in schema.get("properties", {}).items()}
+    return {"string": "Analysis.", "array": []}.get(schema.get("type", ""), schema.get("minimum", 0))
 
 
 class _PlanningRetriever:
@@ -154,7 +152,7 @@ class _PlanningIndex:
 async def plan_pipeline(pipeline: Pipeline, *, priced_samples: int = PRICED_SAMPLES) -> Plan:
     """The plan of a pipeline's scoring. Reads the data; calls nobody. Raises what building the pipeline raises."""
     plan = Plan()
-    needed = dict.fromkeys(b.needs["judge"] for b in pipeline.dimensions if "judge" in b.needs)
+    needed = dict.fromkeys(name for b in pipeline.dimensions for name in b.judges)
     real = {name: build(pipeline.judges[name]) for name in needed}
     retrievers = {
         name: _PlanningRetriever(plan, getattr(pipeline.retrievers[name].settings, "top_k", 5))
