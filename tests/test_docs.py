@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -268,6 +269,22 @@ def test_the_readme_begins_with_two_commands_of_one_line_each() -> None:
     assert "[test]" in second.text
     (pipeline,) = re.findall(r"lrf run (\S+)", first.text)
     assert (ROOT / pipeline).is_file()
+
+
+def test_two_lines_of_the_quickstart_make_it_a_pipeline_with_a_real_judge(tmp_path: Path, address: str) -> None:
+    workspace = Workspace(tmp_path, address)
+    shutil.copytree(ROOT / "examples" / "quickstart", tmp_path / "mine")
+    pipeline = tmp_path / "mine" / "pipeline.yaml"
+    text, types = re.subn(r"type: transformers +# real judge.*", "type: openai", pipeline.read_text(encoding="utf-8"))
+    text, models = re.subn(r"model: \S+ +# real judge.*", "model: my-judge", text)
+    assert (types, models, text.count("# real judge")) == (1, 1, 0)
+    text = text.replace("# base_url:", "base_url:").replace(ADDRESS, address)
+    pipeline.write_text(text, encoding="utf-8")
+    workspace.run("lrf", "run", "mine/pipeline.yaml", "--until", "pairs")
+    summary = json.loads((tmp_path / "runs" / "quickstart" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["stages"]["data"]["samples"] >= 3
+    assert summary["stages"]["score"]["unscored"] == 0
+    assert summary["stages"]["pairs"]["pairs"] >= 2
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
