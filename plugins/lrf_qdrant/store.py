@@ -41,9 +41,9 @@ class Store:
 
     def add(self, tenant: UUID, vectors: Vectors) -> None:
         """Keep vectors of shape (n, dimensions) under the tenant's name."""
-        client, dimensions = self._client(), vectors.shape[1]
+        client, dimensions, vectors = self._client(), vectors.shape[1], _unit(vectors)
         if self._settings.url is None:
-            client.create_collection(self._own(tenant), vectors_config=_cosine(dimensions))
+            client.create_collection(self._own(tenant), vectors_config=_vectors(dimensions))
             self._upsert(self._own(tenant), range(len(vectors)), vectors, None)
         else:
             self._share(dimensions)
@@ -57,6 +57,7 @@ class Store:
 
         Equal similarities (to six places) are decided by the number, so the outcome never depends on Qdrant's order.
         """
+        queries = _unit(queries)
         found: list[list[int]] = [[] for _ in queries]
         open_queries, limit = list(range(len(queries))), top_k + 8
         while open_queries:
@@ -143,7 +144,7 @@ class Store:
         client, name = self._client(), self._common(dimensions)
         if not self._asked(lambda: client.collection_exists(name)):
             try:
-                self._asked(lambda: client.create_collection(name, vectors_config=_cosine(dimensions)))
+                self._asked(lambda: client.create_collection(name, vectors_config=_vectors(dimensions)))
             except StageError:
                 if not self._asked(lambda: client.collection_exists(name)):  # another process was faster
                     raise
@@ -224,10 +225,18 @@ class Store:
         raise Unscorable("retriever_unavailable", f"{self._settings.url}: {trouble}", transient=True)
 
 
-def _cosine(dimensions: int) -> models.VectorParams:
+def _unit(vectors: Vectors) -> Vectors:
+    """Vectors of length 1, so that their product is their cosine; Qdrant's local mode would do this at each query."""
+    import numpy as np
+
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)  # a vector of zeros stays one
+
+
+def _vectors(dimensions: int) -> models.VectorParams:
     from qdrant_client import models
 
-    return models.VectorParams(size=dimensions, distance=models.Distance.COSINE)
+    return models.VectorParams(size=dimensions, distance=models.Distance.DOT)
 
 
 def _of(tenant: UUID) -> models.Filter:
