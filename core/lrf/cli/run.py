@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -45,7 +46,7 @@ def run(pipeline: Path, runs: Path, first: str | None, last: str | None) -> int:
 
 def show(summary: RunSummary) -> None:
     """The table at the end: samples, candidates, scored, unscored, pairs, calls, tokens, time, files."""
-    from lrf.cli.output import table
+    from lrf.cli.output import clean, table
 
     for change in summary.changed:
         click.echo(f"changed since the last run: {change}")
@@ -70,10 +71,22 @@ def show(summary: RunSummary) -> None:
         add("tokens", score["prompt_tokens"] + score["completion_tokens"],
             f" ({score['prompt_tokens']:,} read{cached}; {score['completion_tokens']:,} written)")  # fmt: skip
         add("embedded texts", score["embedded_texts"], f" in {score['embedding_calls']:,} calls")
+        add("money", _money(score.get("money", {})))
     add("training steps", train.get("steps"))
     add("time", f"{summary.seconds:.1f} s")
     add("files", f"{summary.run_dir}: {', '.join(summary.files.values())}")
     table((summary.run_dir.name, summary.status), rows)
+    for alarm in score.get("alarms", ()):
+        click.echo(f"alarm: {clean(alarm['message'])}")
     if summary.message:
         click.echo(f"{summary.status}: {summary.message}", err=True)
     sys.stdout.flush()
+
+
+def _money(money: Mapping[str, Any]) -> str | None:
+    """What was spent, and on which models it can't be said."""
+    spent = ", ".join(f"{n:,.6g} {currency}" for currency, n in money.get("spent", {}).items())
+    unpriced = ", ".join(f"{model} ({n:,} calls)" for model, n in money.get("unpriced_calls", {}).items())
+    parts = [f"{spent} over all sittings, at the prices of {money['prices']}"] if spent else []
+    parts += [f"no price for {unpriced}; `prices:` gives one"] if unpriced else []
+    return "; ".join(parts) or None

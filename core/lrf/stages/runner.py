@@ -67,6 +67,7 @@ class RunSummary:
             "message": self.message,
             "seconds": round(self.seconds, 3),
             "stages": self.stages,
+            "alarms": self.stages.get("score", {}).get("alarms", []),
             "files": self.files,
         }
 

@@ -14,10 +14,14 @@ from collections import Counter
 from collections.abc import Mapping
 
 from lrf.build import engine_of, source_of
+from lrf.config.prices import read_prices
 from lrf.engine.engine import Engine
+from lrf.engine.ledger import Budget
 from lrf.engine.observers import Observers
 from lrf.errors import GateError, LrfError
+from lrf.stages.alarms import Alarms
 from lrf.stages.context import StageContext
+from lrf.stages.paid import paid
 from lrf.stages.rows import judgement_row, reward_row
 from lrf.stages.samples import sample_digest, samples
 from lrf.store.filesystem import dump, replacing
@@ -47,25 +51,39 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
     began = time.monotonic()
     try:
         engine = engine_of(context.pipeline, journal, observers)
+        prices = read_prices(context.pipeline.prices)
         context.on_stop.append(engine.drain)
         try:
+            if engine.ledger.budget != Budget():
+                (await asyncio.to_thread(paid, journal, engine, prices)).carry_into(engine)
             await journal.drop_rows(keep=fingerprint)
             await _score_all(context, engine, fingerprint, data)
         finally:
             await engine.aclose()
             context.on_stop.remove(engine.drain)
-        counts = await asyncio.to_thread(_write_files, context, journal, fingerprint)
-        paid = {**engine.ledger.as_json(), "score_seconds": round(time.monotonic() - began, 3)}
+        alarms = Alarms(context.pipeline.seed)
+        counts = await asyncio.to_thread(_write_files, context, journal, fingerprint, alarms)
+        in_all = await asyncio.to_thread(paid, journal, engine, prices)
+        names = [d.name for d in context.pipeline.dimensions]
+        raised = alarms.raised((name, in_all.asked[name], in_all.asked_again[name]) for name in names)
+        for alarm in raised:
+            context.log.warning("alarm", **alarm)
+        took = {
+            **engine.ledger.as_json(),
+            "money": in_all.as_json(prices),
+            "alarms": raised,
+            "score_seconds": round(time.monotonic() - began, 3),
+        }
         reason = context.stop or engine.fatal
         if reason is not None:
             reason.add_note(_what_is_left(counts, data))
-            raise Stopped(reason, {**counts, **paid})
+            raise Stopped(reason, {**counts, **took})
         if counts["candidates"] != data["candidates"] or counts["samples"] != data["samples"]:
             raise GateError(
                 f"rows don't add up: {data['samples']} samples with {data['candidates']} candidates went in, "
                 f"{counts['samples']} with {counts['candidates']} came out (did the data change while it was read?)"
             )
-        counts = {**counts, **paid}
+        counts = {**counts, **took}
         record.write(fingerprint, [context.run_dir.rewards, context.run_dir.judgements], counts)
         await journal.drop_rows()
         return counts
@@ -106,7 +124,7 @@ async def _score_all(context: StageContext, engine: Engine, stage: str, data: Ma
                     "unscored", sample=sample.id, candidate=reward.candidate_id, dimension=u.dimension, reason=u.reason
                 )
         transient = any(r.unscored and r.unscored.transient for r in rewards)
-        await engine.journal.put_row(stage, position, sample.id, mark, _row(rewards), transient=transient)
+        await engine.journal.put_row(stage, position, sample.id, mark, _row(rewards, sample), transient=transient)
         done.update(samples=1, candidates=len(rewards), unscored=sum(r.reward is None for r in rewards))
 
     def finished(task: asyncio.Task[None]) -> None:
@@ -161,24 +179,31 @@ def _progress(engine: Engine, done: Counter[str], data: Mapping[str, JSON]) -> M
     }
 
 
-def _row(rewards: tuple[Reward, ...]) -> str:
+def _row(rewards: tuple[Reward, ...], sample: Sample) -> str:
+    """The lines of rewards, those of judgements, and the lengths of the candidates' texts in characters."""
     return SEPARATOR.join(
-        ("\n".join(dump(reward_row(r)) for r in rewards), "\n".join(dump(judgement_row(r)) for r in rewards))
+        (
+            "\n".join(dump(reward_row(r)) for r in rewards),
+            "\n".join(dump(judgement_row(r)) for r in rewards),
+            dump([len(c.text) for c in sample.candidates]),
+        )
     )
 
 
-def _write_files(context: StageContext, journal: Journal, stage: str) -> dict[str, JSON]:
+def _write_files(context: StageContext, journal: Journal, stage: str, alarms: Alarms) -> dict[str, JSON]:
     """The two files, made of the journal's rows; and what they hold."""
     counts = Counter[str]()
     reasons = Counter[str]()
     rated = Counter[str]()
     with replacing(context.run_dir.rewards) as rewards, replacing(context.run_dir.judgements) as judgements:
         for transient, row in journal.rows(stage):
-            reward_lines, judgement_lines = row.split(SEPARATOR)
+            reward_lines, judgement_lines, lengths = row.split(SEPARATOR)
             counts["samples"] += 1
             counts["transient"] += transient
-            for line in reward_lines.split("\n") if reward_lines else ():
+            lines = reward_lines.split("\n") if reward_lines else ()
+            for line, length in zip(lines, json.loads(lengths), strict=True):
                 parsed = json.loads(line)
+                alarms.add(parsed["ratings"], parsed["reward"], length)
                 counts["candidates"] += 1
                 counts["scored" if parsed["reward"] is not None else "unscored"] += 1
                 if unscored := parsed["unscored"]:
