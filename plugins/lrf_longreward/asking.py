@@ -11,7 +11,7 @@ from lrf.errors import Unscorable
 from lrf.protocols import Context
 from lrf.replies import Answer, Rating
 from lrf.templates import Prompt
-from lrf.types import Judgement, Note
+from lrf.types import JSON, Judgement, Note
 
 T = TypeVar("T")
 
@@ -26,11 +26,13 @@ async def rate(ctx: Context, prompt: Prompt, notes: tuple[Note, ...] = ()) -> Ju
 
 def analysis_of(answer: Answer[Any]) -> str | None:
     """What the judge wrote to explain itself, or None if it wrote nothing."""
-    text = answer.text
-    if answer.way == "structured":
-        analysis = json.loads(text).get("analysis")
-        text = analysis if isinstance(analysis, str) else ""
-    return text.strip() or None
+    return analysis_in(json.loads(answer.text)) if answer.way == "structured" else answer.text.strip() or None
+
+
+def analysis_in(reply: JSON) -> str | None:
+    """The analysis in the object of a structured reply, or None if there is none."""
+    analysis = reply.get("analysis")
+    return (analysis.strip() or None) if isinstance(analysis, str) else None
 
 
 async def all_of(asked: Iterable[Awaitable[T]]) -> list[T]:
@@ -39,11 +41,16 @@ async def all_of(asked: Iterable[Awaitable[T]]) -> list[T]:
     If some raise Unscorable, all are waited for and the first in order is raised, so that the reason doesn't depend
     on which reply came first. Any other error is raised at once.
     """
-    results = await asyncio.gather(*(_or_unscorable(a) for a in asked))
+    results = await attempted(asked)
     for result in results:
         if isinstance(result, Unscorable):
             raise result
     return [result for result in results if not isinstance(result, Unscorable)]
+
+
+async def attempted(asked: Iterable[Awaitable[T]]) -> list[T | Unscorable]:
+    """The results of all, asked at once, with the reason in the place of each that can't be had."""
+    return await asyncio.gather(*(_or_unscorable(a) for a in asked))
 
 
 async def _or_unscorable(asked: Awaitable[T]) -> T | Unscorable:

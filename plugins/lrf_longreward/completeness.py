@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
+from lrf.errors import Unscorable
 from lrf.protocols import Context
 from lrf.replies import Text
 from lrf.templates import Template
 from lrf.types import Candidate, Chunk, Judgement, Note, Sample
-from lrf_longreward.asking import all_of, rate
+from lrf_longreward.asking import attempted, rate
 from lrf_longreward.documents import heading, share
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.settings import CompletenessSettings, Language
@@ -33,22 +35,32 @@ class Completeness:
         template = self._notes.template(ctx.language)
         # the template's hash tells the languages apart, too
         key = f"notes {self._settings.chunk_tokens} {template.sha256}"
-        noted = await ctx.once(key, lambda: self._take_notes(sample, template, ctx))
+        noted, seen = await ctx.once(key, lambda: self._take_notes(sample, template, ctx))
         context = "\n\n".join(_headed(sample, chunk, text) for chunk, text in noted if text is not None)
         context = context or NO_NOTES[self._completeness.language(ctx.language)]
         values = {"context": context, "question": sample.query, "answer": candidate.text}
         notes = tuple(Note(chunk.span, text) for chunk, text in noted)
-        return await rate(ctx, self._completeness.template(ctx.language).fill(values), notes)
+        judgement = await rate(ctx, self._completeness.template(ctx.language).fill(values), notes)
+        return replace(judgement, seen={"document": seen})
 
     async def _take_notes(
         self, sample: Sample, template: Template, ctx: Context
-    ) -> tuple[tuple[Chunk, str | None], ...]:
+    ) -> tuple[tuple[tuple[Chunk, str | None], ...], float]:
+        """The notes, and the share of the document (0 to 1) that they were taken on."""
+
         async def note(chunk: Chunk) -> tuple[Chunk, str | None]:
             prompt = template.fill({"context": chunk.text, "question": sample.query})
             text = (await ctx.ask(prompt, Text(), max_tokens=NOTE_TOKENS)).value
             return chunk, None if says_nothing(text) else text
 
-        return tuple(await all_of(note(chunk) for chunk in await ctx.chunks(self._settings.chunk_tokens)))
+        chunks = await ctx.chunks(self._settings.chunk_tokens)
+        outcomes = await attempted(note(chunk) for chunk in chunks)
+        noted = tuple(outcome for outcome in outcomes if not isinstance(outcome, Unscorable))
+        characters = sum(c.end - c.start for c in chunks)
+        seen = sum(c.end - c.start for c, _ in noted) / characters if characters else 1.0
+        if seen < self._settings.min_document:
+            raise next(outcome for outcome in outcomes if isinstance(outcome, Unscorable))
+        return noted, seen
 
 
 def _headed(sample: Sample, chunk: Chunk, text: str) -> str:

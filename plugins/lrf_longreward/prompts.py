@@ -30,6 +30,7 @@ FIELDS: Mapping[str, Fields] = {
     "logicality": Fields(frozenset({"question", "answer"})),
     "statements": Fields(frozenset({"answer"}), frozenset({"question"})),
     "verdict": Fields(frozenset({"context", "statement"}), frozenset({"question"})),
+    "verdicts": Fields(frozenset({"items"})),
     "notes": Fields(frozenset({"context", "question"})),
     "completeness": Fields(frozenset({"context", "question", "answer"})),
 }

@@ -45,6 +45,13 @@ class FaithfulnessSettings(PromptSettings):
     max_statements: int = Field(
         100, ge=1, description="An answer with more factual statements than this is unscored; none is left out unseen."
     )
+    verdicts_per_call: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description="Statements of an answer that one call judges, each on its own evidence. 1 is the paper's; more "
+        "cost fewer calls, and need a judge that is held to a JSON schema: others are asked one by one.",
+    )
 
 
 class CompletenessSettings(PromptSettings):
@@ -52,4 +59,11 @@ class CompletenessSettings(PromptSettings):
 
     chunk_tokens: int = Field(
         4096, ge=1, description="Tokens of the document that one call reads for its notes, at most."
+    )
+    min_document: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the document, by characters, that notes must have been taken on. With less than 1 an "
+        "answer is rated although the judge refused a part; below it the answer is unscored with the refusal's reason.",
     )

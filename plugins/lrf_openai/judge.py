@@ -33,7 +33,12 @@ class OpenAIJudge:
     @property
     def capabilities(self) -> Capabilities:
         s = self._settings
-        return Capabilities(structured=s.structured, seed=s.seed, reasoning_tokens=s.reasoning_tokens)
+        return Capabilities(
+            structured=s.structured,
+            seed=s.seed,
+            reasoning_tokens=s.reasoning_tokens,
+            context_window=s.context_window,
+        )
 
     @property
     def max_concurrency(self) -> int:

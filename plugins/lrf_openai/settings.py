@@ -31,6 +31,12 @@ class OpenAIJudgeSettings(EndpointSettings):
     )
     structured: bool = Field(default=False, description="Whether the server holds replies to a JSON schema.")
     seed: bool = Field(default=False, description="Whether the server takes a seed.")
+    context_window: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens that prompt and reply may have together, counted by o200k_base. A request that is longer "
+        "is refused before it is sent (context_too_small). null: the server decides.",
+    )
     extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
 
 

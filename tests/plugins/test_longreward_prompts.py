@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from lrf.chunking import count_tokens
 from lrf.errors import ConfigError
-from lrf.replies import Expectation, Rating, Reply, Statements, Text, Verdict
+from lrf.replies import Expectation, Rating, Reply, Statements, Text, Verdict, Verdicts, Way
 from lrf.settings import Settings
 from lrf_longreward.completeness import Completeness, says_nothing
 from lrf_longreward.faithfulness import SUPPORT, Faithfulness
@@ -28,11 +28,12 @@ EXPECTS: Mapping[str, Expectation[Any]] = {
     "logicality": Rating(),
     "statements": Statements(),
     "verdict": Verdict(SUPPORT),
+    "verdicts": Verdicts(SUPPORT, 2),
     "notes": Text(),
     "completeness": Rating(),
 }
-CUES = {"statements": "Statements:", "notes": "Notes:"}
-FIELD_ORDER = ["context", "question", "answer", "statement"]
+CUES = {"statements": "Statements:", "verdicts": "Verdicts:", "notes": "Notes:"}
+FIELD_ORDER = ["context", "question", "answer", "statement", "items"]
 FILES = [(language, name) for language in LANGUAGES for name in FIELDS]
 every_file = pytest.mark.parametrize(("language", "name"), FILES)
 
@@ -56,7 +57,7 @@ def test_a_built_in_prompt_uses_exactly_the_published_fields(language: str, name
     template = Prompts(name, PromptSettings()).template(language)
     assert template.text == built_in(language, name).rstrip("\n")
     assert template.used >= FIELDS[name].required
-    assert template.used <= {"question", "answer", "context", "statement"}
+    assert template.used <= {"question", "answer", "context", "statement", "items"}
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -90,7 +91,9 @@ def test_the_reply_in_each_example_is_one_that_we_can_read(language: str, name: 
     _, *examples, _ = blocks(built_in(language, name))
     shown, values = zip(*(example.split(f"\n{cue}") for example in examples), strict=True)
 
-    read = [expects.read(Reply(text=reply), "text", quoted) for quoted, reply in zip(shown, values, strict=True)]
+    way: Way = "structured" if isinstance(expects, Verdicts) else "text"
+
+    read = [expects.read(Reply(text=reply), way, quoted) for quoted, reply in zip(shown, values, strict=True)]
 
     assert 2 <= len(read) <= 3
     if isinstance(expects, Rating):
@@ -98,6 +101,8 @@ def test_the_reply_in_each_example_is_one_that_we_can_read(language: str, name: 
         assert min(read) <= 3 < 9 <= max(read)
     elif isinstance(expects, Verdict):
         assert sorted(read) == sorted(SUPPORT)
+    elif isinstance(expects, Verdicts):
+        assert {label for labels in read for label in labels} == set(SUPPORT)
     elif isinstance(expects, Statements):
         assert sorted(map(bool, read)) == [False, True, True]
     else:
@@ -144,6 +149,7 @@ def test_the_published_fields_work_unchanged_in_a_users_file(tmp_path: Path) -> 
         "logicality": "[Question]\n<<question>>\n[Answer]\n<<answer>>\n[Analysis]",
         "statements": "[Question]\n<<question>>\n[Answer]\n<<answer>>\n[Statements]",
         "verdict": "<passage>\n<<context>>\n</passage>\n<statement>\n<<statement>>\n</statement>",
+        "verdicts": "<<items>>",
         "notes": "[Document]\n<<context>>\n[Question]\n<<question>>",
         "completeness": "[Document]\n<<context>>\n[Question]\n<<question>>\n[Answer]\n<<answer>>\n[Analysis]",
     }

@@ -220,15 +220,14 @@ class JudgeCalls:
         window = self.judge.capabilities.context_window
         if window is None:
             return
-        text = prompt_text(request.prompt)
-        room = window - request.max_tokens
-        if len(text.encode("utf-8", "replace")) <= room:  # no token is shorter than a byte
+        reply = most_reply_tokens(self.judge, request.max_tokens)
+        if most_prompt_tokens(request) + reply <= window:
             return
-        tokens = count_tokens(text)
-        if tokens > room:
+        tokens = count_tokens(prompt_text(request.prompt))
+        if tokens + reply > window:
             raise Unscorable(
                 "context_too_small",
-                f"the prompt has {tokens} tokens and the reply may have {request.max_tokens}; "
+                f"the prompt has {tokens} tokens and the reply may have {reply}; "
                 f"judges.{self.name} takes {window} together (`context_window`)",
             )
 
