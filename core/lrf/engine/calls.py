@@ -17,7 +17,7 @@ from lrf.prices import Price
 from lrf.protocols import Judge
 from lrf.replies import Answer, Expectation, RatingWay, Reply, Request, Way
 from lrf.store.filesystem import dump, storable
-from lrf.store.journal import Journal, request_key
+from lrf.store.journal import Journal, identity_text, request_key
 from lrf.templates import Prompt, prompt_text
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ class JudgeCalls:
     def __post_init__(self) -> None:
         self.limiter = Limiter(self.judge.max_concurrency)
         self.retries = Retries(f"judges.{self.name}", self.limiter)
-        self._identity = dump(dict(self.judge.identity))
+        self._identity = identity_text(self.judge.identity)
 
     # --- asking until the reply holds what was expected ---------------------------------------------------------
 

@@ -13,8 +13,7 @@ from lrf.engine.limits import Limiter
 from lrf.engine.retries import Retries
 from lrf.errors import BadReply, TimedOut
 from lrf.protocols import Embedder, EmbedKind
-from lrf.store.filesystem import dump
-from lrf.store.journal import Journal, digest
+from lrf.store.journal import Journal, digest, identity_text
 
 if TYPE_CHECKING:
     from lrf.protocols import Vectors
@@ -43,7 +42,7 @@ class EmbedCalls:
     def __post_init__(self) -> None:
         self.limiter = Limiter(self.embedder.max_concurrency)
         self.retries = Retries(f"embedders.{self.name}", self.limiter)
-        self._identity = dump(dict(self.embedder.identity))
+        self._identity = identity_text(self.embedder.identity)
 
     async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
         """Vectors of shape (len(texts), dimensions), float32: kept ones from the journal, the rest embedded."""

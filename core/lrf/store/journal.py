@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lrf.errors import RunError
 from lrf.replies import Reply, Request, Usage
 from lrf.store.filesystem import dump, on_network_filesystem, storable
+from lrf.types import JSON
 
 if TYPE_CHECKING:
     from lrf.protocols import Vectors
@@ -67,6 +68,14 @@ def digest(*parts: bytes | str) -> bytes:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         h.update(b"%d:%b" % (len(data), data))
     return h.digest()
+
+
+def identity_text(identity: Mapping[str, JSON]) -> str:
+    """What a component's replies depend on, as it stands in the journal.
+
+    Nested values are kept as a hash: they may be what a user sends along from the environment, a key for instance.
+    """
+    return dump({k: digest(dump(v)).hex() if v and isinstance(v, dict | list) else v for k, v in identity.items()})
 
 
 def request_key(identity: str, request: Request) -> bytes:
