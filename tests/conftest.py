@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from hypothesis import settings
+
+sys.path.append(str(Path(__file__).parent))  # helpers of several test folders are importable
+
+from judge_server import JudgeServer
+from project import Project
 
 settings.register_profile("lrf", deadline=None)
 settings.load_profile("lrf")
@@ -32,3 +39,20 @@ async def serve() -> AsyncIterator[Serve]:
     yield start
     for runner in runners:
         await runner.cleanup()
+
+
+@pytest.fixture
+def judge_server() -> Iterator[JudgeServer]:
+    """A judge and embedder on this machine, with books and with faults on demand."""
+    server = JudgeServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def project(tmp_path: Path, judge_server: JudgeServer) -> Project:
+    """A project with three samples of five candidates."""
+    project = Project(tmp_path, judge_server.base_url)
+    project.write_data()
+    return project
