@@ -1,13 +1,13 @@
 """That DPO really learns: planted preferences, held out.
 
-A tiny Llama is first taught to copy eight tokens from its context. Chosen answers are faithful copies, rejected ones
-have two tokens of eight corrupted.
+A tiny Llama is first taught to copy eight symbols from its context. Chosen answers are faithful copies, rejected ones
+have two of the eight corrupted.
 
-The setting (learning rate 3e-4, three base models) was chosen after a sweep of about 60 runs with λ = 0.1 over learning
-rates, base models and data. Accuracy reached 0.95 in all of them. The chosen answers ended less likely than under the
-reference policy in two, both at 1e-4, one of them on this file's base of seed 0 (−0.74 to −0.82); without the
-cross-entropy term the same two fell further (−1.77 and −0.73). So λ = 0.1 holds the chosen answers up as a rule, not
-always: what is asserted here is the rule at one setting, and runs should look at ``chosen_logp_delta``.
+The base model has converged on copies of which a tenth of the symbols is wrong, so that it copies but is unsure. That
+matters: of 24 runs with λ = 0.1 on such bases (three seeds, four sets of pairs, learning rates 1e-4 and 3e-4) all kept
+the chosen answers above the reference policy. On bases stopped after some 50 steps, while they were still learning to
+copy, 4 of about 75 runs ended below it, at 1e-4 and at 3e-4. Without the cross-entropy term more did, and lower. So the
+second assertion of the first test is about a policy that has been fine-tuned; it is no law.
 """
 
 from __future__ import annotations
@@ -42,6 +42,13 @@ def task(source: random.Random) -> tuple[str, str, str]:
     return "".join(text), "".join(text), "".join(corrupt)
 
 
+def noisy_copy(source: random.Random) -> list[int]:
+    text = source.choices(SYMBOLS, k=LENGTH)
+    copy = [source.choice(SYMBOLS) if source.random() < 0.1 else symbol for symbol in text]
+    ids: list[int] = tokenizer()(f"{''.join(text)}={''.join(copy)};")["input_ids"]
+    return ids
+
+
 @cache
 def tokenizer() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -57,7 +64,7 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="module", params=[0, 1, 2], ids="base {}".format)
 def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that copies, though not surely."""
+    """A model that copies, but is unsure: it was taught with a tenth of the symbols replaced."""
     from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
     set_seed(request.param)
@@ -75,15 +82,15 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         )
     )
     optimizer, source = torch.optim.AdamW(model.parameters(), lr=3e-3), random.Random(request.param)
-    for _ in range(4000):
-        ids = torch.tensor([tokenizer()(f"{t}={c};")["input_ids"] for t, c, _ in (task(source) for _ in range(64))])
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=400)
+    for _ in range(400):
+        ids = torch.tensor([noisy_copy(source) for _ in range(64)])
         logits = model(ids).logits[:, LENGTH:-1]
         loss = cross_entropy(logits.flatten(0, 1), ids[:, LENGTH + 1 :].flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if loss.item() < 0.1:  # about 1 nat an answer is left to gain
-            break
+        scheduler.step()
     folder = tmp_path_factory.mktemp("base")
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
@@ -100,7 +107,7 @@ def train(base: Path, folder: Path, *, share_swapped: float) -> TrainingResult:
             chosen, rejected = ([{"role": "assistant", "content": a}] for a in answers)
             row = {"prompt": [{"role": "user", "content": text}], "chosen": chosen, "rejected": rejected}
             file.write(json.dumps(row) + "\n")
-    settings = DPOSettings.model_validate({"learning_rate": 3e-4, "micro_batch": 16, "gradient_checkpointing": False})
+    settings = DPOSettings.model_validate({"learning_rate": 1e-4, "micro_batch": 16, "gradient_checkpointing": False})
     job = TrainingJob(folder / "pairs.jsonl", folder / "out", model=str(base), seed=0, prompt_template_sha256="")
     return DPO(settings).train(job)
 
