@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from lrf.config import Budget
+    from lrf.stages.plan import Plan
 
 
 @click.command()
@@ -15,13 +21,13 @@ import click
               help="How many samples to go through in full; the rest is scaled.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(pipeline: Path, samples: int, as_json: bool) -> None:
-    """Say what PIPELINE will do and need: stages, judge calls and tokens by dimension, embeddings.
+    """Say what PIPELINE will do, need and cost: stages, judge calls, tokens and prices by dimension, embeddings.
 
-    Every row of the data is read and no server is called. The number of statements is assumed (a sentence of the
-    answer each), and so is the length of replies; equal requests are counted once, as the engine sends them once.
+    Every row of the data is read and no server is called. For what is expected, the number of statements is assumed (a
+    sentence of the answer each), and so is the length of replies; equal requests are counted once, as the engine sends
+    them once. What it can come to at most assumes nothing: a run over the same data stays below.
     """
     from lrf.catalog import load_catalog
-    from lrf.cli.output import table
     from lrf.config import load_pipeline
     from lrf.stages.plan import plan_pipeline
     from lrf.stages.runner import chosen_stages
@@ -32,21 +38,69 @@ def plan(pipeline: Path, samples: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"stages": stages, **made.as_json()}, ensure_ascii=False, indent=2))
         return
-    total = made.total()
     click.echo(f"stages: {' → '.join(stages)}")
     click.echo(f"data: {made.samples:,} samples, {made.candidates:,} candidates, {made.bad_rows:,} bad rows")
     click.echo(f"documents: {made.document_tokens:,} tokens, the longest {made.longest_document_tokens:,}")
     if made.dimensions:
-        header = ("dimension", "judge", "calls", "tokens read", "tokens written", "written at most")
-        judges = {b.name: ", ".join(b.judges) or "-" for b in checked.dimensions}
-        rows = []
-        for name, e in (*made.dimensions.items(), ("total", total)):
-            numbers = (e.calls, e.prompt_tokens, e.reply_tokens, e.most_reply_tokens)
-            rows.append((name, judges.get(name, "-"), *(f"{n:,}" for n in numbers)))
-        table(header, rows)
-        click.echo(f"assumed: {made.statements:,} statements; {made.embedded_texts:,} texts are embedded")
-        click.echo('a reply without a mark is asked again, up to four times; "at most" counts each call once')
-        if made.priced_samples < made.samples:
-            click.echo(f"{made.priced_samples} of {made.samples:,} samples were gone through, the rest is scaled")
+        _show_dimensions(made, {b.name: ", ".join(b.judges) for b in checked.dimensions}, checked.budget)
     if made.bad_rows:
         click.echo(f"bad rows: `lrf run` will {'leave them out' if checked.on_bad_row == 'skip' else 'stop at them'}")
+
+
+def _show_dimensions(made: Plan, judges: Mapping[str, str], budget: Budget) -> None:
+    """What is expected and what it comes to at most, each a table, and what they rest on."""
+    from lrf.cli.output import clean, table
+
+    total = made.total()
+    lines = (*made.dimensions.items(), ("total", total))
+
+    def price(amount: float | None) -> str:
+        return "-" if amount is None else f"{amount:,.2f}" if amount >= 10 else f"{amount:.4g}"
+
+    paid = f"price, {made.currency}" if made.currency else "price"
+    click.echo("\nexpected:")
+    table(
+        ("dimension", "judge", "calls", "tokens read", "of them shared", "tokens written", paid),
+        [
+            (name, judges.get(name, ""), f"{e.calls:,}", f"{e.prompt_tokens:,}", f"{e.shared_tokens:,}",
+             f"{e.reply_tokens:,}", price(e.price))
+            for name, e in lines
+        ],
+    )  # fmt: skip
+    answers = f" ({made.statements / made.candidates:.1f} an answer)" if made.candidates else ""
+    click.echo(f"assumed: {made.statements:,} statements{answers}, one for each sentence; every reply is readable")
+    click.echo("shared: stands at the beginning of an earlier prompt too, so a prefix cache saves it")
+    click.echo(f"embedded: {made.embedded_texts:,} texts, not priced")
+    click.echo("\nat most:" if made.bound_holds else "\nat most (an estimate, see below):")
+    table(
+        ("dimension", "calls", "tokens read", "tokens written", paid),
+        [
+            (name, *(f"{n:,}" for n in (e.most_calls, e.most_prompt_tokens, e.most_reply_tokens)), price(e.most_price))
+            for name, e in lines
+        ],
+    )
+    click.echo("every question asked five times, every reply as long as it may be, a token a byte of prompt")
+    for name, statements in sorted(made.most_statements.items()):
+        click.echo(f"{name}: {statements:,} statements an answer")
+    if made.priced_samples < made.samples:
+        click.echo(
+            f"{made.priced_samples:,} of {made.samples:,} samples were gone through, the rest is scaled; "
+            f"--samples {made.samples} makes the most a bound"
+        )
+    elif not made.bound_holds:
+        click.echo("a dimension has no `max_statements`: that number of statements is assumed")
+    if made.currency:
+        batches = f"; the batch discount of {', '.join(made.batches)} is in them" if made.batches else ""
+        click.echo(clean(f"prices of {made.prices}, with those for cached input{batches}"))
+    for name, model in made.unpriced.items():
+        click.echo(clean(f"no price for the judge {name} ({model}); `prices:` gives one"))
+    budgets: tuple[tuple[str, float | None, float | None, float | None], ...] = (
+        ("calls", budget.calls, total.calls, total.most_calls),
+        ("tokens", budget.tokens, total.prompt_tokens + total.reply_tokens,
+         total.most_prompt_tokens + total.most_reply_tokens),
+        (made.currency or "money", budget.money, total.price, total.most_price),
+    )  # fmt: skip
+    for what, limit, expected, most in budgets:
+        if limit is not None and expected is not None and most is not None:
+            says = "less than is expected" if limit < expected else "less than the most" if limit < most else "enough"
+            click.echo(f"budget: {limit:,} {what}: {says}")

@@ -2,24 +2,33 @@
 
 The planning judge answers every request with a reply of the expected form, so whatever a dimension does (a third
 party's too) is counted: calls saved by equal requests, notes shared by candidates, prompts as they will really be.
-Assumed are the number of statements (one for each sentence of the answer) and the length of replies.
+Assumed are the number of statements (one for each sentence of the answer) and the length of replies. What it can come
+to at most is counted by a second engine (``lrf.stages.bound``), where nothing is assumed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lrf.build import build, engine_of, source_of
+from lrf.build import build, engine_of, prices_of, source_of
 from lrf.chunking import chunk_document, count_tokens
+from lrf.config.prices import read_prices
+from lrf.engine.engine import Engine
+from lrf.engine.ledger import Ledger
 from lrf.engine.observers import Observers
+from lrf.prices import Price, amount
 from lrf.protocols import Capabilities, Index, Judge
 from lrf.replies import NO_STATEMENTS, Reply, Request, Usage
+from lrf.stages.bound import MOST_STATEMENTS, BoundCalls, BoundRetriever, instance, most_statements
 from lrf.store.filesystem import dump
-from lrf.store.journal import Journal
+from lrf.store.journal import Journal, digest
 from lrf.templates import prompt_text
 from lrf.types import JSON, BadRow, Chunk, Document, Sample
 
@@ -29,25 +38,36 @@ if TYPE_CHECKING:
 PRICED_SAMPLES = 200
 REPLY_TOKENS = {"rating": 180, "verdict": 60, "verdicts": 480, "choice": 60, "text": 120}
 TOKENS_A_STATEMENT = 25
-EMBEDDING_CHUNK_TOKENS = 128
+EVIDENCE_TOKENS, TOP_K = 128, 5  # of a retriever whose settings don't say
 _SENTENCE = re.compile(r"[^.!?。！？\n]{4,}[.!?。！？\n]?")
 
 
 @dataclass(slots=True)
 class Estimate:
-    """Of one dimension. ``most_reply_tokens`` holds when every reply is as long as it may be, asked once."""
+    """Of one dimension: what is expected, and what it can come to at most.
+
+    ``shared_tokens`` of the prompts' tokens stand at the beginning of an earlier prompt of the same judge, so that a
+    prefix cache saves them. ``price`` is in the prices' currency, shared tokens as cached ones; None without a price.
+    """
 
     calls: int = 0
     prompt_tokens: int = 0
+    shared_tokens: int = 0
     reply_tokens: int = 0
+    price: float | None = None
+    most_calls: int = 0
+    most_prompt_tokens: int = 0
     most_reply_tokens: int = 0
+    most_price: float | None = None
 
 
 @dataclass(slots=True)
 class Plan:
     """What a pipeline will do and need.
 
-    ``priced_samples`` samples were gone through in full; the estimates are of these, scaled to all.
+    ``priced_samples`` samples were gone through in full; the estimates are of these, scaled to all. The most holds
+    (``bound_holds``) where all were gone through and every dimension that splits answers has a ``max_statements``
+    (``most_statements`` an answer, by dimension; else a hundred is assumed).
     """
 
     samples: int = 0
@@ -57,15 +77,23 @@ class Plan:
     document_tokens: int = 0
     longest_document_tokens: int = 0
     statements: int = 0
+    most_statements: dict[str, int] = field(default_factory=dict)
+    bound_holds: bool = True
     embedded_texts: int = 0
+    currency: str | None = None
+    prices: str = ""
+    unpriced: dict[str, str] = field(default_factory=dict)
+    batches: list[str] = field(default_factory=list)
     dimensions: dict[str, Estimate] = field(default_factory=dict)
 
     def total(self) -> Estimate:
-        total = Estimate()
-        for estimate in self.dimensions.values():
-            for name, n in asdict(estimate).items():
-                setattr(total, name, getattr(total, name) + n)
-        return total
+        """All dimensions together. Without a price of each there is none of all."""
+        parts = [asdict(estimate) for estimate in self.dimensions.values()]
+        sums: dict[str, Any] = {
+            name: None if any(part[name] is None for part in parts) else sum(part[name] for part in parts)
+            for name in asdict(Estimate())
+        }
+        return Estimate(**sums)
 
     def as_json(self) -> Mapping[str, JSON]:
         return {**asdict(self), "total": asdict(self.total())}
@@ -105,28 +133,21 @@ class _PlanningJudge:
 
 def _mark(request: Request) -> str:
     if request.way == "structured" and request.schema:
-        return dump(_instance(request.schema))
+        return dump(instance(request.schema))
     return request.options[len(request.options) // 2] if request.options else ""
 
 
-def _instance(schema: Mapping[str, JSON]) -> JSON:
-    if "enum" in schema:
-        return schema["enum"][0]
-    if schema.get("type") == "object":
-        return {name: _instance(part) for name, part in schema.get("properties", {}).items()}
-    return {"string": "Analysis.", "array": []}.get(schema.get("type", ""), schema.get("minimum", 0))
-
-
 class _PlanningRetriever:
-    """Gives the first chunks of a document as evidence for everything: the right length, at no cost."""
+    """Gives chunks drawn by a hash of the query as evidence: the right length, at no cost."""
 
-    def __init__(self, plan: Plan, top_k: int) -> None:
+    def __init__(self, plan: Plan, chunk_tokens: int, top_k: int) -> None:
         self._plan = plan
+        self._chunk_tokens = chunk_tokens
         self._top_k = top_k
 
     async def index(self, documents: Sequence[Document]) -> Index:
         chunks = await asyncio.to_thread(
-            lambda: [c for d in documents for c in chunk_document(d, EMBEDDING_CHUNK_TOKENS)]
+            lambda: [c for d in documents for c in chunk_document(d, self._chunk_tokens, whole_sentences=True)]
         )
         self._plan.embedded_texts += len(chunks)
         return _PlanningIndex(self._plan, chunks, self._top_k)
@@ -143,7 +164,13 @@ class _PlanningIndex:
 
     async def search(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
         self.plan.embedded_texts += len(queries)
-        return [self.chunks[: top_k or self.top_k] for _ in queries]
+        wanted = min(top_k or self.top_k, len(self.chunks))
+
+        def drawn(query: str) -> list[Chunk]:
+            places = random.Random(digest(query)).sample(range(len(self.chunks)), wanted)
+            return [self.chunks[place] for place in sorted(places)]
+
+        return [drawn(query) for query in queries]
 
     async def aclose(self) -> None:
         return None
@@ -152,18 +179,13 @@ class _PlanningIndex:
 async def plan_pipeline(pipeline: Pipeline, *, priced_samples: int = PRICED_SAMPLES) -> Plan:
     """The plan of a pipeline's scoring. Reads the data; calls nobody. Raises what building the pipeline raises."""
     plan = Plan()
-    needed = dict.fromkeys(name for b in pipeline.dimensions for name in b.judges)
-    real = {name: build(pipeline.judges[name]) for name in needed}
-    retrievers = {
-        name: _PlanningRetriever(plan, getattr(pipeline.retrievers[name].settings, "top_k", 5))
-        for name in dict.fromkeys(b.needs["retriever"] for b in pipeline.dimensions if "retriever" in b.needs)
+    real = {
+        name: build(pipeline.judges[name]) for name in dict.fromkeys(n for b in pipeline.dimensions for n in b.judges)
     }
     journal = Journal()
     try:
-        judges = {name: _PlanningJudge(judge, plan) for name, judge in real.items()}
-        engine = engine_of(
-            pipeline, journal, Observers(None, lambda *_: None), judges=judges, retrievers=retrievers, budget=False
-        )
+        planning = _planning_engine(pipeline, plan, real, journal)
+        bounding, bounds = _bounding_engine(pipeline, plan, real, journal)
         rows = enumerate(source_of(pipeline).read())
         while (entry := await asyncio.to_thread(next, rows, None)) is not None:
             position, sample = entry
@@ -177,36 +199,160 @@ async def plan_pipeline(pipeline: Pipeline, *, priced_samples: int = PRICED_SAMP
                 plan.document_tokens += tokens
                 plan.longest_document_tokens = max(plan.longest_document_tokens, tokens)
                 if pipeline.dimensions:
-                    await engine.score(sample, position)
+                    await planning.score(sample, position)
+                    await bounding.score(sample, position)
                 plan.priced_samples += 1
-        await engine.aclose()
-        plan.dimensions = await asyncio.to_thread(_by_dimension, journal)
+        await planning.aclose()
+        prices = {judge.identity: judge.price for judge in planning.judges.values()}
+        plan.dimensions = await asyncio.to_thread(_expected, pipeline, journal, prices)
+        _add_most(plan, bounds)
     finally:
         for judge in real.values():
             await judge.aclose()
         await asyncio.to_thread(journal.close)
+    _name_prices(plan, pipeline, real)
     _scale(plan)
     return plan
+
+
+def _planning_engine(pipeline: Pipeline, plan: Plan, real: Mapping[str, Judge], journal: Journal) -> Engine:
+    judges = {name: _PlanningJudge(judge, plan) for name, judge in real.items()}
+    retrievers = {name: _PlanningRetriever(plan, *sizes) for name, sizes in _retrievers(pipeline).items()}
+    observers = Observers(None, lambda *_: None)
+    return engine_of(pipeline, journal, observers, judges=judges, retrievers=retrievers, budget=False)
+
+
+def _bounding_engine(
+    pipeline: Pipeline, plan: Plan, real: Mapping[str, Judge], journal: Journal
+) -> tuple[Engine, list[BoundCalls]]:
+    """An engine that adds up the most that each judge could be asked for. It never comes to the journal."""
+    plan.most_statements = most_statements(pipeline.dimensions)
+    prices = prices_of(pipeline)
+    bounds = [
+        BoundCalls(name, judge, journal, Ledger(), price=prices.get(name), statements=plan.most_statements)
+        for name, judge in real.items()
+    ]
+    retrievers = {name: BoundRetriever(*sizes) for name, sizes in _retrievers(pipeline).items()}
+    observers = Observers(None, lambda *_: None)
+    engine = engine_of(pipeline, journal, observers, judges=real, retrievers=retrievers, budget=False)
+    engine.judges = {bound.name: bound for bound in bounds}
+    return engine, bounds
+
+
+def _retrievers(pipeline: Pipeline) -> dict[str, tuple[int, int]]:
+    """(tokens of a chunk, chunks a query) of each retriever that is asked."""
+    names = dict.fromkeys(b.needs["retriever"] for b in pipeline.dimensions if "retriever" in b.needs)
+    settings = {name: pipeline.retrievers[name].settings for name in names}
+    return {n: (getattr(s, "chunk_tokens", EVIDENCE_TOKENS), getattr(s, "top_k", TOP_K)) for n, s in settings.items()}
 
 
 def _document_tokens(sample: Sample) -> int:
     return sum(count_tokens(d.text) for d in sample.documents)
 
 
-def _by_dimension(journal: Journal) -> dict[str, Estimate]:
+def _expected(pipeline: Pipeline, journal: Journal, prices: Mapping[str, Price | None]) -> dict[str, Estimate]:
+    """What the planning judges were asked for, in the order in which they were asked, by dimension."""
+    found = {b.name: Estimate() for b in pipeline.dimensions if b.judges}
+    money = Counter[str]()
+    unpriced = set()
+    shared = _Shared(journal)
     query = (
-        "SELECT dimension, count(*), total(prompt_tokens), total(completion_tokens), total(max_tokens)"
-        " FROM replies GROUP BY dimension ORDER BY dimension"
+        "SELECT rowid, judge, dimension, prompt, prompt_tokens, completion_tokens FROM replies WHERE rowid > ?"
+        " ORDER BY rowid LIMIT 1000"
     )
-    rows = journal.do(lambda c: c.execute(query).fetchall()).result()
-    return {name: Estimate(*(int(n) for n in numbers)) for name, *numbers in rows}
+    for _, judge, dimension, prompt, prompt_tokens, reply_tokens in _all(journal, query):
+        again = min(shared.tokens(judge, prompt), prompt_tokens)
+        estimate = found.setdefault(dimension, Estimate())
+        estimate.calls += 1
+        estimate.prompt_tokens += prompt_tokens
+        estimate.shared_tokens += again
+        estimate.reply_tokens += reply_tokens
+        price = prices[judge]
+        if price is None:
+            unpriced.add(dimension)
+        else:
+            money[dimension] += price.cost(prompt_tokens, reply_tokens, again if again >= price.cached_from else 0)
+    for dimension, estimate in found.items():
+        estimate.price = None if dimension in unpriced else amount(money[dimension])
+    return found
+
+
+def _all(journal: Journal, query: str) -> Iterator[Sequence[Any]]:
+    """The rows of a query that takes the number of the last row and gives some more, each with its number first."""
+
+    def after(last: int) -> Callable[[sqlite3.Connection], list[Any]]:
+        return lambda c: c.execute(query, (last,)).fetchall()
+
+    last = 0
+    while part := journal.do(after(last)).result():
+        yield from part
+        last = part[-1][0]
+
+
+class _Shared:
+    """How much of a prompt's beginning stood at the beginning of an earlier one: whole segments."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._nodes: dict[tuple[int, bytes], int] = {}
+        self._roots: dict[str, int] = {}
+        self._sizes: dict[bytes, int] = {}
+
+    def tokens(self, judge: str, prompt: bytes) -> int:
+        """Of this prompt, which from now on is an earlier one."""
+        node = self._roots.setdefault(judge, -1 - len(self._roots))
+        tokens, known = 0, True
+        for i in range(0, len(prompt), 16):
+            step = (node, prompt[i : i + 16])
+            known = known and step in self._nodes
+            tokens += self._size(step[1]) if known else 0
+            node = self._nodes.setdefault(step, len(self._nodes))
+        return tokens
+
+    def _size(self, segment: bytes) -> int:
+        if segment not in self._sizes:
+            query = "SELECT text FROM segments WHERE hash = ?"
+            row = self._journal.do(lambda c: c.execute(query, (segment,)).fetchone()).result()
+            self._sizes[segment] = count_tokens(row[0])
+        return self._sizes[segment]
+
+
+def _add_most(plan: Plan, bounds: Sequence[BoundCalls]) -> None:
+    assumed = {dimension for bound in bounds for dimension in bound.assumed}
+    plan.most_statements |= dict.fromkeys(assumed, MOST_STATEMENTS)
+    plan.bound_holds = not assumed
+    for dimension, estimate in plan.dimensions.items():
+        money = 0
+        for bound in bounds:
+            if dimension in bound.most:
+                most = bound.most[dimension]
+                estimate.most_calls += most.calls
+                estimate.most_prompt_tokens += most.prompt_tokens
+                estimate.most_reply_tokens += most.reply_tokens
+                money += most.money
+        estimate.most_price = None if estimate.price is None else amount(money)
+
+
+def _name_prices(plan: Plan, pipeline: Pipeline, real: Mapping[str, Judge]) -> None:
+    prices = prices_of(pipeline)
+    settings = {name: pipeline.judges[name].settings for name in real}
+    plan.prices = read_prices(pipeline.prices).version
+    plan.unpriced = {n: str(getattr(s, "model", "no model")) for n, s in settings.items() if n not in prices}
+    plan.batches = [name for name, s in settings.items() if getattr(s, "batch", False)]
+    currencies = {prices[name].currency for name in settings if name in prices}
+    plan.currency = currencies.pop() if len(currencies) == 1 else None
+    if currencies:  # sums of several currencies say nothing
+        for estimate in plan.dimensions.values():
+            estimate.price = estimate.most_price = None
 
 
 def _scale(plan: Plan) -> None:
     if plan.priced_samples and plan.samples > plan.priced_samples:
+        plan.bound_holds = False
         factor = plan.samples / plan.priced_samples
         for name in ("document_tokens", "statements", "embedded_texts"):
             setattr(plan, name, round(getattr(plan, name) * factor))
         for estimate in plan.dimensions.values():
             for name, n in asdict(estimate).items():
-                setattr(estimate, name, round(n * factor))
+                if n is not None:
+                    setattr(estimate, name, n * factor if "price" in name else round(n * factor))

@@ -1,0 +1,130 @@
+"""The most that a pipeline can ask for: the scoring engine with judges that are as talkative and as unclear as can be.
+
+Every question is asked as often as the engine asks at most, every reply is as long as its limit allows, and each limit
+is doubled as after replies that were cut off. What a judge wrote and what comes back in a later prompt (notes,
+statements) has the length that the longest readable reply allows. Texts count a token a byte, which no tokenizer
+exceeds; what a judge wrote is therefore made of as many bytes as it could have tokens.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lrf.chunking import chunk_document
+from lrf.engine.calls import ATTEMPTS, Caller, JudgeCalls, most_prompt_tokens, most_reply_tokens, next_limit
+from lrf.protocols import Index
+from lrf.replies import Reply, Request
+from lrf.store.filesystem import dump
+from lrf.types import JSON, Chunk, Document
+
+if TYPE_CHECKING:
+    from lrf.config import Block
+
+MOST_STATEMENTS = 100
+"""Assumed of a dimension that has no ``max_statements``."""
+
+
+@dataclass(slots=True)
+class Most:
+    """The most of one dimension. ``money`` is in units of money (see ``lrf.prices``)."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    reply_tokens: int = 0
+    money: int = 0
+
+
+@dataclass(slots=True)
+class BoundCalls(JudgeCalls):
+    """A judge that is never called: what it could cost is added up in ``most``, by dimension.
+
+    ``statements``: how many statements an answer has at most, by dimension; ``assumed`` are the dimensions that
+    asked for statements and are not among them.
+    """
+
+    statements: Mapping[str, int] = field(default_factory=dict)
+    most: dict[str, Most] = field(default_factory=lambda: defaultdict(Most))
+    assumed: set[str] = field(default_factory=set)
+    _number: Any = field(default_factory=itertools.count)
+
+    async def _once(self, request: Request, caller: Caller) -> Reply:
+        limits = [request.max_tokens]
+        while len(limits) < ATTEMPTS:
+            limits.append(next_limit(limits[-1]))
+        if request.expects.kind == "statements" and caller.dimension not in self.statements:
+            self.assumed.add(caller.dimension)
+        if request.attempt == 0:
+            prompt = ATTEMPTS * most_prompt_tokens(request)
+            written = sum(most_reply_tokens(self.judge, limit) for limit in limits)
+            most = self.most[caller.dimension]
+            most.calls += ATTEMPTS
+            most.prompt_tokens += prompt
+            most.reply_tokens += written
+            most.money += self.price.most(prompt, written) if self.price else 0
+        return self._longest(request, limits[-1], self.statements.get(caller.dimension, MOST_STATEMENTS))
+
+    def _longest(self, request: Request, tokens: int, statements: int) -> Reply:
+        """The readable reply that makes the most of what comes after it."""
+        kind, way = request.expects.kind, request.way
+        if kind == "verdicts":
+            return Reply("")  # no reply holds them: they are asked for one by one besides
+        if kind == "statements":
+            texts = [f"{next(self._number)}".ljust(tokens // statements, "x") for _ in range(statements)]
+            if way == "structured":
+                return Reply(dump({"statements": texts}))
+            return Reply("".join(f"<statement>{t}</statement>" for t in texts))
+        if way == "structured":
+            return Reply(dump(instance(request.schema or {})))
+        if not request.options:
+            return Reply(f"{next(self._number)}".ljust(tokens, "x"))
+        shown = "\n".join(s.text for s in request.prompt if not s.trusted).casefold()
+        mark = next((o for o in request.options if o.casefold() not in shown), request.options[0])
+        share = 1 / len(request.options)
+        return Reply(mark, probabilities=dict.fromkeys(request.options, share) if way == "expected" else None)
+
+
+def instance(schema: Mapping[str, JSON]) -> JSON:
+    """A value that satisfies a schema of the kinds that expectations use."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema.get("type") == "object":
+        return {name: instance(part) for name, part in schema.get("properties", {}).items()}
+    return {"string": "Analysis.", "array": []}.get(schema.get("type", ""), schema.get("minimum", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class BoundRetriever:
+    """Finds the longest chunk of the documents, as often as chunks are asked for."""
+
+    chunk_tokens: int
+    top_k: int
+
+    async def index(self, documents: Sequence[Document]) -> Index:
+        chunks = [c for d in documents for c in chunk_document(d, self.chunk_tokens, whole_sentences=True)]
+        longest = max(chunks, key=lambda c: len(c.text.encode("utf-8", "replace")), default=None)
+        return _BoundIndex(longest, self.top_k)
+
+    async def aclose(self) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _BoundIndex:
+    longest: Chunk | None
+    top_k: int
+
+    async def search(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
+        return [[self.longest] * (top_k or self.top_k) if self.longest else [] for _ in queries]
+
+    async def aclose(self) -> None:
+        return None
+
+
+def most_statements(dimensions: Sequence[Block]) -> dict[str, int]:
+    """The ``max_statements`` of the dimensions that have one."""
+    found = {b.name: getattr(b.settings, "max_statements", None) for b in dimensions}
+    return {name: n for name, n in found.items() if isinstance(n, int)}
