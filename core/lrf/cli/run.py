@@ -79,7 +79,7 @@ def show(summary: RunSummary) -> None:
     for alarm in score.get("alarms", ()):
         click.echo(f"alarm: {clean(alarm['message'])}")
     if summary.message:
-        click.echo(f"{summary.status}: {summary.message}", err=True)
+        click.echo(f"{summary.status}: {clean(summary.message, lines=True)}", err=True)
     sys.stdout.flush()
 
 

@@ -22,7 +22,7 @@ from lrf.errors import Interrupted, LrfError, StageError
 from lrf.store.filesystem import dump
 from lrf.types import JSON
 
-LAST_LINES = 20
+LAST_LINES, LAST_BYTES = 20, 1 << 14
 
 
 # --- the runner's side ------------------------------------------------------------------------------------------
@@ -100,20 +100,21 @@ async def _outcome(
 
 
 async def _tail(stream: asyncio.StreamReader, log: Path) -> list[str]:
-    lines: list[str] = []
+    end = b""
     with log.open("ab") as f:
-        while line := await stream.readline():
-            f.write(line)
+        while part := await stream.read(LAST_BYTES):  # not by lines: a progress bar is one endless line
+            f.write(part)
             f.flush()
-            lines = [*lines, line.decode("utf-8", "replace").rstrip()][-LAST_LINES:]
-    return lines
+            end = (end + part)[-LAST_BYTES:]
+    return [line.rstrip() for line in end.decode("utf-8", "replace").splitlines()][-LAST_LINES:]
 
 
 # --- the child's side -------------------------------------------------------------------------------------------
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # sys.stdin's lock, held at the interpreter's end, would be a fatal error
+        pass
     os._exit(1)
 
 
