@@ -24,7 +24,7 @@ import sys
 import threading
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ from lrf.spec import KINDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if p.parent.name != "changelog.d")]
-SLOW = {"docs/tutorial/first-run.md": (pytest.mark.slow, pytest.mark.timeout(3600))}
+TUTORIAL = ROOT / "docs" / "tutorial" / "first-run.md"
+SLOW = (pytest.mark.slow, pytest.mark.timeout(3600))
 LANGUAGES = {"bash", "bibtex", "json", "jsonl", "python", "text", "toml", "yaml"}
 NOT_RUN = {
     "docs/benchmarks.md": ["the server's script and the data are not in this repository"],
@@ -271,20 +272,40 @@ def test_the_readme_begins_with_two_commands_of_one_line_each() -> None:
     assert (ROOT / pipeline).is_file()
 
 
-def test_two_lines_of_the_quickstart_make_it_a_pipeline_with_a_real_judge(tmp_path: Path, address: str) -> None:
-    workspace = Workspace(tmp_path, address)
-    shutil.copytree(ROOT / "examples" / "quickstart", tmp_path / "mine")
-    pipeline = tmp_path / "mine" / "pipeline.yaml"
+def with_a_real_judge(workspace: Workspace) -> None:
+    """The quickstart with the judge of this machine, by the lines that it marks."""
+    examples = workspace.folder / "examples"
+    examples.unlink()
+    shutil.copytree(ROOT / "examples", examples)
+    pipeline = examples / "quickstart" / "pipeline.yaml"
     text, types = re.subn(r"type: transformers +# real judge.*", "type: openai", pipeline.read_text(encoding="utf-8"))
     text, models = re.subn(r"model: \S+ +# real judge.*", "model: my-judge", text)
     assert (types, models, text.count("# real judge")) == (1, 1, 0)
-    text = text.replace("# base_url:", "base_url:").replace(ADDRESS, address)
+    text = text.replace("# base_url:", "base_url:").replace(ADDRESS, workspace.address)
     pipeline.write_text(text, encoding="utf-8")
-    workspace.run("lrf", "run", "mine/pipeline.yaml", "--until", "pairs")
+
+
+def test_two_lines_of_the_quickstart_make_it_a_pipeline_with_a_real_judge(tmp_path: Path, address: str) -> None:
+    workspace = Workspace(tmp_path, address)
+    with_a_real_judge(workspace)
+    workspace.run("lrf", "run", "examples/quickstart/pipeline.yaml", "--until", "pairs")
     summary = json.loads((tmp_path / "runs" / "quickstart" / "summary.json").read_text(encoding="utf-8"))
     assert summary["stages"]["data"]["samples"] >= 3
     assert summary["stages"]["score"]["unscored"] == 0
     assert summary["stages"]["pairs"]["pairs"] >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_tutorial_can_be_done_with_a_judge_that_answers_at_once(tmp_path: Path, address: str) -> None:
+    workspace = Workspace(tmp_path, address)
+    with_a_real_judge(workspace)
+    for block in blocks(TUTORIAL):
+        pipeline = "lrf score --pipeline examples/quickstart/pipeline.yaml"
+        text = block.text.replace("sleep 60", "sleep 1").replace("lrf score", pipeline)
+        workspace.do(replace(block, text=text))
+    summaries = [json.loads(p.read_text(encoding="utf-8")) for p in tmp_path.glob("*/quickstart/summary.json")]
+    assert [s["status"] for s in summaries] == ["finished", "finished"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -300,7 +321,7 @@ def test_the_blocks_that_are_not_run_are_these() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(p, id=name_of(p), marks=SLOW.get(name_of(p), ())) for p in PAGES],
+    [pytest.param(p, id=name_of(p), marks=SLOW if p == TUTORIAL else ()) for p in PAGES],
 )
 def test_what_a_page_says_can_be_done(page: Path, tmp_path: Path, address: str) -> None:
     workspace = Workspace(tmp_path, address)

@@ -133,7 +133,7 @@ REWARD = Reward(
     reward=7.75,
     ratings={"helpfulness": 8.0},
     judgements={
-        "helpfulness": Judgement(8.0, "analysis", "text"),
+        "helpfulness": Judgement(8.0, "analysis", "text", seen={"answer": 1.0}),
         "faithfulness": Judgement(
             10.0,
             way="statements",
@@ -159,6 +159,12 @@ def test_the_example_of_a_reward_has_the_keys_of_a_reward() -> None:
 
 def test_the_example_of_a_judgement_has_the_keys_of_a_judgement() -> None:
     assert shape(example("### `judgements.jsonl`")) == shape(judgement_row(REWARD))
+
+
+def test_every_key_of_a_judgement_is_in_the_reference() -> None:
+    keys = reasons(r'"(\w+)": \w+\.', "core/lrf/stages/rows.py") | reasons(r'row\["(\w+)"\]', "core/lrf/stages/rows.py")
+    assert {"opinions", "support", "sample_id"} <= keys
+    assert {key for key in keys if f"`{key}`" not in page("data.md") and f'"{key}"' not in page("data.md")} == set()
 
 
 def test_the_example_of_a_pair_has_the_keys_of_a_pair() -> None:
