@@ -16,6 +16,7 @@ from lrf.engine.observers import Observers
 from lrf.engine.panel import Asking
 from lrf.errors import ConfigError
 from lrf.store.journal import Journal
+from lrf.store.shared import open_journal
 
 if TYPE_CHECKING:
     from lrf.config import Pipeline
@@ -93,7 +94,7 @@ def assemble_pipeline(pipeline: Pipeline, journal_path: Path | None = None) -> E
     if not pipeline.dimensions:
         raise ConfigError("the pipeline has no `dimensions:`, so there is nothing to score with")
     catalog = load_catalog()
-    journal = Journal(journal_path)
+    journal = open_journal(journal_path, pipeline.cache)
     observers = Observers(catalog.plugin_manager, lambda *_: None)
     try:
         return engine_of(pipeline, journal, observers)

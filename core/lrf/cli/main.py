@@ -19,8 +19,10 @@ from lrf.suggest import did_you_mean
 
 COMMANDS = {
     "run": "Score, pair and train: do a pipeline, or go on where it was left.",
+    "rescore": "Ask again only what is unscored, or a dimension, and make the files anew.",
     "score": "Give one answer its reward, with the reasons.",
     "plan": "Tell what a pipeline will do and need, without doing it.",
+    "agree": "Tell how well a run's rewards agree with people.",
     "plugins": "List the components that are installed, and broken plugins.",
     "schema": "Write the JSON Schema of the pipeline file, for editors.",
     "init": "Write a commented pipeline to start from.",

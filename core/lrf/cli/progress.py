@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from lrf.cli.output import clean
+
 EVERY_S = 5.0
 
 
@@ -25,10 +27,20 @@ def line_of(p: Mapping[str, Any]) -> str:
             f"score  {p['samples']:,}/{p['of_samples']:,} samples"
             f"  {p['candidates']:,}/{p['of_candidates']:,} candidates"
             f"{unscored}  {p['calls']:,} calls, {p['in_flight']} in flight, {p['reused']:,} reused{faults}"
-            f"  {p['tokens']:,} tokens"
+            f"  {p['tokens']:,} tokens{_stuck(p.get('stuck'))}"
         )
     rest = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in p.items() if k != "stage")
     return f"{stage:6} {rest}"
+
+
+def _stuck(found: Mapping[str, Any] | None) -> str:
+    """The end of the line when nothing moves: the call that is stuck."""
+    if not found:
+        return ""
+    if "judge" not in found:
+        return f"; nothing moves for {found['seconds']} s: every call waits for its next try"
+    what = clean(f"{found['dimension']} ({found['kind']}) of sample {found['sample']} by {found['judge']}")
+    return f"; stuck for {found['seconds']} s: {what}"
 
 
 @contextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lrf.engine.rounds import Rounds
 from lrf.errors import LrfError
+from lrf.stages.rescore import rounds_of
 from lrf.stages.run_dir import RunDir, fingerprint, path_fingerprint
 from lrf.types import JSON
 
@@ -57,6 +59,7 @@ class StageContext:
             [[*self._block(d), d.keys.model_dump(mode="json")] for d in p.dimensions],
             self._block(p.aggregator) if p.aggregator else None,
             {f"{b.kind} {name}": self._block(b) for name, b in blocks.items()},
+            *([asdict(rounds)] if (rounds := rounds_of(self.run_dir)) != Rounds() else []),
         )
 
     def pairs_fingerprint(self, data: str, rewards: str | None) -> str:

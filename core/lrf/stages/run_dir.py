@@ -65,6 +65,10 @@ class RunDir:
     def summary(self) -> Path:
         return self.path / "summary.json"
 
+    @property
+    def rescore(self) -> Path:
+        return self.path / "rescore.json"
+
     def record(self, stage: str) -> StageRecord:
         return StageRecord(self.path / "stages" / f"{stage}.json", self.path)
 

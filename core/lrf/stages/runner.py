@@ -25,6 +25,7 @@ from lrf.stages.child import run_child
 from lrf.stages.context import Report, StageContext, installed_versions
 from lrf.stages.data import data_stage
 from lrf.stages.pairs import pairs_stage
+from lrf.stages.rescore import Rescore, begin_rescore
 from lrf.stages.run_dir import RunDir
 from lrf.stages.score import Stopped, check_unscored, score_stage
 from lrf.stages.train import train_finished
@@ -59,6 +60,7 @@ class RunSummary:
     seconds: float = 0.0
     changed: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
+    rescored: int | None = None
 
     def as_json(self) -> dict[str, JSON]:
         return {
@@ -81,6 +83,7 @@ async def run_pipeline(
     last: str | None = None,
     report: Report = lambda _: None,
     signals: bool = False,
+    rescore: Rescore | None = None,
 ) -> RunSummary:
     """Run the stages from ``first`` to ``last`` (inclusive) that the pipeline has; every other stage is left alone.
 
@@ -88,7 +91,8 @@ async def run_pipeline(
     summary is always written; raised are only those that come before the run has its directory
     (:class:`lrf.errors.ConfigError`, :class:`lrf.errors.RunError`).
 
-    With ``signals`` (main thread only) SIGINT and SIGTERM let the run drain, and a second one ends it at once.
+    With ``rescore`` that is scored again, first. With ``signals`` (main thread only) SIGINT and SIGTERM let the run
+    drain, and a second one ends it at once.
     """
     stages = chosen_stages(pipeline, first, last)
     run = _run_dir(runs, pipeline.name)
@@ -96,6 +100,9 @@ async def run_pipeline(
     began = time.monotonic()
     with RunLock(run.path) as lock, run_log(run.log) as log:
         log = log.bind(run=pipeline.name)
+        if rescore is not None:
+            summary.rescored = await asyncio.to_thread(begin_rescore, pipeline, run, rescore)
+            log.info("rescore", command=str(rescore), candidates=summary.rescored)
         summary.changed = _keep_pipeline(run, pipeline)
         write_json(run.versions, _versions(catalog, pipeline))
         context = StageContext(pipeline, catalog, run, log, report)

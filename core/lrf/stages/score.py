@@ -22,10 +22,13 @@ from lrf.errors import GateError, LrfError
 from lrf.stages.alarms import Alarms
 from lrf.stages.context import StageContext
 from lrf.stages.paid import paid
+from lrf.stages.rescore import end_rescore, rounds_of
 from lrf.stages.rows import judgement_row, reward_row
 from lrf.stages.samples import sample_digest, samples
+from lrf.stages.watchdog import Watchdog
 from lrf.store.filesystem import dump, replacing
 from lrf.store.journal import Journal
+from lrf.store.shared import open_journal
 from lrf.types import JSON, Reward, Sample
 
 SEPARATOR = "\x1e"  # between a sample's rows for the two files; JSON escapes it within a row
@@ -42,15 +45,16 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
     fingerprint = context.score_fingerprint(data["sha256"])
     counts = await asyncio.to_thread(record.finished, fingerprint)
     if counts is not None and not counts["transient"]:
+        end_rescore(context.run_dir)
         return counts
-    journal = await asyncio.to_thread(Journal, context.run_dir.journal)
+    journal = await asyncio.to_thread(open_journal, context.run_dir.journal, context.pipeline.cache)
     observers = Observers(
         context.catalog.plugin_manager,
         lambda plugin, reason: context.log.warning("observer detached", plugin=plugin, reason=reason),
     )
     began = time.monotonic()
     try:
-        engine = engine_of(context.pipeline, journal, observers)
+        engine = engine_of(context.pipeline, journal, observers, rounds=rounds_of(context.run_dir))
         prices = read_prices(context.pipeline.prices)
         context.on_stop.append(engine.drain)
         try:
@@ -85,6 +89,7 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
             )
         counts = {**counts, **took}
         record.write(fingerprint, [context.run_dir.rewards, context.run_dir.judgements], counts)
+        end_rescore(context.run_dir)
         await journal.drop_rows()
         return counts
     finally:
@@ -138,9 +143,11 @@ async def _score_all(context: StageContext, engine: Engine, stage: str, data: Ma
         if error is not None:
             engine.drain(error if isinstance(error, LrfError) else LrfError(f"{type(error).__name__}: {error}"))
 
+    watchdog = Watchdog(engine, lambda stuck: context.log.warning("nothing moves", **stuck))
+
     async def tick() -> None:
         while True:
-            context.report(_progress(engine, done, data))
+            context.report({**_progress(engine, done, data), "stuck": watchdog.look()})
             await asyncio.sleep(TICK_S)
 
     ticker = asyncio.create_task(tick())

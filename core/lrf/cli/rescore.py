@@ -1,0 +1,45 @@
+"""``lrf rescore``: only what is missing or named is asked again."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--failed", is_flag=True, help="Ask again what left candidates unscored, five times more.")
+@click.option("--dimension", "dimensions", multiple=True, metavar="NAME",
+              help="Ask everything of this dimension anew. May be given several times.")  # fmt: skip
+@click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
+              help="The folder of run directories; the run's own is named by the pipeline's `name:`.")  # fmt: skip
+def rescore(pipeline: Path, failed: bool, dimensions: tuple[str, ...], runs: Path) -> int:
+    """Score again what is unscored, or a dimension, of a run of PIPELINE; then make its files and pairs anew.
+
+    Every other reply comes from the run's journal and costs nothing. The replies that are replaced stay in the journal,
+    too. A rescore that was stopped or killed goes on with the same command. Nothing is trained: `lrf run` does that.
+
+    Exit codes are those of `lrf run`.
+    """
+    from lrf.catalog import load_catalog
+    from lrf.cli.progress import progress
+    from lrf.cli.run import show
+    from lrf.config import load_pipeline
+    from lrf.stages.rescore import Rescore
+    from lrf.stages.runner import run_pipeline
+
+    if failed == bool(dimensions):
+        raise click.UsageError("give either --failed or --dimension NAME")
+    catalog = load_catalog()
+    checked = load_pipeline(pipeline, catalog)
+    wanted = Rescore(failed, tuple(dict.fromkeys(dimensions)))
+    with progress() as report:
+        summary = asyncio.run(
+            run_pipeline(checked, catalog, runs, last="pairs", report=report, signals=True, rescore=wanted)
+        )
+    if summary.rescored == 0:
+        click.echo("nothing is unscored")
+    show(summary)
+    return summary.exit_code
