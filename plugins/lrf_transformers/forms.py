@@ -54,6 +54,19 @@ class Form:
             found.append(marks[self.count - 1].end() - len(self.seed))
         return min(found) if found else None
 
+    def refuses(self, text: str, ended: bool) -> bool:
+        """Whether a model held to statements (see ``seed``) must write something else than this.
+
+        A statement has words, is on one line and is closed before the next begins.
+        """
+        _, opened, statement = (self.seed + text).rpartition(_CLOSE)[2].partition(_OPEN)
+        if not self.seed or not opened:
+            return False
+        words, less, rest = statement.partition("<")
+        if ended or "\n" in words or (statement and not words.strip()):
+            return True
+        return bool(less) and not _CLOSE.startswith(less + rest)
+
     def finish(self, text: str, ended: bool) -> tuple[str, FinishReason]:
         """The reply's text and why it ended; ``ended`` is False when the limit of tokens came first."""
         whole = self.seed + text.strip() if self.seed else text.strip()
@@ -61,33 +74,34 @@ class Form:
             return whole, "stop"
         if not self.own_limit:
             return whole, "length"
-        if _OPEN in whole:
-            complete = whole.rfind(_CLOSE) + len(_CLOSE)
-            return (whole[:complete], "stop") if _CLOSE in whole else (whole, "length")
-        return whole_sentences(whole), "stop"
+        if self.stop_after is None:
+            return whole_sentences(whole), "stop"
+        complete = whole.rfind(_CLOSE) + len(_CLOSE)
+        return (whole[:complete], "stop") if _CLOSE in whole else (whole_sentences(whole) + _CLOSE, "stop")
 
 
 def form_of(request: Request, settings: TransformersSettings, chat: bool) -> Form:
     """The form for a request.
 
-    A chat model begins and ends its turn by itself. For a base model the judge opens the first statement, and takes
-    a blank line for the end.
+    A chat model begins and ends its turn by itself. For a base model the judge opens the first statement, holds it
+    to the form of statements, and takes a blank line for the end.
     """
     kind, most = request.expects.kind, request.max_tokens
+    brief, number = settings.brief(chat), settings.most_statements(chat)
     stop = None if chat else _BLANK_LINE
     if request.way == "expected":
         cue = cue_of(request.prompt, request.options)
-        wanted = settings.brief_tokens if settings.analysis_tokens is None else settings.analysis_tokens
+        wanted = brief if settings.analysis_tokens is None else settings.analysis_tokens
         stops = [r"\[\[", rf"\n\s*{re.escape(cue.strip())}"] + ([] if chat else [_BLANK_LINE.pattern])
         return Form(most if wanted is None else min(most, wanted), True, stop=re.compile("|".join(stops)), cue=cue)
     if kind == "statements":
-        number = settings.max_statements
-        brief = None if settings.brief_tokens is None or number is None else settings.brief_tokens * number
-        limit = most if brief is None else min(most, brief)
-        after = re.compile(_CLOSE) if number else None
-        return Form(limit, limit < most, seed="" if chat else _OPEN, stop=stop, stop_after=after, count=number or 1)
+        seed = "" if chat else _OPEN
+        if number is None:
+            return Form(most, False, seed=seed, stop=stop)
+        limit = most if brief is None else min(most, brief * number)
+        return Form(limit, limit < most, seed=seed, stop=stop, stop_after=re.compile(_CLOSE), count=number)
     if kind == "text":
-        limit = min(most, settings.brief_tokens or most)
+        limit = min(most, brief or most)
         return Form(limit, limit < most, stop=stop)
     return Form(most, False, stop_after=_MARK if request.options else None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import os
 import queue
 import threading
 import time
@@ -13,6 +14,11 @@ from dataclasses import dataclass
 from lrf.protocols import Capabilities
 from lrf.replies import Reply, Request
 from lrf.types import JSON
+
+# Threads of torch that spin while they wait make it twenty times slower as soon as another process wants a core.
+# OpenMP reads this when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from lrf_transformers.model import Model
 from lrf_transformers.settings import TransformersSettings
 from lrf_transformers.weights import weights_identity

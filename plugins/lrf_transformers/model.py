@@ -23,6 +23,7 @@ from lrf_transformers.weights import Loaded, load
 
 _GREEDY_BELOW = 0.05  # the method asks first at temperature 0.01, which is the likeliest token in all but name
 _WORTH_SHARING = 32  # tokens
+_TRIES = 64  # tokens that a form may refuse one after another
 
 
 @dataclass(slots=True)
@@ -153,7 +154,6 @@ class Model:
         logits = batch.logits  # (rows, vocabulary)
         while any(row.open for row in rows) and any(wanted(row.number) for row in rows):
             unusable = logits.isnan().any(-1).tolist()
-            likeliest = logits.argmax(-1).tolist()
             tokens = torch.zeros(len(rows), 1, dtype=torch.long)
             real = torch.zeros(len(rows), 1, dtype=torch.bool)
             for i, row in enumerate(rows):
@@ -162,8 +162,7 @@ class Model:
                 if unusable[i]:
                     row.broken = True
                     continue
-                draw = draws[i]
-                token = likeliest[i] if draw is None else _drawn(logits[i], row.request.temperature, draw)
+                token = self._next(row, logits[i], draws[i])
                 if token in self._ends:
                     row.closed = True
                     continue
@@ -172,6 +171,16 @@ class Model:
                 tokens[i, 0], real[i, 0] = token, True
             if any(row.open for row in rows):
                 logits = batch.feed(tokens.to(logits.device), real.to(logits.device))[:, -1]
+
+    def _next(self, row: Row, logits: Tensor, draw: torch.Generator | None) -> int:
+        """The likeliest token, or one that is drawn, of those that the form allows. Spoils ``logits``."""
+        for _ in range(_TRIES):
+            token = int(logits.argmax()) if draw is None else _drawn(logits, row.request.temperature, draw)
+            ended = token in self._ends
+            if not row.form.refuses(self._encoder.text(row.ids if ended else [*row.ids, token]), ended):
+                break
+            logits[token] = -torch.inf
+        return token
 
     def _replies(self, batch: Batch, rows: Sequence[Row]) -> list[Reply | Exception]:
         if not any(row.options for row in rows):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,10 @@ def default_cache_dir() -> Path:
 
 
 class TransformersSettings(Settings):
-    """A causal language model in this process."""
+    """A causal language model in this process.
+
+    A base model doesn't know when it has said enough, so by default its replies are kept brief.
+    """
 
     model: str = Field(
         min_length=1,
@@ -46,17 +49,28 @@ class TransformersSettings(Settings):
     prefix_cache_tokens: int = Field(
         8192, ge=0, description="Tokens of shared prompt beginnings kept computed between batches; 0 keeps none."
     )
-    brief_tokens: int | None = Field(
-        None,
-        ge=1,
-        description="Most tokens of one analysis, one note or one statement; null leaves it to the request. "
-        "A small model should be kept brief. A reply cut so counts as complete.",
+    brief_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        "auto",
+        description="Most tokens of one analysis, one note or one statement; a reply cut so counts as complete. null "
+        "leaves it to the request; auto means 32 for a base model (one without a chat template), else null.",
     )
-    analysis_tokens: int | None = Field(
-        None, ge=0, description="Most tokens of the analysis before a rating; null takes brief_tokens, 0 rates at once."
+    analysis_tokens: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Most tokens of the analysis before a rating; null takes brief_tokens, 0 rates at once."
     )
-    max_statements: int | None = Field(None, ge=1, description="Statements after which the judge stops.")
+    max_statements: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        "auto",
+        description="Statements after which the judge stops, leaving the rest of the answer unjudged; null: no limit. "
+        "auto means 3 for a base model, else null.",
+    )
     cache_dir: FilePath = Field(
         default_factory=default_cache_dir,
         description="Where weights converted from GGUF are kept; by default lrf in the user's cache folder.",
     )
+
+    def brief(self, chat: bool) -> int | None:
+        """``brief_tokens`` for a model with or without a chat template."""
+        return (None if chat else 32) if self.brief_tokens == "auto" else self.brief_tokens
+
+    def most_statements(self, chat: bool) -> int | None:
+        """``max_statements`` for a model with or without a chat template."""
+        return (None if chat else 3) if self.max_statements == "auto" else self.max_statements

