@@ -15,7 +15,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from aiohttp import web
 
@@ -87,7 +86,7 @@ class JudgeServer:
         asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(30)
 
     def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(30)
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -100,6 +99,13 @@ class JudgeServer:
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.base_url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+
+    async def _close(self) -> None:
+        await self._runner.cleanup()
+        hanging = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
 
     def _fault_for(self, prompt: str) -> str | None:
         for fault in self.faults:
@@ -183,8 +189,3 @@ def vector(text: str) -> list[float]:
     for word in re.findall(r"\w+", text.lower()):
         numbers[hashlib.sha256(word.encode()).digest()[0] % 32] += 1.0
     return numbers if any(numbers) else [1.0] + [0.0] * 31
-
-
-def stats(books: Books) -> dict[str, Any]:
-    """The books as plain numbers, for messages of failed tests."""
-    return {"asked": books.calls, "distinct": len(books.asked), "embedded": books.embedded.total()}

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_server import JudgeServer
-from project import Project
 
 import lrf
+from judge_server import JudgeServer
 from lrf.errors import ConfigError
 from lrf.stages.runner import RunSummary
+from project import Project
 
 
 def run(project: Project, python: str = sys.executable, **changes: Any) -> RunSummary:

@@ -1,0 +1,258 @@
+"""Runs that are killed or interrupted, as real processes: nothing that was paid for is lost or paid again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from judge_server import Books, JudgeServer
+from project import Project
+
+CONCURRENCY = 8
+
+
+def command(file: Path, project: Project) -> list[str]:
+    return [sys.executable, "-m", "lrf", "run", str(file), "--runs", str(project.runs)]
+
+
+def finish(file: Path, project: Project) -> str:
+    """Run the command to its end, which must be a good one. Returns what it printed."""
+    done = subprocess.run(command(file, project), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextmanager
+def started(file: Path, project: Project) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command(file, project), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def committed(project: Project, folder: Path) -> int:
+    """Replies in the journal as it lies on the disk after a kill; looked at in a copy, so as not to mend it."""
+    if not (project.run_dir / "journal.sqlite").exists():
+        return 0
+    copy = folder / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    for file in project.run_dir.glob("journal.sqlite*"):
+        shutil.copy(file, copy / file.name)
+    connection = sqlite3.connect(copy / "journal.sqlite")
+    try:
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'replies'").fetchone()
+        return connection.execute("SELECT count(*) FROM replies").fetchone()[0] if tables else 0
+    finally:
+        connection.close()
+
+
+def undisturbed(project: Project, server: JudgeServer, file: Path) -> tuple[dict[str, bytes], Books]:
+    """The files and the books of a run that nobody stops, in a folder of its own."""
+    runs, project.runs = project.runs, project.folder / "undisturbed"
+    finish(file, project)
+    files, books = project.files(), server.books
+    assert books.repeated == 0
+    project.runs, server.books = runs, Books()
+    return files, books
+
+
+def settled(server: JudgeServer) -> int:
+    """The number of requests that the server took in, when no more come."""
+    before = -1
+    while before != server.books.calls or server.books.in_flight:
+        before = server.books.calls
+        time.sleep(0.1)
+    return before
+
+
+def kill_at(moments: list[int | float], project: Project, server: JudgeServer, file: Path) -> None:
+    """Kill the run at each moment (after so many calls in all, or seconds), then let it end, and look at everything.
+
+    A moment of as many calls as there are is the time when the files are being made.
+    """
+    files, books = undisturbed(project, server, file)
+    kept = paid = lives = 0
+    for moment in moments:
+        with started(file, project) as process:
+            if isinstance(moment, float):
+                time.sleep(moment)
+            else:
+                server.wait_for_calls(moment)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        lives += 1
+        paid = settled(server)
+        now = committed(project, project.folder)
+        assert now >= kept
+        kept = now
+        assert paid - kept <= lives * CONCURRENCY
+    finish(file, project)
+    assert project.files() == files
+    assert set(server.books.asked) == set(books.asked)
+    assert server.books.calls - paid == len(books.asked) - kept  # only what had not been committed
+    assert server.books.repeated <= lives * CONCURRENCY
+    assert committed(project, project.folder) == len(books.asked)
+    assert not list(project.run_dir.rglob("*.partial"))
+
+
+def test_a_run_that_is_killed_three_times_ends_as_if_nothing_had_been(
+    project: Project, judge_server: JudgeServer
+) -> None:
+    judge_server.delay_s = 0.04
+    rng = random.Random(20)
+    early, late = rng.randrange(1, 40), rng.randrange(60, 110)
+    kill_at([early, late, late + 20], project, judge_server, project.write(project.with_evidence()))
+
+
+def test_a_run_that_is_killed_before_its_first_call_and_while_it_writes_its_files_ends_the_same(
+    project: Project, judge_server: JudgeServer
+) -> None:
+    kill_at([rounded(random.Random(3)), 30], project, judge_server, project.write(project.pipeline()))
+
+
+def rounded(rng: random.Random) -> float:
+    """A moment while Python is still importing, or just after."""
+    return round(rng.uniform(0.1, 1.2), 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_a_run_that_is_killed_twenty_times_ends_as_if_nothing_had_been(
+    project: Project, judge_server: JudgeServer, seed: int
+) -> None:
+    project.write_data(6)
+    judge_server.delay_s = 0.04
+    rng = random.Random(seed)
+    moments: list[int | float] = sorted(rng.sample(range(1, 300), 16))
+    for _ in range(4):
+        moments.insert(rng.randrange(len(moments)), rounded(rng))
+    kill_at(moments, project, judge_server, project.write(project.with_evidence()))
+
+
+def test_a_stage_in_a_process_of_its_own_dies_with_its_run_and_the_next_goes_on(
+    project: Project, judge_server: JudgeServer
+) -> None:
+    judge_server.delay_s = 0.05
+    file = project.write(project.pipeline(python={"score": sys.executable}))
+    kill_at([10], project, judge_server, file)
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------------------------------------
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """What a terminal does on Ctrl-C: every process of the foreground group gets the signal."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def one_sample_at_a_time(project: Project, **changes: Any) -> Path:
+    pipeline = project.pipeline(**changes)
+    pipeline["judges"]["main"]["max_concurrency"] = 4
+    return project.write(pipeline)
+
+
+@pytest.mark.parametrize("own_process", [False, True])
+def test_ctrl_c_once_finishes_what_is_in_flight_and_leaves_a_valid_part(
+    project: Project, judge_server: JudgeServer, own_process: bool
+) -> None:
+    project.write_data(8)
+    judge_server.delay_s = 0.05
+    file = one_sample_at_a_time(project, python={"score": sys.executable} if own_process else {})
+    files, books = undisturbed(project, judge_server, file)
+    with started(file, project) as process:
+        judge_server.wait_for_calls(35)
+        interrupt(process)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "SIGINT: finishing the calls in flight; once more to end at once" in err
+    assert "the same command goes on from there" in err
+    assert "Traceback" not in err
+    assert judge_server.books.calls < len(books.asked)
+    assert committed(project, project.folder) == judge_server.books.calls  # what was in flight is kept
+    part = (project.run_dir / "rewards.jsonl").read_bytes()
+    samples = [row["sample_id"] for row in project.lines("rewards.jsonl")]
+    assert 0 < len(samples) < 40
+    assert all(samples.count(name) == 5 for name in samples)
+    whole = files["rewards.jsonl"].splitlines()
+    assert [line for line in whole if line in set(part.splitlines())] == part.splitlines()
+    assert json.loads((project.run_dir / "summary.json").read_text())["status"] == "interrupted"
+    finish(file, project)
+    assert project.files() == files
+    assert judge_server.books.repeated == 0
+
+
+def test_ctrl_c_twice_ends_at_once_and_the_next_run_goes_on(project: Project, judge_server: JudgeServer) -> None:
+    file = one_sample_at_a_time(project)
+    files, _ = undisturbed(project, judge_server, file)
+    hangs: Callable[[str], bool] = lambda prompt: "104 euros" in prompt  # noqa: E731
+    judge_server.fault("hang", times=None, when=hangs)
+    with started(file, project) as process:
+        judge_server.wait_for_calls(8)
+        interrupt(process)
+        assert process.stderr is not None
+        while "once more to end at once" not in process.stderr.readline():
+            assert process.poll() is None
+        interrupt(process)
+        assert process.wait(timeout=10) == 130
+    judge_server.faults.clear()
+    finish(file, project)
+    assert project.files() == files
+
+
+def test_a_request_to_terminate_drains_like_ctrl_c(project: Project, judge_server: JudgeServer) -> None:
+    project.write_data(8)
+    judge_server.delay_s = 0.05
+    file = one_sample_at_a_time(project)
+    with started(file, project) as process:
+        judge_server.wait_for_calls(10)
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "SIGTERM: finishing the calls in flight" in err
+    assert committed(project, project.folder) == judge_server.books.calls
+
+
+# --- the command line of a run --------------------------------------------------------------------------------------
+
+
+def test_a_second_process_is_refused_while_the_first_runs(project: Project, judge_server: JudgeServer) -> None:
+    judge_server.fault("hang", times=None)
+    file = project.write(project.pipeline())
+    with started(file, project) as first:
+        while not judge_server.books.in_flight:
+            time.sleep(0.05)
+        second = subprocess.run(command(file, project), capture_output=True, text=True, timeout=60)
+        assert second.returncode == 2
+        assert f"is in use by process {first.pid}" in second.stderr
+        assert "Traceback" not in second.stderr
+
+
+def test_the_command_prints_a_table_and_ends_with_the_runs_code(project: Project, judge_server: JudgeServer) -> None:
+    file = project.write(project.pipeline())
+    out = finish(file, project)
+    for words in ("samples", "candidates", "scored", "pairs", "judge calls", "tokens", "time", "rewards.jsonl"):
+        assert words in out
+    judge_server.fault("garbage", times=None)
+    file = project.write(project.pipeline(name="bad"))
+    done = subprocess.run(command(file, project), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3
+    assert "more than `max_unscored: 0.05` allows" in done.stderr
