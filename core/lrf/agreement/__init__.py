@@ -1,0 +1,1 @@
+"""How well a run's rewards agree with people."""
