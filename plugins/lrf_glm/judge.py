@@ -38,7 +38,8 @@ class GLMJudge:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(structured=self._settings.structured)
+        s = self._settings
+        return Capabilities(structured=s.structured, reasoning_tokens=s.tokens_for_thoughts)
 
     @property
     def max_concurrency(self) -> int:
