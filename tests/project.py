@@ -75,7 +75,7 @@ class Project:
 
     def lines(self, name: str) -> list[Any]:
         """The rows of a file of the run."""
-        return [json.loads(line) for line in (self.run_dir / name).read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line) for line in (self.run_dir / name).read_text(encoding="utf-8").split("\n")[:-1]]
 
     def files(self) -> dict[str, bytes]:
         """The four files that follow from the replies alone."""
