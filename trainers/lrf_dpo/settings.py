@@ -85,6 +85,11 @@ class DPOSettings(Settings):
     gradient_checkpointing: bool = Field(
         True, description="compute activations again in the backward pass rather than keep them"
     )
+    prefix_sharing: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="forward a prompt once for both of its answers, with the same loss: auto where the model is known "
+        "to allow it, on (or stop with the reason), off",
+    )
     save_every: int | None = Field(
         None, ge=1, description="steps between checkpoints; null saves at the end only. A new one replaces the last"
     )

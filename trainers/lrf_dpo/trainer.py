@@ -57,6 +57,8 @@ class DPO:
         else:
             tokenizer = model.load_tokenizer(job)
             window = model.window_of(job)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token  # answers of a micro-batch are padded, and never scored there
         template = model.settle_chat_template(tokenizer, settings.chat_template)
         notes = []
         if template == "plain" and settings.init is None:
@@ -85,6 +87,11 @@ class DPO:
                 f"policy.model {job.model!r}: its tokenizer makes tokens up to {counts.largest_id}, but the model "
                 f"knows only {size}; tokenizer and weights are of different models"
             )
+        from lrf_dpo.prefix_sharing import SharedPromptCollator, share_prompts, why_not
+
+        refusal = "prefix_sharing: off" if settings.prefix_sharing == "off" else why_not(policy)
+        if settings.prefix_sharing == "on" and refusal:
+            raise StageError(f"train.prefix_sharing: on, but {refusal}; set it to auto or off")
         reference = copy.deepcopy(policy)
 
         # --- train
@@ -113,9 +120,14 @@ class DPO:
             train_dataset=Dataset.from_file(str(tokens)),
             processing_class=tokenizer,
             callbacks=[watch],
+            data_collator=None if refusal else SharedPromptCollator(tokenizer.pad_token_id),
         )
+        if not refusal:
+            share_prompts(policy)
+            share_prompts(reference)
         trainer.remove_callback(PrinterCallback)
-        job.report({"phase": "training", "device": trainer.args.device.type})
+        sharing = f"off: {refusal}" if refusal else "on"
+        job.report({"phase": "training", "device": trainer.args.device.type, "prefix_sharing": sharing})
         trainer.train()
         steps = trainer.state.global_step
 
@@ -136,6 +148,7 @@ class DPO:
                 "lost_by_reason": dict(counts.lost_by_reason),
                 "prompt_ends_changed": counts.prompt_ends_changed,
                 "chat_template": template,
+                "prefix_sharing": sharing,
                 "device": trainer.args.device.type,
                 "dtype": "bfloat16" if trainer.args.bf16 else "float32",
                 "notes": notes,

@@ -1,0 +1,192 @@
+"""That sharing a prompt's pass changes nothing but the time."""
+
+from __future__ import annotations
+
+import copy
+import doctest
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoModelForCausalLM,
+    Glm4Config,
+    GlmConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+from trl import DPOConfig
+
+import lrf_dpo.prefix_sharing
+from lrf.errors import StageError
+from lrf_dpo.model import new_tokenizer
+from lrf_dpo.objective import DPOWithCE, loss_terms
+from lrf_dpo.prefix_sharing import TESTED, SharedPromptCollator, share_prompts, why_not
+from lrf_dpo.settings import CE, DPOSettings, Init
+from lrf_dpo.trainer import DPO
+
+Result = tuple[float, torch.Tensor]  # loss, all gradients in one vector
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+}
+CONFIGS = {
+    "llama": LlamaConfig(**SIZES),
+    "llama, a key for each head": LlamaConfig(**SIZES | {"num_key_value_heads": 4}),
+    "qwen2": Qwen2Config(**SIZES),
+    "qwen3": Qwen3Config(**SIZES),
+    "glm": GlmConfig(**SIZES),
+    "glm4": Glm4Config(**SIZES),
+}
+
+
+def row(prompt: int, chosen: int, rejected: int) -> dict[str, list[int]]:
+    generator = torch.Generator().manual_seed(prompt)
+    lengths = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+    return {name: torch.randint(2, 300, (n,), generator=generator).tolist() for name, n in lengths.items()}
+
+
+def random_model(config: Any, seed: int) -> Any:
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=torch.float32)
+    for parameter in model.parameters():  # attention sharp enough that a wrong mask shows
+        parameter.data.mul_(3)
+    return model
+
+
+def loss_and_gradients(folder: Path, config: Any, rows: Any, *, shared: bool, **options: Any) -> Result:
+    policy, reference = random_model(config, 1), random_model(config, 2)
+    ce = options.pop("ce", CE())
+    tokenizer = new_tokenizer(["x"], Init())
+    trainer = DPOWithCE(
+        ce=ce,
+        args=DPOConfig(
+            str(folder),
+            beta=0.15,
+            **loss_terms(ce),
+            max_length=None,
+            per_device_train_batch_size=len(rows),
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+            **{"gradient_checkpointing": False} | options,
+        ),
+        model=policy,
+        ref_model=reference,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        data_collator=SharedPromptCollator(tokenizer.pad_token_id) if shared else None,
+    )
+    if shared:
+        share_prompts(policy)
+        share_prompts(reference)
+    if options.get("gradient_checkpointing"):
+        policy.gradient_checkpointing_enable()
+    policy.train()
+    loss = trainer.compute_loss(policy, trainer.data_collator(rows))
+    gradients = torch.autograd.grad(loss, list(policy.parameters()))
+    return float(loss.detach()), torch.cat([g.flatten() for g in gradients])
+
+
+def assert_same(plain: Result, shared: Result) -> None:
+    assert shared[0] == pytest.approx(plain[0], abs=1e-5)
+    assert plain[1].norm() > 0.1
+    assert (shared[1] - plain[1]).norm() / plain[1].norm() < 1e-5
+
+
+ROWS = {
+    "equal answers": [row(60, 9, 9)],
+    "unequal answers": [row(60, 9, 4)],
+    "three pairs": [row(50, 1, 7), row(31, 8, 3), row(1, 1, 1)],
+}
+
+
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_loss_and_gradients_are_those_of_the_plain_path(tmp_path: Path, name: str, rows: Any) -> None:
+    plain, shared = (loss_and_gradients(tmp_path, CONFIGS[name], rows, shared=s) for s in (False, True))
+    assert_same(plain, shared)
+
+
+@pytest.mark.parametrize("reduction", ["seq_mean", "sum"])
+def test_every_reduction_of_the_cross_entropy_term_is_the_same(tmp_path: Path, reduction: Any) -> None:
+    rows, ce = [row(20, 5, 9), row(31, 8, 3)], CE(reduction=reduction)
+    plain, shared = (loss_and_gradients(tmp_path, CONFIGS["llama"], rows, shared=s, ce=ce) for s in (False, True))
+    assert_same(plain, shared)
+
+
+def test_it_composes_with_gradient_checkpointing(tmp_path: Path) -> None:
+    rows = [row(60, 9, 4)]
+    plain = loss_and_gradients(tmp_path, CONFIGS["llama"], rows, shared=False)
+    shared = loss_and_gradients(tmp_path, CONFIGS["llama"], rows, shared=True, gradient_checkpointing=True)
+    assert_same(plain, shared)
+
+
+def test_the_collators_docstring_shows_what_it_does() -> None:
+    assert doctest.testmod(lrf_dpo.prefix_sharing).failed == 0
+
+
+def test_every_architecture_called_tested_is_tested() -> None:
+    assert {config.model_type for config in CONFIGS.values()} == set(TESTED)
+
+
+def test_an_untested_architecture_is_refused_with_the_reason() -> None:
+    model = AutoModelForCausalLM.from_config(MistralConfig(**SIZES))
+    assert "mistral is not among the architectures tested" in str(why_not(model))
+
+
+def test_a_sliding_window_is_refused_with_the_reason() -> None:
+    config = Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=16, max_window_layers=1)
+    assert "sliding window" in str(why_not(AutoModelForCausalLM.from_config(config)))
+
+
+def test_dropped_attention_weights_are_refused_with_the_reason() -> None:
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES, attention_dropout=0.1))
+    assert "drops attention weights" in str(why_not(model))
+
+
+def test_a_whole_training_gives_the_same_figures_with_and_without(job, row) -> None:
+    rows = [row(n) for n in range(4)]
+
+    def train(sharing: str) -> Any:
+        settings = {"init": {"hidden": 16, "layers": 1, "heads": 2, "vocab": 320}, "global_batch": 2, "max_steps": 4}
+        settings |= {"learning_rate": 1e-3, "prefix_sharing": sharing, "micro_batch": 2}
+        return DPO(DPOSettings.model_validate(settings)).train(job(rows, output=sharing)).metrics
+
+    off, auto = train("off"), train("auto")
+    assert off["prefix_sharing"] == "off: prefix_sharing: off"
+    assert auto["prefix_sharing"] == "on"
+    assert auto["loss"] == pytest.approx(off["loss"], abs=1e-4)
+    assert auto["margin"] == pytest.approx(off["margin"], abs=1e-4)
+
+
+@pytest.fixture
+def mistral(tmp_path: Path) -> Path:
+    folder = tmp_path / "mistral"
+    tokenizer = new_tokenizer(["x"], Init())
+    AutoModelForCausalLM.from_config(MistralConfig(**SIZES | {"sliding_window": None})).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_auto_takes_the_plain_path_and_says_why(job, row, mistral: Path) -> None:
+    metrics = DPO(DPOSettings(global_batch=1)).train(job([row()], model=str(mistral))).metrics
+    assert metrics["prefix_sharing"].startswith("off: mistral is not among")
+
+
+def test_on_stops_where_it_cannot_be(job, row, mistral: Path) -> None:
+    with pytest.raises(StageError, match="prefix_sharing: on, but mistral is not among"):
+        DPO(DPOSettings(global_batch=1, prefix_sharing="on")).train(job([row()], model=str(mistral)))

@@ -1,0 +1,190 @@
+"""One pass over a prompt for both of its answers.
+
+A pair is one long prompt and two short answers. Stock DPO forwards the prompt twice. Here a micro-batch becomes one
+sequence without padding, [prompt, chosen, rejected, prompt, chosen, rejected, …]. Each answer's positions go on from
+its prompt's, and attention is split: a prompt attends to itself, each answer to [its prompt, itself]. No mask of
+the size of the prompt's square is built, and only hidden states that predict an answer's token reach the LM head. Loss
+and gradients are those of the plain path.
+
+How it joins TRL's trainer, whose loss stays as it is: the collator gives, beside the answers on which TRL counts its
+tokens, the shared sequence; a hook before the model's forward puts the one in the place of the other; a hook after the
+backbone picks the hidden states. Both the policy and the reference policy go this way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
+from transformers import AttentionInterface
+
+NAME = "lrf_shared_prompt"
+"""Under which the split attention is known to transformers."""
+
+TESTED = ("glm", "glm4", "llama", "qwen2", "qwen3")
+"""Architectures (``model_type``) whose loss and gradients tests compare with the plain path."""
+
+
+def why_not(model: Any) -> str | None:
+    """Why prompts can't be shared with this model, or None if they can."""
+    config = model.config
+    if config.model_type not in TESTED:
+        return f"{config.model_type} is not among the architectures tested with it ({', '.join(TESTED)})"
+    if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ()):
+        return "some of the model's layers attend to a sliding window"
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        return "the model attends to a sliding window"
+    if getattr(config, "attention_dropout", 0):
+        return "the model drops attention weights while it trains"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things are in the shared sequence.
+
+    ``groups`` has (prompt, (chosen, rejected)) lengths for each pair, in order. ``predicting`` is (2·pairs, longest
+    answer): the position of the hidden state that predicts each answer token, the chosen answers first; 0 for padding.
+    """
+
+    groups: tuple[tuple[int, tuple[int, ...]], ...]
+    predicting: torch.Tensor
+
+
+class SharedPromptCollator:
+    """Makes a micro-batch of rows with ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``.
+
+    For one row with the prompt [1, 2, 3], chosen [4, 5] and rejected [6]:
+
+    >>> row = {"prompt_ids": [1, 2, 3], "chosen_ids": [4, 5], "rejected_ids": [6]}
+    >>> batch = SharedPromptCollator(pad_token_id=0)([row])
+    >>> batch["shared_ids"], batch["position_ids"]
+    (tensor([[1, 2, 3, 4, 5, 6]]), tensor([[0, 1, 2, 3, 4, 3]]))
+    >>> batch["layout"].groups, batch["layout"].predicting
+    (((3, (2, 1)),), tensor([[2, 3],
+            [2, 0]]))
+
+    What TRL sees are the last prompt token and the answers, padded on the right:
+
+    >>> batch["input_ids"], batch["completion_mask"]
+    (tensor([[3, 4, 5],
+            [3, 6, 0]]), tensor([[0, 1, 1],
+            [0, 1, 0]]))
+    """
+
+    def __init__(self, pad_token_id: int) -> None:
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, Any]:
+        shared: list[int] = []
+        positions: list[int] = []
+        groups = []
+        predicting: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+        for row in rows:
+            prompt, answers = row["prompt_ids"], (row["chosen_ids"], row["rejected_ids"])
+            last = len(shared) + len(prompt) - 1
+            shared += prompt
+            positions += range(len(prompt))
+            for answer, columns in zip(answers, predicting, strict=True):
+                columns.append(torch.tensor([last, *range(len(shared), len(shared) + len(answer) - 1)]))
+                shared += answer
+                positions += range(len(prompt), len(prompt) + len(answer))
+            groups.append((len(prompt), tuple(map(len, answers))))
+        seen = [
+            torch.tensor([row["prompt_ids"][-1], *row[name]]) for name in ("chosen_ids", "rejected_ids") for row in rows
+        ]
+        mask = pad_sequence([torch.ones_like(ids) for ids in seen], batch_first=True)
+        mask_of_answers = mask.clone()
+        mask_of_answers[:, 0] = 0
+        return {
+            "input_ids": pad_sequence(seen, batch_first=True, padding_value=self.pad_token_id),
+            "attention_mask": mask,
+            "completion_mask": mask_of_answers,
+            "shared_ids": torch.tensor([shared]),
+            "position_ids": torch.tensor([positions]),
+            "layout": Layout(tuple(groups), pad_sequence([*predicting[0], *predicting[1]], batch_first=True)),
+        }
+
+
+def share_prompts(model: Any) -> None:
+    """Let the model take batches of :class:`SharedPromptCollator`. It can't take others afterwards."""
+    model.set_attn_implementation(NAME)
+    model.register_forward_pre_hook(_take_shared_sequence, with_kwargs=True)
+    model.base_model.register_forward_hook(_keep_predicting_states, with_kwargs=True)
+
+
+def _take_shared_sequence(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    kwargs = dict(kwargs)
+    kwargs["input_ids"] = kwargs.pop("shared_ids")
+    kwargs["shift_labels"] = kwargs.pop("labels")[:, 1:]  # TRL's fused LM head scores these without shifting
+    del kwargs["attention_mask"]  # there is no padding
+    return args, kwargs
+
+
+def _keep_predicting_states(backbone: Any, args: Any, kwargs: dict[str, Any], outputs: Any) -> Any:
+    layout: Layout = kwargs["layout"]
+    # (1, sequence, hidden) -> (2·pairs, longest answer, hidden)
+    states = outputs.last_hidden_state
+    outputs.last_hidden_state = states[0, layout.predicting.to(states.device)]
+    return outputs
+
+
+def split_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    layout: Layout,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention over the shared sequence. query is (1, heads, sequence, size); key and value may have fewer heads.
+
+    Returns (1, sequence, heads, size), as transformers' attention functions do.
+    """
+    parts, start = [], 0
+    for prompt, answers in layout.groups:
+        end = start + prompt
+        q, k, v = (t[:, :, start:end] for t in (query, key, value))
+        parts.append(_causal(q, k, v, scaling))
+        for length in answers:
+            span = slice(end, end + length)
+            # the prompt's keys and values are copied beside the answer's: made again for the backward pass, not kept
+            parts.append(
+                checkpoint(
+                    _answer, query[:, :, span], k, v, key[:, :, span], value[:, :, span], scaling, use_reentrant=False
+                )
+            )
+            end += length
+        start = end
+    return torch.cat([part.transpose(1, 2) for part in parts], dim=1), None
+
+
+def _causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float | None) -> torch.Tensor:
+    return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
+
+
+def _answer(
+    q: torch.Tensor,
+    prompt_k: torch.Tensor,
+    prompt_v: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    scaling: float | None,
+) -> torch.Tensor:
+    """q attends to the prompt and, causally, to its own answer: the causal corner is at the bottom right."""
+    k, v = torch.cat((prompt_k, k), dim=2), torch.cat((prompt_v, v), dim=2)
+    if (groups := q.shape[1] // k.shape[1]) > 1:
+        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    return scaled_dot_product_attention(q, k, v, attn_mask=causal_lower_right(q.shape[2], k.shape[2]), scale=scaling)
+
+
+AttentionInterface.register(NAME, split_attention)
