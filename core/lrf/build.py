@@ -119,7 +119,9 @@ def engine_of(
     """
     limits = pipeline.budget
     money = None if limits.money is None else floor(limits.money * UNITS)
-    ledger = Ledger(Budget(limits.calls, limits.tokens, money) if budget else Budget())
+    prices = prices_of(pipeline)
+    currency = next((price.currency for price in prices.values()), "money")
+    ledger = Ledger(Budget(limits.calls, limits.tokens, money, currency) if budget else Budget())
     dimensions = [
         NamedDimension(b.name, build(b), b.needs.get("judge"), b.needs.get("retriever"), asking_of(b))
         for b in pipeline.dimensions
@@ -127,7 +129,6 @@ def engine_of(
     if judges is None:
         needed = dict.fromkeys(name for d in dimensions for name in d.judges)
         judges = {name: build(pipeline.judges[name]) for name in needed}
-    prices = prices_of(pipeline)
     embedders: dict[str, EmbedCalls] = {}
     if retrievers is None:
         made: dict[str, Retriever] = {}

@@ -189,6 +189,7 @@ async def test_a_budget_holds_over_all_sittings_of_a_run(address: str, tmp_path:
         assert spent <= budget
     assert summary.stages["score"]["calls"] == 0
     assert spent > 0.2
+    assert summary.message.startswith("the budget of 0.4 EUR could be overrun by the next call")
     summary = await run(tmp_path, address, prices="prices.yaml", budget={"money": 2})
     assert summary.status == "finished"
     assert summary.stages["score"]["money"]["spent"]["EUR"] == pytest.approx(30 * A_CALL)

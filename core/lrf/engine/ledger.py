@@ -28,11 +28,20 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Ceilings for what a run pays; None means none. ``money`` is in units of money (see ``lrf.prices``)."""
+    """Ceilings for what a run pays; None means none. ``money`` is in units of money (see ``lrf.prices``).
+
+    ``currency`` is what messages call it by.
+    """
 
     calls: int | None = None
     tokens: int | None = None
     money: int | None = None
+    currency: str = "money"
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is any ceiling."""
+        return (self.calls, self.tokens, self.money) != (None, None, None)
 
 
 @dataclass(slots=True)
@@ -91,7 +100,7 @@ class Ledger:
             )
         if budget.money is not None and self._money + self._reserved_money + money > budget.money:
             raise BudgetError(
-                f"the budget of {amount(budget.money):g} (money) could be overrun by the next call "
+                f"the budget of {amount(budget.money):g} {budget.currency} could be overrun by the next call "
                 f"({amount(self._money):.6g} spent, {amount(self._reserved_money):.6g} set aside, "
                 f"{amount(money):.6g} needed at most)"
             )

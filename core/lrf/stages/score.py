@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from lrf.build import engine_of, source_of
 from lrf.config.prices import read_prices
 from lrf.engine.engine import Engine
-from lrf.engine.ledger import Budget
 from lrf.engine.observers import Observers
 from lrf.errors import GateError, LrfError
 from lrf.stages.alarms import Alarms
@@ -58,7 +57,7 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
         prices = read_prices(context.pipeline.prices)
         context.on_stop.append(engine.drain)
         try:
-            if engine.ledger.budget != Budget():
+            if engine.ledger.budget.limited:
                 (await asyncio.to_thread(paid, journal, engine, prices)).carry_into(engine)
             await journal.drop_rows(keep=fingerprint)
             await _score_all(context, engine, fingerprint, data)
