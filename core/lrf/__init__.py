@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         TrainingJob,
         TrainingResult,
     )
-    from lrf.replies import Answer, Choice, Rating, Reply, Request, Statements, Text, Usage, Verdict
+    from lrf.replies import Answer, Choice, Rating, Reply, Request, Statements, Text, Usage, Verdict, Verdicts
     from lrf.settings import FilePath, Settings
     from lrf.spec import API_VERSION, ComponentSpec
     from lrf.templates import Prompt, Segment, Template
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         LeftOut,
         Message,
         Note,
+        Opinion,
         PreferencePair,
         Reward,
         Sample,
@@ -101,6 +102,7 @@ __all__ = [
     "LrfError",
     "Message",
     "Note",
+    "Opinion",
     "Pairing",
     "ParseFailure",
     "PluginError",
@@ -134,6 +136,7 @@ __all__ = [
     "Unscored",
     "Usage",
     "Verdict",
+    "Verdicts",
     "__version__",
     "hookimpl",
     "run",
