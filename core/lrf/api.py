@@ -154,13 +154,24 @@ class RewardModel:
     # --- ending ------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close judges and journal. What was paid for is kept in the journal's file, if there is one."""
+        """Close judges and journal. What was paid for is kept in the journal's file, if there is one.
+
+        Who still waits for a reward gets :class:`lrf.errors.Interrupted`.
+        """
         if self._loop.is_closed():
             return
-        self._submit(self._engine.aclose()).result()
+        self._submit(self._end()).result()
         self._engine.journal.close()
         self._engine.observers.close()
         self._stop_loop()
+
+    async def _end(self) -> None:
+        await self._engine.aclose()
+        if scoring := asyncio.all_tasks() - {asyncio.current_task()}:
+            _, late = await asyncio.wait(scoring, timeout=1)  # who still waits for a reply has been told by now
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     def _stop_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -112,7 +112,7 @@ class _PlanningJudge:
 
     async def complete(self, request: Request) -> Reply:
         kind, way = request.expects.kind, request.way
-        text, tokens = f"Analysis. {_mark(request)}", REPLY_TOKENS.get(kind, 100)
+        text, tokens = _mark(request), REPLY_TOKENS.get(kind, 100)
         if kind == "statements":
             answer = next((s.text for s in reversed(request.prompt) if not s.trusted), "")
             found = [s.strip() for s in _SENTENCE.findall(answer)]
@@ -134,7 +134,7 @@ class _PlanningJudge:
 def _mark(request: Request) -> str:
     if request.way == "structured" and request.schema:
         return dump(instance(request.schema))
-    return request.options[len(request.options) // 2] if request.options else ""
+    return f"Analysis. {request.options[len(request.options) // 2] if request.options else ''}"
 
 
 class _PlanningRetriever:
@@ -184,8 +184,11 @@ async def plan_pipeline(pipeline: Pipeline, *, priced_samples: int = PRICED_SAMP
     }
     journal = Journal()
     try:
-        planning = _planning_engine(pipeline, plan, real, journal)
-        bounding, bounds = _bounding_engine(pipeline, plan, real, journal)
+        engines: list[Engine] = []
+        bounds: list[BoundCalls] = []
+        if pipeline.dimensions:
+            bounding, bounds = _bounding_engine(pipeline, plan, real, journal)
+            engines = [_planning_engine(pipeline, plan, real, journal), bounding]
         rows = enumerate(source_of(pipeline).read())
         while (entry := await asyncio.to_thread(next, rows, None)) is not None:
             position, sample = entry
@@ -198,14 +201,14 @@ async def plan_pipeline(pipeline: Pipeline, *, priced_samples: int = PRICED_SAMP
                 tokens = await asyncio.to_thread(_document_tokens, sample)
                 plan.document_tokens += tokens
                 plan.longest_document_tokens = max(plan.longest_document_tokens, tokens)
-                if pipeline.dimensions:
-                    await planning.score(sample, position)
-                    await bounding.score(sample, position)
+                for engine in engines:
+                    await engine.score(sample, position)
                 plan.priced_samples += 1
-        await planning.aclose()
-        prices = {judge.identity: judge.price for judge in planning.judges.values()}
-        plan.dimensions = await asyncio.to_thread(_expected, pipeline, journal, prices)
-        _add_most(plan, bounds)
+        if engines:
+            await engines[0].aclose()
+            prices = {judge.identity: judge.price for judge in engines[0].judges.values()}
+            plan.dimensions = await asyncio.to_thread(_expected, pipeline, journal, prices)
+            _add_most(plan, bounds)
     finally:
         for judge in real.values():
             await judge.aclose()
