@@ -61,7 +61,7 @@ class Project:
         embedder = {"type": "openai", "base_url": self.base_url, "model": "emb"}
         four = ["helpfulness", "logicality", "faithfulness", "completeness"]
         retrievers = {"main": {"type": "qdrant", "location": ":memory:", "chunk_tokens": 32}}
-        return self.pipeline(embedders={"main": embedder}, retrievers=retrievers, dimensions=four, **changes)
+        return self.pipeline(embedders={"main": embedder}, retrievers=retrievers, **{"dimensions": four, **changes})
 
     def write(self, pipeline: Mapping[str, Any]) -> Path:
         """The pipeline as a file."""
