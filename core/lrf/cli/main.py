@@ -19,7 +19,7 @@ from lrf.suggest import did_you_mean
 
 COMMANDS = {
     "run": "Score, pair and train: do a pipeline, or go on where it was left.",
-    "rescore": "Ask again only what is unscored, or a dimension, and make the files anew.",
+    "rescore": "Ask again what is unscored, or one dimension.",
     "score": "Give one answer its reward, with the reasons.",
     "plan": "Tell what a pipeline will do and need, without doing it.",
     "agree": "Tell how well a run's rewards agree with people.",
