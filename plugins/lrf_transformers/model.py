@@ -117,10 +117,10 @@ class Model:
             row.beginning, row.cached = self._beginnings.longest(row.tokens)
 
     def _batches(self, rows: Sequence[Row]) -> list[list[Row]]:
-        """Rows of like length together, within the settings' bounds."""
+        """Rows of like limit and length together, within the settings' bounds."""
         batches: list[list[Row]] = []
         widest = 0
-        for row in sorted(rows, key=lambda row: len(row.tokens) - row.cached):
+        for row in sorted(rows, key=lambda row: (-row.form.limit, len(row.tokens) - row.cached)):
             width = len(row.tokens) + row.room
             widest = max(widest, width)
             full = not batches or len(batches[-1]) == self._settings.max_batch
