@@ -67,7 +67,7 @@ def score(tmp_path: Path, serve: Any) -> Run:
         server: Server, rescore: Rescore | None = None, dimensions: tuple[str, ...] = ("helpfulness",), **more: Any
     ) -> RunSummary:
         if id(server) not in addresses:
-            addresses[id(server)] = await serve(server)
+            addresses[id(server)] = await serve(server.__call__)
         pipeline = {
             "name": "again",
             "data": {"type": "jsonl", "path": "rows.jsonl"},
