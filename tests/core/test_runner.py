@@ -11,6 +11,7 @@ import pytest
 
 import lrf
 from judge_server import JudgeServer
+from lrf.catalog import load_catalog
 from lrf.errors import ConfigError, RunError
 from lrf.stages.runner import RunSummary
 from lrf.store.lock import RunLock
@@ -555,3 +556,36 @@ def test_a_run_by_its_files_path_reads_paths_from_the_files_folder(project: Proj
     pipeline["data"]["path"] = "data.jsonl"
     summary = lrf.run(project.write(pipeline), runs=project.runs)
     assert summary.exit_code == 0
+
+
+def test_an_observer_that_was_detached_hears_nothing_for_the_rest_of_the_run(
+    project: Project, distribute: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr("builtins.heard", heard, raising=False)
+    source = """
+        from lrf import hookimpl
+
+        @hookimpl
+        def lrf_run_started():
+            heard.append("started")
+
+        @hookimpl
+        def lrf_sample_scored(sample_id):
+            heard.append(sample_id)
+            raise ValueError("no more")
+
+        @hookimpl
+        def lrf_run_finished():
+            heard.append("finished")
+    """
+    distribute("listening", entry_points={"listening": "listening"}, modules={"listening": source})
+    load_catalog.cache_clear()
+    try:
+        assert run(project).exit_code == 0
+    finally:
+        load_catalog.cache_clear()
+    assert heard[0] == "started"
+    assert len(heard) == 2
+    (event,) = [row for row in project.lines("log.jsonl") if row["event"] == "observer detached"]
+    assert "lrf_sample_scored raised ValueError: no more" in event["reason"]

@@ -243,11 +243,14 @@ def _checked(judgement: Judgement) -> Judgement:
     if not 0 <= judgement.rating <= 10:  # NaN included
         raise Unscorable("rating_out_of_range", f"the dimension gave {judgement.rating!r}, not 0 to 10")
     spans = [s for statement in judgement.statements for s in statement.evidence] + [n.span for n in judgement.notes]
+    opinions = [*judgement.opinions, *(o for statement in judgement.statements for o in statement.opinions)]
     dump(
         [
             (judgement.analysis, judgement.way, dict(judgement.extra), [n.text for n in judgement.notes]),
             [(s.text, s.verdict, s.support, s.analysis, dict(s.probabilities or {})) for s in judgement.statements],
             [(s.document, s.start, s.end) for s in spans],
+            [(o.judge, o.draw, o.value, o.way, dict(o.probabilities or {})) for o in opinions],
+            (judgement.spread, dict(judgement.seen)),
         ]
     )
     return judgement if type(judgement.rating) is float else replace(judgement, rating=float(judgement.rating))

@@ -140,7 +140,10 @@ def main(run_dir: str, stage: str, folder: str, out: TextIO) -> int:
         with run_log(run.log) as log:
             context = StageContext(pipeline, catalog, run, log.bind(stage=stage), report=say)
             record = read_json(run.path / "stages" / "data.json") or {}
-            say({"counts": _run(context, stage, record.get("counts", {}))})
+            try:
+                say({"counts": _run(context, stage, record.get("counts", {}))})
+            finally:
+                context.observers.close()
         return 0
     except LrfError as e:
         say({"error": "\n".join([str(e), *getattr(e, "__notes__", ())]), "exit_code": e.exit_code})

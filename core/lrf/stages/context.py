@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lrf.engine.observers import Observers
 from lrf.engine.rounds import Rounds
 from lrf.errors import LrfError
 from lrf.stages.rescore import rounds_of
@@ -24,7 +25,10 @@ Report = Callable[[Mapping[str, JSON]], None]
 
 @dataclass(slots=True)
 class StageContext:
-    """A run as one stage sees it. ``stop`` holds the first reason to drain, set from a signal or a budget."""
+    """A run as one stage sees it. ``stop`` holds the first reason to drain, set from a signal or a budget.
+
+    Whoever makes it closes its ``observers``, the same ones for all stages of a process.
+    """
 
     pipeline: Pipeline
     catalog: Catalog
@@ -33,6 +37,13 @@ class StageContext:
     report: Report
     on_stop: list[Callable[[LrfError], None]] = field(default_factory=list)
     stop: LrfError | None = None
+    observers: Observers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.observers = Observers(
+            self.catalog.plugin_manager,
+            lambda plugin, reason: self.log.warning("observer detached", plugin=plugin, reason=reason),
+        )
 
     def drain(self, reason: LrfError) -> None:
         """Ask the running stage to finish what is in flight and end. The first reason counts."""

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import yaml
 
 from lrf.config import changes
-from lrf.engine.observers import Observers
 from lrf.errors import ConfigError, Interrupted, LrfError, RunError
 from lrf.log import run_log
 from lrf.stages.child import run_child
@@ -106,12 +105,8 @@ async def run_pipeline(
         summary.changed = _keep_pipeline(run, pipeline)
         write_json(run.versions, _versions(catalog, pipeline))
         context = StageContext(pipeline, catalog, run, log, report)
-        observers = Observers(
-            catalog.plugin_manager,
-            lambda plugin, reason: log.warning("observer detached", plugin=plugin, reason=reason),
-        )
         log.info("run started", stages=stages, changed=summary.changed)
-        observers.tell("lrf_run_started", run_dir=str(run.path), pipeline=pipeline.resolved)
+        context.observers.tell("lrf_run_started", run_dir=str(run.path), pipeline=pipeline.resolved)
         with _draining(context) if signals else nullcontext():
             try:
                 await _run_stages(context, stages, summary, lock.fileno())
@@ -129,8 +124,8 @@ async def run_pipeline(
         }
         write_json(run.summary, summary.as_json())
         log.info("run ended", status=summary.status, message=summary.message, seconds=round(summary.seconds, 3))
-        observers.tell("lrf_run_finished", run_dir=str(run.path), summary=summary.as_json())
-        await asyncio.to_thread(observers.close)
+        context.observers.tell("lrf_run_finished", run_dir=str(run.path), summary=summary.as_json())
+        await asyncio.to_thread(context.observers.close)
     return summary
 
 

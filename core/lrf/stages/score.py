@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from lrf.build import engine_of, source_of
 from lrf.config.prices import read_prices
 from lrf.engine.engine import Engine
-from lrf.engine.observers import Observers
 from lrf.errors import GateError, LrfError
 from lrf.stages.alarms import Alarms
 from lrf.stages.context import StageContext
@@ -47,13 +46,9 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
         end_rescore(context.run_dir)
         return counts
     journal = await asyncio.to_thread(open_journal, context.run_dir.journal, context.pipeline.cache)
-    observers = Observers(
-        context.catalog.plugin_manager,
-        lambda plugin, reason: context.log.warning("observer detached", plugin=plugin, reason=reason),
-    )
     began = time.monotonic()
     try:
-        engine = engine_of(context.pipeline, journal, observers, rounds=rounds_of(context.run_dir))
+        engine = engine_of(context.pipeline, journal, context.observers, rounds=rounds_of(context.run_dir))
         prices = read_prices(context.pipeline.prices)
         context.on_stop.append(engine.drain)
         try:
@@ -92,7 +87,6 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
         await journal.drop_rows()
         return counts
     finally:
-        await asyncio.to_thread(observers.close)
         await asyncio.to_thread(journal.close)
 
 
