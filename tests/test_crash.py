@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sqlite3
@@ -256,3 +257,22 @@ def test_the_command_prints_a_table_and_ends_with_the_runs_code(project: Project
     done = subprocess.run(command(file, project), capture_output=True, text=True, timeout=60)
     assert done.returncode == 3
     assert "more than `max_unscored: 0.05` allows" in done.stderr
+
+
+def test_a_full_disk_stops_the_run_and_with_room_again_it_goes_on(project: Project, judge_server: JudgeServer) -> None:
+    file = project.write(project.pipeline())
+    files, books = undisturbed(project, judge_server, file)
+
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    done = subprocess.run(command(file, project), capture_output=True, text=True, timeout=60, preexec_fn=little_room)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "the journal can't be written" in done.stderr
+    assert "run the same command again" in done.stderr
+    assert "Traceback" not in done.stderr
+    kept = committed(project, project.folder)
+    paid = judge_server.books.calls
+    finish(file, project)
+    assert project.files() == files
+    assert judge_server.books.calls - paid == len(books.asked) - kept
