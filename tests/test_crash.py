@@ -22,7 +22,8 @@ import pytest
 from judge_server import Books, JudgeServer
 from project import Project
 
-CONCURRENCY = 8
+IN_FLIGHT = 8 + 8
+"""Sent and not yet committed: a call in each slot, and as many replies again that are being written."""
 
 
 def command(file: Path, project: Project) -> list[str]:
@@ -105,12 +106,12 @@ def kill_at(moments: list[int | float], project: Project, server: JudgeServer, f
         now = committed(project, project.folder)
         assert now >= kept
         kept = now
-        assert paid - kept <= lives * CONCURRENCY
+        assert paid - kept <= lives * IN_FLIGHT
     finish(file, project)
     assert project.files() == files
     assert set(server.books.asked) == set(books.asked)
     assert server.books.calls - paid == len(books.asked) - kept  # only what had not been committed
-    assert server.books.repeated <= lives * CONCURRENCY
+    assert server.books.repeated <= lives * IN_FLIGHT
     assert committed(project, project.folder) == len(books.asked)
     assert not list(project.run_dir.rglob("*.partial"))
 
