@@ -221,8 +221,9 @@ class Child:
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_DISABLE_TELEMETRY": "1"}
         command = [sys.executable, __file__, "--child", way, "--case", json.dumps(asdict(case))]
         self.way = way
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # lives as long as the child
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment
         )
         self.read()
 
@@ -233,12 +234,16 @@ class Child:
         return self.read()
 
     def read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None and self.process.stderr is not None
+        assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith("{"):
                 answer: dict[str, Any] = json.loads(line)
                 return answer
-        raise SystemExit(f"{self.way} ended early:\n{self.process.stderr.read()[-2000:]}")
+        raise SystemExit(f"{self.way} ended early:\n{self.said()}")
+
+    def said(self) -> str:
+        self.errors.seek(0)
+        return self.errors.read()[-2000:]
 
 
 def measure(case: Case, rounds: int, threads: int) -> dict[str, Any]:
