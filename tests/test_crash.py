@@ -172,6 +172,21 @@ def one_sample_at_a_time(project: Project, **changes: Any) -> Path:
     return project.write(pipeline)
 
 
+def test_an_interrupt_lets_a_run_of_the_library_drain(project: Project, judge_server: JudgeServer) -> None:
+    project.write_data(8)
+    judge_server.delay_s = 0.05
+    file = one_sample_at_a_time(project)
+    code = f"import lrf; s = lrf.run({str(file)!r}, runs={str(project.runs)!r}); print(s.status, s.exit_code)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    judge_server.wait_for_calls(20)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert out.split() == ["interrupted", "130"]
+    assert 0 < len(project.lines("rewards.jsonl")) < 40
+    finish(file, project)
+    assert len(project.lines("rewards.jsonl")) == 40
+
+
 @pytest.mark.parametrize("own_process", [False, True])
 def test_ctrl_c_once_finishes_what_is_in_flight_and_leaves_a_valid_part(
     project: Project, judge_server: JudgeServer, own_process: bool

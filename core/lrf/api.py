@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lrf.errors import ConfigError
+from lrf.errors import ConfigError, Interrupted
 from lrf.types import Candidate, Document, Reward, Sample
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lrf.config import Pipeline
     from lrf.engine.engine import Engine
     from lrf.protocols import Aggregator, Dimension, Embedder, Judge, Retriever
+    from lrf.stages.context import StageContext
     from lrf.stages.runner import RunSummary
     from lrf.types import JSON
 
@@ -143,6 +144,7 @@ class RewardModel:
                 task.cancel()
 
     async def _score(self, sample: Sample) -> tuple[Reward, ...]:
+        self._engine.rearm()
         self._position += 1
         return await self._engine.score(sample, self._position)
 
@@ -208,13 +210,27 @@ def run(
     ``first`` and ``last`` name the stages to begin and end with ("data", "score", "pairs", "train"). ``report`` is
     called with progress. How it ended is in the summary (``status``, ``exit_code``, ``message``); raised are only
     errors of the pipeline file (:class:`lrf.ConfigError`) and of a run directory that can't be used.
-    Works inside a running event loop too.
+    Works inside a running event loop too. A KeyboardInterrupt lets the run drain: the summary's status is then
+    "interrupted", and the same call goes on from there.
     """
     from lrf.catalog import load_catalog
     from lrf.stages.runner import run_pipeline
 
+    drains: list[Callable[[], object]] = []
+
+    def started(context: StageContext) -> None:
+        loop = asyncio.get_running_loop()
+        stop = Interrupted("stopped by KeyboardInterrupt")
+        drains.append(lambda: loop.call_soon_threadsafe(context.drain, stop))
+
     work = run_pipeline(
-        load(pipeline), load_catalog(), Path(runs), first=first, last=last, report=report or (lambda _: None)
+        load(pipeline),
+        load_catalog(),
+        Path(runs),
+        first=first,
+        last=last,
+        report=report or (lambda _: None),
+        started=started,
     )
     result: Future[RunSummary] = Future()
 
@@ -226,7 +242,12 @@ def run(
 
     thread = threading.Thread(target=target, name="lrf-run")
     thread.start()
-    thread.join()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        for drain in drains:
+            drain()
+        thread.join()
     return result.result()
 
 

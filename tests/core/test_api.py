@@ -315,3 +315,18 @@ async def test_an_answer_that_can_not_be_scored_has_a_reason_and_no_reward() -> 
     assert reward.reward is None
     assert reward.unscored is not None
     assert reward.unscored.reason == "no_rating"
+
+
+async def test_a_reward_model_goes_on_after_an_error_that_stopped_it() -> None:
+    replies = iter([JudgeMisconfigured("no such model"), "[[7]]"])
+
+    def answer(_: Request) -> str:
+        reply = next(replies)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    with lrf.RewardModel(ScriptedJudge(answer), [Asking()]) as model:
+        with pytest.raises(JudgeMisconfigured):
+            await model.score(**ASKED)
+        assert (await model.score(**ASKED)).reward == 7.0

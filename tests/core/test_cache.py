@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from lrf.errors import RunError
 from lrf.replies import Rating
 from lrf.stages.runner import RunSummary, run_pipeline
 from lrf.store.journal import Journal
-from lrf.store.shared import CachedJournal, open_journal
+from lrf.store.shared import open_journal
 from lrf.templates import Segment
 from lrf.testing import ScriptedJudge
 
@@ -87,25 +87,32 @@ def test_a_cache_that_is_no_journal_is_told(tmp_path: Path) -> None:
         open_journal(None, tmp_path / "cache.sqlite")
 
 
-def _write(folder: str, name: str, cache: str, count: int) -> None:
-    async def work() -> None:
-        journal = CachedJournal(Path(folder) / f"{name}.sqlite", Path(cache))
-        judge = ScriptedJudge(lambda _: "[[5]]")
-        await asyncio.gather(*(ask(journal, judge, str(i)) for i in range(count)))
-        journal.close()
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from lrf.engine.calls import Caller, JudgeCalls
+from lrf.engine.ledger import Ledger
+from lrf.replies import Rating
+from lrf.store.shared import CachedJournal
+from lrf.templates import Segment
+from lrf.testing import ScriptedJudge
 
-    asyncio.run(work())
+async def work():
+    journal = CachedJournal(Path(sys.argv[1]), Path(sys.argv[2]))
+    calls = JudgeCalls("main", ScriptedJudge(lambda _: "[[5]]"), journal, Ledger())
+    asked = (calls.ask((Segment(str(i), trusted=False),), Rating(), 64, Caller("s", "d")) for i in range(40))
+    await asyncio.gather(*asked)
+    journal.close()
+
+asyncio.run(work())
+"""
 
 
 def test_several_processes_make_and_fill_one_cache_at_once(tmp_path: Path) -> None:
     cache = tmp_path / "cache.sqlite"
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_write, args=(str(tmp_path), f"p{i}", str(cache), 40)) for i in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+    command = [sys.executable, "-c", WRITER]
+    processes = [subprocess.Popen([*command, tmp_path / f"{i}.sqlite", cache]) for i in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
     journal = Journal(cache)
     assert journal.totals()["calls"] == 40
     journal.close()

@@ -196,12 +196,12 @@ async def test_after_five_useless_replies_the_reason_of_the_last_is_given(reply:
     assert len(judge.requests) == 5
 
 
-async def test_a_truncated_reply_is_asked_again_with_a_higher_limit_and_the_same_temperature() -> None:
+async def test_a_truncated_reply_is_asked_again_with_a_higher_limit_and_only_then_at_another_temperature() -> None:
     judge = ScriptedJudge([Reply("Rating: [[1", "length"), Reply("[[1]] or", "length"), Reply("[[10]]")])
     async with calls_to(judge) as calls:
         assert await ask(calls, max_tokens=512) == 10.0
     assert [r.max_tokens for r in judge.requests] == [512, 1024, 2048]
-    assert {r.temperature for r in judge.requests} == {0.01}
+    assert [r.temperature for r in judge.requests] == [0.01, 0.01, 0.95]
 
 
 async def test_truncation_is_looked_at_before_the_text() -> None:

@@ -179,3 +179,16 @@ async def test_draining_ends_the_waiting(limiter: Limiter) -> None:
     limiter.drain()
     with pytest.raises(Interrupted):
         await task
+
+
+async def test_a_server_that_only_hangs_and_has_never_answered_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    retries = Retries("judges.main", Limiter(1))
+    clock = Clock(retries.limiter)
+    monkeypatch.setattr(retries_module, "time", clock)
+
+    async def hang() -> None:
+        clock.now += 15
+        raise TimedOut("no reply within 15 s")
+
+    with pytest.raises(StageError, match="has served nothing for 20 s"):
+        await retries.run(hang)

@@ -589,3 +589,13 @@ def test_an_observer_that_was_detached_hears_nothing_for_the_rest_of_the_run(
     assert len(heard) == 2
     (event,) = [row for row in project.lines("log.jsonl") if row["event"] == "observer detached"]
     assert "lrf_sample_scored raised ValueError: no more" in event["reason"]
+
+
+def test_pairs_of_other_rewards_do_not_stay_beside_new_ones(project: Project, judge_server: JudgeServer) -> None:
+    assert run(project).exit_code == 0
+    assert (project.run_dir / "pairs.jsonl").exists()
+    changed = project.pipeline(dimensions=["helpfulness"])
+    assert run(project, changed, last="score").exit_code == 0
+    assert not (project.run_dir / "pairs.jsonl").exists()
+    assert run(project, changed).exit_code == 0
+    assert len(project.lines("pairs.jsonl")) + len(project.lines("left_out.jsonl")) == 3

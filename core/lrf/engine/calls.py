@@ -172,6 +172,8 @@ class JudgeCalls:
                 if filtered > caller.again:
                     raise Unscorable(failure.reason, failure.detail)
             elif reply.finish == "length":  # looked at first: half a reply often looks like a bad one
+                if failure.reason == "truncated_reply":  # more room alone didn't end it
+                    temperature = RETRY_TEMPERATURE
                 failure = ParseFailure("truncated_reply", f"cut off at {max_tokens} tokens")
                 max_tokens = next_limit(max_tokens)
             else:

@@ -136,6 +136,18 @@ class Engine:
         for embedder in self.embedders.values():
             embedder.limiter.drain()
 
+    def rearm(self) -> None:
+        """Take calls again after an error that stopped them (a server that was down), once all have ended."""
+        if self.fatal is None or isinstance(self.fatal, Interrupted) or self.in_flight:
+            return
+        self.fatal = None
+        for judge in self.judges.values():
+            judge.limiter.reopen()
+            judge.retries.reset()
+        for embedder in self.embedders.values():
+            embedder.limiter.reopen()
+            embedder.retries.reset()
+
     async def score(self, sample: Sample, position: int = 0) -> tuple[Reward, ...]:
         """A reward, or the reason for having none, for each candidate in order. Raises only what stops a run."""
         scope = _Scope(sample, position, language_of(sample.documents[0].text if sample.documents else sample.query))

@@ -103,3 +103,8 @@ class Limiter:
             if not turn.done():
                 turn.set_exception(Interrupted("the run is being stopped"))
         self._waiters.clear()
+
+    def reopen(self) -> None:
+        """Take calls again."""
+        self.draining = False
+        self._stopping.clear()

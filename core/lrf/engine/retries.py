@@ -48,6 +48,7 @@ class Retries:
                 faults += 1
                 if isinstance(e, Unavailable):
                     self.limiter.refused()
+                if isinstance(e, Unavailable) or not self._served:
                     self._check_patience(e)
                 if faults >= FAULTS:
                     raise Unscorable(e.reason, f"{e} ({faults} times)", transient=True) from e
@@ -59,6 +60,10 @@ class Retries:
                 self._served, self._silent_since = True, None
                 return result
             await self.limiter.pause(pause)
+
+    def reset(self) -> None:
+        """Begin to be patient anew."""
+        self._silent_since = None
 
     def _check_patience(self, error: JudgeError) -> None:
         now = time.monotonic()

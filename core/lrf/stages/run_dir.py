@@ -49,6 +49,11 @@ class RunDir:
     def left_out(self) -> Path:
         return self.path / "left_out.jsonl"
 
+    def drop_pairs(self) -> None:
+        """Remove pairs that were made of other rewards than those that stand here now."""
+        for path in (self.pairs, self.pairs_parquet, self.left_out):
+            path.unlink(missing_ok=True)
+
     @property
     def bad_rows(self) -> Path:
         return self.path / "bad_rows.jsonl"

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +83,7 @@ async def run_pipeline(
     report: Report = lambda _: None,
     signals: bool = False,
     rescore: Rescore | None = None,
+    started: Callable[[StageContext], None] = lambda _: None,
 ) -> RunSummary:
     """Run the stages from ``first`` to ``last`` (inclusive) that the pipeline has; every other stage is left alone.
 
@@ -90,8 +91,8 @@ async def run_pipeline(
     summary is always written; raised are only those that come before the run has its directory
     (:class:`lrf.errors.ConfigError`, :class:`lrf.errors.RunError`).
 
-    With ``rescore`` that is scored again, first. With ``signals`` (main thread only) SIGINT and SIGTERM let the run
-    drain, and a second one ends it at once.
+    ``started`` gets the run's context, whose ``drain`` stops the run. With ``rescore`` that is scored again, first.
+    With ``signals`` (main thread only) SIGINT and SIGTERM let the run drain, and a second one ends it at once.
     """
     stages = chosen_stages(pipeline, first, last)
     run = _run_dir(runs, pipeline.name)
@@ -105,6 +106,7 @@ async def run_pipeline(
         summary.changed = _keep_pipeline(run, pipeline)
         write_json(run.versions, _versions(catalog, pipeline))
         context = StageContext(pipeline, catalog, run, log, report)
+        started(context)
         log.info("run started", stages=stages, changed=summary.changed)
         context.observers.tell("lrf_run_started", run_dir=str(run.path), pipeline=pipeline.resolved)
         with _draining(context) if signals else nullcontext():

@@ -24,7 +24,7 @@ from lrf.stages.rescore import end_rescore, rounds_of
 from lrf.stages.rows import judgement_row, reward_row
 from lrf.stages.samples import sample_digest, samples
 from lrf.stages.watchdog import Watchdog
-from lrf.store.filesystem import dump, replacing
+from lrf.store.filesystem import dump, replacing, sha256_of
 from lrf.store.journal import Journal
 from lrf.store.shared import open_journal
 from lrf.types import JSON, Reward, Sample
@@ -60,7 +60,10 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
             await engine.aclose()
             context.on_stop.remove(engine.drain)
         alarms = Alarms(context.pipeline.seed)
+        before = await asyncio.to_thread(sha256_of, context.run_dir.rewards)
         counts = await asyncio.to_thread(_write_files, context, journal, fingerprint, alarms)
+        if before != await asyncio.to_thread(sha256_of, context.run_dir.rewards):
+            context.run_dir.drop_pairs()
         in_all = await asyncio.to_thread(paid, journal, engine, prices)
         names = [d.name for d in context.pipeline.dimensions]
         raised = alarms.raised((name, in_all.asked[name], in_all.asked_again[name]) for name in names)
