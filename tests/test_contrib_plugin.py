@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -92,3 +93,28 @@ def test_an_installed_dimension_is_found_by_name_and_scores(install: Callable[[s
         "lrf_section_citations.dimension:SectionCitations lrf-section-citations 0.1.0",
         "5.0 ['exists', 'missing']",
     ]
+
+
+def test_a_pipeline_uses_an_installed_dimension_by_its_name(
+    install: Callable[[str], Installed], tmp_path: Path
+) -> None:
+    answers = {"a": "Section 2.3 says so.", "b": "See section 9.", "c": "Sections 2.3 and 9 say so."}
+    row = {
+        "id": "s",
+        "context": "# Notice\n\n2.3 Delay\n",
+        "query": "What of delays?",
+        "candidates": [{"id": name, "text": text} for name, text in answers.items()],
+    }
+    (tmp_path / "data.jsonl").write_text(json.dumps(row))
+    (tmp_path / "pipeline.yaml").write_text(
+        "name: cited\n"
+        "data: {type: jsonl, path: data.jsonl}\n"
+        "dimensions: [section_citations]\n"
+        "pairs: {type: best_worst, min_candidates: 3}\n"
+    )
+    run(install("lrf-section-citations").folder, "-m", "lrf", "run", "pipeline.yaml", cwd=tmp_path)
+    files = tmp_path / "runs" / "cited"
+    rewards = [json.loads(line) for line in (files / "rewards.jsonl").read_text().splitlines()]
+    assert [(r["candidate_id"], r["reward"]) for r in rewards] == [("a", 10.0), ("b", 0.0), ("c", 5.0)]
+    pair = json.loads((files / "pairs.jsonl").read_text())
+    assert (pair["chosen_id"], pair["rejected_id"]) == ("a", "b")
