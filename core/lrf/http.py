@@ -51,10 +51,20 @@ class HttpClient:
     Connections are kept per event loop, at most ``endpoint.max_concurrency`` of them. Proxies are taken from the
     environment (``HTTPS_PROXY``, ``NO_PROXY``) as usual, but never used for this machine's own address.
 
+    The key goes as ``Authorization: Bearer``, or bare in the header that ``key_header`` names. ``headers`` are sent
+    with every request, too.
+
     Raises :class:`lrf.errors.JudgeMisconfigured` when a key in the environment can't be sent as a header.
     """
 
-    def __init__(self, endpoint: EndpointSettings, codes: ErrorCodes | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: EndpointSettings,
+        codes: ErrorCodes | None = None,
+        *,
+        key_header: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._endpoint = endpoint
         self._codes = codes or ErrorCodes()
         self._limit = int(endpoint.max_reply_mb * 1_000_000)
@@ -63,9 +73,12 @@ class HttpClient:
             "Content-Type": "application/json",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
+            **(headers or {}),
         }
         key = self._secret(endpoint.api_key_env)
-        if key:
+        if key and key_header:
+            self._headers[key_header] = key
+        elif key:
             self._headers["Authorization"] = f"Bearer {key}"
         for name, variable in endpoint.header_env.items():
             if value := self._secret(variable):

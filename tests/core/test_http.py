@@ -110,6 +110,16 @@ async def test_more_headers_come_from_the_environment(serve: Serve, monkeypatch:
     assert await post(await serve(handler), header_env=names) == ["org-1", None]
 
 
+async def test_a_key_in_a_header_of_its_own_goes_bare_beside_fixed_headers(serve: Serve) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response([request.headers.get(n) for n in ("X-Api-Key", "Api-Version", "Authorization")])
+
+    endpoint = EndpointSettings(base_url=await serve(handler), model="m", api_key_env="LRF_TEST_KEY")
+    client = HttpClient(endpoint, key_header="x-api-key", headers={"api-version": "2023-06-01"})
+    assert await client.post("/", {}) == [KEY, "2023-06-01", None]
+    await client.aclose()
+
+
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
