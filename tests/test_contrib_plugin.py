@@ -67,21 +67,22 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Install
 
 
 @pytest.mark.parametrize(
-    ("name", "dimension", "distribution"),
+    ("name", "kind", "component", "distribution"),
     [
-        ("lrf-section-citations", "section_citations", "lrf-section-citations"),
-        ("template", "conciseness", "lrf-example"),
+        ("lrf-anthropic", "judge", "anthropic", "lrf-anthropic"),
+        ("lrf-section-citations", "dimension", "section_citations", "lrf-section-citations"),
+        ("template", "dimension", "conciseness", "lrf-example"),
     ],
 )
 def test_an_installed_plugin_is_listed_beside_the_built_ins(
-    install: Callable[[str], Installed], name: str, dimension: str, distribution: str
+    install: Callable[[str], Installed], name: str, kind: str, component: str, distribution: str
 ) -> None:
     listed = [line.split() for line in run(install(name).folder, "-m", "lrf", "plugins").splitlines()]
-    assert [line[-2] for line in listed if line[:2] == ["dimension", dimension]] == [distribution]
+    assert [line[-2] for line in listed if line[:2] == [kind, component]] == [distribution]
     assert any(line[:2] == ["dimension", "helpfulness"] for line in listed)
 
 
-@pytest.mark.parametrize("name", ["lrf-section-citations", "template"])
+@pytest.mark.parametrize("name", ["lrf-anthropic", "lrf-section-citations", "template"])
 def test_the_plugins_own_tests_pass_against_what_was_installed(install: Callable[[str], Installed], name: str) -> None:
     installed = install(name)
     said = run(installed.folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=installed.tests)

@@ -1,0 +1,1 @@
+"""A judge for lrf: Claude by Anthropic's Messages API."""

@@ -1,0 +1,64 @@
+"""The Messages API: bodies out, replies in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lrf.errors import BadReply
+from lrf.replies import FinishReason, Reply, Request, Usage
+from lrf.templates import prompt_text
+from lrf.types import JSON
+
+_FINISH: Mapping[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "filter",
+}
+
+
+def message_body(model: str, request: Request, *, max_tokens: int, temperature: float | None) -> dict[str, JSON]:
+    """The body of a request: the whole prompt as one user message. ``temperature`` None is left out."""
+    body: dict[str, JSON] = {
+        "model": model,
+        "max_tokens": max_tokens,
+        "messages": [{"role": "user", "content": prompt_text(request.prompt)}],
+    }
+    if temperature is not None:
+        body["temperature"] = temperature
+    return body
+
+
+def read_message(value: Any) -> Reply:
+    """The reply in a message: its text blocks, joined. Raises :class:`lrf.errors.BadReply` when it is no message."""
+    content = value.get("content") if isinstance(value, dict) else None
+    if not isinstance(content, list):
+        raise BadReply("the reply is JSON, but no message: it holds no list of content blocks")
+    return Reply(
+        text=_joined(content, "text"),
+        finish=_FINISH.get(str(value.get("stop_reason")), "other"),
+        usage=_usage(value.get("usage")),
+        model=value["model"] if isinstance(value.get("model"), str) else None,
+        reasoning=_joined(content, "thinking") or None,
+    )
+
+
+def _joined(content: list[Any], kind: str) -> str:
+    """The words of the blocks of a kind; each stands in the field that is called as the kind is."""
+    blocks = (block for block in content if isinstance(block, dict) and block.get("type") == kind)
+    return "".join(block[kind] for block in blocks if isinstance(block.get(kind), str))
+
+
+def _usage(usage: Any) -> Usage:
+    """The tokens reported, 0 where none are. ``input_tokens`` leaves out those read from a cache or written to one."""
+    if not isinstance(usage, dict):
+        return Usage()
+    cached = _count(usage.get("cache_read_input_tokens"))
+    prompt = _count(usage.get("input_tokens")) + cached + _count(usage.get("cache_creation_input_tokens"))
+    return Usage(prompt, _count(usage.get("output_tokens")), cached)
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0

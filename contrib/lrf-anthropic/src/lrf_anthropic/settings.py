@@ -1,0 +1,46 @@
+"""Settings of the judge."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from lrf.endpoint import BaseUrl, EndpointSettings, EnvName
+from lrf.types import JSON
+
+Temperature = Annotated[float, Field(ge=0, le=1)]
+
+
+def _without_version(url: str) -> str:
+    return url.removesuffix("/v1")
+
+
+class AnthropicJudgeSettings(EndpointSettings):
+    """Settings of the judge ``anthropic``."""
+
+    base_url: Annotated[BaseUrl, AfterValidator(_without_version)] = Field(
+        default="https://api.anthropic.com",
+        description="Address of the API, up to and without /v1/messages; a /v1 at its end is dropped.",
+    )
+    api_key_env: EnvName = Field(
+        default="ANTHROPIC_API_KEY", description="Environment variable that holds the key. Unset: no key is sent."
+    )
+    max_concurrency: int = Field(default=16, ge=1, description="Requests in flight at most; accounts have limits.")
+    temperature: Temperature | Literal["omit"] | None = Field(
+        default=None,
+        description='Sent instead of lrf\'s own temperatures; "omit" sends none (models that only take their own).',
+    )
+    reasoning_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="Added to every request's limit, for models that think before they answer; `extra_body` turns "
+        "thinking on.",
+    )
+    context_window: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens that prompt and reply may have together, counted by o200k_base. A request that is longer "
+        "is refused before it is sent (context_too_small). null: the server decides.",
+    )
+    extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
