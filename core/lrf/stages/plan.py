@@ -14,23 +14,23 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lrf.build import build, engine_of, prices_of, source_of
 from lrf.chunking import chunk_document, count_tokens
 from lrf.config.prices import read_prices
-from lrf.engine.engine import Engine
+from lrf.engine.engine import Engine, NamedDimension
 from lrf.engine.ledger import Ledger
 from lrf.engine.observers import Observers
 from lrf.prices import Price, amount
-from lrf.protocols import Capabilities, Index, Judge
+from lrf.protocols import Capabilities, Context, Index, Judge
 from lrf.replies import NO_STATEMENTS, Reply, Request, Usage
 from lrf.stages.bound import MOST_STATEMENTS, BoundCalls, BoundRetriever, instance, most_statements
 from lrf.store.filesystem import dump
 from lrf.store.journal import Journal, digest
 from lrf.templates import prompt_text
-from lrf.types import JSON, BadRow, Chunk, Document, Sample
+from lrf.types import JSON, BadRow, Candidate, Chunk, Document, Judgement, Sample
 
 if TYPE_CHECKING:
     from lrf.config import Pipeline
@@ -222,7 +222,20 @@ def _planning_engine(pipeline: Pipeline, plan: Plan, real: Mapping[str, Judge], 
     judges = {name: _PlanningJudge(judge, plan) for name, judge in real.items()}
     retrievers = {name: _PlanningRetriever(plan, *sizes) for name, sizes in _retrievers(pipeline).items()}
     observers = Observers(None, lambda *_: None)
-    return engine_of(pipeline, journal, observers, judges=judges, retrievers=retrievers, budget=False)
+    engine = engine_of(pipeline, journal, observers, judges=judges, retrievers=retrievers, budget=False)
+    engine.dimensions = [_Free.in_place_of(named) for named in engine.dimensions]
+    return engine
+
+
+class _Free:
+    """Stands for a dimension that asks for nothing: a reward model in this process isn't loaded for a plan."""
+
+    @classmethod
+    def in_place_of(cls, named: NamedDimension) -> NamedDimension:
+        return named if named.judge or named.retriever else replace(named, dimension=cls())
+
+    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        return Judgement(5.0)
 
 
 def _bounding_engine(
@@ -239,6 +252,7 @@ def _bounding_engine(
     observers = Observers(None, lambda *_: None)
     engine = engine_of(pipeline, journal, observers, judges=real, retrievers=retrievers, budget=False)
     engine.judges = {bound.name: bound for bound in bounds}
+    engine.dimensions = [_Free.in_place_of(named) for named in engine.dimensions]
     return engine, bounds
 
 

@@ -1,0 +1,55 @@
+"""What is known of a reward model's outputs: their labels, and which output is which rating."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrf.errors import StageError
+from lrf_classifier.settings import ClassifierSettings
+
+FILE = "lrf_reward.json"
+"""Written beside the weights by the trainer ``reward``."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """``name`` is the model's in errors. Scale and template are None for a model that the trainer did not make."""
+
+    name: str
+    labels: tuple[str, ...]
+    zero_at: float | None = None
+    ten_at: float | None = None
+    prompt_template_sha256: str | None = None
+
+    def head(self, wanted: str | None) -> str:
+        """The label of the output to read. Raises :class:`lrf.errors.StageError` with those there are."""
+        if wanted is None and len(self.labels) == 1:
+            return self.labels[0]
+        if wanted in self.labels:
+            return str(wanted)
+        asked = "has several outputs, so `head` must name one" if wanted is None else f"has no output {wanted!r}"
+        raise StageError(f"the reward model {self.name} {asked}; it has: {', '.join(self.labels)}")
+
+    def scale(self, settings: ClassifierSettings) -> tuple[float, float]:
+        """The outputs that are ratings of 0 and of 10. Raises :class:`lrf.errors.StageError`."""
+        for zero_at, ten_at in ((settings.zero_at, settings.ten_at), (self.zero_at, self.ten_at)):
+            if zero_at is not None and ten_at is not None:
+                return zero_at, ten_at
+        raise StageError(
+            f"which outputs of the reward model {self.name} are ratings of 0 and of 10 isn't known (it has no {FILE}): "
+            "set zero_at and ten_at, say to what it puts out for a bad and for a very good answer"
+        )
+
+
+def read_about(folder: Path | None, name: str, labels: tuple[str, ...]) -> About:
+    """What the file beside the weights says. Raises :class:`lrf.errors.StageError` when it can't be read."""
+    if folder is None or not (file := folder / FILE).exists():
+        return About(name, labels)
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        sha256 = known["prompt_template_sha256"]
+        return About(name, labels, float(known["zero_at"]), float(known["ten_at"]), sha256)
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise StageError(f"{file} can't be used ({type(e).__name__}: {e}); train again, or remove it") from None

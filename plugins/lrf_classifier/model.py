@@ -1,0 +1,102 @@
+"""A sequence classifier of transformers, and its outputs for the candidates of a sample."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from lrf.errors import StageError
+from lrf.templates import Template, prompt_text
+from lrf.types import Sample
+from lrf_classifier.about import read_about
+from lrf_classifier.settings import ClassifierSettings
+
+
+class RewardModel:
+    """Loads the model, and computes one candidate after the other; the prompt that they share is computed once."""
+
+    def __init__(self, settings: ClassifierSettings) -> None:
+        name = str(settings.model or settings.hub_model)
+        where = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(name, **where)
+            self.model: Any = AutoModelForSequenceClassification.from_pretrained(
+                name, dtype=settings.dtype, use_safetensors=True, **where
+            )
+        except Exception as error:  # hub, file system, JSON, a missing library: all of them mean the same to the user
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise StageError(
+                f"the reward model {name} can't be loaded: {reason}; it must be a sequence classifier with safetensors "
+                "weights"
+            ) from error
+        if settings.chat_template is not None:
+            self.tokenizer.chat_template = settings.chat_template.read_text(encoding="utf-8")
+        if not self.tokenizer.chat_template:
+            raise StageError(f"the reward model {name} has no chat template; set chat_template to a file")
+        gpu = torch.cuda.is_available() if settings.device == "auto" else settings.device == "cuda"
+        self.device = torch.device("cuda" if gpu else "cpu")
+        self.model.to(self.device).eval()
+        config = self.model.config
+        labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+        self.about = read_about(settings.model, name, labels)
+        self.template = Template(settings.prompt_template, ("context", "question"))
+        if self.about.prompt_template_sha256 not in (None, self.template.sha256):
+            raise StageError(
+                f"the reward model {name} was trained with another prompt_template than this dimension's (its hash is "
+                f"{self.about.prompt_template_sha256}); set prompt_template to the policy.prompt_template of that run"
+            )
+        window = getattr(config.get_text_config(), "max_position_embeddings", None)
+        self.limit = min((n for n in (window, settings.max_tokens) if n is not None), default=None)
+        self._shares_prompts = _goes_on_from_a_prompt(self.model)
+
+    @torch.inference_mode()
+    def outputs(self, sample: Sample) -> tuple[dict[str, float] | str, ...]:
+        """For each candidate the outputs by label; or a sentence where prompt and answer are too long."""
+        ids = [self._ids(sample, candidate.text) for candidate in sample.candidates]
+        fit = [one for one in ids if self.limit is None or len(one) <= self.limit]
+        shared = min(_common_beginning(fit), min(map(len, fit), default=1) - 1) if self._shares_prompts else 0
+        cache: Any = None
+        if shared and len(fit) > 1:
+            cache = self.model.base_model(self._tensor(fit[0][:shared]), use_cache=True).past_key_values
+        found: list[dict[str, float] | str] = []
+        for one in ids:
+            if self.limit is not None and len(one) > self.limit:
+                found.append(f"prompt and answer have {len(one)} tokens; the reward model takes {self.limit}")
+                continue
+            if cache is None:
+                logits = self.model(self._tensor(one)).logits
+            else:
+                logits = self.model(self._tensor(one[shared:]), past_key_values=cache, use_cache=True).logits
+                cache.crop(shared - len(one))
+            found.append(dict(zip(self.about.labels, logits[0].float().tolist(), strict=True)))
+        return tuple(found)
+
+    def _ids(self, sample: Sample, answer: str) -> list[int]:
+        if sample.messages is not None:
+            prompt = [{"role": m.role, "content": m.content} for m in sample.messages]
+        else:
+            filled = self.template.fill({"context": sample.context, "question": sample.query})
+            prompt = [{"role": "user", "content": prompt_text(filled)}]
+        chat = [*prompt, {"role": "assistant", "content": answer}]
+        return list(self.tokenizer.apply_chat_template(chat, tokenize=True, return_dict=True)["input_ids"])
+
+    def _tensor(self, ids: list[int]) -> Any:
+        return torch.tensor([ids], device=self.device)  # (1, tokens)
+
+
+def _common_beginning(rows: list[list[int]]) -> int:
+    shortest = min(map(len, rows), default=0)
+    return next((i for i in range(shortest) if len({row[i] for row in rows}) > 1), shortest)
+
+
+def _goes_on_from_a_prompt(model: Any) -> bool:
+    """Whether the model can be given the keys and values of a prompt, and drop what came after it."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or (
+        ["full_attention"] if getattr(config, "sliding_window", None) is None else ["sliding_attention"]
+    )
+    causal = "past_key_values" in inspect.signature(model.forward).parameters
+    return causal and all(kind == "full_attention" for kind in kinds)

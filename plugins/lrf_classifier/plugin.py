@@ -1,0 +1,21 @@
+"""Registers the dimension ``classifier``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lrf.hookspecs import hookimpl
+from lrf.spec import ComponentSpec
+
+
+@hookimpl
+def lrf_register_dimensions() -> Iterable[ComponentSpec]:
+    return (
+        ComponentSpec(
+            name="classifier",
+            target="lrf_classifier.dimension:Classifier",
+            settings="lrf_classifier.settings:ClassifierSettings",
+            summary="What a reward model (a sequence classifier in this process) makes of the answer; asks no judge",
+            extra="transformers",
+        ),
+    )

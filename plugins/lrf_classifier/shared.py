@@ -1,0 +1,72 @@
+"""One model for all dimensions that differ only in head and scale: loaded once, computed once a sample."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from lrf.types import Sample
+from lrf_classifier.about import About
+from lrf_classifier.settings import ClassifierSettings
+
+if TYPE_CHECKING:
+    from lrf_classifier.model import RewardModel
+
+SAMPLES_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """The outputs by label of each candidate of a sample, or why there are none. Holds on to the sample."""
+
+    sample: Sample
+    about: About
+    outputs: tuple[dict[str, float] | str, ...]
+
+
+class SharedModel:
+    """A reward model with a thread of its own, and what it made of the last samples."""
+
+    def __init__(self, settings: ClassifierSettings) -> None:
+        self._settings = settings
+        self._model: RewardModel | None = None
+        self._rated: OrderedDict[int, tuple[Sample, Future[Rated]]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lrf-classifier")
+
+    def rate(self, sample: Sample) -> Future[Rated]:
+        """What the model makes of all candidates of this sample.
+
+        The future raises :class:`lrf.errors.StageError` when the model can't be used.
+        """
+        with self._lock:
+            _, future = self._rated.get(id(sample), (sample, None))
+            if future is None:
+                future = self._thread.submit(self._rate, sample)
+                self._rated[id(sample)] = (sample, future)  # the sample is kept, so no other has its id
+            self._rated.move_to_end(id(sample))
+            while len(self._rated) > SAMPLES_KEPT:
+                self._rated.popitem(last=False)
+            return future
+
+    def _rate(self, sample: Sample) -> Rated:
+        from lrf_classifier.model import RewardModel
+
+        if self._model is None:
+            self._model = RewardModel(self._settings)
+        return Rated(sample, self._model.about, self._model.outputs(sample))
+
+
+_models: WeakValueDictionary[str, SharedModel] = WeakValueDictionary()
+
+
+def shared_model(settings: ClassifierSettings) -> SharedModel:
+    """The model of these settings: the one that there is, if a dimension has it already."""
+    key = settings.model_dump_json(exclude={"head", "zero_at", "ten_at"})
+    if (model := _models.get(key)) is None:
+        model = _models[key] = SharedModel(settings)
+    return model
