@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from lrf.errors import StageError
 from lrf_classifier.settings import ClassifierSettings
 
-FILE = "lrf_reward.json"
-"""Written beside the weights by the trainer ``reward``."""
+KEY = "lrf_reward"
+"""What the trainer ``reward`` wrote into the model's config.json."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +38,19 @@ class About:
             if zero_at is not None and ten_at is not None:
                 return zero_at, ten_at
         raise StageError(
-            f"which outputs of the reward model {self.name} are ratings of 0 and of 10 isn't known (it has no {FILE}): "
-            "set zero_at and ten_at, say to what it puts out for a bad and for a very good answer"
+            f"which outputs of the reward model {self.name} are ratings of 0 and 10 isn't known (its config.json has "
+            f"no {KEY}): set zero_at and ten_at, say to what it puts out for a bad and for a very good answer"
         )
 
 
-def read_about(folder: Path | None, name: str, labels: tuple[str, ...]) -> About:
-    """What the file beside the weights says. Raises :class:`lrf.errors.StageError` when it can't be read."""
-    if folder is None or not (file := folder / FILE).exists():
+def read_about(config: Any, name: str) -> About:
+    """What the model's configuration says. Raises :class:`lrf.errors.StageError` when it can't be used."""
+    labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    known: Mapping[str, Any] | None = getattr(config, KEY, None)
+    if known is None:
         return About(name, labels)
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-        sha256 = known["prompt_template_sha256"]
+        sha256 = str(known["prompt_template_sha256"])
         return About(name, labels, float(known["zero_at"]), float(known["ten_at"]), sha256)
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise StageError(f"{file} can't be used ({type(e).__name__}: {e}); train again, or remove it") from None
+    except (ValueError, KeyError, TypeError) as e:
+        raise StageError(f"{name}: {KEY} in its config.json can't be used ({type(e).__name__}: {e})") from None

@@ -40,8 +40,7 @@ class RewardModel:
         self.device = torch.device("cuda" if gpu else "cpu")
         self.model.to(self.device).eval()
         config = self.model.config
-        labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
-        self.about = read_about(settings.model, name, labels)
+        self.about = read_about(config, name)
         self.template = Template(settings.prompt_template, ("context", "question"))
         if self.about.prompt_template_sha256 not in (None, self.template.sha256):
             raise StageError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from lrf.stages.plan import plan_pipeline
 from lrf.templates import Template
 from lrf.testing import DirectContext, check_dimension
 from lrf.types import Candidate, Document, Message, Sample
-from lrf_classifier.about import FILE
+from lrf_classifier.about import KEY
 from lrf_classifier.dimension import Classifier
 from lrf_classifier.settings import ClassifierSettings
 from lrf_classifier.shared import SharedModel
@@ -182,11 +181,9 @@ async def test_a_template_without_the_context_leaves_the_documents_out(folder) -
 
 
 async def test_a_model_of_the_trainer_reward_brings_its_own_scale(tmp_path) -> None:
-    folder = saved(tmp_path / "m")
-    template = ClassifierSettings(model=folder).prompt_template
-    digest = Template(template, ("context", "question")).sha256
+    digest = Template("<<context>>\n\n<<question>>", ("context", "question")).sha256
     known = {"zero_at": -10, "ten_at": 10, "prompt_template_sha256": digest}
-    (folder / FILE).write_text(json.dumps(known))
+    folder = saved(tmp_path / "m", **{KEY: known})
     judgement = await dimension(folder, zero_at=None, ten_at=None).score(
         SAMPLE, SAMPLE.candidates[0], DirectContext(SAMPLE)
     )
@@ -209,6 +206,12 @@ async def test_a_model_of_the_trainer_reward_brings_its_own_scale(tmp_path) -> N
 async def test_what_is_wrong_with_the_model_stops_the_run_with_what_to_change(folder, settings, message) -> None:
     with pytest.raises(StageError, match=message):
         await dimension(folder, **settings).score(SAMPLE, SAMPLE.candidates[0], DirectContext(SAMPLE))
+
+
+async def test_a_scale_in_the_models_configuration_that_cannot_be_read_is_named(tmp_path) -> None:
+    folder = saved(tmp_path / "m", **{KEY: {"zero_at": "low"}})
+    with pytest.raises(StageError, match=f"{KEY} in its config.json can't be used"):
+        await outputs(dimension(folder))
 
 
 @pytest.mark.parametrize(
