@@ -75,10 +75,11 @@ def child(way: str, case: Case) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
     from trl import DPOConfig, DPOTrainer
 
-    from lrf_dpo.model import new_tokenizer
     from lrf_dpo.objective import DPOWithCE, loss_terms
     from lrf_dpo.prefix_sharing import SharedPromptCollator, share_prompts
-    from lrf_dpo.settings import CE, Init
+    from lrf_dpo.settings import CE
+    from lrf_training.models import new_tokenizer
+    from lrf_training.settings import Init
 
     def model(seed: int) -> Any:
         torch.manual_seed(seed)

@@ -11,9 +11,10 @@ from datasets import Dataset
 from torch.nn.functional import logsigmoid
 from trl import DPOConfig
 
-from lrf_dpo.model import new_model, new_tokenizer
 from lrf_dpo.objective import DPOWithCE, loss_terms
-from lrf_dpo.settings import CE, Init
+from lrf_dpo.settings import CE
+from lrf_training.models import new_model, new_tokenizer
+from lrf_training.settings import Init
 
 TINY = Init(hidden=16, layers=2, heads=2, vocab=300)
 PAIRS = [

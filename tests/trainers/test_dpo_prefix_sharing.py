@@ -23,11 +23,12 @@ from trl import DPOConfig
 
 import lrf_dpo.prefix_sharing
 from lrf.errors import StageError
-from lrf_dpo.model import new_tokenizer
 from lrf_dpo.objective import DPOWithCE, loss_terms
 from lrf_dpo.prefix_sharing import TESTED, SharedPromptCollator, share_prompts, why_not
-from lrf_dpo.settings import CE, DPOSettings, Init
+from lrf_dpo.settings import CE, DPOSettings
 from lrf_dpo.trainer import DPO
+from lrf_training.models import new_tokenizer
+from lrf_training.settings import Init
 
 Result = tuple[float, torch.Tensor]  # loss, all gradients in one vector
 

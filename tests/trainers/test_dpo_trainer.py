@@ -17,11 +17,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lrf.errors import StageError
 from lrf.protocols import Trainer
-from lrf_dpo import checkpoint
-from lrf_dpo.model import PLAIN_TEMPLATE, new_model, new_tokenizer
-from lrf_dpo.settings import DPOSettings, Init
+from lrf_dpo.alarms import CollapseAlarm
+from lrf_dpo.settings import DPOSettings
 from lrf_dpo.trainer import DPO
-from lrf_dpo.watch import CollapseAlarm
+from lrf_training import checkpoint
+from lrf_training.models import PLAIN_TEMPLATE, new_model, new_tokenizer
+from lrf_training.settings import Init
 
 TINY = {"init": {"hidden": 16, "layers": 1, "heads": 2, "vocab": 320}, "global_batch": 2, "learning_rate": 1e-3}
 
@@ -184,7 +185,7 @@ def test_a_missing_pairs_file_stops(job, row) -> None:
 
 
 def test_an_empty_pairs_file_stops(job) -> None:
-    assert "no pair to train on" in stopped(job([]))
+    assert "there are no pairs to train on" in stopped(job([]))
 
 
 def test_a_prompt_made_with_another_template_stops_and_names_both(job, row) -> None:
@@ -353,7 +354,7 @@ def test_a_checkpoint_on_the_way_is_replaced_by_the_next(job, row) -> None:
 
 def test_the_alarm_goes_off_once_when_chosen_answers_fall_while_the_margin_grows() -> None:
     alarm = CollapseAlarm(window=3)
-    messages = [alarm.update(-float(step), 0.1 * step) for step in range(12)]
+    messages = [alarm.update({"chosen_logp_delta": -float(step), "margin": 0.1 * step}) for step in range(12)]
     assert [i for i, message in enumerate(messages) if message] == [5]
     assert alarm.message is not None
     assert "raise ce.weight" in alarm.message
@@ -366,4 +367,4 @@ def test_the_alarm_goes_off_once_when_chosen_answers_fall_while_the_margin_grows
 )
 def test_no_alarm_while_the_policy_is_well(delta: float, margin: float) -> None:
     alarm = CollapseAlarm(window=3)
-    assert not any(alarm.update(delta * step, margin * step) for step in range(30))
+    assert not any(alarm.update({"chosen_logp_delta": delta * step, "margin": margin * step}) for step in range(30))

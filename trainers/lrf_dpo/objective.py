@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from trl import DPOConfig, DPOTrainer
 
-from lrf.errors import StageError
 from lrf_dpo.settings import CE
+from lrf_training.trainer import Guarded
 
 
 def loss_terms(ce: CE) -> dict[str, list[Any]]:
@@ -27,7 +27,7 @@ def _sum_in_64_bits(model: Any, args: Any, outputs: Any) -> Any:
     return outputs
 
 
-class DPOWithCE(DPOTrainer):  # type: ignore[misc]  # TRL has no types
+class DPOWithCE(Guarded, DPOTrainer):  # type: ignore[misc]  # TRL has no types
     """TRL's DPO trainer on pairs that are token ids already, with every reduction of the cross-entropy term.
 
     Stops with a :class:`lrf.errors.StageError` at a loss or gradient that is no number, before the weights change.
@@ -55,7 +55,7 @@ class DPOWithCE(DPOTrainer):  # type: ignore[misc]  # TRL has no types
             loss = loss + self.ce.weight * ce
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["loss/ce"].append(ce.item())
-        self._stop_unless_finite("loss", loss.detach())
+        self.stop_unless_finite("loss", loss.detach())
         return loss
 
     def _cross_entropy(self, log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -69,15 +69,3 @@ class DPOWithCE(DPOTrainer):  # type: ignore[misc]  # TRL has no types
                 return (chosen / tokens).mean()
             case "sum":
                 return chosen.mean()
-
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        self._stop_unless_finite("gradient", torch.as_tensor(norm))
-        return norm
-
-    def _stop_unless_finite(self, what: str, value: torch.Tensor) -> None:
-        if not torch.isfinite(value).all():
-            raise StageError(
-                f"the {what} became {float(value)} in step {self.state.global_step + 1}; the weights of that step are "
-                "not kept. Lower learning_rate, or use dtype: float32"
-            )

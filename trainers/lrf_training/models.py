@@ -1,14 +1,15 @@
-"""The policy and its tokenizer: loaded, or a tiny random one for a trial."""
+"""A model and its tokenizer: loaded, or a tiny random one for a trial."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob
-from lrf_dpo.settings import Init
+from lrf_training.settings import Init, TrainingSettings
 
 PLAIN_TEMPLATE = r"""
 {%- for message in messages %}
@@ -19,6 +20,49 @@ PLAIN_TEMPLATE = r"""
 {{- '### assistant\n' }}
 {%- endif %}"""
 """Used where the tokenizer has no chat template and the settings give none. Needs an end-of-sequence token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """How text becomes tokens: the tokenizer, the model's window (None: unknown), and which chat template it has."""
+
+    tokenizer: Any
+    window: int | None
+    template: str
+
+
+def settle_text(job: TrainingJob, settings: TrainingSettings, texts: Iterable[str]) -> Text:
+    """The model's tokenizer, or with ``init`` one trained on ``texts``, with a chat template and a padding token.
+
+    Raises :class:`lrf.errors.StageError` with what to change.
+    """
+    if not job.model and settings.init is None:
+        raise StageError("no policy to train: set policy.model, or train.init for a tiny random one")
+    if job.model and settings.init is not None:
+        raise StageError(f"policy.model ({job.model}) and train.init are both set; leave one of them out")
+    if settings.init is not None:
+        tokenizer, window = new_tokenizer(texts, settings.init), None
+    else:
+        tokenizer, window = load_tokenizer(job), window_of(job)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # answers of a micro-batch are padded, and never scored there
+    return Text(tokenizer, window, settle_chat_template(tokenizer, settings.chat_template))
+
+
+def settle_model(job: TrainingJob, settings: TrainingSettings, tokenizer: Any, longest: int, largest_id: int) -> Any:
+    """The model's weights, or with ``init`` random ones for ``longest`` tokens.
+
+    Raises :class:`lrf.errors.StageError`, also where the tokenizer makes ids that the model doesn't know.
+    """
+    if settings.init is not None:
+        return new_model(tokenizer, settings.init, longest, job.seed)
+    model = load_model(job)
+    if largest_id >= (size := model.get_input_embeddings().num_embeddings):
+        raise StageError(
+            f"policy.model {job.model!r}: its tokenizer makes tokens up to {largest_id}, but the model "
+            f"knows only {size}; tokenizer and weights are of different models"
+        )
+    return model
 
 
 def load_tokenizer(job: TrainingJob) -> Any:

@@ -1,0 +1,49 @@
+"""From settings to a Trainer's arguments."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+from lrf.protocols import TrainingJob
+from lrf_training import processes
+from lrf_training.settings import TrainingSettings
+
+
+def quiet() -> None:
+    """Before torch and the hub's client are imported: no telemetry; without a launcher, no second GPU."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # TRL uses names of before v6
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if processes.world() == 1:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+
+
+def training_arguments(settings: TrainingSettings, job: TrainingJob) -> dict[str, Any]:
+    """Keyword arguments of transformers' ``TrainingArguments`` and what TRL makes of them."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(job.output),
+        "use_cpu": not gpu,
+        "bf16": settings.dtype == "bfloat16" or (settings.dtype == "auto" and gpu),
+        "seed": job.seed,
+        "data_seed": job.seed,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.scheduler if settings.scheduler != "constant" else "constant_with_warmup",
+        "warmup_steps": settings.warmup,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps or -1,
+        "per_device_train_batch_size": settings.micro_batch,
+        "gradient_accumulation_steps": settings.accumulation(processes.world()),
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "dataloader_pin_memory": gpu,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }

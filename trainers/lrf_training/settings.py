@@ -1,0 +1,101 @@
+"""Settings that every trainer has."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, ValidationInfo, model_validator
+
+from lrf.errors import StageError
+from lrf.settings import FilePath, Settings
+
+
+class Init(Settings):
+    """A tiny random Llama to try the machinery without weights. It learns nothing of worth."""
+
+    hidden: int = Field(64, ge=8, description="size of the hidden states; the MLP has four times as many")
+    layers: int = Field(2, ge=1, description="number of layers")
+    heads: int = Field(4, ge=1, description="attention heads; hidden must be a multiple of twice this")
+    vocab: int = Field(
+        2000, ge=300, description="largest vocabulary of the byte-level BPE tokenizer trained on the rows' own text"
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_hidden(self) -> Self:
+        if self.hidden % (2 * self.heads):
+            raise ValueError(f"hidden ({self.hidden}) must be a multiple of twice the heads ({2 * self.heads})")
+        return self
+
+
+class TrainingSettings(Settings):
+    """Optimizer, batches, lengths, arithmetic and checkpoints. A trainer's settings are this and its own."""
+
+    learning_rate: float = Field(1e-6, gt=0, description="highest learning rate of AdamW")
+    scheduler: Literal["constant", "linear", "cosine"] = Field(
+        "linear", description="how the learning rate goes on after the warm-up"
+    )
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps over which the learning rate rises from 0")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
+
+    epochs: float = Field(1.0, gt=0, description="how many times the rows are gone through, where max_steps is null")
+    max_steps: int | None = Field(None, ge=1, description="number of optimizer steps, in place of epochs")
+    global_batch: int = Field(16, ge=1, description="rows an optimizer step, over all processes")
+    micro_batch: int = Field(1, ge=1, description="rows in a process's memory at once; must divide global_batch")
+
+    max_tokens: int | None = Field(
+        None,
+        ge=2,
+        description="longest prompt with answer, in tokens; null leaves only the model's own window. Nothing is ever "
+        "cut: a longer row is treated as on_too_long says",
+    )
+    on_too_long: Literal["stop", "drop"] = Field("stop", description="what a row too long does: stop, or be left out")
+    max_lost: float = Field(0.0, ge=0, le=1, description="largest share of the rows that may be left out")
+
+    chat_template: FilePath | None = Field(
+        None,
+        description="a file with a Jinja chat template, in place of the tokenizer's own; without either a plain one is "
+        "used, and the report says so",
+    )
+    init: Init | None = Field(None, description="a tiny random policy in place of policy.model, for a trial")
+
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="arithmetic of the passes: auto is bfloat16 on a GPU, else float32. Weights and optimizer state "
+        "stay float32, since steps of 1e-6 vanish in bfloat16",
+    )
+    gradient_checkpointing: bool = Field(
+        True, description="compute activations again in the backward pass rather than keep them"
+    )
+    save_every: int | None = Field(
+        None, ge=1, description="steps between checkpoints; null saves at the end only. A new one replaces the last"
+    )
+
+    @model_validator(mode="after")
+    def _micro_batches_fill_the_batch(self) -> Self:
+        if self.global_batch % self.micro_batch:
+            raise ValueError(
+                f"global_batch ({self.global_batch}) must be a multiple of micro_batch ({self.micro_batch})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_a_policy(self, info: ValidationInfo) -> Self:
+        known = info.context or {}
+        if "policy_model" in known and known["policy_model"] is None and self.init is None:
+            raise ValueError("there is no policy to train: give `policy.model`, or `init` for a tiny random one")
+        return self
+
+    def accumulation(self, processes: int = 1, sequence_parallel: int = 1) -> int:
+        """Micro-batches an optimizer step, in each process: global_batch · sequence_parallel / (processes · micro).
+
+        Raises :class:`lrf.errors.StageError` where that is no whole number.
+        """
+        rows, over = self.global_batch * sequence_parallel, processes * self.micro_batch
+        if rows % over:
+            raise StageError(
+                f"train.global_batch ({self.global_batch}) can't be divided among {processes} processes with "
+                f"micro_batch: {self.micro_batch} and sequence parallelism {sequence_parallel}: make global_batch · "
+                "sequence parallelism a multiple of processes · micro_batch"
+            )
+        return rows // over
