@@ -7,7 +7,7 @@ from math import floor
 from typing import TYPE_CHECKING, Any
 
 from lrf.catalog import load_target
-from lrf.config.prices import priced, read_prices
+from lrf.config.prices import SAMPLING, priced, read_prices
 from lrf.engine.embedding import EmbedCalls
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
 from lrf.engine.ledger import Budget, Ledger
@@ -16,7 +16,7 @@ from lrf.engine.panel import Asking
 from lrf.engine.rounds import Rounds
 from lrf.errors import ConfigError, LrfError
 from lrf.prices import UNITS, Price
-from lrf.protocols import Aggregator, Judge, Pairing, Retriever, Source, Trainer
+from lrf.protocols import Aggregator, Judge, Launcher, Pairing, Retriever, Sampler, Source, Trainer
 from lrf.store.filesystem import dump
 from lrf.store.journal import Journal
 
@@ -61,6 +61,13 @@ def pairing_of(pipeline: Pipeline) -> Pairing:
     return pairing
 
 
+def sampler_of(pipeline: Pipeline) -> Sampler:
+    if pipeline.sample is None:
+        raise ConfigError("the pipeline has no `sample:` block; it says what writes candidates")
+    sampler: Sampler = build(pipeline.sample)
+    return sampler
+
+
 def trainer_of(pipeline: Pipeline) -> Trainer:
     if pipeline.train is None:
         raise ConfigError("the pipeline has no `train:` block; it says which trainer to run")
@@ -68,9 +75,24 @@ def trainer_of(pipeline: Pipeline) -> Trainer:
     return trainer
 
 
+def launcher_of(pipeline: Pipeline) -> Launcher:
+    if pipeline.launcher is None:
+        raise ConfigError("the pipeline has no `launcher:` block")
+    launcher: Launcher = build(pipeline.launcher)
+    return launcher
+
+
 def prices_of(pipeline: Pipeline) -> dict[str, Price]:
-    """The prices of the judges that have one, by name."""
-    return priced({name: block.settings for name, block in pipeline.judges.items()}, read_prices(pipeline.prices))
+    """The prices of the judges that have one, by name; and of the sampler, as :data:`lrf.config.prices.SAMPLING`."""
+    blocks = {**pipeline.judges, **({SAMPLING: pipeline.sample} if pipeline.sample else {})}
+    return priced({name: block.settings for name, block in blocks.items()}, read_prices(pipeline.prices))
+
+
+def budget_of(pipeline: Pipeline) -> Budget:
+    limits = pipeline.budget
+    money = None if limits.money is None else floor(limits.money * UNITS)
+    currency = next((price.currency for price in prices_of(pipeline).values()), "money")
+    return Budget(limits.calls, limits.tokens, money, currency)
 
 
 def asking_of(block: Block) -> Asking:
@@ -117,11 +139,8 @@ def engine_of(
     ``judges`` and ``retrievers`` given here stand in for the pipeline's own (planning does so). Raises
     :class:`lrf.errors.ConfigError` when a dimension's judge can't be asked in the way that the dimension wants.
     """
-    limits = pipeline.budget
-    money = None if limits.money is None else floor(limits.money * UNITS)
     prices = prices_of(pipeline)
-    currency = next((price.currency for price in prices.values()), "money")
-    ledger = Ledger(Budget(limits.calls, limits.tokens, money, currency) if budget else Budget())
+    ledger = Ledger(budget_of(pipeline) if budget else Budget())
     dimensions = [
         NamedDimension(b.name, build(b), b.needs.get("judge"), b.needs.get("retriever"), asking_of(b))
         for b in pipeline.dimensions

@@ -36,6 +36,12 @@ def lrf_register_sources() -> Iterable[ComponentSpec]:
 
 
 @hookspec
+def lrf_register_samplers() -> Iterable[ComponentSpec]:
+    """Register samplers (``sample.type``): classes that satisfy :class:`lrf.protocols.Sampler`."""
+    return ()
+
+
+@hookspec
 def lrf_register_judges() -> Iterable[ComponentSpec]:
     """Register judges (``judges.NAME.type``): classes that satisfy :class:`lrf.protocols.Judge`."""
     return ()
@@ -74,6 +80,12 @@ def lrf_register_pairings() -> Iterable[ComponentSpec]:
 @hookspec
 def lrf_register_trainers() -> Iterable[ComponentSpec]:
     """Register trainers (``train.type``): classes that satisfy :class:`lrf.protocols.Trainer`."""
+    return ()
+
+
+@hookspec
+def lrf_register_launchers() -> Iterable[ComponentSpec]:
+    """Register launchers (``launcher.type``): classes that satisfy :class:`lrf.protocols.Launcher`."""
     return ()
 
 

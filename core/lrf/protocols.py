@@ -1,7 +1,7 @@
 """What each kind of component must be able to do. A component is an ordinary class that satisfies one of these.
 
 Every class is constructed with its settings as the only argument (the model that its
-:class:`lrf.ComponentSpec` names); a retriever also gets the ``embed`` function that the engine made of its embedder.
+:class:`lrf.ComponentSpec` names); a retriever that needs an embedder also gets the ``embed`` function that the engine made of it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
 
 from lrf.replies import Answer, Expectation, Reply, Request
 from lrf.templates import Prompt
-from lrf.types import JSON, BadRow, Candidate, Chunk, Document, Judgement, LeftOut, PreferencePair, Reward, Sample
+from lrf.types import (
+    JSON,
+    BadRow,
+    Candidate,
+    Chunk,
+    Document,
+    Judgement,
+    LeftOut,
+    Message,
+    PreferencePair,
+    Reward,
+    Sample,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +51,66 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Drawing:
+    """Candidates wanted of one prompt: one for each of ``seeds``, each drawn on its own.
+
+    ``messages`` are the prompt, ending with a turn of "user" or "tool"; ``tools`` the definitions given beside it.
+    ``temperature`` 0 asks for the likeliest token at each step; ``top_p`` (above 0, to 1) leaves only the likeliest
+    tokens of that share; ``max_tokens`` is each candidate's limit.
+    """
+
+    messages: tuple[Message, ...]
+    seeds: tuple[int, ...]
+    temperature: float
+    top_p: float
+    max_tokens: int
+    tools: tuple[Mapping[str, JSON], ...] = ()
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """The policy: writes candidates. Journal, retries, limits and budget are the engine's, as for a judge."""
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """What the candidates depend on besides the drawing: part of the key under which they are kept.
+
+        Its "model" becomes the candidates' ``source``.
+        """
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those that count: ``seed`` (each candidate follows its own), ``context_window``, ``reasoning_tokens``."""
+        ...
+
+    @property
+    def per_call(self) -> int:
+        """How many candidates of one prompt a call takes at most, 1 or more."""
+        ...
+
+    @property
+    def max_concurrency(self) -> int:
+        """How many calls it wants in flight at most, 1 or more."""
+        ...
+
+    @property
+    def request_timeout_s(self) -> float:
+        """Seconds after which a call is given up."""
+        ...
+
+    async def sample(self, drawing: Drawing) -> Sequence[Reply]:
+        """A reply for each of the drawing's seeds, in order; its text is the candidate's.
+
+        The replies' ``usage`` adds up to the call's: a prompt that is computed once counts in the first. Raises a
+        :class:`lrf.errors.JudgeError` of the right class; never retries by itself.
+        """
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a judge can do beyond free text.
 
@@ -46,6 +118,9 @@ class Capabilities:
     to a JSON schema. ``seed``: a seed makes a draw repeatable. ``context_window``: tokens that prompt and reply may
     have together; a request that doesn't fit is refused before it is paid for. None: not known.
     ``reasoning_tokens``: tokens that a reply may have beyond the request's limit (thoughts); budgets count on it.
+    ``steady``: how long a reply takes follows from its length and the load, so that deadlines and the limit of calls
+    in flight are learned from it; False for what answers when it likes (a batch API). ``calls``: calls of its server
+    that a request with ``way="expected"`` may take at most, each with the prompt; any other takes one.
     """
 
     probabilities: bool = False
@@ -53,6 +128,8 @@ class Capabilities:
     seed: bool = False
     context_window: int | None = None
     reasoning_tokens: int = 0
+    steady: bool = True
+    calls: int = 1
 
 
 @runtime_checkable
@@ -114,7 +191,7 @@ class Index(Protocol):
     """The documents of one sample, ready to be searched."""
 
     async def search(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
-        """For each query its best chunks (``top_k``, else the retriever's own number), in document order."""
+        """For each query its best chunks (``top_k`` at most, else the retriever's own number), in document order."""
         ...
 
     async def aclose(self) -> None:
@@ -194,7 +271,14 @@ class Pairing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """What a trainer is given. ``pairs`` is the JSONL file; ``output`` a folder that is the trainer's own."""
+    """What each process of a training is given.
+
+    ``pairs`` and ``rewards`` are the run's JSONL files (``rewards`` is None where the run has none); those that the
+    trainer's settings name in ``reads`` are there. ``output`` is a folder that is the trainer's own: what lies there
+    from before is of an interrupted training with the same data, policy and settings, and may be resumed. ``rank``
+    counts the processes from 0, ``local_rank`` those of this machine, and ``world`` is their number; what rank 0
+    reports is shown.
+    """
 
     pairs: Path
     output: Path
@@ -203,6 +287,11 @@ class TrainingJob:
     prompt_template_sha256: str
     trust_remote_code: bool = False
     report: Callable[[Mapping[str, JSON]], None] = lambda _: None
+    rewards: Path | None = None
+    scored: Path | None = None
+    rank: int = 0
+    local_rank: int = 0
+    world: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +304,52 @@ class TrainingResult:
 
 @runtime_checkable
 class Trainer(Protocol):
-    """Makes a policy better by preference pairs. Runs in a process of its own, once."""
+    """Makes a policy better. Runs once, in a process of its own or in several (its settings say how they share it)."""
 
     def train(self, job: TrainingJob) -> TrainingResult:
-        """Raises :class:`lrf.errors.StageError` with what to change."""
+        """Called in every process; rank 0's result counts, once all have ended.
+
+        Raises :class:`lrf.errors.StageError` with what to change.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchJob:
+    """What a launcher is to start: ``python -m module args`` in every process.
+
+    ``name`` is the run's; ``folder`` is where the plan's files will lie, on a disk that all machines see.
+    """
+
+    name: str
+    python: str
+    module: str
+    args: tuple[str, ...]
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """How processes are started, as data: nothing has been started or written yet.
+
+    ``world`` processes, ``per_node`` of them on each machine. ``argv`` is the one command that starts them all and ends
+    with them, with ``env`` added to its environment; it gets SIGTERM when they are to stop, and a standard input that
+    ends when the run has died. Without ``argv`` the stage's own process is the one. ``files`` are texts by name for the
+    job's folder; ``note`` is for the user.
+    """
+
+    world: int = 1
+    per_node: int = 1
+    argv: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+@runtime_checkable
+class Launcher(Protocol):
+    """Starts the processes of a training. Each gets RANK, LOCAL_RANK and WORLD_SIZE in its environment."""
+
+    def plan(self, job: LaunchJob) -> LaunchPlan:
+        """Imports nothing heavy, starts and writes nothing. Raises :class:`lrf.errors.ConfigError`."""
         ...

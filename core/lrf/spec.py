@@ -8,6 +8,7 @@ API_VERSION = 1
 
 KINDS = (
     "source",
+    "sampler",
     "judge",
     "embedder",
     "retriever",
@@ -15,6 +16,7 @@ KINDS = (
     "aggregator",
     "pairing",
     "trainer",
+    "launcher",
 )
 """The kinds of component, in the order in which a pipeline uses them."""
 
@@ -32,7 +34,9 @@ class ComponentSpec:
     summary: one line for ``lrf plugins``.
     extra: the extra of the distribution that must be installed for the target to import, if any.
     distribution: the distribution that has the extra.
-    needs: kinds of component that it asks for through the engine: "judge", "embedder", "retriever".
+    needs: kinds of component that it asks for through the engine: "judge", "embedder", "retriever". Its settings may
+        say that they do without one (:attr:`lrf.settings.Settings.without`).
+    own_process: of a sampler: it holds a model, so its stage runs in a process of its own, which gives the memory back.
     api: the version of lrf's plugin interface it was written for.
     """
 
@@ -43,4 +47,5 @@ class ComponentSpec:
     extra: str | None = None
     distribution: str = "lrf"
     needs: tuple[str, ...] = ()
+    own_process: bool = False
     api: int = API_VERSION

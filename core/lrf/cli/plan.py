@@ -6,12 +6,12 @@ import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from lrf.config import Budget
+    from lrf.config import Budget, Pipeline
     from lrf.stages.plan import Plan
 
 
@@ -29,16 +29,40 @@ def plan(pipeline: Path, samples: int, as_json: bool) -> None:
     """
     from lrf.catalog import load_catalog
     from lrf.config import load_pipeline
+    from lrf.stages.launch import plan_launch
     from lrf.stages.plan import plan_pipeline
+    from lrf.stages.run_dir import RunDir
     from lrf.stages.runner import chosen_stages
 
     checked = load_pipeline(pipeline, load_catalog())
-    made = asyncio.run(plan_pipeline(checked, priced_samples=samples))
     stages = chosen_stages(checked, None, None)
+    launch = plan_launch(checked, RunDir(Path("runs").absolute() / checked.name)).about if checked.train else None
+    made = asyncio.run(plan_pipeline(checked, priced_samples=samples)) if checked.data else None
     if as_json:
-        click.echo(json.dumps({"stages": stages, **made.as_json()}, ensure_ascii=False, indent=2))
+        scoring = made.as_json() if made else {}
+        click.echo(json.dumps({"stages": stages, **scoring, "train": launch}, ensure_ascii=False, indent=2))
         return
     click.echo(f"stages: {' → '.join(stages)}")
+    if made:
+        _show_scoring(made, checked)
+    if launch:
+        _show_training(launch)
+
+
+def _show_training(launch: Mapping[str, Any]) -> None:
+    many = f"{launch['processes']:,} processes" if launch["processes"] > 1 else "one process"
+    where = f" on {launch['machines']:,} machines" if launch["machines"] > 1 else ""
+    batch = ""
+    if launch["global_batch"]:
+        share = f", {launch['sequence_parallel']} share a sequence" if launch["sequence_parallel"] > 1 else ""
+        batch = (
+            f": {launch['global_batch']:,} a step = {launch['data_parallel']:,} at once × {launch['micro_batch']:,} "
+            f"each × {launch['accumulation']:,} one after the other{share}"
+        )
+    click.echo(f"training: {launch['trainer']}, {many}{where} ({launch['launcher']}){batch}")
+
+
+def _show_scoring(made: Plan, checked: Pipeline) -> None:
     click.echo(f"data: {made.samples:,} samples, {made.candidates:,} candidates, {made.bad_rows:,} bad rows")
     click.echo(f"documents: {made.document_tokens:,} tokens, the longest {made.longest_document_tokens:,}")
     if made.dimensions:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from lrf.config import Pipeline
     from lrf.stages.runner import RunSummary
 
 STAGES = ("data", "score", "pairs", "train")
@@ -22,7 +23,8 @@ STAGES = ("data", "score", "pairs", "train")
               help="The folder of run directories; the run's own is named by the pipeline's `name:`.")  # fmt: skip
 @click.option("--from", "first", type=click.Choice(STAGES), help="Begin with this stage.")
 @click.option("--until", "last", type=click.Choice(STAGES), help="End with this stage.")
-def run(pipeline: Path, runs: Path, first: str | None, last: str | None) -> int:
+@click.option("--dry-run", is_flag=True, help="Only write what would train the policy to the run's launch/ folder.")
+def run(pipeline: Path, runs: Path, first: str | None, last: str | None, dry_run: bool) -> int:
     """Run PIPELINE: check the data, score the candidates, choose pairs, train the policy.
 
     What is done is not done again: a run that was stopped or killed goes on from there with the same command.
@@ -38,10 +40,29 @@ def run(pipeline: Path, runs: Path, first: str | None, last: str | None) -> int:
 
     catalog = load_catalog()
     checked = load_pipeline(pipeline, catalog)
+    if dry_run:
+        _dry_run(checked, runs)
+        return 0
     with progress() as report:
         summary = asyncio.run(run_pipeline(checked, catalog, runs, first=first, last=last, report=report, signals=True))
     show(summary)
     return summary.exit_code
+
+
+def _dry_run(pipeline: Pipeline, runs: Path) -> None:
+    from lrf.cli.output import clean
+    from lrf.stages.launch import prepare_launch
+    from lrf.stages.run_dir import RunDir
+    from lrf.store.lock import RunLock
+
+    run = RunDir(runs.absolute() / pipeline.name)
+    run.path.mkdir(parents=True, exist_ok=True)
+    with RunLock(run.path):
+        made = prepare_launch(pipeline, run)
+    for name in ("plan.json", *made.about["files"]):
+        click.echo(clean(str(run.launch / name)))
+    if made.plan.note:
+        click.echo(clean(made.plan.note))
 
 
 def show(summary: RunSummary) -> None:

@@ -67,6 +67,8 @@ def _interpreter(command: str, info: ValidationInfo) -> str:
 
 Interpreter = Annotated[str, AfterValidator(_interpreter)]
 BadRowRule = Literal["stop", "skip"]
+CutOffRule = Literal["keep", "drop"]
+DuplicateRule = Literal["merge", "keep"]
 
 
 class Policy(Settings):
@@ -97,6 +99,7 @@ class Budget(Settings):
 class Interpreters(Settings):
     """Python interpreters of the stages that need an environment of their own."""
 
+    sample: Interpreter | None = Field(default=None, description="Interpreter that samples.")
     score: Interpreter | None = Field(default=None, description="Interpreter that scores.")
     pairs: Interpreter | None = Field(default=None, description="Interpreter that makes pairs.")
     train: Interpreter | None = Field(default=None, description="Interpreter that trains.")
@@ -115,7 +118,8 @@ class Head(Settings):
         default=0.05,
         ge=0,
         le=1,
-        description="Share of candidates that may end unscored before the run counts as failed.",
+        description="Share of candidates that may end unscored before the run counts as failed; and, where candidates "
+        "are sampled, share of the samples that may end without any.",
     )
     budget: Budget = Field(default=Budget(), description="What a run may use at most.")
     prices: FilePath | None = Field(
@@ -172,7 +176,25 @@ class DimensionKeys(Settings):
     )
 
 
-RESERVED: Mapping[str, type[Settings]] = {"source": DataKeys, "dimension": DimensionKeys}
+class SampleKeys(Settings):
+    """What every sampler has besides its own settings."""
+
+    n: int = Field(
+        default=10, ge=1, le=1000, description="Candidates a sample has in the end; those of the data count."
+    )
+    temperature: float = Field(default=1.0, ge=0, le=2, description="Sampling temperature; 0 takes the likeliest.")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Only the likeliest tokens of this share are drawn.")
+    max_tokens: int = Field(default=1024, ge=1, description="Longest candidate, in tokens of the policy.")
+    on_cut_off: CutOffRule = Field(
+        default="keep", description="What becomes of a candidate that was cut off at max_tokens: keep or drop it."
+    )
+    duplicates: DuplicateRule = Field(
+        default="merge",
+        description="What becomes of a candidate whose text another one of the sample has: merge leaves one of them.",
+    )
+
+
+RESERVED: Mapping[str, type[Settings]] = {"source": DataKeys, "sampler": SampleKeys, "dimension": DimensionKeys}
 """Keys of a block that are lrf's and not the component's, by kind. The kinds that a component needs are too."""
 
 
@@ -182,12 +204,17 @@ def reserved_keys(kind: str, spec: ComponentSpec) -> tuple[str, ...]:
     return ("name",) if kind == "dimension" and "judge" not in spec.needs else keys
 
 
+def needed_kinds(spec: ComponentSpec, settings: Settings) -> tuple[str, ...]:
+    """The kinds of component that one with these settings works with."""
+    return tuple(kind for kind in spec.needs if kind not in settings.without)
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """A component of a pipeline: what it is, its settings, and the names of the components it works with.
 
     ``name`` is what the pipeline calls it; of a block that has no name of its own, the type. ``needs`` has an entry
-    for each kind of ``spec.needs``; of a panel, ``needs["judge"]`` is the first judge. ``reserved`` are the keys of the
+    for each kind that it needs with its settings; of a panel, ``needs["judge"]`` is the first judge. ``reserved`` are the keys of the
     block that are lrf's own.
     """
 
@@ -203,6 +230,11 @@ class Block:
     def keys(self) -> DimensionKeys:
         """What a dimension's block says besides the component's own settings."""
         return self.reserved if isinstance(self.reserved, DimensionKeys) else DimensionKeys()
+
+    @property
+    def drawing(self) -> SampleKeys:
+        """What a sampler's block says besides the component's own settings."""
+        return self.reserved if isinstance(self.reserved, SampleKeys) else SampleKeys()
 
     @property
     def judges(self) -> tuple[str, ...]:
@@ -221,6 +253,7 @@ class Pipeline:
     name: str
     seed: int
     data: Block | None
+    sample: Block | None
     on_bad_row: BadRowRule
     judges: Mapping[str, Block]
     embedders: Mapping[str, Block]
@@ -229,6 +262,7 @@ class Pipeline:
     aggregator: Block | None
     pairs: Block | None
     train: Block | None
+    launcher: Block | None
     policy: Policy
     python: Mapping[str, str]
     max_unscored: float

@@ -20,10 +20,11 @@ from lrf.config.pipeline import (
     DimensionKeys,
     Head,
     Pipeline,
+    needed_kinds,
     reserved_keys,
     safe_name,
 )
-from lrf.config.prices import priced, read_prices
+from lrf.config.prices import SAMPLING, priced, read_prices
 from lrf.config.problems import KeyPath, Problems
 from lrf.config.resolved import resolve
 from lrf.errors import LrfError, PluginError
@@ -40,6 +41,7 @@ KEYS = (
     "name",
     "seed",
     "data",
+    "sample",
     "judges",
     "embedders",
     "retrievers",
@@ -48,6 +50,7 @@ KEYS = (
     "pairs",
     "policy",
     "train",
+    "launcher",
     "python",
     "max_unscored",
     "budget",
@@ -123,12 +126,15 @@ class Reading:
         components = {kind: self._map(kind, top.get(key)) for kind, key in MAPS.items()}
         dimensions = self._dimensions(top.get("dimensions"))
         self.context["dimensions"] = tuple(d.name for d in dimensions)
+        policy = top.get("policy")
+        given = policy.get("model") if isinstance(policy, dict) else None
+        self.context["policy_model"] = head.policy.model if head else given
         data = self._single("source", "data", top.get("data"))
+        sample = self._single("sampler", "sample", top.get("sample"))
         aggregator = self._single("aggregator", "aggregator", top.get("aggregator", "mean" if dimensions else None))
         pairs = self._single("pairing", "pairs", top.get("pairs"))
-        policy = top.get("policy")
-        self.context["policy_model"] = policy.get("model") if isinstance(policy, dict) else None
         train = self._single("trainer", "train", top.get("train"))
+        launcher = self._single("launcher", "launcher", top.get("launcher"))
 
         names = {kind: tuple(drafts) for kind, drafts in components.items()}
         blocks: dict[str, Any] = {
@@ -136,7 +142,8 @@ class Reading:
             for kind, drafts in components.items()
         }
         blocks["dimensions"] = tuple(self._block(draft, names) for draft in dimensions)
-        for key, draft in (("data", data), ("aggregator", aggregator), ("pairs", pairs), ("train", train)):
+        singles = {"data": data, "sample": sample, "aggregator": aggregator, "pairs": pairs, "train": train}
+        for key, draft in {**singles, "launcher": launcher}.items():
             blocks[key] = self._block(draft, names) if draft else None
         if head is not None:
             self._check_prices(head, blocks)
@@ -168,6 +175,8 @@ class Reading:
             self.problems.add(str(e), ("prices",))
             return
         judges = {name: block.settings for name, block in blocks["judges"].items() if block}
+        if blocks["sample"]:
+            judges[SAMPLING] = blocks["sample"].settings
         try:
             if head.budget.money is not None:
                 priced(judges, prices, needed=True)
@@ -276,9 +285,11 @@ class Reading:
         if draft.spec is None:
             return None
         panel = self._panel(draft, names["judge"])
+        kinds = needed_kinds(draft.spec, draft.settings) if draft.settings else draft.spec.needs
+        for kind in set(draft.named) - set(kinds):
+            self.problems.add(f"with these settings no {kind} is asked; leave it out", (*draft.path, kind))
         needs = {
-            kind: panel[0] if panel and kind == "judge" else self._who(kind, draft, names[kind])
-            for kind in draft.spec.needs
+            kind: panel[0] if panel and kind == "judge" else self._who(kind, draft, names[kind]) for kind in kinds
         }
         if draft.settings is None:
             return None

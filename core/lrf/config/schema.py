@@ -18,6 +18,7 @@ Schema = dict[str, Any]
 _VARIABLE: Schema = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*\}"}
 _PLACES: Mapping[str, tuple[str, str, str]] = {
     "source": ("data", "one", "Where samples come from."),
+    "sampler": ("sample", "one", "What writes candidates, up to `n` a sample; left out, the data has them."),
     "judge": ("judges", "map", "The LLMs that judge, by name."),
     "embedder": ("embedders", "map", "What makes vectors of texts, by name."),
     "retriever": ("retrievers", "map", "What finds the pieces of a document that bear on a text, by name."),
@@ -25,6 +26,7 @@ _PLACES: Mapping[str, tuple[str, str, str]] = {
     "aggregator": ("aggregator", "one", "What makes one reward of the ratings; mean, if left out."),
     "pairing": ("pairs", "one", "How a preference pair is chosen of a sample's candidates."),
     "trainer": ("train", "one", "How the policy is trained on the pairs."),
+    "launcher": ("launcher", "one", "How the trainer's processes are started; in one process here, if left out."),
 }
 
 

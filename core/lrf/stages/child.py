@@ -112,7 +112,8 @@ async def _tail(stream: asyncio.StreamReader, log: Path) -> list[str]:
 # --- the child's side -------------------------------------------------------------------------------------------
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """End this process when its standard input does: whoever started it is gone."""
     while os.read(0, 4096):  # sys.stdin's lock, held at the interpreter's end, would be a fatal error
         pass
     os._exit(1)
@@ -181,5 +182,5 @@ if __name__ == "__main__":
     # Standard output is the runner's channel; whatever a library prints goes to standard error.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3], channel))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
 
 from lrf.engine.observers import Observers
 from lrf.engine.rounds import Rounds
@@ -78,20 +80,30 @@ class StageContext:
         block, template = self._block(self.pipeline.pairs), self.pipeline.policy.prompt_template
         return fingerprint("pairs", data, rewards, block, template, self.pipeline.seed)
 
-    def train_fingerprint(self, pairs: str | None) -> str:
+    def train_fingerprint(self, *files: str | None) -> str:
         assert self.pipeline.train is not None
         policy = self.pipeline.policy.model_dump(mode="json")
-        return fingerprint("train", pairs, self._block(self.pipeline.train), policy, self.pipeline.seed)
+        return fingerprint("train", *files, self._block(self.pipeline.train), policy, self.pipeline.seed)
 
     def _block(self, block: Block) -> JSON:
         """What a component's part of the outcome depends on: its settings, its package, the files it names."""
-        settings = block.settings.model_dump(mode="json")
-        files = {
-            name: path_fingerprint(value)
-            for name in type(block.settings).model_fields
-            if isinstance(value := getattr(block.settings, name), Path)
-        }
+        settings = block.settings.model_dump(mode="json", exclude=set(block.settings.provenance))
+        files = {name: path_fingerprint(path) for name, path in _paths(block.settings)}
         return [block.name, block.type, dict(block.needs), settings, files, str(self.catalog.package_of(block.spec))]
+
+
+def _paths(value: object, name: str = "") -> Iterator[tuple[str, Path]]:
+    """The paths in settings, with where they stand: "chat_template", "sources.0.path"."""
+    if isinstance(value, Path):
+        yield name, value
+        return
+    parts: Iterable[tuple[object, object]] = ()
+    if isinstance(value, BaseModel):
+        parts = value
+    elif isinstance(value, tuple | list):
+        parts = enumerate(value)
+    for key, part in parts:
+        yield from _paths(part, f"{name}.{key}".lstrip("."))
 
 
 def installed_versions(names: tuple[str, ...]) -> dict[str, str]:

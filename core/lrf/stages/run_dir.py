@@ -30,6 +30,10 @@ class RunDir:
         return self.path / "versions.json"
 
     @property
+    def candidates(self) -> Path:
+        return self.path / "candidates.jsonl"
+
+    @property
     def rewards(self) -> Path:
         return self.path / "rewards.jsonl"
 
@@ -63,6 +67,10 @@ class RunDir:
         return self.path / "policy"
 
     @property
+    def launch(self) -> Path:
+        return self.path / "launch"
+
+    @property
     def log(self) -> Path:
         return self.path / "log.jsonl"
 
@@ -94,6 +102,11 @@ class StageRecord:
             return None
         counts: Mapping[str, JSON] = record["counts"]
         return counts
+
+    def last(self) -> Mapping[str, JSON] | None:
+        """The counts of the stage as it was last finished, whatever of, if its files are as it left them."""
+        record = read_json(self.file)
+        return self.finished(record["fingerprint"]) if isinstance(record, dict) else None
 
     def write(self, fingerprint: str, files: Sequence[Path], counts: Mapping[str, JSON]) -> None:
         self.file.parent.mkdir(exist_ok=True)

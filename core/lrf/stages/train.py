@@ -1,24 +1,38 @@
-"""Stage *train*: the trainer makes a policy of the pairs. Runs in a child process, since trainers own theirs."""
+"""Stage *train*: the trainer makes a better policy. Runs in one child process or several, since trainers own theirs."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lrf.build import trainer_of
 from lrf.errors import GateError, StageError
 from lrf.protocols import TrainingJob
+from lrf.settings import TrainerSettings
 from lrf.stages.context import StageContext
+from lrf.stages.launch import launch, prepare_launch
+from lrf.stages.run_dir import RunDir
 from lrf.store.filesystem import sha256_of
 from lrf.templates import Template
 from lrf.types import JSON
 
+if TYPE_CHECKING:
+    from lrf.config import Pipeline
+
+
+def reads(pipeline: Pipeline) -> tuple[str, ...]:
+    """The run's files that the training is made of: "pairs", "rewards"."""
+    assert pipeline.train is not None
+    settings = pipeline.train.settings
+    return settings.reads if isinstance(settings, TrainerSettings) else ("pairs",)
+
 
 def train_finished(context: StageContext) -> Mapping[str, JSON] | None:
-    """The counts of the stage if it has been done with these pairs, policy and settings."""
-    fingerprint = context.train_fingerprint(sha256_of(context.run_dir.pairs))
-    counts = context.run_dir.record("train").finished(fingerprint)
+    """The counts of the stage if it has been done with this data, policy and settings."""
+    counts = context.run_dir.record("train").finished(_fingerprint(context))
     if counts is not None and not (context.run_dir.path / counts["checkpoint"]).exists():
         return None
     return counts
@@ -26,30 +40,70 @@ def train_finished(context: StageContext) -> Mapping[str, JSON] | None:
 
 def train_stage(context: StageContext) -> Mapping[str, JSON]:
     """Counts of the stage. Blocks until the training has ended."""
-    run, policy = context.run_dir, context.pipeline.policy
-    if not run.pairs.exists():
-        raise StageError(f"{run.pairs} is not there; run the stage before first (`--from pairs`)")
-    fingerprint = context.train_fingerprint(sha256_of(run.pairs))
-    if not run.pairs.stat().st_size:
-        raise GateError(f"{run.pairs} holds no pair, so there is nothing to train on; {run.left_out} says why")
-    # A finished policy of other pairs gives way; a half-done one of these pairs may be resumed by the trainer.
+    run, pipeline = context.run_dir, context.pipeline
+    for name in reads(pipeline):
+        _check(name, run)
+    fingerprint = _fingerprint(context)
+    plan = prepare_launch(pipeline, run).plan
+    # A finished policy of other data gives way; a half-done one of this data may be resumed by the trainer.
     mark = run.policy / "fingerprint"
     if run.policy.exists() and (not mark.exists() or mark.read_text() != fingerprint):
         shutil.rmtree(run.policy)
     run.policy.mkdir(exist_ok=True)
     mark.write_text(fingerprint)
-    job = TrainingJob(
-        pairs=run.pairs,
-        output=run.policy,
-        model=policy.model,
-        seed=context.pipeline.seed,
-        prompt_template_sha256=Template(policy.prompt_template, ("context", "question")).sha256,
-        trust_remote_code=policy.trust_remote_code,
-        report=lambda progress: context.report({"stage": "train", **progress}),
-    )
+
+    def report(progress: Mapping[str, JSON]) -> None:
+        context.report({"stage": "train", **progress})
+
     began = time.monotonic()
-    result = trainer_of(context.pipeline).train(job)
-    checkpoint = str(result.checkpoint.relative_to(run.path))
-    counts = {"checkpoint": checkpoint, **result.metrics, "train_seconds": round(time.monotonic() - began, 3)}
+    result = launch(plan, run.launch, report) if plan.argv else train_here(pipeline, run, report)
+    processes = {"launcher": pipeline.launcher.type if pipeline.launcher else "local", "processes": plan.world}
+    counts = {**result, **processes, "train_seconds": round(time.monotonic() - began, 3)}
     run.record("train").write(fingerprint, [], counts)
     return counts
+
+
+def train_here(
+    pipeline: Pipeline,
+    run: RunDir,
+    report: Callable[[Mapping[str, JSON]], None],
+    *,
+    rank: int = 0,
+    local_rank: int = 0,
+    world: int = 1,
+) -> dict[str, JSON]:
+    """Train in this process, one of ``world``. Returns the checkpoint's path in the run, and the trainer's figures."""
+    policy = pipeline.policy
+    job = TrainingJob(
+        pairs=run.pairs,
+        rewards=run.rewards if run.rewards.exists() else None,
+        output=run.policy,
+        model=policy.model,
+        seed=pipeline.seed,
+        prompt_template_sha256=Template(policy.prompt_template, ("context", "question")).sha256,
+        trust_remote_code=policy.trust_remote_code,
+        report=report,
+        rank=rank,
+        local_rank=local_rank,
+        world=world,
+    )
+    result = trainer_of(pipeline).train(job)
+    return {"checkpoint": str(result.checkpoint.relative_to(run.path)), **result.metrics}
+
+
+def _fingerprint(context: StageContext) -> str:
+    return context.train_fingerprint(*(sha256_of(_file(name, context.run_dir)) for name in reads(context.pipeline)))
+
+
+def _file(name: str, run: RunDir) -> Path:
+    return {"pairs": run.pairs, "rewards": run.rewards}[name]
+
+
+def _check(name: str, run: RunDir) -> None:
+    path = _file(name, run)
+    made_by = {"pairs": "pairs", "rewards": "score"}[name]
+    if not path.exists():
+        raise StageError(f"{path} is not there; run the stage before first (`--from {made_by}`)")
+    if not path.stat().st_size:
+        why = f"; {run.left_out} says why" if name == "pairs" else ""
+        raise GateError(f"{path} holds no {name.removesuffix('s')}, so there is nothing to train on{why}")

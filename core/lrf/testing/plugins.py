@@ -18,6 +18,9 @@ from lrf.testing.must import must
 
 _METHODS: Mapping[str, tuple[str, ...]] = {
     "source": ("read",),
+    "sampler": (
+        "identity", "capabilities", "per_call", "max_concurrency", "request_timeout_s", "sample", "aclose"
+    ),  # fmt: skip
     "judge": ("identity", "capabilities", "max_concurrency", "request_timeout_s", "complete", "aclose"),
     "embedder": ("identity", "batch_size", "max_concurrency", "embed", "aclose"),
     "retriever": ("index", "aclose"),
@@ -25,6 +28,7 @@ _METHODS: Mapping[str, tuple[str, ...]] = {
     "aggregator": ("aggregate",),
     "pairing": ("pair",),
     "trainer": ("train",),
+    "launcher": ("plan",),
 }
 _HEAVY = ("datasets", "numpy", "openai", "pyarrow", "pydantic", "structlog", "torch", "transformers", "vllm")
 

@@ -1,0 +1,1 @@
+"""How a training's processes are started: here, by torchrun, accelerate, DeepSpeed's launcher, or Slurm."""

@@ -1,0 +1,108 @@
+"""Settings of the launchers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from lrf.settings import FilePath, Settings
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _variables(env: Mapping[str, str]) -> Mapping[str, str]:
+    for name in env:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a variable: letters, digits and '_'")
+    return env
+
+
+def _one_line(text: str) -> str:
+    if "\n" in text or "\r" in text:
+        raise ValueError("expected one line")
+    return text
+
+
+Environment = Annotated[dict[str, str], AfterValidator(_variables)]
+Line = Annotated[str, AfterValidator(_one_line)]
+Endpoint = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-\[\]:]+:\d{1,5}$")]
+
+ENV = "environment variables of every process, such as NCCL_SOCKET_IFNAME. They are written to files: no keys here"
+
+
+class LocalSettings(Settings):
+    """One process. It has no settings."""
+
+
+class TorchrunSettings(Settings):
+    """torchrun: ``nnodes`` machines with ``nproc_per_node`` processes each."""
+
+    nproc_per_node: int = Field(1, ge=1, description="processes a machine: as many as it has GPUs")
+    nnodes: int = Field(
+        1, ge=1, description="machines. On all but the one of `lrf run`, start launch/launch.sh of the run's folder"
+    )
+    rdzv_endpoint: Endpoint | None = Field(
+        None, description="host:port of one of the machines, at which they meet; needed for several"
+    )
+    env: Environment = Field({}, description=ENV)
+
+    @model_validator(mode="after")
+    def _machines_meet_somewhere(self) -> Self:
+        if self.nnodes > 1 and self.rdzv_endpoint is None:
+            raise ValueError(f"{self.nnodes} machines need a rdzv_endpoint, host:port of one of them")
+        return self
+
+
+class AccelerateSettings(Settings):
+    """accelerate launch."""
+
+    num_processes: int = Field(1, ge=1, description="processes on all machines together")
+    num_machines: int = Field(
+        1, ge=1, description="machines. On all but the one of `lrf run`, start launch/launch.sh with MACHINE_RANK set"
+    )
+    main_process_ip: Line | None = Field(None, description="address of the machine of `lrf run`; needed for several")
+    main_process_port: int = Field(29500, ge=1, le=65535, description="a free port there; used for several machines")
+    env: Environment = Field({}, description=ENV)
+
+    @model_validator(mode="after")
+    def _processes_fill_machines(self) -> Self:
+        if self.num_processes % self.num_machines:
+            raise ValueError(f"{self.num_processes} processes can't be the same number on {self.num_machines} machines")
+        if self.num_machines > 1 and self.main_process_ip is None:
+            raise ValueError(f"{self.num_machines} machines need a main_process_ip")
+        return self
+
+
+class DeepSpeedSettings(Settings):
+    """The ``deepspeed`` command."""
+
+    hostfile: FilePath | None = Field(
+        None, description="a file with a line `host slots=N` for each machine; null: this machine, with num_gpus"
+    )
+    num_gpus: int = Field(1, ge=1, description="processes of this machine, where there is no hostfile")
+    master_port: int = Field(29500, ge=1, le=65535, description="a free port of the first machine")
+    env: Environment = Field({}, description=ENV)
+
+
+class SlurmSettings(Settings):
+    """A job of ``nodes`` machines with ``gpus_per_node`` GPUs and as many processes each."""
+
+    nodes: int = Field(1, ge=1, description="machines")
+    gpus_per_node: int = Field(8, ge=0, description="GPUs a machine; 0 asks for none and starts processes_per_node")
+    processes_per_node: int | None = Field(None, ge=1, description="processes a machine, if not one for each GPU")
+    partition: Line | None = Field(None, description="Slurm's partition")
+    account: Line | None = Field(None, description="Slurm's account")
+    time: Line | None = Field(None, description="longest time, as Slurm writes it: 2-00:00:00 is two days")
+    options: tuple[Line, ...] = Field((), description="further options of sbatch, such as --cpus-per-task=64")
+    setup: tuple[Line, ...] = Field((), description="lines of shell before the start, such as `module load cuda`")
+    port: int = Field(29500, ge=1, le=65535, description="a free port of the first machine")
+    poll_s: float = Field(15.0, gt=0, description="seconds between two looks at the queue")
+    env: Environment = Field({}, description=ENV)
+
+    @property
+    def processes(self) -> int:
+        """Processes a machine."""
+        return self.processes_per_node or max(1, self.gpus_per_node)

@@ -1,0 +1,58 @@
+"""The ``slurm`` launcher."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+from lrf.protocols import LaunchJob, LaunchPlan
+from lrf_launchers.settings import SlurmSettings
+
+
+class Slurm:
+    """A job script in which ``srun`` starts torchrun on every machine; a process here submits and follows it."""
+
+    def __init__(self, settings: SlurmSettings) -> None:
+        self.settings = settings
+
+    def plan(self, job: LaunchJob) -> LaunchPlan:
+        s, script = self.settings, job.folder / "job.sbatch"
+        submit = (sys.executable, "-m", "lrf_launchers.submit", str(script), str(s.poll_s))
+        return LaunchPlan(
+            world=s.nodes * s.processes,
+            per_node=s.processes,
+            argv=submit,
+            files={script.name: self._script(job)},
+            note=f"sbatch gets {script}",
+        )
+
+    def _script(self, job: LaunchJob) -> str:
+        s = self.settings
+        options = [
+            f"--job-name=lrf-{job.name}",
+            f"--nodes={s.nodes}",
+            "--ntasks-per-node=1",
+            *([f"--gpus-per-node={s.gpus_per_node}"] if s.gpus_per_node else []),
+            *(f"--{name}={value}" for name in ("partition", "account", "time") if (value := getattr(s, name))),
+            f"--output={job.folder}/slurm-%j.log",
+            *s.options,
+        ]
+        torchrun = [
+            *(job.python, "-m", "torch.distributed.run"),
+            *(f"--nnodes={s.nodes}", f"--nproc-per-node={s.processes}"),
+            "--rdzv-backend=c10d",
+        ]
+        rest = ["-m", job.module, *job.args]
+        return "\n".join(
+            [
+                "#!/bin/bash",
+                *(f"#SBATCH {option}" for option in options),
+                "set -euo pipefail",
+                *s.setup,
+                *(f"export {name}={shlex.quote(value)}" for name, value in s.env.items()),
+                'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+                f'srun --kill-on-bad-exit=1 {shlex.join(torchrun)} --rdzv-endpoint="$first:{s.port}" '
+                f'--rdzv-id="$SLURM_JOB_ID" {shlex.join(rest)}',
+                "",
+            ]
+        )
