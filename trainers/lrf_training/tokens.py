@@ -98,12 +98,13 @@ class Counts:
 class Encoded:
     """A row's columns of token ids, and its longest sequence: one prompt with one answer.
 
-    ``remarks`` are counted by name in :attr:`Counts.extra`.
+    ``numbers`` are further columns, of float32. ``remarks`` are counted by name in :attr:`Counts.extra`.
     """
 
     columns: dict[str, list[int]]
     longest: int
     remarks: tuple[str, ...] = ()
+    numbers: dict[str, list[float]] = field(default_factory=dict)
 
 
 def read_jsonl(path: Path, *, missing: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -165,9 +166,10 @@ def write_tokens(
             if (encoded := _encode(row, encode, rules, counts)) is None:
                 continue
             if writer is None:
-                schema = pa.schema([(name, pa.list_(pa.int32())) for name in encoded.columns])
+                ids = [(name, pa.list_(pa.int32())) for name in encoded.columns]
+                schema = pa.schema([*ids, *((name, pa.list_(pa.float32())) for name in encoded.numbers)])
                 writer = pa.ipc.new_stream(sink, schema)
-            batch.append(encoded.columns)
+            batch.append(encoded.columns | encoded.numbers)
             if len(batch) == _ROWS_A_BATCH:
                 writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
                 batch.clear()

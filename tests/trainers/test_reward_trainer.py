@@ -1,0 +1,200 @@
+"""The reward trainer: ratings in, a sequence classifier out that agrees with them on answers it has not seen."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from lrf.errors import StageError
+from lrf.protocols import Trainer, TrainingJob
+from lrf.testing import DirectContext
+from lrf.types import Candidate, Document, Sample
+from lrf_classifier.dimension import Classifier
+from lrf_classifier.settings import ClassifierSettings
+from lrf_reward import held_out
+from lrf_reward.objective import Collator, preference_loss, rating_loss
+from lrf_reward.rows import is_held_out
+from lrf_reward.settings import RewardSettings
+from lrf_reward.trainer import RewardTrainer
+
+TINY = {"init": {"hidden": 32, "layers": 1, "heads": 2, "vocab": 300}, "global_batch": 8, "micro_batch": 8}
+Row = dict[str, Any]
+
+
+def trainer(**settings: Any) -> RewardTrainer:
+    return RewardTrainer(RewardSettings.model_validate(TINY | {"gradient_checkpointing": False} | settings))
+
+
+def scored_row(number: int, ratings: dict[str, float | None], answer: str, question: str = "?") -> Row:
+    return {
+        "sample_id": f"s{number}",
+        "candidate_id": "0",
+        "prompt": [{"role": "user", "content": question}],
+        "answer": [{"role": "assistant", "content": answer}],
+        "ratings": ratings,
+    }
+
+
+def planted(count: int, seed: int = 0) -> list[Row]:
+    """Answers whose ratings are the shares of two letters in them; their length says nothing."""
+    source = random.Random(seed)
+    rows = []
+    for number in range(count):
+        length = source.randint(6, 14)
+        clear, sound = source.random(), source.random()
+        first = "".join(source.choices("ax", (clear, 1 - clear), k=length))
+        second = "".join(source.choices("by", (sound, 1 - sound), k=length))
+        ratings = {"helpfulness": 10 * first.count("a") / length, "logicality": 10 * second.count("b") / length}
+        rows.append(scored_row(number, ratings, f"{first} {second}"))
+    return rows
+
+
+@pytest.fixture
+def scored_job(job: Callable[..., TrainingJob], tmp_path: Path) -> Callable[..., TrainingJob]:
+    """A job with these rows in its scored.jsonl."""
+
+    def make(rows: list[Row], **fields: Any) -> TrainingJob:
+        path = tmp_path / "scored.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return job([], scored=path, **fields)
+
+    return make
+
+
+def test_it_satisfies_the_protocol_and_says_what_it_reads() -> None:
+    assert isinstance(trainer(), Trainer)
+    assert RewardSettings.model_validate(TINY).reads == ("scored",)
+    assert RewardSettings.model_validate(TINY | {"objective": "preferences"}).reads == ("pairs",)
+
+
+def test_a_reward_model_distilled_from_planted_ratings_agrees_with_them_on_held_out_answers(scored_job) -> None:
+    job = scored_job(planted(600))
+    result = trainer(learning_rate=5e-3, epochs=6, held_out=0.2).train(job)
+    for name in ("helpfulness", "logicality"):
+        figures = result.metrics["held_out"][name]
+        assert figures["answers"] > 80
+        assert figures["pearson"] > 0.9
+        assert figures["spearman"] > 0.9
+        assert abs(figures["length_pearson"]) < 0.3
+
+
+async def test_the_dimension_classifier_scores_with_what_was_trained(scored_job) -> None:
+    job = scored_job(planted(200), prompt_template_sha256=_sha256("<<question>>"))
+    checkpoint = trainer(learning_rate=5e-3, epochs=6).train(job).checkpoint
+    rated = Classifier(
+        ClassifierSettings(model=checkpoint, head="logicality", prompt_template="<<question>>", device="cpu")
+    )
+    good, bad = Candidate("0", "aaxxaaxxaa bbbbbbbbbb"), Candidate("1", "aaxxaaxxaa yyyyyyyyyy")
+    sample = Sample("s", "?", (Document("0", "Any text."),), (good, bad))
+    ratings = [(await rated.score(sample, c, DirectContext(sample))).rating for c in sample.candidates]
+    assert ratings[0] > 7 > 3 > ratings[1]
+
+
+def _sha256(template: str) -> str:
+    from lrf.templates import Template
+
+    return Template(template, ("context", "question")).sha256
+
+
+def test_the_checkpoint_is_a_standard_sequence_classifier_with_an_output_a_dimension(scored_job) -> None:
+    checkpoint = trainer(max_steps=1).train(scored_job(planted(20))).checkpoint
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint)
+    assert model.config.id2label == {0: "helpfulness", 1: "logicality"}
+    assert model.config.problem_type == "regression"
+    ids = AutoTokenizer.from_pretrained(checkpoint)("any words")["input_ids"]
+    assert model(torch.tensor([ids])).logits.shape == (1, 2)
+
+
+def test_preferences_give_one_output_that_prefers_what_was_chosen(job) -> None:
+    rows = []
+    for number, row in enumerate(planted(300)):
+        other = planted(300, seed=1)[number]
+        better, worse = sorted((row, other), key=lambda r: -r["ratings"]["helpfulness"])
+        rows.append(
+            {
+                "sample_id": f"s{number}",
+                "prompt": row["prompt"],
+                "chosen": better["answer"],
+                "rejected": worse["answer"],
+            }
+        )
+    settings = {"objective": "preferences", "learning_rate": 5e-3, "epochs": 6, "held_out": 0.2}
+    result = trainer(**settings).train(job(rows))
+    assert result.metrics["outputs"] == ["reward"]
+    assert result.metrics["held_out"]["accuracy"] > 0.85
+    assert 0.3 < result.metrics["held_out"]["length_accuracy"] < 0.7
+
+
+def test_an_answer_without_a_rating_is_counted_and_teaches_nothing(scored_job) -> None:
+    rows = planted(20)
+    rows[3]["ratings"] = {"helpfulness": None, "logicality": None}
+    rows[4]["ratings"]["logicality"] = None
+    metrics = trainer(max_steps=1, held_out=0).train(scored_job(rows)).metrics
+    assert (metrics["answers"], metrics["unscored_answers"]) == (19, 1)
+    assert metrics["on_training_rows"]["logicality"]["answers"] == 18
+    assert math.isfinite(metrics["loss"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "message"),
+    [
+        ([], {}, "no answer has a rating"),
+        ([scored_row(0, {"helpfulness": None}, "a")], {}, "no answer has a rating"),
+        (planted(4), {"max_tokens": 10}, r"prompt and answer have \d+ tokens, more than max_tokens \(10\)"),
+        ([{"sample_id": "s", "prompt": [], "answer": [], "ratings": {}}], {}, "prompt must be a list of messages"),
+        ([{"sample_id": "s", **{k: [{"role": "user", "content": "a"}] for k in ("prompt", "answer")}}], {}, "ratings"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_named(scored_job, rows, settings, message) -> None:
+    with pytest.raises(StageError, match=message):
+        trainer(**settings, held_out=0).train(scored_job(rows))
+
+
+def test_a_share_of_the_samples_is_held_out_and_always_the_same_ones() -> None:
+    ids = [f"s{n}" for n in range(2000)]
+    apart = [name for name in ids if is_held_out(name, 7, 0.2)]
+    assert 330 < len(apart) < 470
+    assert apart == [name for name in ids if is_held_out(name, 7, 0.2)] != [n for n in ids if is_held_out(n, 8, 0.2)]
+    assert not any(is_held_out(name, 7, 0.0) for name in ids)
+
+
+def test_only_targets_that_are_there_count_in_the_loss() -> None:
+    nan = float("nan")
+    logits, targets = torch.tensor([[0.0, 9.0], [1.0, 1.0]]), torch.tensor([[0.5, nan], [1.0, 0.0]])
+    assert rating_loss(logits, targets).item() == pytest.approx((0.25 + 0 + 1) / 3)
+
+
+def test_the_preference_loss_is_bradley_and_terrys() -> None:
+    logits = torch.tensor([[2.0], [0.0], [1.0], [0.5]])
+    expected = -(math.log(1 / (1 + math.exp(-1))) + math.log(1 / (1 + math.exp(0.5)))) / 2
+    assert preference_loss(logits).item() == pytest.approx(expected)
+
+
+@given(st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=5))
+def test_a_batch_pads_at_the_right_and_hides_the_padding(rows: list[list[int]]) -> None:
+    batch = Collator(pad=0)([{"input_ids": ids, "targets": [0.5]} for ids in rows])
+    for ids, padded, mask in zip(rows, batch["input_ids"].tolist(), batch["attention_mask"].tolist(), strict=True):
+        assert padded == ids + [0] * (len(padded) - len(ids))
+        assert mask == [1] * len(ids) + [0] * (len(padded) - len(ids))
+
+
+def test_where_a_side_does_not_vary_there_is_no_correlation() -> None:
+    assert held_out.pearson([1, 1], [1, 2]) is None
+    assert held_out.pearson([1, 2, 3], [2, 4, 6]) == pytest.approx(1)
+    assert held_out.of_preferences([])["accuracy"] is None
+
+
+def test_settings_need_a_model_to_start_from() -> None:
+    with pytest.raises(ValidationError, match=r"give `policy\.model`"):
+        RewardSettings.model_validate({}, context={"policy_model": None})

@@ -1,0 +1,74 @@
+"""How well a reward model does on samples that it wasn't trained on, beside "longer is better"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from lrf.ranks import spearman
+from lrf.types import JSON
+from lrf_reward.objective import Collator
+
+ROWS_AT_ONCE = 8
+
+
+def outputs(model: Any, rows: Iterable[Mapping[str, Any]], collate: Collator) -> Iterator[tuple[Any, list[float]]]:
+    """(a row, its first answer's outputs) of each row; of a pair, the chosen one's output and the rejected one's."""
+    model.eval()
+    rest = iter(rows)
+    while some := list(islice(rest, ROWS_AT_ONCE)):
+        batch = collate(some)
+        batch.pop("targets", None)
+        with torch.no_grad():
+            logits = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).logits.float().cpu()
+        per_row = logits if len(logits) == len(some) else torch.stack(logits.squeeze(-1).chunk(2), dim=1)
+        yield from zip(some, per_row.tolist(), strict=True)
+
+
+def of_ratings(found: Sequence[tuple[Mapping[str, Any], list[float]]], dimensions: Sequence[str]) -> dict[str, JSON]:
+    """By dimension: Pearson's and Spearman's correlation with the judge's ratings, and those of the answers' length."""
+    figures: dict[str, JSON] = {}
+    for place, name in enumerate(dimensions):
+        known = [(r["targets"][place], o[place], len(r["input_ids"])) for r, o in found]
+        known = [one for one in known if one[0] == one[0]]
+        judge, model, length = ([float(one[i]) for one in known] for i in range(3))
+        figures[name] = {
+            "answers": len(known),
+            "pearson": pearson(judge, model),
+            "spearman": spearman(judge, model),
+            "length_pearson": pearson(judge, length),
+            "length_spearman": spearman(judge, length),
+        }
+    return figures
+
+
+def of_preferences(found: Sequence[tuple[Mapping[str, Any], list[float]]]) -> dict[str, JSON]:
+    """The shares of pairs whose chosen answer gets more, and whose chosen answer is longer. A tie counts half."""
+
+    def share(differences: list[float]) -> float | None:
+        right = sum(1.0 if d > 0 else 0.5 if d == 0 else 0.0 for d in differences)
+        return right / len(differences) if differences else None
+
+    return {
+        "pairs": len(found),
+        "accuracy": share([chosen - rejected for _, (chosen, rejected) in found]),
+        "length_accuracy": share([float(len(r["input_ids"]) - len(r["rejected_ids"])) for r, _ in found]),
+    }
+
+
+def scale(values: Sequence[float]) -> tuple[float, float]:
+    """Outputs for ratings of 0 and of 10 where the outputs have no scale of their own: the mean is 5, and a standard
+    deviation two points."""
+    centre, spread = float(np.mean(values)), float(np.std(values)) or 1.0
+    return centre - 2.5 * spread, centre + 2.5 * spread
+
+
+def pearson(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Pearson's correlation, −1 to 1; None where one side doesn't vary."""
+    if len(set(a)) < 2 or len(set(b)) < 2:
+        return None
+    return float(np.corrcoef(a, b)[0, 1])

@@ -1,0 +1,51 @@
+"""A sequence classifier to start from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lrf.errors import StageError
+from lrf.protocols import TrainingJob
+from lrf_reward.settings import RewardSettings
+from lrf_training.models import new_model
+
+
+def classifier(
+    job: TrainingJob, settings: RewardSettings, tokenizer: Any, labels: tuple[str, ...], longest: int, largest_id: int
+) -> Any:
+    """The body of ``policy.model`` (or with ``init`` a random one) under a new head with an output a label, in float32.
+
+    Raises :class:`lrf.errors.StageError` with what to change.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification, set_seed
+
+    head = {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: i for i, label in enumerate(labels)},
+        "problem_type": "regression",
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    set_seed(job.seed)
+    if settings.init is not None:
+        config = new_model(tokenizer, settings.init, longest, job.seed).config
+        config.update(head)
+        model = AutoModelForSequenceClassification.from_config(config)
+    else:
+        try:
+            model = AutoModelForSequenceClassification.from_pretrained(
+                job.model, dtype=torch.float32, use_safetensors=True, trust_remote_code=job.trust_remote_code, **head
+            )
+        except Exception as error:  # hub, file system, JSON, a missing library: all of them mean the same to the user
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise StageError(
+                f"policy.model {job.model!r}: no sequence classifier can be made of it: {reason}; it must be a folder, "
+                "or the id of a public model, with safetensors weights"
+            ) from error
+    if largest_id >= (size := model.get_input_embeddings().num_embeddings):
+        raise StageError(
+            f"policy.model {job.model!r}: its tokenizer makes tokens up to {largest_id}, but the model knows only "
+            f"{size}; tokenizer and weights are of different models"
+        )
+    return model

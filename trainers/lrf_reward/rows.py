@@ -1,0 +1,66 @@
+"""From scored answers, or preference pairs, to token ids and targets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lrf.errors import StageError
+from lrf_training.tokens import Encoded, Messages, chat_ids, messages, read_jsonl
+
+CENTRE, HALF = 5.0, 5.0
+"""A rating r is trained as the output (r − 5) / 5, so −1 is a rating of 0 and 1 a rating of 10."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Answers to one prompt as chats: one with its ratings, or the chosen and the rejected of a pair.
+
+    ``ratings`` are 0 to 10 by dimension, None where there is none; empty for a pair.
+    """
+
+    where: str
+    sample_id: str
+    chats: tuple[Messages, ...]
+    ratings: Mapping[str, float | None]
+
+    @property
+    def teaches(self) -> bool:
+        """Whether there is anything to learn of it: a pair, or an answer with a rating."""
+        return len(self.chats) > 1 or any(rating is not None for rating in self.ratings.values())
+
+
+def scored(path: Path) -> Iterator[Row]:
+    """The rows of ``scored.jsonl``, in order; those without any rating too."""
+    for where, row in read_jsonl(path, missing="run the stage `score` first"):
+        chat = [*messages(row, "prompt", where), *messages(row, "answer", where)]
+        ratings = row.get("ratings")
+        if not isinstance(ratings, dict):
+            raise StageError(f"{where}: ratings must be an object of ratings by dimension")
+        yield Row(where, str(row["sample_id"]), (chat,), ratings)
+
+
+def pairs(path: Path) -> Iterator[Row]:
+    """The rows of ``pairs.jsonl``, in order."""
+    for where, row in read_jsonl(path, missing="run the stage `pairs` first"):
+        prompt = messages(row, "prompt", where)
+        chats = tuple([*prompt, *messages(row, name, where)] for name in ("chosen", "rejected"))
+        yield Row(where, str(row["sample_id"]), chats, {})
+
+
+def is_held_out(sample_id: str, seed: int, share: float) -> bool:
+    """Whether a sample is kept out of the training: all of its answers are, or none."""
+    digest = hashlib.sha256(f"{seed}\0{sample_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def encode(row: Row, tokenizer: Any, dimensions: tuple[str, ...]) -> Encoded:
+    """A column of token ids an answer; for ratings also ``targets``, a number a dimension, NaN where it has none."""
+    ids = [chat_ids(tokenizer, row.where, chat) for chat in row.chats]
+    columns = dict(zip(("input_ids", "rejected_ids"), ids, strict=False))
+    ratings = [row.ratings.get(name) for name in dimensions]
+    targets = [float("nan") if rating is None else (rating - CENTRE) / HALF for rating in ratings]
+    return Encoded(columns, longest=max(map(len, ids)), numbers={"targets": targets} if dimensions else {})

@@ -1,0 +1,32 @@
+"""Settings of the ``reward`` trainer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from lrf_training.settings import TrainingSettings
+
+
+class RewardSettings(TrainingSettings):
+    """A small reward model, distilled from what the judges said. `policy.model` names the model it starts from."""
+
+    objective: Literal["ratings", "preferences"] = Field(
+        "ratings",
+        description="ratings: one output a dimension, by the mean squared error against its ratings. preferences: one "
+        "output, by the Bradley-Terry likelihood of the run's preference pairs",
+    )
+    held_out: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of the samples, chosen by a hash of their ids, on which the model is tried and not trained",
+    )
+    learning_rate: float = Field(1e-5, gt=0, description="highest learning rate of AdamW")
+    epochs: float = Field(2.0, gt=0, description="how many times the rows are gone through, where max_steps is null")
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The run's files that the training is made of."""
+        return ("scored",) if self.objective == "ratings" else ("pairs",)
