@@ -36,6 +36,16 @@ EnvName = Annotated[str, AfterValidator(_env_name)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 """An HTTP address without credentials or query; a slash at its end is dropped."""
 
+ContextWindow = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="Tokens that prompt and reply may have together, counted by o200k_base. A request that is longer "
+        "is refused before it is sent (context_too_small). null: the server decides.",
+    ),
+]
+"""A judge's setting ``context_window``."""
+
 
 class EndpointSettings(Settings):
     """Where a server is, what it is asked for, and how much it is asked at once."""

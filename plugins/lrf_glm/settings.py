@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lrf.endpoint import BaseUrl, EndpointSettings, EnvName
+from lrf.endpoint import BaseUrl, ContextWindow, EndpointSettings, EnvName
 from lrf.types import JSON
 
 _BIGMODEL = "https://open.bigmodel.cn/api/paas/v4"
@@ -39,6 +39,7 @@ class GLMJudgeSettings(EndpointSettings):
         description="Ask for a JSON object, with the schema written into the prompt: valid JSON, of a schema that is "
         "asked for but not enforced.",
     )
+    context_window: ContextWindow = None
     extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
 
     @property

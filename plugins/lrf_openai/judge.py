@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lrf.http import HttpClient
+from lrf.http_base import HttpJudge
 from lrf.openai_wire import OPENAI_CODES, chat_body, json_schema_format, read_chat
 from lrf.protocols import Capabilities
 from lrf.replies import Reply, Request
@@ -12,52 +10,34 @@ from lrf.types import JSON
 from lrf_openai.settings import OpenAIJudgeSettings
 
 
-class OpenAIJudge:
+class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
     """Asks a chat model behind OpenAI's API, or a server compatible with it."""
 
     def __init__(self, settings: OpenAIJudgeSettings) -> None:
-        self._settings = settings
-        self._client = HttpClient(settings, OPENAI_CODES)
-
-    @property
-    def identity(self) -> Mapping[str, JSON]:
-        s = self._settings
-        return {
-            "type": "openai",
-            "model": s.model,
-            "temperature": s.temperature,
-            "reasoning_tokens": s.reasoning_tokens,
-            "extra_body": s.extra_body,
-        }
-
-    @property
-    def capabilities(self) -> Capabilities:
-        s = self._settings
-        return Capabilities(
-            structured=s.structured,
-            seed=s.seed,
-            reasoning_tokens=s.reasoning_tokens,
-            context_window=s.context_window,
+        s = settings
+        super().__init__(
+            s,
+            OPENAI_CODES,
+            identity={
+                "type": "openai",
+                "model": s.model,
+                "temperature": s.temperature,
+                "reasoning_tokens": s.reasoning_tokens,
+                "extra_body": s.extra_body,
+            },
+            capabilities=Capabilities(
+                structured=s.structured,
+                seed=s.seed,
+                reasoning_tokens=s.reasoning_tokens,
+                context_window=s.context_window,
+            ),
         )
-
-    @property
-    def max_concurrency(self) -> int:
-        return self._settings.max_concurrency
-
-    @property
-    def request_timeout_s(self) -> float:
-        return self._settings.request_timeout_s
 
     async def complete(self, request: Request) -> Reply:
-        return read_chat(
-            await self._client.post("/chat/completions", self._body(request), timeout_s=request.deadline_s)
-        )
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
+        return read_chat(await self.client.post("/chat/completions", self._body(request), timeout_s=request.deadline_s))
 
     def _body(self, request: Request) -> dict[str, JSON]:
-        s = self._settings
+        s = self.settings
         own = request.temperature if s.temperature is None else s.temperature
         body = chat_body(
             s.model, request, max_tokens_field=s.max_tokens_field, temperature=None if own == "omit" else own

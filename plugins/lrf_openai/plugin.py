@@ -1,4 +1,4 @@
-"""Registers the judge and the embedder ``openai``."""
+"""Registers the judge, the embedder and the sampler ``openai``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ def lrf_register_judges() -> Iterable[ComponentSpec]:
         target="lrf_openai.judge:OpenAIJudge",
         settings="lrf_openai.settings:OpenAIJudgeSettings",
         summary="chat completions of OpenAI or any compatible server",
+    )
+
+
+@hookimpl
+def lrf_register_samplers() -> Iterable[ComponentSpec]:
+    yield ComponentSpec(
+        name="openai",
+        target="lrf_openai.sampler:OpenAISampler",
+        settings="lrf_openai.settings:OpenAISamplerSettings",
+        summary="chat completions of OpenAI or any compatible server, several a request where it can",
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from lrf.endpoint import BaseUrl, EndpointSettings, EnvName
+from lrf.endpoint import BaseUrl, ContextWindow, EndpointSettings, EnvName
 from lrf.types import JSON
 
 _OPENAI = "https://api.openai.com/v1"
@@ -31,13 +31,46 @@ class OpenAIJudgeSettings(EndpointSettings):
     )
     structured: bool = Field(default=False, description="Whether the server holds replies to a JSON schema.")
     seed: bool = Field(default=False, description="Whether the server takes a seed.")
+    context_window: ContextWindow = None
+    extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
+
+
+class OpenAISamplerSettings(EndpointSettings):
+    """A policy behind OpenAI's API or a server compatible with it."""
+
+    base_url: BaseUrl = Field(default=_OPENAI, description="Address of the API, up to and without /chat/completions.")
+    api_key_env: EnvName = Field(
+        default="OPENAI_API_KEY", description="Environment variable that holds the key. Unset: no key is sent."
+    )
+    choices: int = Field(
+        default=1,
+        ge=1,
+        le=128,
+        description="Candidates asked for in one request (its `n`), so that a long prompt is read and paid once; 1 for "
+        "servers that don't take `n`.",
+    )
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+        default="max_tokens", description="What the server calls the limit (OpenAI's reasoning models: the second)."
+    )
+    reasoning_tokens: int = Field(
+        default=0, ge=0, description="Added to every candidate's limit, for models that think before they answer."
+    )
+    seed: bool = Field(
+        default=False, description="Whether the server takes a seed; each candidate then has its own. Needs choices: 1."
+    )
     context_window: int | None = Field(
         default=None,
         ge=1,
-        description="Tokens that prompt and reply may have together, counted by o200k_base. A request that is longer "
+        description="Tokens that prompt and candidate may have together, counted by o200k_base. A longer prompt "
         "is refused before it is sent (context_too_small). null: the server decides.",
     )
     extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
+
+    @model_validator(mode="after")
+    def _a_seed_each(self) -> Self:
+        if self.seed and self.choices > 1:
+            raise ValueError("a request has one seed, so `seed: true` needs `choices: 1`")
+        return self
 
 
 class OpenAIEmbedderSettings(EndpointSettings):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from lrf.endpoint import BaseUrl, EndpointSettings, EnvName
+from lrf.endpoint import BaseUrl, ContextWindow, EndpointSettings, EnvName
 from lrf.types import JSON
 
 Temperature = Annotated[float, Field(ge=0, le=1)]
@@ -37,10 +37,5 @@ class AnthropicJudgeSettings(EndpointSettings):
         description="Added to every request's limit, for models that think before they answer; `extra_body` turns "
         "thinking on.",
     )
-    context_window: int | None = Field(
-        default=None,
-        ge=1,
-        description="Tokens that prompt and reply may have together, counted by o200k_base. A request that is longer "
-        "is refused before it is sent (context_too_small). null: the server decides.",
-    )
+    context_window: ContextWindow = None
     extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
