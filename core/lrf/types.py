@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 JSON = Any  # a value that json.dumps takes
 
@@ -23,11 +23,45 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that an assistant's turn calls. ``id`` is what the tool's answer names it by, where the data has one."""
+
+    name: str
+    arguments: Mapping[str, JSON] = field(default_factory=dict)
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat: ``role`` is "system", "user", "assistant" or "tool"."""
+    """One turn of a chat: ``role`` is "system", "user", "assistant" or "tool".
+
+    ``name`` is whose turn it is, of a tool's answer the tool's. ``tool_calls`` are an assistant's, and
+    ``tool_call_id`` says which of them a tool's answer is to.
+    """
 
     role: str
     content: str
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+    def as_row(self) -> dict[str, JSON]:
+        """The turn as chat templates take it: keys without a value are left out, arguments are objects."""
+        row: dict[str, JSON] = {"role": self.role, "content": self.content}
+        if self.name is not None:
+            row["name"] = self.name
+        if self.tool_calls:
+            row["tool_calls"] = [
+                {
+                    **({} if call.id is None else {"id": call.id}),
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": dict(call.arguments)},
+                }
+                for call in self.tool_calls
+            ]
+        if self.tool_call_id is not None:
+            row["tool_call_id"] = self.tool_call_id
+        return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +79,8 @@ class Sample:
     """A prompt with its context, and the candidates to be scored.
 
     ``messages``, where the data carries them, are the policy's prompt verbatim; otherwise the pipeline's
-    ``policy.prompt_template`` makes one from the context and the query.
+    ``policy.prompt_template`` makes one from the context and the query. ``tools`` are the definitions that the policy
+    is given besides (JSON schemas of functions, as chat templates take them).
     """
 
     id: str
@@ -55,6 +90,7 @@ class Sample:
     reference: str | None = None
     messages: tuple[Message, ...] | None = None
     metadata: Mapping[str, JSON] = field(default_factory=dict)
+    tools: tuple[Mapping[str, JSON], ...] = ()
 
     @property
     def context(self) -> str:
@@ -101,11 +137,26 @@ class Opinion:
 
 
 @dataclass(frozen=True, slots=True)
+class Quotation:
+    """Words that a judge quoted to explain itself, and where they stand in the documents.
+
+    ``score`` is 1 where the span holds them exactly (but for white space and the form of quotation marks and dashes),
+    below 1 where it holds something like them, and 0 where ``span`` is None: they were not found.
+    """
+
+    text: str
+    span: Span | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class JudgedStatement:
     """A statement of an answer, with the judge's verdict on it and the evidence that the verdict was given on.
 
     ``support`` is 0 to 1. With label probabilities from the judge it is their expectation, else the label's value;
-    with several ``opinions`` it is their mean, and the verdict is the label nearest to it.
+    with several ``opinions`` it is their mean, and the verdict is the label nearest to it. ``quotations`` are those of
+    the analysis. After a second look on more evidence ``first`` is what the first one gave, and ``attribution`` says
+    what became of a verdict of no support: "unsupported" (it stands), or "not_retrieved" (the evidence was there).
     """
 
     text: str
@@ -115,6 +166,9 @@ class JudgedStatement:
     analysis: str | None = None
     probabilities: Mapping[str, float] | None = None
     opinions: tuple[Opinion, ...] = ()
+    quotations: tuple[Quotation, ...] = ()
+    attribution: Literal["unsupported", "not_retrieved"] | None = None
+    first: JudgedStatement | None = None
 
 
 @dataclass(frozen=True, slots=True)

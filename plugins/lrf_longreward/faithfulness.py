@@ -2,179 +2,55 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-import statistics
-from collections.abc import Mapping, Sequence
-
 from lrf.errors import Unscorable
 from lrf.protocols import Context
-from lrf.replies import Answer, Statements, Verdict, Verdicts
-from lrf.types import Candidate, Chunk, JudgedStatement, Judgement, Opinion, Sample
-from lrf_longreward.asking import all_of, analysis_in, analysis_of
-from lrf_longreward.documents import heading
+from lrf.replies import Statements
+from lrf.types import JSON, Candidate, Judgement, Sample
 from lrf_longreward.prompts import Prompts
-from lrf_longreward.settings import FaithfulnessSettings, Language
+from lrf_longreward.second_look import look_again
+from lrf_longreward.settings import FaithfulnessSettings
+from lrf_longreward.statements import distinct
+from lrf_longreward.verdicts import Examination, spread
 
-SUPPORT: Mapping[str, float] = {"Fully supported": 1.0, "Partially supported": 0.5, "No support": 0.0}
 STATEMENTS_TOKENS = 2048
-VERDICT_TOKENS, TOKENS_OF_SEVERAL = 512, 192
-NO_EVIDENCE: Mapping[Language, str] = {
-    "en": "(The document has no passage on this.)",
-    "zh": "（文档中没有与此有关的段落。）",
-}
-
-
-Claim = tuple[str, Sequence[Chunk]]
-"""A statement and its evidence."""
 
 
 class Faithfulness:
     """Breaks the answer into factual statements and has each judged on its evidence.
 
     The rating is 10 times the mean support of the distinct statements. A statement that the answer repeats is
-    judged and counted once. Several statements can share a call, in an order that a hash shuffles, so that none is
-    always judged first.
+    judged and counted once.
     """
 
     def __init__(self, settings: FaithfulnessSettings | None = None) -> None:
         self._settings = settings or FaithfulnessSettings()
         self._statements = Prompts("statements", self._settings)
-        self._verdict = Prompts("verdict", self._settings)
-        self._verdicts = Prompts("verdicts", self._settings)
+        self._examination = Examination(self._settings)
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        settings = self._settings
         template = self._statements.template(ctx.language)
         prompt = template.fill({"question": sample.query, "answer": candidate.text})
         found = (await ctx.ask(prompt, Statements(), max_tokens=STATEMENTS_TOKENS)).value
         statements = distinct(found)
-        extra = {"repeated_statements": len(found) - len(statements)}
+        extra: dict[str, JSON] = {"repeated_statements": len(found) - len(statements)}
+        if settings.near_duplicates == "merge":
+            statements = distinct(found, near=True)
+            extra["near_duplicates"] = len(found) - extra["repeated_statements"] - len(statements)
         if not statements:
-            if self._settings.no_statements == "unscored":
+            if settings.no_statements == "unscored":
                 raise Unscorable("no_statements", "the answer makes no factual statement")
-            return Judgement(rating=self._settings.no_statements, way="statements", extra=extra)
-        if len(statements) > self._settings.max_statements:
+            return Judgement(rating=settings.no_statements, way="statements", extra=extra)
+        if len(statements) > settings.max_statements:
             raise Unscorable(
                 "too_many_statements",
-                f"the answer makes {len(statements)} factual statements; max_statements is "
-                f"{self._settings.max_statements}",
+                f"the answer makes {len(statements)} factual statements; max_statements is {settings.max_statements}",
             )
-        evidence = await ctx.evidence(statements, self._settings.top_k)
+        evidence = await ctx.evidence(statements, settings.top_k)
         claims = list(zip(statements, evidence, strict=True))
-        groups = grouped(claims, self._settings.verdicts_per_call, sample.id)
-        by_text = {s.text: s for part in await all_of(self._judge_all(sample, g, ctx) for g in groups) for s in part}
-        judged = tuple(by_text[text] for text in statements)
+        judged = await self._examination.judge(sample, claims, ctx)
+        if settings.second_look != "off":
+            judged, looks = await look_again(settings.second_look, sample, claims, judged, self._examination, ctx)
+            extra |= looks
         rating = 10 * sum(s.support for s in judged) / len(judged)
-        return Judgement(rating=rating, way="statements", statements=judged, extra=extra, spread=spread(judged))
-
-    async def _judge_all(self, sample: Sample, claims: Sequence[Claim], ctx: Context) -> list[JudgedStatement]:
-        """A verdict on each claim: in one call if there are several, else, or if that brings none, one by one."""
-        if len(claims) > 1:
-            try:
-                return await self._judge_together(sample, claims, ctx)
-            except Unscorable as e:
-                if e.transient:  # the server is away: asking it more often doesn't help
-                    raise
-        return await all_of(self._judge(sample, text, chunks, ctx) for text, chunks in claims)
-
-    async def _judge_together(self, sample: Sample, claims: Sequence[Claim], ctx: Context) -> list[JudgedStatement]:
-        items = []
-        for n, (text, chunks) in enumerate(claims, start=1):
-            inner = f"<passages>\n{self._passages(sample, chunks, ctx)}\n</passages>\n<statement>\n{text}\n</statement>"
-            items.append(f'<item n="{n}">\n{_within_item(inner)}\n</item>')
-        prompt = self._verdicts.template(ctx.language).fill({"items": "\n".join(items)})
-        answer = await ctx.ask(prompt, Verdicts(SUPPORT, len(claims)), max_tokens=TOKENS_OF_SEVERAL * len(claims))
-        written = json.loads(answer.text)
-        judged = []
-        for i, (text, chunks) in enumerate(claims):
-            opinions = tuple(Opinion(o.judge, o.draw, o.value[i], o.way) for o in answer.opinions)
-            judged.append(
-                JudgedStatement(
-                    text=text,
-                    verdict=answer.value[i],
-                    support=statistics.fmean(map(_support, opinions)) if opinions else SUPPORT[answer.value[i]],
-                    evidence=tuple(chunk.span for chunk in chunks),
-                    analysis=analysis_in(written[f"v{i + 1}"]),
-                    opinions=opinions,
-                )
-            )
-        return judged
-
-    def _passages(self, sample: Sample, chunks: Sequence[Chunk], ctx: Context) -> str:
-        passages = [f"[{n}]{heading(sample, c)}\n{c.text}" for n, c in enumerate(chunks, start=1)]
-        return "\n\n".join(passages) or NO_EVIDENCE[self._verdict.language(ctx.language)]
-
-    async def _judge(self, sample: Sample, text: str, chunks: Sequence[Chunk], ctx: Context) -> JudgedStatement:
-        template = self._verdict.template(ctx.language)
-        context = self._passages(sample, chunks, ctx)
-        prompt = template.fill({"context": context, "question": sample.query, "statement": text})
-        answer = await ctx.ask(prompt, Verdict(SUPPORT), max_tokens=VERDICT_TOKENS)
-        probabilities = _by_label(answer)
-        return JudgedStatement(
-            text=text,
-            verdict=answer.value,
-            support=SUPPORT[answer.value] if probabilities is None else expected_support(probabilities),
-            evidence=tuple(chunk.span for chunk in chunks),
-            analysis=analysis_of(answer),
-            probabilities=probabilities,
-            opinions=answer.opinions,
-        )
-
-
-def grouped(claims: Sequence[Claim], size: int, seed: str) -> list[list[Claim]]:
-    """The claims in groups of at most ``size``, as few and as even as can be, in an order that a hash shuffles.
-
-    Groups of one keep the order as it is.
-    """
-    if size == 1:
-        return [[claim] for claim in claims]
-    shuffled = sorted(
-        claims, key=lambda claim: hashlib.sha256(f"{seed}\0{claim[0]}".encode("utf-8", "replace")).digest()
-    )
-    count = -(-len(claims) // size)
-    return [shuffled[n::count] for n in range(count)]
-
-
-def _within_item(text: str) -> str:
-    """The text without tags of items: what stands in one can't end it or pretend to be another."""
-    return re.sub(r"<(?=\s*/?\s*items?\b)", "‹", text, flags=re.IGNORECASE)
-
-
-def _support(opinion: Opinion) -> float:
-    """The support, 0 to 1, that one draw of one judge gives."""
-    if opinion.probabilities is not None:
-        return expected_support({label: opinion.probabilities[f"[[{label}]]"] for label in SUPPORT})
-    return SUPPORT[opinion.value]
-
-
-def spread(judged: Sequence[JudgedStatement]) -> float | None:
-    """The standard deviation of the ratings that each judge and draw alone would give; None without several.
-
-    Only those count that gave a verdict on every statement.
-    """
-    by_draw: dict[tuple[str, int], list[float]] = {}
-    for opinion in (o for s in judged for o in s.opinions):
-        by_draw.setdefault((opinion.judge, opinion.draw), []).append(_support(opinion))
-    ratings = [10 * statistics.fmean(supports) for supports in by_draw.values() if len(supports) == len(judged)]
-    return statistics.stdev(ratings) if len(ratings) > 1 else None
-
-
-def distinct(statements: Sequence[str]) -> list[str]:
-    """The statements without exact repetitions (white space and case aside), in order of first appearance."""
-    kept: dict[str, str] = {}
-    for statement in statements:
-        kept.setdefault(" ".join(statement.split()).casefold(), statement)
-    return list(kept.values())
-
-
-def expected_support(probabilities: Mapping[str, float]) -> float:
-    """The expectation of the support, 0 to 1, under probabilities of the labels."""
-    return sum(SUPPORT[label] * p for label, p in probabilities.items()) / sum(probabilities.values())
-
-
-def _by_label(answer: Answer[str]) -> Mapping[str, float] | None:
-    """The probabilities of ``[[label]]`` as those of the labels; None unless the judge gave some, or several spoke."""
-    if answer.probabilities is None or (answer.way != "expected" and not answer.opinions):
-        return None
-    return {label: answer.probabilities[f"[[{label}]]"] for label in SUPPORT}
+        return Judgement(rating=rating, way="statements", statements=tuple(judged), extra=extra, spread=spread(judged))

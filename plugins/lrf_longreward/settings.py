@@ -45,6 +45,18 @@ class FaithfulnessSettings(PromptSettings):
     max_statements: int = Field(
         100, ge=1, description="An answer with more factual statements than this is unscored; none is left out unseen."
     )
+    near_duplicates: Literal["off", "merge"] = Field(
+        "off",
+        description="merge: statements with the same words in the same order count once, where punctuation, articles, "
+        '"that", "which", "who", "also", "was", "were" (的, 了, 也, 是) and the endings -s, -es, -ed, -ing and -e are '
+        "passed over. Numbers, names and negations must be the same. Exact repetitions always count once.",
+    )
+    second_look: Literal["off", "widen", "neighbours"] = Field(
+        "off",
+        description="Before a statement counts as unsupported, it is judged once more on more evidence: three times as "
+        "many chunks (widen), or the chunks with as much again before and after each (neighbours). Tells what the "
+        "document doesn't say from what was not found in it.",
+    )
     verdicts_per_call: int = Field(
         1,
         ge=1,

@@ -17,10 +17,12 @@ from lrf.replies import Answer, Expectation, Reply, Way
 from lrf.templates import Prompt, prompt_text
 from lrf.types import Candidate, Chunk, Document, JudgedStatement, Judgement, Note, Sample, Span
 from lrf_longreward.completeness import NO_NOTES, Completeness, says_nothing
-from lrf_longreward.faithfulness import NO_EVIDENCE, Faithfulness, distinct, expected_support
+from lrf_longreward.faithfulness import Faithfulness
 from lrf_longreward.helpfulness import Helpfulness
 from lrf_longreward.logicality import Logicality
 from lrf_longreward.settings import CompletenessSettings, FaithfulnessSettings, HelpfulnessSettings
+from lrf_longreward.statements import distinct
+from lrf_longreward.verdicts import NO_EVIDENCE, expected_support
 
 T = TypeVar("T")
 Script = Callable[[str, Sequence[str]], str | Reply | Unscorable]

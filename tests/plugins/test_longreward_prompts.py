@@ -16,12 +16,13 @@ from lrf.errors import ConfigError
 from lrf.replies import Expectation, Rating, Reply, Statements, Text, Verdict, Verdicts, Way
 from lrf.settings import Settings
 from lrf_longreward.completeness import Completeness, says_nothing
-from lrf_longreward.faithfulness import SUPPORT, Faithfulness
+from lrf_longreward.faithfulness import Faithfulness
 from lrf_longreward.helpfulness import Helpfulness
 from lrf_longreward.logicality import Logicality
 from lrf_longreward.plugin import lrf_register_dimensions
 from lrf_longreward.prompts import BUILT_IN, FIELDS, LANGUAGES, Prompts
 from lrf_longreward.settings import CompletenessSettings, FaithfulnessSettings, HelpfulnessSettings, PromptSettings
+from lrf_longreward.verdicts import SUPPORT
 
 EXPECTS: Mapping[str, Expectation[Any]] = {
     "helpfulness": Rating(),

@@ -27,8 +27,9 @@ from lrf.types import Candidate, Chunk, Document, Judgement, Sample, Span, Unsco
 from lrf_aggregators.mean import Mean
 from lrf_aggregators.settings import MeanSettings
 from lrf_longreward.completeness import Completeness
-from lrf_longreward.faithfulness import Faithfulness, grouped
+from lrf_longreward.faithfulness import Faithfulness
 from lrf_longreward.settings import CompletenessSettings, FaithfulnessSettings
+from lrf_longreward.verdicts import grouped
 
 DOCUMENT = Document("d", "The mill was built in 1790. It burnt down in 1850. A school stands there now.")
 PASSAGE = Chunk("d", 0, 27, DOCUMENT.text[:27])

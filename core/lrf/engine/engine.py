@@ -15,6 +15,7 @@ from lrf.engine.embedding import EmbedCalls
 from lrf.engine.ledger import Ledger
 from lrf.engine.observers import Observers
 from lrf.engine.panel import Asking, ask_panel, spread
+from lrf.engine.rates import Rates
 from lrf.engine.rounds import Rounds
 from lrf.errors import (
     BudgetError,
@@ -254,12 +255,16 @@ def _checked(judgement: Judgement) -> Judgement:
     """The judgement, if its rating is one and all of it can be stored; else the error that says what is wrong."""
     if not 0 <= judgement.rating <= 10:  # NaN included
         raise Unscorable("rating_out_of_range", f"the dimension gave {judgement.rating!r}, not 0 to 10")
-    spans = [s for statement in judgement.statements for s in statement.evidence] + [n.span for n in judgement.notes]
-    opinions = [*judgement.opinions, *(o for statement in judgement.statements for o in statement.opinions)]
+    statements = [s for s in (*judgement.statements, *(s.first for s in judgement.statements)) if s is not None]
+    spans = [s for statement in statements for s in statement.evidence] + [n.span for n in judgement.notes]
+    quotations = [q for statement in statements for q in statement.quotations]
+    spans += [q.span for q in quotations if q.span is not None]
+    opinions = [*judgement.opinions, *(o for statement in statements for o in statement.opinions)]
     dump(
         [
             (judgement.analysis, judgement.way, dict(judgement.extra), [n.text for n in judgement.notes]),
-            [(s.text, s.verdict, s.support, s.analysis, dict(s.probabilities or {})) for s in judgement.statements],
+            [(s.text, s.verdict, s.support, s.analysis, dict(s.probabilities or {})) for s in statements],
+            [(q.text, q.score) for q in quotations],
             [(s.document, s.start, s.end) for s in spans],
             [(o.judge, o.draw, o.value, o.way, dict(o.probabilities or {})) for o in opinions],
             (judgement.spread, dict(judgement.seen)),
@@ -354,8 +359,9 @@ def judge_calls(
     observers: Observers,
     seed: int,
     prices: Mapping[str, Price] = MappingProxyType({}),
+    rates: Mapping[str, Rates | None] = MappingProxyType({}),
 ) -> dict[str, JudgeCalls]:
-    """The engine's side of each judge. ``prices`` by name, of those that have one."""
+    """The engine's side of each judge. ``prices`` and ``rates`` by name, of those that have one."""
 
     def listen(judge: str, kind: str, sample: str, attempt: int, seconds: float, error: str | None) -> None:
         observers.tell(
@@ -369,5 +375,6 @@ def judge_calls(
         )
 
     return {
-        name: JudgeCalls(name, judge, journal, ledger, seed, listen, prices.get(name)) for name, judge in judges.items()
+        name: JudgeCalls(name, judge, journal, ledger, seed, listen, prices.get(name), rates.get(name))
+        for name, judge in judges.items()
     }

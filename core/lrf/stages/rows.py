@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lrf.types import JSON, Judgement, Opinion, Reward, Span, Unscored
+from lrf.types import JSON, JudgedStatement, Judgement, Opinion, Reward, Span, Unscored
 
 
 def reward_row(reward: Reward) -> Mapping[str, JSON]:
@@ -39,18 +39,7 @@ def judgement_json(judgement: Judgement) -> Mapping[str, JSON]:
     if judgement.seen:
         row["seen"] = dict(judgement.seen)
     if judgement.statements:
-        row["statements"] = [
-            {
-                "text": s.text,
-                "verdict": s.verdict,
-                "support": s.support,
-                "evidence": [_span(e) for e in s.evidence],
-                "analysis": s.analysis,
-                **({"probabilities": dict(s.probabilities)} if s.probabilities else {}),
-                **({"opinions": [_opinion(o) for o in s.opinions]} if s.opinions else {}),
-            }
-            for s in judgement.statements
-        ]
+        row["statements"] = [_statement(s) for s in judgement.statements]
     if judgement.notes:
         row["notes"] = [{**_span(n.span), "text": n.text} for n in judgement.notes]
     if judgement.extra:
@@ -70,6 +59,30 @@ def rewards_of(rows: Iterable[Mapping[str, JSON]]) -> list[Reward]:
         )
         for r in rows
     ]
+
+
+def _statement(statement: JudgedStatement) -> Mapping[str, JSON]:
+    row: dict[str, JSON] = {
+        "text": statement.text,
+        "verdict": statement.verdict,
+        "support": statement.support,
+        "evidence": [_span(e) for e in statement.evidence],
+        "analysis": statement.analysis,
+    }
+    if statement.probabilities:
+        row["probabilities"] = dict(statement.probabilities)
+    if statement.opinions:
+        row["opinions"] = [_opinion(o) for o in statement.opinions]
+    if statement.quotations:
+        row["quotations"] = [
+            {"text": q.text, "score": q.score, "span": None if q.span is None else _span(q.span)}
+            for q in statement.quotations
+        ]
+    if statement.attribution:
+        row["attribution"] = statement.attribution
+    if statement.first:
+        row["first"] = _statement(statement.first)
+    return row
 
 
 def _opinion(opinion: Opinion) -> Mapping[str, JSON]:
