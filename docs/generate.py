@@ -23,12 +23,12 @@ import lrf
 from lrf import hookspecs
 from lrf.catalog import load_catalog, load_settings
 from lrf.cli.main import COMMANDS, cli
-from lrf.config.pipeline import Budget, DataKeys, DimensionKeys, Head, Interpreters, Policy
+from lrf.config.pipeline import Budget, DataKeys, DimensionKeys, Head, Interpreters, Policy, RateKeys, SampleKeys
 from lrf.spec import ComponentSpec
 
 REFERENCE = Path(__file__).parent / "reference"
 MODELS: Mapping[str, type[BaseModel]] = {
-    m.__name__: m for m in (Head, Policy, Budget, Interpreters, DataKeys, DimensionKeys)
+    m.__name__: m for m in (Head, Policy, Budget, Interpreters, DataKeys, SampleKeys, RateKeys, DimensionKeys)
 }
 _PART = re.compile(r"(<!-- generated: (\S+)(?: (\S+))? -->\n).*?(<!-- end of generated -->)", re.DOTALL)
 

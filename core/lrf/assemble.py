@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lrf.build import asking_of, build, check_ways, engine_of
+from lrf.build import asking_of, build, check_ways, engine_of, rates_of
 from lrf.catalog import Catalog, load_catalog
 from lrf.config.block import parse_block
+from lrf.config.pipeline import needed_kinds
 from lrf.engine.embedding import EmbedCalls
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
 from lrf.engine.ledger import Ledger
 from lrf.engine.observers import Observers
 from lrf.engine.panel import Asking
+from lrf.engine.rates import Rates
 from lrf.errors import ConfigError
 from lrf.store.journal import Journal
 from lrf.store.shared import open_journal
@@ -24,17 +26,28 @@ if TYPE_CHECKING:
 NEEDS = ("judge", "retriever", "embedder")
 
 
-def _component(kind: str, given: Any, catalog: Catalog, **services: Any) -> tuple[Any, tuple[str, ...], str, Asking]:
-    """(the object, the kinds it needs, its name, how it asks). An object is taken as it is, and may ask anyone."""
+class _Part(NamedTuple):
+    """A component, the kinds it needs, its name, how it asks, and what it may be sent a minute."""
+
+    made: Any
+    needs: tuple[str, ...]
+    name: str
+    asking: Asking = Asking()
+    rates: Rates | None = None
+
+
+def _component(kind: str, given: Any, catalog: Catalog, **services: Any) -> _Part:
+    """The component of a block, or an object as it is, which may ask anyone."""
     if isinstance(given, str | Mapping):
         block = parse_block(kind, given, catalog)
-        wanted = {name: service for name, service in services.items() if "embedder" in block.spec.needs}
-        if "embedder" in block.spec.needs and not wanted:
+        kinds = needed_kinds(block.spec, block.settings)
+        wanted = services if "embedder" in kinds else {}
+        if "embedder" in kinds and not wanted:
             raise ConfigError(f"the {kind} {block.name!r} needs an embedder: RewardModel(…, embedder=…)")
         if block.keys.judges:
             raise ConfigError(f"the {kind} {block.name!r}: a panel (`judges`) needs a pipeline with several judges")
-        return build(block, **wanted), block.spec.needs, block.name, asking_of(block)
-    return given, NEEDS, str(getattr(given, "name", None) or type(given).__name__), Asking()
+        return _Part(build(block, **wanted), kinds, block.name, asking_of(block), rates_of(block))
+    return _Part(given, NEEDS, str(getattr(given, "name", None) or type(given).__name__))
 
 
 def assemble(
@@ -50,18 +63,20 @@ def assemble(
     journal, ledger = Journal(journal_path), Ledger()
     observers = Observers(catalog.plugin_manager, lambda *_: None)
     try:
-        judges = {} if judge is None else {"main": _component("judge", judge, catalog)[0]}
+        asked = {} if judge is None else {"main": _component("judge", judge, catalog)}
+        judges = {name: part.made for name, part in asked.items()}
         services: dict[str, Any] = {}
         embedders: dict[str, EmbedCalls] = {}
         if embedder is not None:
-            embedders["main"] = EmbedCalls("main", _component("embedder", embedder, catalog)[0], journal, ledger)
+            part = _component("embedder", embedder, catalog)
+            embedders["main"] = EmbedCalls("main", part.made, journal, ledger, part.rates)
             services["embed"] = embedders["main"].embed
         retrievers = {}
         if retriever is not None:
-            retrievers["main"] = _component("retriever", retriever, catalog, **services)[0]
+            retrievers["main"] = _component("retriever", retriever, catalog, **services).made
         named = []
         for given in dimensions:
-            made, needs, name, asking = _component("dimension", given, catalog)
+            made, needs, name, asking, _ = _component("dimension", given, catalog)
             by_block = isinstance(given, str | Mapping)
             for kind, there in (("judge", judges), ("retriever", retrievers)):
                 if by_block and kind in needs and not there:
@@ -75,10 +90,12 @@ def assemble(
         check_ways(named, judges)
         return Engine(
             dimensions=named,
-            judges=judge_calls(judges, journal, ledger, observers, seed=0),
+            judges=judge_calls(
+                judges, journal, ledger, observers, seed=0, rates={name: part.rates for name, part in asked.items()}
+            ),
             retrievers=retrievers,
             embedders=embedders,
-            aggregator=_component("aggregator", aggregator, catalog)[0],
+            aggregator=_component("aggregator", aggregator, catalog).made,
             journal=journal,
             ledger=ledger,
             observers=observers,

@@ -13,6 +13,7 @@ from lrf.engine.engine import Engine, NamedDimension, judge_calls
 from lrf.engine.ledger import Budget, Ledger
 from lrf.engine.observers import Observers
 from lrf.engine.panel import Asking
+from lrf.engine.rates import Rates
 from lrf.engine.rounds import Rounds
 from lrf.errors import ConfigError, LrfError
 from lrf.prices import UNITS, Price
@@ -95,6 +96,13 @@ def budget_of(pipeline: Pipeline) -> Budget:
     return Budget(limits.calls, limits.tokens, money, currency)
 
 
+def rates_of(block: Block) -> Rates | None:
+    """What a judge or an embedder may be sent a minute; None where that isn't limited."""
+    keys = block.rates
+    limited = keys.requests_per_minute is not None or keys.tokens_per_minute is not None
+    return Rates(keys.requests_per_minute, keys.tokens_per_minute) if limited else None
+
+
 def asking_of(block: Block) -> Asking:
     """How the dimension of this block asks its judges."""
     keys = block.keys
@@ -145,9 +153,11 @@ def engine_of(
         NamedDimension(b.name, build(b), b.needs.get("judge"), b.needs.get("retriever"), asking_of(b))
         for b in pipeline.dimensions
     ]
+    rates: dict[str, Rates | None] = {}
     if judges is None:
         needed = dict.fromkeys(name for d in dimensions for name in d.judges)
         judges = {name: build(pipeline.judges[name]) for name in needed}
+        rates = {name: rates_of(pipeline.judges[name]) for name in needed}
     embedders: dict[str, EmbedCalls] = {}
     if retrievers is None:
         made: dict[str, Retriever] = {}
@@ -156,14 +166,15 @@ def engine_of(
             services: dict[str, Any] = {}
             if embedder := block.needs.get("embedder"):
                 if embedder not in embedders:
-                    embedders[embedder] = EmbedCalls(embedder, build(pipeline.embedders[embedder]), journal, ledger)
+                    asked = pipeline.embedders[embedder]
+                    embedders[embedder] = EmbedCalls(embedder, build(asked), journal, ledger, rates_of(asked))
                 services["embed"] = embedders[embedder].embed
             made[name] = build(block, **services)
         retrievers = made
     check_ways(dimensions, judges)
     return Engine(
         dimensions=dimensions,
-        judges=judge_calls(judges, journal, ledger, observers, pipeline.seed, prices),
+        judges=judge_calls(judges, journal, ledger, observers, pipeline.seed, prices, rates),
         retrievers=retrievers,
         embedders=embedders,
         aggregator=aggregator_of(pipeline),

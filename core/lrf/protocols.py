@@ -1,7 +1,8 @@
 """What each kind of component must be able to do. A component is an ordinary class that satisfies one of these.
 
 Every class is constructed with its settings as the only argument (the model that its
-:class:`lrf.ComponentSpec` names); a retriever that needs an embedder also gets the ``embed`` function that the engine made of it.
+:class:`lrf.ComponentSpec` names); a retriever that needs an embedder also gets the ``embed`` function that the engine
+made of it.
 """
 
 from __future__ import annotations

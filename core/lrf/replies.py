@@ -35,11 +35,15 @@ FinishReason = Literal["stop", "length", "filter", "other"]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one reply as the judge reported them; ``cached_tokens`` is a part of ``prompt_tokens``."""
+    """Tokens of one reply as the judge reported them; ``cached_tokens`` is a part of ``prompt_tokens``.
+
+    ``calls``: how many calls the judge made for the reply; the tokens are those of all of them.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    calls: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lrf.errors import BadReply
+from lrf.errors import BadReply, Rejected
 from lrf.http import HttpClient
 from lrf.openai_wire import chat_body, first_choice, json_schema_format, read_chat, read_usage
 from lrf.protocols import Capabilities
@@ -18,6 +18,7 @@ from lrf_vllm.labels import common_beginning, label_probabilities
 from lrf_vllm.metrics import ServerMetrics, parse_metrics
 from lrf_vllm.settings import VLLMSettings
 
+_QUESTIONS = 2  # to tell labels apart: ratings differ in the first or second token, verdicts in the first
 _MOST_LOGPROBS = 20  # what a server gives unless started with another --max-logprobs
 
 
@@ -41,7 +42,8 @@ class VLLMJudge:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(probabilities=self._settings.expected, structured=True, seed=True)
+        s = self._settings
+        return Capabilities(probabilities=s.expected, structured=True, seed=True, calls=s.analysis + _QUESTIONS)
 
     @property
     def max_concurrency(self) -> int:
@@ -93,9 +95,12 @@ class VLLMJudge:
             text = written.text.lstrip()
             if first_choice(value).get("stop_reason") not in stops:  # it ended without coming to its rating
                 text = f"{text.rstrip()}\n{cue}"
-        usages = [written.usage]
+        usages = [written.usage] if self._settings.analysis else []
+        most = len(usages) + _QUESTIONS
 
         async def next_token(so_far: str, labels: Sequence[str]) -> list[tuple[str, float]]:
+            if len(usages) == most:
+                raise Rejected(f"two tokens don't tell {list(request.options)} apart; the dimension needs `rating: text`")
             value = await self._send(self._one_token(request, so_far, labels), request)
             usages.append(read_usage(value))
             return _likeliest(first_choice(value))
@@ -143,4 +148,5 @@ def _sum(usages: Sequence[Usage]) -> Usage:
         sum(u.prompt_tokens for u in usages),
         sum(u.completion_tokens for u in usages),
         sum(u.cached_tokens for u in usages),
+        sum(u.calls for u in usages),
     )

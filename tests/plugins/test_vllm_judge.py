@@ -94,7 +94,7 @@ async def test_an_expected_rating_writes_the_analysis_then_weighs_the_labels_aft
     assert reply.probabilities["[[7]]"] == pytest.approx(0.5)
     assert reply.text == "On topic.\nRating: [[7]]"
     assert reply.finish == "stop"
-    assert reply.usage == Usage(300, 3, 192)
+    assert reply.usage == Usage(300, 3, 192, calls=3)
     assert 6 < Rating().read(reply, "expected", "") < 8
 
 
@@ -184,7 +184,8 @@ async def test_a_prompt_longer_than_the_model_takes_is_rejected(serve: Serve) ->
 def test_what_it_can_do_follows_its_settings() -> None:
     judge = VLLMJudge(VLLMSettings(model="m"))
     assert isinstance(judge, Judge)
-    assert judge.capabilities == Capabilities(probabilities=True, structured=True, seed=True)
+    assert judge.capabilities == Capabilities(probabilities=True, structured=True, seed=True, calls=3)
+    assert VLLMJudge(VLLMSettings(model="m", analysis=False)).capabilities.calls == 2
     assert not VLLMJudge(VLLMSettings(model="m", expected=False)).capabilities.probabilities
 
 

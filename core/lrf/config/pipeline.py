@@ -140,6 +140,20 @@ class DataKeys(Settings):
     )
 
 
+class RateKeys(Settings):
+    """What every judge and every embedder has besides its own settings."""
+
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, description="Requests sent in any minute at most, a tenth of them in any 6 s; null: no limit."
+    )
+    tokens_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens sent and asked for in any minute at most, a tenth of them in any 6 s; null: no limit. A call "
+        "counts with what it may take at most until its reply says what it took.",
+    )
+
+
 class DimensionKeys(Settings):
     """What every dimension has besides its own settings."""
 
@@ -194,7 +208,13 @@ class SampleKeys(Settings):
     )
 
 
-RESERVED: Mapping[str, type[Settings]] = {"source": DataKeys, "sampler": SampleKeys, "dimension": DimensionKeys}
+RESERVED: Mapping[str, type[Settings]] = {
+    "source": DataKeys,
+    "sampler": SampleKeys,
+    "judge": RateKeys,
+    "embedder": RateKeys,
+    "dimension": DimensionKeys,
+}
 """Keys of a block that are lrf's and not the component's, by kind. The kinds that a component needs are too."""
 
 
@@ -235,6 +255,11 @@ class Block:
     def drawing(self) -> SampleKeys:
         """What a sampler's block says besides the component's own settings."""
         return self.reserved if isinstance(self.reserved, SampleKeys) else SampleKeys()
+
+    @property
+    def rates(self) -> RateKeys:
+        """What a judge's or embedder's block says besides the component's own settings."""
+        return self.reserved if isinstance(self.reserved, RateKeys) else RateKeys()
 
     @property
     def judges(self) -> tuple[str, ...]:

@@ -22,9 +22,13 @@ def resolve(
     plain: dict[str, JSON] = head.model_dump(mode="json")
     for key, found in blocks.items():
         if isinstance(found, Block):
-            plain[key] = _plain(found, {"on_bad_row": on_bad_row} if key == "data" else {})
+            own = {"data": {"on_bad_row": on_bad_row}, "sample": found.drawing.model_dump(mode="json")}
+            plain[key] = _plain(found, own.get(key, {}))
         elif isinstance(found, Mapping):
-            plain[key] = {name: _plain(block, {}) for name, block in found.items()}
+            plain[key] = {
+                name: _plain(block, block.rates.model_dump(mode="json", exclude_none=True))
+                for name, block in found.items()
+            }
         elif found:
             plain[key] = [_plain(block, {"name": block.name, **_reserved(block)}) for block in found]
     ordered = {key: plain[key] for key in keys if plain.get(key) not in (None, {}, [])}

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from lrf.chunking import count_tokens
 from lrf.engine.ledger import Ledger
 from lrf.engine.limits import Limiter, Priority
+from lrf.engine.pace import Pace
+from lrf.engine.rates import Rates, Sent
 from lrf.engine.retries import Retries
 from lrf.errors import Interrupted, JudgeError, ParseFailure, TimedOut, Unscorable
 from lrf.prices import Price
 from lrf.protocols import Judge
-from lrf.replies import Answer, Expectation, RatingWay, Reply, Request, Way
+from lrf.replies import Answer, Expectation, RatingWay, Reply, Request, Usage, Way
 from lrf.store.filesystem import dump, storable
 from lrf.store.journal import Journal, identity_text, request_key
 from lrf.templates import Prompt, prompt_text
@@ -24,6 +26,7 @@ T = TypeVar("T")
 
 FIRST_TEMPERATURE, RETRY_TEMPERATURE, ATTEMPTS = 0.01, 0.95, 5  # the paper's public code
 MOST_TOKENS = 8192
+LABEL_BYTES = 64  # a rating or verdict, and the words before it, that a reply is continued with
 CHAT_TOKENS = 256  # what a chat template, with a system prompt of the model's own, may add to a prompt
 
 
@@ -43,6 +46,21 @@ def most_prompt_tokens(request: Request) -> int:
 def most_reply_tokens(judge: Judge, max_tokens: int) -> int:
     """The most tokens that a reply of this limit can have, thoughts included."""
     return max_tokens + judge.capabilities.reasoning_tokens
+
+
+class Most(NamedTuple):
+    """The most that a request can take: calls, and the tokens of all of them."""
+
+    calls: int
+    prompt: int
+    reply: int
+
+
+def most_of(judge: Judge, request: Request) -> Most:
+    """The most of one try. Labels are weighed in calls of one token, after the prompt and what was written before."""
+    prompt, reply = most_prompt_tokens(request), most_reply_tokens(judge, request.max_tokens)
+    again = judge.capabilities.calls - 1 if request.way == "expected" else 0
+    return Most(1 + again, prompt + again * (prompt + reply + LABEL_BYTES), reply + again)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +118,13 @@ def way_of(judge: Judge, expects: Expectation[Any], wanted: RatingWay) -> Way:
     return way
 
 
+def as_written(reply: Reply) -> Way:
+    """How to read a reply that was asked for probabilities and may have come without: then as what it is."""
+    if reply.probabilities is not None:
+        return "expected"
+    return "structured" if reply.text.lstrip().startswith("{") else "text"
+
+
 @dataclass(slots=True)
 class JudgeCalls:
     """The engine's side of one judge."""
@@ -111,14 +136,17 @@ class JudgeCalls:
     seed: int = 0
     listener: CallListener | None = None
     price: Price | None = None
+    rates: Rates | None = None
     limiter: Limiter = field(init=False)
     retries: Retries = field(init=False)
+    pace: Pace = field(default_factory=Pace)
     _identity: str = field(init=False)
+    _prompt_share: float = 1.0
     _flying: dict[bytes, asyncio.Task[Reply]] = field(default_factory=dict)
     _in_flight: dict[int, InFlight] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.limiter = Limiter(self.judge.max_concurrency)
+        self.limiter = Limiter(self.judge.max_concurrency, self.rates)
         self.retries = Retries(f"judges.{self.name}", self.limiter)
         self._identity = identity_text(self.judge.identity)
 
@@ -148,7 +176,7 @@ class JudgeCalls:
 
         Draws above 0 are made at the temperature of retries, so that they can differ.
         """
-        way = way_of(self.judge, expects, way)
+        wanted, way = way, way_of(self.judge, expects, way)
         quoted = "\n".join(s.text for s in prompt if not s.trusted)
         failure = ParseFailure("no_reply")
         temperature = RETRY_TEMPERATURE if draw else FIRST_TEMPERATURE
@@ -177,12 +205,13 @@ class JudgeCalls:
                 failure = ParseFailure("truncated_reply", f"cut off at {max_tokens} tokens")
                 max_tokens = next_limit(max_tokens)
             else:
+                read_as = as_written(reply) if way == "expected" and wanted == "auto" else way
                 try:
-                    value = expects.read(reply, way, quoted)
+                    value = expects.read(reply, read_as, quoted)
                 except ParseFailure as e:
                     failure, temperature = e, RETRY_TEMPERATURE
                 else:
-                    return Answer(value, reply.text, way, attempt + 1, reply.probabilities)
+                    return Answer(value, reply.text, read_as, attempt + 1, reply.probabilities)
             self.ledger.lines[caller.dimension].asked_again += attempt < attempts - 1
         raise Unscorable(failure.reason, f"{failure.detail} (asked {attempts} times)")
 
@@ -215,7 +244,8 @@ class JudgeCalls:
             self.ledger.lines[caller.dimension].reused += 1
             return kept
         self._check_window(request)
-        return await self.retries.run(lambda: self._call(key, request, caller))
+        late: list[float] = []
+        return await self.retries.run(lambda: self._call(key, request, caller, late))
 
     def _check_window(self, request: Request) -> None:
         """Raises :class:`lrf.errors.Unscorable` for a request that is too long for the judge: before it is paid."""
@@ -233,39 +263,64 @@ class JudgeCalls:
                 f"judges.{self.name} takes {window} together (`context_window`)",
             )
 
-    def _worst(self, request: Request) -> tuple[int, int]:
-        """(tokens, money) that the request may take at most; zeros where no budget asks for them."""
-        budget = self.ledger.budget
-        if budget.tokens is None and budget.money is None:
-            return 0, 0
-        prompt, reply = most_prompt_tokens(request), most_reply_tokens(self.judge, request.max_tokens)
-        return prompt + reply, self.price.most(prompt, reply) if self.price else 0
+    def _worst(self, request: Request) -> tuple[int, int, int]:
+        """(tokens, money, calls) that the request may take at most; of no account where there is no budget."""
+        if not self.ledger.budget.limited:
+            return 0, 0, 1
+        most = most_of(self.judge, request)
+        money = self.price.most(most.prompt, most.reply) if self.price else 0
+        return most.prompt + most.reply, money, most.calls
 
-    async def _call(self, key: bytes, request: Request, caller: Caller) -> Reply:
-        worst, money = self._worst(request)
-        async with self.limiter.slot(caller.priority):
-            await self.ledger.admit(worst, money)
+    def _likely(self, request: Request) -> tuple[int, float]:
+        """(calls, tokens) that the request counts as against what may be sent a minute, until its reply has come.
+
+        The most that it may take; of the prompts' tokens the largest share of the most that any prompt had so far.
+        """
+        if self.rates is None:
+            return 1, 0
+        most = most_of(self.judge, request)
+        return most.calls, most.prompt * self._prompt_share + most.reply
+
+    def _deadline_s(self, request: Request, late: Sequence[float]) -> float:
+        """Seconds that this call may take: by the pace of other replies, twice as many for each time it was late."""
+        most: float = self.judge.request_timeout_s
+        due = None
+        if self.judge.capabilities.steady:
+            due = self.pace.deadline_s(most_reply_tokens(self.judge, request.max_tokens))
+        return most if due is None else min(most, due * 2.0 ** len(late))
+
+    async def _call(self, key: bytes, request: Request, caller: Caller, late: list[float]) -> Reply:
+        tokens, money, calls = self._worst(request)
+        async with self.limiter.slot(caller.priority, *self._likely(request)) as sent:
+            await self.ledger.admit(tokens, money, calls=calls)
             if self.limiter.draining:
-                self.ledger.release(worst, money)
+                self.ledger.release(tokens, money, calls=calls)
                 raise Interrupted("the run is being stopped")
             reply: Reply | None = None
             error: JudgeError | None = None
             began = time.monotonic()
             call = InFlight(self.name, caller, request.expects.kind, began)
             self._in_flight[id(call)] = call
+            deadline_s = self._deadline_s(request, late)
             try:
-                async with asyncio.timeout(self.judge.request_timeout_s):
-                    reply = _storable(await self.judge.complete(request))
+                async with asyncio.timeout(deadline_s):
+                    reply = storable_reply(await self.judge.complete(replace(request, deadline_s=deadline_s)))
             except TimeoutError:
-                error = TimedOut(f"no reply from {self.name} within {self.judge.request_timeout_s:g} s")
+                late.append(deadline_s)
+                error = TimedOut(f"no reply from {self.name} within {deadline_s:.3g} s")
                 raise error from None
             except JudgeError as e:
+                if isinstance(e, TimedOut):
+                    late.append(deadline_s)
                 error = e
                 raise
             finally:
                 del self._in_flight[id(call)]
                 seconds = time.monotonic() - began
-                self.ledger.settle(caller.dimension, worst, reply.usage if reply else None, money, self.price)
+                usage = reply.usage if reply else None
+                self.ledger.settle(caller.dimension, tokens, usage, money, self.price, calls=calls)
+                if usage is not None:
+                    self._learn(request, usage, sent, seconds)
                 if self.listener:
                     reason = error.reason if error else None if reply else "cancelled"
                     self.listener(self.name, request.expects.kind, caller.sample, request.attempt, seconds, reason)
@@ -275,6 +330,17 @@ class JudgeCalls:
         )
         return reply
 
+    def _learn(self, request: Request, usage: Usage, sent: Sent | None, seconds: float) -> None:
+        """What a reply says about how long replies take, and how many tokens prompts have."""
+        if sent and self.rates and (tokens := usage.prompt_tokens + usage.completion_tokens):
+            self.rates.settle(sent, usage.calls, tokens)
+            share = usage.prompt_tokens / usage.calls / most_prompt_tokens(request)
+            self._prompt_share = share if self._prompt_share == 1.0 else max(self._prompt_share, share)
+        if self.judge.capabilities.steady:
+            slowness = self.pace.slowness(seconds, usage)
+            if slowness is not None and (usual := self.limiter.timed(slowness)) is not None:
+                self.pace.accept(usual)
+
     async def aclose(self) -> None:
         for task in list(self._flying.values()):
             task.cancel()
@@ -282,7 +348,7 @@ class JudgeCalls:
         await self.judge.aclose()
 
 
-def _storable(reply: Reply) -> Reply:
+def storable_reply(reply: Reply) -> Reply:
     """The reply as the journal can hold it, so that it reads the same today and when it is taken from there."""
     texts = (reply.text, reply.reasoning, reply.model)
     text, reasoning, model = (None if t is None else storable(t) for t in texts)

@@ -8,10 +8,12 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lrf.chunking import count_tokens
 from lrf.engine.ledger import Ledger
 from lrf.engine.limits import Limiter
+from lrf.engine.rates import Rates
 from lrf.engine.retries import Retries
-from lrf.errors import BadReply, TimedOut
+from lrf.errors import BadReply, StageError, TimedOut
 from lrf.protocols import Embedder, EmbedKind
 from lrf.store.journal import Journal, digest, identity_text
 
@@ -32,20 +34,26 @@ class EmbedCalls:
     embedder: Embedder
     journal: Journal
     ledger: Ledger
+    rates: Rates | None = None
     limiter: Limiter = field(init=False)
     retries: Retries = field(init=False)
     _identity: str = field(init=False)
+    _dimensions: int | None = None
     _flying: dict[bytes, asyncio.Future[bytes]] = field(default_factory=dict)
     _waiting: dict[EmbedKind, list[Waiting]] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.limiter = Limiter(self.embedder.max_concurrency)
+        self.limiter = Limiter(self.embedder.max_concurrency, self.rates)
         self.retries = Retries(f"embedders.{self.name}", self.limiter)
         self._identity = identity_text(self.embedder.identity)
 
     async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
-        """Vectors of shape (len(texts), dimensions), float32: kept ones from the journal, the rest embedded."""
+        """Vectors of shape (len(texts), dimensions), float32: kept ones from the journal, the rest embedded.
+
+        Raises :class:`lrf.errors.Unscorable` when the embedder fails for good, :class:`lrf.errors.StageError` when it
+        gives vectors of another length than before: they could not be compared.
+        """
         import numpy as np
 
         keys = [digest(self._identity, kind, text) for text in texts]
@@ -61,10 +69,8 @@ class EmbedCalls:
             arrived = await asyncio.gather(*map(asyncio.shield, pending.values()))  # others wait for them too
             kept.update(zip(pending, arrived, strict=True))
         rows = [np.frombuffer(kept[k], dtype="<f4") for k in keys]
-        if len({row.size for row in rows}) > 1:
-            raise BadReply(
-                f"embedders.{self.name} gives vectors of different lengths: {sorted({r.size for r in rows})}"
-            )
+        for row in rows:
+            self._check_length(row.size)
         return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)
 
     def _enqueue(self, key: bytes, text: str, kind: EmbedKind) -> asyncio.Future[bytes]:
@@ -111,7 +117,10 @@ class EmbedCalls:
     async def _call(self, texts: Sequence[str], keys: Sequence[bytes], kind: EmbedKind) -> Vectors:
         import numpy as np
 
-        async with self.limiter.slot((0, 0)):
+        tokens = 0
+        if self.rates and self.rates.limits_tokens:
+            tokens = await asyncio.to_thread(lambda: sum(count_tokens(text) for text in texts))
+        async with self.limiter.slot((0, 0), 1, tokens):
             began = time.monotonic()
             try:
                 async with asyncio.timeout(TIMEOUT_S):
@@ -122,10 +131,21 @@ class EmbedCalls:
             raise BadReply(f"embedders.{self.name} gave an array of shape {vectors.shape} for {len(texts)} texts")
         if not np.isfinite(vectors).all():
             raise BadReply(f"embedders.{self.name} gave a vector that is not finite")
+        self._check_length(vectors.shape[1])
         self.ledger.embedding_calls += 1
         self.ledger.embedded_texts += len(texts)
         await self.journal.commit_vectors(self._identity, keys, vectors, seconds=time.monotonic() - began)
         return vectors
+
+    def _check_length(self, dimensions: int) -> None:
+        if self._dimensions is None:
+            self._dimensions = dimensions
+        elif dimensions != self._dimensions:
+            raise StageError(
+                f"embedders.{self.name} gave vectors of {self._dimensions} and of {dimensions} dimensions, which can't be "
+                "compared: another model must stand behind its name. Set the old one back, or begin a new run (with "
+                "another `cache`, if there is one)"
+            )
 
     async def aclose(self) -> None:
         for task in list(self._tasks):

@@ -74,24 +74,24 @@ class Ledger:
         self._tokens += tokens
         self._money += money
 
-    async def admit(self, tokens: int, money: int = 0) -> None:
+    async def admit(self, tokens: int, money: int = 0, *, calls: int = 1) -> None:
         """:meth:`reserve`, after waiting where only what is set aside for calls in flight stands in the way."""
         while True:
             try:
-                return self.reserve(tokens, money)
+                return self.reserve(tokens, money, calls=calls)
             except BudgetError:
                 if not self._reserved_calls:
                     raise
             self._settled.clear()
             await self._settled.wait()
 
-    def reserve(self, tokens: int, money: int = 0) -> None:
-        """Set aside one call of at most ``tokens`` and ``money``.
+    def reserve(self, tokens: int, money: int = 0, *, calls: int = 1) -> None:
+        """Set aside calls of at most ``tokens`` and ``money`` together.
 
         Raises :class:`lrf.errors.BudgetError` if it could overrun.
         """
         budget = self.budget
-        if budget.calls is not None and self._calls + self._reserved_calls + 1 > budget.calls:
+        if budget.calls is not None and self._calls + self._reserved_calls + calls > budget.calls:
             raise BudgetError(f"the budget of {budget.calls} calls is reached ({self._calls} made)")
         if budget.tokens is not None and self._tokens + self._reserved_tokens + tokens > budget.tokens:
             raise BudgetError(
@@ -104,31 +104,42 @@ class Ledger:
                 f"({amount(self._money):.6g} spent, {amount(self._reserved_money):.6g} set aside, "
                 f"{amount(money):.6g} needed at most)"
             )
-        self._reserved_calls += 1
+        self._reserved_calls += calls
         self._reserved_tokens += tokens
         self._reserved_money += money
 
-    def release(self, tokens: int, money: int = 0) -> None:
+    def release(self, tokens: int, money: int = 0, *, calls: int = 1) -> None:
         """Give a reservation back."""
-        self._reserved_calls -= 1
+        self._reserved_calls -= calls
         self._reserved_tokens -= tokens
         self._reserved_money -= money
         self._settled.set()
 
     def settle(
-        self, dimension: str, tokens: int, usage: Usage | None, money: int = 0, price: Price | None = None
+        self,
+        dimension: str,
+        tokens: int,
+        usage: Usage | None,
+        money: int = 0,
+        price: Price | None = None,
+        *,
+        calls: int = 1,
     ) -> None:
         """Replace a reservation by what it really took; ``usage`` is None when no reply came."""
-        self.release(tokens, money)
+        self.release(tokens, money, calls=calls)
+        self.book(dimension, usage, price)
+
+    def book(self, dimension: str, usage: Usage | None, price: Price | None = None) -> None:
+        """Count a reply, or, without its usage, a call that brought none."""
         line = self.lines[dimension]
         if usage is None:
             line.faults += 1
             return
-        self._calls += 1
+        self._calls += usage.calls
         self._tokens += usage.prompt_tokens + usage.completion_tokens
         if price is not None:
             self._money += price.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
-        line.calls += 1
+        line.calls += usage.calls
         line.prompt_tokens += usage.prompt_tokens
         line.completion_tokens += usage.completion_tokens
         line.cached_tokens += usage.cached_tokens

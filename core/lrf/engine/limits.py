@@ -5,61 +5,92 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import statistics
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
+from lrf.engine.rates import Rates, Sent
 from lrf.errors import Interrupted
 
 Priority = tuple[int, int]
 """(sample's position, step): the smallest goes first, so samples are finished in order and memory stays flat."""
 
 
+class _Waiter(NamedTuple):
+    """Who waits, and for how much of a minute's requests and tokens. The number is its own, so order ends there."""
+
+    priority: Priority
+    number: int
+    turn: asyncio.Future[Sent | None]
+    requests: int
+    tokens: float
+
+
 class Limiter:
     """A semaphore of ``ceiling`` slots whose waiters go by priority and whose size adapts.
 
-    Additive increase, multiplicative decrease: when a quarter of the last calls were refused for load (429, 503),
-    the limit shrinks by 0.7; every call served lets it grow again by 1/limit. A single fault changes nothing.
+    Additive increase, multiplicative decrease: the limit shrinks by 0.7 when a quarter of the last calls were refused
+    for load (429, 503), or when replies took twice as long as usual, the median of as many as there are slots, twice
+    one after another. Every call served lets it grow again by 1/limit. A single fault or slow reply changes nothing.
+    Where less in flight didn't make replies faster, their slowness has another cause, and the limit is put back.
+
+    ``rates``: what may be sent a minute, if that is limited; who waits for it holds no slot.
     """
 
     WINDOW = 32
     THRESHOLD = 0.25
     SHRINK = 0.7
+    SLOW = 2.0
+    HELPED = 0.9
 
-    def __init__(self, ceiling: int) -> None:
+    def __init__(self, ceiling: int, rates: Rates | None = None) -> None:
         self.ceiling = ceiling
+        self.rates = rates
         self.limit = float(ceiling)
         self.in_flight = 0
         self.draining = False
-        self._waiters: list[tuple[Priority, int, asyncio.Future[None]]] = []
+        self.on_release: Callable[[], None] = lambda: None
+        self._waiters: list[_Waiter] = []
         self._count = itertools.count()
         self._window: deque[bool] = deque(maxlen=self.WINDOW)
+        self._timer: asyncio.TimerHandle | None = None
         self._stopping = asyncio.Event()
-        self.on_release: Callable[[], None] = lambda: None
+        self._slowness: list[float] = []
+        self._skip = 0
+        self._was_slow = False
+        self._before: tuple[float, float] | None = None
 
     @property
     def waiting(self) -> int:
         return len(self._waiters)
 
     @asynccontextmanager
-    async def slot(self, priority: Priority) -> AsyncIterator[None]:
-        """A place among the calls in flight. Raises :class:`lrf.errors.Interrupted` once the run drains."""
+    async def slot(self, priority: Priority, requests: int = 1, tokens: float = 0) -> AsyncIterator[Sent | None]:
+        """A place among the calls in flight, and what was noted as sent where rates are limited.
+
+        Raises :class:`lrf.errors.Interrupted` once the run drains.
+        """
         if self.draining:
             raise Interrupted("the run is being stopped")
-        if self.in_flight >= int(self.limit) or self._waiters:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            heapq.heappush(self._waiters, (priority, next(self._count), turn))
+        sent = None
+        if self.rates or self._waiters or self.in_flight >= int(self.limit):
+            turn: asyncio.Future[Sent | None] = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._waiters, _Waiter(priority, next(self._count), turn, requests, tokens))
             self._wake()
             try:
-                await turn
+                sent = await turn
             except BaseException:
                 if turn.done() and not turn.cancelled() and turn.exception() is None:
+                    if self.rates and (unsent := turn.result()):
+                        self.rates.settle(unsent, 0, 0)
                     self._release()
                 raise
         else:
             self.in_flight += 1
         try:
-            yield
+            yield sent
         finally:
             self._release()
 
@@ -69,11 +100,18 @@ class Limiter:
         self.on_release()
 
     def _wake(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._waiters and self.in_flight < max(1, int(self.limit)):
-            _, _, turn = heapq.heappop(self._waiters)
-            if not turn.done():
+            first = self._waiters[0]
+            if not first.turn.done():
+                if self.rates and (wait_s := self.rates.wait_s(first.requests, first.tokens)) > 0:
+                    self._timer = asyncio.get_running_loop().call_later(wait_s, self._wake)
+                    return
                 self.in_flight += 1
-                turn.set_result(None)
+                first.turn.set_result(self.rates.take(first.requests, first.tokens) if self.rates else None)
+            heapq.heappop(self._waiters)
 
     def served(self) -> None:
         """Tell that a call was served."""
@@ -87,6 +125,31 @@ class Limiter:
             self.limit = max(1.0, self.limit * self.SHRINK)
             self._window.clear()
 
+    def timed(self, slowness: float) -> float | None:
+        """Tell how many times as long as usual a reply took.
+
+        Returns what is to be taken as usual from now on, where replies stay slow whatever is in flight; else None.
+        """
+        if self._skip:  # sent before the limit shrank
+            self._skip -= 1
+            return None
+        self._slowness.append(slowness)
+        if len(self._slowness) < max(2 * self.WINDOW, int(self.limit)):
+            return None
+        median = statistics.median(self._slowness)
+        self._slowness.clear()
+        before, self._before = self._before, None
+        if before is not None and median > self.HELPED * before[0]:
+            self.limit, self._was_slow = max(self.limit, before[1]), False
+            self._wake()
+            return median
+        slow = median >= self.SLOW
+        if slow and (self._was_slow or before is not None) and self.limit > 1:
+            self._before, self._skip = (median, self.limit), int(self.limit)
+            self.limit = max(1.0, self.limit * self.SHRINK)
+        self._was_slow = slow
+        return None
+
     async def pause(self, seconds: float) -> None:
         """Wait without a slot. Raises :class:`lrf.errors.Interrupted` as soon as the run drains."""
         try:
@@ -99,10 +162,12 @@ class Limiter:
         """Let what is in flight finish, and nothing else start."""
         self.draining = True
         self._stopping.set()
-        for _, _, turn in self._waiters:
-            if not turn.done():
-                turn.set_exception(Interrupted("the run is being stopped"))
+        for waiter in self._waiters:
+            if not waiter.turn.done():
+                waiter.turn.set_exception(Interrupted("the run is being stopped"))
         self._waiters.clear()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def reopen(self) -> None:
         """Take calls again."""

@@ -11,11 +11,11 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lrf.chunking import chunk_document
-from lrf.engine.calls import ATTEMPTS, Caller, JudgeCalls, most_prompt_tokens, most_reply_tokens, next_limit
+from lrf.engine.calls import ATTEMPTS, Caller, JudgeCalls, most_of, next_limit
 from lrf.protocols import Index
 from lrf.replies import Reply, Request
 from lrf.store.filesystem import dump
@@ -58,10 +58,10 @@ class BoundCalls(JudgeCalls):
         if request.expects.kind == "statements" and caller.dimension not in self.statements:
             self.assumed.add(caller.dimension)
         if request.attempt == 0:
-            prompt = ATTEMPTS * most_prompt_tokens(request)
-            written = sum(most_reply_tokens(self.judge, limit) for limit in limits)
+            tries = [most_of(self.judge, replace(request, max_tokens=limit)) for limit in limits]
+            calls, prompt, written = (sum(numbers) for numbers in zip(*tries, strict=True))
             most = self.most[caller.dimension]
-            most.calls += ATTEMPTS
+            most.calls += calls
             most.prompt_tokens += prompt
             most.reply_tokens += written
             most.money += self.price.most(prompt, written) if self.price else 0
@@ -77,14 +77,22 @@ class BoundCalls(JudgeCalls):
             if way == "structured":
                 return Reply(dump({"statements": texts}))
             return Reply("".join(f"<statement>{t}</statement>" for t in texts))
+        worst = self._worst_option(request)
         if way == "structured":
-            return Reply(dump(instance(request.schema or {})))
+            value = instance(request.schema or {})
+            return Reply(dump({**value, "verdict": worst[2:-2]} if kind == "verdict" else value))
         if not request.options:
             return Reply(f"{next(self._number)}".ljust(tokens, "x"))
+        weights = {option: 1 + 0.01 * (option == worst) for option in request.options}
+        total = sum(weights.values())
+        return Reply(worst, probabilities={o: w / total for o, w in weights.items()} if way == "expected" else None)
+
+    def _worst_option(self, request: Request) -> str:
+        """The mark after which most is asked: of the least support, since that may be looked at again."""
+        labels: Mapping[str, float] = getattr(request.expects, "labels", {})
+        options = [f"[[{label}]]" for label in sorted(labels, key=lambda label: labels[label])] or request.options
         shown = "\n".join(s.text for s in request.prompt if not s.trusted).casefold()
-        mark = next((o for o in request.options if o.casefold() not in shown), request.options[0])
-        share = 1 / len(request.options)
-        return Reply(mark, probabilities=dict.fromkeys(request.options, share) if way == "expected" else None)
+        return next((o for o in options if o.casefold() not in shown), options[0]) if options else ""
 
 
 def instance(schema: Mapping[str, JSON]) -> JSON:
@@ -98,15 +106,14 @@ def instance(schema: Mapping[str, JSON]) -> JSON:
 
 @dataclass(frozen=True, slots=True)
 class BoundRetriever:
-    """Finds the longest chunk of the documents, as often as chunks are asked for."""
+    """Finds the longest chunks of the documents, as many as are asked for."""
 
     chunk_tokens: int
     top_k: int
 
     async def index(self, documents: Sequence[Document]) -> Index:
         chunks = [c for d in documents for c in chunk_document(d, self.chunk_tokens, whole_sentences=True)]
-        longest = max(chunks, key=lambda c: len(c.text.encode("utf-8", "replace")), default=None)
-        return _BoundIndex(longest, self.top_k)
+        return _BoundIndex(chunks, self.top_k)
 
     async def aclose(self) -> None:
         return None
@@ -114,11 +121,13 @@ class BoundRetriever:
 
 @dataclass(frozen=True, slots=True)
 class _BoundIndex:
-    longest: Chunk | None
+    chunks: Sequence[Chunk]
     top_k: int
 
     async def search(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
-        return [[self.longest] * (top_k or self.top_k) if self.longest else [] for _ in queries]
+        by_length = sorted(range(len(self.chunks)), key=lambda i: -len(self.chunks[i].text.encode("utf-8", "replace")))
+        longest = [self.chunks[i] for i in sorted(by_length[: top_k or self.top_k])]
+        return [longest for _ in queries]
 
     async def aclose(self) -> None:
         return None

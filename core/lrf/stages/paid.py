@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from lrf.config.prices import Prices
-from lrf.engine.engine import Engine
+from lrf.config.prices import SAMPLING, Prices
+from lrf.engine.calls import JudgeCalls
+from lrf.engine.ledger import Ledger
 from lrf.errors import ConfigError
-from lrf.prices import amount
+from lrf.prices import Price, amount
 from lrf.store.journal import Journal
 from lrf.types import JSON
 
@@ -39,34 +40,36 @@ class Paid:
             "prices": prices.version,
         }
 
-    def carry_into(self, engine: Engine) -> None:
-        """Hold it against the engine's budget.
+    def carry_into(self, ledger: Ledger, prices: Iterable[Price]) -> None:
+        """Hold it against the ledger's budget, which is in the currency of these prices.
 
         Raises :class:`lrf.errors.ConfigError` when the budget is one of money and something has no price.
         """
         money = sum(self.money.values())
-        if engine.ledger.budget.money is not None:
-            now = {judge.price.currency for judge in engine.judges.values() if judge.price}
-            if self.unpriced or not set(self.money) <= now:
-                models = ", ".join(self.unpriced) or " and ".join(sorted(self.money))
-                raise ConfigError(
-                    f"the run has replies whose price is not known in the budget's currency ({models}): give one in a "
-                    "file that `prices:` names, or take `budget.money` out"
-                )
-        engine.ledger.carry(self.calls, self.tokens, money)
+        known = not self.unpriced and set(self.money) <= {price.currency for price in prices}
+        if ledger.budget.money is not None and not known:
+            models = ", ".join(self.unpriced) or " and ".join(sorted(self.money))
+            raise ConfigError(
+                f"the run has replies whose price is not known in the budget's currency ({models}): give one in a "
+                "file that `prices:` names, or take `budget.money` out"
+            )
+        ledger.carry(self.calls, self.tokens, money)
 
 
-def paid(journal: Journal, engine: Engine, prices: Prices) -> Paid:
-    """What the journal holds. Blocks."""
-    by_identity = {judge.identity: judge.price for judge in engine.judges.values()}
+def paid(journal: Journal, judges: Iterable[JudgeCalls], prices: Prices, sampling: Price | None = None) -> Paid:
+    """What the journal holds, the sampler's replies at the price ``sampling``. Blocks."""
+    by_identity = {judge.identity: judge.price for judge in judges}
     found = Paid()
-    for judge, dimension, calls, again, prompt, completion, cached in journal.usage():
+    for judge, dimension, replies, again, prompt, completion, cached, calls in journal.usage():
         found.calls += calls
         found.tokens += prompt + completion
-        found.asked[dimension] += calls
+        found.asked[dimension] += replies
         found.asked_again[dimension] += again
         model = str(json.loads(judge).get("model") or json.loads(judge).get("type") or "unnamed")
-        price = by_identity[judge] if judge in by_identity else prices.of_model(model)
+        if dimension == SAMPLING and sampling is not None:
+            price: Price | None = sampling
+        else:
+            price = by_identity[judge] if judge in by_identity else prices.of_model(model)
         if price is None:
             found.unpriced[model] += calls
         else:

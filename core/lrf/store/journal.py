@@ -37,7 +37,7 @@ Job = Callable[[sqlite3.Connection], Any]
 Waiter = Future[Any] | asyncio.Future[Any]
 Outcome = tuple[Waiter, Any, BaseException | None]
 
-VERSION = 1
+VERSION = 2
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE IF NOT EXISTS segments (hash BLOB PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS replies (
     temperature REAL NOT NULL, max_tokens INTEGER NOT NULL, seed INTEGER,
     text TEXT NOT NULL, finish TEXT NOT NULL, probabilities TEXT, model TEXT, reasoning TEXT,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-    seconds REAL NOT NULL, at REAL NOT NULL
+    seconds REAL NOT NULL, at REAL NOT NULL, calls INTEGER NOT NULL DEFAULT 1
 );
 CREATE TABLE IF NOT EXISTS batches (id INTEGER PRIMARY KEY, embedder TEXT NOT NULL, texts INTEGER NOT NULL,
     seconds REAL NOT NULL, at REAL NOT NULL);
@@ -140,6 +140,8 @@ class Journal:
                 # A write-ahead log needs shared memory, which network filesystems don't have.
                 connection.execute(f"PRAGMA journal_mode = {'TRUNCATE' if network else 'WAL'}")
                 connection.execute(f"PRAGMA synchronous = {'FULL' if network else 'NORMAL'}")
+            if found == 1:
+                connection.execute("ALTER TABLE replies ADD COLUMN calls INTEGER NOT NULL DEFAULT 1")
             connection.executescript(_SCHEMA)
         except sqlite3.DatabaseError as e:
             connection.close()
@@ -230,14 +232,15 @@ class Journal:
 
         def job(c: sqlite3.Connection) -> Reply | None:
             row = c.execute(
-                "SELECT text, finish, prompt_tokens, completion_tokens, cached_tokens, probabilities, model, reasoning"
-                " FROM replies WHERE key = ?",
+                "SELECT text, finish, prompt_tokens, completion_tokens, cached_tokens, calls,"
+                " probabilities, model, reasoning FROM replies WHERE key = ?",
                 (key,),
             ).fetchone()
             if row is None:
                 return None
-            probabilities = json.loads(row[5]) if row[5] else None
-            return Reply(row[0], row[1], Usage(row[2], row[3], row[4]), probabilities, row[6], row[7])
+            text, finish, *numbers, probabilities, model, reasoning = row
+            weighed = json.loads(probabilities) if probabilities else None
+            return Reply(text, finish, Usage(*numbers), weighed, model, reasoning)
 
         return await self._await(job)
 
@@ -259,6 +262,7 @@ class Journal:
             request.draw, request.temperature, request.max_tokens, request.seed, reply.text, reply.finish,
             dump(dict(reply.probabilities)) if reply.probabilities is not None else None, reply.model, reply.reasoning,
             usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, seconds, time.time(),
+            usage.calls,
         )  # fmt: skip
 
         def job(c: sqlite3.Connection) -> None:
@@ -332,14 +336,15 @@ class Journal:
 
     # --- looking back ------------------------------------------------------------------------------------------
 
-    def usage(self) -> list[tuple[str, str, int, int, int, int, int]]:
-        """(judge, dimension, replies, of them asked again, prompt, completion and cached tokens). Blocks."""
+    def usage(self) -> list[tuple[str, str, int, int, int, int, int, int]]:
+        """(judge, dimension, replies, of them asked again, prompt, completion and cached tokens, calls). Blocks."""
         query = (
             "SELECT judge, dimension, count(*), total(attempt > 0), total(prompt_tokens), total(completion_tokens),"
-            " total(min(cached_tokens, prompt_tokens)) FROM replies GROUP BY judge, dimension ORDER BY dimension, judge"
+            " total(min(cached_tokens, prompt_tokens)), total(calls) FROM replies"
+            " GROUP BY judge, dimension ORDER BY dimension, judge"
         )
 
-        def job(c: sqlite3.Connection) -> list[tuple[str, str, int, int, int, int, int]]:
+        def job(c: sqlite3.Connection) -> list[tuple[str, str, int, int, int, int, int, int]]:
             return [(judge, dimension, *map(int, numbers)) for judge, dimension, *numbers in c.execute(query)]
 
         return self.do(job).result()
@@ -349,7 +354,7 @@ class Journal:
 
         def job(c: sqlite3.Connection) -> dict[str, int]:
             calls = c.execute(
-                "SELECT count(*), total(prompt_tokens), total(completion_tokens), total(cached_tokens) FROM replies"
+                "SELECT total(calls), total(prompt_tokens), total(completion_tokens), total(cached_tokens) FROM replies"
             ).fetchone()
             batches = c.execute("SELECT count(*), total(texts) FROM batches").fetchone()
             names = (
