@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from lrf.http_base import HttpJudge
-from lrf.openai_wire import OPENAI_CODES, chat_body, json_schema_format, read_chat
+from lrf.openai_wire import OPENAI_CODES, chat_body, first_choice, json_schema_format, read_chat
 from lrf.protocols import Capabilities
 from lrf.replies import Reply, Request
 from lrf.types import JSON
+from lrf_openai.places import find_place, label_name
+from lrf_openai.probabilities import MOST_LISTED, label_probabilities
 from lrf_openai.settings import OpenAIJudgeSettings
 
 
@@ -26,6 +32,7 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
                 "extra_body": s.extra_body,
             },
             capabilities=Capabilities(
+                probabilities=s.logprobs,
                 structured=s.structured,
                 seed=s.seed,
                 reasoning_tokens=s.reasoning_tokens,
@@ -34,7 +41,8 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
         )
 
     async def complete(self, request: Request) -> Reply:
-        return read_chat(await self.client.post("/chat/completions", self._body(request), timeout_s=request.deadline_s))
+        value = await self.client.post("/chat/completions", self._body(request), timeout_s=request.deadline_s)
+        return self._read(value, request)
 
     def _body(self, request: Request) -> dict[str, JSON]:
         s = self.settings
@@ -43,8 +51,29 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
             s.model, request, max_tokens_field=s.max_tokens_field, temperature=None if own == "omit" else own
         )
         body[s.max_tokens_field] += s.reasoning_tokens
-        if request.schema is not None:
-            body["response_format"] = json_schema_format(request.expects.kind, request.schema)
+        if request.way == "expected":
+            body |= {"logprobs": True, "top_logprobs": MOST_LISTED}
+        if (schema := self._schema(request)) is not None:
+            body["response_format"] = json_schema_format(request.expects.kind, schema)
         if s.seed and request.seed is not None:
             body["seed"] = request.seed
         return {**body, **s.extra_body}
+
+    def _schema(self, request: Request) -> Mapping[str, JSON] | None:
+        """The schema to hold the reply to; labels that are to be weighed stand in it, too, if the server can that."""
+        schema = request.expects.schema
+        if request.way != "expected" or schema is None or not self.settings.structured:
+            return request.schema
+        name = label_name(schema)
+        label = schema["properties"][name]
+        if label["type"] == "number":  # of which only whole ones are weighed
+            label = {**label, "type": "integer"}
+        return {**schema, "properties": {**schema["properties"], name: label}}
+
+    def _read(self, value: Any, request: Request) -> Reply:
+        reply = read_chat(value)
+        if request.way != "expected" or reply.finish in ("length", "filter"):
+            return reply
+        place = find_place(reply.text, request, in_json=self._schema(request) is not None)
+        weighed = label_probabilities(first_choice(value), reply.text, place) if place else None
+        return replace(reply, probabilities=weighed)

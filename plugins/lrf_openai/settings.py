@@ -30,6 +30,11 @@ class OpenAIJudgeSettings(EndpointSettings):
         default=0, ge=0, description="Added to every request's limit, for models that think before they answer."
     )
     structured: bool = Field(default=False, description="Whether the server holds replies to a JSON schema.")
+    logprobs: bool = Field(
+        default=False,
+        description="Whether the server tells the log probabilities of likely tokens (reasoning models don't): ratings "
+        "and verdicts are then expectations over the labels' probabilities at the place where the label is written.",
+    )
     seed: bool = Field(default=False, description="Whether the server takes a seed.")
     context_window: ContextWindow = None
     extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
