@@ -207,9 +207,9 @@ def run(
 ) -> RunSummary:
     """Run a pipeline as ``lrf run`` does; the files are in ``runs / name``.
 
-    ``first`` and ``last`` name the stages to begin and end with ("data", "score", "pairs", "train"). ``report`` is
-    called with progress. How it ended is in the summary (``status``, ``exit_code``, ``message``); raised are only
-    errors of the pipeline file (:class:`lrf.ConfigError`) and of a run directory that can't be used.
+    ``first`` and ``last`` name the stages to begin and end with ("data", "sample", "score", "pairs", "train").
+    ``report`` is called with progress. How it ended is in the summary (``status``, ``exit_code``, ``message``);
+    raised are only errors of the pipeline file (:class:`lrf.ConfigError`) and of a run directory that can't be used.
     Works inside a running event loop too. A KeyboardInterrupt lets the run drain: the summary's status is then
     "interrupted", and the same call goes on from there.
     """

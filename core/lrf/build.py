@@ -106,7 +106,7 @@ def rates_of(block: Block) -> Rates | None:
 def asking_of(block: Block) -> Asking:
     """How the dimension of this block asks its judges."""
     keys = block.keys
-    return Asking(keys.rating, keys.repeat, block.judges[1:], keys.panel, keys.panel_min)
+    return Asking(keys.rating, keys.repeat, block.judges[1:], keys.panel, keys.panel_min, keys.sure)
 
 
 def check_ways(dimensions: Sequence[NamedDimension], judges: Mapping[str, Judge]) -> None:
@@ -115,8 +115,21 @@ def check_ways(dimensions: Sequence[NamedDimension], judges: Mapping[str, Judge]
         identities: dict[str, str] = {}
         for name in d.judges:
             can = judges[name].capabilities
-            if (d.asking.rating == "expected" and not can.probabilities) or (
-                d.asking.rating == "structured" and not can.structured
+            earlier = d.asking.panel == "cascade" and name != d.judges[-1]
+            if earlier and not can.probabilities:
+                raise ConfigError(
+                    f"dimension {d.name}: the judge {name} gives no probabilities, so it can't be sure; only the last "
+                    "judge of a cascade may be such a one"
+                )
+            if can.kinds is not None and not earlier:
+                raise ConfigError(
+                    f"dimension {d.name}: the judge {name} can't answer whatever is asked (only: "
+                    f"{', '.join(can.kinds)}); put it before another one in a cascade (`judges: [{name}, …]`, "
+                    "`panel: cascade`)"
+                )
+            if not earlier and (
+                (d.asking.rating == "expected" and not can.probabilities)
+                or (d.asking.rating == "structured" and not can.structured)
             ):
                 lacks = "gives no probabilities" if d.asking.rating == "expected" else "isn't held to a JSON schema"
                 raise ConfigError(

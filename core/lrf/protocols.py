@@ -121,7 +121,8 @@ class Capabilities:
     ``reasoning_tokens``: tokens that a reply may have beyond the request's limit (thoughts); budgets count on it.
     ``steady``: how long a reply takes follows from its length and the load, so that deadlines and the limit of calls
     in flight are learned from it; False for what answers when it likes (a batch API). ``calls``: calls of its server
-    that a request with ``way="expected"`` may take at most, each with the prompt; any other takes one.
+    that a request with ``way="expected"`` may take at most, each with the prompt; any other takes one. ``kinds``: the
+    only kinds of expectations that it can answer, where it can't all (a verifier: verdicts).
     """
 
     probabilities: bool = False
@@ -131,6 +132,7 @@ class Capabilities:
     reasoning_tokens: int = 0
     steady: bool = True
     calls: int = 1
+    kinds: tuple[str, ...] | None = None
 
 
 @runtime_checkable

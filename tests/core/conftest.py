@@ -129,6 +129,10 @@ TOY_PLUGIN = """
         return [spec("mean", "Plain"), spec("weighted", "Weights")]
 
     @hookimpl
+    def lrf_register_samplers():
+        return [spec("parrot", "Plain")]
+
+    @hookimpl
     def lrf_register_pairings():
         return [spec("extremes", "Plain")]
 

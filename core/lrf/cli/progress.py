@@ -29,6 +29,14 @@ def line_of(p: Mapping[str, Any]) -> str:
             f"{unscored}  {p['calls']:,} calls, {p['in_flight']} in flight, {p['reused']:,} reused{faults}"
             f"  {p['tokens']:,} tokens{_stuck(p.get('stuck'))}"
         )
+    if stage == "sample":
+        out = f", {p['left_out']:,} left out" if p["left_out"] else ""
+        faults = f", {p['faults']:,} faults" if p["faults"] else ""
+        return (
+            f"sample {p['samples']:,}/{p['of_samples']:,} samples{out}  {p['candidates']:,} candidates"
+            f"  {p['calls']:,} calls, {p['in_flight']} in flight, {p['reused']:,} reused{faults}"
+            f"  {p['tokens']:,} tokens"
+        )
     rest = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in p.items() if k != "stage")
     return f"{stage:6} {rest}"
 

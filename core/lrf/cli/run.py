@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lrf.config import Pipeline
     from lrf.stages.runner import RunSummary
 
-STAGES = ("data", "score", "pairs", "train")
+STAGES = ("data", "sample", "score", "pairs", "train")
 
 
 @click.command()
@@ -25,7 +25,7 @@ STAGES = ("data", "score", "pairs", "train")
 @click.option("--until", "last", type=click.Choice(STAGES), help="End with this stage.")
 @click.option("--dry-run", is_flag=True, help="Only write what would train the policy to the run's launch/ folder.")
 def run(pipeline: Path, runs: Path, first: str | None, last: str | None, dry_run: bool) -> int:
-    """Run PIPELINE: check the data, score the candidates, choose pairs, train the policy.
+    """Run PIPELINE: check the data, sample and score candidates, choose pairs, train the policy.
 
     What is done is not done again: a run that was stopped or killed goes on from there with the same command.
     Ctrl-C once finishes the calls in flight and leaves a valid partial result; twice ends at once.
@@ -80,7 +80,16 @@ def show(summary: RunSummary) -> None:
             rows.append((label, f"{value:,}{more}" if isinstance(value, int) else f"{value}{more}"))
 
     add("samples", data.get("samples"), f" ({data['bad_rows']} bad rows left out)" if data.get("bad_rows") else "")
-    add("candidates", data.get("candidates"))
+    sample = summary.stages.get("sample", {})
+    given = {**data, **sample} if "sampled" in sample else data
+    dropped = ", ".join(f"{reason} {n}" for reason, n in sample.get("dropped", {}).items())
+    drawn = f" ({sample['drawn']:,} sampled; dropped: {dropped or 'none'})" if "drawn" in sample else ""
+    add("candidates", given.get("candidates"), drawn)
+    lost = ", ".join(f"{reason} {n}" for reason, n in sample.get("reasons", {}).items())
+    add("not sampled", sample.get("left_out") or None, f" samples ({lost})")
+    if "calls" in sample:
+        add("sampler's calls", sample["calls"], f" ({sample['reused']:,} reused, {sample['faults']:,} faults; "
+            f"{sample['prompt_tokens']:,} tokens read, {sample['completion_tokens']:,} written)")  # fmt: skip
     add("scored", score.get("scored"))
     reasons = ", ".join(f"{reason} {n}" for reason, n in list(score.get("reasons", {}).items())[:4])
     add("unscored", score.get("unscored"), f" ({reasons})" if reasons else "")

@@ -181,7 +181,14 @@ class DimensionKeys(Settings):
     panel: PanelRule = Field(
         default="mean",
         description="How the ratings of a panel become one. trimmed_mean leaves out the highest and the lowest of "
-        "three or more. Of verdicts the mean of the supports counts.",
+        "three or more. Of verdicts the mean of the supports counts. cascade asks the judges one after another: the "
+        "first that is `sure` decides, else the last. Statements and notes are then the last's.",
+    )
+    sure: float = Field(
+        default=0.9,
+        gt=0.5,
+        le=1,
+        description="The probability that a judge of a cascade must give its rating, verdict or choice to decide.",
     )
     panel_min: int | None = Field(
         default=None,

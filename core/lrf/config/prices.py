@@ -20,6 +20,9 @@ from lrf.prices import Price
 from lrf.settings import Settings
 from lrf.suggest import did_you_mean
 
+SAMPLING = "(sampling)"
+"""What the books call the sampler's calls; no judge and no dimension can have this name."""
+
 BUILT_IN = Path(__file__).parents[1] / "data" / "prices.yaml"
 
 
@@ -118,8 +121,9 @@ def priced(judges: Mapping[str, Any], prices: Prices, *, needed: bool = False) -
     if needed and missing:
         name = missing[0]
         model = str(getattr(judges[name], "model", None) or type(judges[name]).__name__)
+        who = "sampler" if name == SAMPLING else f"judge {name}"
         raise ConfigError(
-            f"the judge {name} ({model}) has no price, so a budget of money can't be kept; give one in a file that "
+            f"the {who} ({model}) has no price, so a budget of money can't be kept; give one in a file that "
             f"`prices:` names (0 for a model that costs nothing){did_you_mean(model, prices.models)}"
         )
     currencies = sorted({price.currency for price in found.values()})

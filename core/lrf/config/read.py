@@ -321,6 +321,15 @@ class Reading:
             wrong("panel_min", f"{keys.panel_min} judges can't answer of {len(judges)}" if judges else "needs `judges`")
         if "panel" in keys.model_fields_set and not judges:
             wrong("panel", "needs `judges`, the names of those who rate")
+        cascade = keys.panel == "cascade"
+        if "sure" in keys.model_fields_set and not cascade:
+            wrong("sure", "needs `panel: cascade`")
+        if cascade and len(judges) == 1:
+            wrong("judges", "a cascade needs several judges")
+        if cascade and keys.repeat > 1:
+            wrong("repeat", "in a cascade each judge is asked once")
+        if cascade and keys.panel_min is not None:
+            wrong("panel_min", "in a cascade one judge decides")
         return judges
 
     def _who(self, kind: str, draft: _Draft, names: Sequence[str]) -> str | None:

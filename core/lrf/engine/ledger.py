@@ -15,7 +15,10 @@ from lrf.types import JSON
 
 @dataclass(slots=True)
 class Line:
-    """What one dimension (or all) cost. ``reused`` replies came from the journal and cost nothing."""
+    """What one dimension (or all) cost. ``reused`` replies came from the journal and cost nothing.
+
+    ``spared`` are questions that a judge of a cascade answered, so that the later ones weren't asked.
+    """
 
     calls: int = 0
     reused: int = 0
@@ -24,6 +27,7 @@ class Line:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    spared: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,14 @@ class StageContext:
         for callback in self.on_stop:
             callback(self.stop)
 
+    def sample_fingerprint(self, data: str) -> str:
+        p = self.pipeline
+        assert p.sample is not None
+        keys = p.sample.drawing.model_dump(mode="json")
+        model = Path(str(getattr(p.sample.settings, "model", "")))
+        weights = path_fingerprint(model) if model.is_absolute() else None  # a checkpoint may have been made anew
+        return fingerprint("sample", data, p.seed, self._block(p.sample), keys, p.policy.prompt_template, weights)
+
     def score_fingerprint(self, data: str) -> str:
         p = self.pipeline
         judges = {name: p.judges[name] for name in sorted({name for d in p.dimensions for name in d.judges})}

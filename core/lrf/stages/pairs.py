@@ -10,16 +10,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from lrf.build import pairing_of, source_of
+from lrf.build import pairing_of
 from lrf.errors import GateError, StageError
 from lrf.stages.context import StageContext
 from lrf.stages.rows import rewards_of
-from lrf.stages.samples import good_samples
+from lrf.stages.sampled import sampled, sampled_source
+from lrf.stages.samples import good_samples, policy_prompt, prompt_template
 from lrf.store.filesystem import dump, replacing, sha256_of
-from lrf.templates import Template, prompt_text
+from lrf.templates import Template
 from lrf.types import JSON, LeftOut, PreferencePair, Reward, Sample
 
-PROMPT_FIELDS = ("context", "question")
 ROWS_A_GROUP = 64
 
 
@@ -29,7 +29,7 @@ async def pairs_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
 
 
 def _pairs(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    run, pipeline = context.run_dir, context.pipeline
+    run, pipeline, data = context.run_dir, context.pipeline, sampled(context, data)
     scored = bool(pipeline.dimensions) or run.rewards.exists()
     if pipeline.dimensions and not run.rewards.exists():
         raise StageError(f"{run.rewards} is not there; run the stage before first (`--from score`)")
@@ -39,11 +39,11 @@ def _pairs(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON
     if done is not None:
         return done
     pairing = pairing_of(pipeline)
-    template = Template(pipeline.policy.prompt_template, PROMPT_FIELDS, "policy.prompt_template")
+    template = prompt_template(pipeline)
     counts, reasons = Counter[str](samples=0, pairs=0, left_out=0), Counter[str]()
     groups = _rewards(run.rewards) if scored else iter(())
     with replacing(run.pairs) as pairs, replacing(run.left_out) as left_out:
-        for sample in good_samples(source_of(pipeline)):
+        for sample in good_samples(sampled_source(context)):
             counts["samples"] += 1
             rewards = _of_sample(sample, groups, run.rewards) if scored else _without_rewards(sample)
             outcome = pairing.pair(sample, rewards)
@@ -74,11 +74,7 @@ def pair_row(sample: Sample, pair: PreferencePair, rewards: list[Reward], templa
     The prompt is the sample's own messages where it has some (``prompt_template_sha256`` is null then), else one
     user message made by ``policy.prompt_template``.
     """
-    if sample.messages is not None:
-        prompt = [{"role": m.role, "content": m.content} for m in sample.messages]
-    else:
-        text = prompt_text(template.fill({"context": sample.context, "question": sample.query}))
-        prompt = [{"role": "user", "content": text}]
+    prompt = [m.as_row() for m in policy_prompt(sample, template)]
     ratings = {r.candidate_id: dict(r.ratings) for r in rewards}
     return {
         "prompt": prompt,

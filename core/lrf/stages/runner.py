@@ -26,6 +26,7 @@ from lrf.stages.data import data_stage
 from lrf.stages.pairs import pairs_stage
 from lrf.stages.rescore import Rescore, begin_rescore
 from lrf.stages.run_dir import RunDir
+from lrf.stages.sample import check_left_out, sample_finished, sample_stage
 from lrf.stages.score import Stopped, check_unscored, score_stage
 from lrf.stages.train import train_finished
 from lrf.store.filesystem import replacing, write_json
@@ -38,8 +39,14 @@ if TYPE_CHECKING:
     from lrf.catalog import Catalog
     from lrf.config import Block, Pipeline
 
-STAGES = ("data", "score", "pairs", "train")
-"""The stages in their order. Sampling candidates will stand between *data* and *score*."""
+STAGES = ("data", "sample", "score", "pairs", "train")
+"""The stages in their order."""
+
+FILES = ("candidates", "rewards", "judgements", "pairs", "left_out", "bad_rows", "log", "summary", "policy")
+"""What a run's summary names, where it is there; properties of :class:`RunDir`."""
+
+HERE = {"sample": sample_stage, "score": score_stage, "pairs": pairs_stage}
+"""The stages that run in this process, unless an interpreter of their own is named or a model must be given back."""
 
 LIBRARIES = (
     "aiohttp", "deepspeed", "numpy", "openai", "pluggy", "pydantic", "qdrant-client", "quicktok-v1",
@@ -114,14 +121,14 @@ async def run_pipeline(
                 await _run_stages(context, stages, summary, lock.fileno())
                 summary.status, summary.exit_code = "finished", 0
             except Stopped as e:
-                summary.stages["score"] = e.counts
+                summary.stages[e.stage] = e.counts
                 _ended(summary, e.reason)
             except LrfError as e:
                 _ended(summary, e)
         summary.seconds = time.monotonic() - began
         summary.files = {
             name: path.name
-            for name in ("rewards", "judgements", "pairs", "left_out", "bad_rows", "log", "summary", "policy")
+            for name in FILES
             if (path := getattr(run, name)).exists() or name == "summary"
         }
         write_json(run.summary, summary.as_json())
@@ -144,6 +151,7 @@ def chosen_stages(pipeline: Pipeline, first: str | None, last: str | None) -> li
     """The stages to run. Raises :class:`lrf.errors.ConfigError` when the pipeline has none of them."""
     has = {
         "data": pipeline.data is not None,
+        "sample": pipeline.sample is not None,
         "score": bool(pipeline.dimensions),
         "pairs": pipeline.pairs is not None,
         "train": pipeline.train is not None,
@@ -161,7 +169,7 @@ def chosen_stages(pipeline: Pipeline, first: str | None, last: str | None) -> li
 
 async def _run_stages(context: StageContext, stages: Sequence[str], summary: RunSummary, lock_fd: int) -> None:
     data: Mapping[str, JSON] = {}
-    if {"data", "score", "pairs"} & set(stages):
+    if {"data", "sample", "score", "pairs"} & set(stages):
         # The data is checked whenever it is used: nothing is paid for before every row has been read once.
         data = summary.stages["data"] = await data_stage(context)
     for stage in stages:
@@ -173,18 +181,23 @@ async def _run_stages(context: StageContext, stages: Sequence[str], summary: Run
         context.log.info("stage begins", stage=stage)
         summary.stages[stage] = await _run_stage(context, stage, data, lock_fd)
         context.log.info("stage done", stage=stage)
+        if stage == "sample":
+            check_left_out(context, summary.stages[stage])
         if stage == "score":
             check_unscored(context, summary.stages[stage])
 
 
 async def _run_stage(context: StageContext, stage: str, data: Mapping[str, JSON], lock_fd: int) -> Mapping[str, JSON]:
-    python = context.pipeline.python.get(stage)
+    python, sampler = context.pipeline.python.get(stage), context.pipeline.sample
+    done = None
     if stage == "train":
         done = await asyncio.to_thread(train_finished, context)
-        if done is not None:
-            return done
-    elif python is None:
-        return await (score_stage if stage == "score" else pairs_stage)(context, data)
+    elif python is None and not (stage == "sample" and sampler and sampler.spec.own_process):
+        return await HERE[stage](context, data)
+    elif stage == "sample":
+        done = await asyncio.to_thread(sample_finished, context, data)
+    if done is not None:
+        return done
     return await run_child(
         python or sys.executable,
         context.run_dir.path,
@@ -218,7 +231,7 @@ def _keep_pipeline(run: RunDir, pipeline: Pipeline) -> list[str]:
 
 def _blocks(pipeline: Pipeline) -> list[Block]:
     maps = (pipeline.judges, pipeline.embedders, pipeline.retrievers)
-    singles = (pipeline.data, pipeline.aggregator, pipeline.pairs, pipeline.train)
+    singles = (pipeline.data, pipeline.sample, pipeline.aggregator, pipeline.pairs, pipeline.train)
     return [b for m in maps for b in m.values()] + [b for b in (*pipeline.dimensions, *singles) if b is not None]
 
 

@@ -13,8 +13,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
-from lrf.build import engine_of, source_of
-from lrf.config.prices import read_prices
+from lrf.build import engine_of, prices_of
+from lrf.config.prices import SAMPLING, read_prices
 from lrf.engine.engine import Engine
 from lrf.errors import GateError, LrfError
 from lrf.stages.alarms import Alarms
@@ -22,6 +22,7 @@ from lrf.stages.context import StageContext
 from lrf.stages.paid import paid
 from lrf.stages.rescore import end_rescore, rounds_of
 from lrf.stages.rows import judgement_row, reward_row
+from lrf.stages.sampled import sampled, sampled_source
 from lrf.stages.samples import sample_digest, samples
 from lrf.stages.watchdog import Watchdog
 from lrf.store.filesystem import dump, replacing, sha256_of
@@ -39,6 +40,7 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
     When it is stopped (a signal, a budget, a judge that can't work) calls in flight are finished, the files are made
     of the samples that are complete, and the reason is raised.
     """
+    data = await asyncio.to_thread(sampled, context, data)
     record = context.run_dir.record("score")
     fingerprint = context.score_fingerprint(data["sha256"])
     counts = await asyncio.to_thread(record.finished, fingerprint)
@@ -49,11 +51,12 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
     began = time.monotonic()
     try:
         engine = engine_of(context.pipeline, journal, context.observers, rounds=rounds_of(context.run_dir))
-        prices = read_prices(context.pipeline.prices)
+        prices, known = read_prices(context.pipeline.prices), prices_of(context.pipeline)
         context.on_stop.append(engine.drain)
         try:
             if engine.ledger.budget.limited:
-                (await asyncio.to_thread(paid, journal, engine, prices)).carry_into(engine)
+                before_now = await asyncio.to_thread(paid, journal, engine.judges.values(), prices, known.get(SAMPLING))
+                before_now.carry_into(engine.ledger, known.values())
             await journal.drop_rows(keep=fingerprint)
             await _score_all(context, engine, fingerprint, data)
         finally:
@@ -64,7 +67,7 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
         counts = await asyncio.to_thread(_write_files, context, journal, fingerprint, alarms)
         if before != await asyncio.to_thread(sha256_of, context.run_dir.rewards):
             context.run_dir.drop_pairs()
-        in_all = await asyncio.to_thread(paid, journal, engine, prices)
+        in_all = await asyncio.to_thread(paid, journal, engine.judges.values(), prices, known.get(SAMPLING))
         names = [d.name for d in context.pipeline.dimensions]
         raised = alarms.raised((name, in_all.asked[name], in_all.asked_again[name]) for name in names)
         for alarm in raised:
@@ -96,8 +99,9 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
 class Stopped(Exception):
     """Carries a stop's reason past the stage, together with the counts of what was finished."""
 
-    def __init__(self, reason: LrfError, counts: Mapping[str, JSON]) -> None:
+    def __init__(self, reason: LrfError, counts: Mapping[str, JSON], *, stage: str = "score") -> None:
         super().__init__(str(reason))
+        self.stage = stage
         self.reason = reason
         self.counts = counts
 
@@ -107,7 +111,7 @@ def _what_is_left(counts: Mapping[str, JSON], data: Mapping[str, JSON]) -> str:
 
 
 async def _score_all(context: StageContext, engine: Engine, stage: str, data: Mapping[str, JSON]) -> None:
-    source = await asyncio.to_thread(source_of, context.pipeline)
+    source = await asyncio.to_thread(sampled_source, context)
     done = Counter[str]()
     open_: set[asyncio.Task[None]] = set()
     most_open = max(16, 2 * engine.slots)

@@ -1,0 +1,61 @@
+"""The data with the candidates that stage *sample* wrote, for the stages after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lrf.build import source_of
+from lrf.errors import StageError
+from lrf.protocols import Source
+from lrf.stages.context import StageContext
+from lrf.stages.run_dir import fingerprint
+from lrf.types import JSON, BadRow, Candidate, Sample
+
+SAMPLE_FIRST = "sample first (`--from sample`)"
+
+
+def sampled(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """The counts of stage *data* as the later stages see them: samples that were left out count no more.
+
+    Raises :class:`lrf.errors.StageError` when the candidates are not those of this data.
+    """
+    if context.pipeline.sample is None:
+        return data
+    counts = context.run_dir.record("sample").last()
+    if counts is None or counts["data"] != data["sha256"]:
+        raise StageError(f"{context.run_dir.candidates} is not there or not of this data; {SAMPLE_FIRST}")
+    return {
+        **data,
+        "samples": counts["sampled"],
+        "candidates": counts["candidates"],
+        "sha256": fingerprint(data["sha256"], counts["sha256"]),
+    }
+
+
+def sampled_source(context: StageContext) -> Source:
+    """Where the later stages read samples from."""
+    source = source_of(context.pipeline)
+    return source if context.pipeline.sample is None else _Sampled(source, context.run_dir.candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """A source whose samples have the candidates of a file; samples that the file leaves out are passed over."""
+
+    source: Source
+    file: Path
+
+    def read(self) -> Iterator[Sample | BadRow]:
+        with self.file.open(encoding="utf-8") as lines:
+            for row in self.source.read():
+                if isinstance(row, BadRow):
+                    yield row
+                    continue
+                found = json.loads(next(lines, "{}"))
+                if found.get("sample_id") != row.id:
+                    raise StageError(f"{self.file} doesn't belong to this data: no line for {row.id!r}; {SAMPLE_FIRST}")
+                if found["left_out"] is None:
+                    yield replace(row, candidates=tuple(Candidate(**c) for c in found["candidates"]))
