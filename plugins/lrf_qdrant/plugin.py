@@ -14,6 +14,6 @@ def lrf_register_retrievers() -> Iterable[ComponentSpec]:
         name="qdrant",
         target="lrf_qdrant.retriever:QdrantRetriever",
         settings="lrf_qdrant.settings:QdrantSettings",
-        summary="chunks by cosine similarity, in Qdrant (embedded or on a server)",
+        summary="chunks by embeddings, by words (BM25) or by both, in Qdrant (embedded or on a server)",
         needs=("embedder",),
     )

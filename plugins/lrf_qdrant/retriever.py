@@ -1,9 +1,9 @@
-"""The retriever ``qdrant``: a sample's chunks, embedded, in Qdrant; for each query the nearest by cosine."""
+"""The retriever ``qdrant``: a sample's chunks, by meaning (dense), by words (lexical), or by both (hybrid)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 from uuid import UUID, uuid4
@@ -11,19 +11,25 @@ from uuid import UUID, uuid4
 from lrf.chunking import chunk_document
 from lrf.protocols import Embed
 from lrf.types import Chunk, Document
+from lrf_qdrant.bm25 import Bm25
+from lrf_qdrant.fusion import fuse
+from lrf_qdrant.quoted import Quoted
 from lrf_qdrant.settings import QdrantSettings
+from lrf_qdrant.spaces import Lexical, dense
 from lrf_qdrant.store import Store
 
 T = TypeVar("T")
 
+_DEPTH = 100  # places of each ranking that hybrid fuses, at least
+
 
 class QdrantRetriever:
-    """Finds chunks by the cosine of their embedding and the query's.
+    """Finds chunks by the cosine of their embedding and the query's, by BM25, or by both rankings fused.
 
     Qdrant's local mode blocks and takes one thread at a time, so everything is asked of it in a thread of its own.
     """
 
-    def __init__(self, settings: QdrantSettings, embed: Embed) -> None:
+    def __init__(self, settings: QdrantSettings, embed: Embed | None = None) -> None:
         self.settings = settings
         self.embed = embed
         self.store = Store(settings)
@@ -31,15 +37,20 @@ class QdrantRetriever:
 
     async def index(self, documents: Sequence[Document]) -> QdrantIndex:
         """The documents, cut into chunks that end with a sentence where they can, ready to be searched."""
-        chunks = await asyncio.to_thread(self._chunks, documents)
+        cut = await asyncio.to_thread(self._cut, documents)
+        chunks = [chunk for own in cut for chunk in own]
         index = QdrantIndex(self, chunks)
-        if chunks:
-            vectors = await self.embed([chunk.text for chunk in chunks], "document")
-            try:
-                await self.run(lambda: self.store.add(index.tenant, vectors))
-            except BaseException:
-                self.forget(index.tenant)  # in the same thread, so after whatever it is still doing
-                raise
+        try:
+            async with asyncio.TaskGroup() as both:
+                if chunks and self.settings.mode != "lexical":
+                    both.create_task(index.by_meaning())
+                if chunks and self.settings.mode != "dense":
+                    both.create_task(index.by_words(documents, cut))
+        except BaseException as e:
+            self.forget(index.tenant)  # in the same thread, so after whatever it is still doing
+            if isinstance(e, BaseExceptionGroup):
+                raise e.exceptions[0] from None
+            raise
         return index
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -54,9 +65,9 @@ class QdrantRetriever:
         await self.run(self.store.close)
         self._thread.shutdown(wait=False)
 
-    def _chunks(self, documents: Sequence[Document]) -> tuple[Chunk, ...]:
-        cut = (chunk_document(d, self.settings.chunk_tokens, whole_sentences=True) for d in documents)
-        return tuple(chunk for chunks in cut for chunk in chunks)
+    def _cut(self, documents: Sequence[Document]) -> list[tuple[Chunk, ...]]:
+        s = self.settings
+        return [chunk_document(d, s.chunk_tokens, overlap=s.chunk_overlap, whole_sentences=True) for d in documents]
 
 
 class QdrantIndex:
@@ -66,17 +77,82 @@ class QdrantIndex:
         self.tenant = uuid4()
         self._retriever = retriever
         self._chunks = chunks
+        self._words: tuple[Bm25, Quoted] | None = None
 
     async def search(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
-        """For each query its nearest chunks, in document order; fewer than ``top_k`` only if there are no more."""
-        retriever, chunks = self._retriever, self._chunks
-        top_k = retriever.settings.top_k if top_k is None else top_k
-        if not queries or not chunks or top_k < 1:
+        """For each query its best chunks, in document order.
+
+        Fewer than ``top_k`` if there are no more; by words (``lexical``) only such as share one with the query.
+        """
+        top_k = self._retriever.settings.top_k if top_k is None else top_k
+        if not queries or not self._chunks or top_k < 1:
             return [[] for _ in queries]
-        vectors = await retriever.embed(queries, "query")
-        found = await retriever.run(lambda: retriever.store.search(self.tenant, vectors, top_k, len(chunks)))
-        return [[chunks[number] for number in sorted(numbers)] for numbers in found]
+        found = await self.ranked(queries, top_k)
+        return [[self._chunks[number] for number in sorted(numbers)] for numbers in found]
+
+    async def ranked(self, queries: Sequence[str], top_k: int) -> list[list[int]]:
+        """For each query the numbers of its best chunks, best first."""
+        mode = self._retriever.settings.mode
+        if mode == "dense":
+            return await self._meant(queries, top_k)
+        if mode == "lexical":
+            return await self._worded(queries, top_k)
+        depth = max(_DEPTH, top_k)
+        rankings = await asyncio.gather(self._meant(queries, depth), self._worded(queries, depth))
+        return [fuse(both, top_k) for both in zip(*rankings, strict=True)]
 
     async def aclose(self) -> None:
         if self._chunks:
             await self._retriever.run(lambda: self._retriever.store.drop(self.tenant))
+
+    # --- within ----------------------------------------------------------------------------------------------------
+
+    async def by_meaning(self) -> None:
+        """Make it ready to be searched by embeddings."""
+        retriever = self._retriever
+        assert retriever.embed is not None, f"mode {retriever.settings.mode} needs an embedder"
+        vectors = await retriever.embed([chunk.text for chunk in self._chunks], "document")
+        await retriever.run(lambda: retriever.store.add(self.tenant, dense(vectors)))
+
+    async def by_words(self, documents: Sequence[Document], cut: Sequence[Sequence[Chunk]]) -> None:
+        """Make it ready to be searched by terms. ``cut`` has the chunks of each document."""
+        words = await asyncio.to_thread(lambda: (Bm25([chunk.text for chunk in self._chunks]), Quoted(documents, cut)))
+        self._words = words
+        if self._retriever.settings.url is not None:
+            store = self._retriever.store
+            await self._retriever.run(lambda: store.add(self.tenant, Lexical(words[0].documents())))
+
+    async def _meant(self, queries: Sequence[str], most: int) -> list[list[int]]:
+        retriever, count = self._retriever, len(self._chunks)
+        assert retriever.embed is not None, f"mode {retriever.settings.mode} needs an embedder"
+        vectors = await retriever.embed(queries, "query")
+        return await retriever.run(lambda: retriever.store.search(self.tenant, dense(vectors), most, count))
+
+    async def _worded(self, queries: Sequence[str], most: int) -> list[list[int]]:
+        return await self._retriever.run(lambda: self._by_words(queries, most))
+
+    def _by_words(self, queries: Sequence[str], most: int) -> list[list[int]]:
+        """Chunks that hold the query word for word, then by BM25.
+
+        On a server Qdrant adds up the weights. Its local mode would take 20 ms a query for it, in Python, so there
+        they are added up here; the outcome is the same.
+        """
+        assert self._words is not None, "indexed before it is searched"
+        bm25, quoted = self._words
+        weighed = [bm25.query(query) for query in queries]
+        if self._retriever.settings.url is None:
+            scored = [bm25.best(query, most) for query in weighed]
+        else:
+            known = [i for i, (numbers, _) in enumerate(weighed) if numbers]
+            store, scored = self._retriever.store, [[] for _ in queries]
+            asked = Lexical([weighed[i] for i in known])
+            for i, numbers in zip(known, store.search(self.tenant, asked, most, len(self._chunks)), strict=True):
+                scored[i] = numbers
+        return [_first(quoted.holding(query), numbers, most) for query, numbers in zip(queries, scored, strict=True)]
+
+
+def _first(held: Mapping[int, int], scored: Sequence[int], most: int) -> list[int]:
+    """The chunks that hold the query word for word (by how much of it, then by score), then the others by score."""
+    place = {number: i for i, number in enumerate(scored)}
+    holders = sorted(held, key=lambda number: (-held[number], place.get(number, len(scored)), number))
+    return list(dict.fromkeys((*holders, *scored)))[:most]

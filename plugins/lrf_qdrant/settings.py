@@ -29,8 +29,25 @@ class QdrantSettings(Settings):
     collection: str = Field(
         default="lrf", pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="What the names of collections start with."
     )
+    mode: Literal["dense", "lexical", "hybrid"] = Field(
+        default="dense",
+        description="dense: by embeddings. lexical: by words (BM25), without an embedder. hybrid: by both rankings.",
+    )
     chunk_tokens: int = Field(default=128, ge=16, description="Tokens a chunk at most.")
+    chunk_overlap: int = Field(
+        default=0, ge=0, description="Tokens that each chunk repeats of the one before, at most half of chunk_tokens."
+    )
     top_k: int = Field(default=5, ge=1, description="Chunks for a query.")
+
+    @property
+    def without(self) -> frozenset[str]:
+        return frozenset({"embedder"} if self.mode == "lexical" else ())
+
+    @model_validator(mode="after")
+    def _possible_overlap(self) -> QdrantSettings:
+        if self.chunk_overlap > self.chunk_tokens // 2:
+            raise ValueError(f"chunk_overlap must be at most half of chunk_tokens, {self.chunk_tokens // 2}")
+        return self
 
     @model_validator(mode="after")
     def _one_place(self) -> QdrantSettings:

@@ -14,7 +14,7 @@ import pytest
 from lrf.engine import retries as retries_module
 from lrf.engine.embedding import EmbedCalls
 from lrf.engine.ledger import Ledger
-from lrf.errors import BadReply, Interrupted, JudgeMisconfigured, Unavailable, Unscorable
+from lrf.errors import Interrupted, JudgeMisconfigured, StageError, Unavailable, Unscorable
 from lrf.protocols import EmbedKind
 from lrf.store.journal import Journal
 from lrf.testing import HashEmbedder
@@ -165,9 +165,10 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
         Unavailable("503"),
         np.full((1, 4), np.nan, np.float32),
         np.ones((2, 4), np.float32),
+        np.ones((0, 4), np.float32),
         np.ones(4, np.float32),
     ],
-    ids=["unavailable", "not-finite", "too-many", "one-dimension"],
+    ids=["unavailable", "not-finite", "too-many", "too-few", "one-dimension"],
 )
 async def test_a_fault_or_a_useless_array_is_asked_again(no_pauses: None, bad: BaseException | Vectors) -> None:
     async with calls_to(Failing(bad)) as calls:
@@ -189,11 +190,43 @@ async def test_an_embedder_that_can_not_work_stops_the_run() -> None:
             await calls.embed(["a"], "document")
 
 
-async def test_vectors_of_different_lengths_are_no_vectors() -> None:
-    async with calls_to(Failing(np.ones((1, 4), np.float32))) as calls:
-        await calls.embed(["a"], "document")
-        with pytest.raises(BadReply, match=r"embedders\.main gives vectors of different lengths: \[4, 256\]"):
+@pytest.mark.parametrize("bad", [np.nan, np.inf], ids=["nan", "inf"])
+async def test_an_embedder_that_keeps_giving_what_is_no_number_leaves_candidates_unscored(
+    no_pauses: None, bad: float
+) -> None:
+    async with calls_to(Failing(*(np.full((1, 256), bad, np.float32) for _ in range(5)))) as calls:
+        with pytest.raises(Unscorable, match="embedders.main gave a vector that is not finite") as caught:
+            await calls.embed(["a"], "document")
+        assert (caught.value.reason, caught.value.transient) == ("judge_bad_reply", True)
+        assert (await calls.embed(["a"], "document")).shape == (1, 256)  # and nothing of it was kept
+
+
+async def test_an_embedder_that_keeps_giving_too_few_vectors_leaves_candidates_unscored(no_pauses: None) -> None:
+    async with calls_to(Failing(*(np.ones((1, 256), np.float32) for _ in range(5)))) as calls:
+        with pytest.raises(Unscorable, match=r"shape \(1, 256\) for 2 texts"):
             await calls.embed(["a", "b"], "document")
+
+
+async def test_another_dimension_than_before_stops_the_run_and_is_not_kept(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    async with calls_to(Failing(np.ones((1, 4), np.float32)), journal) as calls:
+        await calls.embed(["a"], "document")
+        with pytest.raises(StageError, match=r"embedders\.main gave vectors of 4 and of 256 dimensions.*new run"):
+            await calls.embed(["b"], "query")
+    async with calls_to(HashEmbedder(), journal) as calls:
+        await calls.embed(["b"], "query")
+        assert calls.ledger.reused_texts == 0
+    await asyncio.to_thread(journal.close)
+
+
+async def test_kept_vectors_of_another_dimension_stop_the_run(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    async with calls_to(Failing(np.ones((1, 4), np.float32)), journal) as calls:
+        await calls.embed(["a"], "document")
+    async with calls_to(HashEmbedder(), journal) as calls:
+        with pytest.raises(StageError, match="dimensions"):
+            await calls.embed(["a", "b"], "document")
+    await asyncio.to_thread(journal.close)
 
 
 async def test_a_drain_ends_what_has_not_been_sent() -> None:

@@ -1,10 +1,9 @@
-"""The retriever ``qdrant``: in memory, in a folder, and on a server where QDRANT_URL names one."""
+"""The retriever ``qdrant``: in memory, in a folder, by HTTP, and on a real server where QDRANT_URL names one."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -48,24 +47,6 @@ def paragraphs(*words: str) -> Document:
     """A document with a chunk of about thirty tokens for each word."""
     filler = "It was written down with care by those who had been there at the time and saw all of it happen. "
     return Document("doc", "\n".join(f"The {word} and the {word}. {filler}" for word in words))
-
-
-PLACES = [
-    "memory",
-    "path",
-    pytest.param(
-        "url", marks=pytest.mark.skipif("QDRANT_URL" not in os.environ, reason="QDRANT_URL names no Qdrant server")
-    ),
-]
-
-
-@pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    if request.param == "path":
-        return {"path": tmp_path / "qdrant"}
-    if request.param == "url":
-        return {"url": os.environ["QDRANT_URL"], "collection": f"lrf-test-{os.getpid()}"}
-    return {"location": ":memory:"}
 
 
 def retriever_at(place: dict[str, Any], embed: WordCounts | None = None, **settings: Any) -> QdrantRetriever:
@@ -266,7 +247,7 @@ async def test_a_path_that_is_a_file_is_an_error_that_names_it(tmp_path: Path) -
 async def test_a_server_that_is_not_there_is_an_error_that_names_the_address(
     unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf_qdrant.store._PAUSES_S", (0.01,))
+    monkeypatch.setattr("lrf_qdrant.client._PAUSES_S", (0.01,))
     retriever = retriever_at({"url": f"http://127.0.0.1:{unused_tcp_port}"})
     with pytest.raises(StageError, match=rf"no Qdrant server answers at http://127.0.0.1:{unused_tcp_port}.*start it"):
         await retriever.index([paragraphs("oil")])
@@ -296,7 +277,7 @@ async def test_a_refused_key_is_an_error_that_names_the_variable_and_not_the_key
 async def test_a_server_that_fails_for_good_leaves_candidates_unscored_for_another_run(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf_qdrant.store._PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr("lrf_qdrant.client._PAUSES_S", (0.01, 0.01))
     calls = 0
 
     async def fail_later(request: web.Request) -> web.Response:

@@ -1,0 +1,93 @@
+"""Opening a Qdrant, and asking it again when a server fails for a moment."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from lrf.errors import StageError, Unscorable
+from lrf_qdrant.settings import QdrantSettings
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+T = TypeVar("T")
+
+_PAUSES_S = (0.5, 2.0)  # before the server is asked again
+
+
+def open_client(settings: QdrantSettings) -> QdrantClient:
+    """Raises :class:`lrf.errors.StageError` with what to do when the place can't be used."""
+    from qdrant_client import QdrantClient
+
+    if settings.url is not None:
+        return _open_server(settings)
+    if settings.path is None:
+        return QdrantClient(location=":memory:")
+    try:
+        client = QdrantClient(path=str(settings.path))
+    except RuntimeError as e:
+        if "already accessed" not in str(e):
+            raise
+        raise StageError(
+            f"{settings.path} (`path`) is in use by another process, and an embedded Qdrant serves one at a time: wait "
+            f'for it, give another path, use location: ":memory:", or run a Qdrant server and give its url'
+        ) from None
+    except OSError as e:
+        raise StageError(f"{settings.path} (`path`) can't hold a Qdrant: {e.strerror or e}") from None
+    for collection in client.get_collections().collections:
+        if re.fullmatch(re.escape(settings.collection) + "-[0-9a-f]{32}", collection.name):
+            client.delete_collection(collection.name)  # left by a run that was killed
+    return client
+
+
+def _open_server(settings: QdrantSettings) -> QdrantClient:
+    from qdrant_client import QdrantClient
+
+    key = os.environ.get(settings.api_key_env) or None
+    client = QdrantClient(
+        url=settings.url, port=None, api_key=key, timeout=settings.timeout_s, check_compatibility=False
+    )
+    try:
+        asked(settings, client.get_collections)
+    except Unscorable as e:
+        client.close()
+        raise StageError(
+            f"no Qdrant server answers at {settings.url} (`url`): {e.detail}; start it, then run again"
+        ) from None
+    return client
+
+
+def asked(settings: QdrantSettings, ask: Callable[[], T]) -> T:
+    """What Qdrant answers; asked again when a server fails for a moment.
+
+    Raises :class:`lrf.errors.Unscorable` (transient) when the server stays away, :class:`lrf.errors.StageError`
+    when it refuses.
+    """
+    if settings.url is None:
+        return ask()
+    from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+    for pause_s in (*_PAUSES_S, None):
+        try:
+            return ask()
+        except ResponseHandlingException as e:
+            trouble = str(e.source) or type(e.source).__name__
+        except UnexpectedResponse as e:
+            words = " ".join((e.content or b"").decode("utf-8", "replace").split())[:200]
+            trouble = f"status {e.status_code} {e.reason_phrase}: {words}"
+            if e.status_code in (401, 403):
+                variable = settings.api_key_env
+                state = "is set" if os.environ.get(variable) else "is not set"
+                raise StageError(
+                    f"the Qdrant server at {settings.url} refuses the key ({trouble}); it is read from the "
+                    f"environment variable {variable}, which {state}"
+                ) from None
+            if e.status_code not in (408, 429) and (e.status_code or 500) < 500:
+                raise StageError(f"the Qdrant server at {settings.url} refuses: {trouble}") from None
+        if pause_s is not None:
+            time.sleep(pause_s)
+    raise Unscorable("retriever_unavailable", f"{settings.url}: {trouble}", transient=True)

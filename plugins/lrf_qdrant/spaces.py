@@ -1,0 +1,114 @@
+"""The two kinds of collection: dense vectors of an embedder, and sparse ones of terms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lrf_qdrant.bm25 import Sparse
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+    from lrf.protocols import Vectors
+
+
+class Space(Protocol):
+    """What a collection holds. ``suffix`` is the end of its name, ``full`` whether every search fills its limit."""
+
+    @property
+    def suffix(self) -> str: ...
+
+    @property
+    def full(self) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def config(self) -> dict[str, Any]:
+        """What ``create_collection`` is given."""
+        ...
+
+    def misfit(self, params: models.CollectionParams) -> str | None:
+        """How a collection that is there differs from what it should hold, if it does."""
+        ...
+
+    def points(self, first: int, stop: int) -> Any:
+        """The vectors from one number up to another, as an upsert takes them."""
+        ...
+
+    def query(self, number: int) -> dict[str, Any]:
+        """The vector of that number, as a query takes it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """Vectors of shape (n, dimensions), each of length 1."""
+
+    vectors: Vectors
+    full: bool = True
+
+    @property
+    def suffix(self) -> str:
+        return str(self.vectors.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def config(self) -> dict[str, Any]:
+        from qdrant_client import models
+
+        size = self.vectors.shape[1]
+        return {"vectors_config": models.VectorParams(size=size, distance=models.Distance.DOT)}
+
+    def misfit(self, params: models.CollectionParams) -> str | None:
+        size, mine = getattr(params.vectors, "size", None), self.vectors.shape[1]
+        return None if size == mine else f"holds vectors of {size} dimensions, the embedder's have {mine}"
+
+    def points(self, first: int, stop: int) -> Any:
+        return self.vectors[first:stop].tolist()
+
+    def query(self, number: int) -> dict[str, Any]:
+        return {"query": self.vectors[number].tolist()}
+
+
+@dataclass(frozen=True, slots=True)
+class Lexical:
+    """Weights of terms."""
+
+    vectors: Sequence[Sparse]
+    full: bool = False
+    suffix: str = "lexical"
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def config(self) -> dict[str, Any]:
+        from qdrant_client import models
+
+        return {"vectors_config": {}, "sparse_vectors_config": {"terms": models.SparseVectorParams()}}
+
+    def misfit(self, params: models.CollectionParams) -> str | None:
+        return None if "terms" in (params.sparse_vectors or {}) else "holds no sparse vectors named terms"
+
+    def points(self, first: int, stop: int) -> Any:
+        return {"terms": [_sparse(vector) for vector in self.vectors[first:stop]]}
+
+    def query(self, number: int) -> dict[str, Any]:
+        return {"query": _sparse(self.vectors[number]), "using": "terms"}
+
+
+def dense(vectors: Vectors) -> Dense:
+    """Vectors made of length 1, so that their product is their cosine (which local mode would do at each query)."""
+    import numpy as np
+
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    unit = vectors / np.where(lengths > 0, lengths, 1)  # a vector of zeros stays one
+    return Dense(unit.astype(np.float32))
+
+
+def _sparse(vector: Sparse) -> models.SparseVector:
+    from qdrant_client import models
+
+    return models.SparseVector(indices=vector[0], values=vector[1])

@@ -1,0 +1,36 @@
+"""What tests of several plugins use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from qdrant_server import LocalServer
+
+Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
+
+PLACES = [
+    "memory",
+    "path",
+    "http",
+    pytest.param(
+        "url", marks=pytest.mark.skipif("QDRANT_URL" not in os.environ, reason="QDRANT_URL names no Qdrant server")
+    ),
+]
+
+
+@pytest.fixture(params=PLACES)
+async def place(request: pytest.FixtureRequest, tmp_path: Path, serve: Serve) -> dict[str, Any]:
+    """Settings that say where Qdrant is: everywhere it can be, one after another."""
+    if request.param == "path":
+        return {"path": tmp_path / "qdrant"}
+    if request.param == "http":
+        return {"url": await serve(LocalServer().answer)}
+    if request.param == "url":
+        return {"url": os.environ["QDRANT_URL"], "collection": f"lrf-test-{os.getpid()}"}
+    return {"location": ":memory:"}
