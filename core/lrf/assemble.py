@@ -10,7 +10,6 @@ from lrf.build import asking_of, build, check_ways, engine_of, rates_of
 from lrf.catalog import Catalog, load_catalog
 from lrf.config.block import parse_block
 from lrf.config.pipeline import needed_kinds
-from lrf.config.pipeline import needed_kinds
 from lrf.engine.embedding import EmbedCalls
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
 from lrf.engine.ledger import Ledger

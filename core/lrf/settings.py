@@ -30,11 +30,6 @@ class Settings(BaseModel):
         """Kinds of component that the registration says it needs, and that it does without under these settings."""
         return frozenset()
 
-    @property
-    def without(self) -> frozenset[str]:
-        """Kinds of component that the registration says it needs, and that it does without under these settings."""
-        return frozenset()
-
 
 @dataclass(frozen=True, slots=True)
 class Shares:

@@ -236,11 +236,6 @@ def needed_kinds(spec: ComponentSpec, settings: Settings) -> tuple[str, ...]:
     return tuple(kind for kind in spec.needs if kind not in settings.without)
 
 
-def needed_kinds(spec: ComponentSpec, settings: Settings) -> tuple[str, ...]:
-    """The kinds of component that one with these settings works with."""
-    return tuple(kind for kind in spec.needs if kind not in settings.without)
-
-
 @dataclass(frozen=True, slots=True)
 class Block:
     """A component of a pipeline: what it is, its settings, and the names of the components it works with.
