@@ -1,0 +1,99 @@
+"""From rows of conversations to token ids with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lrf.errors import StageError
+from lrf_training.tokens import Encoded, Messages, UnusableRow, chat_ids, messages, read_jsonl
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages of which the assistant's are trained, those before ``start`` excepted. ``where`` names it in errors."""
+
+    where: str
+    chat: Messages
+    start: int = 0
+
+
+def read(path: Path) -> Iterator[Conversation]:
+    """The rows of a source, in order. Raises :class:`lrf.errors.StageError` for one that is none."""
+    for where, row in read_jsonl(path, missing="give the path of a JSONL file of conversations"):
+        if "messages" in row:
+            yield Conversation(where, messages(row, "messages", where))
+        elif "prompt" in row and "completion" in row:
+            prompt = _said(row, "prompt", "user", where)
+            yield Conversation(where, prompt + _said(row, "completion", "assistant", where), len(prompt))
+        else:
+            raise StageError(
+                f"{where}: expected `messages`, or `prompt` and `completion`; got {', '.join(sorted(row)) or 'nothing'}"
+            )
+
+
+def read_pairs(path: Path, prompt_template_sha256: str) -> Iterator[Conversation]:
+    """The chosen answers of the run's pairs, in order. Raises :class:`lrf.errors.StageError`."""
+    for where, row in read_jsonl(path, missing="run the stage `pairs` first"):
+        made_with = row.get("prompt_template_sha256")
+        if made_with is not None and made_with != prompt_template_sha256:
+            raise StageError(
+                f"{where}: the prompt was made with the template {made_with}, but the pipeline's "
+                f"policy.prompt_template is {prompt_template_sha256}; run `pairs` again, or put the old template back"
+            )
+        prompt = messages(row, "prompt", where)
+        yield Conversation(where, prompt + messages(row, "chosen", where), len(prompt))
+
+
+def _said(row: Mapping[str, Any], name: str, role: str, where: str) -> Messages:
+    text = row[name]
+    return [{"role": role, "content": text}] if isinstance(text, str) else messages(row, name, where)
+
+
+def encode(row: Conversation, tokenizer: Any) -> Encoded:
+    """The conversation's token ids (``input_ids``), and where its answers stand in them (``spans``: start, end, …).
+
+    An answer begins where the prompt before it ends with the template's opening of an answer, and ends with what the
+    template puts after it (the end-of-turn token). Where a template writes an earlier turn otherwise once another
+    follows (it drops thoughts, say), that turn isn't trained, and counted as ``answers_rewritten_by_template``. Raises
+    :class:`lrf_training.tokens.UnusableRow` when no answer is left to train on.
+    """
+    answers = [
+        i
+        for i, message in enumerate(row.chat)
+        if i >= row.start and message["role"] == "assistant" and message["content"].strip()
+    ]
+    if not answers:
+        raise UnusableRow("there is no answer to train on", "mend the row, or set on_bad_row: drop and max_lost")
+    ids = chat_ids(tokenizer, row.where, row.chat)
+    spans: list[int] = []
+    rewritten = 0
+    for i in answers:
+        until = ids if i == len(row.chat) - 1 else chat_ids(tokenizer, row.where, row.chat[: i + 1])
+        if ids[: len(until)] != until:
+            rewritten += 1
+            continue
+        prompt = chat_ids(tokenizer, row.where, row.chat[:i], add_generation_prompt=True) if i else []
+        start = max(1, _common_prefix(prompt, until))  # nothing predicts the first token
+        if start < len(until):
+            spans += [start, len(until)]
+    if not spans:
+        raise UnusableRow(
+            "through the chat template, no answer can be told apart",
+            "look at the chat template, or set on_bad_row: drop and max_lost",
+            len(ids),
+        )
+    return Encoded(
+        {"input_ids": ids},
+        longest=len(ids),
+        remarks=("answers_rewritten_by_template",) * rewritten,
+        numbers={"spans": [float(place) for place in spans]},
+    )
+
+
+def _common_prefix(a: list[int], b: list[int]) -> int:
+    if b[: len(a)] == a:
+        return len(a)
+    return next(i for i, (x, y) in enumerate(zip(a, [*b, -1], strict=False)) if x != y)

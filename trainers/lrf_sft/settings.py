@@ -1,0 +1,41 @@
+"""Settings of the ``sft`` trainer."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from lrf_training.settings import PolicySettings, Source
+
+
+class SFTSettings(PolicySettings):
+    """Supervised fine-tuning, as in the LongReward paper: learning rate 1e-5, batch 8, 1,800 steps (two epochs)."""
+
+    sources: list[Source] = Field(
+        [],
+        description="files of rows, each with `messages`, or with `prompt` and `completion` (text, or messages); the "
+        "assistant's answers are trained, all else is read only",
+    )
+    own_weight: float = Field(
+        0.0, ge=0, description="how many times the chosen answer of each of the run's own pairs is taken; 0 needs none"
+    )
+    learning_rate: float = Field(1e-5, gt=0, description="highest learning rate of AdamW")
+    epochs: float = Field(2.0, gt=0, description="how many times the rows are gone through, where max_steps is null")
+    global_batch: int = Field(8, ge=1, description="rows an optimizer step, over all processes")
+    on_bad_row: Literal["stop", "drop"] = Field(
+        "stop", description="what a row without an answer to train on does: stop, or be left out"
+    )
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("pairs",) if self.own_weight else ()
+
+    @model_validator(mode="after")
+    def _there_are_rows(self) -> Self:
+        if not self.sources and not self.own_weight:
+            raise ValueError(
+                "there is nothing to train on: give `sources`, or `own_weight: 1` for the chosen answers of the run's "
+                "own pairs"
+            )
+        return self

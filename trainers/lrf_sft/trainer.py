@@ -1,0 +1,166 @@
+"""The ``sft`` trainer, from top to bottom: tokenise, load, train, save."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lrf.errors import StageError
+from lrf.protocols import TrainingJob, TrainingResult
+from lrf_sft import rows
+from lrf_sft.settings import SFTSettings
+from lrf_training import checkpoint
+from lrf_training.adapters import lora_config
+from lrf_training.arguments import made_of, quiet, training_arguments
+from lrf_training.mixing import Mixture
+from lrf_training.models import settle_model, settle_text
+from lrf_training.processes import only_first, rank, wait_for_all
+from lrf_training.tokens import Counts, Rules, write_tokens
+
+
+class SFT:
+    """Supervised fine-tuning (LongReward, arXiv 2410.21252, section 4), through TRL.
+
+    Runs on a CPU, a GPU, or many under a launcher. Weights are kept in float32.
+    """
+
+    def __init__(self, settings: SFTSettings) -> None:
+        self.settings = settings
+
+    def train(self, job: TrainingJob) -> TrainingResult:
+        """Leave a checkpoint in ``job.output / "checkpoint"``, and beside it ``training_log.jsonl``, a line a step.
+
+        Raises :class:`lrf.errors.StageError` with what to change; a checkpoint that was saved before stays valid.
+        Called again after it was stopped, it goes on from the last state (``save_every``).
+        """
+        try:
+            return self._train(job)
+        except OSError as error:
+            raise StageError(f"{error.filename or job.output}: {error.strerror or error}") from error
+
+    def _train(self, job: TrainingJob) -> TrainingResult:
+        settings, started = self.settings, time.monotonic()
+        quiet()
+        adapters = lora_config(settings)
+        job.output.mkdir(parents=True, exist_ok=True)
+        arguments = self._arguments(job)  # several processes have found one another after this
+        only_first(lambda: checkpoint.recover(job.output / "checkpoint"))
+
+        # --- tokenizer, and the rows as token ids
+        job.report({"phase": "tokenising"})
+        mixture = self._mixture(job)
+        text = settle_text(job, settings, (m["content"] for row in mixture for m in row.chat))
+        tokens = job.output / "tokens.arrow"
+        encode = partial(rows.encode, tokenizer=text.tokenizer)
+        rules = Rules.of(settings, text.window, settings.on_bad_row)
+        first = mixture.files[0][0]
+        counts, sources = only_first(
+            lambda: (write_tokens(mixture, encode, rules, tokens, what="rows", source=first), mixture.metrics())
+        )
+        notes = _notes(job, settings, text.template, counts)
+        for note in notes:
+            job.report({"note": note})
+
+        # --- policy
+        job.report({"phase": "loading", "rows": counts.rows, "tokens": counts.tokens, "longest": counts.longest})
+        policy = settle_model(job, settings, text.tokenizer, counts.longest, counts.largest_id)
+        if (heads := policy.config.get_text_config().num_attention_heads) % settings.sequence_parallel:
+            raise StageError(
+                f"train.sequence_parallel ({settings.sequence_parallel}) must divide the model's {heads} heads"
+            )
+
+        # --- train
+        from datasets import Dataset
+        from transformers import PrinterCallback
+
+        from lrf_sft.objective import Collator, TokenMean
+        from lrf_training.preflight import Preflight
+        from lrf_training.watch import Watch
+
+        watch = Watch(job.output / "training_log.jsonl", job.report)
+        preflight = Preflight(_ADVICE)
+        trainer = TokenMean(
+            args=arguments,
+            model=policy,
+            peft_config=adapters,
+            train_dataset=Dataset.from_file(str(tokens)),
+            processing_class=text.tokenizer,
+            callbacks=[watch, *([preflight] if settings.preflight else [])],
+            data_collator=Collator(text.tokenizer.pad_token_id, settings.sequence_parallel),
+        )
+        trainer.remove_callback(PrinterCallback)
+        preflight.trainer = trainer
+        trainer.configure(settings, job, made_of(settings, job, tokens))
+        job.report({"phase": "training", "device": arguments.device.type})
+        trainer.run()
+        answer_tokens = _answer_tokens(tokens)
+        wait_for_all()
+        if rank() == 0:
+            tokens.unlink()
+            shutil.rmtree(job.output / "training", ignore_errors=True)
+        return TrainingResult(
+            checkpoint=job.output / "checkpoint",
+            metrics={
+                **{name: value for name, value in watch.last.items() if name not in ("step", "steps")},
+                "steps": trainer.state.global_step,
+                "skipped_steps": trainer.skipped_steps,
+                **counts.metrics("rows"),
+                "answer_tokens": answer_tokens,
+                "sources": sources,
+                "chat_template": text.template,
+                **preflight.found,
+                "device": arguments.device.type,
+                "dtype": "bfloat16" if arguments.bf16 else "float32",
+                "notes": notes,
+                "seconds": round(time.monotonic() - started, 2),
+            },
+        )
+
+    def _arguments(self, job: TrainingJob) -> Any:
+        from trl import SFTConfig
+
+        return SFTConfig(
+            **training_arguments(self.settings, job),
+            max_length=None,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            remove_unused_columns=False,
+            activation_offloading=self.settings.activation_offload,
+        )
+
+    def _mixture(self, job: TrainingJob) -> Mixture[rows.Conversation]:
+        settings = self.settings
+        read_own = partial(rows.read_pairs, prompt_template_sha256=job.prompt_template_sha256)
+        own = [(job.pairs, settings.own_weight, read_own)] if settings.own_weight else []
+        return Mixture([*own, *((source.path, source.weight, rows.read) for source in settings.sources)], job.seed)
+
+
+_ADVICE = (
+    "What helps: gradient_checkpointing: true, lora, activation_offload: true, micro_batch: 1; with several processes "
+    "zero: 3, sequence_parallel, offload; or a smaller max_tokens"
+)
+
+
+def _notes(job: TrainingJob, settings: SFTSettings, template: str, counts: Counts) -> list[str]:
+    notes = []
+    if template == "plain" and settings.init is None:
+        notes.append(f"{job.model} has no chat template: a plain one is used, and saved with the checkpoint")
+    if rewritten := counts.extra["answers_rewritten_by_template"]:
+        notes.append(
+            f"{rewritten} earlier answers are not trained: the chat template writes them otherwise when more follows"
+        )
+    if counts.rows < settings.global_batch:
+        notes.append(f"{counts.rows} rows don't fill global_batch: {settings.global_batch}")
+    return notes
+
+
+def _answer_tokens(tokens: Path) -> int:
+    """How many tokens are trained in an epoch."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    with pa.memory_map(str(tokens)) as file:
+        places = pc.list_flatten(pa.ipc.open_stream(file).read_all().column("spans")).to_numpy()
+    return int(places[1::2].sum() - places[::2].sum())

@@ -1,0 +1,165 @@
+"""DeepSpeed: ZeRO (arXiv 1910.02054), offload to the CPU's memory, and Ulysses sequence parallelism (arXiv 2309.14509).
+
+The settings and the configuration made of them import no torch: ``lrf run --dry-run`` renders them anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lrf.errors import ConfigError, StageError
+from lrf.settings import Shares, TrainerSettings
+from lrf.types import JSON
+from lrf_training import processes
+
+
+class ShardingSettings(TrainerSettings):
+    """How several processes share a training. None of it changes what comes out, but for rounding."""
+
+    provenance: ClassVar[frozenset[str]] = frozenset({"zero", "offload", "sequence_parallel"})
+
+    zero: Literal[0, 2, 3] = Field(
+        0,
+        description="DeepSpeed's ZeRO stage (extra: deepspeed): 0 is without DeepSpeed, every process holding "
+        "everything; 2 shards gradients and optimizer state over the processes, 3 the weights, too",
+    )
+    offload: Literal["none", "optimizer", "all"] = Field(
+        "none",
+        description="what ZeRO keeps in the CPU's memory: nothing, the optimizer's state, or with zero: 3 the weights, "
+        "too. Slower, and less GPU memory",
+    )
+    sequence_parallel: int = Field(
+        1,
+        ge=1,
+        description="processes that share each sequence (DeepSpeed Ulysses); needs zero: 3, and must divide the number "
+        "of processes and the model's attention heads",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.sequence_parallel > 1 and self.zero != 3:
+            raise ValueError("sequence_parallel needs zero: 3 (with zero: 2, DeepSpeed multiplies the gradients)")
+        if self.offload != "none" and not self.zero:
+            raise ValueError("offload needs zero: 2 or 3")
+        if self.offload == "all" and self.zero != 3:
+            raise ValueError("offload: all needs zero: 3; with zero: 2, `optimizer` can be offloaded")
+        return self
+
+    def shares(self, world: int) -> Shares:
+        """How ``world`` processes share the training. Raises :class:`lrf.errors.ConfigError` with what would fit."""
+        sp, batch, micro = self.sequence_parallel, getattr(self, "global_batch", 1), getattr(self, "micro_batch", 1)
+        if world % sp:
+            raise ConfigError(f"sequence_parallel ({sp}) must divide the number of processes ({world})")
+        if batch * sp % (world * micro):
+            raise ConfigError(
+                f"global_batch × sequence_parallel / (processes × micro_batch) = {batch} × {sp} / ({world} × {micro}) "
+                f"is no whole number of micro-batches; {_what_fits(batch, sp, world, micro)}"
+            )
+        accumulation = batch * sp // (world * micro)
+        return Shares(accumulation, sp, self._config(accumulation, micro) if self.zero else None)
+
+    def _config(self, accumulation: int, micro: int) -> dict[str, JSON]:
+        """DeepSpeed's own configuration. "auto" is for the trainer's process to fill in: it knows the device."""
+        zero: dict[str, JSON] = {"stage": self.zero, "overlap_comm": True, "contiguous_gradients": True}
+        if self.zero == 3:
+            zero |= {"stage3_gather_16bit_weights_on_model_save": True}
+        if self.offload != "none":
+            zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+        if self.offload == "all":
+            zero["offload_param"] = {"device": "cpu", "pin_memory": True}
+        config: dict[str, JSON] = {
+            "train_micro_batch_size_per_gpu": micro,
+            "gradient_accumulation_steps": accumulation,
+            "gradient_clipping": getattr(self, "max_grad_norm", 1.0),
+            "bf16": {"enabled": "auto"},
+            "zero_optimization": zero,
+        }
+        if self.offload != "none":  # DeepSpeed's AdamW for the CPU; the trainer's own would run there at a crawl
+            parameters = {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto"}
+            config["optimizer"] = {"type": "AdamW", "params": parameters}
+        return config
+
+
+def _what_fits(batch: int, sp: int, world: int, micro: int) -> str:
+    """What to change, as few things as will do."""
+    step = world * micro // _divisor(sp, world * micro)
+    lower, upper = batch // step * step, (batch // step + 1) * step
+    fits = [f"global_batch: {' or '.join(str(n) for n in (lower, upper) if n)}"]
+    fits += [f"micro_batch: {m}" for m in range(micro - 1, 0, -1) if batch * sp % (world * m) == 0][:1]
+    fits += [f"{w} processes" for w in range(world - 1, 0, -1) if w % sp == 0 and batch * sp % (w * micro) == 0][:1]
+    fits += [
+        f"sequence_parallel: {s} (zero: 3)"
+        for s in range(sp + 1, world + 1)
+        if world % s == 0 and batch * s % (world * micro) == 0
+    ][:1]
+    return f"what would fit: {', or '.join(fits)}"
+
+
+def _divisor(a: int, b: int) -> int:
+    while b:
+        a, b = b, a % b
+    return a
+
+
+def arguments(settings: ShardingSettings) -> dict[str, Any]:
+    """Keyword arguments of ``TrainingArguments``: DeepSpeed's configuration, sequence parallelism, accumulation.
+
+    Raises :class:`lrf.errors.StageError` without DeepSpeed.
+    """
+    try:
+        shares = settings.shares(processes.world())
+    except ConfigError as error:
+        raise StageError(f"train: {error}") from None
+    found: dict[str, Any] = {"gradient_accumulation_steps": shares.accumulation}
+    if shares.deepspeed is None:
+        return found
+    _one_process_is_a_group()
+    try:
+        import deepspeed
+    except ImportError as error:
+        raise StageError(
+            f"train.zero: {settings.zero} needs DeepSpeed: {error}; pip install 'lrf[deepspeed]'"
+        ) from None
+    import torch
+
+    if not torch.cuda.is_available():
+        # Its shared-memory collectives would be compiled first, a minute or more.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
+    found["deepspeed"] = dict(shares.deepspeed)
+    if shares.sequence_parallel > 1:
+        from accelerate.utils import DeepSpeedSequenceParallelConfig, ParallelismConfig
+
+        found["parallelism_config"] = ParallelismConfig(
+            sp_backend="deepspeed",
+            sp_size=shares.sequence_parallel,
+            dp_shard_size=processes.world() // shares.sequence_parallel,
+            sp_handler=DeepSpeedSequenceParallelConfig(
+                sp_seq_length_is_variable=True, sp_attn_implementation=attention()
+            ),
+        )
+    return found
+
+
+def attention() -> str:
+    """The kernels that attention runs with: flash ones where they are, else torch's own."""
+    from transformers.utils import is_flash_attn_2_available
+
+    return "flash_attention_2" if is_flash_attn_2_available() else "sdpa"
+
+
+def _one_process_is_a_group(environ: Mapping[str, str] = os.environ) -> None:
+    """DeepSpeed wants a process group even of one process; without a launcher it would look for MPI."""
+    if "RANK" in environ:
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ.update(
+        RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), LOCAL_WORLD_SIZE="1"
+    )
