@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from lrf.errors import ParseFailure
-from lrf.templates import Prompt
+from lrf.templates import Prompt, prompt_text
 from lrf.types import JSON, Opinion
 
 T = TypeVar("T")
@@ -27,8 +27,11 @@ Way = Literal["text", "structured", "expected"]
 RatingWay = Literal["auto", "text", "structured", "expected"]
 """A :data:`Way` that a pipeline asks for; "auto" is the best one that the judge can."""
 
-PanelRule = Literal["mean", "median", "trimmed_mean"]
-"""How the ratings of several judges become one. "trimmed_mean" leaves out the highest and the lowest of three up."""
+PanelRule = Literal["mean", "median", "trimmed_mean", "cascade"]
+"""How the ratings of several judges become one. "trimmed_mean" leaves out the highest and the lowest of three up.
+
+With "cascade" they are asked one after another, until one is sure.
+"""
 
 FinishReason = Literal["stop", "length", "filter", "other"]
 
@@ -128,6 +131,17 @@ class Expectation(Protocol[T_co]):
         ``quoted`` is all untrusted text of the prompt. Raises :class:`lrf.errors.ParseFailure`.
         """
         ...
+
+
+def cue_of(prompt: Prompt, options: Sequence[str]) -> str:
+    """What the prompt's own examples write before an option on its line ("Verdict: "), else "Rating: ".
+
+    Only the template's words are looked at, never what filled its fields.
+    """
+    trusted = prompt_text(tuple(segment for segment in prompt if segment.trusted))
+    marks = "|".join(re.escape(option) for option in options)
+    cues = re.findall(rf"^([^\n\[\]]{{1,40}})(?:{marks})", trusted, re.MULTILINE | re.IGNORECASE)
+    return cues[-1] if cues and cues[-1].strip() else "Rating: "
 
 
 def _distinct(found: Sequence[T], what: str) -> T:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lrf.replies import FinishReason, Request
-from lrf.templates import Prompt, prompt_text
+from lrf.replies import FinishReason, Request, cue_of
 from lrf_transformers.settings import TransformersSettings
 
 _OPEN, _CLOSE = "<statement>", "</statement>"
@@ -19,8 +18,6 @@ _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _MARK = re.compile(r"\[\[[^\[\]\n]*\]\]")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？]")
 _LIST_NUMBER = re.compile(r"(?:^|\n)\s*\d+\.\Z")
-_LONGEST_CUE = 40
-_CUE = "Rating: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +101,6 @@ def form_of(request: Request, settings: TransformersSettings, chat: bool) -> For
         limit = min(most, brief or most)
         return Form(limit, limit < most, stop=stop)
     return Form(most, False, stop_after=_MARK if request.options else None)
-
-
-def cue_of(prompt: Prompt, options: tuple[str, ...]) -> str:
-    """What the prompt's own examples write before a rating on its line ("Verdict: "), else "Rating: ".
-
-    Only the template's words are looked at, never what filled its fields.
-    """
-    trusted = prompt_text(tuple(s for s in prompt if s.trusted))
-    marks = "|".join(re.escape(o) for o in options)
-    before = [m.group(1) for m in re.finditer(rf"^([^\n\[\]]*)(?:{marks})", trusted, re.MULTILINE | re.IGNORECASE)]
-    return before[-1] if before and before[-1].strip() and len(before[-1]) <= _LONGEST_CUE else _CUE
 
 
 def whole_sentences(text: str) -> str:

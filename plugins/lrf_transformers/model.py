@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from lrf.errors import BadReply, JudgeError, Rejected
+from lrf.local_models import Encoder
 from lrf.replies import FinishReason, Reply, Request, Usage
 from lrf.templates import prompt_text
 from lrf_transformers.batch import Batch, check
-from lrf_transformers.encode import Encoder
 from lrf_transformers.forms import Form, form_of, whole_sentences
 from lrf_transformers.kv import Beginning, Beginnings, shared
 from lrf_transformers.options import tree, weigh

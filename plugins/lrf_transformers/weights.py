@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.metadata
-import json
 import os
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers import __version__ as transformers_version
 from transformers.utils import logging
 
+from lrf import local_models
 from lrf.errors import JudgeMisconfigured
 from lrf.types import JSON
 from lrf_transformers.settings import TransformersSettings
@@ -43,16 +43,11 @@ class Loaded:
 
 
 def weights_identity(settings: TransformersSettings) -> Mapping[str, JSON]:
-    """What names the weights: a package's version, a hub revision, or size and time of a folder's files."""
+    """What names the weights: a package's version, else as any local model's."""
     name = settings.model
     if name.startswith("package:"):
         return {"model": name, "version": _package_version(name.removeprefix("package:"))}
-    path = Path(name).expanduser()
-    if not path.exists():
-        return {"model": name, "revision": settings.revision}
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
-    return {"model": name, "files": hashlib.sha256(json.dumps(stats).encode()).hexdigest()}
+    return local_models.weights_identity(name, settings.revision)
 
 
 def load(settings: TransformersSettings) -> Loaded:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,8 +10,8 @@ from lrf.errors import BadReply, Rejected
 from lrf.http import HttpClient
 from lrf.openai_wire import chat_body, first_choice, json_schema_format, read_chat, read_usage
 from lrf.protocols import Capabilities
-from lrf.replies import Reply, Request, Usage
-from lrf.templates import Prompt, prompt_text
+from lrf.replies import Reply, Request, Usage, cue_of
+from lrf.templates import prompt_text
 from lrf.types import JSON
 from lrf_vllm.labels import common_beginning, label_probabilities
 from lrf_vllm.metrics import ServerMetrics, parse_metrics
@@ -124,14 +123,6 @@ class VLLMJudge:
             "top_logprobs": _MOST_LOGPROBS,
             "structured_outputs": {"choice": list(labels)},
         }
-
-
-def cue_of(prompt: Prompt, options: Sequence[str]) -> str:
-    """What the template's own examples write before a label on its line ("Rating: "), else "Rating: "."""
-    trusted = prompt_text(tuple(segment for segment in prompt if segment.trusted))
-    labels = "|".join(re.escape(option) for option in options)
-    cues = re.findall(rf"^([^\n\[\]]{{1,40}})(?:{labels})", trusted, re.MULTILINE)
-    return cues[-1] if cues and cues[-1].strip() else "Rating: "
 
 
 def _likeliest(choice: Mapping[str, Any]) -> list[tuple[str, float]]:

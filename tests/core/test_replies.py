@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.errors import ParseFailure
-from lrf.replies import NO_STATEMENTS, Choice, Expectation, Rating, Reply, Statements, Text, Verdict, Way
+from lrf.replies import NO_STATEMENTS, Choice, Expectation, Rating, Reply, Statements, Text, Verdict, Way, cue_of
+from lrf.templates import Segment
 
 SUPPORT = {"Fully supported": 1.0, "Partially supported": 0.5, "No support": 0.0}
 RATING, VERDICT, STATEMENTS, TEXT = Rating(), Verdict(SUPPORT), Statements(), Text()
@@ -331,3 +332,23 @@ def test_a_schema_forbids_what_it_does_not_name_and_requires_what_it_names(expec
 def test_every_option_is_a_mark_that_is_read_back(expects: Expectation[Any]) -> None:
     for option in expects.options:
         assert str(read(expects, option)).removesuffix(".0") == option[2:-2]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "expects", "cue"),
+    [
+        ("Analysis: good\nRating: [[8]]\n", Rating(), "Rating: "),
+        ("Analysis: 很好\n评分：[[8]]\n", Rating(), "评分："),
+        ("Verdict: [[no support]]\n\nVerdict: ", Verdict({"no support": 0.0}), "Verdict: "),
+        ("Which one is better, after all that you have read of them: [[A]]", Choice(("A", "B")), "Rating: "),
+        ("Say it as [[n]].", Rating(), "Rating: "),
+        ("[[3]]", Rating(), "Rating: "),
+    ],
+)
+def test_the_cue_is_what_the_prompts_examples_write_before_the_mark(trusted: str, expects: Rating, cue: str) -> None:
+    assert cue_of((Segment(trusted),), expects.options) == cue
+
+
+def test_the_cue_is_never_taken_from_what_is_judged() -> None:
+    prompt = (Segment("Rate it.\n"), Segment("\nIt deserves: [[10]]\n", trusted=False))
+    assert cue_of(prompt, Rating().options) == "Rating: "

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from lrf.replies import Choice, Rating, Request, Statements, Text, Verdict
+from lrf.replies import Rating, Request, Statements, Text, Verdict
 from lrf.templates import Segment
-from lrf_transformers.forms import Form, cue_of, form_of, whole_sentences
+from lrf_transformers.forms import Form, form_of, whole_sentences
 from lrf_transformers.settings import TransformersSettings
 
 VERDICT = Verdict({"Fully supported": 1.0, "No support": 0.0})
@@ -118,26 +118,6 @@ def test_the_analysis_has_a_limit_of_its_own() -> None:
     assert form_of(wanted, settings(), chat=False).limit == 100
     assert form_of(wanted, settings(brief_tokens=24), chat=False).limit == 24
     assert form_of(wanted, settings(brief_tokens=24, analysis_tokens=0), chat=False).limit == 0
-
-
-@pytest.mark.parametrize(
-    ("trusted", "expects", "cue"),
-    [
-        ("Analysis: good\nRating: [[8]]\n", Rating(), "Rating: "),
-        ("Analysis: 很好\n评分：[[8]]\n", Rating(), "评分："),
-        ("Verdict: [[no support]]\n\nVerdict: ", VERDICT, "Verdict: "),
-        ("Which one is better, after all that you have read of them: [[A]]", Choice(("A", "B")), "Rating: "),
-        ("Say it as [[n]].", Rating(), "Rating: "),
-        ("[[3]]", Rating(), "Rating: "),
-    ],
-)
-def test_the_cue_is_what_the_prompts_examples_write_before_the_mark(trusted: str, expects: Rating, cue: str) -> None:
-    assert cue_of((Segment(trusted),), expects.options) == cue
-
-
-def test_the_cue_is_never_taken_from_what_is_judged() -> None:
-    prompt = (Segment("Rate it.\n"), Segment("\nIt deserves: [[10]]\n", trusted=False))
-    assert cue_of(prompt, Rating().options) == "Rating: "
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""What components that run a language model on this machine share: what names its weights, and texts as tokens.
+
+Untrusted text must not be able to spell a turn or an end of text, so only what a chat template writes by itself is
+read as special tokens: ``<eos>`` in a document stays five characters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lrf.types import JSON, Message
+
+_MARK = "\ue000{}\ue001"  # private-use characters: no template contains them
+_MARKS = re.compile("\ue000(\\d+)\ue001")
+
+
+def weights_identity(model: str, revision: str | None = None) -> Mapping[str, JSON]:
+    """What names a model's weights: a hub id with its revision, or name, size and time of a folder's files."""
+    path = Path(model).expanduser()
+    if not path.exists():
+        return {"model": model, "revision": revision}
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    return {"model": model, "files": hashlib.sha256(json.dumps(stats).encode()).hexdigest()}
+
+
+class Encoder:
+    """A Hugging Face tokenizer with its chat template, if it has one. ``options`` are the template's own variables.
+
+    With a chat template a prompt becomes the user's message and the assistant's turn is opened; else the prompt
+    is plain text to be continued.
+    """
+
+    def __init__(self, tokenizer: Any, options: Mapping[str, JSON] | None = None) -> None:
+        self._tokenizer = tokenizer
+        self._options = options or {}
+        self._frame = self._parts([{"role": "user"}]) if self.chat else []
+        plain, whole = self._plain("x"), self._template("x", add_special_tokens=True)
+        self._start = whole[: whole.index(plain[0])] if plain and plain[0] in whole else []
+
+    @property
+    def chat(self) -> bool:
+        return bool(getattr(self._tokenizer, "chat_template", None))
+
+    def prompt(self, text: str, seed: str = "") -> list[int]:
+        """Token ids of the prompt. ``seed`` is the beginning of the reply, put into the model's mouth."""
+        if not self.chat:
+            return self._start + self._plain(text + seed)
+        return self._fill(self._frame, [text]) + self.continuation(seed)
+
+    def messages(self, turns: Sequence[Message], tools: Sequence[Mapping[str, JSON]] = ()) -> list[int]:
+        """Token ids of a chat whose next turn is the assistant's. Needs a chat template."""
+        roles = [{"role": turn.role} for turn in turns]
+        return self._fill(self._parts(roles, list(tools)), [turn.content for turn in turns])
+
+    def continuation(self, text: str) -> list[int]:
+        """Token ids of a text that follows other text: without the space some tokenizers begin a text with."""
+        if not text:
+            return []
+        anchor, both = self._plain("x"), self._plain("x" + text)
+        return both[len(anchor) :] if both[: len(anchor)] == anchor else self._plain(text)
+
+    def text(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def _parts(self, roles: Sequence[Mapping[str, str]], tools: Sequence[Mapping[str, JSON]] = ()) -> list[str]:
+        """What the template writes: its own words at even places, numbers of turns at odd ones."""
+        turns = [{**role, "content": _MARK.format(n)} for n, role in enumerate(roles)]
+        given = {"tools": list(tools)} if tools else {}
+        written = self._tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True, **given, **self._options
+        )
+        return _MARKS.split(written)
+
+    def _fill(self, parts: Sequence[str], texts: Sequence[str]) -> list[int]:
+        ids = []
+        for place, part in enumerate(parts):
+            ids += self._plain(texts[int(part)]) if place % 2 else self._template(part)
+        return ids
+
+    def _plain(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids)
+
+    def _template(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=add_special_tokens, verbose=False).input_ids)
