@@ -276,7 +276,7 @@ class Pairing(Protocol):
 class TrainingJob:
     """What each process of a training is given.
 
-    ``pairs`` and ``rewards`` are the run's JSONL files (``rewards`` is None where the run has none); those that the
+    ``pairs`` and ``scored`` are JSONL files of the run, preference pairs and answers with their ratings; those that the
     trainer's settings name in ``reads`` are there. ``output`` is a folder that is the trainer's own: what lies there
     from before is of an interrupted training with the same data, policy and settings, and may be resumed. ``rank``
     counts the processes from 0, ``local_rank`` those of this machine, and ``world`` is their number; what rank 0
@@ -290,7 +290,6 @@ class TrainingJob:
     prompt_template_sha256: str
     trust_remote_code: bool = False
     report: Callable[[Mapping[str, JSON]], None] = lambda _: None
-    rewards: Path | None = None
     scored: Path | None = None
     rank: int = 0
     local_rank: int = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from lrf.errors import ConfigError
@@ -18,10 +18,15 @@ _FIELD = re.compile(r"<<([A-Za-z_][A-Za-z0-9_]*)>>")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of a prompt. ``trusted`` is True for the template's own words, False for what filled a field."""
+    """A piece of a prompt. ``trusted`` is True for the template's own words, False for what filled a field.
+
+    ``name`` is the field's, where there is one. It is for judges that read fields and not prompts; prompts that
+    differ in nothing else are equal.
+    """
 
     text: str
     trusted: bool = True
+    name: str | None = field(default=None, compare=False)
 
 
 Prompt = tuple[Segment, ...]
@@ -73,7 +78,7 @@ class Template:
         """The prompt with every field filled. Empty pieces are left out. KeyError when a value is missing."""
         segments = []
         for i, part in enumerate(self._parts):
-            piece = Segment(values[part], trusted=False) if i % 2 else Segment(part)
+            piece = Segment(values[part], trusted=False, name=part) if i % 2 else Segment(part)
             if piece.text:
                 segments.append(piece)
         return tuple(segments)

@@ -42,8 +42,12 @@ def _reserved(block: Block) -> dict[str, JSON]:
     """How a dimension asks, as far as it asks; of a panel the judges, else nothing of panels."""
     if "judge" not in block.needs:
         return {}
-    panel = {"judges", "panel", "panel_min", "sure"}
-    keys: dict[str, JSON] = block.keys.model_dump(mode="json", exclude={"name", *(() if block.keys.judges else panel)})
+    left_out = {"name"}
+    if not block.keys.judges:
+        left_out |= {"judges", "panel", "panel_min", "sure"}
+    elif block.keys.panel != "cascade":
+        left_out.add("sure")
+    keys: dict[str, JSON] = block.keys.model_dump(mode="json", exclude=left_out)
     return keys
 
 

@@ -107,6 +107,8 @@ def way_of(judge: Judge, expects: Expectation[Any], wanted: RatingWay) -> Way:
     structured_only = bool(getattr(expects, "structured_only", False))
     way = best_way(judge, expects) if wanted == "auto" or not (expects.options or structured_only) else wanted
     can = judge.capabilities
+    if can.kinds is not None and expects.kind not in can.kinds:
+        raise Unscorable("way_not_possible", f"the judge can't be asked for a {expects.kind}; it gives {can.kinds}")
     possible = {
         "expected": can.probabilities and bool(expects.options),
         "structured": can.structured and expects.schema is not None,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from lrf.engine.calls import Caller, JudgeCalls
+from lrf.engine.cascade import ask_cascade
 from lrf.errors import Unscorable
 from lrf.replies import Answer, Choice, Expectation, PanelRule, Rating, RatingWay, Verdict, Verdicts
 from lrf.templates import Prompt
@@ -24,7 +25,8 @@ class Asking:
     """How a dimension's ratings, verdicts and choices are asked for.
 
     ``repeat``: draws of each judge. ``others``: the judges of a panel beside the dimension's own. ``panel_min``:
-    how many of the panel must answer; None: all of them.
+    how many of the panel must answer; None: all of them. ``sure``: the probability with which a judge of a cascade
+    decides.
     """
 
     rating: RatingWay = "auto"
@@ -32,6 +34,7 @@ class Asking:
     others: tuple[str, ...] = ()
     panel: PanelRule = "mean"
     panel_min: int | None = None
+    sure: float = 0.9
 
 
 async def ask_panel(
@@ -47,6 +50,8 @@ async def ask_panel(
     Raises :class:`lrf.errors.Unscorable` when fewer judges answered than must. A judge has answered when all of its
     draws have.
     """
+    if asking.panel == "cascade":
+        return await ask_cascade(judges, asking.sure, asking.rating, prompt, expects, max_tokens, caller)
     single = len(judges) == 1 and asking.repeat == 1
     if single or not isinstance(expects, Rating | Verdict | Verdicts | Choice):
         return await judges[0].ask(prompt, expects, max_tokens, caller, way=asking.rating)
