@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
 from trl import DPOConfig, DPOTrainer
+from trl.models import prepare_deepspeed
 
+from lrf_dpo.alarms import LengthCorrelation
+from lrf_dpo.order import PromptsTogether
+from lrf_dpo.reference import COLUMNS, tokens_hash
 from lrf_dpo.settings import CE
 from lrf_training.trainer import Guarded
 
@@ -27,22 +33,74 @@ def _sum_in_64_bits(model: Any, args: Any, outputs: Any) -> Any:
     return outputs
 
 
+BITS = "ref_logps_bits"
+
+
+class WithReference:
+    """A collator that hands on the stored reference log-probabilities too, (2, pairs), as the bits of float64.
+
+    As integers, since transformers casts a batch's floats to bfloat16 under DeepSpeed, where -500 is off by up to 1.
+    """
+
+    def __init__(self, collate: Any) -> None:
+        self.collate = collate
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = self.collate([{k: v for k, v in row.items() if k not in COLUMNS} for row in rows])
+        if COLUMNS[0] in rows[0]:
+            stored = [[row[name] for row in rows] for name in COLUMNS]
+            batch[BITS] = torch.tensor(stored, dtype=torch.float64).view(torch.int64)
+        return batch
+
+
 class DPOWithCE(Guarded, DPOTrainer):  # type: ignore[misc]  # TRL has no types
     """TRL's DPO trainer on pairs that are token ids already, with every reduction of the cross-entropy term.
 
-    Stops with a :class:`lrf.errors.StageError` at a loss or gradient that is no number, before the weights change.
+    With ``args.precompute_ref_log_probs``, rows must have the columns of :mod:`lrf_dpo.reference` before ``train``;
+    :meth:`reference_log_probs` makes them. ``prompts_together`` brings pairs of one prompt into the same micro-batch.
     """
 
-    def __init__(self, *, ce: CE, args: DPOConfig, **kwargs: Any) -> None:
+    prompts_together = False
+
+    def __init__(self, *, ce: CE, args: DPOConfig, data_collator: Any = None, **kwargs: Any) -> None:
         self.ce = ce
-        super().__init__(args=args, **kwargs)
-        for model in (self.model, self.ref_model):
+        self.lengths = LengthCorrelation()
+        super().__init__(args=args, data_collator=data_collator, **kwargs)
+        self.data_collator: Any = WithReference(self.data_collator)
+        for model in filter(None, (self.model, self.ref_model)):
             model.register_forward_hook(_sum_in_64_bits)
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset  # token ids already
 
+    def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
+        return dataset  # a step of its own
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        if not self.prompts_together:
+            return super()._get_train_sampler(dataset)
+        rows = self.train_dataset if dataset is None else dataset
+        prompts = [tokens_hash(row["prompt_ids"]) for row in rows]
+        return PromptsTogether(prompts, self.args.per_device_train_batch_size, self.args.seed)
+
+    def reference_log_probs(self, row: Mapping[str, list[int]]) -> tuple[float, float]:
+        """log π_ref of one row's chosen and rejected answers: the policy's, before its first step."""
+        self.model.eval()
+        chosen, rejected = self.compute_ref_log_probs(
+            self._untrained, self._prepare_inputs(self.data_collator([dict(row)]))
+        )
+        return float(chosen), float(rejected)
+
+    @cached_property
+    def _untrained(self) -> Any:
+        if self.is_deepspeed_enabled:
+            return prepare_deepspeed(self.model, self.accelerator)
+        return self.model.to(self.accelerator.device)
+
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        if (stored := inputs.pop(BITS, None)) is not None:
+            chosen_logps, rejected_logps = stored.view(torch.float64)
+            inputs |= {"ref_chosen_logps": chosen_logps, "ref_rejected_logps": rejected_logps}
         policy_outputs: list[Any] = []
 
         def forward(**kwargs: Any) -> Any:  # TRL calls the policy once; its log-probabilities are needed below
@@ -54,9 +112,22 @@ class DPOWithCE(Guarded, DPOTrainer):  # type: ignore[misc]  # TRL has no types
         if self.ce.weight and self.ce.reduction != "token_mean":
             loss = loss + self.ce.weight * ce
         mode = "train" if self.model.training else "eval"
-        self._metrics[mode]["loss/ce"].append(ce.item())
-        self.stop_unless_finite("loss", loss.detach())
+        self._metrics[mode]["loss/ce"].append(self.accelerator.gather(ce.detach()).mean().item())
+        self._follow_lengths(mode, policy_outputs[0].log_probs, inputs)
+        if self.settings.on_nan == "stop":
+            self.stop_unless_finite("loss", loss.detach())
         return loss
+
+    def _follow_lengths(self, mode: str, log_probs: torch.Tensor, inputs: dict[str, Any]) -> None:
+        """The logged correlation of margins with how much longer the chosen answers are. Needs stored references."""
+        if "ref_chosen_logps" not in inputs:
+            return
+        chosen, rejected = log_probs.detach().sum(1).chunk(2)
+        margins = (chosen - inputs["ref_chosen_logps"]) - (rejected - inputs["ref_rejected_logps"])
+        longer, shorter = inputs["completion_mask"].sum(1).chunk(2)
+        pairs = self.accelerator.gather(torch.stack([margins, (longer - shorter).to(margins)], 1))
+        if (r := self.lengths.add(*pairs.T.tolist())) is not None:
+            self._metrics[mode]["rewards/length_correlation"] = [r]
 
     def _cross_entropy(self, log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """``log_probs`` and ``mask`` are (2·pairs, tokens), the chosen answers first; log_probs are 0 off the mask."""

@@ -21,15 +21,15 @@ class Pair:
     rejected: Messages
 
 
-def read(path: Path, prompt_template_sha256: str) -> Iterator[Pair]:
+def read(path: Path, prompt_template_sha256: str | None = None) -> Iterator[Pair]:
     """The rows in order.
 
     Raises :class:`lrf.errors.StageError` where the file isn't one of pairs, or a row's prompt was made with another
-    template than the pipeline's.
+    template than the one given (the pipeline's).
     """
     for where, row in read_jsonl(path, missing="run the stage `pairs` first"):
         made_with = row.get("prompt_template_sha256")
-        if made_with is not None and made_with != prompt_template_sha256:
+        if None not in (made_with, prompt_template_sha256) and made_with != prompt_template_sha256:
             raise StageError(
                 f"{where}: the prompt was made with the template {made_with}, but the pipeline's "
                 f"policy.prompt_template is {prompt_template_sha256}; run the stage `pairs` again, or put the old "

@@ -1,10 +1,11 @@
-"""One pass over a prompt for both of its answers.
+"""One pass over a prompt for all of its answers.
 
 A pair is one long prompt and two short answers. Stock DPO forwards the prompt twice. Here a micro-batch becomes one
-sequence without padding, [prompt, chosen, rejected, prompt, chosen, rejected, …]. Each answer's positions go on from
-its prompt's, and attention is split: a prompt attends to itself, each answer to [its prompt, itself]. No mask of
-the size of the prompt's square is built, and only hidden states that predict an answer's token reach the LM head. Loss
-and gradients are those of the plain path.
+sequence without padding, [prompt, chosen, rejected, prompt, chosen, rejected, …]; pairs of the same prompt share
+it, and the answers that they have in common: [prompt, a1, a2, a3, …]. Each answer's positions go on from its prompt's,
+and attention is split: a prompt attends to itself, each answer to [its prompt, itself]. No mask of the size of the
+prompt's square is built, and only hidden states that predict an answer's token reach the LM head. Loss and gradients
+are those of the plain path.
 
 How it joins TRL's trainer, whose loss stays as it is: the collator gives, beside the answers on which TRL counts its
 tokens, the shared sequence; a hook before the model's forward puts the one in the place of the other; a hook after the
@@ -22,6 +23,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
+
+from lrf_training.adapters import bare
+
+Ids = tuple[int, ...]
+
+_ANSWERS = ("chosen_ids", "rejected_ids")
 
 NAME = "lrf_shared_prompt"
 """Under which the split attention is known to transformers."""
@@ -48,7 +55,7 @@ def why_not(model: Any) -> str | None:
 class Layout:
     """Where things are in the shared sequence.
 
-    ``groups`` has (prompt, (chosen, rejected)) lengths for each pair, in order. ``predicting`` is (2·pairs, longest
+    ``groups`` has (prompt, (answer, answer, …)) lengths for each prompt, in order. ``predicting`` is (2·pairs, longest
     answer): the position of the hidden state that predicts each answer token, the chosen answers first; 0 for padding.
     """
 
@@ -81,23 +88,23 @@ class SharedPromptCollator:
         self.pad_token_id = pad_token_id
 
     def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, Any]:
+        answers: dict[Ids, dict[Ids, torch.Tensor]] = {}  # by prompt, then by answer: where its tokens are predicted
+        for row in rows:
+            for name in _ANSWERS:
+                answers.setdefault(tuple(row["prompt_ids"]), {})[tuple(row[name])] = torch.empty(0)
         shared: list[int] = []
         positions: list[int] = []
-        groups = []
-        predicting: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
-        for row in rows:
-            prompt, answers = row["prompt_ids"], (row["chosen_ids"], row["rejected_ids"])
+        for prompt, of_prompt in answers.items():
             last = len(shared) + len(prompt) - 1
             shared += prompt
             positions += range(len(prompt))
-            for answer, columns in zip(answers, predicting, strict=True):
-                columns.append(torch.tensor([last, *range(len(shared), len(shared) + len(answer) - 1)]))
+            for answer in of_prompt:
+                of_prompt[answer] = torch.tensor([last, *range(len(shared), len(shared) + len(answer) - 1)])
                 shared += answer
                 positions += range(len(prompt), len(prompt) + len(answer))
-            groups.append((len(prompt), tuple(map(len, answers))))
-        seen = [
-            torch.tensor([row["prompt_ids"][-1], *row[name]]) for name in ("chosen_ids", "rejected_ids") for row in rows
-        ]
+        groups = tuple((len(prompt), tuple(map(len, of_prompt))) for prompt, of_prompt in answers.items())
+        predicting = [answers[tuple(row["prompt_ids"])][tuple(row[name])] for name in _ANSWERS for row in rows]
+        seen = [torch.tensor([row["prompt_ids"][-1], *row[name]]) for name in _ANSWERS for row in rows]
         mask = pad_sequence([torch.ones_like(ids) for ids in seen], batch_first=True)
         mask_of_answers = mask.clone()
         mask_of_answers[:, 0] = 0
@@ -107,15 +114,18 @@ class SharedPromptCollator:
             "completion_mask": mask_of_answers,
             "shared_ids": torch.tensor([shared]),
             "position_ids": torch.tensor([positions]),
-            "layout": Layout(tuple(groups), pad_sequence([*predicting[0], *predicting[1]], batch_first=True)),
+            "layout": Layout(groups, pad_sequence(predicting, batch_first=True)),
         }
 
 
 def share_prompts(model: Any) -> None:
-    """Let the model take batches of :class:`SharedPromptCollator`. It can't take others afterwards."""
-    model.set_attn_implementation(NAME)
-    model.register_forward_pre_hook(_take_shared_sequence, with_kwargs=True)
-    model.base_model.register_forward_hook(_keep_predicting_states, with_kwargs=True)
+    """Let the model, or one with adapters, take batches of :class:`SharedPromptCollator`. It can't take others then."""
+    inner = bare(model)
+    inner.set_attn_implementation(NAME)
+    model.register_forward_pre_hook(
+        _take_shared_sequence, with_kwargs=True
+    )  # peft calls the inner model past its hooks
+    inner.base_model.register_forward_hook(_keep_predicting_states, with_kwargs=True)
 
 
 def _take_shared_sequence(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

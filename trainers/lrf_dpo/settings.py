@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lrf.settings import Settings
-from lrf_training.settings import TrainingSettings
+from lrf_training.settings import PolicySettings
 
 
 class CE(Settings):
@@ -23,17 +23,41 @@ class CE(Settings):
     )
 
 
-class DPOSettings(TrainingSettings):
+class DPOSettings(PolicySettings):
     """DPO with a cross-entropy term, as in the LongReward paper: β 0.15, λ 0.1, learning rate 1e-6, batch 16."""
 
     beta: float = Field(0.15, gt=0, description="β of DPO: how strongly the policy is held to the reference policy")
     ce: CE = Field(CE(), description="the cross-entropy term on the chosen answer")
+    reference: Literal["auto", "stored", "adapter_off"] = Field(
+        "auto",
+        description="log-probabilities under the reference policy: stored, computed before training and kept in a "
+        "file; or adapter_off, by one more pass in each step with the LoRA adapters switched off. auto is adapter_off "
+        "with LoRA and one epoch at most, else stored",
+    )
 
     on_bad_pair: Literal["stop", "drop"] = Field(
         "stop", description="what a pair without difference, or with an empty answer, does: stop, or be left out"
     )
     prefix_sharing: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="forward a prompt once for both of its answers, with the same loss: auto where the model is known "
-        "to allow it, on (or stop with the reason), off",
+        description="forward a prompt once for all of its answers in a micro-batch, with the same loss: auto where the "
+        "model is known to allow it, on (or stop with the reason), off",
     )
+    prompts_together: bool = Field(
+        False,
+        description="pairs of one prompt come in the same micro-batch, where it has room for them, so that prefix "
+        "sharing forwards the prompt once for all of them. The order of pairs is then drawn by prompt",
+    )
+
+    @model_validator(mode="after")
+    def _an_adapter_to_switch_off(self) -> Self:
+        if self.reference == "adapter_off" and self.lora is None:
+            raise ValueError("reference: adapter_off needs lora; take stored")
+        return self
+
+    @property
+    def stores_reference(self) -> bool:
+        """Whether reference log-probabilities are computed before training."""
+        if self.reference == "auto":
+            return self.lora is None or self.max_steps is not None or self.epochs > 1
+        return self.reference == "stored"

@@ -1,10 +1,12 @@
-"""The ``dpo`` trainer, from top to bottom: check, tokenise, load, train, save."""
+"""The ``dpo`` trainer, from top to bottom: tokenise, load, reference log-probabilities, train, save."""
 
 from __future__ import annotations
 
-import copy
+import shutil
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
@@ -12,16 +14,18 @@ from lrf.protocols import TrainingJob, TrainingResult
 from lrf_dpo import pairs
 from lrf_dpo.settings import DPOSettings
 from lrf_training import checkpoint
-from lrf_training.arguments import quiet, training_arguments
-from lrf_training.models import settle_model, settle_text
+from lrf_training.adapters import lora_config
+from lrf_training.arguments import made_of, quiet, training_arguments
+from lrf_training.mixing import Mixture
+from lrf_training.models import identity_of, settle_model, settle_text
+from lrf_training.processes import only_first, rank
 from lrf_training.tokens import Rules, write_tokens
 
 
 class DPO:
     """DPO with a cross-entropy term on the chosen answer (LongReward, arXiv 2410.21252, section 3), through TRL.
 
-    Runs on the CPU or on one GPU. Weights are kept in float32; the reference policy is the policy before its first
-    step.
+    Weights are kept in float32; the reference policy is the policy before its first step.
     """
 
     def __init__(self, settings: DPOSettings) -> None:
@@ -30,8 +34,9 @@ class DPO:
     def train(self, job: TrainingJob) -> TrainingResult:
         """Train on ``job.pairs`` and leave a checkpoint in ``job.output / "checkpoint"``.
 
-        Beside it: ``training_log.jsonl``, a line an optimizer step. Raises :class:`lrf.errors.StageError` with what
-        to change; a checkpoint that was saved before stays valid.
+        Beside it: ``training_log.jsonl``, a line an optimizer step, and ``reference/``. Raises
+        :class:`lrf.errors.StageError` with what to change; a checkpoint that was saved before stays valid. Called
+        again after it was stopped, it goes on from the last state (``save_every``).
         """
         try:
             return self._train(job)
@@ -41,38 +46,32 @@ class DPO:
     def _train(self, job: TrainingJob) -> TrainingResult:
         settings, started = self.settings, time.monotonic()
         quiet()
+        adapters = lora_config(settings)
         job.output.mkdir(parents=True, exist_ok=True)
-        checkpoint.recover(job.output / "checkpoint")
+        arguments = self._arguments(job)  # several processes have found one another after this
+        only_first(lambda: checkpoint.recover(job.output / "checkpoint"))
 
         # --- tokenizer, and the pairs as token ids
         job.report({"phase": "tokenising"})
-        rows = pairs.read(job.pairs, job.prompt_template_sha256)
+        read_own = partial(pairs.read, prompt_template_sha256=job.prompt_template_sha256)
+        files: list[tuple[Path, float, Callable[[Path], Iterator[pairs.Pair]]]]
+        files = [(job.pairs, settings.own_weight if settings.sources else 1.0, read_own)]
+        files += [(source.path, source.weight, pairs.read) for source in settings.sources]
+        rows = Mixture(files, job.seed)
         text = settle_text(
             job, settings, (m["content"] for row in rows for m in (*row.prompt, *row.chosen, *row.rejected))
         )
         tokens = job.output / "tokens.arrow"
-        counts = write_tokens(
-            pairs.read(job.pairs, job.prompt_template_sha256),
-            partial(pairs.encode, tokenizer=text.tokenizer),
-            Rules.of(settings, text.window, settings.on_bad_pair),
-            tokens,
-            what="pairs",
-            source=job.pairs,
+        encode = partial(pairs.encode, tokenizer=text.tokenizer)
+        rules = Rules.of(settings, text.window, settings.on_bad_pair)
+        counts, mixture = only_first(
+            lambda: (write_tokens(rows, encode, rules, tokens, what="pairs", source=job.pairs), rows.metrics())
         )
-        notes = []
-        if text.template == "plain" and settings.init is None:
-            notes.append(f"{job.model} has no chat template: a plain one is used, and saved with the checkpoint")
-        if changed := counts.extra["prompt_ends_changed"]:
-            notes.append(
-                f"in {changed} pairs the chat template ends the prompt otherwise when an answer follows; the answer is "
-                "trained from where they part"
-            )
-        if counts.rows < settings.global_batch:
-            notes.append(f"{counts.rows} pairs don't fill global_batch: {settings.global_batch}")
+        notes = _notes(job, settings, text.template, counts)
         for note in notes:
             job.report({"note": note})
 
-        # --- policy and reference policy
+        # --- policy
         job.report({"phase": "loading", "pairs": counts.rows, "tokens": counts.tokens, "longest": counts.longest})
         policy = settle_model(job, settings, text.tokenizer, counts.longest, counts.largest_id)
         from lrf_dpo.prefix_sharing import SharedPromptCollator, share_prompts, why_not
@@ -80,62 +79,73 @@ class DPO:
         refusal = "prefix_sharing: off" if settings.prefix_sharing == "off" else why_not(policy)
         if settings.prefix_sharing == "on" and refusal:
             raise StageError(f"train.prefix_sharing: on, but {refusal}; set it to auto or off")
-        reference = copy.deepcopy(policy)
 
-        # --- train
         from datasets import Dataset
         from transformers import PrinterCallback
 
-        from lrf_dpo.alarms import CollapseAlarm, figures
+        from lrf_dpo.alarms import alarms, figures
         from lrf_dpo.objective import DPOWithCE
+        from lrf_dpo.reference import with_reference
+        from lrf_training.preflight import Preflight
         from lrf_training.watch import Watch
-
-        def save(step: int) -> None:
-            job.report({"phase": "saving", "step": step})
-            checkpoint.save(policy, text.tokenizer, job.output / "checkpoint")
 
         watch = Watch(
             job.output / "training_log.jsonl",
             job.report,
             figures=partial(figures, beta=settings.beta),
-            alarms=[CollapseAlarm()],
-            save=save,
-            save_every=settings.save_every,
+            alarms=alarms(),
         )
+        preflight = Preflight(_ADVICE)
         trainer = DPOWithCE(
             ce=settings.ce,
-            args=self._arguments(job),
+            args=arguments,
             model=policy,
-            ref_model=reference,
+            peft_config=adapters,
             train_dataset=Dataset.from_file(str(tokens)),
             processing_class=text.tokenizer,
-            callbacks=[watch],
+            callbacks=[watch, *([preflight] if settings.preflight else [])],
             data_collator=None if refusal else SharedPromptCollator(text.tokenizer.pad_token_id),
         )
-        if not refusal:
-            share_prompts(policy)
-            share_prompts(reference)
         trainer.remove_callback(PrinterCallback)
-        sharing = f"off: {refusal}" if refusal else "on"
-        job.report({"phase": "training", "device": trainer.args.device.type, "prefix_sharing": sharing})
-        trainer.train()
-        steps = trainer.state.global_step
+        preflight.trainer = trainer
+        trainer.configure(settings, job, made_of(settings, job, tokens))
+        trainer.prompts_together = settings.prompts_together
+        if not refusal:
+            share_prompts(trainer.model)
 
-        # --- save
-        if not settings.save_every or steps % settings.save_every:
-            save(steps)
-        tokens.unlink()
+        # --- reference policy
+        if settings.stores_reference:
+            trainer.train_dataset = with_reference(
+                trainer.train_dataset,
+                job.output / "reference",
+                only_first(lambda: identity_of(job, settings)) + f" {arguments.bf16}",
+                trainer.reference_log_probs,
+                lockstep=trainer.is_deepspeed_enabled,
+                report=job.report,
+            )
+
+        # --- train and save
+        sharing = f"off: {refusal}" if refusal else "on"
+        job.report({"phase": "training", "device": arguments.device.type, "prefix_sharing": sharing})
+        trainer.run()
+        if rank() == 0:
+            tokens.unlink()
+            shutil.rmtree(job.output / "training", ignore_errors=True)
         return TrainingResult(
             checkpoint=job.output / "checkpoint",
             metrics={
                 **{name: value for name, value in watch.last.items() if name not in ("step", "steps")},
-                "steps": steps,
+                "steps": trainer.state.global_step,
+                "skipped_steps": trainer.skipped_steps,
                 **counts.metrics("pairs"),
-                "prompt_ends_changed": changed,
+                "prompt_ends_changed": counts.extra["prompt_ends_changed"],
+                **({"sources": mixture} if settings.sources else {}),
                 "chat_template": text.template,
                 "prefix_sharing": sharing,
-                "device": trainer.args.device.type,
-                "dtype": "bfloat16" if trainer.args.bf16 else "float32",
+                "reference": "stored" if settings.stores_reference else "adapter_off",
+                **preflight.found,
+                "device": arguments.device.type,
+                "dtype": "bfloat16" if arguments.bf16 else "float32",
                 "notes": notes,
                 "alarms": watch.messages,
                 "seconds": round(time.monotonic() - started, 2),
@@ -147,9 +157,33 @@ class DPO:
 
         from lrf_dpo.objective import loss_terms
 
+        settings = self.settings
         return DPOConfig(
-            **training_arguments(self.settings, job),
-            **loss_terms(self.settings.ce),
-            beta=self.settings.beta,
+            **training_arguments(settings, job),
+            **loss_terms(settings.ce),
+            beta=settings.beta,
             max_length=None,
+            precompute_ref_log_probs=settings.stores_reference,
+            activation_offloading=settings.activation_offload,
+            disable_dropout=not (settings.lora and settings.lora.dropout),
         )
+
+
+_ADVICE = (
+    "What helps: gradient_checkpointing: true, lora, activation_offload: true, prefix_sharing: auto, micro_batch: 1, "
+    "more processes with DeepSpeed ZeRO-3 or sequence parallelism, or a smaller max_tokens"
+)
+
+
+def _notes(job: TrainingJob, settings: DPOSettings, template: str, counts: Any) -> list[str]:
+    notes = []
+    if template == "plain" and settings.init is None:
+        notes.append(f"{job.model} has no chat template: a plain one is used, and saved with the checkpoint")
+    if changed := counts.extra["prompt_ends_changed"]:
+        notes.append(
+            f"in {changed} pairs the chat template ends the prompt otherwise when an answer follows; the answer is "
+            "trained from where they part"
+        )
+    if counts.rows < settings.global_batch:
+        notes.append(f"{counts.rows} pairs don't fill global_batch: {settings.global_batch}")
+    return notes

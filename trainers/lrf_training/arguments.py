@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 from lrf.protocols import TrainingJob
-from lrf_training import processes
+from lrf_training import deepspeed, processes
 from lrf_training.settings import TrainingSettings
 
 
@@ -21,12 +23,17 @@ def quiet() -> None:
 
 
 def training_arguments(settings: TrainingSettings, job: TrainingJob) -> dict[str, Any]:
-    """Keyword arguments of transformers' ``TrainingArguments`` and what TRL makes of them."""
+    """Keyword arguments of transformers' ``TrainingArguments`` and what TRL makes of them.
+
+    Make these before the model is loaded: several processes find one another, and with ZeRO-3 each loads its own part.
+    Raises :class:`lrf.errors.StageError`.
+    """
     import torch
 
     gpu = torch.cuda.is_available()
-    return {
-        "output_dir": str(job.output),
+    fused = settings.optimizer == "auto" and gpu
+    found = {
+        "output_dir": str(job.output / "training"),
         "use_cpu": not gpu,
         "bf16": settings.dtype == "bfloat16" or (settings.dtype == "auto" and gpu),
         "seed": job.seed,
@@ -39,11 +46,23 @@ def training_arguments(settings: TrainingSettings, job: TrainingJob) -> dict[str
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps or -1,
         "per_device_train_batch_size": settings.micro_batch,
-        "gradient_accumulation_steps": settings.accumulation(processes.world()),
         "gradient_checkpointing": settings.gradient_checkpointing,
         "dataloader_pin_memory": gpu,
         "logging_steps": 1,
-        "save_strategy": "no",
+        "save_strategy": "steps" if settings.save_every else "no",
+        "save_steps": settings.save_every or 500,
+        "optim": "adamw_torch_fused" if settings.optimizer == "adamw_fused" or fused else "adamw_torch",
+        "logging_nan_inf_filter": False,
         "report_to": "none",
         "disable_tqdm": True,
     }
+    return found | deepspeed.arguments(settings)
+
+
+def made_of(settings: TrainingSettings, job: TrainingJob, tokens: Path) -> str:
+    """A hash of what decides a training's outcome: settings, model, seed and token ids, but not how it is launched."""
+    digest = hashlib.sha256(settings.model_dump_json(exclude=set(settings.provenance)).encode())
+    digest.update(f"{job.model} {job.seed} ".encode())
+    with tokens.open("rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

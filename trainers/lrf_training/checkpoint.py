@@ -1,44 +1,59 @@
-"""Checkpoints that are whole or not there."""
+"""Checkpoints that are whole or not there: the exported model, and the state that a training goes on from."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
+from lrf_training.processes import only_first, rank, wait_for_all
+
+COMPLETE = "complete.json"
+"""Written into a training state when all the rest of it is on the disk."""
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write weights (safetensors), tokenizer and chat template beside ``folder``, then rename them into place.
+def export(write: Callable[[Path], None], folder: Path) -> None:
+    """Let ``write`` make the files beside ``folder``, then rename them into place. Called in all processes.
 
     The checkpoint that was there stays valid until the new one is whole. Raises :class:`lrf.errors.StageError` when
     it can't be written.
     """
-    from safetensors import SafetensorError
-
     new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
-    recover(folder)
-    try:
+    if rank() == 0:
+        recover(folder)
+    trouble = _attempt(lambda: write(new))
+
+    def rename() -> None:
+        if trouble is None:
+            for file in new.iterdir():
+                to_disk(file)
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+            to_disk(folder.parent)
+            shutil.rmtree(old, ignore_errors=True)
+            return
+        recover(folder)
+        kept = f"the last good checkpoint is still in {folder}" if folder.exists() else "there is no checkpoint yet"
+        raise StageError(_cant_save(folder, trouble, kept))
+
+    only_first(rename)
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """:func:`export` of a model that one process holds."""
+
+    def write(new: Path) -> None:
         new.mkdir(parents=True)
         model.save_pretrained(new)
         tokenizer.save_pretrained(new)
-        for file in new.iterdir():
-            _to_disk(file)
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-        _to_disk(folder.parent)
-    except (OSError, SafetensorError) as error:
-        free = shutil.disk_usage(folder.parent).free if folder.parent.exists() else 0
-        recover(folder)
-        kept = f"the last good checkpoint is still in {folder}" if folder.exists() else "there is no checkpoint yet"
-        raise StageError(
-            f"{folder}: the checkpoint can't be saved: {error} ({free / 2**30:.1f} GiB free); {kept}. Make room and "
-            "run the command again"
-        ) from error
-    shutil.rmtree(old, ignore_errors=True)
+
+    export(write, folder)
 
 
 def recover(folder: Path) -> None:
@@ -52,7 +67,108 @@ def recover(folder: Path) -> None:
             old.rename(folder)
 
 
-def _to_disk(path: Path) -> None:
+@dataclass(frozen=True)
+class States:
+    """Training states in ``folder``: weights, optimizer, scheduler, random numbers, the place in the data.
+
+    ``made_of`` names what decides the training (settings, data, model): a state of another is of no use. ``world`` says
+    how many processes hold it, ``sharded`` whether each holds a part that no other number of processes can read.
+    """
+
+    folder: Path
+    made_of: str
+    world: int
+    sharded: bool
+
+    def latest(self) -> Path | None:
+        """The last whole state, None where there is none. The others are cleared away.
+
+        Raises :class:`lrf.errors.StageError` when another number of processes saved it and this one can't read it.
+        """
+        return only_first(self._latest)
+
+    def _latest(self) -> Path | None:
+        states = sorted(self.folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+        whole = [path for path in states if self._is_whole(path)]
+        for path in states:
+            if path not in whole[-1:]:
+                shutil.rmtree(path)
+        if not whole:
+            return None
+        saved = json.loads((whole[-1] / COMPLETE).read_text())
+        if saved["world"] != self.world and (self.sharded or saved["sharded"]):
+            raise StageError(
+                f"{whole[-1]}: {saved['world']} processes saved this training's state, each its part of it, and "
+                f"{self.world} can't go on from it; run with {saved['world']} processes, or remove {self.folder} to "
+                "start the training anew"
+            )
+        return whole[-1]
+
+    def _is_whole(self, path: Path) -> bool:
+        try:
+            saved = json.loads((path / COMPLETE).read_text())
+        except (OSError, ValueError):
+            return False
+        return bool(saved["made_of"] == self.made_of and saved["files"] == _sizes(path))
+
+    def save(self, write: Callable[[], None], path: Path) -> None:
+        """Let ``write`` make the state ``path``, mark it whole, and only then remove the one before. In all processes.
+
+        Raises :class:`lrf.errors.StageError` when it can't be written; the state before stays.
+        """
+        trouble = _attempt(write)
+        wait_for_all()
+
+        def complete() -> None:
+            if trouble is not None:
+                shutil.rmtree(path, ignore_errors=True)
+                kept = any(map(self._is_whole, self.folder.glob("checkpoint-*")))
+                raise StageError(
+                    _cant_save(path, trouble, "the state before it stays" if kept else "there is no state before it")
+                )
+            for file in path.rglob("*"):
+                to_disk(file)
+            mark = {"made_of": self.made_of, "world": self.world, "sharded": self.sharded, "files": _sizes(path)}
+            (path / f"{COMPLETE}.new").write_text(json.dumps(mark))
+            to_disk(path / f"{COMPLETE}.new")
+            (path / f"{COMPLETE}.new").rename(path / COMPLETE)
+            to_disk(path)
+            for other in self.folder.glob("checkpoint-*"):
+                if other != path:
+                    shutil.rmtree(other)
+
+        only_first(complete)
+
+
+def _attempt(write: Callable[[], None]) -> Exception | None:
+    from safetensors import SafetensorError
+
+    try:
+        write()
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch.save says RuntimeError on a full disk
+        return error
+    return None
+
+
+def _cant_save(path: Path, error: Exception, kept: str) -> str:
+    free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"{path}: the checkpoint can't be saved: {reason} ({free / 2**30:.1f} GiB free); {kept}. Make room and run the "
+        "command again"
+    )
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(COMPLETE)
+    }
+
+
+def to_disk(path: Path) -> None:
+    """Return when the file, or the folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,3 +167,23 @@ def settle_chat_template(tokenizer: Any, file: Path | None) -> str:
         )
     tokenizer.chat_template = PLAIN_TEMPLATE
     return "plain"
+
+
+def identity_of(job: TrainingJob, settings: TrainingSettings) -> str:
+    """A hash that changes with the model's weights, or with what random ones are made of."""
+    digest = hashlib.sha256()
+    if settings.init is not None:
+        digest.update(f"init {settings.init.model_dump_json()} {job.seed}".encode())
+        return digest.hexdigest()
+    assert job.model is not None
+    folder = Path(job.model)
+    if not folder.is_dir():
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
+        digest.update(f"{job.model} {config._commit_hash}".encode())
+        return digest.hexdigest()
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")]):
+        with file.open("rb") as content:
+            digest.update(f"{file.name} {hashlib.file_digest(content, 'sha256').hexdigest()} ".encode())
+    return digest.hexdigest()

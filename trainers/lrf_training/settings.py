@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from lrf.errors import StageError
 from lrf.settings import FilePath, Settings
+from lrf_training.deepspeed import ShardingSettings
 
 
 class Init(Settings):
@@ -27,7 +27,34 @@ class Init(Settings):
         return self
 
 
-class TrainingSettings(Settings):
+class LoRA(Settings):
+    """Low-rank adapters (arXiv 2106.09685) in place of training all weights, through peft."""
+
+    rank: int = Field(16, ge=1, description="rank of the adapters")
+    alpha: int = Field(32, gt=0, description="the adapters' output is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of the adapters' inputs dropped while training")
+    target_modules: Literal["all-linear"] | list[str] = Field(
+        "all-linear", description="names of the modules that get an adapter; all-linear is all but the LM head"
+    )
+    merge: bool = Field(
+        False,
+        description="save the model with the adapters added to its weights; else the checkpoint holds the adapters, "
+        "and names the model they belong to",
+    )
+
+
+class Source(Settings):
+    """Further rows to train on, beside the run's own."""
+
+    path: FilePath = Field(description="a JSONL file of rows like the run's own")
+    weight: float = Field(
+        1.0,
+        gt=0,
+        description="how many times each of its rows is taken: 0.5 is half of them, 2.5 is each twice and half",
+    )
+
+
+class TrainingSettings(ShardingSettings):
     """Optimizer, batches, lengths, arithmetic and checkpoints. A trainer's settings are this and its own."""
 
     learning_rate: float = Field(1e-6, gt=0, description="highest learning rate of AdamW")
@@ -67,8 +94,21 @@ class TrainingSettings(Settings):
     gradient_checkpointing: bool = Field(
         True, description="compute activations again in the backward pass rather than keep them"
     )
+    optimizer: Literal["auto", "adamw", "adamw_fused"] = Field(
+        "auto",
+        description="AdamW, one kernel for each operation or one for all (fused); auto is fused on a GPU, where no "
+        "DeepSpeed is used",
+    )
+    on_nan: Literal["stop", "skip"] = Field(
+        "stop",
+        description="what a step does whose loss or gradient is no number: stop the training, or be left out and "
+        "counted (not with DeepSpeed)",
+    )
     save_every: int | None = Field(
-        None, ge=1, description="steps between checkpoints; null saves at the end only. A new one replaces the last"
+        None,
+        ge=1,
+        description="steps between checkpoints, from which a training that was stopped goes on to the same weights; "
+        "null saves at the end only. A new one replaces the last",
     )
 
     @model_validator(mode="after")
@@ -86,16 +126,19 @@ class TrainingSettings(Settings):
             raise ValueError("there is no policy to train: give `policy.model`, or `init` for a tiny random one")
         return self
 
-    def accumulation(self, processes: int = 1, sequence_parallel: int = 1) -> int:
-        """Micro-batches an optimizer step, in each process: global_batch · sequence_parallel / (processes · micro).
 
-        Raises :class:`lrf.errors.StageError` where that is no whole number.
-        """
-        rows, over = self.global_batch * sequence_parallel, processes * self.micro_batch
-        if rows % over:
-            raise StageError(
-                f"train.global_batch ({self.global_batch}) can't be divided among {processes} processes with "
-                f"micro_batch: {self.micro_batch} and sequence parallelism {sequence_parallel}: make global_batch · "
-                "sequence parallelism a multiple of processes · micro_batch"
-            )
-        return rows // over
+class PolicySettings(TrainingSettings):
+    """What trainers of a policy have besides."""
+
+    sources: list[Source] = Field([], description="further files of rows, mixed with the run's own by the seed")
+    own_weight: float = Field(
+        1.0, ge=0, description="how many times each of the run's own rows is taken, where there are sources"
+    )
+    lora: LoRA | None = Field(None, description="train low-rank adapters in place of all weights (extra: lora)")
+    activation_offload: bool = Field(
+        False, description="keep activations in the CPU's memory between the passes (on a GPU; slower, and less memory)"
+    )
+    preflight: bool = Field(
+        True,
+        description="before the first step, one forward and backward pass on the longest row, to learn whether it fits",
+    )

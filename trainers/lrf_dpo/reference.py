@@ -1,0 +1,145 @@
+"""Log-probabilities of the answers under the reference policy: a step of its own, before training.
+
+They never change while the policy is trained, so they are made once and stored, and no second model stays in memory.
+Each process goes through its share of the rows, one row at a time, so that a row's value depends neither on the number
+of processes nor on its neighbours, and appends to a file of its own; a step that was stopped goes on where it was. The
+result is one Parquet file with the columns ``row``, ``tokens`` (a hash of the row's token ids), ``ref_chosen_logps``
+and ``ref_rejected_logps`` (float64, nats, summed over the answer) and ``checksum``. A row whose tokens have changed or
+whose checksum fails is computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lrf.errors import StageError
+from lrf.types import JSON
+from lrf_training.checkpoint import to_disk
+from lrf_training.processes import only_first, rank, wait_for_all, world
+
+COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
+FILE = "reference.parquet"
+
+Row = Mapping[str, list[int]]
+Stored = dict[int, tuple[str, float, float]]  # row: its tokens' hash, log-probabilities of chosen and rejected
+
+
+def with_reference(
+    dataset: Any,
+    folder: Path,
+    identity: str,
+    log_probs: Callable[[Row], tuple[float, float]],
+    *,
+    lockstep: bool = False,
+    sharing: int = 1,
+    report: Callable[[Mapping[str, JSON]], None] = lambda _: None,
+) -> Any:
+    """The dataset with the two columns, made or read from ``folder``. Call it in all processes.
+
+    ``identity`` names the reference policy: values of another are not used. ``log_probs`` computes one row.
+    ``lockstep``: all processes must call it equally often (each holds a part of the model). ``sharing`` processes
+    work on one row together (sequence parallelism). Raises :class:`lrf.errors.StageError` at a value that is no number.
+    """
+    from datasets import Dataset, concatenate_datasets
+
+    hashes = [tokens_hash(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]) for row in dataset]
+    missing: list[int] = only_first(lambda: _missing(folder, identity, hashes))
+    if missing:
+        report({"phase": "reference", "rows": len(missing), "of": len(hashes)})
+        place, places = rank() // sharing, world() // sharing
+        mine = missing[place::places]
+        rounds = -(-len(missing) // places) if lockstep else len(mine)
+        with (folder / f"rank-{rank()}.jsonl").open("a", encoding="utf-8") as shard:
+            for turn in range(rounds):
+                row = mine[turn] if turn < len(mine) else missing[0]
+                chosen, rejected = log_probs(dataset[row])
+                if not (math.isfinite(chosen) and math.isfinite(rejected)):
+                    raise StageError(
+                        f"under the reference policy, the answers of pair {row + 1} have the log-probabilities "
+                        f"{chosen} and {rejected}; look at the model's weights, or use dtype: float32"
+                    )
+                if turn < len(mine) and rank() % sharing == 0:
+                    shard.write(json.dumps(_as_columns(identity, row, hashes[row], chosen, rejected)) + "\n")
+                    shard.flush()
+                if turn % 10 == 9:
+                    report({"phase": "reference", "done": turn + 1, "of": rounds})
+        wait_for_all()
+        only_first(lambda: _merge(folder, identity, hashes))
+    stored = _read(folder / FILE, identity)
+    chosen_column, rejected_column = zip(*((stored[n][1], stored[n][2]) for n in range(len(hashes))), strict=True)
+    columns = Dataset(pa.table([pa.array(chosen_column), pa.array(rejected_column)], names=list(COLUMNS)))
+    return concatenate_datasets([dataset, columns], axis=1)
+
+
+def _missing(folder: Path, identity: str, hashes: list[str]) -> list[int]:
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = _everything(folder, identity)
+    return [n for n, tokens in enumerate(hashes) if n not in stored or stored[n][0] != tokens]
+
+
+def _merge(folder: Path, identity: str, hashes: list[str]) -> None:
+    stored = _everything(folder, identity)
+    rows = [_as_columns(identity, n, tokens, *stored[n][1:]) for n, tokens in enumerate(hashes)]
+    new = folder / f"{FILE}.new"
+    pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata({"identity": identity}), new)
+    to_disk(new)
+    new.rename(folder / FILE)
+    for shard in folder.glob("rank-*.jsonl"):
+        shard.unlink()
+
+
+def _everything(folder: Path, identity: str) -> Stored:
+    stored = _read(folder / FILE, identity)
+    for shard in sorted(folder.glob("rank-*.jsonl")):
+        stored |= _checked(_lines(shard), identity)
+    return stored
+
+
+def _lines(shard: Path) -> Iterator[Any]:
+    for line in shard.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:  # a line that a killed process left half written
+            continue
+
+
+def _read(file: Path, identity: str) -> Stored:
+    try:
+        return _checked(pq.read_table(file).to_pylist(), identity)
+    except (OSError, pa.ArrowInvalid):  # not there yet, or damaged: its rows are computed again
+        return {}
+
+
+def _checked(rows: Any, identity: str) -> Stored:
+    stored: Stored = {}
+    for row in rows:
+        try:
+            values = int(row["row"]), str(row["tokens"]), float(row[COLUMNS[0]]), float(row[COLUMNS[1]])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if row == _as_columns(identity, *values):
+            stored[values[0]] = values[1:]
+    return stored
+
+
+def _as_columns(identity: str, row: int, tokens: str, chosen: float, rejected: float) -> dict[str, Any]:
+    checksum = hashlib.sha256(f"{identity} {row} {tokens} {chosen.hex()} {rejected.hex()}".encode()).hexdigest()[:16]
+    return {"row": row, "tokens": tokens, COLUMNS[0]: chosen, COLUMNS[1]: rejected, "checksum": checksum}
+
+
+def tokens_hash(*columns: list[int]) -> str:
+    """A hash of lists of token ids."""
+    digest = hashlib.sha256()
+    for ids in columns:
+        digest.update(f"{len(ids)} ".encode())
+        digest.update(array("q", ids).tobytes())
+    return digest.hexdigest()[:32]

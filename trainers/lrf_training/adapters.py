@@ -1,0 +1,52 @@
+"""Low-rank adapters: made, and saved beside their model or added to its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lrf.errors import StageError
+from lrf_training.settings import PolicySettings
+
+
+def lora_config(settings: PolicySettings) -> Any:
+    """peft's configuration, None without ``lora``. Raises :class:`lrf.errors.StageError`."""
+    lora = settings.lora
+    if lora is None:
+        return None
+    if settings.init is not None and not lora.merge:
+        raise StageError(
+            "train.lora with train.init: adapters alone are of no use, since the random model that they belong to is "
+            "saved nowhere; set lora.merge: true"
+        )
+    try:
+        from peft import LoraConfig
+    except ImportError:
+        raise StageError("train.lora needs the package peft: pip install 'lrf[lora]'") from None
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+
+
+def bare(model: Any) -> Any:
+    """The transformers model inside a peft one; any other as it is."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def save_merged(model: Any, folder: Path) -> None:
+    """Write the model with its adapters added to the weights. The model in memory stays as it is."""
+    from peft.tuners.lora import LoraLayer
+
+    inner, state = bare(model), dict[str, Any]()
+    for name, parameter in inner.state_dict().items():
+        if ".lora_" not in name:
+            state[name.replace(".base_layer.", ".")] = parameter
+    for name, module in inner.named_modules():
+        if isinstance(module, LoraLayer):
+            layer: Any = module
+            state[f"{name}.weight"] = layer.base_layer.weight.detach() + layer.get_delta_weight("default").detach()
+    inner.save_pretrained(folder, state_dict=state)

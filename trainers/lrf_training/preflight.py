@@ -1,0 +1,102 @@
+"""Whether the longest row fits, before the first step."""
+
+from __future__ import annotations
+
+import copy
+import random
+import resource
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import TrainerCallback
+
+from lrf.errors import StageError
+from lrf.types import JSON
+
+_GIB = 2**30
+
+
+class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by mypy
+    """One forward and backward pass on the longest row, in the place of every row of a micro-batch.
+
+    It happens when the model has been made ready (wrapped, sharded) and before the first step, and leaves no trace:
+    gradients, random numbers and figures are as before. ``trainer`` is set after the trainer is made. ``found`` has
+    ``preflight_tokens`` and ``peak_memory_gib`` of the process afterwards.
+    """
+
+    def __init__(self, advice: str) -> None:
+        self.advice = advice
+        self.trainer: Any = None
+        self.found: dict[str, JSON] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+        trainer = self.trainer
+        row, tokens = longest_row(trainer.train_dataset)
+        trainer.report({"phase": "preflight", "tokens": tokens})
+        python, numbers, torch_numbers = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        metrics = copy.deepcopy({name: getattr(trainer, name, None) for name in ("_metrics", "_total_train_tokens")})
+        try:
+            batch = trainer.data_collator([row] * args.per_device_train_batch_size)
+            self._pass(trainer, trainer.model_wrapped, trainer._prepare_inputs(batch))
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise StageError(self._too_much(tokens, error)) from error
+        finally:
+            random.setstate(python)
+            np.random.set_state(numbers)
+            torch.set_rng_state(torch_numbers)
+            vars(trainer).update({name: value for name, value in metrics.items() if value is not None})
+        self.found = {"preflight_tokens": tokens, "peak_memory_gib": round(peak_bytes() / _GIB, 3)}
+        trainer.report({"phase": "preflight", **self.found})
+
+    @staticmethod
+    def _pass(trainer: Any, model: Any, batch: Mapping[str, Any]) -> None:
+        model.train()
+        sharded = trainer.is_deepspeed_enabled
+        trainer.accelerator.gradient_state._set_sync_gradients(False)
+        with trainer.compute_loss_context_manager():
+            loss = trainer.compute_loss(model, batch)
+        # Times nought: what DeepSpeed has added to its own sums by now stays nought.
+        trainer.accelerator.backward(loss * 0)
+        if not sharded:
+            model.zero_grad()
+
+    def _too_much(self, tokens: int, error: BaseException) -> str:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return (
+            f"the longest row ({tokens} tokens) doesn't fit into memory: {reason}; {peak_bytes() / _GIB:.1f} GiB were "
+            f"held at most. {self.advice}"
+        )
+
+
+def longest_row(dataset: Any) -> tuple[dict[str, Any], int]:
+    """The row with most tokens over all its columns, and how many."""
+    import pyarrow.compute as pc
+
+    table = dataset.data.table
+    lists = [column for column, kind in zip(table.columns, table.schema.types, strict=True) if _is_list(kind)]
+    lengths = np.sum([pc.list_value_length(column).to_numpy() for column in lists], axis=0)
+    where = int(lengths.argmax())
+    return dataset[where], int(lengths[where])
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def peak_bytes() -> int:
+    """The most memory held until now: the GPU's where there is one, else this process's."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    words = ("can't allocate memory", "out of memory", "not enough memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
