@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lrf.errors import Rejected
 from lrf.types import JSON, Message
 
 _MARK = "\ue000{}\ue001"  # private-use characters: no template contains them
@@ -54,9 +55,21 @@ class Encoder:
         return self._fill(self._frame, [text]) + self.continuation(seed)
 
     def messages(self, turns: Sequence[Message], tools: Sequence[Mapping[str, JSON]] = ()) -> list[int]:
-        """Token ids of a chat whose next turn is the assistant's. Needs a chat template."""
-        roles = [{"role": turn.role} for turn in turns]
-        return self._fill(self._parts(roles, list(tools)), [turn.content for turn in turns])
+        """Token ids of a chat whose next turn is the assistant's. Needs a chat template.
+
+        Names and calls of tools are written by the template. Raises :class:`lrf.errors.Rejected` where one of them
+        spells a special token, or the template refuses the turns.
+        """
+        about = [{k: v for k, v in turn.as_row().items() if k != "content"} for turn in turns]
+        said = "" if all(len(row) == 1 for row in about) else json.dumps(about, ensure_ascii=False)
+        special = next((t for t in self._tokenizer.all_special_tokens if t in said), None)
+        if special is not None:
+            raise Rejected(f"a call of a tool spells {special!r}, which the model would read as the end of a turn")
+        try:
+            parts = self._parts(about, tools)
+        except Exception as e:  # a template is a program: it may raise anything
+            raise Rejected(f"the chat template refuses the turns: {e}") from e
+        return self._fill(parts, [turn.content for turn in turns])
 
     def continuation(self, text: str) -> list[int]:
         """Token ids of a text that follows other text: without the space some tokenizers begin a text with."""
@@ -68,7 +81,7 @@ class Encoder:
     def text(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
-    def _parts(self, roles: Sequence[Mapping[str, str]], tools: Sequence[Mapping[str, JSON]] = ()) -> list[str]:
+    def _parts(self, roles: Sequence[Mapping[str, JSON]], tools: Sequence[Mapping[str, JSON]] = ()) -> list[str]:
         """What the template writes: its own words at even places, numbers of turns at odd ones."""
         turns = [{**role, "content": _MARK.format(n)} for n, role in enumerate(roles)]
         given = {"tools": list(tools)} if tools else {}

@@ -1,4 +1,4 @@
-"""Registers the judge ``transformers``."""
+"""Registers the judge and the sampler ``transformers``."""
 
 from __future__ import annotations
 
@@ -17,5 +17,19 @@ def lrf_register_judges() -> Iterable[ComponentSpec]:
             settings="lrf_transformers.settings:TransformersSettings",
             summary="any Hugging Face causal language model, in this process, with expected ratings",
             extra="transformers",
+        ),
+    )
+
+
+@hookimpl
+def lrf_register_samplers() -> Iterable[ComponentSpec]:
+    return (
+        ComponentSpec(
+            name="transformers",
+            target="lrf_transformers.sampler:TransformersSampler",
+            settings="lrf_transformers.sampler_settings:TransformersSamplerSettings",
+            summary="any Hugging Face causal language model, in a process of its own, with a seed a candidate",
+            extra="transformers",
+            own_process=True,
         ),
     )
