@@ -49,7 +49,7 @@ class TrainerSettings(Settings):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The run's files that the training is made of: "pairs", "rewards", both or none."""
+        """The run's files that the training is made of: "pairs", "scored" (answers with ratings), both or none."""
         return ("pairs",)
 
     def shares(self, world: int) -> Shares:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from itertools import groupby
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lrf.build import pairing_of
 from lrf.errors import GateError, StageError
 from lrf.stages.context import StageContext
-from lrf.stages.rows import rewards_of
 from lrf.stages.sampled import sampled, sampled_source
 from lrf.stages.samples import good_samples, policy_prompt, prompt_template
+from lrf.stages.scored import rewards_by_sample, rewards_of_sample
 from lrf.store.filesystem import dump, replacing, sha256_of
 from lrf.templates import Template
 from lrf.types import JSON, LeftOut, PreferencePair, Reward, Sample
@@ -41,11 +40,11 @@ def _pairs(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON
     pairing = pairing_of(pipeline)
     template = prompt_template(pipeline)
     counts, reasons = Counter[str](samples=0, pairs=0, left_out=0), Counter[str]()
-    groups = _rewards(run.rewards) if scored else iter(())
+    groups = rewards_by_sample(run.rewards) if scored else iter(())
     with replacing(run.pairs) as pairs, replacing(run.left_out) as left_out:
         for sample in good_samples(sampled_source(context)):
             counts["samples"] += 1
-            rewards = _of_sample(sample, groups, run.rewards) if scored else _without_rewards(sample)
+            rewards = rewards_of_sample(sample, groups, run.rewards) if scored else _without_rewards(sample)
             outcome = pairing.pair(sample, rewards)
             if isinstance(outcome, LeftOut):
                 counts["left_out"] += 1
@@ -89,25 +88,6 @@ def pair_row(sample: Sample, pair: PreferencePair, rewards: list[Reward], templa
         "rejected_ratings": ratings.get(pair.rejected.id, {}),
         "prompt_template_sha256": None if sample.messages is not None else template.sha256,
     }
-
-
-def _rewards(path: Path) -> Iterator[tuple[str, list[Reward]]]:
-    """(sample's id, its rewards) in the file's order."""
-    with path.open(encoding="utf-8") as f:
-        for sample_id, rows in groupby(map(json.loads, f), key=lambda row: row["sample_id"]):
-            yield sample_id, rewards_of(rows)
-
-
-def _of_sample(sample: Sample, groups: Iterator[tuple[str, list[Reward]]], path: Path) -> list[Reward]:
-    if not sample.candidates:
-        return []
-    sample_id, rewards = next(groups, (None, []))
-    if sample_id != sample.id or [r.candidate_id for r in rewards] != [c.id for c in sample.candidates]:
-        raise StageError(
-            f"{path} doesn't belong to this data: expected the candidates of sample {sample.id!r}, found those of "
-            f"{sample_id!r}; score first (`--from score`)"
-        )
-    return rewards
 
 
 def _without_rewards(sample: Sample) -> list[Reward]:

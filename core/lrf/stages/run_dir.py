@@ -38,6 +38,10 @@ class RunDir:
         return self.path / "rewards.jsonl"
 
     @property
+    def scored(self) -> Path:
+        return self.path / "scored.jsonl"
+
+    @property
     def judgements(self) -> Path:
         return self.path / "judgements.jsonl"
 

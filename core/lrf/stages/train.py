@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrf.build import trainer_of
@@ -15,6 +14,7 @@ from lrf.settings import TrainerSettings
 from lrf.stages.context import StageContext
 from lrf.stages.launch import launch, prepare_launch
 from lrf.stages.run_dir import RunDir
+from lrf.stages.scored import scored_fingerprint, write_scored
 from lrf.store.filesystem import sha256_of
 from lrf.templates import Template
 from lrf.types import JSON
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def reads(pipeline: Pipeline) -> tuple[str, ...]:
-    """The run's files that the training is made of: "pairs", "rewards"."""
+    """The run's files that the training is made of: "pairs", "scored"."""
     assert pipeline.train is not None
     settings = pipeline.train.settings
     return settings.reads if isinstance(settings, TrainerSettings) else ("pairs",)
@@ -43,6 +43,8 @@ def train_stage(context: StageContext) -> Mapping[str, JSON]:
     run, pipeline = context.run_dir, context.pipeline
     for name in reads(pipeline):
         _check(name, run)
+    if "scored" in reads(pipeline):
+        write_scored(context)
     fingerprint = _fingerprint(context)
     plan = prepare_launch(pipeline, run).plan
     # A finished policy of other data gives way; a half-done one of this data may be resumed by the trainer.
@@ -76,7 +78,7 @@ def train_here(
     policy = pipeline.policy
     job = TrainingJob(
         pairs=run.pairs,
-        rewards=run.rewards if run.rewards.exists() else None,
+        scored=run.scored,
         output=run.policy,
         model=policy.model,
         seed=pipeline.seed,
@@ -92,18 +94,14 @@ def train_here(
 
 
 def _fingerprint(context: StageContext) -> str:
-    return context.train_fingerprint(*(sha256_of(_file(name, context.run_dir)) for name in reads(context.pipeline)))
-
-
-def _file(name: str, run: RunDir) -> Path:
-    return {"pairs": run.pairs, "rewards": run.rewards}[name]
+    made_of = {"pairs": lambda: sha256_of(context.run_dir.pairs), "scored": lambda: scored_fingerprint(context)}
+    return context.train_fingerprint(*(made_of[name]() for name in reads(context.pipeline)))
 
 
 def _check(name: str, run: RunDir) -> None:
-    path = _file(name, run)
-    made_by = {"pairs": "pairs", "rewards": "score"}[name]
+    path, made_by = {"pairs": (run.pairs, "pairs"), "scored": (run.rewards, "score")}[name]
     if not path.exists():
         raise StageError(f"{path} is not there; run the stage before first (`--from {made_by}`)")
     if not path.stat().st_size:
         why = f"; {run.left_out} says why" if name == "pairs" else ""
-        raise GateError(f"{path} holds no {name.removesuffix('s')}, so there is nothing to train on{why}")
+        raise GateError(f"{path} is empty, so there is nothing to train on{why}")
