@@ -9,26 +9,24 @@ from typing import Any
 import torch
 from trl import SFTTrainer
 
+from lrf_training.sequence_parallel import IGNORED, part
 from lrf_training.trainer import Guarded
-
-IGNORED = -100
-"""The label of a token that is read and not trained."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collator:
-    """Rows of ``input_ids`` and ``spans`` to a batch, padded on the right to a multiple of ``multiple``.
+    """Rows of ``input_ids`` and ``spans`` to a batch; where ``processes`` share a sequence, to this one's part.
 
     Padding comes after all tokens, which causal attention lets nobody see: there is no mask, and never one of S×S.
     Position ids go on through the padding, else kernels would take it for another sequence.
     """
 
     pad_token_id: int
-    multiple: int = 1
+    processes: int = 1
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         longest = max(len(row["input_ids"]) for row in rows)
-        length = -(-longest // self.multiple) * self.multiple
+        length = -(-longest // self.processes) * self.processes
         ids = torch.full((len(rows), length), self.pad_token_id)  # (rows, length)
         labels = torch.full((len(rows), length), IGNORED)  # (rows, length)
         for i, row in enumerate(rows):
@@ -37,7 +35,8 @@ class Collator:
             for start, end in zip(spans[::2], spans[1::2], strict=True):
                 labels[i, start:end] = ids[i, start:end]
         positions = torch.arange(length).expand(len(rows), -1).contiguous()  # (rows, length)
-        return {"input_ids": ids, "labels": labels, "position_ids": positions}
+        batch = {"input_ids": ids, "labels": labels, "position_ids": positions}
+        return part(batch, self.processes) if self.processes > 1 else batch
 
 
 class TokenMean(Guarded, SFTTrainer):  # type: ignore[misc]  # TRL has no types
@@ -47,6 +46,8 @@ class TokenMean(Guarded, SFTTrainer):  # type: ignore[misc]  # TRL has no types
     parallelism, part of a sequence it stands in. (Under sequence parallelism TRL takes means of micro-batches, so the
     loss would depend on how the batch is split.)
     """
+
+    loss_is_scaled_for_ga = True
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """The step's micro-batches, and how many answer tokens the step has in all processes."""

@@ -78,6 +78,7 @@ class SFT:
 
         from lrf_sft.objective import Collator, TokenMean
         from lrf_training.preflight import Preflight
+        from lrf_training.sequence_parallel import share_batches
         from lrf_training.watch import Watch
 
         watch = Watch(job.output / "training_log.jsonl", job.report)
@@ -93,6 +94,8 @@ class SFT:
         )
         trainer.remove_callback(PrinterCallback)
         preflight.trainer = trainer
+        if settings.sequence_parallel > 1:
+            share_batches(trainer, settings.sequence_parallel)
         trainer.configure(settings, job, made_of(settings, job, tokens))
         job.report({"phase": "training", "device": arguments.device.type})
         trainer.run()
