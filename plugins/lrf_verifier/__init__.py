@@ -1,0 +1,1 @@
+"""A small classifier that verifies statements, as a judge: the first of a cascade."""

@@ -1,0 +1,137 @@
+"""A sequence classifier and what it makes of evidence and statement. Blocking: for use from one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+
+from lrf.errors import JudgeMisconfigured, Rejected
+from lrf_verifier.settings import VerifierSettings
+
+_LEAST_EVIDENCE = 8  # tokens of evidence that a window must have room for
+_UNLIMITED = 1 << 20  # tokenizers without a limit name a number far above this
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What is to be verified, and how much each verdict supports a statement, 0 to 1."""
+
+    evidence: str
+    statement: str
+    supports: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """The probability of each verdict, adding up to 1, and the tokens that were read for it."""
+
+    probabilities: Mapping[str, float]
+    tokens: int
+
+
+class Classifier:
+    """The model with its tokenizer. Raises :class:`lrf.errors.JudgeMisconfigured` with what to change."""
+
+    def __init__(self, settings: VerifierSettings) -> None:
+        self._batch, name = settings.max_batch, settings.model
+        logging.disable_progress_bar()
+        where = {"trust_remote_code": settings.trust_remote_code, "revision": settings.revision}
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(name, **where)
+            self._model: Any = AutoModelForSequenceClassification.from_pretrained(
+                name, dtype=settings.dtype, use_safetensors=True, **where
+            )
+        except Exception as e:  # hub, file system, JSON, a missing library: all of them mean the same to the user
+            raise JudgeMisconfigured(
+                f"judge verifier can't load {name!r}: {e}; it must be a sequence classifier with safetensors weights"
+            ) from e
+        if not self._tokenizer.is_fast:
+            raise JudgeMisconfigured(f"judge verifier: {name!r} has no fast tokenizer, which windows need")
+        if settings.device == "cuda" and not torch.cuda.is_available():
+            raise JudgeMisconfigured("device: cuda, but torch sees no GPU here; use device: auto or cpu")
+        gpu = torch.cuda.is_available() and settings.device != "cpu"
+        self._device = torch.device("cuda" if gpu else "cpu")
+        self._model.to(self._device).eval()
+        config = self._model.config
+        self._verdicts = _verdicts([config.id2label[i] for i in range(config.num_labels)], settings)
+        limits = (getattr(config, "max_position_embeddings", None), self._tokenizer.model_max_length)
+        own = min((n for n in limits if n and 0 < n < _UNLIMITED), default=None)
+        if own is None and settings.window_tokens is None:
+            raise JudgeMisconfigured(f"judge verifier: {name!r} names no longest input; set window_tokens")
+        self._window = min(n for n in (own, settings.window_tokens) if n is not None)
+        self._overlap = settings.overlap_tokens
+        if self._tokenizer.pad_token_id is None:  # padding is masked, so any token will do
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+            config.pad_token_id = self._tokenizer.pad_token_id
+
+    def verify(self, pairs: Sequence[Pair]) -> list[Verdicts | Rejected]:
+        """For each pair the verdicts of its best window; or why there are none."""
+        windows = [self._windows(pair) for pair in pairs]
+        flat = [ids for found in windows if not isinstance(found, Rejected) for ids in found]
+        computed = iter(self._compute(flat))
+        results: list[Verdicts | Rejected] = []
+        for pair, found in zip(pairs, windows, strict=True):
+            if isinstance(found, Rejected):
+                results.append(found)
+                continue
+            each = [self._of_labels(next(computed)) for _ in found]
+            best = max(each, key=lambda p: sum(pair.supports[verdict] * share for verdict, share in p.items()))
+            results.append(Verdicts(best, sum(len(ids["input_ids"]) for ids in found)))
+        return results
+
+    def _windows(self, pair: Pair) -> list[dict[str, list[int]]] | Rejected:
+        """Token ids of evidence and statement, the evidence in as many pieces as it takes."""
+        plain = {"split_special_tokens": True, "verbose": False}  # untrusted text spells no separator
+        bare = len(self._tokenizer("", pair.statement, **plain)["input_ids"])
+        room = self._window - bare
+        if room < _LEAST_EVIDENCE:
+            return Rejected(f"the statement has {bare} tokens; the verifier reads {self._window} with the evidence")
+        encoded = self._tokenizer(
+            pair.evidence,
+            pair.statement,
+            truncation="only_first",
+            max_length=self._window,
+            stride=min(self._overlap, room // 2),
+            return_overflowing_tokens=True,
+            **plain,
+        )
+        names = [name for name in self._tokenizer.model_input_names if name in encoded]
+        return [{name: encoded[name][i] for name in names} for i in range(len(encoded["input_ids"]))]
+
+    @torch.inference_mode()
+    def _compute(self, windows: Sequence[dict[str, list[int]]]) -> list[list[float]]:
+        """The probabilities of the model's labels for each window; those of like length are computed together."""
+        order = sorted(range(len(windows)), key=lambda i: len(windows[i]["input_ids"]))
+        found: list[list[float]] = [[] for _ in windows]
+        for start in range(0, len(order), self._batch):
+            part = order[start : start + self._batch]
+            batch = self._tokenizer.pad([windows[i] for i in part], return_tensors="pt").to(self._device)
+            logits = self._model(**batch).logits.float()  # (windows, labels)
+            for i, row in zip(part, logits.softmax(-1).tolist(), strict=True):
+                found[i] = row
+        return found
+
+    def _of_labels(self, probabilities: Sequence[float]) -> dict[str, float]:
+        shares = dict.fromkeys(self._verdicts, 0.0)
+        for verdict, share in zip(self._verdicts, probabilities, strict=True):
+            shares[verdict] += share
+        return shares
+
+
+def _verdicts(labels: Sequence[str], settings: VerifierSettings) -> list[str]:
+    """The verdict that each of the model's labels stands for, in their order."""
+    named = {label.casefold(): verdict for label, verdict in settings.labels.items()}
+    missing = [label for label in labels if label.casefold() not in named]
+    if missing or len(labels) < 2:
+        raise JudgeMisconfigured(
+            f"judge verifier: the model's labels are {', '.join(labels)}, and `labels` says nothing of "
+            f"{', '.join(missing)}: give every label a verdict, such as {labels[0]}: Fully supported"
+            if missing
+            else f"judge verifier: {settings.model!r} has one output; it needs a label for each verdict"
+        )
+    return [named[label.casefold()] for label in labels]

@@ -1,0 +1,21 @@
+"""Registers the judge ``verifier``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lrf.hookspecs import hookimpl
+from lrf.spec import ComponentSpec
+
+
+@hookimpl
+def lrf_register_judges() -> Iterable[ComponentSpec]:
+    return (
+        ComponentSpec(
+            name="verifier",
+            target="lrf_verifier.judge:Verifier",
+            settings="lrf_verifier.settings:VerifierSettings",
+            summary="verdicts of a small sequence classifier (NLI, MiniCheck, …), in this process; for a cascade",
+            extra="transformers",
+        ),
+    )
