@@ -1,0 +1,252 @@
+"""The launchers: what they render, and Slurm's through stand-ins for its programs that run jobs here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lrf.catalog import load_catalog
+from lrf.config import parse_pipeline
+from lrf.errors import ConfigError
+from lrf.protocols import LaunchJob, LaunchPlan
+from lrf.testing import check_plugin
+from lrf_launchers.accelerate import Accelerate
+from lrf_launchers.deepspeed import DeepSpeed
+from lrf_launchers.local import Local
+from lrf_launchers.settings import (
+    AccelerateSettings,
+    DeepSpeedSettings,
+    LocalSettings,
+    SlurmSettings,
+    TorchrunSettings,
+)
+from lrf_launchers.slurm import Slurm
+from lrf_launchers.torchrun import Torchrun
+
+JOB = LaunchJob("run", "/venv/bin/python", "lrf.stages.worker", ("/runs/a run", "/work"), Path("/runs/a run/launch"))
+WORKER = ("-m", "lrf.stages.worker", "/runs/a run", "/work")
+
+
+def test_the_plugin_keeps_the_rules_of_plugins() -> None:
+    check_plugin("lrf_launchers.plugin")
+
+
+def test_local_starts_nothing() -> None:
+    assert Local(LocalSettings()).plan(JOB) == LaunchPlan()
+
+
+def test_torchrun_on_one_machine_needs_no_address() -> None:
+    plan = Torchrun(TorchrunSettings(nproc_per_node=8)).plan(JOB)
+    assert (plan.world, plan.per_node, plan.note) == (8, 8, "")
+    assert plan.argv[:3] == ("/venv/bin/python", "-m", "torch.distributed.run")
+    assert "--standalone" in plan.argv
+    assert plan.argv[-4:] == WORKER
+
+
+def test_torchrun_on_several_machines_meets_at_an_address_and_says_what_to_run_there() -> None:
+    plan = Torchrun(TorchrunSettings(nproc_per_node=8, nnodes=4, rdzv_endpoint="node0:29500")).plan(JOB)
+    assert (plan.world, plan.per_node) == (32, 8)
+    assert "--rdzv-endpoint=node0:29500" in plan.argv
+    assert "other 3 machines" in plan.note
+    assert "launch.sh" in plan.note
+
+
+def test_accelerate_gets_a_configuration_of_its_own() -> None:
+    plan = Accelerate(AccelerateSettings(num_processes=16, num_machines=2, main_process_ip="10.0.0.1")).plan(JOB)
+    config = json.loads(plan.files["accelerate.yaml"])
+    assert (plan.world, plan.per_node) == (16, 8)
+    assert (config["num_processes"], config["num_machines"], config["main_process_ip"]) == (16, 2, "10.0.0.1")
+    assert plan.argv[3] == "--config_file=/runs/a run/launch/accelerate.yaml"
+    assert plan.argv[-4:] == WORKER
+
+
+def test_deepspeed_goes_over_the_machines_of_its_hostfile(tmp_path: Path) -> None:
+    hostfile = tmp_path / "hosts"
+    hostfile.write_text("# the cluster\nnode0 slots=8\n\nnode1 slots=8  # the new one\n")
+    plan = DeepSpeed(DeepSpeedSettings(hostfile=hostfile)).plan(JOB)
+    assert (plan.world, plan.per_node) == (16, 8)
+    assert plan.files == {"hostfile": "node0 slots=8\nnode1 slots=8\n"}
+    assert "--hostfile=/runs/a run/launch/hostfile" in plan.argv
+    assert plan.argv[-4:] == ("--module", *WORKER[1:])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("node0 8", ":1: expected `host slots=N`"),
+        ("node0 slots=8\nnode0 slots=8", ":2: the host node0 stands here twice"),
+        ("node0 slots=8\nnode1 slots=4", "every host must have the same number of slots"),
+        ("# none", "names no host"),
+    ],
+)
+def test_a_hostfile_that_says_nothing_certain_is_refused(text: str, problem: str, tmp_path: Path) -> None:
+    hostfile = tmp_path / "hosts"
+    hostfile.write_text(text)
+    with pytest.raises(ConfigError, match=problem):
+        DeepSpeed(DeepSpeedSettings(hostfile=hostfile)).plan(JOB)
+
+
+def test_a_hostfile_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no-such-file: No such file"):
+        DeepSpeed(DeepSpeedSettings(hostfile=tmp_path / "no-such-file")).plan(JOB)
+
+
+def test_slurm_renders_a_job_script_that_bash_understands() -> None:
+    settings = SlurmSettings(
+        nodes=4,
+        partition="gpu",
+        time="2-00:00:00",
+        options=("--exclusive",),
+        setup=("module load cuda",),
+        env={"NCCL_DEBUG": "WARN it's on"},
+    )
+    plan = Slurm(settings).plan(JOB)
+    script = plan.files["job.sbatch"]
+    assert (plan.world, plan.per_node) == (32, 8)
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+    options = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")]
+    assert options == [
+        *("--job-name=lrf-run", "--nodes=4", "--ntasks-per-node=1", "--gpus-per-node=8"),
+        *("--partition=gpu", "--time=2-00:00:00", "--output=/runs/a run/launch/slurm-%j.log", "--exclusive"),
+    ]
+    assert script.index("module load cuda") < script.index("srun")
+    assert "export NCCL_DEBUG='WARN it'\"'\"'s on'" in script
+    srun = shlex.split(next(line for line in script.splitlines() if line.startswith("srun")))
+    assert "--nproc-per-node=8" in srun
+    assert srun[-4:] == list(WORKER)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "problem"),
+    [
+        ({"type": "torchrun", "nnodes": 2}, "2 machines need a rdzv_endpoint"),
+        ({"type": "torchrun", "rdzv_endpoint": "node0"}, "rdzv_endpoint"),
+        ({"type": "accelerate", "num_processes": 3, "num_machines": 2}, "3 processes can't be the same number on 2"),
+        ({"type": "accelerate", "num_processes": 4, "num_machines": 2}, "need a main_process_ip"),
+        ({"type": "slurm", "partition": "gpu\n#SBATCH --uid=0"}, "expected one line"),
+        ({"type": "torchrun", "env": {"A B": "1"}}, "'A B' is no name of a variable"),
+        ({"type": "torchrun", "nproc": 8}, "nproc"),
+        ({"type": "torchrum"}, "torchrun"),
+    ],
+)
+def test_a_mistake_in_the_launcher_s_block_is_told_before_any_work(
+    launcher: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        parse_pipeline({"name": "run", "launcher": launcher}, load_catalog(), folder=tmp_path)
+
+
+# --- Slurm's programs, which run jobs here ------------------------------------------------------------------------
+
+FAKE = {
+    "sbatch": """
+        script=${@: -1}
+        setsid env SLURM_JOB_ID=77 SLURM_JOB_NODELIST=here bash "$script" > "$FAKE/77.out" 2>&1 &
+        echo $! > "$FAKE/77.pid"
+        (wait $!; echo $? > "$FAKE/77.rc") > /dev/null 2>&1 &
+        echo "77;cluster"
+    """,
+    "squeue": '[ -e "$FAKE/77.pid" ] && kill -0 "$(cat "$FAKE/77.pid")" 2> /dev/null && echo RUNNING; true',
+    "sacct": """
+        if [ -e "$FAKE/cancelled" ]; then echo "CANCELLED by 0"; exit; fi
+        ended=$(tail -n 1 "$FAKE/77.out")
+        if [ "$ended" = "the end" ]; then echo COMPLETED; else echo FAILED; fi
+    """,
+    "scancel": 'touch "$FAKE/cancelled"; kill -TERM -- "-$(cat "$FAKE/77.pid")"; echo "$1" >> "$FAKE/scancel"',
+    "scontrol": "echo here",
+    "srun": 'shift; exec "$@"',
+}
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for the state of a Slurm of one machine, whose programs are found first."""
+    programs = tmp_path / "slurm-bin"
+    programs.mkdir()
+    for name, code in FAKE.items():
+        (programs / name).write_text(f"#!/bin/bash\n{code}\n")
+        (programs / name).chmod(0o755)
+    state = tmp_path / "slurm"
+    state.mkdir()
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE", str(state))
+    return state
+
+
+def submit(folder: Path, job: str) -> subprocess.Popen[str]:
+    (folder / "job.sbatch").write_text(job)
+    command = [sys.executable, "-m", "lrf_launchers.submit", str(folder / "job.sbatch"), "0.05"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_job_is_submitted_followed_and_its_end_told(slurm: Path, tmp_path: Path) -> None:
+    process = submit(tmp_path, "sleep 0.3; echo the end")
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert said.splitlines() == [
+        "job 77 is submitted",
+        "job 77: RUNNING",
+        "job 77: COMPLETED",
+        "job 77 ended: COMPLETED",
+    ]
+    assert not (tmp_path / "slurm_job.log").exists()
+
+
+def test_a_job_that_fails_is_told_with_its_log(slurm: Path, tmp_path: Path) -> None:
+    (tmp_path / "slurm-77.log").write_text("srun: node0: out of memory\n")
+    process = submit(tmp_path, "exit 1")
+    assert process.wait(30) == 1
+    assert process.stdout is not None
+    said = process.stdout.read()
+    assert "job 77 ended: FAILED" in said
+    assert "out of memory" in said
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "end of input"])
+def test_a_run_that_stops_or_dies_cancels_its_job(how: str, slurm: Path, tmp_path: Path) -> None:
+    process = submit(tmp_path, f"touch {tmp_path}/began; sleep 60")
+    until(lambda: (tmp_path / "began").exists())
+    if how == "SIGTERM":
+        process.send_signal(signal.SIGTERM)
+    else:
+        assert process.stdin is not None
+        process.stdin.close()
+    assert process.wait(30) == 1
+    assert (slurm / "scancel").read_text() == "77\n"
+
+
+def test_a_job_that_an_earlier_run_left_behind_is_cancelled_first(slurm: Path, tmp_path: Path) -> None:
+    first = submit(tmp_path, f"touch {tmp_path}/began; sleep 60")
+    until(lambda: (tmp_path / "began").exists() and (tmp_path / "slurm_job.log").exists())
+    first.kill()  # this machine went down
+    first.wait()
+    second = submit(tmp_path, "echo the end")
+    assert second.stdout is not None
+    assert second.stdout.readline() == "cancelling job 77 of an earlier run\n"
+    assert second.wait(30) in (0, 1)
+    assert (slurm / "scancel").read_text() == "77\n"
+
+
+def test_without_slurm_s_programs_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    process = submit(tmp_path, "true")
+    assert process.wait(30) == 1
+    assert process.stdout is not None
+    assert process.stdout.read() == "sbatch: sbatch: No such file or directory\n"
