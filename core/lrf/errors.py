@@ -128,6 +128,12 @@ class Rejected(JudgeError):
     reason = "judge_rejected"
 
 
+class ContextTooSmall(Rejected):
+    """This one request is longer than the model takes."""
+
+    reason = "context_too_small"
+
+
 class JudgeMisconfigured(JudgeError):
     """No request can succeed (wrong key, unknown model, account in arrears): stops the run."""
 

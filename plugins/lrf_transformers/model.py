@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lrf.errors import BadReply, JudgeError, Rejected
+from lrf.errors import BadReply, ContextTooSmall, JudgeError, Rejected
 from lrf.local_models import Encoder
 from lrf.replies import FinishReason, Reply, Request, Usage
 from lrf.templates import prompt_text
@@ -97,7 +97,7 @@ class Model:
         options = [] if form.cue is None else [self._encoder.continuation("\n" + form.cue + o) for o in request.options]
         longest, most = form.limit + max(map(len, options), default=0), self._loaded.context_tokens
         if len(tokens) + longest > most:
-            raise Rejected(
+            raise ContextTooSmall(
                 f"the prompt has {len(tokens)} tokens and the reply may have {longest}; the model takes {most} together"
             )
         return Row(number, request, form, tokens, options)

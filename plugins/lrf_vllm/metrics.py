@@ -1,35 +1,46 @@
-"""What a vLLM server tells of itself at ``/metrics``."""
+"""What a vLLM engine tells of itself, in the Prometheus text that its server has at ``/metrics``."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+
+from lrf.types import JSON
 
 _LINE = re.compile(r"^(vllm:[a-z_]+?)(?:_total)?(?:\{[^}]*\})?\s+(\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class ServerMetrics:
-    """Figures of a vLLM server since it started, over all of its engines.
+class Metrics:
+    """Sums since the engine started, over all of its parts.
 
-    ``prefix_queries`` and ``prefix_hits`` are tokens looked up and found in the prefix cache;
-    ``running`` and ``waiting`` the requests of this moment.
+    ``prefix_queries`` and ``prefix_hits`` are tokens looked up and found in the prefix cache; ``queued`` requests
+    waited ``queue_s`` seconds together until they were begun; ``preemptions`` were put back for want of memory.
     """
 
-    prefix_queries: int
-    prefix_hits: int
-    cached_prompt_tokens: int
-    running: int
-    waiting: int
+    prefix_queries: float = 0
+    prefix_hits: float = 0
+    queued: float = 0
+    queue_s: float = 0
+    preemptions: float = 0
 
-    @property
-    def hit_rate(self) -> float:
-        """The share of prompt tokens found in the prefix cache, 0 to 1."""
-        return self.prefix_hits / self.prefix_queries if self.prefix_queries else 0.0
+    def since(self, earlier: Metrics) -> Metrics:
+        return Metrics(*(now - then for now, then in zip(astuple(self), astuple(earlier), strict=True)))
+
+    def figures(self) -> dict[str, JSON]:
+        """For a run's log and summary; empty where nothing was asked."""
+        if self.prefix_queries <= 0:
+            return {}
+        return {
+            "prefix_cache_hit_rate": round(self.prefix_hits / self.prefix_queries, 4),
+            "prefix_cache_tokens": int(self.prefix_queries),
+            "mean_queue_s": round(self.queue_s / self.queued, 4) if self.queued else 0.0,
+            "preemptions": int(self.preemptions),
+        }
 
 
-def parse_metrics(text: str) -> ServerMetrics:
-    """The figures in the Prometheus text of ``/metrics``; those it doesn't tell are 0."""
+def parse_metrics(text: str) -> Metrics:
+    """The figures in the text; those it doesn't tell are 0."""
     sums: dict[str, float] = {}
     for name, value in _LINE.findall(text):
         try:
@@ -37,14 +48,14 @@ def parse_metrics(text: str) -> ServerMetrics:
         except ValueError:
             continue
 
-    def count(name: str) -> int:
+    def sum_of(name: str) -> float:
         value = sums.get(f"vllm:{name}", 0.0)
-        return int(value) if 0 <= value < 1e18 else 0
+        return value if 0 <= value < 1e18 else 0.0
 
-    return ServerMetrics(
-        prefix_queries=count("prefix_cache_queries"),
-        prefix_hits=count("prefix_cache_hits"),
-        cached_prompt_tokens=count("prompt_tokens_cached"),
-        running=count("num_requests_running"),
-        waiting=count("num_requests_waiting"),
+    return Metrics(
+        prefix_queries=sum_of("prefix_cache_queries"),
+        prefix_hits=sum_of("prefix_cache_hits"),
+        queued=sum_of("request_queue_time_seconds_count"),
+        queue_s=sum_of("request_queue_time_seconds_sum"),
+        preemptions=sum_of("num_preemptions"),
     )

@@ -1,4 +1,4 @@
-"""Registers the judge ``vllm``."""
+"""Registers what runs on vLLM: the judges ``vllm`` (a server) and ``vllm_engine`` (in process)."""
 
 from __future__ import annotations
 
@@ -15,4 +15,11 @@ def lrf_register_judges() -> Iterable[ComponentSpec]:
         target="lrf_vllm.judge:VLLMJudge",
         settings="lrf_vllm.settings:VLLMSettings",
         summary="a vLLM server, with expected ratings from label probabilities",
+    )
+    yield ComponentSpec(
+        name="vllm_engine",
+        target="lrf_vllm.engine_judge:VLLMEngineJudge",
+        settings="lrf_vllm.settings:VLLMEngineSettings",
+        summary="vLLM on this machine without a server, with expected ratings from label probabilities",
+        extra="vllm",
     )

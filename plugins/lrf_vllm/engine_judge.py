@@ -1,0 +1,121 @@
+"""The judge ``vllm_engine``: a model that vLLM runs on this machine, without a server."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from lrf.local_models import weights_identity
+from lrf.protocols import Capabilities
+from lrf.replies import Reply, Request, Usage
+from lrf.templates import prompt_text
+from lrf.types import JSON
+from lrf_vllm.engine import Engine, Running, finish_of, usage_of, vllm_version
+from lrf_vllm.settings import EngineSettings, VLLMEngineSettings
+from lrf_vllm.weighing import MOST_LOGPROBS, QUESTIONS, held_to_schema, weigh
+
+
+class VLLMEngineJudge:
+    """Asks vLLM's async engine. The model is loaded with the first request."""
+
+    def __init__(self, settings: VLLMEngineSettings) -> None:
+        self._settings = settings
+        self._engine = Engine(settings)
+
+    @cached_property
+    def identity(self) -> Mapping[str, JSON]:
+        return {**engine_identity(self._settings), "type": "vllm_engine", "analysis": self._settings.analysis}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        s = self._settings
+        return Capabilities(
+            probabilities=s.expected,
+            structured=True,
+            seed=True,
+            context_window=self._engine.window,
+            calls=s.analysis + QUESTIONS,
+        )
+
+    @property
+    def max_concurrency(self) -> int:
+        return self._settings.max_num_seqs
+
+    @property
+    def request_timeout_s(self) -> float:
+        return self._settings.request_timeout_s
+
+    async def complete(self, request: Request) -> Reply:
+        return await self._engine.run(lambda running: _Asking(running, request, self._settings).reply())
+
+    async def figures(self) -> Mapping[str, JSON]:
+        """What the engine did since it started."""
+
+        async def read(running: Running) -> Mapping[str, JSON]:
+            return running.metrics().figures()
+
+        return await self._engine.run(read) if self._engine.started else {}
+
+    async def aclose(self) -> None:
+        await self._engine.aclose()
+
+
+def engine_identity(settings: EngineSettings) -> Mapping[str, JSON]:
+    """What replies of an engine with these settings depend on."""
+    s = settings
+    template = s.chat_template and hashlib.sha256(s.chat_template.read_bytes()).hexdigest()
+    return {
+        **weights_identity(s.model, s.revision),
+        "vllm": vllm_version(),
+        "dtype": s.dtype,
+        "chat_template": template,
+        "chat_template_kwargs": s.chat_template_kwargs,
+        "sampling": s.sampling,
+        "engine_args": s.engine_args,
+    }
+
+
+class _Asking:
+    """One request to a running engine."""
+
+    def __init__(self, running: Running, request: Request, settings: VLLMEngineSettings) -> None:
+        self._running, self._request, self._settings = running, request, settings
+        self._prompt = running.encoder.prompt(prompt_text(request.prompt))
+
+    async def reply(self) -> Reply:
+        from vllm.sampling_params import StructuredOutputsParams
+
+        request = self._request
+        if request.way == "expected":
+            return await weigh(request, self._up_to if self._settings.analysis else None, self._next_token)
+        held = StructuredOutputsParams(json=request.schema) if request.schema is not None else None
+        return held_to_schema(self._read(await self._write(structured_outputs=held)), request)
+
+    async def _write(self, **params: Any) -> Any:
+        r = self._request
+        return await self._running.generate(
+            self._prompt, max_tokens=r.max_tokens, temperature=r.temperature, seed=r.seed, **params
+        )
+
+    def _read(self, output: Any) -> Reply:
+        one = output.outputs[0]
+        return Reply(one.text, finish_of(one.finish_reason), usage_of(output), model=self._settings.model)
+
+    async def _up_to(self, stops: Sequence[str]) -> tuple[Reply, bool]:
+        output = await self._write(stop=list(stops))
+        return self._read(output), output.outputs[0].stop_reason in stops
+
+    async def _next_token(self, so_far: str, labels: Sequence[str]) -> tuple[list[tuple[str, float]], Usage]:
+        from vllm.sampling_params import StructuredOutputsParams
+
+        output = await self._running.generate(
+            [*self._prompt, *self._running.encoder.continuation(so_far)],
+            max_tokens=1,
+            temperature=0,
+            logprobs=MOST_LOGPROBS,
+            structured_outputs=StructuredOutputsParams(choice=list(labels)),
+        )
+        listed = output.outputs[0].logprobs[0].values()
+        return [(token.decoded_token or "", token.logprob) for token in listed], usage_of(output)
