@@ -91,11 +91,14 @@ class JudgeServer:
         self._thread.join()
         self._loop.close()
 
-    async def _open(self) -> None:
+    def app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 26)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/embeddings", self._embeddings)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
+        return app
+
+    async def _open(self) -> None:
+        self._runner = web.AppRunner(self.app(), shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.base_url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -214,14 +215,14 @@ class HttpClient:
             value = json.loads(body)
         except (ValueError, RecursionError):
             value = body.decode("utf-8", "replace")
-        return self._error(response.status, value, response.headers)
+        return self.error(response.status, value, response.headers)
 
     def _answered_error(self, value: Mapping[str, Any]) -> JudgeError:
         error = value["error"]
         code = error.get("code") if isinstance(error, dict) else None
-        return self._error(code if isinstance(code, int) and 400 <= code < 600 else 502, value, {})
+        return self.error(code if isinstance(code, int) and 400 <= code < 600 else 502, value)
 
-    def _error(self, status: int, value: Any, headers: Mapping[str, str]) -> JudgeError:
+    def error(self, status: int, value: Any, headers: Mapping[str, str] = MappingProxyType({})) -> JudgeError:
         """The error for a status of 400 or more and the body, parsed where it is JSON, that came with it."""
         words, said = _codes_and_message(value)
         message = f"{self._where()}: status {status}: {self._quote(said) or 'no reason given'}"

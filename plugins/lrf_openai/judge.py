@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from lrf.errors import BadReply
 from lrf.http_base import HttpJudge
 from lrf.openai_wire import OPENAI_CODES, chat_body, first_choice, json_schema_format, read_chat
 from lrf.protocols import Capabilities
 from lrf.replies import Reply, Request
 from lrf.types import JSON
+from lrf_openai.batch_server import KEPT_S, BatchServer, check_package
+from lrf_openai.batches import Batches
 from lrf_openai.places import find_place, label_name
 from lrf_openai.probabilities import MOST_LISTED, label_probabilities
-from lrf_openai.settings import OpenAIJudgeSettings
+from lrf_openai.settings import BatchSettings, OpenAIJudgeSettings
 
 
 class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
@@ -37,12 +42,50 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
                 seed=s.seed,
                 reasoning_tokens=s.reasoning_tokens,
                 context_window=s.context_window,
+                steady=s.batch is None,
             ),
         )
+        self._batches = self._batch_api(s.batch) if s.batch else None
+
+    @property
+    def max_concurrency(self) -> int:
+        batch = self.settings.batch
+        return batch.max_waiting if batch else self.settings.max_concurrency
+
+    @property
+    def request_timeout_s(self) -> float:
+        return KEPT_S if self.settings.batch else self.settings.request_timeout_s
 
     async def complete(self, request: Request) -> Reply:
-        value = await self.client.post("/chat/completions", self._body(request), timeout_s=request.deadline_s)
-        return self._read(value, request)
+        body = self._body(request)
+        if self._batches is None:
+            return self._read(await self.client.post("/chat/completions", body, timeout_s=request.deadline_s), request)
+        custom_id = request_id(body, request)
+        value = await self._batches.reply(custom_id, lambda: self._line(custom_id, request))
+        try:
+            return self._read(value, request)
+        except BadReply:
+            self._batches.forget(custom_id)
+            raise
+
+    def leave(self) -> str | None:
+        """See :class:`lrf.protocols.Judge`."""
+        return self._batches.leave() if self._batches else None
+
+    async def aclose(self) -> None:
+        if self._batches is not None:
+            await self._batches.aclose()
+        await super().aclose()
+
+    def _batch_api(self, batch: BatchSettings) -> Batches:
+        check_package()
+        tag = hashlib.sha256(dump(self.identity)).hexdigest()[:32]
+        return Batches(batch, BatchServer(self.settings, batch.endpoint, tag, self.client), self.client)
+
+    def _line(self, custom_id: str, request: Request) -> bytes:
+        assert self.settings.batch is not None
+        line = {"custom_id": custom_id, "method": "POST", "url": self.settings.batch.endpoint}
+        return dump({**line, "body": self._body(request)}) + b"\n"
 
     def _body(self, request: Request) -> dict[str, JSON]:
         s = self.settings
@@ -77,3 +120,14 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
         place = find_place(reply.text, request, in_json=self._schema(request) is not None)
         weighed = label_probabilities(first_choice(value), reply.text, place) if place else None
         return replace(reply, probabilities=weighed)
+
+
+def request_id(body: Mapping[str, JSON], request: Request) -> str:
+    """What a batch calls a request: a hash of all that is sent, and of what tells equal requests apart."""
+    unsent = f"{request.expects.kind} {request.way} {request.attempt} {request.draw} {request.round}"
+    return hashlib.sha256(dump(body) + unsent.encode()).hexdigest()[:32]
+
+
+def dump(value: Any) -> bytes:
+    """JSON of one form, in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode("utf-8", "replace")

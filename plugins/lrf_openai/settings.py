@@ -7,9 +7,38 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from lrf.endpoint import BaseUrl, ContextWindow, EndpointSettings, EnvName
+from lrf.settings import Settings
 from lrf.types import JSON
 
 _OPENAI = "https://api.openai.com/v1"
+
+
+class BatchSettings(Settings):
+    """The provider's batch API: replies within a day, at half the price or so. Needs the extra ``openai``."""
+
+    max_requests: int = Field(
+        default=10_000, ge=1, le=50_000, description="Requests of a batch at most (OpenAI takes 50,000)."
+    )
+    max_bytes: int = Field(
+        default=200_000_000,
+        ge=1_000,
+        le=200_000_000,
+        description="Size of a batch's file at most (OpenAI takes 200 MB, Zhipu AI 100 MB).",
+    )
+    max_waiting: int = Field(
+        default=20_000,
+        ge=1,
+        description="Requests that wait for their reply at most, in all batches; takes the place of max_concurrency.",
+    )
+    quiet_s: float = Field(
+        default=5, gt=0, description="A batch that isn't full is submitted when nothing more came for so many seconds."
+    )
+    poll_s: float = Field(default=60, gt=0, description="Seconds between two looks at a batch.")
+    endpoint: str = Field(
+        default="/v1/chat/completions",
+        pattern="^/",
+        description="What the batch calls the address of chat completions (Zhipu AI: /v4/chat/completions).",
+    )
 
 
 class OpenAIJudgeSettings(EndpointSettings):
@@ -37,6 +66,9 @@ class OpenAIJudgeSettings(EndpointSettings):
     )
     seed: bool = Field(default=False, description="Whether the server takes a seed.")
     context_window: ContextWindow = None
+    batch: BatchSettings | None = Field(
+        default=None, description="Ask by the provider's batch API; {} for its defaults. null: ask at once."
+    )
     extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
 
 

@@ -404,7 +404,7 @@ async def test_white_space_around_a_key_is_left_out(serve: Serve, monkeypatch: p
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=2_000))
 async def test_whatever_a_server_says_is_quoted_in_one_short_printable_line(text: str) -> None:
     client = client_for("http://localhost:1")
-    line = str(client._error(500, {"error": {"message": text}}, {}))
+    line = str(client.error(500, {"error": {"message": text}}, {}))
     assert line.isprintable() or all(c.isprintable() or c.isspace() for c in line)
     assert "\n" not in line
     assert len(line) < 500

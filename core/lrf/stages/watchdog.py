@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from lrf.engine.engine import Engine
 
 STUCK_S = 60.0
+UNSTEADY_STUCK_S = 6 * 3600.0
+"""For judges that answer when they like (a batch API)."""
 
 
 @dataclass(slots=True)

@@ -1,0 +1,187 @@
+"""Files and batches at the provider, by the official ``openai`` package. All of it blocks: call it in a thread."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import IO, Any
+
+from lrf.errors import BadReply, JudgeError, JudgeMisconfigured, Rejected, TimedOut, Unavailable
+from lrf.http import HttpClient
+from lrf_openai.settings import OpenAIJudgeSettings
+from lrf_openai.spool import Replies, Spool
+
+RUNNING = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
+KEPT_S = 30 * 86_400
+"""For so long the provider keeps files; older batches are not looked at."""
+
+_TAG, _IDS = "lrf", "lrf_ids"  # in a batch's metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as the provider tells of it. ``problems``: (code, line or None, message) of one that failed."""
+
+    id: str
+    status: str
+    requests_file: str
+    ids_file: str | None
+    results: tuple[str, ...]
+    problems: tuple[tuple[str, int | None, str], ...]
+
+    @property
+    def running(self) -> bool:
+        return self.status in RUNNING
+
+
+def check_package() -> None:
+    """Raises :class:`lrf.errors.JudgeMisconfigured` without the ``openai`` package."""
+    if importlib.util.find_spec("openai") is None:
+        raise JudgeMisconfigured("`batch` of a judge openai needs the openai package: pip install 'lrf[openai]'")
+
+
+class BatchServer:
+    """One account's files and batches. ``tag`` marks the batches of one judge.
+
+    Everything raises a :class:`lrf.errors.JudgeError` of the class that says what to do about it.
+    """
+
+    def __init__(self, settings: OpenAIJudgeSettings, endpoint: str, tag: str, http: HttpClient) -> None:
+        self._settings = settings
+        self._endpoint = endpoint
+        self._tag = tag
+        self._http = http
+
+    @cached_property
+    def _api(self) -> Any:
+        import openai
+
+        s = self._settings
+        return openai.OpenAI(
+            base_url=s.base_url,
+            api_key=os.environ.get(s.api_key_env, "").strip() or "none",
+            default_headers={name: value for name, var in s.header_env.items() if (value := os.environ.get(var))},
+            timeout=s.request_timeout_s,
+            max_retries=0,
+        )
+
+    def ours(self) -> list[Batch]:
+        """This judge's batches of the last 30 days, the oldest first."""
+        with self._errors("list the batches"):
+            found = []
+            for batch in self._api.batches.list(limit=100):
+                if (batch.created_at or 0) < time.time() - KEPT_S:
+                    break
+                if (batch.metadata or {}).get(_TAG) == self._tag:
+                    found.append(_batch(batch))
+            return found[::-1]
+
+    def submit(self, spool: Spool) -> Batch:
+        """Make a batch of the requests. Called again after an error, it makes no second one of the same."""
+        with self._errors("submit a batch"):
+            if spool.uploaded is None:
+                ids = b"".join(b'{"custom_id":"%b"}\n' % custom_id.encode() for custom_id in spool.ids)
+                spool.uploaded = self._upload(spool.file(), "requests"), self._upload(io.BytesIO(ids), "ids")
+            else:
+                made = next((b for b in self.ours() if b.requests_file == spool.uploaded[0]), None)
+                if made is not None:
+                    return made
+            metadata = {_TAG: self._tag, _IDS: spool.uploaded[1], "requests": str(len(spool.ids))}
+            return _batch(
+                self._api.batches.create(
+                    input_file_id=spool.uploaded[0],
+                    endpoint=self._endpoint,
+                    completion_window="24h",
+                    metadata=metadata,
+                )
+            )
+
+    def look(self, batch: Batch) -> Batch:
+        """The batch as it is now."""
+        with self._errors("look at a batch"):
+            return _batch(self._api.batches.retrieve(batch.id))
+
+    def ids(self, batch: Batch) -> list[str]:
+        """The requests of a batch; of one that has ended and whose files were deleted, those with a result."""
+        try:
+            with self._errors("read which requests a batch has"):
+                text = self._api.files.content(batch.ids_file or "").content
+            return [str(json.loads(line)["custom_id"]) for line in text.splitlines()]
+        except (Rejected, JudgeMisconfigured) as e:
+            if not batch.running:
+                return self.results(batch).ids
+            raise JudgeMisconfigured(
+                f"the batch {batch.id} is in flight, and which requests it has can't be read ({e}); wait until it has "
+                "ended or cancel it, then run again"
+            ) from None
+        except (ValueError, KeyError, TypeError):
+            raise BadReply(f"the file {batch.ids_file} of the batch {batch.id} is not what lrf uploaded") from None
+
+    def results(self, batch: Batch) -> Replies:
+        """The replies and the errors of a batch that has ended; none of files that were deleted."""
+        replies = Replies()
+        for name in batch.results:
+            try:
+                with (
+                    self._errors("read a batch's results"),
+                    self._api.files.with_streaming_response.content(name) as response,
+                ):
+                    replies.add(response.iter_bytes(1 << 20))
+            except (Rejected, JudgeMisconfigured) as e:
+                if "status 404" not in str(e):
+                    raise
+        return replies
+
+    def close(self) -> None:
+        if "_api" in self.__dict__:
+            self._api.close()
+
+    def _upload(self, file: IO[bytes], what: str) -> str:
+        uploaded = self._api.files.create(file=(f"lrf-{what}.jsonl", file), purpose="batch")
+        return str(uploaded.id)
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        import httpx2
+        import openai
+
+        where = f"{self._settings.base_url}: can't {doing}"
+        try:
+            yield
+        except openai.APIStatusError as e:
+            body = e.body if isinstance(e.body, dict) else {"message": e.response.text}
+            error = self._http.error(e.status_code, {"error": body}, e.response.headers)
+            if "cannot find file" in str(error).lower():  # of a file that was uploaded a moment ago
+                error = Unavailable(str(error))
+            raise _prefixed(error, doing) from None
+        except openai.APITimeoutError:
+            raise TimedOut(f"{where}: no answer within {self._settings.request_timeout_s:g} s") from None
+        except (openai.APIConnectionError, httpx2.HTTPError) as e:
+            raise Unavailable(f"{where}: {type(e.__cause__ or e).__name__}; is the server up?") from None
+        except openai.OpenAIError as e:
+            raise BadReply(f"{where}: {type(e).__name__}") from None
+
+
+def _prefixed(error: JudgeError, doing: str) -> JudgeError:
+    error.args = (f"can't {doing}: {error}",)
+    return error
+
+
+def _batch(raw: Any) -> Batch:
+    metadata: Mapping[str, str] = raw.metadata or {}
+    problems = (raw.errors.data or ()) if raw.errors else ()
+    return Batch(
+        id=str(raw.id),
+        status=str(raw.status),
+        requests_file=str(raw.input_file_id),
+        ids_file=metadata.get(_IDS),
+        results=tuple(name for name in (raw.output_file_id, raw.error_file_id) if name),
+        problems=tuple((str(p.code or ""), p.line, str(p.message or "")) for p in problems),
+    )
