@@ -198,9 +198,9 @@ def until(true: Callable[[], bool]) -> None:
 
 def test_a_job_is_submitted_followed_and_its_end_told(slurm: Path, tmp_path: Path) -> None:
     process = submit(tmp_path, "sleep 0.3; echo the end")
-    said, _ = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert said.splitlines() == [
+    assert process.wait(30) == 0
+    assert process.stdout is not None
+    assert process.stdout.read().splitlines() == [
         "job 77 is submitted",
         "job 77: RUNNING",
         "job 77: COMPLETED",
