@@ -1,29 +1,25 @@
 """Documents cut into chunks of so many tokens, with exact character offsets.
 
-Tokens are those of ``o200k_base``, whose tables come inside the ``quicktok`` package: nothing is downloaded, and
-chunks are the same whatever judge or embedder is used.
+Tokens are those of ``o200k_base`` unless another tokenizer is named: nothing is downloaded, and chunks are the same
+whatever judge or embedder is used.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lrf.tokens import DEFAULT, Tokenizer, TokenizerName, tokenizer_of
 from lrf.types import Chunk, Document
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    _Numbers = NDArray[np.int64]
+    from lrf.tokens import Numbers
 
 MIN_TOKENS = 4
 """The smallest chunk: a character may take four tokens, and no character is ever cut."""
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _JOINERS = "\u200c\u200d"
 _CLOSERS = "\"'”’»)]}」』）】》*_"
 _FULL_STOPS = "。！？；…"  # end a sentence wherever they stand
@@ -31,42 +27,39 @@ _STOPS = ".!?"  # end one when white space follows
 _LOOK = 16  # characters looked at before a possible sentence end
 
 
-@cache
-def _tokenizer() -> Any:
-    import quicktok
-
-    return quicktok.get_encoding("o200k_base")
-
-
-def _encodable(text: str) -> str:
-    """The text with lone surrogates, which UTF-8 can't hold, replaced one for one."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
-
-
-def count_tokens(text: str) -> int:
-    """The number of ``o200k_base`` tokens in a text. Takes any string, lone surrogates included."""
-    return int(_tokenizer().count(_encodable(text)))
+def count_tokens(text: str, tokenizer: TokenizerName = DEFAULT) -> int:
+    """The number of tokens of a text. Takes any string, lone surrogates included."""
+    return tokenizer_of(tokenizer).count(text)
 
 
 def chunk_document(
-    document: Document, tokens: int, *, overlap: int = 0, whole_sentences: bool = False
+    document: Document,
+    tokens: int,
+    *,
+    overlap: int = 0,
+    whole_sentences: bool = False,
+    tokenizer: TokenizerName = DEFAULT,
 ) -> tuple[Chunk, ...]:
     """The document cut into chunks of at most ``tokens`` tokens, in order and without gaps.
 
     There are as few chunks as can be, as a rule ⌈T / tokens⌉ for a document of T tokens; where that leaves room, a
     chunk ends at the end of a sentence within its last quarter. With ``whole_sentences`` it does so wherever it can, at
-    the cost of somewhat more chunks (for retrieval, where chunks are cheap). ``overlap`` is the number of tokens,
+    the cost of somewhat more chunks (for retrieval, where chunks are cheap); what follows a chunk then changes nothing
+    of it, but for the words next to it. ``overlap`` is the number of tokens,
     at most half of ``tokens``, that each chunk repeats of the one before. Chunks of white space only are left out.
 
     No chunk starts or ends inside a character, nor between a character and its combining marks unless there is
-    nothing else in a chunk. ValueError when ``tokens`` is below :data:`MIN_TOKENS` or ``overlap`` out of range.
+    nothing else in a chunk. ``tokenizer`` is that of the judge or the policy, where their tokens are to be counted.
+
+    Raises :class:`lrf.errors.ConfigError` when the tokenizer can't be read, ValueError when ``tokens`` is below
+    :data:`MIN_TOKENS` or ``overlap`` out of range.
     """
     if tokens < MIN_TOKENS:
         raise ValueError(f"chunks must have at least {MIN_TOKENS} tokens, not {tokens}")
     if not 0 <= overlap <= tokens // 2:
         raise ValueError(f"overlap must be within 0 and half of the chunk's {tokens} tokens, not {overlap}")
-    text = _encodable(document.text)
-    places, counts = _places(text)
+    text, measure = document.text, tokenizer_of(tokenizer)
+    places, counts = measure.places(text)
     end = len(places) - 1
     step = tokens - overlap
     chunks = []
@@ -76,7 +69,7 @@ def chunk_document(
         left = -(-(rest - overlap) // step)  # chunks still to come, if each is full
         # half of what there is to spare: the rest is for characters that don't fit at the end of a chunk
         slack = tokens // 4 if whole_sentences else min((left * step + overlap - rest) // 2, tokens // 4)
-        before, stop = stop, _cut(text, places, counts, here, tokens, slack)
+        before, stop = stop, _cut(measure, text, places, counts, here, tokens, slack)
         if stop <= before:  # so much of the chunk before was repeated that nothing new fits
             here, stop = before, before
             continue
@@ -89,25 +82,7 @@ def chunk_document(
     return tuple(chunks)
 
 
-def _places(text: str) -> tuple[_Numbers, _Numbers]:
-    """The characters before which a token starts and no character is cut, and the number of tokens before each.
-
-    Both arrays are increasing, start with 0 and end with the whole text.
-    """
-    encoder = _tokenizer()
-    ids, _ = encoder.encode_batch([text], 1)
-    kinds, which = np.unique(ids, return_inverse=True)
-    sizes = np.array([len(encoder.decode_single_token_bytes(int(kind))) for kind in kinds], dtype=np.int64)
-    ends = np.cumsum(sizes[which])  # in bytes, one a token
-    starts_character = (np.frombuffer(text.encode(), dtype=np.uint8) & 0xC0) != 0x80
-    characters_before = np.concatenate(([0], np.cumsum(starts_character)))
-    whole = np.append(starts_character, True)[ends]
-    places = np.concatenate(([0], characters_before[ends[whole]]))
-    counts = np.concatenate(([0], np.flatnonzero(whole) + 1))
-    return places, counts
-
-
-def _cut(text: str, places: _Numbers, counts: _Numbers, here: int, tokens: int, slack: int) -> int:
+def _cut(measure: Tokenizer, text: str, places: Numbers, counts: Numbers, here: int, tokens: int, slack: int) -> int:
     """Which place the chunk that starts at place number ``here`` ends at. It may give up ``slack`` tokens."""
     limit = tokens
     while True:
@@ -115,13 +90,13 @@ def _cut(text: str, places: _Numbers, counts: _Numbers, here: int, tokens: int, 
         full = max(full, here + 1)
         stop = _good_end(text, places, full, max(here + 1, int(np.searchsorted(counts, counts[full] - slack))), here)
         # on its own, a text may take a few tokens more than it does within the document
-        excess = count_tokens(text[places[here] : places[stop]]) - tokens
+        excess = measure.count(text[places[here] : places[stop]]) - tokens
         if excess <= 0 or stop == here + 1:
             return stop
         limit = int(counts[stop] - counts[here]) - excess
 
 
-def _good_end(text: str, places: _Numbers, full: int, lowest: int, here: int) -> int:
+def _good_end(text: str, places: Numbers, full: int, lowest: int, here: int) -> int:
     """The last sentence end from place number ``full`` back to ``lowest``, else one that parts nothing joined."""
     if full == len(places) - 1:
         return full
@@ -135,7 +110,7 @@ def _good_end(text: str, places: _Numbers, full: int, lowest: int, here: int) ->
     return full
 
 
-def _restart(text: str, places: _Numbers, counts: _Numbers, here: int, stop: int, overlap: int) -> int:
+def _restart(text: str, places: Numbers, counts: Numbers, here: int, stop: int, overlap: int) -> int:
     """The place number at which the chunk after the one from ``here`` to ``stop`` starts."""
     first = int(np.searchsorted(counts, counts[stop] - overlap))
     for place in range(max(first, here + 1), stop):
@@ -170,7 +145,7 @@ def first_tokens(text: str, tokens: int) -> str:
     """The start of a text: the longest one of at most ``tokens`` tokens that cuts no character."""
     if count_tokens(text) <= tokens:
         return text
-    places, counts = _places(_encodable(text))
+    places, counts = tokenizer_of(DEFAULT).places(text)
     stop = max(0, int(np.searchsorted(counts, tokens, side="right")) - 1)
     while stop and count_tokens(text[: places[stop]]) > tokens:
         stop -= 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 from uuid import UUID, uuid4
 
 from lrf.chunking import chunk_document
 from lrf.protocols import Embed
+from lrf.tokens import tokenizer_file
 from lrf.types import Chunk, Document
 from lrf_qdrant.bm25 import Bm25
 from lrf_qdrant.fusion import fuse
@@ -30,6 +32,8 @@ class QdrantRetriever:
     """
 
     def __init__(self, settings: QdrantSettings, embed: Embed | None = None) -> None:
+        if isinstance(settings.tokenizer, Path):
+            tokenizer_file(settings.tokenizer)  # a mistake is told before anything is paid for
         self.settings = settings
         self.embed = embed
         self.store = Store(settings)
@@ -67,7 +71,10 @@ class QdrantRetriever:
 
     def _cut(self, documents: Sequence[Document]) -> list[tuple[Chunk, ...]]:
         s = self.settings
-        return [chunk_document(d, s.chunk_tokens, overlap=s.chunk_overlap, whole_sentences=True) for d in documents]
+        return [
+            chunk_document(d, s.chunk_tokens, overlap=s.chunk_overlap, whole_sentences=True, tokenizer=s.tokenizer)
+            for d in documents
+        ]
 
 
 class QdrantIndex:

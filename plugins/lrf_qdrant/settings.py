@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from lrf.endpoint import BaseUrl, EnvName
 from lrf.settings import FilePath, Settings
+from lrf.tokens import DEFAULT, Bundled
 
 
 class QdrantSettings(Settings):
@@ -36,6 +37,11 @@ class QdrantSettings(Settings):
     chunk_tokens: int = Field(default=128, ge=16, description="Tokens a chunk at most.")
     chunk_overlap: int = Field(
         default=0, ge=0, description="Tokens that each chunk repeats of the one before, at most half of chunk_tokens."
+    )
+    tokenizer: Bundled | FilePath = Field(
+        default=DEFAULT,
+        description="What tokens are: of a bundled tokenizer, or of the judge's or policy's own tokenizer.json, whose "
+        "path (or folder) is given.",
     )
     top_k: int = Field(default=5, ge=1, description="Chunks for a query.")
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import unicodedata
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrf import tokens as tokens_module
 from lrf.chunking import MIN_TOKENS, chunk_document, count_tokens
+from lrf.errors import ConfigError
+from lrf.tokens import TokenizerName, tokenizer_of
 from lrf.types import Chunk, Document
 
 ENGLISH = (
@@ -143,3 +149,95 @@ def test_a_special_token_in_a_document_is_ordinary_text() -> None:
     text = "before <|endoftext|> after"
     assert count_tokens(text) > 3
     assert [c.text for c in chunks_of(text, 64)] == [text]
+
+
+# --- what follows --------------------------------------------------------------------------------------------------
+
+PARAGRAPHS = st.lists(st.sampled_from([ENGLISH, CHINESE, "A word. ", "שלום עולם. ", "e\u0301\0 "]), max_size=12).map(
+    lambda sentences: "".join(sentences).strip() + "\n"
+)
+
+
+@given(PARAGRAPHS, PARAGRAPHS, st.integers(16, 60))
+def test_what_follows_a_text_changes_only_its_last_chunks(one: str, two: str, tokens: int) -> None:
+    alone, together = (chunks_of(text, tokens, whole_sentences=True) for text in (one, one + two))
+    assert together[: max(0, len(alone) - 1)] == alone[: max(0, len(alone) - 1)]
+
+
+# --- tokenizers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small byte-level BPE of the kind that models have."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([ENGLISH, CHINESE], trainer)
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@given(TEXTS, st.integers(16, 60), st.data())
+def test_chunks_by_another_tokenizer_are_exact_and_within_its_tokens(
+    own_tokenizer: Path, text: str, tokens: int, data: st.DataObject
+) -> None:
+    name: TokenizerName = data.draw(st.sampled_from(["cl100k_base", "llama3", own_tokenizer]))
+    chunks = chunks_of(text, tokens, tokenizer=name)
+    at = 0
+    for chunk in chunks:
+        assert chunk.text == text[chunk.start : chunk.end]
+        assert not text[at : chunk.start].strip()
+        assert count_tokens(chunk.text, name) <= tokens
+        at = chunk.end
+    assert not text[at:].strip()
+
+
+def test_a_tokenizer_counts_its_own_tokens(own_tokenizer: Path) -> None:
+    text = ENGLISH + CHINESE
+    counts = {name: count_tokens(text, name) for name in ("o200k_base", "llama3", own_tokenizer)}
+    assert len(set(counts.values())) == 3
+    assert len(chunks_of(text * 20, 64, tokenizer=own_tokenizer)) > len(chunks_of(text * 20, 64))
+    assert count_tokens(text, own_tokenizer / "tokenizer.json") == counts[own_tokenizer]
+
+
+@pytest.mark.parametrize("content", [None, "{}", "no json"])
+def test_a_tokenizer_that_can_not_be_read_is_an_error_that_names_the_file(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"tokenizer: .*tokenizer\.json"):
+        count_tokens("text", tmp_path)
+
+
+def test_tokens_are_the_same_whether_a_text_is_read_in_pieces_or_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ENGLISH + "It rose by 3.5%, they're told;  twice over.\n\n") * 40
+    whole = tokenizer_of("o200k_base").places(text)
+    monkeypatch.setattr(tokens_module, "PIECE", 500)
+    pieced = tokenizer_of("o200k_base").places(text)
+    assert [list(a) for a in pieced] == [list(a) for a in whole]
+
+
+@pytest.mark.parametrize("kind", ["one letter", "words", "letters", "own tokenizer"])
+async def test_one_very_long_line_is_cut_while_the_event_loop_goes_on(kind: str, own_tokenizer: Path) -> None:
+    letters = "".join(random.Random(3).choices("abcdefghijklmnopqrstuvwxyz海港", k=150_000))
+    line = {"one letter": "x" * 2_000_000, "words": ENGLISH * 12_000}.get(kind, letters)
+    name: TokenizerName = own_tokenizer if kind == "own tokenizer" else "o200k_base"
+    count_tokens("the tables are read with the first use", name)
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.001)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
+    chunks = await asyncio.to_thread(chunks_of, line, 512, whole_sentences=True, tokenizer=name)
+    ticking.cancel()
+    assert "".join(chunk.text for chunk in chunks) == line
+    assert ticks >= 3

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -354,3 +355,12 @@ async def test_overlapping_chunks_are_searched_like_others() -> None:
     [few] = await best(text, ["lamp"], 50, mode="dense", chunk_tokens=64)
     [many] = await best(text, ["lamp"], 50, mode="dense", chunk_tokens=64, chunk_overlap=32)
     assert len(many) > len(few)
+
+
+async def test_chunks_are_of_the_tokens_of_the_named_tokenizer(tmp_path: Path) -> None:
+    text = "\n".join(SENTENCES) * 3
+    [default] = await best(text, ["the"], 50, chunk_tokens=16)
+    [other] = await best(text, ["the"], 50, chunk_tokens=16, tokenizer="cl100k_base")
+    assert default != other
+    with pytest.raises(ConfigError, match=r"no file .*tokenizer\.json"):
+        retriever_at({}, tokenizer=tmp_path)

@@ -8,6 +8,7 @@ exceeds; what a judge wrote is therefore made of as many bytes as it could have 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,9 @@ from lrf.chunking import chunk_document
 from lrf.engine.calls import ATTEMPTS, Caller, JudgeCalls, most_of, next_limit
 from lrf.protocols import Index
 from lrf.replies import Reply, Request
+from lrf.settings import Settings
 from lrf.store.filesystem import dump
+from lrf.tokens import DEFAULT
 from lrf.types import JSON, Chunk, Document
 
 if TYPE_CHECKING:
@@ -104,16 +107,27 @@ def instance(schema: Mapping[str, JSON]) -> JSON:
     return {"string": "Analysis.", "array": []}.get(schema.get("type", ""), schema.get("minimum", 0))
 
 
+def chunks_found(settings: Settings) -> int:
+    """Chunks a query of a retriever with these settings."""
+    return int(getattr(settings, "top_k", 5))
+
+
+def chunks_cut(documents: Sequence[Document], settings: Settings) -> list[Chunk]:
+    """The documents in the chunks that a retriever with these settings makes of them."""
+    tokens, overlap = getattr(settings, "chunk_tokens", 128), getattr(settings, "chunk_overlap", 0)
+    tokenizer = getattr(settings, "tokenizer", DEFAULT)
+    cut = (chunk_document(d, tokens, overlap=overlap, whole_sentences=True, tokenizer=tokenizer) for d in documents)
+    return [chunk for chunks in cut for chunk in chunks]
+
+
 @dataclass(frozen=True, slots=True)
 class BoundRetriever:
     """Finds the longest chunks of the documents, as many as are asked for."""
 
-    chunk_tokens: int
-    top_k: int
+    settings: Settings
 
     async def index(self, documents: Sequence[Document]) -> Index:
-        chunks = [c for d in documents for c in chunk_document(d, self.chunk_tokens, whole_sentences=True)]
-        return _BoundIndex(chunks, self.top_k)
+        return _BoundIndex(await asyncio.to_thread(chunks_cut, documents, self.settings), chunks_found(self.settings))
 
     async def aclose(self) -> None:
         return None

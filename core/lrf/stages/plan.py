@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lrf.build import build, engine_of, prices_of, source_of
-from lrf.chunking import chunk_document, count_tokens
+from lrf.chunking import count_tokens
 from lrf.config.prices import read_prices
 from lrf.engine.engine import Engine, NamedDimension
 from lrf.engine.ledger import Ledger
@@ -26,7 +26,16 @@ from lrf.engine.observers import Observers
 from lrf.prices import Price, amount
 from lrf.protocols import Capabilities, Context, Index, Judge
 from lrf.replies import NO_STATEMENTS, Reply, Request, Usage
-from lrf.stages.bound import MOST_STATEMENTS, BoundCalls, BoundRetriever, instance, most_statements
+from lrf.settings import Settings
+from lrf.stages.bound import (
+    MOST_STATEMENTS,
+    BoundCalls,
+    BoundRetriever,
+    chunks_cut,
+    chunks_found,
+    instance,
+    most_statements,
+)
 from lrf.store.filesystem import dump
 from lrf.store.journal import Journal, digest
 from lrf.templates import prompt_text
@@ -140,17 +149,15 @@ def _mark(request: Request) -> str:
 class _PlanningRetriever:
     """Gives chunks drawn by a hash of the query as evidence: the right length, at no cost."""
 
-    def __init__(self, plan: Plan, chunk_tokens: int, top_k: int) -> None:
+    def __init__(self, plan: Plan, settings: Settings) -> None:
         self._plan = plan
-        self._chunk_tokens = chunk_tokens
-        self._top_k = top_k
+        self._settings = settings
 
     async def index(self, documents: Sequence[Document]) -> Index:
-        chunks = await asyncio.to_thread(
-            lambda: [c for d in documents for c in chunk_document(d, self._chunk_tokens, whole_sentences=True)]
-        )
-        self._plan.embedded_texts += len(chunks)
-        return _PlanningIndex(self._plan, chunks, self._top_k)
+        chunks = await asyncio.to_thread(chunks_cut, documents, self._settings)
+        embeds = "embedder" not in self._settings.without
+        self._plan.embedded_texts += len(chunks) if embeds else 0
+        return _PlanningIndex(self._plan, chunks, chunks_found(self._settings), embeds)
 
     async def aclose(self) -> None:
         return None
@@ -161,9 +168,10 @@ class _PlanningIndex:
     plan: Plan
     chunks: list[Chunk]
     top_k: int
+    embeds: bool
 
     async def search(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
-        self.plan.embedded_texts += len(queries)
+        self.plan.embedded_texts += len(queries) if self.embeds else 0
         wanted = min(top_k or self.top_k, len(self.chunks))
 
         def drawn(query: str) -> list[Chunk]:
@@ -220,7 +228,7 @@ async def plan_pipeline(pipeline: Pipeline, *, priced_samples: int = PRICED_SAMP
 
 def _planning_engine(pipeline: Pipeline, plan: Plan, real: Mapping[str, Judge], journal: Journal) -> Engine:
     judges = {name: _PlanningJudge(judge, plan) for name, judge in real.items()}
-    retrievers = {name: _PlanningRetriever(plan, *sizes) for name, sizes in _retrievers(pipeline).items()}
+    retrievers = {name: _PlanningRetriever(plan, settings) for name, settings in _retrievers(pipeline).items()}
     observers = Observers(None, lambda *_: None)
     engine = engine_of(pipeline, journal, observers, judges=judges, retrievers=retrievers, budget=False)
     engine.dimensions = [_Free.in_place_of(named) for named in engine.dimensions]
@@ -248,7 +256,7 @@ def _bounding_engine(
         BoundCalls(name, judge, journal, Ledger(), price=prices.get(name), statements=plan.most_statements)
         for name, judge in real.items()
     ]
-    retrievers = {name: BoundRetriever(*sizes) for name, sizes in _retrievers(pipeline).items()}
+    retrievers = {name: BoundRetriever(settings) for name, settings in _retrievers(pipeline).items()}
     observers = Observers(None, lambda *_: None)
     engine = engine_of(pipeline, journal, observers, judges=real, retrievers=retrievers, budget=False)
     engine.judges = {bound.name: bound for bound in bounds}
@@ -256,11 +264,10 @@ def _bounding_engine(
     return engine, bounds
 
 
-def _retrievers(pipeline: Pipeline) -> dict[str, tuple[int, int]]:
-    """(tokens of a chunk, chunks a query) of each retriever that is asked."""
+def _retrievers(pipeline: Pipeline) -> dict[str, Settings]:
+    """The settings of each retriever that is asked."""
     names = dict.fromkeys(b.needs["retriever"] for b in pipeline.dimensions if "retriever" in b.needs)
-    settings = {name: pipeline.retrievers[name].settings for name in names}
-    return {n: (getattr(s, "chunk_tokens", EVIDENCE_TOKENS), getattr(s, "top_k", TOP_K)) for n, s in settings.items()}
+    return {name: pipeline.retrievers[name].settings for name in names}
 
 
 def _document_tokens(sample: Sample) -> int:
