@@ -59,6 +59,7 @@ def with_reference(
         mine = missing[place::places]
         rounds = -(-len(missing) // places) if lockstep else len(mine)
         with (folder / f"rank-{rank()}.jsonl").open("a", encoding="utf-8") as shard:
+            shard.write("\n")  # after a line that a killed process left half written
             for turn in range(rounds):
                 row = mine[turn] if turn < len(mine) else missing[0]
                 chosen, rejected = log_probs(dataset[row])
@@ -108,7 +109,7 @@ def _lines(shard: Path) -> Iterator[Any]:
     for line in shard.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             yield json.loads(line)
-        except ValueError:  # a line that a killed process left half written
+        except ValueError:  # empty, or half written
             continue
 
 

@@ -46,7 +46,6 @@ class DPO:
     def _train(self, job: TrainingJob) -> TrainingResult:
         settings, started = self.settings, time.monotonic()
         quiet()
-        adapters = lora_config(settings)
         job.output.mkdir(parents=True, exist_ok=True)
         arguments = self._arguments(job)  # several processes have found one another after this
         only_first(lambda: checkpoint.recover(job.output / "checkpoint"))
@@ -100,7 +99,7 @@ class DPO:
             ce=settings.ce,
             args=arguments,
             model=policy,
-            peft_config=adapters,
+            peft_config=lora_config(settings, policy),
             train_dataset=Dataset.from_file(str(tokens)),
             processing_class=text.tokenizer,
             callbacks=[watch, *([preflight] if settings.preflight else [])],

@@ -9,8 +9,8 @@ from lrf.errors import StageError
 from lrf_training.settings import PolicySettings
 
 
-def lora_config(settings: PolicySettings) -> Any:
-    """peft's configuration, None without ``lora``. Raises :class:`lrf.errors.StageError`."""
+def lora_config(settings: PolicySettings, model: Any) -> Any:
+    """peft's configuration for the model, None without ``lora``. Raises :class:`lrf.errors.StageError`."""
     lora = settings.lora
     if lora is None:
         return None
@@ -23,6 +23,10 @@ def lora_config(settings: PolicySettings) -> Any:
         from peft import LoraConfig
     except ImportError:
         raise StageError("train.lora needs the package peft: pip install 'lrf[lora]'") from None
+    linear = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if hasattr(module, "in_features")}
+    named = set(lora.target_modules) if lora.target_modules != "all-linear" else set()
+    if unknown := ", ".join(sorted(named - linear)):
+        raise StageError(f"train.lora.target_modules: the model has no {unknown}; it has {', '.join(sorted(linear))}")
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,

@@ -1,0 +1,105 @@
+"""Low-rank adapters: trained, saved, merged, and sharing prompts like all weights do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lrf.errors import StageError
+from lrf_dpo.settings import DPOSettings
+from lrf_dpo.trainer import DPO
+from lrf_training.models import new_model, new_tokenizer
+from lrf_training.settings import Init
+
+TINY: dict[str, Any] = {"global_batch": 2, "learning_rate": 1e-2, "max_steps": 3}
+LORA: dict[str, Any] = {"rank": 2, "alpha": 4}
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    folder, init = tmp_path / "base", Init(hidden=16, layers=2, heads=2, vocab=320)
+    tokenizer = new_tokenizer(["a few words, no more"], init)
+    new_model(tokenizer, init, window=512, seed=1).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def train(job: Any, row: Any, base: Path, **settings: Any) -> Any:
+    output = settings.pop("output", "out")
+    reports: list[Any] = []
+    rows = [row(n) for n in range(4)]
+    result = DPO(DPOSettings.model_validate(TINY | settings)).train(
+        job(rows, model=str(base), output=output, report=reports.append)
+    )
+    return result, [r for r in reports if "loss" in r]
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model(torch.arange(2, 40)[None]).logits
+    return found
+
+
+def test_the_checkpoint_holds_adapters_that_transformers_loads_with_their_model(job, row, base: Path) -> None:
+    result, _ = train(job, row, base, lora=LORA)
+    assert not (result.checkpoint / "model.safetensors").exists()
+    assert (result.checkpoint / "adapter_model.safetensors").stat().st_size < 100_000
+    before = AutoModelForCausalLM.from_pretrained(base)
+    after = AutoModelForCausalLM.from_pretrained(result.checkpoint)
+    assert not torch.allclose(logits(before), logits(after), atol=1e-4)
+    assert AutoTokenizer.from_pretrained(result.checkpoint).chat_template
+
+
+def test_merged_the_checkpoint_is_the_model_with_its_adapters(job, row, base: Path) -> None:
+    apart, _ = train(job, row, base, lora=LORA, output="apart")
+    merged, _ = train(job, row, base, lora=LORA | {"merge": True}, output="merged")
+    assert not (merged.checkpoint / "adapter_model.safetensors").exists()
+    models = [AutoModelForCausalLM.from_pretrained(result.checkpoint) for result in (apart, merged)]
+    torch.testing.assert_close(logits(models[0]), logits(models[1]), rtol=1e-5, atol=1e-6)
+
+
+def test_prefix_sharing_changes_nothing_with_adapters(job, row, base: Path) -> None:
+    _, off = train(job, row, base, lora=LORA, prefix_sharing="off", output="off", micro_batch=2)
+    result, on = train(job, row, base, lora=LORA, prefix_sharing="on", output="on", micro_batch=2)
+    assert result.metrics["prefix_sharing"] == "on"
+    for plain, shared in zip(off, on, strict=True):
+        assert shared["loss"] == pytest.approx(plain["loss"], abs=1e-5)
+        assert shared["grad_norm"] == pytest.approx(plain["grad_norm"], rel=1e-4)
+    assert on[-1]["margin"] > 1e-3
+
+
+def test_the_adapter_switched_off_is_the_stored_reference(job, row, base: Path) -> None:
+    stored, one = train(job, row, base, lora=LORA, reference="stored", output="stored")
+    off, two = train(job, row, base, lora=LORA, reference="adapter_off", output="off")
+    assert (stored.metrics["reference"], off.metrics["reference"]) == ("stored", "adapter_off")
+    assert not (off.checkpoint.parent / "reference").exists()
+    for a, b in zip(one, two, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-6)
+
+
+def test_only_named_modules_get_adapters(job, row, base: Path) -> None:
+    from safetensors.torch import load_file
+
+    result, _ = train(job, row, base, lora=LORA | {"target_modules": ["q_proj"]})
+    assert all("q_proj" in name for name in load_file(result.checkpoint / "adapter_model.safetensors"))
+
+
+def test_modules_that_the_model_lacks_are_refused(job, row, base: Path) -> None:
+    with pytest.raises(StageError, match=r"target_modules: the model has no no_such; it has .*q_proj"):
+        train(job, row, base, lora=LORA | {"target_modules": ["no_such"]})
+
+
+def test_adapters_of_a_random_model_must_be_merged(job, row) -> None:
+    settings = DPOSettings.model_validate({"init": {}, "lora": LORA})
+    with pytest.raises(StageError, match=r"set lora\.merge: true"):
+        DPO(settings).train(job([row()]))
+
+
+def test_without_adapters_there_is_none_to_switch_off() -> None:
+    with pytest.raises(ValidationError, match="adapter_off needs lora"):
+        DPOSettings(reference="adapter_off")

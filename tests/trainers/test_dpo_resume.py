@@ -1,0 +1,158 @@
+"""A training that was killed goes on to the very weights it would have had; a failed save costs no earlier one."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lrf.errors import StageError
+from lrf.protocols import TrainingJob
+from lrf_dpo.settings import DPOSettings
+from lrf_dpo.trainer import DPO
+from lrf_training.checkpoint import States
+
+TINY: dict[str, Any] = {
+    "init": {"hidden": 16, "layers": 1, "heads": 2, "vocab": 320},
+    "global_batch": 2,
+    "learning_rate": 1e-3,
+    "epochs": 2,
+    "save_every": 2,
+}
+
+
+def weights(checkpoint: Path) -> bytes:
+    return (checkpoint / "model.safetensors").read_bytes()
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(step: int) -> Any:
+    """A report function that ends the training there, after that step's line of the log."""
+
+    def report(progress: Any) -> None:
+        if progress.get("step") == step and "loss" in progress:
+            raise Stop
+
+    return report
+
+
+@pytest.mark.parametrize("more", [{}, {"lora": {"rank": 2, "dropout": 0.2, "merge": True}}], ids=["all", "lora"])
+def test_a_training_that_was_stopped_goes_on_to_the_same_weights(job, row, more: Any) -> None:
+    rows, settings = [row(n) for n in range(8)], DPOSettings.model_validate(TINY | more)
+    whole = DPO(settings).train(job(rows, output="whole"))
+    with pytest.raises(Stop):
+        DPO(settings).train(job(rows, output="stopped", report=stop_at(5)))
+    reports: list[Any] = []
+    resumed = DPO(settings).train(job(rows, output="stopped", report=reports.append))
+    assert {"note": "training goes on from step 4"} in reports
+    assert [r["step"] for r in reports if "loss" in r] == [5, 6, 7, 8]
+    assert weights(resumed.checkpoint) == weights(whole.checkpoint)
+    logs = [result.checkpoint.parent / "training_log.jsonl" for result in (whole, resumed)]
+    assert [json.loads(line) for line in logs[0].open()] == [json.loads(line) for line in logs[1].open()]
+    assert not (resumed.checkpoint.parent / "training").exists()
+
+
+@pytest.mark.slow
+def test_a_training_killed_by_sigkill_goes_on_to_the_same_weights(job, row, tmp_path: Path) -> None:
+    rows, settings = [row(n) for n in range(8)], DPOSettings.model_validate(TINY)
+    whole = DPO(settings).train(job(rows, output="whole"))
+    code = (
+        "import os, pickle, signal, sys\n"
+        "from lrf_dpo.trainer import DPO\n"
+        "settings, job = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "def report(p):\n"
+        "    if p.get('step') == 5 and 'loss' in p: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "object.__setattr__(job, 'report', report)\n"
+        "DPO(settings).train(job)\n"
+    )
+    killed: TrainingJob = job(rows, output="killed")
+    (tmp_path / "job").write_bytes(pickle.dumps((settings, _without_report(killed))))
+    child = subprocess.run([sys.executable, "-c", code, str(tmp_path / "job")], capture_output=True, check=False)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    assert weights(DPO(settings).train(killed).checkpoint) == weights(whole.checkpoint)
+
+
+def _without_report(job: TrainingJob) -> TrainingJob:
+    object.__setattr__(job, "report", print)
+    return job
+
+
+def test_a_checkpoint_on_the_way_is_a_whole_model(job, row) -> None:
+    with pytest.raises(Stop):
+        DPO(DPOSettings.model_validate(TINY)).train(job([row(n) for n in range(8)], report=stop_at(5)))
+    from transformers import AutoModelForCausalLM
+
+    folder = job([row()]).output / "checkpoint"
+    assert AutoModelForCausalLM.from_pretrained(folder).num_parameters() > 0
+    assert not (folder / "training_args.bin").exists()
+
+
+def test_other_pairs_start_anew(job, row) -> None:
+    settings = DPOSettings.model_validate(TINY)
+    with pytest.raises(Stop):
+        DPO(settings).train(job([row(n) for n in range(8)], report=stop_at(5)))
+    reports: list[Any] = []
+    DPO(settings).train(job([row(n) for n in range(1, 9)], report=reports.append))
+    assert next(r["step"] for r in reports if "loss" in r) == 1
+
+
+def test_a_half_written_state_is_passed_over(job, row) -> None:
+    rows, settings = [row(n) for n in range(8)], DPOSettings.model_validate(TINY)
+    with pytest.raises(Stop):
+        DPO(settings).train(job(rows, report=stop_at(5)))
+    training = job(rows).output / "training"
+    shutil.copytree(training / "checkpoint-4", training / "checkpoint-6")  # killed before it was marked whole
+    (training / "checkpoint-6" / "complete.json").unlink()
+    shutil.copytree(training / "checkpoint-4", training / "checkpoint-8")  # a file shorter than it was
+    (training / "checkpoint-8" / "optimizer.pt").write_bytes(b"half")
+    reports: list[Any] = []
+    DPO(settings).train(job(rows, report=reports.append))
+    assert {"note": "training goes on from step 4"} in reports
+
+
+def test_a_full_disk_while_saving_leaves_state_and_checkpoint_from_before(job, row) -> None:
+    rows, settings = [row(n) for n in range(8)], DPOSettings.model_validate(TINY)
+    whole = weights(DPO(settings).train(job(rows, output="whole")).checkpoint)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_the_disk(progress: Any) -> None:
+        if progress.get("step") == 3 and "loss" in progress:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+
+    full = job(rows, report=fill_the_disk)
+    try:
+        with pytest.raises(StageError, match=r"can't be saved.*the state before it stays\. Make room"):
+            DPO(settings).train(full)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (full.output / "training").glob("checkpoint-*")] == ["checkpoint-2"]
+    assert weights(full.output / "checkpoint")
+    reports: list[Any] = []
+    resumed = DPO(settings).train(job(rows, report=reports.append))
+    assert {"note": "training goes on from step 2"} in reports
+    assert weights(resumed.checkpoint) == whole
+
+
+def test_a_state_that_several_processes_sharded_is_refused_by_another_number(tmp_path: Path) -> None:
+    (path := tmp_path / "checkpoint-3").mkdir()
+    States(tmp_path, "x", world=1, sharded=True).save(lambda: (path / "part").write_text("1") and None, path)
+    with pytest.raises(StageError, match=r"1 processes saved this training's state.*run with 1 processes, or remove"):
+        States(tmp_path, "x", world=2, sharded=True).latest()
+
+
+def test_a_state_held_by_every_process_is_read_by_any_number(tmp_path: Path) -> None:
+    (path := tmp_path / "checkpoint-3").mkdir()
+    States(tmp_path, "x", world=1, sharded=False).save(lambda: (path / "part").write_text("1") and None, path)
+    assert States(tmp_path, "x", world=2, sharded=False).latest() == path
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-3"]
