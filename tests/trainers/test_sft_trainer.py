@@ -1,0 +1,180 @@
+"""The sft trainer as its stage sees it: rows in, a checkpoint out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lrf.errors import StageError
+from lrf.protocols import Trainer, TrainingJob
+from lrf.testing import check_plugin
+from lrf_sft.settings import SFTSettings
+from lrf_sft.trainer import SFT
+from lrf_training.models import new_model, new_tokenizer
+from lrf_training.settings import Init
+
+TINY: dict[str, Any] = {
+    "init": {"hidden": 16, "layers": 1, "heads": 2, "vocab": 320},
+    "global_batch": 2,
+    "max_steps": 2,
+    "learning_rate": 1e-2,
+}
+
+Make = Callable[..., TrainingJob]
+
+
+def source(folder: Path, rows: int = 4, name: str = "rows.jsonl", words: int = 6) -> dict[str, Any]:
+    made = [{"prompt": f"question {i} " * words, "completion": f"answer {i} " * (i + 1)} for i in range(rows)]
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in made))
+    return {"path": folder / name}
+
+
+def trainer(**settings: Any) -> SFT:
+    return SFT(SFTSettings.model_validate(TINY | settings))
+
+
+def losses(output: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (output / "training_log.jsonl").read_text().splitlines()]
+
+
+def test_it_satisfies_the_protocol_and_the_rules_of_plugins(tmp_path: Path) -> None:
+    assert isinstance(trainer(sources=[source(tmp_path)]), Trainer)
+    check_plugin("lrf_sft.plugin")
+
+
+def test_the_defaults_are_the_paper_s(tmp_path: Path) -> None:
+    found = SFTSettings.model_validate({"sources": [source(tmp_path)], "init": {}})
+    assert (found.learning_rate, found.global_batch, found.epochs) == (1e-5, 8, 2)
+
+
+def test_without_rows_to_train_on_the_settings_are_refused() -> None:
+    with pytest.raises(ValidationError, match="nothing to train on"):
+        trainer()
+
+
+def test_pairs_are_needed_only_where_they_are_trained_on(tmp_path: Path) -> None:
+    assert trainer(sources=[source(tmp_path)]).settings.reads == ()
+    assert trainer(own_weight=1).settings.reads == ("pairs",)
+
+
+def test_it_learns_and_leaves_a_checkpoint_that_transformers_loads(job: Make, tmp_path: Path) -> None:
+    done = job([])
+    result = trainer(sources=[source(tmp_path)], max_steps=12).train(done)
+    found = losses(done.output)
+    assert len(found) == 12
+    assert found[-1] < found[0] - 0.1
+    model = AutoModelForCausalLM.from_pretrained(result.checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(result.checkpoint)
+    assert model.dtype == torch.float32
+    assert tokenizer.chat_template
+    assert {path.name for path in done.output.iterdir()} == {"checkpoint", "training_log.jsonl"}
+
+
+def test_the_loss_is_the_mean_over_the_answers_tokens_of_the_step(job: Make, tmp_path: Path) -> None:
+    done = job([])
+    settings = {"sources": [source(tmp_path, rows=4)], "global_batch": 4, "max_steps": 1, "learning_rate": 1e-30}
+    result = trainer(**settings, preflight=False).train(done)
+    model = AutoModelForCausalLM.from_pretrained(result.checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(result.checkpoint)
+    total, count = 0.0, 0
+    for line in (tmp_path / "rows.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        turns = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"]}]
+        ids = tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"]
+        prompt = tokenizer.apply_chat_template(turns[:1], return_dict=True, add_generation_prompt=True)["input_ids"]
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0, len(prompt) - 1 : -1]
+        targets = torch.tensor(ids[len(prompt) :])
+        total += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
+        count += len(targets)
+    assert losses(done.output) == [pytest.approx(total / count, rel=1e-5)]
+    assert result.metrics["answer_tokens"] == count
+
+
+def test_how_a_batch_is_split_makes_no_difference(job: Make, tmp_path: Path) -> None:
+    found = []
+    for micro_batch in (1, 4):
+        done = job([], output=f"out-{micro_batch}")
+        trainer(sources=[source(tmp_path, rows=8)], global_batch=4, micro_batch=micro_batch, max_steps=3).train(done)
+        found.append(losses(done.output))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_sources_are_mixed_by_their_weights_with_the_run_s_own_pairs(
+    job: Make, row: Callable[..., Any], tmp_path: Path
+) -> None:
+    done = job([row(i) for i in range(3)])
+    long, short = source(tmp_path, rows=4, name="long.jsonl"), source(tmp_path, rows=2, name="short.jsonl")
+    result = trainer(sources=[long, short | {"weight": 3}], own_weight=2, max_steps=1).train(done)
+    assert [(Path(path).name, found["rows"], found["taken"]) for path, found in result.metrics["sources"].items()] == [
+        ("pairs.jsonl", 3, 6),
+        ("long.jsonl", 4, 4),
+        ("short.jsonl", 2, 6),
+    ]
+    assert result.metrics["rows"] == 16
+
+
+def test_a_row_that_is_too_long_stops_the_training_or_is_left_out_and_counted(job: Make, tmp_path: Path) -> None:
+    rows = source(tmp_path)
+    limit = trainer(sources=[rows]).train(job([])).metrics["longest"] - 1
+    with pytest.raises(StageError, match="nothing is cut"):
+        trainer(sources=[rows], max_tokens=limit).train(job([]))
+    with pytest.raises(StageError, match=r"more than max_lost: 0\.1 allows"):
+        trainer(sources=[rows], max_tokens=limit, on_too_long="drop", max_lost=0.1).train(job([]))
+    result = trainer(sources=[rows], max_tokens=limit, on_too_long="drop", max_lost=0.9).train(job([]))
+    assert result.metrics["lost_by_reason"] == {"longer than max_tokens": result.metrics["lost_rows"]}
+    assert result.metrics["rows"] + result.metrics["lost_rows"] == 4
+    assert result.metrics["longest"] <= limit
+
+
+def test_a_row_without_an_answer_stops_the_training_with_its_place(job: Make, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"prompt": "q", "completion": "a"}\n{"prompt": "q", "completion": ""}\n')
+    with pytest.raises(StageError, match=r"bad.jsonl:2: there is no answer to train on; mend the row"):
+        trainer(sources=[{"path": path}]).train(job([]))
+
+
+def test_adapters_train_in_place_of_all_weights(job: Make, tmp_path: Path) -> None:
+    folder, init = tmp_path / "model", Init(hidden=16, layers=1, heads=2, vocab=320)
+    tokenizer = new_tokenizer(["a few words, no more"], init)
+    new_model(tokenizer, init, window=512, seed=1).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    done = job([], model=str(folder))
+    result = trainer(init=None, lora={"rank": 4, "merge": True}, sources=[source(tmp_path)], max_steps=4).train(done)
+    before, after = (AutoModelForCausalLM.from_pretrained(at).state_dict() for at in (folder, result.checkpoint))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "model.layers.0.self_attn.q_proj.weight" in changed
+    assert "model.embed_tokens.weight" not in changed
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_weights(job: Make, tmp_path: Path) -> None:
+    settings = {"sources": [source(tmp_path, rows=7)], "max_steps": 6, "save_every": 2, "init": TINY["init"]}
+    whole, halved = job([], output="whole"), job([], output="halved")
+    trainer(**settings).train(whole)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(progress: Any) -> None:
+        if progress.get("step") == 5:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        trainer(**settings).train(TrainingJob(**{**_fields(halved), "report": stop}))
+    told: list[Any] = []
+    trainer(**settings).train(TrainingJob(**{**_fields(halved), "report": told.append}))
+    assert {"note": "training goes on from step 4"} in told
+    files = [(done.output / "checkpoint/model.safetensors").read_bytes() for done in (whole, halved)]
+    assert files[0] == files[1]
+    assert losses(whole.output) == losses(halved.output)
+
+
+def _fields(job: TrainingJob) -> dict[str, Any]:
+    return {name: getattr(job, name) for name in TrainingJob.__slots__}
