@@ -1,0 +1,1 @@
+"""An embedder of any sentence-transformers model, in this process."""

@@ -1,0 +1,85 @@
+"""The embedder ``sentence-transformers``: what ``SentenceTransformer`` makes of a text."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lrf.errors import JudgeMisconfigured
+from lrf.local_models import weights_identity
+from lrf.protocols import EmbedKind
+from lrf.types import JSON
+from lrf_sentence_transformers.settings import SentenceTransformersSettings
+
+if TYPE_CHECKING:
+    from lrf.protocols import Vectors
+
+
+class SentenceTransformersEmbedder:
+    """Vectors of shape (n, dimensions), float32. Works in a thread, one call at a time; loads with the first call."""
+
+    max_concurrency = 1
+
+    def __init__(self, settings: SentenceTransformersSettings) -> None:
+        self._settings = settings
+        self._model: Any = None
+        self._one_at_a_time = threading.Lock()
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        s = self._settings
+        asked = s.model_dump(include={"query_prompt", "document_prompt", "normalise", "dimensions", "max_tokens"})
+        return {"type": "sentence-transformers", **weights_identity(s.model, s.revision), **asked}
+
+    @property
+    def batch_size(self) -> int:
+        return self._settings.batch_size
+
+    async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
+        return await asyncio.to_thread(self._embed, list(texts), kind)
+
+    async def aclose(self) -> None:
+        self._model = None
+
+    def _embed(self, texts: list[str], kind: EmbedKind) -> Vectors:
+        s = self._settings
+        with self._one_at_a_time:
+            if self._model is None:
+                self._model = self._load()
+            encode = self._model.encode_query if kind == "query" else self._model.encode_document
+            vectors = encode(
+                texts,
+                prompt=s.query_prompt if kind == "query" else s.document_prompt,
+                batch_size=s.batch_size,
+                show_progress_bar=False,
+                normalize_embeddings=s.normalise,
+            )
+        return np.asarray(vectors, dtype=np.float32).reshape(len(texts), -1 if texts else 0)
+
+    def _load(self) -> Any:
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        s = self._settings
+        if s.threads is not None:
+            torch.set_num_threads(s.threads)
+        path = Path(s.model).expanduser()
+        try:
+            model = SentenceTransformer(
+                str(path) if path.exists() else s.model,
+                device=s.device,
+                revision=s.revision,
+                trust_remote_code=s.trust_remote_code,
+                truncate_dim=s.dimensions,
+                model_kwargs={"use_safetensors": True},
+            )
+        except Exception as e:  # transformers, the hub and torch each raise their own
+            raise JudgeMisconfigured(f"embedder sentence-transformers can't load model {s.model!r}: {e}") from e
+        if s.max_tokens is not None:
+            model.max_seq_length = s.max_tokens
+        return model
