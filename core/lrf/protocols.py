@@ -165,6 +165,27 @@ class Judge(Protocol):
 
 
 @runtime_checkable
+class Leaving(Protocol):
+    """What a judge may have besides: its server goes on with what was asked when nobody waits (a batch API)."""
+
+    def leave(self) -> str | None:
+        """The run is being stopped: end all waiting calls with :class:`lrf.errors.Interrupted`.
+
+        What a later run finds at the server, in words for the user; None for nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class TellsFigures(Protocol):
+    """What a judge may offer besides: figures of its server, shown in the run's log and summary."""
+
+    async def figures(self) -> Mapping[str, JSON]:
+        """Since the judge's first request; empty where nothing is known. Raises a :class:`lrf.errors.JudgeError`."""
+        ...
+
+
+@runtime_checkable
 class Embedder(Protocol):
     """Texts to vectors."""
 
@@ -221,6 +242,11 @@ class Context(Protocol):
     @property
     def language(self) -> str:
         """Of the sample's documents: "zh" for Chinese, else "en"."""
+        ...
+
+    @property
+    def context_window(self) -> int | None:
+        """Tokens that prompt and reply may have together at every judge that is asked; None where none is known."""
         ...
 
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:

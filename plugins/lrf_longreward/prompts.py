@@ -32,6 +32,7 @@ FIELDS: Mapping[str, Fields] = {
     "verdict": Fields(frozenset({"context", "statement"}), frozenset({"question"})),
     "verdicts": Fields(frozenset({"items"})),
     "notes": Fields(frozenset({"context", "question"})),
+    "merge": Fields(frozenset({"context", "question"})),
     "completeness": Fields(frozenset({"context", "question", "answer"})),
 }
 

@@ -72,6 +72,13 @@ class CompletenessSettings(PromptSettings):
     chunk_tokens: int = Field(
         4096, ge=1, description="Tokens of the document that one call reads for its notes, at most."
     )
+    max_notes_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens that the notes may have together in the prompt that rates; if there are more, neighbours "
+        "are merged until they fit. null: as many as fit into the judge's `context_window`, and any number where that "
+        "isn't known.",
+    )
     min_document: float = Field(
         1.0,
         gt=0,

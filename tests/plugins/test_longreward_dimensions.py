@@ -40,6 +40,7 @@ class Scripted:
     script: Script
     language: str = "en"
     way: Way = "text"
+    context_window: int | None = None
     pieces: tuple[Chunk, ...] = (Chunk("d", 0, len(DOCUMENT.text), DOCUMENT.text),)
     asked: list[tuple[str, Prompt, int]] = field(default_factory=list)
     searched: list[tuple[tuple[str, ...], int | None]] = field(default_factory=list)

@@ -31,9 +31,10 @@ EXPECTS: Mapping[str, Expectation[Any]] = {
     "verdict": Verdict(SUPPORT),
     "verdicts": Verdicts(SUPPORT, 2),
     "notes": Text(),
+    "merge": Text(),
     "completeness": Rating(),
 }
-CUES = {"statements": "Statements:", "verdicts": "Verdicts:", "notes": "Notes:"}
+CUES = {"statements": "Statements:", "verdicts": "Verdicts:", "notes": "Notes:", "merge": "Notes:"}
 FIELD_ORDER = ["context", "question", "answer", "statement", "items"]
 FILES = [(language, name) for language in LANGUAGES for name in FIELDS]
 every_file = pytest.mark.parametrize(("language", "name"), FILES)
@@ -107,7 +108,7 @@ def test_the_reply_in_each_example_is_one_that_we_can_read(language: str, name: 
     elif isinstance(expects, Statements):
         assert sorted(map(bool, read)) == [False, True, True]
     else:
-        assert [says_nothing(note) for note in read] == [True, False]
+        assert [says_nothing(note) for note in read] == [name == "notes", False]
 
 
 @every_file
@@ -152,6 +153,7 @@ def test_the_published_fields_work_unchanged_in_a_users_file(tmp_path: Path) -> 
         "verdict": "<passage>\n<<context>>\n</passage>\n<statement>\n<<statement>>\n</statement>",
         "verdicts": "<<items>>",
         "notes": "[Document]\n<<context>>\n[Question]\n<<question>>",
+        "merge": "[Notes]\n<<context>>\n[Question]\n<<question>>",
         "completeness": "[Document]\n<<context>>\n[Question]\n<<question>>\n[Answer]\n<<answer>>\n[Analysis]",
     }
     for name, text in published.items():

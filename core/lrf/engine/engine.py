@@ -29,7 +29,7 @@ from lrf.errors import (
 )
 from lrf.languages import language_of
 from lrf.prices import Price
-from lrf.protocols import Aggregator, Dimension, Index, Judge, Retriever
+from lrf.protocols import Aggregator, Dimension, Index, Judge, Leaving, Retriever
 from lrf.replies import Answer, Expectation, Rating
 from lrf.store.filesystem import dump
 from lrf.store.journal import Journal
@@ -90,6 +90,7 @@ class Engine:
     embedders: the embedders behind the retrievers, closed with the engine.
     rounds: what was asked to be scored again.
     moved: set whenever a call ends or the engine stops; who feeds it waits on this.
+    left: what judges left with their servers when the run was stopped, by name, in words.
     """
 
     dimensions: Sequence[NamedDimension]
@@ -104,6 +105,7 @@ class Engine:
     fatal: LrfError | None = None
     closed: bool = False
     moved: asyncio.Event = field(default_factory=asyncio.Event)
+    left: dict[str, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for judge in self.judges.values():
@@ -129,11 +131,17 @@ class Engine:
         return sum(j.limiter.ceiling for j in self.judges.values())
 
     def drain(self, reason: LrfError | None = None) -> None:
-        """Stop: calls in flight are finished and kept, no other begins. The first reason given is the run's."""
+        """Stop: calls in flight are finished and kept, no other begins. The first reason given is the run's.
+
+        Calls that their server keeps are left to it, except when a budget was reached: those are within it.
+        """
         self.fatal = self.fatal or reason or Interrupted("stopped")
         self.moved.set()
-        for judge in self.judges.values():
+        leaving = reason is None or not isinstance(self.fatal, BudgetError)
+        for name, judge in self.judges.items():
             judge.limiter.drain()
+            if leaving and name not in self.left and isinstance(judge.judge, Leaving):
+                self.left[name] = judge.judge.leave()
         for embedder in self.embedders.values():
             embedder.limiter.drain()
 
@@ -142,6 +150,7 @@ class Engine:
         if self.fatal is None or isinstance(self.fatal, Interrupted) or self.in_flight:
             return
         self.fatal = None
+        self.left.clear()
         for judge in self.judges.values():
             judge.limiter.reopen()
             judge.retries.reset()
@@ -152,14 +161,18 @@ class Engine:
     async def score(self, sample: Sample, position: int = 0) -> tuple[Reward, ...]:
         """A reward, or the reason for having none, for each candidate in order. Raises only what stops a run."""
         scope = _Scope(sample, position, language_of(sample.documents[0].text if sample.documents else sample.query))
+        tasks: list[asyncio.Task[Reward]] = []
         try:
             for name in dict.fromkeys(d.retriever for d in self.dimensions if d.retriever and sample.candidates):
                 # Documents are embedded while statements are still being extracted.
                 self._index(scope, name).add_done_callback(_seen)
-            outcomes = await asyncio.gather(
-                *(self._candidate(scope, c) for c in sample.candidates), return_exceptions=True
-            )
+            for candidate in sample.candidates:  # one in a turn of the event loop: their prompts are long
+                tasks.append(asyncio.create_task(self._candidate(scope, candidate)))
+                await asyncio.sleep(0)
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         finally:
+            for task in tasks:
+                task.cancel()
             await self._close(scope)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -307,6 +320,16 @@ class CandidateContext:
     def language(self) -> str:
         return self.scope.language
 
+    @property
+    def context_window(self) -> int | None:
+        asked = (self.engine.judges[name].judge.capabilities for name in self.named.judges)
+        windows = [
+            can.context_window - can.reasoning_tokens
+            for can in asked
+            if can.context_window is not None and can.kinds is None
+        ]
+        return min(windows, default=None)
+
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
         if self.named.judge is None:
             raise Unscorable("no_judge", f"the dimension {self.named.name} asks a judge, but its plugin names no need")
@@ -349,6 +372,8 @@ def _shares(answer: str, prompt: Prompt) -> list[float]:
     """The shares, 0 to 1, of the answer that segments of the prompt hold; segments that hold none of it count not."""
     whole = answer.strip()
     texts = [text for s in prompt if not s.trusted and (text := s.text.strip())]
+    if whole in texts:
+        return [1.0]
     return [1.0 if whole in t else len(t) / len(whole) for t in texts if whole and (whole in t or t in whole)]
 
 

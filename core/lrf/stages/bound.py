@@ -27,6 +27,8 @@ from lrf.types import JSON, Chunk, Document
 if TYPE_CHECKING:
     from lrf.config import Block
 
+_DENSE = "q~"  # as many tokens as bytes
+
 MOST_STATEMENTS = 100
 """Assumed of a dimension that has no ``max_statements``."""
 
@@ -85,7 +87,7 @@ class BoundCalls(JudgeCalls):
             value = instance(request.schema or {})
             return Reply(dump({**value, "verdict": worst[2:-2]} if kind == "verdict" else value))
         if not request.options:
-            return Reply(f"{next(self._number)}".ljust(tokens, "x"))
+            return Reply((f"{next(self._number)}" + _DENSE * tokens)[:tokens])
         weights = {option: 1 + 0.01 * (option == worst) for option in request.options}
         total = sum(weights.values())
         return Reply(worst, probabilities={o: w / total for o, w in weights.items()} if way == "expected" else None)

@@ -44,6 +44,10 @@ class DirectContext:
     def language(self) -> str:
         return language_of(self._sample.context)
 
+    @property
+    def context_window(self) -> int | None:
+        return self._judge.capabilities.context_window
+
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
         request = Request(prompt=prompt, expects=expects, max_tokens=max_tokens, temperature=0.01)
         quoted = "\n".join(segment.text for segment in prompt if not segment.trusted)
