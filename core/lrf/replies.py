@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from lrf.errors import ParseFailure
@@ -38,8 +39,10 @@ FinishReason = Literal["stop", "length", "filter", "other"]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one reply as the judge reported them; ``cached_tokens`` is a part of ``prompt_tokens``.
+    """Tokens of one reply as the judge reported them.
 
+    ``cached_tokens`` were read from the server's cache and ``written_tokens`` written to it: both are parts of
+    ``prompt_tokens``.
     ``calls``: how many calls the judge made for the reply; the tokens are those of all of them.
     """
 
@@ -47,6 +50,7 @@ class Usage:
     completion_tokens: int = 0
     cached_tokens: int = 0
     calls: int = 1
+    written_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,11 @@ def _json_object(text: str) -> Mapping[str, JSON]:
 _NUMBER_MARK = re.compile(r"\[\[\s*([+-]?\d+(?:\.\d+)?)\s*\]\]")
 
 
+@lru_cache
+def _marks(low: int, high: int) -> tuple[str, ...]:
+    return tuple(f"[[{n}]]" for n in range(low, high + 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Rating:
     """A number from ``low`` to ``high``, written ``[[n]]``."""
@@ -186,7 +195,7 @@ class Rating:
 
     @property
     def options(self) -> tuple[str, ...]:
-        return tuple(f"[[{n}]]" for n in range(self.low, self.high + 1))
+        return _marks(self.low, self.high)
 
     @property
     def schema(self) -> Mapping[str, JSON]:

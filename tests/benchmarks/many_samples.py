@@ -105,10 +105,9 @@ def write_samples(path: Path, data: Path, samples: int, candidates: int, charact
             f.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def lrf_run(folder: Path, address: str, slots: int, dimensions: list[str]) -> None:
-    """A run as a user starts it, in a process of its own."""
+def pipeline(address: str, slots: int, dimensions: list[str]) -> dict[str, Any]:
     endpoint = {"type": "openai", "base_url": f"{address}/v1"}
-    pipeline = {
+    return {
         "name": "bench",
         "data": {"type": "jsonl", "path": "samples.jsonl"},
         "judges": {"main": {**endpoint, "model": "sim", "max_concurrency": slots, "request_timeout_s": 120}},
@@ -116,7 +115,12 @@ def lrf_run(folder: Path, address: str, slots: int, dimensions: list[str]) -> No
         "retrievers": {"main": "qdrant"},
         "dimensions": dimensions,
     }
-    (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline), encoding="utf-8")
+
+
+def lrf_run(folder: Path, address: str, slots: int, dimensions: list[str]) -> None:
+    """A run as a user starts it, in a process of its own."""
+    values = yaml.safe_dump(pipeline(address, slots, dimensions))
+    (folder / "pipeline.yaml").write_text(values, encoding="utf-8")
     command = [sys.executable, "-m", "lrf", "run", "pipeline.yaml"]
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

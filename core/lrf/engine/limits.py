@@ -36,12 +36,15 @@ class Limiter:
     one after another. Every call served lets it grow again by 1/limit. A single fault or slow reply changes nothing.
     Where less in flight didn't make replies faster, their slowness has another cause, and the limit is put back.
 
+    A few calls begin in one turn of the event loop, so that many beginnings at once don't hold up everything else.
+
     ``rates``: what may be sent a minute, if that is limited; who waits for it holds no slot.
     """
 
     WINDOW = 32
     THRESHOLD = 0.25
     SHRINK = 0.7
+    SLICE = 4
     SLOW = 2.0
     HELPED = 0.9
 
@@ -56,6 +59,7 @@ class Limiter:
         self._count = itertools.count()
         self._window: deque[bool] = deque(maxlen=self.WINDOW)
         self._timer: asyncio.TimerHandle | None = None
+        self._begun = 0
         self._stopping = asyncio.Event()
         self._slowness: list[float] = []
         self._skip = 0
@@ -74,21 +78,17 @@ class Limiter:
         """
         if self.draining:
             raise Interrupted("the run is being stopped")
-        sent = None
-        if self.rates or self._waiters or self.in_flight >= int(self.limit):
-            turn: asyncio.Future[Sent | None] = asyncio.get_running_loop().create_future()
-            heapq.heappush(self._waiters, _Waiter(priority, next(self._count), turn, requests, tokens))
-            self._wake()
-            try:
-                sent = await turn
-            except BaseException:
-                if turn.done() and not turn.cancelled() and turn.exception() is None:
-                    if self.rates and (unsent := turn.result()):
-                        self.rates.settle(unsent, 0, 0)
-                    self._release()
-                raise
-        else:
-            self.in_flight += 1
+        turn: asyncio.Future[Sent | None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, _Waiter(priority, next(self._count), turn, requests, tokens))
+        self._wake()
+        try:
+            sent = await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                if self.rates and (unsent := turn.result()):
+                    self.rates.settle(unsent, 0, 0)
+                self._release()
+            raise
         try:
             yield sent
         finally:
@@ -100,18 +100,29 @@ class Limiter:
         self.on_release()
 
     def _wake(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         while self._waiters and self.in_flight < max(1, int(self.limit)):
             first = self._waiters[0]
             if not first.turn.done():
+                if self._begun == self.SLICE:
+                    return  # the next turn of the loop goes on
                 if self.rates and (wait_s := self.rates.wait_s(first.requests, first.tokens)) > 0:
-                    self._timer = asyncio.get_running_loop().call_later(wait_s, self._wake)
+                    self._wake_after(wait_s)
                     return
                 self.in_flight += 1
+                if not self._begun:
+                    asyncio.get_running_loop().call_soon(self._next_turn)
+                self._begun += 1
                 first.turn.set_result(self.rates.take(first.requests, first.tokens) if self.rates else None)
             heapq.heappop(self._waiters)
+
+    def _next_turn(self) -> None:
+        self._begun = 0
+        self._wake()
+
+    def _wake_after(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._wake)
 
     def served(self) -> None:
         """Tell that a call was served."""

@@ -23,8 +23,8 @@ class Pace:
     def __init__(self) -> None:
         self._seconds: deque[float] = deque(maxlen=self.RECENT)
         self._long: deque[tuple[float, int]] = deque(maxlen=self.RECENT)
-        self._longest = 0.0
         self._fresh = 0
+        self._longest = self._a_token = 0.0
         self._groups: dict[tuple[int, int], list[float]] = {}
         self._usual: dict[tuple[int, int], float] = {}
 
@@ -36,12 +36,12 @@ class Pace:
         """
         if len(self._seconds) < KNOWN:
             return None
-        if self._fresh >= KNOWN or not self._longest:
+        if self._fresh >= KNOWN:  # reckoned anew now and then: it is asked for before every call
             self._fresh = 0
             self._longest = sorted(self._seconds)[max(0, round(0.99 * len(self._seconds)) - 1)]
-        written = sum(n for _, n in self._long)
-        a_token = sum(s for s, _ in self._long) / written if written else 0.0
-        return max(self.SHORTEST_S, self.MARGIN * (self._longest + tokens * a_token))
+            written = sum(n for _, n in self._long)
+            self._a_token = sum(s for s, _ in self._long) / written if written else 0.0
+        return max(self.SHORTEST_S, self.MARGIN * (self._longest + tokens * self._a_token))
 
     def slowness(self, seconds: float, usage: Usage) -> float | None:
         """How many times as long this reply took as one of its size used to; None while that isn't known.

@@ -11,24 +11,26 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lrf.build import engine_of, prices_of
 from lrf.config.prices import SAMPLING, read_prices
 from lrf.engine.engine import Engine
+from lrf.engine.interpreter import tuned
 from lrf.errors import GateError, LrfError
 from lrf.stages.alarms import Alarms
 from lrf.stages.context import StageContext
+from lrf.stages.figures import judge_figures
 from lrf.stages.paid import paid
 from lrf.stages.rescore import end_rescore, rounds_of
 from lrf.stages.rows import judgement_row, reward_row
 from lrf.stages.sampled import sampled, sampled_source
 from lrf.stages.samples import sample_digest, samples
-from lrf.stages.watchdog import Watchdog
+from lrf.stages.watchdog import STUCK_S, UNSTEADY_STUCK_S, Watchdog
 from lrf.store.filesystem import dump, replacing, sha256_of
 from lrf.store.journal import Journal
 from lrf.store.shared import open_journal
-from lrf.types import JSON, Reward, Sample
+from lrf.types import JSON, Judgement, Reward, Sample
 
 SEPARATOR = "\x1e"  # between a sample's rows for the two files; JSON escapes it within a row
 TICK_S = 0.25
@@ -58,7 +60,9 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
                 before_now = await asyncio.to_thread(paid, journal, engine.judges.values(), prices, known.get(SAMPLING))
                 before_now.carry_into(engine.ledger, known.values())
             await journal.drop_rows(keep=fingerprint)
-            await _score_all(context, engine, fingerprint, data)
+            with tuned():
+                await _score_all(context, engine, fingerprint, data)
+            figures = await judge_figures(engine, context)
         finally:
             await engine.aclose()
             context.on_stop.remove(engine.drain)
@@ -76,11 +80,14 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
             **engine.ledger.as_json(),
             "money": in_all.as_json(prices),
             "alarms": raised,
+            "judges": figures,
             "score_seconds": round(time.monotonic() - began, 3),
         }
         reason = context.stop or engine.fatal
         if reason is not None:
-            reason.add_note(_what_is_left(counts, data))
+            for said in (*engine.left.values(), _what_is_left(counts, data)):
+                if said:
+                    reason.add_note(said)
             raise Stopped(reason, {**counts, **took})
         if counts["candidates"] != data["candidates"] or counts["samples"] != data["samples"]:
             raise GateError(
@@ -143,7 +150,10 @@ async def _score_all(context: StageContext, engine: Engine, stage: str, data: Ma
         if error is not None:
             engine.drain(error if isinstance(error, LrfError) else LrfError(f"{type(error).__name__}: {error}"))
 
-    watchdog = Watchdog(engine, lambda stuck: context.log.warning("nothing moves", **stuck))
+    steady = all(judge.judge.capabilities.steady for judge in engine.judges.values())
+    watchdog = Watchdog(
+        engine, lambda stuck: context.log.warning("nothing moves", **stuck), STUCK_S if steady else UNSTEADY_STUCK_S
+    )
 
     async def tick() -> None:
         while True:
@@ -187,14 +197,25 @@ def _progress(engine: Engine, done: Counter[str], data: Mapping[str, JSON]) -> M
 
 
 def _row(rewards: tuple[Reward, ...], sample: Sample) -> str:
-    """The lines of rewards, those of judgements, and the lengths of the candidates' texts in characters."""
+    """The lines of rewards, those of judgements, the lengths of the candidates' texts, and what judgements count."""
     return SEPARATOR.join(
         (
             "\n".join(dump(reward_row(r)) for r in rewards),
             "\n".join(dump(judgement_row(r)) for r in rewards),
             dump([len(c.text) for c in sample.candidates]),
+            dump(_counted(rewards)),
         )
     )
+
+
+def _counted(rewards: Iterable[Reward]) -> Mapping[str, Mapping[str, int]]:
+    """The whole numbers of the judgements' ``extra``, added up by dimension."""
+    found: dict[str, Counter[str]] = {}
+    for name, judgement in (item for reward in rewards for item in reward.judgements.items()):
+        if isinstance(judgement, Judgement):
+            numbers = {key: n for key, n in judgement.extra.items() if type(n) is int}
+            found.setdefault(name, Counter()).update(numbers)
+    return found
 
 
 def _write_files(context: StageContext, journal: Journal, stage: str, alarms: Alarms) -> dict[str, JSON]:
@@ -202,9 +223,12 @@ def _write_files(context: StageContext, journal: Journal, stage: str, alarms: Al
     counts = Counter[str]()
     reasons = Counter[str]()
     rated = Counter[str]()
+    counted: dict[str, Counter[str]] = {}
     with replacing(context.run_dir.rewards) as rewards, replacing(context.run_dir.judgements) as judgements:
         for transient, row in journal.rows(stage):
-            reward_lines, judgement_lines, lengths = row.split(SEPARATOR)
+            reward_lines, judgement_lines, lengths, numbers = row.split(SEPARATOR)
+            for name, of_sample in json.loads(numbers).items():
+                counted.setdefault(name, Counter()).update(of_sample)
             counts["samples"] += 1
             counts["transient"] += transient
             lines = reward_lines.split("\n") if reward_lines else ()
@@ -226,6 +250,7 @@ def _write_files(context: StageContext, journal: Journal, stage: str, alarms: Al
         **{name: counts[name] for name in names},
         "reasons": dict(reasons.most_common()),
         "rated": {d.name: rated[d.name] for d in context.pipeline.dimensions},
+        "counted": {name: dict(numbers) for name, numbers in sorted(counted.items()) if numbers},
     }
 
 

@@ -37,7 +37,7 @@ Job = Callable[[sqlite3.Connection], Any]
 Waiter = Future[Any] | asyncio.Future[Any]
 Outcome = tuple[Waiter, Any, BaseException | None]
 
-VERSION = 2
+VERSION = 3
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE IF NOT EXISTS segments (hash BLOB PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
@@ -47,7 +47,8 @@ CREATE TABLE IF NOT EXISTS replies (
     temperature REAL NOT NULL, max_tokens INTEGER NOT NULL, seed INTEGER,
     text TEXT NOT NULL, finish TEXT NOT NULL, probabilities TEXT, model TEXT, reasoning TEXT,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-    seconds REAL NOT NULL, at REAL NOT NULL, calls INTEGER NOT NULL DEFAULT 1
+    seconds REAL NOT NULL, at REAL NOT NULL, calls INTEGER NOT NULL DEFAULT 1,
+    written_tokens INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS batches (id INTEGER PRIMARY KEY, embedder TEXT NOT NULL, texts INTEGER NOT NULL,
     seconds REAL NOT NULL, at REAL NOT NULL);
@@ -59,6 +60,10 @@ CREATE TABLE IF NOT EXISTS rows (
 PRAGMA user_version = {VERSION};
 COMMIT;
 """
+
+
+_ADDED = {2: "calls INTEGER NOT NULL DEFAULT 1", 3: "written_tokens INTEGER NOT NULL DEFAULT 0"}
+"""Columns of replies by the version that brought them."""
 
 
 def digest(*parts: bytes | str) -> bytes:
@@ -95,14 +100,20 @@ _of_segment = lru_cache(4096)(digest)
 """The digest of a segment that many prompts share, made once."""
 
 
-def _settle(outcomes: Sequence[Outcome]) -> None:
-    for waiter, value, error in outcomes:
+SLICE = 4
+
+
+def _settle(outcomes: Sequence[Outcome], loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Tell the waiters, a loop's a few at a time: what else it has to do need not wait until all have gone on."""
+    for waiter, value, error in outcomes[: SLICE if loop else None]:
         if waiter.done():  # cancelled in the meantime
             continue
         if error is None:
             waiter.set_result(value)
         else:
             waiter.set_exception(error)
+    if loop and len(outcomes) > SLICE:
+        loop.call_soon(_settle, outcomes[SLICE:], loop)
 
 
 class Journal:
@@ -118,7 +129,8 @@ class Journal:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self._closed = False
-        self._jobs: queue.SimpleQueue[tuple[Job, Waiter] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[list[tuple[Job, Waiter]] | None] = queue.SimpleQueue()
+        self._gathered: dict[asyncio.AbstractEventLoop, list[tuple[Job, Waiter]]] = {}
         self._known: OrderedDict[bytes, None] = OrderedDict()  # segments that are surely stored, newest last
         ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._work, args=(ready,), name="lrf-journal", daemon=True)
@@ -140,8 +152,9 @@ class Journal:
                 # A write-ahead log needs shared memory, which network filesystems don't have.
                 connection.execute(f"PRAGMA journal_mode = {'TRUNCATE' if network else 'WAL'}")
                 connection.execute(f"PRAGMA synchronous = {'FULL' if network else 'NORMAL'}")
-            if found == 1:
-                connection.execute("ALTER TABLE replies ADD COLUMN calls INTEGER NOT NULL DEFAULT 1")
+            for version, column in _ADDED.items():
+                if 0 < found < version:
+                    connection.execute(f"ALTER TABLE replies ADD COLUMN {column}")
             connection.executescript(_SCHEMA)
         except sqlite3.DatabaseError as e:
             connection.close()
@@ -160,12 +173,12 @@ class Journal:
         ready.set_result(None)
         open_ = True
         while open_:
-            group = [self._jobs.get()]
+            parts = [self._jobs.get()]
             with contextlib.suppress(queue.Empty):
-                while len(group) < 512:
-                    group.append(self._jobs.get_nowait())
-            open_ = None not in group
-            self._commit(connection, [job for job in group if job is not None])
+                while len(parts) < 512:
+                    parts.append(self._jobs.get_nowait())
+            open_ = None not in parts
+            self._commit(connection, [job for part in parts if part is not None for job in part])
         connection.close()
 
     @staticmethod
@@ -200,28 +213,39 @@ class Journal:
                 by_loop.setdefault(waiter.get_loop(), []).append(outcome)
         for loop, part in by_loop.items():  # each loop is woken once for the whole group
             with contextlib.suppress(RuntimeError):  # it is closed: nobody waits any more
-                loop.call_soon_threadsafe(_settle, part)
+                loop.call_soon_threadsafe(_settle, part, loop)
 
-    def _put(self, job: Job, waiter: Waiter) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             raise RunError("the journal is closed")
-        self._jobs.put((job, waiter))
 
     def do(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Run a job on the journal's thread; done when its transaction is committed."""
+        self._check_open()
         future: Future[T] = Future()
-        self._put(job, future)
+        self._jobs.put([(job, future)])
         return future
 
     async def _await(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._put(job, future)
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        gathered = self._gathered.setdefault(loop, [])
+        gathered.append((job, future))
+        if len(gathered) == 1:  # what else comes up in this turn of the loop goes with it: the thread wakes once
+            loop.call_soon(self._hand_over, loop)
         return await future
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        if gathered := self._gathered.pop(loop, None):
+            self._jobs.put(gathered)
 
     def close(self) -> None:
         """Commit what has come in and let go of the file."""
         if not self._closed:
             self._closed = True
+            for loop in list(self._gathered):
+                self._hand_over(loop)
             self._jobs.put(None)
             self._thread.join()
 
@@ -232,7 +256,7 @@ class Journal:
 
         def job(c: sqlite3.Connection) -> Reply | None:
             row = c.execute(
-                "SELECT text, finish, prompt_tokens, completion_tokens, cached_tokens, calls,"
+                "SELECT text, finish, prompt_tokens, completion_tokens, cached_tokens, calls, written_tokens,"
                 " probabilities, model, reasoning FROM replies WHERE key = ?",
                 (key,),
             ).fetchone()
@@ -262,7 +286,7 @@ class Journal:
             request.draw, request.temperature, request.max_tokens, request.seed, reply.text, reply.finish,
             dump(dict(reply.probabilities)) if reply.probabilities is not None else None, reply.model, reply.reasoning,
             usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, seconds, time.time(),
-            usage.calls,
+            usage.calls, usage.written_tokens,
         )  # fmt: skip
 
         def job(c: sqlite3.Connection) -> None:
@@ -336,15 +360,18 @@ class Journal:
 
     # --- looking back ------------------------------------------------------------------------------------------
 
-    def usage(self) -> list[tuple[str, str, int, int, int, int, int, int]]:
-        """(judge, dimension, replies, of them asked again, prompt, completion and cached tokens, calls). Blocks."""
+    def usage(self) -> list[tuple[str, str, int, int, int, int, int, int, int]]:
+        """By judge and dimension: replies, of them asked again, prompt, completion and cached tokens, calls, and
+
+        tokens written to the server's cache. Blocks.
+        """
         query = (
             "SELECT judge, dimension, count(*), total(attempt > 0), total(prompt_tokens), total(completion_tokens),"
-            " total(min(cached_tokens, prompt_tokens)), total(calls) FROM replies"
+            " total(min(cached_tokens, prompt_tokens)), total(calls), total(written_tokens) FROM replies"
             " GROUP BY judge, dimension ORDER BY dimension, judge"
         )
 
-        def job(c: sqlite3.Connection) -> list[tuple[str, str, int, int, int, int, int, int]]:
+        def job(c: sqlite3.Connection) -> list[tuple[str, str, int, int, int, int, int, int, int]]:
             return [(judge, dimension, *map(int, numbers)) for judge, dimension, *numbers in c.execute(query)]
 
         return self.do(job).result()

@@ -1,0 +1,123 @@
+"""What the engine costs a call in CPU, and for how long it keeps the event loop from everything else; prints JSON.
+
+    python tests/benchmarks/engine_cost.py --server PATH/judge_server.py --data PATH/longreward_example [--json]
+
+Runs the score stage in this process, with prompts of 7 kB: journal, parsing, rows and files included, starting up not
+(a short run comes first). Once with two dimensions that need a judge only, for the CPU a call; once with all four,
+embedding and retrieval included, for the stalls. A stall is the time that a task which wants to run every millisecond
+had to wait; beside it stands how much CPU this process used meanwhile, since on a busy machine a process also waits for
+its turn. The server is the one of score_http.py, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from many_samples import pipeline, write_samples
+from score_http import get, machine, wait_for
+
+from lrf.catalog import load_catalog
+from lrf.config import parse_pipeline
+from lrf.stages.runner import run_pipeline
+
+TWO, FOUR = ["helpfulness", "logicality"], ["helpfulness", "logicality", "faithfulness", "completeness"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", type=Path, required=True, help="the server's script")
+    parser.add_argument("--data", type=Path, required=True, help="the folder of sft.jsonl and sampled_responses.jsonl")
+    parser.add_argument("--port", type=int, default=8903)
+    parser.add_argument("--slots", type=int, default=256)
+    parser.add_argument("--samples", type=int, default=200, help="of ten candidates")
+    parser.add_argument("--json", action="store_true", help="one line")
+    arguments = parser.parse_args()
+    command = [sys.executable, str(arguments.server), f"--port={arguments.port}", f"--slots={arguments.slots}"]
+    server = subprocess.Popen([*command, "--base-ms=300"])
+    address = f"http://127.0.0.1:{arguments.port}"
+    try:
+        wait_for(f"{address}/stats", server)
+        with tempfile.TemporaryDirectory() as folder:
+            found = asyncio.run(measure(arguments, address, Path(folder)))
+    finally:
+        server.terminate()
+        server.wait()
+    found = {"slots": arguments.slots, "machine": machine(), **found}
+    print(json.dumps(found, indent=None if arguments.json else 2))
+
+
+async def measure(arguments: argparse.Namespace, address: str, folder: Path) -> dict[str, Any]:
+    # a document of 6,000 characters, the question and an answer of 600 make prompts of 7 to 8 kB
+    write_samples(folder / "few.jsonl", arguments.data, 4, 10, 6_000)
+    write_samples(folder / "many.jsonl", arguments.data, arguments.samples, 10, 6_000)
+    await run(folder, "warm", "few.jsonl", address, arguments.slots, FOUR)
+    two = await run(folder, "two", "many.jsonl", address, arguments.slots, TWO)
+    four = await run(folder, "four", "many.jsonl", address, arguments.slots, FOUR)
+    return {"two_dimensions": two, "four_dimensions_with_retrieval": four}
+
+
+async def run(folder: Path, name: str, data: str, address: str, slots: int, dimensions: list[str]) -> dict[str, Any]:
+    values = {**pipeline(address, slots, dimensions), "name": name, "data": {"type": "jsonl", "path": data}}
+    catalog = load_catalog()
+    parsed = parse_pipeline(values, catalog, folder=folder)
+    before = get(f"{address}/stats")
+    beat = Heartbeat()
+    beating = asyncio.create_task(beat.run())
+    cpu = time.process_time()
+    summary = await run_pipeline(parsed, catalog, folder / "runs", report=beat.heard)
+    cpu = time.process_time() - cpu
+    beating.cancel()
+    if summary.exit_code:
+        sys.exit(summary.message)
+    books = get(f"{address}/stats")
+    calls = books["calls"] - before["calls"]
+    return {
+        "calls": calls,
+        "prompt_characters_a_call": round((books["prompt_chars"] - before["prompt_chars"]) / calls),
+        "cpu_ms_a_call": round(1000 * cpu / calls, 3),
+        **beat.figures(),
+    }
+
+
+class Heartbeat:
+    """Wants to run every millisecond, and notes how late it was and what CPU this process used meanwhile."""
+
+    def __init__(self) -> None:
+        self.beats: list[tuple[float, float]] = []
+        self._scoring = False
+
+    def heard(self, progress: Mapping[str, Any]) -> None:
+        """Samples are being scored from the first report that counts them until the next stage's or the end."""
+        if "in_flight" in progress and not self._scoring:
+            self.beats.clear()
+        self._scoring = "in_flight" in progress
+
+    async def run(self) -> None:
+        while True:
+            wall, cpu = time.perf_counter(), time.thread_time()
+            await asyncio.sleep(0.001)
+            if self._scoring or not self.beats:
+                self.beats.append((time.perf_counter() - wall - 0.001, time.thread_time() - cpu))
+
+    def figures(self) -> dict[str, Any]:
+        late, busy = (sorted(column, reverse=True) for column in zip(*self.beats, strict=True))
+        return {
+            "longest_stall_ms": round(1000 * late[0], 1),
+            "stall_p999_ms": round(1000 * late[len(late) // 1000], 1),
+            "stalls_above_20_ms": sum(s > 0.02 for s in late),
+            "longest_cpu_between_beats_ms": round(1000 * busy[0], 1),
+            "cpu_between_beats_p999_ms": round(1000 * busy[len(busy) // 1000], 1),
+        }
+
+
+if __name__ == "__main__":
+    main()
