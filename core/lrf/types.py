@@ -184,7 +184,7 @@ class Judgement:
     """What one dimension made of one candidate: a ``rating`` from 0 to 10, and what it rests on.
 
     ``way`` names how the rating was read ("text", "expected", "structured", "statements", …).
-    ``extra`` is for what only this dimension has; it must be JSON-able.
+    ``extra`` is for what only this dimension has; it must be JSON-able. A run's summary adds up its whole numbers.
     Where several judges or draws were asked, ``opinions`` has what each said and ``spread`` the standard deviation
     of the ratings (of the sample, n − 1); the engine fills both in where the dimension leaves them out.
     ``seen`` has the shares, 0 to 1, of the "document" and of the "answer" that stood in the prompts.

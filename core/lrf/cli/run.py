@@ -93,10 +93,14 @@ def show(summary: RunSummary) -> None:
     add("scored", score.get("scored"))
     reasons = ", ".join(f"{reason} {n}" for reason, n in list(score.get("reasons", {}).items())[:4])
     add("unscored", score.get("unscored"), f" ({reasons})" if reasons else "")
+    for name, numbers in score.get("counted", {}).items():
+        told = ", ".join(f"{what.replace('_', ' ')} {n:,}" for what, n in numbers.items() if n)
+        add(name, told or None)
     why = ", ".join(f"{reason} {n}" for reason, n in list(pairs.get("reasons", {}).items())[:4])
     add("pairs", pairs.get("pairs"), f" ({pairs['left_out']} samples left out: {why})" if why else "")
     if "calls" in score:
-        add("judge calls", score["calls"], f" ({score['reused']:,} replies reused, {score['faults']:,} faults)")
+        spared = f", {score['spared']:,} spared by a cascade" if score.get("spared") else ""
+        add("judge calls", score["calls"], f" ({score['reused']:,} replies reused, {score['faults']:,} faults{spared})")
         cached = f", {score['cached_tokens']:,} cached" if score["cached_tokens"] else ""
         add("tokens", score["prompt_tokens"] + score["completion_tokens"],
             f" ({score['prompt_tokens']:,} read{cached}; {score['completion_tokens']:,} written)")  # fmt: skip
