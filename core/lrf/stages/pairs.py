@@ -41,6 +41,7 @@ def _pairs(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON
     template = prompt_template(pipeline)
     counts, reasons = Counter[str](samples=0, pairs=0, left_out=0), Counter[str]()
     groups = rewards_by_sample(run.rewards) if scored else iter(())
+    agentic = False
     with replacing(run.pairs) as pairs, replacing(run.left_out) as left_out:
         for sample in good_samples(sampled_source(context)):
             counts["samples"] += 1
@@ -53,14 +54,16 @@ def _pairs(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON
                 left_out.write(dump(row) + "\n")
             else:
                 counts["pairs"] += 1
-                pairs.write(dump(pair_row(sample, outcome, rewards, template)) + "\n")
+                pair = pair_row(sample, outcome, rewards, template)
+                agentic = agentic or "tools" in pair or any(len(turn) > 2 for turn in pair["prompt"])
+                pairs.write(dump(pair) + "\n")
             if counts["samples"] % 200 == 0:
                 context.report({"stage": "pairs", **counts})
             if context.stop:
                 raise context.stop
     if counts["samples"] != counts["pairs"] + counts["left_out"] or counts["samples"] != data["samples"]:
         raise GateError(f"samples don't add up: {data['samples']} went in, {dict(counts)} came out")
-    write_parquet(run.pairs, run.pairs_parquet)
+    write_parquet(run.pairs, run.pairs_parquet, agentic=agentic)
     done = {**counts, "reasons": dict(reasons.most_common()), "prompt_template_sha256": template.sha256}
     record.write(fingerprint, [run.pairs, run.left_out, run.pairs_parquet], done)
     context.report({"stage": "pairs", **counts})
@@ -71,7 +74,7 @@ def pair_row(sample: Sample, pair: PreferencePair, rewards: list[Reward], templa
     """A row of ``pairs.jsonl``: TRL's conversational preference format, with the rewards alongside.
 
     The prompt is the sample's own messages where it has some (``prompt_template_sha256`` is null then), else one
-    user message made by ``policy.prompt_template``.
+    user message made by ``policy.prompt_template``. ``tools`` is there where the sample has some.
     """
     prompt = [m.as_row() for m in policy_prompt(sample, template)]
     ratings = {r.candidate_id: dict(r.ratings) for r in rewards}
@@ -87,6 +90,7 @@ def pair_row(sample: Sample, pair: PreferencePair, rewards: list[Reward], templa
         "chosen_ratings": ratings.get(pair.chosen.id, {}),
         "rejected_ratings": ratings.get(pair.rejected.id, {}),
         "prompt_template_sha256": None if sample.messages is not None else template.sha256,
+        **({"tools": [dict(tool) for tool in sample.tools]} if sample.tools else {}),
     }
 
 
@@ -94,12 +98,18 @@ def _without_rewards(sample: Sample) -> list[Reward]:
     return [Reward(sample.id, c.id, None, {}) for c in sample.candidates]
 
 
-def write_parquet(pairs: Path, target: Path) -> None:
-    """The pairs once more as Parquet, a group of rows at a time."""
+def write_parquet(pairs: Path, target: Path, *, agentic: bool = False) -> None:
+    """The pairs once more as Parquet, a group of rows at a time.
+
+    Where prompts call tools (``agentic``) turns have the columns for it, and arguments and tools are JSON text.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    turns = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    text = pa.string()
+    call = pa.struct([("id", text), ("type", text), ("function", pa.struct([("name", text), ("arguments", text)]))])
+    more = [("name", text), ("tool_calls", pa.list_(call)), ("tool_call_id", text)] if agentic else []
+    turns = pa.list_(pa.struct([("role", text), ("content", text), *more]))
     ratings = pa.map_(pa.string(), pa.float64())
     schema = pa.schema(
         [
@@ -108,11 +118,16 @@ def write_parquet(pairs: Path, target: Path) -> None:
             *((name, pa.float64()) for name in ("chosen_reward", "rejected_reward")),
             *((name, ratings) for name in ("chosen_ratings", "rejected_ratings")),
             ("prompt_template_sha256", pa.string()),
+            *([("tools", text)] if agentic else []),
         ]
     )
 
     def row(line: str) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(line)
+        for called in (c["function"] for turn in values["prompt"] for c in turn.get("tool_calls", ())):
+            called["arguments"] = dump(called["arguments"])
+        if "tools" in values:
+            values["tools"] = dump(values["tools"])
         return {**values, **{k: list(values[k].items()) for k in ("chosen_ratings", "rejected_ratings")}}
 
     temporary = target.with_name(f".{target.name}.partial")
