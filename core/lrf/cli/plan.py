@@ -63,10 +63,13 @@ def _show_training(launch: Mapping[str, Any]) -> None:
 
 
 def _show_scoring(made: Plan, checked: Pipeline) -> None:
-    click.echo(f"data: {made.samples:,} samples, {made.candidates:,} candidates, {made.bad_rows:,} bad rows")
+    given = f"{made.candidates - made.to_sample:,} candidates"
+    more = f" and {made.to_sample:,} to be sampled" if made.to_sample else ""
+    click.echo(f"data: {made.samples:,} samples, {given}{more}, {made.bad_rows:,} bad rows")
     click.echo(f"documents: {made.document_tokens:,} tokens, the longest {made.longest_document_tokens:,}")
     if made.dimensions:
-        _show_dimensions(made, {b.name: ", ".join(b.judges) for b in checked.dimensions}, checked.budget)
+        who = {b.name: ", ".join(b.judges) for b in checked.dimensions}
+        _show_dimensions(made, who, checked.budget)
     if made.bad_rows:
         click.echo(f"bad rows: `lrf run` will {'leave them out' if checked.on_bad_row == 'skip' else 'stop at them'}")
 
@@ -74,6 +77,8 @@ def _show_scoring(made: Plan, checked: Pipeline) -> None:
 def _show_dimensions(made: Plan, judges: Mapping[str, str], budget: Budget) -> None:
     """What is expected and what it comes to at most, each a table, and what they rest on."""
     from lrf.cli.output import clean, table
+    from lrf.config.prices import SAMPLING
+    from lrf.stages.plan_sample import BYTES_A_TOKEN, CANDIDATE_TOKENS
 
     total = made.total()
     lines = (*made.dimensions.items(), ("total", total))
@@ -106,18 +111,24 @@ def _show_dimensions(made: Plan, judges: Mapping[str, str], budget: Budget) -> N
     click.echo("every question asked five times, every reply as long as it may be, a token a byte of prompt")
     for name, statements in sorted(made.most_statements.items()):
         click.echo(f"{name}: {statements:,} statements an answer")
+    if made.to_sample:
+        click.echo(
+            f"to be sampled: answers of {CANDIDATE_TOKENS} tokens are expected, and at most `max_tokens` of "
+            f"{BYTES_A_TOKEN} bytes each; scoring them at most is an estimate"
+        )
     if made.priced_samples < made.samples:
         click.echo(
             f"{made.priced_samples:,} of {made.samples:,} samples were gone through, the rest is scaled; "
             f"--samples {made.samples} makes the most a bound"
         )
-    elif not made.bound_holds:
+    elif not made.bound_holds and not made.to_sample:
         click.echo("a dimension has no `max_statements`: that number of statements is assumed")
     if made.currency:
         batches = f"; the batch discount of {', '.join(made.batches)} is in them" if made.batches else ""
         click.echo(clean(f"prices of {made.prices}, with those for cached input{batches}"))
     for name, model in made.unpriced.items():
-        click.echo(clean(f"no price for the judge {name} ({model}); `prices:` gives one"))
+        who = "sampler" if name == SAMPLING else f"judge {name}"
+        click.echo(clean(f"no price for the {who} ({model}); `prices:` gives one"))
     budgets: tuple[tuple[str, float | None, float | None, float | None], ...] = (
         ("calls", budget.calls, total.calls, total.most_calls),
         ("tokens", budget.tokens, total.prompt_tokens + total.reply_tokens,

@@ -47,7 +47,7 @@ class SamplerCalls:
 
         Raises :class:`lrf.errors.Unscorable` when some can't be had; those that came are kept.
         """
-        requests = self._requests(drawing)
+        requests = requests_of(drawing, seeded=self.sampler.capabilities.seed)
         keys = [request_key(self.identity, r) for r in requests]
         kept = await asyncio.gather(*(self.journal.reply(key) for key in keys))
         replies: dict[int, Reply] = {i: reply for i, reply in enumerate(kept) if reply is not None}
@@ -66,25 +66,11 @@ class SamplerCalls:
             replies.update(zip(places, found, strict=True))
 
         parts = [part(missing[i : i + size]) for i in range(0, len(missing), size)]
-        for outcome in await asyncio.gather(*parts, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
+        outcomes = await asyncio.gather(*parts, return_exceptions=True)
+        errors = [o for o in outcomes if isinstance(o, BaseException)]
+        if errors:  # one that stops the run counts before one that leaves the sample out
+            raise min(errors, key=lambda e: isinstance(e, Unscorable))
         return [replies[i] for i in range(len(keys))]
-
-    def _requests(self, drawing: Drawing) -> list[Request]:
-        """What each candidate is kept under. Those of a sampler without seeds are told apart by their number."""
-        prompt, seeded = _segments(drawing), self.sampler.capabilities.seed
-        return [
-            Request(
-                prompt=prompt,
-                expects=Text(KIND if drawing.top_p == 1 else f"{KIND} top_p {drawing.top_p!r}"),
-                max_tokens=drawing.max_tokens,
-                temperature=drawing.temperature,
-                seed=seed if seeded else None,
-                draw=number,
-            )
-            for number, seed in enumerate(drawing.seeds)
-        ]
 
     def _check_window(self, drawing: Drawing) -> None:
         """Raises :class:`lrf.errors.Unscorable` for a prompt that is too long for the sampler. Counts tokens: slow."""
@@ -158,6 +144,23 @@ class SamplerCalls:
 
     async def aclose(self) -> None:
         await self.sampler.aclose()
+
+
+def requests_of(drawing: Drawing, *, seeded: bool) -> list[Request]:
+    """What each candidate is kept under. Those of a sampler that isn't ``seeded`` are told apart by their number."""
+    prompt = _segments(drawing)
+    kind = KIND if drawing.top_p == 1 else f"{KIND} top_p {drawing.top_p!r}"
+    return [
+        Request(
+            prompt=prompt,
+            expects=Text(kind),
+            max_tokens=drawing.max_tokens,
+            temperature=drawing.temperature,
+            seed=seed if seeded else None,
+            draw=number,
+        )
+        for number, seed in enumerate(drawing.seeds)
+    ]
 
 
 def most_tokens(sampler: Sampler, requests: Sequence[Request]) -> tuple[int, int]:

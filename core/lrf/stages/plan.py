@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrf.build import build, engine_of, prices_of, source_of
 from lrf.chunking import count_tokens
-from lrf.config.prices import read_prices
+from lrf.config.prices import SAMPLING, read_prices
 from lrf.engine.engine import Engine, NamedDimension
 from lrf.engine.ledger import Ledger
 from lrf.engine.observers import Observers
@@ -36,6 +36,7 @@ from lrf.stages.bound import (
     instance,
     most_statements,
 )
+from lrf.stages.plan_sample import plan_sampling
 from lrf.store.filesystem import dump
 from lrf.store.journal import Journal, digest
 from lrf.templates import prompt_text
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 PRICED_SAMPLES = 200
 REPLY_TOKENS = {"rating": 180, "verdict": 60, "verdicts": 480, "choice": 60, "text": 120}
 TOKENS_A_STATEMENT = 25
-EVIDENCE_TOKENS, TOP_K = 128, 5  # of a retriever whose settings don't say
 _SENTENCE = re.compile(r"[^.!?。！？\n]{4,}[.!?。！？\n]?")
 
 
@@ -76,12 +76,14 @@ class Plan:
 
     ``priced_samples`` samples were gone through in full; the estimates are of these, scaled to all. The most holds
     (``bound_holds``) where all were gone through and every dimension that splits answers has a ``max_statements``
-    (``most_statements`` an answer, by dimension; else a hundred is assumed).
+    (``most_statements`` an answer, by dimension; else a hundred is assumed). ``to_sample`` of the candidates are to be
+    sampled first: the most of scoring these is an estimate, too.
     """
 
     samples: int = 0
     bad_rows: int = 0
     candidates: int = 0
+    to_sample: int = 0
     priced_samples: int = 0
     document_tokens: int = 0
     longest_document_tokens: int = 0
@@ -197,6 +199,7 @@ async def plan_pipeline(pipeline: Pipeline, *, priced_samples: int = PRICED_SAMP
         if pipeline.dimensions:
             bounding, bounds = _bounding_engine(pipeline, plan, real, journal)
             engines = [_planning_engine(pipeline, plan, real, journal), bounding]
+        sampling = plan_sampling(pipeline, Estimate())
         rows = enumerate(source_of(pipeline).read())
         while (entry := await asyncio.to_thread(next, rows, None)) is not None:
             position, sample = entry
@@ -204,19 +207,25 @@ async def plan_pipeline(pipeline: Pipeline, *, priced_samples: int = PRICED_SAMP
                 plan.bad_rows += 1
                 continue
             plan.samples += 1
-            plan.candidates += len(sample.candidates)
+            missing = sampling.missing(sample) if sampling else 0
+            plan.to_sample += missing
+            plan.candidates += len(sample.candidates) + missing
             if plan.priced_samples < priced_samples:
                 tokens = await asyncio.to_thread(_document_tokens, sample)
                 plan.document_tokens += tokens
                 plan.longest_document_tokens = max(plan.longest_document_tokens, tokens)
-                for engine in engines:
-                    await engine.score(sample, position)
+                expected, longest = await asyncio.to_thread(sampling.add, sample) if sampling else (sample, sample)
+                for engine, filled in zip(engines, (expected, longest), strict=False):
+                    await engine.score(filled, position)
                 plan.priced_samples += 1
         if engines:
             await engines[0].aclose()
             prices = {judge.identity: judge.price for judge in engines[0].judges.values()}
             plan.dimensions = await asyncio.to_thread(_expected, pipeline, journal, prices)
             _add_most(plan, bounds)
+        if sampling:
+            plan.dimensions = {SAMPLING: sampling.estimate, **plan.dimensions}
+            plan.bound_holds = plan.bound_holds and not engines
     finally:
         for judge in real.values():
             await judge.aclose()
@@ -360,6 +369,8 @@ def _add_most(plan: Plan, bounds: Sequence[BoundCalls]) -> None:
 def _name_prices(plan: Plan, pipeline: Pipeline, real: Mapping[str, Judge]) -> None:
     prices = prices_of(pipeline)
     settings = {name: pipeline.judges[name].settings for name in real}
+    if pipeline.sample:
+        settings[SAMPLING] = pipeline.sample.settings
     plan.prices = read_prices(pipeline.prices).version
     plan.unpriced = {n: str(getattr(s, "model", "no model")) for n, s in settings.items() if n not in prices}
     plan.batches = [name for name, s in settings.items() if getattr(s, "batch", False)]
