@@ -19,8 +19,9 @@ from lrf.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.errors import ConfigError, StageError
 from lrf.protocols import LaunchPlan
-from lrf.stages.launch import launch, plan_launch, prepare_launch
+from lrf.stages.launch import plan_launch, prepare_launch
 from lrf.stages.run_dir import RunDir
+from lrf.stages.supervise import launch
 
 Start = Callable[..., LaunchPlan]
 
@@ -120,6 +121,18 @@ def test_the_rank_that_torchrun_blames_is_the_one_told(tmp_path: Path) -> None:
     assert "the lines of 3" in str(raised.value)
 
 
+def test_what_other_ranks_say_when_one_is_killed_is_not_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "ranks").mkdir()
+    (tmp_path / "ranks/1.log").write_text("")
+    blame = "".join(
+        f"  rank      : {r} (local_rank: {r})\n  exitcode  : {code} (pid: 4)\n" for r, code in ((0, 1), (1, -9))
+    )
+    says = json.dumps({"error": "connection closed by peer", "exit_code": 1})
+    code = f"echo '{says}' >> {tmp_path}/ranks/0.jsonl; printf {json.dumps(blame)}; exit 1"
+    with pytest.raises(StageError, match="rank 1 of 2 was ended by signal 9"):
+        run(LaunchPlan(world=2, per_node=2, argv=("bash", "-c", code)), tmp_path)
+
+
 def test_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="no-such-launcher can't be started"):
         run(LaunchPlan(world=2, argv=("no-such-launcher",)), tmp_path)
@@ -129,7 +142,7 @@ SUPERVISOR = """
 import sys
 from pathlib import Path
 from lrf.protocols import LaunchPlan
-from lrf.stages.launch import launch
+from lrf.stages.supervise import launch
 launch(LaunchPlan(world=1, argv=("bash", "-c", {command!r})), Path({folder!r}), print)
 """
 WAITING = """

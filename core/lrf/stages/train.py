@@ -12,9 +12,10 @@ from lrf.errors import GateError, StageError
 from lrf.protocols import TrainingJob
 from lrf.settings import TrainerSettings
 from lrf.stages.context import StageContext
-from lrf.stages.launch import launch, prepare_launch
+from lrf.stages.launch import prepare_launch
 from lrf.stages.run_dir import RunDir
 from lrf.stages.scored import scored_fingerprint, write_scored
+from lrf.stages.supervise import launch
 from lrf.store.filesystem import sha256_of
 from lrf.templates import Template
 from lrf.types import JSON

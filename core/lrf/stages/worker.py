@@ -15,7 +15,7 @@ from typing import TextIO
 
 from lrf.errors import LrfError
 from lrf.stages.child import end_with_parent
-from lrf.stages.launch import WATCHED
+from lrf.stages.supervise import WATCHED
 from lrf.store.filesystem import dump
 from lrf.types import JSON
 

@@ -1,0 +1,89 @@
+"""The trainer sft in several processes: DeepSpeed, sequence parallelism, launchers, killed and resumed. Slow."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from launched import Launched, kill
+
+pytestmark = pytest.mark.slow
+
+STEPS = 6
+TRAIN = {
+    "type": "sft",
+    "sources": [{"path": "rows.jsonl"}],
+    "init": {"hidden": 32, "layers": 2, "heads": 4, "vocab": 400},
+    "max_steps": STEPS,
+    "global_batch": 4,
+    "learning_rate": 1e-3,
+}
+TWO = {"type": "torchrun", "nproc_per_node": 2}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Launched:
+    """Rows of different lengths, fewer than the steps need: the second epoch is begun."""
+    folder = tmp_path_factory.mktemp("launched")
+    drawn = random.Random(1)
+
+    def words(count: int) -> str:
+        return " ".join("".join(drawn.choices("aeioubcd", k=drawn.randint(1, 5))) for _ in range(count))
+
+    rows = [{"prompt": words(drawn.randint(5, 30)), "completion": words(drawn.randint(2, 12))} for _ in range(18)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Launched(folder, TRAIN)
+
+
+@pytest.fixture(scope="module")
+def alone(runs: Launched) -> list[float]:
+    """The losses of one process without DeepSpeed."""
+    code, said = runs.run("alone")
+    assert code == 0, said
+    return runs.losses("alone")
+
+
+@pytest.fixture(scope="module")
+def zero_2(runs: Launched) -> str:
+    """A run in two processes with ZeRO-2, which was killed with everything that belongs to it, and run again."""
+    process = runs.start("zero-2", TWO, zero=2, save_every=3)
+    runs.until_saved("zero-2", 3)
+    workers = runs.ranks("zero-2")
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    runs.until(lambda: not runs.ranks("zero-2"))  # no orphan
+    code, said = runs.run("zero-2", TWO, zero=2, save_every=3)
+    assert code == 0, said
+    return said
+
+
+def test_two_processes_with_zero_2_have_one_process_s_losses(runs: Launched, alone: list[float], zero_2: str) -> None:
+    assert runs.losses("zero-2") == pytest.approx(alone, abs=1e-5)
+
+
+def test_with_zero_3_and_a_worker_killed_the_run_ends_with_its_name_and_goes_on_to_the_same_weights(
+    runs: Launched, alone: list[float]
+) -> None:
+    process = runs.start("zero-3", TWO, zero=3, save_every=3)
+    runs.until_saved("zero-3", 3)
+    kill(runs.ranks("zero-3")[1])
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert "rank 1 of 2 was ended by signal 9, and the training with it" in said
+    code, said = runs.run("zero-3", TWO, zero=3, save_every=3)
+    assert code == 0, said
+    assert runs.losses("zero-3") == pytest.approx(alone, abs=1e-5)
+    code, said = runs.run("zero-3-whole", TWO, zero=3, save_every=3)
+    assert code == 0, said
+    assert runs.weights("zero-3") == runs.weights("zero-3-whole")
+
+
+def test_two_processes_that_share_each_sequence_have_one_process_s_losses(runs: Launched, alone: list[float]) -> None:
+    code, said = runs.run("shared", TWO, zero=3, sequence_parallel=2)
+    assert code == 0, said
+    assert runs.losses("shared") == pytest.approx(alone, abs=1e-5)
+    norms = [[line["grad_norm"] for line in runs.log(name)] for name in ("alone", "shared")]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
