@@ -122,8 +122,13 @@ def read_usage(value: Mapping[str, Any]) -> Usage:
     if not isinstance(usage, dict):
         return Usage()
     details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    return Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), _count(cached))
+    details = details if isinstance(details, dict) else {}
+    return Usage(
+        _count(usage.get("prompt_tokens")),
+        _count(usage.get("completion_tokens")),
+        cached_tokens=_count(details.get("cached_tokens")),
+        written_tokens=_count(details.get("cache_write_tokens")),
+    )
 
 
 def _count(value: Any) -> int:

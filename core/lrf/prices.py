@@ -16,6 +16,8 @@ UNITS = 10**12
 class Price:
     """What one token costs, in units of money (see :data:`UNITS`).
 
+    ``written``: of a prompt, where the server puts it into its cache; None: as any other.
+
     ``cached_from``: a prompt that shares fewer tokens than this with an earlier one is paid for in full; only
     estimates need it, since a reply's usage says what was cached.
     """
@@ -25,15 +27,23 @@ class Price:
     cached: int
     completion: int
     cached_from: int = 0
+    written: int | None = None
 
-    def cost(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> int:
-        """What this many tokens cost. ``cached_tokens`` are a part of ``prompt_tokens`` and counted once."""
+    def cost(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0, written_tokens: int = 0) -> int:
+        """What this many tokens cost. Cached and written ones are parts of ``prompt_tokens`` and counted once."""
         cached = min(cached_tokens, prompt_tokens)
-        return (prompt_tokens - cached) * self.prompt + cached * self.cached + completion_tokens * self.completion
+        written = min(written_tokens, prompt_tokens - cached)
+        of_prompt = (prompt_tokens - cached - written) * self.prompt + cached * self.cached + written * self._written
+        return of_prompt + completion_tokens * self.completion
 
     def most(self, prompt_tokens: int, completion_tokens: int) -> int:
         """The most that this many tokens can cost, whatever part of them is cached."""
-        return prompt_tokens * max(self.prompt, self.cached) + completion_tokens * self.completion
+        dearest = max(self.prompt, self.cached, self._written)
+        return prompt_tokens * dearest + completion_tokens * self.completion
+
+    @property
+    def _written(self) -> int:
+        return self.prompt if self.written is None else self.written
 
 
 def amount(money: int) -> float:

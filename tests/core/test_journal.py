@@ -335,6 +335,28 @@ def test_closing_twice_does_no_harm(tmp_path: Path) -> None:
     journal.close()
 
 
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_a_journal_of_an_older_lrf_is_read_and_added_to(tmp_path: Path, version: int) -> None:
+    journal = Journal(tmp_path / "j")
+    commit(journal, b"old", Reply("before", usage=Usage(10, 2, 3, 4, 5)))
+    journal.close()
+    connection = sqlite3.connect(tmp_path / "j")
+    later = [column.split()[0] for since, column in journal_module._ADDED.items() if since > version]
+    for column in later:
+        connection.execute(f"ALTER TABLE replies DROP COLUMN {column}")
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+    journal = Journal(tmp_path / "j")
+    old = found(journal, b"old")
+    assert old is not None
+    assert old.usage == Usage(10, 2, 3, 1 if "calls" in later else 4, 0 if "written_tokens" in later else 5)
+    commit(journal, b"new", Reply("after", usage=Usage(10, 2, 3, 4, 5)))
+    new = found(journal, b"new")
+    journal.close()
+    assert new is not None
+    assert new.usage == Usage(10, 2, 3, 4, 5)
+
+
 def test_a_journal_of_a_newer_lrf_is_refused(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "j")
     connection.execute(f"PRAGMA user_version = {VERSION + 1}")

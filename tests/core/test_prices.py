@@ -116,6 +116,14 @@ def test_a_budget_of_money_needs_one_currency() -> None:
         priced(judges, read_prices(), needed=True)
 
 
+def test_each_of_lrfs_own_prices_says_where_it_comes_from_and_what_a_cache_costs_is_no_slip() -> None:
+    for entry, currency in read_prices().entries:
+        assert entry.source.startswith("https://"), entry.model
+        assert entry.host, entry.model
+        assert currency in ("USD", "CNY")
+        assert (entry.cached_input or 0) <= entry.input <= (entry.cache_write or entry.input)
+
+
 rates = st.integers(0, 10**9)
 counts = st.integers(0, 10**7)
 
@@ -130,6 +138,31 @@ def test_cached_tokens_are_counted_once_and_no_reply_costs_more_than_the_most(
     assert cost == (read - within) * prompt + within * cached + written * completion
     assert cost <= price.most(read, written)
     assert cost <= price.most(read + 1, written + 1)
+
+
+@given(rates, rates, st.none() | rates, rates, counts, counts, counts, counts)
+def test_tokens_written_to_a_cache_have_their_own_price_and_the_most_covers_it(
+    prompt: int, cached: int, written: int | None, completion: int, read: int, hit: int, put: int, said: int
+) -> None:
+    price = Price("USD", prompt, cached, completion, written=written)
+    from_cache = min(hit, read)
+    into_cache = min(put, read - from_cache)
+    rest = read - from_cache - into_cache
+    of_written = prompt if written is None else written
+    cost = price.cost(read, said, hit, put)
+    assert cost == rest * prompt + from_cache * cached + into_cache * of_written + said * completion
+    assert cost <= price.most(read, said)
+
+
+def test_a_price_file_may_price_what_is_written_to_a_cache(tmp_path: Path) -> None:
+    file = tmp_path / "prices.yaml"
+    file.write_text(
+        "version: t\ncurrency: USD\nmodels:\n"
+        "  - {model: m, input: 3, cached_input: 0.3, cache_write: 3.75, output: 15}\n"
+    )
+    price = read_prices(file).of(judge("m"))
+    assert price is not None
+    assert amount(price.cost(1_000_000, 0, 0, 1_000_000)) == 3.75
 
 
 @given(st.decimals(0, 1000, places=6), st.integers(0, 10**9))

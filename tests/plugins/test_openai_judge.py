@@ -47,7 +47,7 @@ def completion(content: Any = "[[7]]", finish: Any = "stop", **message: Any) -> 
             "prompt_tokens": 30,
             "completion_tokens": 4,
             "total_tokens": 34,
-            "prompt_tokens_details": {"cached_tokens": 16},
+            "prompt_tokens_details": {"cached_tokens": 16, "cache_write_tokens": 8},
         },
     }
 
@@ -81,7 +81,7 @@ async def test_the_whole_prompt_goes_as_one_user_message(serve: Serve) -> None:
 
 async def test_the_reply_carries_text_finish_usage_and_model(serve: Serve) -> None:
     reply, _ = await ask(serve, completion("Analysis: good.\nRating: [[7]]"))
-    assert reply == Reply("Analysis: good.\nRating: [[7]]", "stop", Usage(30, 4, 16), model="m-2026")
+    assert reply == Reply("Analysis: good.\nRating: [[7]]", "stop", Usage(30, 4, 16, written_tokens=8), model="m-2026")
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ async def test_a_temperature_of_the_settings_is_sent_instead_of_the_requests(ser
 
 async def test_the_reply_carries_text_finish_usage_and_model(serve: Serve) -> None:
     reply, _ = await ask(serve, message(text("Good.\n"), text("[[7]]")))
-    assert reply == Reply("Good.\n[[7]]", "stop", Usage(30, 4, 7), model="claude-m-2026")
+    assert reply == Reply("Good.\n[[7]]", "stop", Usage(30, 4, 7, written_tokens=3), model="claude-m-2026")
 
 
 async def test_thoughts_are_kept_apart_from_the_text(serve: Serve) -> None:

@@ -40,10 +40,16 @@ class ModelPrice(Settings):
         ge=0,
         description="A million tokens of prompt that the server had cached; as `input`, if left out.",
     )
+    cache_write: Decimal | None = Field(
+        default=None,
+        ge=0,
+        description="A million tokens of prompt that the server puts into its cache; as `input`, if left out.",
+    )
     output: Decimal = Field(ge=0, description="A million tokens of reply.")
     batch_discount: Decimal = Field(default=Decimal(0), ge=0, le=1, description="Share that a batch run saves.")
     cached_from: int = Field(default=0, ge=0, description="Shorter shared beginnings are not cached, in tokens.")
     source: str = Field(default="", description="Where the price comes from.")
+    checked: str = Field(default="", description="When and in what it was last compared; empty: never.")
 
 
 class PriceFile(Settings):
@@ -148,4 +154,5 @@ def _price(entry: ModelPrice, currency: str, *, batch: bool) -> Price:
         return int((a_million * share * 1_000_000).to_integral_value(ROUND_CEILING))
 
     cached = entry.input if entry.cached_input is None else entry.cached_input
-    return Price(currency, units(entry.input), units(cached), units(entry.output), entry.cached_from)
+    written = None if entry.cache_write is None else units(entry.cache_write)
+    return Price(currency, units(entry.input), units(cached), units(entry.output), entry.cached_from, written)

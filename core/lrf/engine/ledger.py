@@ -142,7 +142,9 @@ class Ledger:
         self._calls += usage.calls
         self._tokens += usage.prompt_tokens + usage.completion_tokens
         if price is not None:
-            self._money += price.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+            self._money += price.cost(
+                usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.written_tokens
+            )
         line.calls += usage.calls
         line.prompt_tokens += usage.prompt_tokens
         line.completion_tokens += usage.completion_tokens

@@ -60,7 +60,7 @@ def paid(journal: Journal, judges: Iterable[JudgeCalls], prices: Prices, samplin
     """What the journal holds, the sampler's replies at the price ``sampling``. Blocks."""
     by_identity = {judge.identity: judge.price for judge in judges}
     found = Paid()
-    for judge, dimension, replies, again, prompt, completion, cached, calls in journal.usage():
+    for judge, dimension, replies, again, prompt, completion, cached, calls, written in journal.usage():
         found.calls += calls
         found.tokens += prompt + completion
         found.asked[dimension] += replies
@@ -73,7 +73,7 @@ def paid(journal: Journal, judges: Iterable[JudgeCalls], prices: Prices, samplin
         if price is None:
             found.unpriced[model] += calls
         else:
-            cost = price.cost(prompt, completion, cached)
+            cost = price.cost(prompt, completion, cached, written)
             found.money[price.currency] += cost
             found.money_by_dimension[dimension][price.currency] += cost
     return found

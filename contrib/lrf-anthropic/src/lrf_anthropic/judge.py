@@ -8,6 +8,7 @@ from lrf.protocols import Capabilities
 from lrf.replies import Reply, Request
 from lrf_anthropic.codes import ANTHROPIC_CODES, NO_CREDIT
 from lrf_anthropic.messages import message_body, read_message
+from lrf_anthropic.prefixes import Mark, Prefixes
 from lrf_anthropic.settings import AnthropicJudgeSettings
 
 VERSION = "2023-06-01"
@@ -33,8 +34,19 @@ class AnthropicJudge(HttpJudge[AnthropicJudgeSettings]):
             key_header="x-api-key",
             headers={"anthropic-version": VERSION},
         )
+        self._prefixes = Prefixes()
 
     async def complete(self, request: Request) -> Reply:
+        mark = self._prefixes.mark(request.prompt) if self.settings.prompt_cache else None
+        reply = None
+        try:
+            reply = await self._ask(request, mark)
+        finally:
+            if mark is not None:
+                self._prefixes.sent(mark, well=reply is not None)
+        return reply
+
+    async def _ask(self, request: Request, mark: Mark | None) -> Reply:
         s = self.settings
         own = request.temperature if s.temperature is None else s.temperature
         body = message_body(
@@ -42,6 +54,7 @@ class AnthropicJudge(HttpJudge[AnthropicJudgeSettings]):
             request,
             max_tokens=request.max_tokens + s.reasoning_tokens,
             temperature=None if own == "omit" else own,
+            mark=mark,
         )
         try:
             value = await self.client.post("/v1/messages", {**body, **s.extra_body}, timeout_s=request.deadline_s)

@@ -9,6 +9,7 @@ from lrf.errors import BadReply
 from lrf.replies import FinishReason, Reply, Request, Usage
 from lrf.templates import prompt_text
 from lrf.types import JSON
+from lrf_anthropic.prefixes import Mark
 
 _FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -19,12 +20,21 @@ _FINISH: Mapping[str, FinishReason] = {
 }
 
 
-def message_body(model: str, request: Request, *, max_tokens: int, temperature: float | None) -> dict[str, JSON]:
-    """The body of a request: the whole prompt as one user message. ``temperature`` None is left out."""
+def message_body(
+    model: str, request: Request, *, max_tokens: int, temperature: float | None, mark: Mark | None = None
+) -> dict[str, JSON]:
+    """The body of a request: the whole prompt as one user message. ``temperature`` None is left out.
+
+    With a ``mark`` the message is in blocks, and the prompt up to the mark is to be cached.
+    """
+    content: JSON = prompt_text(request.prompt)
+    if mark is not None:
+        content = [{"type": "text", "text": text} for text in (*mark.texts, mark.rest)]
+        content[-2]["cache_control"] = {"type": "ephemeral"}
     body: dict[str, JSON] = {
         "model": model,
         "max_tokens": max_tokens,
-        "messages": [{"role": "user", "content": prompt_text(request.prompt)}],
+        "messages": [{"role": "user", "content": content}],
     }
     if temperature is not None:
         body["temperature"] = temperature
@@ -56,8 +66,9 @@ def _usage(usage: Any) -> Usage:
     if not isinstance(usage, dict):
         return Usage()
     cached = _count(usage.get("cache_read_input_tokens"))
-    prompt = _count(usage.get("input_tokens")) + cached + _count(usage.get("cache_creation_input_tokens"))
-    return Usage(prompt, _count(usage.get("output_tokens")), cached)
+    written = _count(usage.get("cache_creation_input_tokens"))
+    prompt = _count(usage.get("input_tokens")) + cached + written
+    return Usage(prompt, _count(usage.get("output_tokens")), cached, written_tokens=written)
 
 
 def _count(value: Any) -> int:

@@ -37,5 +37,10 @@ class AnthropicJudgeSettings(EndpointSettings):
         description="Added to every request's limit, for models that think before they answer; `extra_body` turns "
         "thinking on.",
     )
+    prompt_cache: bool = Field(
+        default=True,
+        description="Whether beginnings of prompts that come again (instructions, documents) are put into Anthropic's "
+        "cache: written at 1.25 times the price, read at a tenth.",
+    )
     context_window: ContextWindow = None
     extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
