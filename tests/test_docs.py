@@ -44,10 +44,14 @@ SLOW = (pytest.mark.slow, pytest.mark.timeout(3600))
 LANGUAGES = {"bash", "bibtex", "json", "jsonl", "python", "text", "toml", "yaml"}
 NOT_RUN = {
     "docs/benchmarks.md": ["the server's script and the data are not in this repository"] * 2,
+    "docs/how-to/sample-candidates.md": [
+        "it trains a policy three times; tests/test_rounds.py goes round with a tiny one"
+    ],
     "docs/how-to/separate-environments.md": ["it makes environments and downloads vLLM", "it needs vLLM and a GPU"],
 }
 ADDRESS = "http://127.0.0.1:8000"
 ENVIRONMENT = {"OPENAI_API_KEY": "no-key", "LRF_SAMPLES": "samples.jsonl", "GLM_API_KEY": "no-key"}
+ENVIRONMENT |= {"ROUND": "1", "POLICY": "./policy"}
 _BLOCK = re.compile(r"(?:^<!-- ([^\n]*?) -->\n)?^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
