@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lrf.errors import Rejected
+from lrf.errors import JudgeMisconfigured, Rejected
 from lrf.types import JSON, Message
 
 _MARK = "\ue000{}\ue001"  # private-use characters: no template contains them
@@ -55,11 +55,16 @@ class Encoder:
         return self._fill(self._frame, [text]) + self.continuation(seed)
 
     def messages(self, turns: Sequence[Message], tools: Sequence[Mapping[str, JSON]] = ()) -> list[int]:
-        """Token ids of a chat whose next turn is the assistant's. Needs a chat template.
+        """Token ids of a chat whose next turn is the assistant's. Without a chat template a single one is continued.
 
         Names and calls of tools are written by the template. Raises :class:`lrf.errors.Rejected` where one of them
-        spells a special token, or the template refuses the turns.
+        spells a special token, or the template refuses the turns; :class:`lrf.errors.JudgeMisconfigured` where there
+        are several and no template.
         """
+        if not self.chat:
+            if len(turns) == 1 and not tools:
+                return self.prompt(turns[0].content)
+            raise JudgeMisconfigured("the model has no chat template, so it can't be asked in turns")
         about = [{k: v for k, v in turn.as_row().items() if k != "content"} for turn in turns]
         said = "" if all(len(row) == 1 for row in about) else json.dumps(about, ensure_ascii=False)
         special = next((t for t in self._tokenizer.all_special_tokens if t in said), None)

@@ -169,7 +169,7 @@ def _unquoted(found: Sequence[T], in_prompt: Sequence[T], what: str) -> list[T]:
 
 def _json_object(text: str) -> Mapping[str, JSON]:
     try:
-        value = json.loads(text)
+        value = json.loads(text, strict=False)  # grammars of servers let line breaks stand in strings
     except (ValueError, RecursionError) as e:
         raise ParseFailure("invalid_json", str(e)) from None
     if not isinstance(value, dict):

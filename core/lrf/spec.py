@@ -36,7 +36,8 @@ class ComponentSpec:
     distribution: the distribution that has the extra.
     needs: kinds of component that it asks for through the engine: "judge", "embedder", "retriever". Its settings may
         say that they do without one (:attr:`lrf.settings.Settings.without`).
-    own_process: of a sampler: it holds a model, so its stage runs in a process of its own, which gives the memory back.
+    own_process: of a sampler or a judge: it holds a model, so its stage runs in a process of its own, which gives the
+        memory back.
     api: the version of lrf's plugin interface it was written for.
     """
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrf.errors import BadReply, JudgeError, JudgeMisconfigured, Rejected
+from lrf.errors import BadReply, ContextTooSmall, JudgeError, Rejected
 from lrf.local_models import Encoder
 from lrf.protocols import Drawing
 from lrf.replies import Reply, Usage
@@ -75,16 +75,10 @@ class Policy:
 
     def _prompt(self, drawing: Drawing) -> list[int]:
         """Token ids of the prompt. Raises a :class:`lrf.errors.JudgeError` where it can't be made or doesn't fit."""
-        turns = drawing.messages
-        if self._encoder.chat:
-            tokens = self._encoder.messages(turns, drawing.tools)
-        elif len(turns) == 1 and not drawing.tools:
-            tokens = self._encoder.prompt(turns[0].content)
-        else:
-            raise JudgeMisconfigured(f"{self._settings.model} has no chat template, so it can't be asked in turns")
+        tokens = self._encoder.messages(drawing.messages, drawing.tools)
         most = self._loaded.context_tokens
         if len(tokens) + drawing.max_tokens > most:
-            raise Rejected(
+            raise ContextTooSmall(
                 f"the prompt has {len(tokens)} tokens and a candidate may have {drawing.max_tokens}; the model takes "
                 f"{most} together"
             )

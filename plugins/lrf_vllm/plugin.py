@@ -1,4 +1,4 @@
-"""Registers what runs on vLLM: the judges ``vllm`` (a server) and ``vllm_engine`` (in process)."""
+"""Registers what runs on vLLM: behind a server (``vllm``), and without one (``vllm_engine``)."""
 
 from __future__ import annotations
 
@@ -22,4 +22,17 @@ def lrf_register_judges() -> Iterable[ComponentSpec]:
         settings="lrf_vllm.settings:VLLMEngineSettings",
         summary="vLLM on this machine without a server, with expected ratings from label probabilities",
         extra="vllm",
+        own_process=True,
+    )
+
+
+@hookimpl
+def lrf_register_samplers() -> Iterable[ComponentSpec]:
+    yield ComponentSpec(
+        name="vllm_engine",
+        target="lrf_vllm.sampler:VLLMEngineSampler",
+        settings="lrf_vllm.settings:VLLMSamplerSettings",
+        summary="vLLM on this machine without a server, with a seed a candidate",
+        extra="vllm",
+        own_process=True,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lrf.endpoint import BaseUrl, EndpointSettings, EnvName
 from lrf.settings import FilePath, Settings
@@ -87,3 +87,22 @@ class VLLMEngineSettings(EngineSettings):
 
     expected: bool = Field(default=True, description=_EXPECTED)
     analysis: bool = Field(default=True, description=_ANALYSIS)
+
+
+class VLLMSamplerSettings(EngineSettings):
+    """The policy, run by vLLM on this machine without a server."""
+
+    model: str = Field(
+        "",
+        validate_default=True,
+        description="The policy: a folder, or a model id of the Hugging Face hub. Left out: policy.model.",
+    )
+    max_concurrency: int = Field(64, ge=1, description="Prompts in flight at most, each with all of its candidates.")
+
+    @field_validator("model")
+    @classmethod
+    def _the_policy(cls, model: str, info: ValidationInfo) -> str:
+        model = model or (info.context or {}).get("policy_model") or ""
+        if not model:
+            raise ValueError("there is no policy to sample from: give `policy.model`, or `model` here")
+        return model

@@ -334,6 +334,10 @@ def test_every_option_is_a_mark_that_is_read_back(expects: Expectation[Any]) -> 
         assert str(read(expects, option)).removesuffix(".0") == option[2:-2]
 
 
+def test_a_line_break_in_a_json_string_is_read_as_servers_grammars_let_it_stand() -> None:
+    assert read(RATING, '{"analysis": "One.\nTwo.", "rating": 7}', "structured") == 7
+
+
 @pytest.mark.parametrize(
     ("trusted", "expects", "cue"),
     [

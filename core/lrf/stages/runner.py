@@ -188,11 +188,11 @@ async def _run_stages(context: StageContext, stages: Sequence[str], summary: Run
 
 
 async def _run_stage(context: StageContext, stage: str, data: Mapping[str, JSON], lock_fd: int) -> Mapping[str, JSON]:
-    python, sampler = context.pipeline.python.get(stage), context.pipeline.sample
+    python = context.pipeline.python.get(stage)
     done = None
     if stage == "train":
         done = await asyncio.to_thread(train_finished, context)
-    elif python is None and not (stage == "sample" and sampler and sampler.spec.own_process):
+    elif python is None and not _own_process(context.pipeline, stage):
         return await HERE[stage](context, data)
     elif stage == "sample":
         done = await asyncio.to_thread(sample_finished, context, data)
@@ -207,6 +207,14 @@ async def _run_stage(context: StageContext, stage: str, data: Mapping[str, JSON]
         on_stop=context.on_stop,
         lock_fd=lock_fd,
     )
+
+
+def _own_process(pipeline: Pipeline, stage: str) -> bool:
+    """Whether a component of the stage holds a model of its own."""
+    if stage == "sample":
+        return pipeline.sample is not None and pipeline.sample.spec.own_process
+    judges = {name for d in pipeline.dimensions for name in d.judges} if stage == "score" else ()
+    return any(pipeline.judges[name].spec.own_process for name in judges)
 
 
 def _ended(summary: RunSummary, error: LrfError) -> None:

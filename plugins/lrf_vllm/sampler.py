@@ -1,0 +1,68 @@
+"""The sampler ``vllm_engine``: the policy, run by vLLM on this machine without a server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+from lrf.protocols import Capabilities, Drawing
+from lrf.replies import Reply, Usage
+from lrf.types import JSON
+from lrf_vllm.engine import Engine, Running, finish_of, usage_of
+from lrf_vllm.engine_judge import engine_identity
+from lrf_vllm.settings import VLLMSamplerSettings
+
+
+class VLLMEngineSampler:
+    """Draws candidates by vLLM's async engine. The policy is loaded with the first drawing."""
+
+    def __init__(self, settings: VLLMSamplerSettings) -> None:
+        self._settings = settings
+        self._engine = Engine(settings)
+
+    @cached_property
+    def identity(self) -> Mapping[str, JSON]:
+        return {**engine_identity(self._settings), "type": "vllm_engine"}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(seed=True, context_window=self._engine.window)
+
+    @property
+    def per_call(self) -> int:
+        return self._settings.max_num_seqs
+
+    @property
+    def max_concurrency(self) -> int:
+        return self._settings.max_concurrency
+
+    @property
+    def request_timeout_s(self) -> float:
+        return self._settings.request_timeout_s
+
+    async def sample(self, drawing: Drawing) -> Sequence[Reply]:
+        return await self._engine.run(lambda running: self._draw(running, drawing))
+
+    async def aclose(self) -> None:
+        await self._engine.aclose()
+
+    async def _draw(self, running: Running, drawing: Drawing) -> list[Reply]:
+        prompt = running.encoder.messages(drawing.messages, drawing.tools)
+
+        async def candidate(seed: int) -> Reply:
+            # Requests of one engine step share what they begin with, so the prompt is computed once, as with vLLM's
+            # own n; but that would number the seeds itself.
+            output = await running.generate(
+                prompt,
+                max_tokens=drawing.max_tokens,
+                temperature=drawing.temperature,
+                top_p=drawing.top_p,
+                seed=seed,
+            )
+            one = output.outputs[0]
+            return Reply(one.text, finish_of(one.finish_reason), usage_of(output), model=self._settings.model)
+
+        first, *others = await asyncio.gather(*(candidate(seed) for seed in drawing.seeds))
+        return [first, *(replace(r, usage=Usage(0, r.usage.completion_tokens)) for r in others)]
