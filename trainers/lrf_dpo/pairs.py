@@ -13,12 +13,16 @@ from lrf_training.tokens import Encoded, Messages, UnusableRow, chat_ids, messag
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One row: a prompt and two answers to it, as chat messages. ``where`` names it in errors."""
+    """One row: a prompt and two answers to it, as chat messages. ``where`` names it in errors.
+
+    ``tools`` are the definitions that the chat template writes into the prompt, where there are some.
+    """
 
     where: str
     prompt: Messages
     chosen: Messages
     rejected: Messages
+    tools: Any = None
 
 
 def read(path: Path, prompt_template_sha256: str | None = None) -> Iterator[Pair]:
@@ -35,7 +39,8 @@ def read(path: Path, prompt_template_sha256: str | None = None) -> Iterator[Pair
                 f"policy.prompt_template is {prompt_template_sha256}; run the stage `pairs` again, or put the old "
                 "template back"
             )
-        yield Pair(where, *(messages(row, name, where) for name in ("prompt", "chosen", "rejected")))
+        prompt, chosen, rejected = (messages(row, name, where) for name in ("prompt", "chosen", "rejected"))
+        yield Pair(where, prompt, chosen, rejected, row.get("tools"))
 
 
 def encode(pair: Pair, tokenizer: Any) -> Encoded:
@@ -50,9 +55,10 @@ def encode(pair: Pair, tokenizer: Any) -> Encoded:
     if pair.chosen == pair.rejected:
         raise UnusableRow("chosen and rejected are the same", "mend the row, or set on_bad_pair: drop and max_lost")
 
-    prompt = chat_ids(tokenizer, pair.where, pair.prompt, add_generation_prompt=True)
-    chosen = chat_ids(tokenizer, pair.where, pair.prompt + pair.chosen)
-    rejected = chat_ids(tokenizer, pair.where, pair.prompt + pair.rejected)
+    given = {"tools": pair.tools} if pair.tools else {}
+    prompt = chat_ids(tokenizer, pair.where, pair.prompt, add_generation_prompt=True, **given)
+    chosen = chat_ids(tokenizer, pair.where, pair.prompt + pair.chosen, **given)
+    rejected = chat_ids(tokenizer, pair.where, pair.prompt + pair.rejected, **given)
     # Some templates end a prompt otherwise when an answer follows (an empty block of thoughts, say): the answer then
     # begins where the three part.
     start = min(_common_prefix(prompt, chosen), _common_prefix(prompt, rejected))

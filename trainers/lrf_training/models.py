@@ -13,7 +13,9 @@ from lrf.protocols import TrainingJob
 from lrf_training.settings import Init, TrainingSettings
 
 PLAIN_TEMPLATE = r"""
+{%- if tools %}{{- raise_exception('the plain template knows no tools') }}{%- endif %}
 {%- for message in messages %}
+{%- if message['tool_calls'] %}{{- raise_exception('the plain template knows no calls of tools') }}{%- endif %}
 {{- '### ' + message['role'] + '\n' + message['content'] }}
 {{- eos_token if message['role'] == 'assistant' else '\n\n' }}
 {%- endfor %}

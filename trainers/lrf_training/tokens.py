@@ -141,7 +141,7 @@ def messages(row: Mapping[str, Any], name: str, where: str) -> Messages:
     return found
 
 
-def chat_ids(tokenizer: Any, where: str, chat: Messages, **options: bool) -> list[int]:
+def chat_ids(tokenizer: Any, where: str, chat: Messages, **options: Any) -> list[int]:
     """Token ids of a chat through its template; :class:`lrf.errors.StageError` where the template fails."""
     try:
         encoding = tokenizer.apply_chat_template(chat, tokenize=True, return_dict=True, **options)
