@@ -14,6 +14,7 @@ from lrf.replies import Text
 from lrf.templates import Template, prompt_text
 from lrf.types import JSON, Candidate, Chunk, Judgement, Note, Sample
 from lrf_longreward.asking import RATING_TOKENS, attempted, rate
+from lrf_longreward.documents import check_documents
 from lrf_longreward.notes import NOTE_TOKENS, Noted, merged, shown, tokens_of
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.settings import CompletenessSettings, Language
@@ -50,6 +51,7 @@ class Completeness:
         self._completeness = Prompts("completeness", self._settings)
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        check_documents(sample)
         template = self._completeness.template(ctx.language)
         # the template's hash tells the languages apart, too
         key = f"notes {self._settings.chunk_tokens} {self._notes.template(ctx.language).sha256}"

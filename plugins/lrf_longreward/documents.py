@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from lrf.errors import Unscorable
 from lrf.types import Chunk, Sample
+
+
+def check_documents(sample: Sample) -> None:
+    """Raises :class:`lrf.errors.Unscorable` where there is no text that an answer could be held against."""
+    if not any(document.text.strip() for document in sample.documents):
+        raise Unscorable("empty_document", "the sample's documents hold no text")
 
 
 def heading(sample: Sample, chunk: Chunk) -> str:

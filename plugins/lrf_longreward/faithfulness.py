@@ -6,6 +6,7 @@ from lrf.errors import Unscorable
 from lrf.protocols import Context
 from lrf.replies import Statements
 from lrf.types import JSON, Candidate, Judgement, Sample
+from lrf_longreward.documents import check_documents
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.second_look import look_again
 from lrf_longreward.settings import FaithfulnessSettings
@@ -28,6 +29,7 @@ class Faithfulness:
         self._examination = Examination(self._settings)
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        check_documents(sample)
         settings = self._settings
         template = self._statements.template(ctx.language)
         prompt = template.fill({"question": sample.query, "answer": candidate.text})
