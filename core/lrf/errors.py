@@ -105,9 +105,16 @@ class RateLimited(JudgeError):
 
 
 class Unavailable(JudgeError):
-    """The server is not there, overloaded or broken (connection errors, 5xx): worth another try."""
+    """The server is not there, overloaded or broken (connection errors, 5xx): worth another try.
+
+    ``retry_after_s`` is how long the server itself wants to be left alone, if it said so.
+    """
 
     reason = "judge_unavailable"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class TimedOut(JudgeError):

@@ -235,7 +235,7 @@ class HttpClient:
         if status == 429 or words & known.wait:
             return RateLimited(message, retry_after_s=_retry_after(headers))
         if status >= 500 or status in (408, 409, 425) or words & known.busy:
-            return Unavailable(message)
+            return Unavailable(message, retry_after_s=_retry_after(headers))
         if status in (401, 402, 403, 404, 405):
             return JudgeMisconfigured(message + _then(hint or self._hint(status)))
         return Rejected(message)

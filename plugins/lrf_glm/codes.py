@@ -14,11 +14,12 @@ GLM_CODES = ErrorCodes(
         {
             *("1000", "1001", "1002", "1003", "1004"),  # the key
             *("1100", "1110", "1111", "1112", "1113", "1121"),  # the account: inactive, locked, in arrears
+            *("1210", "1213", "1215"),  # what is sent: wrong, missing, not together; the same in every request
             *("1211", "1212", "1220", "1221", "1222"),  # model or interface: unknown, withdrawn, not allowed
             *("1304", "1308", "1309", "1310", "1311", "1313"),  # quota or plan
         }
     ),
-    reject=frozenset({"1261", "1300", "1301"}),  # too long, refused by policy or as unsafe
+    reject=frozenset({"1214", "1261", "1300", "1301"}),  # not allowed, too long, refused by policy or as unsafe
     busy=frozenset({"500", "1120", "1200", "1230", "1234"}),
     hints={
         **dict.fromkeys(("1000", "1002", "1003", "1004"), _KEY),
@@ -27,7 +28,9 @@ GLM_CODES = ErrorCodes(
         "1309": "the plan has ended: renew it, then run again",
         "1311": "the plan does not include this `model`",
         "1313": "the account is restricted for unfair use: see the provider's console",
+        **dict.fromkeys(("1210", "1213", "1215"), "change the setting that sends it (`thinking`, `extra_body`)"),
         "1211": "check `model`",
+        "1214": "check `model` and the settings that are sent",
         "1212": "this `model` is not for chat completions",
         "1261": "the prompt is longer than the model takes",
     },

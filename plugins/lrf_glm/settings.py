@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field
@@ -31,8 +32,8 @@ class GLMJudgeSettings(EndpointSettings):
     reasoning_tokens: int | None = Field(
         default=None,
         ge=0,
-        description=f"Added to every request's limit for the thoughts; unset: {THINKING_TOKENS} with thinking enabled "
-        "or a reasoning_effort, else 0.",
+        description=f"Added to every request's limit for the thoughts; unset: {THINKING_TOKENS} for a model that "
+        "thinks (GLM-4.5 and later, unless thinking is disabled; GLM-5.3 always does), else 0.",
     )
     structured: bool = Field(
         default=False,
@@ -47,7 +48,14 @@ class GLMJudgeSettings(EndpointSettings):
         """What ``reasoning_tokens`` comes to."""
         if self.reasoning_tokens is not None:
             return self.reasoning_tokens
-        return THINKING_TOKENS if self.thinking == "enabled" or self.reasoning_effort else 0
+        return THINKING_TOKENS if self.reasoning_effort or _thinks(self.model, self.thinking) else 0
+
+
+def _thinks(model: str, thinking: str | None) -> bool:
+    """Whether a model thinks: those of 4.5 to 5.2 unless told not to, later ones always, earlier ones if told to."""
+    found = re.match(r"glm-(\d+)(?:\.(\d+))?", model.lower())
+    version = (int(found[1]), int(found[2] or 0)) if found else (0, 0)
+    return version >= (5, 3) or (thinking != "disabled" if version >= (4, 5) else thinking == "enabled")
 
 
 class GLMEmbedderSettings(EndpointSettings):

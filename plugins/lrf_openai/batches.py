@@ -208,7 +208,7 @@ class Batches:
                 if not isinstance(e, _TRANSIENT) or tries == TRIES:
                     await self._wake(spool.ids, _told(e))
                     break
-                wished = e.retry_after_s if isinstance(e, RateLimited) else None
+                wished = e.retry_after_s if isinstance(e, RateLimited | Unavailable) else None
                 await asyncio.sleep(wished if wished is not None else _backoff(tries))
             else:
                 held = Held(batch, tuple(spool.ids))

@@ -181,11 +181,16 @@ async def test_a_refusal_of_any_shape_is_still_told(serve: Serve, status: int, b
         ({}, None),
     ],
 )
+@pytest.mark.parametrize(("status", "kind"), [(429, RateLimited), (503, Unavailable)])
 async def test_the_servers_wish_to_wait_is_read_in_seconds(
-    serve: Serve, headers: dict[str, str], seconds: float | None
+    serve: Serve,
+    headers: dict[str, str],
+    seconds: float | None,
+    status: int,
+    kind: type[RateLimited] | type[Unavailable],
 ) -> None:
-    with pytest.raises(RateLimited) as caught:
-        await post(await serve(always(429, "", **headers)))
+    with pytest.raises(kind) as caught:
+        await post(await serve(always(status, "", **headers)))
     assert caught.value.retry_after_s == seconds
 
 

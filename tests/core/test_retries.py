@@ -83,6 +83,14 @@ async def test_a_rate_limit_waits_as_long_as_the_server_says(retries: Retries, c
     assert clock.pauses == [7.5, 0.0]
 
 
+async def test_a_server_that_is_down_is_left_alone_for_as_long_as_it_says_and_that_is_no_silence(
+    retries: Retries, clock: Clock
+) -> None:
+    server = Server(*(Unavailable("loading", retry_after_s=60.0) for _ in range(FAULTS - 1)))
+    assert await retries.run(server) == "reply"
+    assert clock.pauses == [60.0] * (FAULTS - 1)
+
+
 async def test_an_absurd_wish_to_wait_is_cut(retries: Retries, clock: Clock) -> None:
     await retries.run(Server(RateLimited("wait", retry_after_s=1e9)))
     assert clock.pauses == [retries_module.LONGEST_RETRY_AFTER_S]

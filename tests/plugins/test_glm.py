@@ -91,6 +91,38 @@ async def test_thinking_is_switched_and_given_room(
     assert sent["max_tokens"] == max_tokens
 
 
+@pytest.mark.parametrize(
+    ("model", "thinking", "thinks"),
+    [
+        ("glm-4-plus", None, False),
+        ("glm-4-flash-250414", None, False),
+        ("glm-4-plus", "enabled", True),
+        ("glm-4.5", None, True),
+        ("GLM-4.6", None, True),
+        ("glm-4.6", "disabled", False),
+        ("glm-5", "disabled", False),
+        ("glm-5.2", None, True),
+        ("glm-5.3", None, True),
+        ("glm-5.3-flash", "disabled", True),
+        ("glm-6", "disabled", True),
+        ("my-tuned-model", None, False),
+    ],
+)
+def test_a_model_that_thinks_by_itself_gets_room_for_it(model: str, thinking: Any, thinks: bool) -> None:
+    settings = GLMJudgeSettings(model=model, thinking=thinking)
+    assert settings.tokens_for_thoughts == (THINKING_TOKENS if thinks else 0)
+    assert GLMJudge(settings).capabilities.reasoning_tokens == settings.tokens_for_thoughts
+
+
+def test_a_window_that_is_set_is_told() -> None:
+    assert GLMJudge(GLMJudgeSettings(model="glm-4-plus", context_window=128_000)).capabilities.context_window == 128_000
+
+
+@pytest.mark.parametrize("address", ["https://open.bigmodel.cn/api/paas/v4", "https://api.z.ai/api/paas/v4/"])
+def test_both_addresses_are_taken(address: str) -> None:
+    assert GLMJudgeSettings(model="m", base_url=address).base_url == address.rstrip("/")
+
+
 async def test_thoughts_are_kept_apart_from_the_text(serve: Serve) -> None:
     reply, _ = await ask(serve, completion("[[7]]", reasoning_content="[[3]]? No."))
     assert (reply.text, reply.reasoning) == ("[[7]]", "[[3]]? No.")
@@ -138,6 +170,8 @@ async def test_a_structured_reply_is_asked_for_as_a_json_object_with_its_schema_
         (400, "1261", Rejected),
         (400, "1301", Rejected),
         (400, "1214", Rejected),
+        (400, "1210", JudgeMisconfigured),
+        (400, "1215", JudgeMisconfigured),
         (400, "1234", Unavailable),
         (500, "500", Unavailable),
         (429, "no such code", RateLimited),
@@ -153,7 +187,8 @@ async def test_its_codes_say_what_is_to_be_retried_and_what_is_not(
 
 
 @pytest.mark.parametrize(
-    ("code", "says"), [("1113", "top it up"), ("1308", "run again after that"), ("1211", "`model`")]
+    ("code", "says"),
+    [("1113", "top it up"), ("1308", "run again after that"), ("1211", "`model`"), ("1210", "change the setting")],
 )
 async def test_a_code_that_stops_the_run_says_what_to_do(serve: Serve, code: str, says: str) -> None:
     with pytest.raises(JudgeMisconfigured, match=says):

@@ -23,7 +23,8 @@ class Retries:
     """Keeps calling one server until it answers or it makes no sense to go on.
 
     * a rate limit waits as long as the server says (else with doubling pauses) and uses up no try;
-    * a fault (no connection, 5xx, time-out, unreadable reply) is tried :data:`FAULTS` times;
+    * a fault (no connection, 5xx, time-out, unreadable reply) is tried :data:`FAULTS` times, after the pause that the
+      server asks for, if it does;
     * a rejected request is not tried again;
     * a server that has served nothing at all for long stops the run, instead of every row becoming unscored.
     """
@@ -43,7 +44,7 @@ class Retries:
                 waits += 1
                 self.limiter.refused()
                 self._check_patience(e)
-                pause = min(LONGEST_RETRY_AFTER_S, e.retry_after_s) if e.retry_after_s is not None else _backoff(waits)
+                pause = _pause(e, waits)
             except (Unavailable, TimedOut, BadReply) as e:
                 faults += 1
                 if isinstance(e, Unavailable):
@@ -52,7 +53,7 @@ class Retries:
                     self._check_patience(e)
                 if faults >= FAULTS:
                     raise Unscorable(e.reason, f"{e} ({faults} times)", transient=True) from e
-                pause = _backoff(faults)
+                pause = _pause(e, faults)
             except Rejected as e:
                 raise Unscorable(e.reason, str(e)) from e
             else:
@@ -68,13 +69,25 @@ class Retries:
     def _check_patience(self, error: JudgeError) -> None:
         now = time.monotonic()
         self._silent_since = self._silent_since or now
-        patient = self._served or isinstance(error, RateLimited)
+        patient = self._served or isinstance(error, RateLimited) or _wished(error) is not None
         patience = PATIENCE_S if patient else PATIENCE_BEFORE_ANY_REPLY_S
         if now - self._silent_since > patience:
             raise StageError(
                 f"{self.name} has served nothing for {patience:.0f} s (last: {error}). "
                 "What is done is kept: mend it and run the same command again"
             )
+
+
+def _wished(error: JudgeError) -> float | None:
+    """Seconds that the server itself asked to be left alone for."""
+    if isinstance(error, RateLimited | Unavailable) and error.retry_after_s is not None:
+        return min(LONGEST_RETRY_AFTER_S, error.retry_after_s)
+    return None
+
+
+def _pause(error: JudgeError, n: int) -> float:
+    wished = _wished(error)
+    return _backoff(n) if wished is None else wished
 
 
 def _backoff(n: int) -> float:
