@@ -107,6 +107,21 @@ async def test_a_call_that_hangs_is_given_up_when_it_is_due_and_asked_again_with
     calls.journal.close()
 
 
+async def test_a_call_that_hung_before_anything_was_known_is_given_up_as_soon_as_something_is(quick: None) -> None:
+    judge = Slow()
+    judge.hang = 1
+    calls = JudgeCalls("main", judge, Journal(), Ledger())
+    async with asyncio.timeout(10):  # its own deadline is in 30 s
+        hanging = asyncio.create_task(calls.ask((Segment("hangs"),), Rating(), 64, Caller("s", "d")))
+        await asyncio.sleep(0.01)
+        for n in range(KNOWN):
+            await calls.ask((Segment(f"{n}"),), Rating(), 64, Caller("s", "d"))
+        answer = await hanging
+    assert answer.value == 7.0
+    assert calls.ledger.total().faults == 1
+    calls.journal.close()
+
+
 async def test_a_call_that_never_answers_ends_with_its_reason(quick: None) -> None:
     judge = Slow()
     calls = await warm(judge)

@@ -80,12 +80,17 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """A call that has been sent and not answered yet; ``began`` is on the monotonic clock."""
+    """A call that has been sent and not answered yet; ``began`` is on the monotonic clock.
+
+    ``request`` and ``timeout``, of a call that has one, are for shortening it.
+    """
 
     judge: str
     caller: Caller
     kind: str
     began: float
+    request: Request | None = None
+    timeout: asyncio.Timeout | None = None
 
 
 CallListener = Callable[[str, str, str, int, float, str | None], None]
@@ -301,15 +306,16 @@ class JudgeCalls:
             reply: Reply | None = None
             error: JudgeError | None = None
             began = time.monotonic()
-            call = InFlight(self.name, caller, request.expects.kind, began)
-            self._in_flight[id(call)] = call
             deadline_s = self._deadline_s(request, late)
+            timeout = asyncio.timeout(deadline_s)
+            call = InFlight(self.name, caller, request.expects.kind, began, request, timeout)
+            self._in_flight[id(call)] = call
             try:
-                async with asyncio.timeout(deadline_s):
+                async with timeout:
                     reply = storable_reply(await self.judge.complete(replace(request, deadline_s=deadline_s)))
             except TimeoutError:
                 late.append(deadline_s)
-                error = TimedOut(f"no reply from {self.name} within {deadline_s:.3g} s")
+                error = TimedOut(f"no reply from {self.name} within {round(time.monotonic() - began, 2):g} s")
                 raise error from None
             except JudgeError as e:
                 if isinstance(e, TimedOut):
@@ -339,9 +345,20 @@ class JudgeCalls:
             share = usage.prompt_tokens / usage.calls / most_prompt_tokens(request)
             self._prompt_share = share if self._prompt_share == 1.0 else max(self._prompt_share, share)
         if self.judge.capabilities.steady:
+            known = self.pace.known
             slowness = self.pace.slowness(seconds, usage)
+            if self.pace.known and not known:
+                self._shorten()
             if slowness is not None and (usual := self.limiter.timed(slowness)) is not None:
                 self.pace.accept(usual)
+
+    def _shorten(self) -> None:
+        """Now that the pace is known, calls that were sent before have a deadline, too."""
+        now = asyncio.get_running_loop().time()
+        for call in self._in_flight.values():
+            if call.request and call.timeout and (when := call.timeout.when()) is not None:
+                left_s = self._deadline_s(call.request, ()) - (time.monotonic() - call.began)
+                call.timeout.reschedule(min(when, now + left_s))
 
     async def aclose(self) -> None:
         for task in list(self._flying.values()):

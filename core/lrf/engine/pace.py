@@ -28,13 +28,18 @@ class Pace:
         self._groups: dict[tuple[int, int], list[float]] = {}
         self._usual: dict[tuple[int, int], float] = {}
 
+    @property
+    def known(self) -> bool:
+        """Whether enough replies have come to say what is due."""
+        return len(self._seconds) >= KNOWN
+
     def deadline_s(self, tokens: int) -> float | None:
         """Seconds within which a reply of at most so many tokens is due; None while nothing is known.
 
         Four times what it would take at the pace of the last replies: the 99th percentile of their seconds, and their
         seconds a token for every token that the reply may have. At least ten seconds.
         """
-        if len(self._seconds) < KNOWN:
+        if not self.known:
             return None
         if self._fresh >= KNOWN:  # reckoned anew now and then: it is asked for before every call
             self._fresh = 0
