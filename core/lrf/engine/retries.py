@@ -23,8 +23,8 @@ class Retries:
     """Keeps calling one server until it answers or it makes no sense to go on.
 
     * a rate limit waits as long as the server says (else with doubling pauses) and uses up no try;
-    * a fault (no connection, 5xx, time-out, unreadable reply) is tried :data:`FAULTS` times, after the pause that the
-      server asks for, if it does;
+    * a fault (no connection, 5xx, time-out, unreadable reply) is tried :data:`FAULTS` times, after no shorter a
+      pause than the server asks for;
     * a rejected request is not tried again;
     * a server that has served nothing at all for long stops the run, instead of every row becoming unscored.
     """
@@ -44,7 +44,8 @@ class Retries:
                 waits += 1
                 self.limiter.refused()
                 self._check_patience(e)
-                pause = _pause(e, waits)
+                wished = _wished(e)
+                pause = _backoff(waits) if wished is None else wished
             except (Unavailable, TimedOut, BadReply) as e:
                 faults += 1
                 if isinstance(e, Unavailable):
@@ -53,7 +54,7 @@ class Retries:
                     self._check_patience(e)
                 if faults >= FAULTS:
                     raise Unscorable(e.reason, f"{e} ({faults} times)", transient=True) from e
-                pause = _pause(e, faults)
+                pause = max(_backoff(faults), _wished(e) or 0.0)
             except Rejected as e:
                 raise Unscorable(e.reason, str(e)) from e
             else:
@@ -83,11 +84,6 @@ def _wished(error: JudgeError) -> float | None:
     if isinstance(error, RateLimited | Unavailable) and error.retry_after_s is not None:
         return min(LONGEST_RETRY_AFTER_S, error.retry_after_s)
     return None
-
-
-def _pause(error: JudgeError, n: int) -> float:
-    wished = _wished(error)
-    return _backoff(n) if wished is None else wished
 
 
 def _backoff(n: int) -> float:
