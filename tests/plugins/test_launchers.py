@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -150,20 +151,19 @@ def test_a_mistake_in_the_launcher_s_block_is_told_before_any_work(
 
 FAKE = {
     "sbatch": """
-        script=${@: -1}
-        setsid env SLURM_JOB_ID=77 SLURM_JOB_NODELIST=here bash "$script" > "$FAKE/77.out" 2>&1 &
+        job='SLURM_JOB_ID=77 SLURM_JOB_NODELIST=here bash "$0"; echo $? > "$FAKE/77.rc"'
+        setsid bash -c "$job" "${@: -1}" > "$FAKE/77.out" 2>&1 &
         echo $! > "$FAKE/77.pid"
-        (wait $!; echo $? > "$FAKE/77.rc") > /dev/null 2>&1 &
         echo "77;cluster"
     """,
     "squeue": '[ -e "$FAKE/77.pid" ] && kill -0 "$(cat "$FAKE/77.pid")" 2> /dev/null && echo RUNNING; true',
     "sacct": """
-        if [ -e "$FAKE/cancelled" ]; then echo "CANCELLED by 0"; exit; fi
-        ended=$(tail -n 1 "$FAKE/77.out")
-        if [ "$ended" = "the end" ]; then echo COMPLETED; else echo FAILED; fi
+        if [ -e "$FAKE/cancelled" ]; then echo "CANCELLED by 0"
+        elif [ "$(cat "$FAKE/77.rc")" = 0 ]; then echo COMPLETED
+        else echo FAILED; fi
     """,
     "scancel": 'touch "$FAKE/cancelled"; kill -TERM -- "-$(cat "$FAKE/77.pid")"; echo "$1" >> "$FAKE/scancel"',
-    "scontrol": "echo here",
+    "scontrol": "echo 127.0.0.1",
     "srun": 'shift; exec "$@"',
 }
 
@@ -197,7 +197,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def test_a_job_is_submitted_followed_and_its_end_told(slurm: Path, tmp_path: Path) -> None:
-    process = submit(tmp_path, "sleep 0.3; echo the end")
+    process = submit(tmp_path, "sleep 0.3")
     assert process.wait(30) == 0
     assert process.stdout is not None
     assert process.stdout.read().splitlines() == [
@@ -237,7 +237,7 @@ def test_a_job_that_an_earlier_run_left_behind_is_cancelled_first(slurm: Path, t
     until(lambda: (tmp_path / "began").exists() and (tmp_path / "slurm_job.log").exists())
     first.kill()  # this machine went down
     first.wait()
-    second = submit(tmp_path, "echo the end")
+    second = submit(tmp_path, "true")
     assert second.stdout is not None
     assert second.stdout.readline() == "cancelling job 77 of an earlier run\n"
     assert second.wait(30) in (0, 1)
@@ -250,3 +250,104 @@ def test_without_slurm_s_programs_the_reason_is_told(tmp_path: Path, monkeypatch
     assert process.wait(30) == 1
     assert process.stdout is not None
     assert process.stdout.read() == "sbatch: sbatch: No such file or directory\n"
+
+
+# --- every launcher with real processes ---------------------------------------------------------------------------
+
+TRAINER = """
+import lrf, os, time
+from pathlib import Path
+from lrf.settings import Shares, TrainerSettings
+
+class RollCall(TrainerSettings):
+    @property
+    def reads(self):
+        return ()
+    def shares(self, world):
+        return Shares()
+
+class Trainer:
+    def __init__(self, settings):
+        pass
+    def train(self, job):
+        (job.output / f"rank-{job.rank}").write_text(f"{job.local_rank} of {job.world}")
+        while len(list(job.output.glob("rank-*"))) < job.world:
+            time.sleep(0.02)
+        (job.output / "checkpoint").mkdir(exist_ok=True)
+        job.report({"rank": job.rank})
+        found = {path.name: path.read_text() for path in sorted(job.output.glob("rank-*"))}
+        return lrf.TrainingResult(job.output / "checkpoint", {"found": found})
+
+@lrf.hookimpl
+def lrf_register_trainers():
+    here = "roll_call:"
+    return [lrf.ComponentSpec("roll_call", here + "Trainer", here + "RollCall", "who takes part")]
+"""
+
+
+class RollCall:
+    """A third party's trainer, installed in a folder, that says who took part."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        about = folder / "site" / "roll_call-1.0.dist-info"
+        about.mkdir(parents=True)
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: roll-call\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text("[lrf]\nroll_call = roll_call\n")
+        (folder / "site" / "roll_call.py").write_text(TRAINER)
+
+    def run(self, launcher: dict[str, Any]) -> subprocess.Popen[str]:
+        file = self.folder / "p.yaml"
+        file.write_text(json.dumps({"name": "run", "train": "roll_call", "launcher": launcher}))
+        env = {**os.environ, "PYTHONPATH": str(self.folder / "site"), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "lrf", "run", str(file), f"--runs={self.folder}/runs"]
+        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def took_part(self) -> dict[str, str]:
+        summary = json.loads((self.folder / "runs/run/summary.json").read_text())
+        assert summary["status"] == "finished", summary["message"]
+        found: dict[str, str] = summary["stages"]["train"]["found"]
+        return found
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def roll_call(tmp_path: Path) -> RollCall:
+    return RollCall(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        {"type": "torchrun", "nproc_per_node": 2},
+        {"type": "accelerate", "num_processes": 2},
+        {"type": "deepspeed", "num_gpus": 2},
+        {"type": "slurm", "nodes": 1, "gpus_per_node": 2, "poll_s": 0.1},
+    ],
+    ids=lambda launcher: launcher["type"],
+)
+def test_under_every_launcher_both_processes_take_part(
+    launcher: dict[str, Any], roll_call: RollCall, slurm: Path
+) -> None:
+    if launcher["type"] == "slurm":
+        launcher = {**launcher, "port": free_port()}
+    said, _ = roll_call.run(launcher).communicate(timeout=200)
+    assert roll_call.took_part() == {"rank-0": "0 of 2", "rank-1": "1 of 2"}, said
+
+
+@pytest.mark.slow
+def test_two_machines_meet_by_rendezvous_one_of_them_by_the_written_script(roll_call: RollCall) -> None:
+    process = roll_call.run({"type": "torchrun", "nnodes": 2, "rdzv_endpoint": f"127.0.0.1:{free_port()}"})
+    script = roll_call.folder / "runs/run/launch/launch.sh"
+    until(script.exists)
+    env = {**os.environ, "PYTHONPATH": str(roll_call.folder / "site"), "OMP_NUM_THREADS": "1"}
+    other = subprocess.run(["bash", str(script)], env=env, stdin=subprocess.DEVNULL, timeout=200)
+    said, _ = process.communicate(timeout=200)
+    assert other.returncode == 0
+    assert roll_call.took_part() == {"rank-0": "0 of 2", "rank-1": "0 of 2"}, said
