@@ -32,7 +32,7 @@ class PolicyServer(JudgeServer):
         refused = refusal(fault)
         if refused is not None:
             return refused
-        wanted = min(body.get("n", 1), self.choices or 128)
+        wanted = min(body.get("n", 1), 128 if self.choices is None else self.choices)
         texts = [self._text(body.get("seed", number), i) for i in range(wanted)]
         with self._served:
             self.books.asked[json.dumps([prompt, body.get("seed"), number])] += 1

@@ -14,8 +14,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from lrf.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.errors import ConfigError, JudgeMisconfigured, Rejected
-from lrf.protocols import Drawing, Sampler
+from lrf.protocols import Drawing
 from lrf.replies import Reply
+from lrf.testing import check_sampler
 from lrf.types import Message, ToolCall
 from lrf_transformers.draw import _pick, _uniform
 from lrf_transformers.sampler import TransformersSampler
@@ -166,5 +167,7 @@ def test_the_sampler_takes_the_pipelines_policy_unless_it_names_another(folder: 
         parse_pipeline({"name": "x", "sample": "transformers"}, load_catalog())
 
 
-def test_it_is_a_sampler(folder: Path) -> None:
-    assert isinstance(sampler(folder), Sampler)
+async def test_it_is_a_sampler(folder: Path) -> None:
+    made = sampler(folder)
+    await check_sampler(made)
+    await made.aclose()

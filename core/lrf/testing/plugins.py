@@ -18,9 +18,7 @@ from lrf.testing.must import must
 
 _METHODS: Mapping[str, tuple[str, ...]] = {
     "source": ("read",),
-    "sampler": (
-        "identity", "capabilities", "per_call", "max_concurrency", "request_timeout_s", "sample", "aclose"
-    ),  # fmt: skip
+    "sampler": ("identity", "capabilities", "per_call", "max_concurrency", "request_timeout_s", "sample", "aclose"),
     "judge": ("identity", "capabilities", "max_concurrency", "request_timeout_s", "complete", "aclose"),
     "embedder": ("identity", "batch_size", "max_concurrency", "embed", "aclose"),
     "retriever": ("index", "aclose"),
