@@ -47,7 +47,11 @@ NOT_RUN = {
     "docs/how-to/sample-candidates.md": [
         "it trains a policy three times; tests/test_rounds.py goes round with a tiny one"
     ],
-    "docs/how-to/separate-environments.md": ["it makes environments and downloads vLLM", "it needs vLLM and a GPU"],
+    "docs/how-to/separate-environments.md": [
+        "it makes environments and downloads vLLM",
+        "it needs vLLM and a GPU",
+        "it makes environments and downloads vLLM and TRL",
+    ],
 }
 ADDRESS = "http://127.0.0.1:8000"
 ENVIRONMENT = {"OPENAI_API_KEY": "no-key", "LRF_SAMPLES": "samples.jsonl", "GLM_API_KEY": "no-key"}
@@ -152,9 +156,10 @@ class Workspace:
         for name in ("examples", "contrib", "tests", "docs", "pyproject.toml", "README.md"):
             if (ROOT / name).exists():
                 (folder / name).symlink_to(ROOT / name)
-        interpreter = folder / "envs" / "train" / "bin" / "python"
-        interpreter.parent.mkdir(parents=True)
-        interpreter.symlink_to(sys.executable)
+        for environment in ("train", "vllm"):
+            interpreter = folder / "envs" / environment / "bin" / "python"
+            interpreter.parent.mkdir(parents=True)
+            interpreter.symlink_to(sys.executable)
         paths = (self.site, os.environ.get("PYTHONPATH", ""))
         self.environment = {
             **os.environ,

@@ -8,7 +8,8 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from aiohttp import web
 
 from lrf.errors import BadReply, ContextTooSmall, Rejected, Unavailable
 from lrf.protocols import Capabilities, Judge
-from lrf.replies import Choice, Rating, Request, Text, Usage, Verdict
+from lrf.replies import Choice, Rating, Reply, Request, Text, Usage, Verdict
 from lrf.templates import Segment
+from lrf.types import JSON
 from lrf_vllm.judge import VLLMJudge
 from lrf_vllm.metrics import Metrics, parse_metrics
 from lrf_vllm.settings import VLLMSettings
@@ -308,31 +310,108 @@ def test_plugin_and_settings_import_no_client() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-real = pytest.mark.skipif(
-    "LRF_VLLM_URL" not in os.environ or "LRF_VLLM_MODEL" not in os.environ,
-    reason="LRF_VLLM_URL (…/v1) and LRF_VLLM_MODEL name no running vLLM server",
-)
+# --- a real server -----------------------------------------------------------------------------------------------
+
+real = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        "LRF_VLLM_URL" not in os.environ or "LRF_VLLM_MODEL" not in os.environ,
+        reason="LRF_VLLM_URL (…/v1) and LRF_VLLM_MODEL name no running vLLM server",
+    ),
+]
+VERDICT = Verdict({"Fully supported": 1.0, "Partially supported": 0.5, "No support": 0.0})
+LONG = "Once more: it snowed on the hut, and the hut was closed. " * 30
 
 
-@pytest.mark.slow
-@real
-async def test_a_real_server_weighs_labels_and_keeps_to_a_schema() -> None:
-    server, model = os.environ["LRF_VLLM_URL"], os.environ["LRF_VLLM_MODEL"]
-    # Without an analysis, since a base model may never come to the mark.
-    judge = VLLMJudge(VLLMSettings(base_url=server, model=model, analysis=False))
-    before = await judge.metrics()
-    weighed = await judge.complete(request(way="expected", max_tokens=64))
-    again = await judge.complete(request(way="expected", max_tokens=64))
-    assert weighed.probabilities is not None
-    assert sum(weighed.probabilities.values()) == pytest.approx(1)
-    assert len({round(p, 6) for p in weighed.probabilities.values()}) > 2
-    assert again.probabilities == pytest.approx(weighed.probabilities, abs=0.05)
-    verdict = Verdict({"Fully supported": 1.0, "Partially supported": 0.5, "No support": 0.0})
-    judged = await judge.complete(request(way="expected", expects=verdict, max_tokens=64))
-    assert set(judged.probabilities or ()) == set(verdict.options)
-    structured = await judge.complete(request(way="structured", max_tokens=256))
-    if structured.finish == "stop":
-        assert 0 <= Rating().read(structured, "structured", "") <= 10
-    after = await judge.metrics()
-    assert after.prefix_queries > before.prefix_queries
+@pytest.fixture
+async def real_judge(request: pytest.FixtureRequest) -> AsyncIterator[VLLMJudge]:
+    values = {"base_url": os.environ["LRF_VLLM_URL"], "model": os.environ["LRF_VLLM_MODEL"]}
+    judge = VLLMJudge(VLLMSettings.model_validate({**values, **getattr(request, "param", {})}))
+    yield judge
     await judge.aclose()
+
+
+without_analysis = pytest.mark.parametrize("real_judge", [{"analysis": False}], indirect=True)
+
+
+@dataclass(frozen=True)
+class Card:
+    """JSON that every model comes to the end of."""
+
+    kind: str = "card"
+    options: tuple[str, ...] = ()
+
+    @property
+    def schema(self) -> Mapping[str, JSON]:
+        properties = {"word": {"type": "string", "maxLength": 8}, "verdict": {"enum": ["Fully supported", "None"]}}
+        return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+
+    def read(self, reply: Reply, way: str, quoted: str) -> Any:
+        return json.loads(reply.text, strict=False)
+
+
+class TestARealServer:
+    pytestmark = real
+
+    async def test_it_writes_an_analysis_up_to_the_mark_and_weighs_the_labels_there(
+        self, real_judge: VLLMJudge
+    ) -> None:
+        reply = await real_judge.complete(request(way="expected", max_tokens=128))
+        assert reply.finish == "stop"
+        assert "[[" in reply.text
+        assert reply.probabilities is not None
+        assert sum(reply.probabilities.values()) == pytest.approx(1)
+        assert 0 < Rating().read(reply, "expected", "") < 10
+        assert reply.usage.calls in (2, 3)
+        assert reply.usage.completion_tokens > 2
+
+    @without_analysis
+    async def test_it_tells_a_ten_from_a_one(self, real_judge: VLLMJudge) -> None:
+        low, high = [
+            await real_judge.complete(request(way="expected", prompt=(Segment(f"Rating: [[{n}]]\n" * 12),)))
+            for n in (1, 10)
+        ]
+        for reply, likely in ((low, "[[1]]"), (high, "[[10]]")):
+            assert max(reply.probabilities, key=reply.probabilities.__getitem__) == likely
+            assert reply.probabilities[likely] > 0.5
+            assert reply.usage.calls == 2
+
+    @without_analysis
+    async def test_it_gives_the_same_probabilities_again_to_verdicts_and_choices(self, real_judge: VLLMJudge) -> None:
+        for expects in (VERDICT, Choice(("A", "B", "Tie"))):
+            asked = request(way="expected", expects=expects)
+            first, again = await real_judge.complete(asked), await real_judge.complete(asked)
+            assert set(first.probabilities or ()) == set(expects.options)
+            assert len({round(p, 6) for p in (first.probabilities or {}).values()}) == len(expects.options)
+            assert again.probabilities == pytest.approx(first.probabilities, abs=0.05)
+
+    async def test_its_structured_replies_satisfy_their_schema(self, real_judge: VLLMJudge) -> None:
+        asked = [request(way="structured", expects=Card(), temperature=1.0, seed=seed) for seed in range(4)]
+        for reply in await asyncio.gather(*(real_judge.complete(one) for one in asked)):
+            card = Card().read(reply, "structured", "")
+            assert set(card) == {"word", "verdict"}
+            assert card["verdict"] in ("Fully supported", "None")
+
+    async def test_a_seed_gives_the_same_text_again(self, real_judge: VLLMJudge) -> None:
+        def free(seed: int) -> Request:
+            return request(expects=Text(), temperature=1.0, max_tokens=16, seed=seed)
+
+        one, other, again = [await real_judge.complete(free(seed)) for seed in (1, 2, 1)]
+        assert one.text == again.text != other.text
+        assert one.finish == "length"
+
+    async def test_its_window_is_the_servers_and_what_is_longer_is_refused(self, real_judge: VLLMJudge) -> None:
+        await real_judge.complete(request(expects=Text(), max_tokens=1))
+        window = real_judge.capabilities.context_window
+        assert window is not None
+        for asked in (request(LONG * (window // 100)), request(max_tokens=window)):
+            with pytest.raises(ContextTooSmall, match="maximum context length"):
+                await real_judge.complete(asked)
+
+    async def test_its_prefix_cache_is_seen_to_work(self, real_judge: VLLMJudge) -> None:
+        for _ in range(4):
+            await real_judge.complete(request(LONG, expects=Text(), max_tokens=1))
+        figures = await real_judge.figures()
+        assert figures["prefix_cache_tokens"] > 1000
+        assert 0.3 < figures["prefix_cache_hit_rate"] <= 1
+        assert figures["mean_queue_s"] >= 0

@@ -37,7 +37,7 @@ def write_pipeline(folder: Path) -> Path:
         "name": "run",
         "data": {"type": "jsonl", "path": "data.jsonl"},
         "policy": {"model": str(write_tiny_llama(folder / "llama", 32768))},
-        "sample": {"type": "vllm_engine", "n": 4, "max_tokens": 24, **ENGINE},
+        "sample": {"type": "vllm_engine", "n": 5, "max_tokens": 24, **ENGINE},
         "judges": {"main": {"type": "vllm_engine", "model": str(folder / "llama"), "analysis": False, **ENGINE}},
         "dimensions": ["helpfulness", "logicality"],
         "pairs": "best_worst",
@@ -92,7 +92,7 @@ def test_a_killed_run_leaves_no_engine_behind_and_the_next_one_ends_it(tmp_path:
     assert run_dir.joinpath("candidates.jsonl").read_bytes() == candidates
     assert not processes(mark)
     rewards = [json.loads(line) for line in run_dir.joinpath("rewards.jsonl").read_text().splitlines()]
-    assert len(rewards) == 12
+    assert len(rewards) == 15
     assert all(0 < rating < 10 for row in rewards for rating in row["ratings"].values())
     judged = [json.loads(line) for line in run_dir.joinpath("judgements.jsonl").read_text().splitlines()]
     assert {j["way"] for row in judged for j in row["judgements"].values()} == {"expected"}
