@@ -27,6 +27,7 @@ from lrf.types import (
     Judgement,
     Note,
     PreferencePair,
+    Quotation,
     Reward,
     Sample,
     Span,
@@ -137,7 +138,16 @@ REWARD = Reward(
         "faithfulness": Judgement(
             10.0,
             way="statements",
-            statements=(JudgedStatement("s", "Fully supported", 1.0, (Span("minutes", 0, 55),), "analysis"),),
+            statements=(
+                JudgedStatement(
+                    "s",
+                    "Fully supported",
+                    1.0,
+                    (Span("minutes", 0, 55),),
+                    "analysis",
+                    quotations=(Quotation("closed", Span("minutes", 12, 18), 1.0),),
+                ),
+            ),
             extra={"repeated_statements": 0},
         ),
         "completeness": Judgement(4.0, "analysis", "text", notes=(Note(Span("minutes", 0, 55), "note"),)),
