@@ -50,6 +50,8 @@ def plan(pipeline: Path, samples: int, as_json: bool) -> None:
 
 
 def _show_training(launch: Mapping[str, Any]) -> None:
+    from lrf.cli.output import clean
+
     many = f"{launch['processes']:,} processes" if launch["processes"] > 1 else "one process"
     where = f" on {launch['machines']:,} machines" if launch["machines"] > 1 else ""
     batch = ""
@@ -60,6 +62,15 @@ def _show_training(launch: Mapping[str, Any]) -> None:
             f"each × {launch['accumulation']:,} one after the other{share}"
         )
     click.echo(f"training: {launch['trainer']}, {many}{where} ({launch['launcher']}){batch}")
+    memory = launch["memory"] or {}
+    if "gib" in memory:
+        parts = ", ".join(f"{name.replace('_', ' ')} {gib:,}" for name, gib in memory["gib"].items())
+        click.echo(
+            f"memory a GPU, estimated: {memory['gib_together']:,} GiB ({parts}), for a longest sample of "
+            f"{memory['longest']:,} tokens; leave 15 % more"
+        )
+    elif memory:
+        click.echo(clean(f"memory a GPU: unknown; {memory['unknown']}"))
 
 
 def _show_scoring(made: Plan, checked: Pipeline) -> None:
@@ -116,6 +127,8 @@ def _show_dimensions(made: Plan, judges: Mapping[str, str], budget: Budget) -> N
             f"to be sampled: answers of {CANDIDATE_TOKENS} tokens are expected, and at most `max_tokens` of "
             f"{BYTES_A_TOKEN} bytes each; scoring them at most is an estimate"
         )
+    if made.calibration_samples:
+        click.echo(f"the calibration set's {made.calibration_samples:,} samples, scored twice, are in these figures")
     if made.priced_samples < made.samples:
         click.echo(
             f"{made.priced_samples:,} of {made.samples:,} samples were gone through, the rest is scaled; "

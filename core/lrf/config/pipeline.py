@@ -96,6 +96,19 @@ class Budget(Settings):
     )
 
 
+class Calibration(Settings):
+    """Samples that are scored when scoring begins and again when it ends."""
+
+    path: FilePath = Field(description="A file of JSON Lines with rows as in the data, candidates included.")
+    max_drift: float = Field(
+        default=1.0,
+        ge=0,
+        le=10,
+        description="By how much the ratings of a dimension may differ on average between the two times without an "
+        "alarm.",
+    )
+
+
 class Interpreters(Settings):
     """Python interpreters of the stages that need an environment of their own."""
 
@@ -122,6 +135,11 @@ class Head(Settings):
         "are sampled, share of the samples that may end without any.",
     )
     budget: Budget = Field(default=Budget(), description="What a run may use at most.")
+    calibration: Calibration | None = Field(
+        default=None,
+        description="Samples scored at the start and at the end of scoring, to notice that the judge has changed. They "
+        "are paid for twice and are no part of the rewards.",
+    )
     prices: FilePath | None = Field(
         default=None, description="A file with prices of models; what it doesn't list has lrf's own price, if any."
     )
@@ -144,13 +162,15 @@ class RateKeys(Settings):
     """What every judge and every embedder has besides its own settings."""
 
     requests_per_minute: int | None = Field(
-        default=None, ge=1, description="Requests sent in any minute at most, a tenth of them in any 6 s; null: no limit."
+        default=None,
+        ge=1,
+        description="Requests sent in any minute at most, a tenth of them in any 6 s; null: no limit.",
     )
     tokens_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="Tokens sent and asked for in any minute at most, a tenth of them in any 6 s; null: no limit. A call "
-        "counts with what it may take at most until its reply says what it took.",
+        description="Tokens sent and asked for in any minute at most, a tenth of them in any 6 s; null: no limit. A "
+        "call counts with what it may take at most until its reply says what it took.",
     )
 
 
@@ -300,6 +320,7 @@ class Pipeline:
     max_unscored: float
     cache: Path | None
     budget: Budget
+    calibration: Calibration | None
     prices: Path | None
     folder: Path
     file: Path | None

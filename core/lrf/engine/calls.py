@@ -68,7 +68,8 @@ class Caller:
     """For whom a call is made: for the books, the log and the order of calls.
 
     ``round`` is how often the dimension was rescored: each round has replies of its own. ``again`` is how often the
-    candidate's failed questions were rescored: each time gives them as many attempts more.
+    candidate's failed questions were rescored: each time gives them as many attempts more. ``take`` is 0, or the number
+    of a calibration, whose replies are nobody else's.
     """
 
     sample: str
@@ -76,6 +77,7 @@ class Caller:
     priority: Priority = (0, 0)
     round: int = 0
     again: int = 0
+    take: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,7 @@ class JudgeCalls:
                 seed=self._seed(caller.round, draw, attempt),
                 attempt=attempt,
                 draw=draw,
-                round=caller.round,
+                round=caller.round + caller.take,
             )
             reply = await self._once(request, caller)
             if reply.finish == "filter":

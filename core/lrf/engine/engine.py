@@ -65,6 +65,7 @@ class _Scope:
     sample: Sample
     position: int
     language: str
+    take: int = 0
     made: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
 
     async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
@@ -158,9 +159,13 @@ class Engine:
             embedder.limiter.reopen()
             embedder.retries.reset()
 
-    async def score(self, sample: Sample, position: int = 0) -> tuple[Reward, ...]:
-        """A reward, or the reason for having none, for each candidate in order. Raises only what stops a run."""
-        scope = _Scope(sample, position, language_of(sample.documents[0].text if sample.documents else sample.query))
+    async def score(self, sample: Sample, position: int = 0, *, take: int = 0) -> tuple[Reward, ...]:
+        """A reward, or the reason for having none, for each candidate in order. Raises only what stops a run.
+
+        With a ``take`` above 0 no reply to another take's equal request is used, and observers hear nothing of it.
+        """
+        language = language_of(sample.documents[0].text if sample.documents else sample.query)
+        scope = _Scope(sample, position, language, take)
         tasks: list[asyncio.Task[Reward]] = []
         try:
             for name in dict.fromkeys(d.retriever for d in self.dimensions if d.retriever and sample.candidates):
@@ -178,7 +183,8 @@ class Engine:
             if isinstance(outcome, BaseException):
                 raise outcome
         rewards = tuple(o for o in outcomes if isinstance(o, Reward))
-        self.observers.tell("lrf_sample_scored", sample_id=sample.id, rewards=rewards)
+        if not take:
+            self.observers.tell("lrf_sample_scored", sample_id=sample.id, rewards=rewards)
         return rewards
 
     async def _candidate(self, scope: _Scope, candidate: Candidate) -> Reward:
@@ -339,7 +345,8 @@ class CandidateContext:
             self.named.name,
             (self.scope.position, 0),
             round=rounds.of(self.named.name),
-            again=rounds.again(sample, self.candidate.id),
+            again=0 if self.scope.take else rounds.again(sample, self.candidate.id),
+            take=self.scope.take,
         )
         judges = [self.engine.judges[name] for name in self.named.judges]
         place = len(self.said)

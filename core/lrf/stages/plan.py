@@ -9,6 +9,7 @@ to at most is counted by a second engine (``lrf.stages.bound``), where nothing i
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import re
 import sqlite3
@@ -36,6 +37,7 @@ from lrf.stages.bound import (
     instance,
     most_statements,
 )
+from lrf.stages.calibration import calibration_samples
 from lrf.stages.plan_sample import plan_sampling
 from lrf.store.filesystem import dump
 from lrf.store.journal import Journal, digest
@@ -77,7 +79,8 @@ class Plan:
     ``priced_samples`` samples were gone through in full; the estimates are of these, scaled to all. The most holds
     (``bound_holds``) where all were gone through and every dimension that splits answers has a ``max_statements``
     (``most_statements`` an answer, by dimension; else a hundred is assumed). ``to_sample`` of the candidates are to be
-    sampled first: the most of scoring these is an estimate, too.
+    sampled first: the most of scoring these is an estimate, too. The ``calibration_samples``, each scored twice, are in
+    the estimates.
     """
 
     samples: int = 0
@@ -85,6 +88,7 @@ class Plan:
     candidates: int = 0
     to_sample: int = 0
     priced_samples: int = 0
+    calibration_samples: int = 0
     document_tokens: int = 0
     longest_document_tokens: int = 0
     statements: int = 0
@@ -199,6 +203,11 @@ async def plan_pipeline(pipeline: Pipeline, *, priced_samples: int = PRICED_SAMP
         if pipeline.dimensions:
             bounding, bounds = _bounding_engine(pipeline, plan, real, journal)
             engines = [_planning_engine(pipeline, plan, real, journal), bounding]
+        if pipeline.calibration and engines:
+            calibration = await asyncio.to_thread(calibration_samples, pipeline.calibration.path)
+            plan.calibration_samples = len(calibration)
+            for take, engine, calibrating in itertools.product((1, 2), engines, calibration):
+                await engine.score(calibrating, take=take)
         sampling = plan_sampling(pipeline, Estimate())
         rows = enumerate(source_of(pipeline).read())
         while (entry := await asyncio.to_thread(next, rows, None)) is not None:
@@ -387,7 +396,10 @@ def _scale(plan: Plan) -> None:
         factor = plan.samples / plan.priced_samples
         for name in ("document_tokens", "statements", "embedded_texts"):
             setattr(plan, name, round(getattr(plan, name) * factor))
-        for estimate in plan.dimensions.values():
+        twice = 2 * plan.calibration_samples
+        scored = (plan.samples + twice) / (plan.priced_samples + twice)
+        for dimension, estimate in plan.dimensions.items():
+            factor = plan.samples / plan.priced_samples if dimension == SAMPLING else scored
             for name, n in asdict(estimate).items():
                 if n is not None:
                     setattr(estimate, name, n * factor if "price" in name else round(n * factor))

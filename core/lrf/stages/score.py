@@ -19,6 +19,7 @@ from lrf.engine.engine import Engine
 from lrf.engine.interpreter import tuned
 from lrf.errors import GateError, LrfError
 from lrf.stages.alarms import Alarms
+from lrf.stages.calibration import calibrated, drift_alarms
 from lrf.stages.context import StageContext
 from lrf.stages.figures import judge_figures
 from lrf.stages.paid import paid
@@ -61,7 +62,9 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
                 before_now.carry_into(engine.ledger, known.values())
             await journal.drop_rows(keep=fingerprint)
             with tuned():
-                await _score_all(context, engine, fingerprint, data)
+                moved = await calibrated(
+                    context, engine, fingerprint, lambda: _score_all(context, engine, fingerprint, data)
+                )
             figures = await judge_figures(engine, context)
         finally:
             await engine.aclose()
@@ -74,6 +77,7 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
         in_all = await asyncio.to_thread(paid, journal, engine.judges.values(), prices, known.get(SAMPLING))
         names = [d.name for d in context.pipeline.dimensions]
         raised = alarms.raised((name, in_all.asked[name], in_all.asked_again[name]) for name in names)
+        raised += drift_alarms(moved)
         for alarm in raised:
             context.log.warning("alarm", **alarm)
         took = {
@@ -81,6 +85,7 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
             "money": in_all.as_json(prices),
             "alarms": raised,
             "judges": figures,
+            **({"calibration": moved} if moved else {}),
             "score_seconds": round(time.monotonic() - began, 3),
         }
         reason = context.stop or engine.fatal
