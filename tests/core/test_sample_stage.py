@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 import lrf
 from judge_server import JudgeServer
+from lrf.agreement.run import read_run
 from lrf.catalog import load_catalog
+from lrf.cli.main import cli
 from lrf.config import parse_pipeline
 from lrf.errors import ConfigError
 from policy_server import PolicyServer
@@ -345,3 +348,40 @@ def test_the_resolved_pipeline_has_every_default_of_the_sampler(project: Project
     block: Any = checked.resolved["sample"]
     assert (block["n"], block["temperature"], block["top_p"], block["on_cut_off"]) == (4, 1.0, 1.0, "keep")
     assert parse_pipeline(json.loads(json.dumps(checked.resolved)), load_catalog()).sample == checked.sample
+
+
+# --- what comes after -------------------------------------------------------------------------------------------
+
+
+def test_agreement_is_measured_on_sampled_candidates_too(project: Project, sampler: Sampler) -> None:
+    project.write_data([without_candidates(i) for i in range(2)])
+    run(project, sampler, last="score")
+    scores = read_run(project.run_dir, {"sample-0", "sample-1"})
+    assert scores.missing_lengths is None
+    assert set(scores.scores["longer"]["sample-0"]) == {f"sampled-{i}" for i in range(4)}
+
+
+def test_what_failed_is_scored_again_with_the_same_candidates(
+    project: Project, sampler: Sampler, policy: PolicyServer, judge_server: JudgeServer
+) -> None:
+    project.write_data([without_candidates(0)])
+    judge_server.fault("garbage", times=5)
+    summary = run(project, {**sampler, "n": 1}, last="score", max_unscored=1.0, dimensions=["helpfulness"])
+    assert summary.stages["score"]["unscored"] == 1
+    pipeline = project.pipeline(sample={**sampler, "n": 1}, max_unscored=1.0, dimensions=["helpfulness"])
+    done = CliRunner().invoke(cli, ["rescore", str(project.write(pipeline)), "--failed", "--runs", str(project.runs)])
+    assert done.exit_code == 0, done.output
+    assert project.lines("rewards.jsonl")[0]["reward"] is not None
+    assert len(policy.bodies) == 1
+
+
+def test_documents_of_many_are_named_to_the_judge_by_title_or_id(
+    project: Project, sampler: Sampler, judge_server: JudgeServer
+) -> None:
+    texts = sample_row(0)["context"]
+    context = [{"text": texts, "title": "Minutes of 3 May"}, {"text": texts[::-1], "id": "annex"}]
+    project.write_data([without_candidates(0, context=context)])
+    summary = lrf.run(project.with_evidence(sample={**sampler, "n": 1}, max_unscored=1.0), runs=project.runs)
+    assert summary.status == "finished"
+    for name in ("Minutes of 3 May", "annex"):
+        assert sum(f"] {name}\n" in prompt for prompt in judge_server.books.prompts) >= 2, name

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lrf.build import source_of
 from lrf.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.errors import DataError, LrfError, RunError
 from lrf.stages.run_dir import RunDir
+from lrf.stages.sampled import source_with_candidates
 from lrf.stages.samples import good_samples
 
 
@@ -75,7 +75,7 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
 def _add_lengths(found: RunScores, run: RunDir, samples: set[str]) -> None:
     """The lengths of the answers, from the run's data once more: rewards.jsonl doesn't hold them."""
     pipeline = parse_pipeline(run.pipeline.read_text(encoding="utf-8"), load_catalog(), folder=run.path)
-    for sample in good_samples(source_of(pipeline)):
+    for sample in good_samples(source_with_candidates(pipeline, run)):
         if sample.id in samples:
             for candidate in sample.candidates:
                 if candidate.id in found.known.get(sample.id, {}):

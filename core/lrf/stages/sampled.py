@@ -6,13 +6,17 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lrf.build import source_of
 from lrf.errors import StageError
 from lrf.protocols import Source
 from lrf.stages.context import StageContext
-from lrf.stages.run_dir import fingerprint
+from lrf.stages.run_dir import RunDir, fingerprint
 from lrf.types import JSON, BadRow, Candidate, Sample
+
+if TYPE_CHECKING:
+    from lrf.config import Pipeline
 
 SAMPLE_FIRST = "sample first (`--from sample`)"
 
@@ -37,8 +41,13 @@ def sampled(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSO
 
 def sampled_source(context: StageContext) -> Source:
     """Where the later stages read samples from."""
-    source = source_of(context.pipeline)
-    return source if context.pipeline.sample is None else _Sampled(source, context.run_dir.candidates)
+    return source_with_candidates(context.pipeline, context.run_dir)
+
+
+def source_with_candidates(pipeline: Pipeline, run: RunDir) -> Source:
+    """The pipeline's source, with the candidates that stand in the run's directory if it samples some."""
+    source = source_of(pipeline)
+    return source if pipeline.sample is None else _Sampled(source, run.candidates)
 
 
 @dataclass(frozen=True, slots=True)
