@@ -76,7 +76,7 @@ def child(way: str, case: Case) -> None:
     from trl import DPOConfig, DPOTrainer
 
     from lrf_dpo.objective import DPOWithCE, loss_terms
-    from lrf_dpo.prefix_sharing import SharedPromptCollator, share_prompts
+    from lrf_dpo.prefix_sharing import SharedPromptCollator, Sharing
     from lrf_dpo.settings import CE
     from lrf_training.models import new_tokenizer
     from lrf_training.settings import Init
@@ -125,8 +125,8 @@ def child(way: str, case: Case) -> None:
     if way == "shared":
         options["data_collator"] = SharedPromptCollator(0)
         trainer = DPOWithCE(ce=CE(), train_dataset=Dataset.from_list(rows), **options)
-        share_prompts(policy)
-        share_prompts(trainer.ref_model)
+        Sharing(policy)
+        Sharing(trainer.ref_model)
     elif way == "plain":
         trainer = DPOWithCE(ce=CE(), train_dataset=Dataset.from_list(rows), **options)
     else:

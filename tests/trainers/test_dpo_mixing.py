@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.errors import StageError
-from lrf_dpo.order import PromptsTogether
+from lrf_dpo.order import Order
 from lrf_dpo.settings import DPOSettings
 from lrf_dpo.trainer import DPO
 from lrf_training.mixing import Mixture
@@ -69,8 +69,8 @@ prompts = st.lists(st.integers(0, 8).map(str), min_size=1, max_size=40)
 def test_every_pair_comes_once_an_epoch_whatever_the_prompts(
     prompts: list[str], size: int, seed: int, epoch: int
 ) -> None:
-    order = PromptsTogether(prompts, size, seed)
-    order.set_epoch(epoch)
+    order = Order(prompts, size, seed)
+    order.epoch = epoch
     first = list(order)
     assert sorted(first) == list(range(len(prompts)))
     assert list(order) == first
@@ -78,15 +78,15 @@ def test_every_pair_comes_once_an_epoch_whatever_the_prompts(
 
 def test_pairs_of_a_prompt_come_together_where_they_fit() -> None:
     prompts = [str(n // 4) for n in range(40)]
-    order = iter(PromptsTogether(prompts, 4, seed=3))
+    order = iter(Order(prompts, 4, seed=3))
     while batch := list(islice(order, 4)):
         assert len({prompts[n] for n in batch}) == 1
 
 
 def test_another_epoch_has_another_order() -> None:
-    order = PromptsTogether([str(n) for n in range(20)], 2, seed=3)
+    order = Order([str(n) for n in range(20)], 2, seed=3)
     first = list(order)
-    order.set_epoch(1)
+    order.epoch = 1
     assert list(order) != first
 
 

@@ -24,7 +24,7 @@ from trl import DPOConfig
 import lrf_dpo.prefix_sharing
 from lrf.errors import StageError
 from lrf_dpo.objective import DPOWithCE, loss_terms
-from lrf_dpo.prefix_sharing import TESTED, SharedPromptCollator, share_prompts, why_not
+from lrf_dpo.prefix_sharing import TESTED, SharedPromptCollator, Sharing, why_not
 from lrf_dpo.settings import CE, DPOSettings
 from lrf_dpo.trainer import DPO
 from lrf_training.models import new_tokenizer
@@ -92,8 +92,8 @@ def loss_and_gradients(folder: Path, config: Any, rows: Any, *, shared: bool, **
         data_collator=SharedPromptCollator(tokenizer.pad_token_id) if shared else None,
     )
     if shared:
-        share_prompts(policy)
-        share_prompts(reference)
+        Sharing(policy)
+        Sharing(reference)
     if options.get("gradient_checkpointing"):
         policy.gradient_checkpointing_enable()
     policy.train()

@@ -11,8 +11,10 @@ from trl import DPOConfig, DPOTrainer
 from trl.models import prepare_deepspeed
 
 from lrf_dpo.alarms import LengthCorrelation
-from lrf_dpo.order import PromptsTogether
+from lrf_dpo.order import Order
+from lrf_dpo.prefix_sharing import Sharing
 from lrf_dpo.reference import COLUMNS, tokens_hash
+from lrf_dpo.sequence_parallel import sequence_group
 from lrf_dpo.settings import CE
 from lrf_training.trainer import Guarded
 
@@ -58,12 +60,15 @@ class DPOWithCE(Guarded, DPOTrainer):  # type: ignore[misc]  # TRL has no types
 
     With ``args.precompute_ref_log_probs``, rows must have the columns of :mod:`lrf_dpo.reference` before ``train``;
     :meth:`reference_log_probs` makes them. ``prompts_together`` brings pairs of one prompt into the same micro-batch.
+    ``sharing``, needed with sequence parallelism, is what lets the model share prompts.
     """
 
-    prompts_together = False
+    sharing: Sharing
 
-    def __init__(self, *, ce: CE, args: DPOConfig, data_collator: Any = None, **kwargs: Any) -> None:
-        self.ce = ce
+    def __init__(
+        self, *, ce: CE, args: DPOConfig, prompts_together: bool = False, data_collator: Any = None, **kwargs: Any
+    ) -> None:
+        self.ce, self.prompts_together = ce, prompts_together
         self.lengths = LengthCorrelation()
         super().__init__(args=args, data_collator=data_collator, **kwargs)
         self.data_collator: Any = WithReference(self.data_collator)
@@ -77,11 +82,23 @@ class DPOWithCE(Guarded, DPOTrainer):  # type: ignore[misc]  # TRL has no types
         return dataset  # a step of its own
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
-        if not self.prompts_together:
-            return super()._get_train_sampler(dataset)
         rows = self.train_dataset if dataset is None else dataset
-        prompts = [tokens_hash(row["prompt_ids"]) for row in rows]
-        return PromptsTogether(prompts, self.args.per_device_train_batch_size, self.args.seed)
+        prompts = [tokens_hash(row["prompt_ids"]) for row in rows] if self.prompts_together else range(len(rows))
+        copies = super().get_sp_size()
+        order = Order(prompts, self.args.per_device_train_batch_size, self.args.seed, copies)
+        self.add_callback(order)
+        return order
+
+    def get_sp_size(self) -> int:
+        """To transformers 1: its own way of handing the rows out among the processes of a sequence isn't taken."""
+        return 1
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        self.accelerator.deepspeed_ulysses_dl_adapter = lambda loader, model: loader
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        if super().get_sp_size() > 1:
+            self.sharing.group = sequence_group()
+        return prepared
 
     def reference_log_probs(self, row: Mapping[str, list[int]]) -> tuple[float, float]:
         """log π_ref of one row's chosen and rejected answers: the policy's, before its first step."""

@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
+from lrf_dpo.sequence_parallel import gather_states, take_part
 from lrf_training.adapters import bare
 
 Ids = tuple[int, ...]
@@ -118,30 +119,40 @@ class SharedPromptCollator:
         }
 
 
-def share_prompts(model: Any) -> None:
-    """Let the model, or one with adapters, take batches of :class:`SharedPromptCollator`. It can't take others then."""
-    inner = bare(model)
-    inner.set_attn_implementation(NAME)
-    model.register_forward_pre_hook(
-        _take_shared_sequence, with_kwargs=True
-    )  # peft calls the inner model past its hooks
-    inner.base_model.register_forward_hook(_keep_predicting_states, with_kwargs=True)
+class Sharing:
+    """A model, or one with adapters, that takes batches of :class:`SharedPromptCollator`; it can't take others then.
 
+    ``group`` is the process group that shares each sequence (:mod:`lrf_dpo.sequence_parallel`) while training, None
+    without. The processes of a group get the same batches.
+    """
 
-def _take_shared_sequence(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    kwargs = dict(kwargs)
-    kwargs["input_ids"] = kwargs.pop("shared_ids")
-    kwargs["shift_labels"] = kwargs.pop("labels")[:, 1:]  # TRL's fused LM head scores these without shifting
-    del kwargs["attention_mask"]  # there is no padding
-    return args, kwargs
+    def __init__(self, model: Any) -> None:
+        self.group: Any = None
+        inner = bare(model)
+        inner.set_attn_implementation(NAME)
+        # on the outermost module: peft calls the inner model past its hooks
+        model.register_forward_pre_hook(self._take_shared_sequence, with_kwargs=True)
+        inner.base_model.register_forward_hook(self._keep_predicting_states, with_kwargs=True)
 
+    def _take_shared_sequence(self, model: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        kwargs = dict(kwargs)
+        kwargs["input_ids"] = kwargs.pop("shared_ids")
+        kwargs["shift_labels"] = kwargs.pop("labels")[:, 1:]  # TRL's fused LM head scores these without shifting
+        del kwargs["attention_mask"]  # there is no padding
+        if self.group is not None and model.training:
+            kwargs = take_part(kwargs, self.group)
+        return args, kwargs
 
-def _keep_predicting_states(backbone: Any, args: Any, kwargs: dict[str, Any], outputs: Any) -> Any:
-    layout: Layout = kwargs["layout"]
-    # (1, sequence, hidden) -> (2·pairs, longest answer, hidden)
-    states = outputs.last_hidden_state
-    outputs.last_hidden_state = states[0, layout.predicting.to(states.device)]
-    return outputs
+    def _keep_predicting_states(self, backbone: Any, args: Any, kwargs: dict[str, Any], outputs: Any) -> Any:
+        layout: Layout = kwargs["layout"]
+        # (1, sequence, hidden) -> (2·pairs, longest answer, hidden)
+        states = outputs.last_hidden_state
+        where = layout.predicting.to(states.device)
+        if self.group is not None and backbone.training:
+            outputs.last_hidden_state = gather_states(states, where, self.group)
+        else:
+            outputs.last_hidden_state = states[0, where]
+        return outputs
 
 
 def split_attention(

@@ -56,6 +56,16 @@ class DPOSettings(PolicySettings):
         return self
 
     @property
+    def sequences_a_row(self) -> int:
+        return 2 if self.prefix_sharing == "off" or self.sequence_parallel > 1 else 1
+
+    @model_validator(mode="after")
+    def _sequences_can_be_split(self) -> Self:
+        if self.sequence_parallel > 1 and (self.prefix_sharing == "off" or self.micro_batch > 1):
+            raise ValueError("sequence_parallel works with prefix sharing and micro_batch: 1 only")
+        return self
+
+    @property
     def stores_reference(self) -> bool:
         """Whether reference log-probabilities are computed before training."""
         if self.reference == "auto":

@@ -73,11 +73,13 @@ class DPO:
         # --- policy
         job.report({"phase": "loading", "pairs": counts.rows, "tokens": counts.tokens, "longest": counts.longest})
         policy = settle_model(job, settings, text.tokenizer, counts.longest, counts.largest_id)
-        from lrf_dpo.prefix_sharing import SharedPromptCollator, share_prompts, why_not
+        from lrf_dpo.prefix_sharing import SharedPromptCollator, Sharing, why_not
 
         refusal = "prefix_sharing: off" if settings.prefix_sharing == "off" else why_not(policy)
         if settings.prefix_sharing == "on" and refusal:
             raise StageError(f"train.prefix_sharing: on, but {refusal}; set it to auto or off")
+        if settings.sequence_parallel > 1 and refusal:
+            raise StageError(f"train.sequence_parallel works with prefix sharing only, but {refusal}; set it to 1")
 
         from datasets import Dataset
         from transformers import PrinterCallback
@@ -97,6 +99,7 @@ class DPO:
         preflight = Preflight(_ADVICE)
         trainer = DPOWithCE(
             ce=settings.ce,
+            prompts_together=settings.prompts_together,
             args=arguments,
             model=policy,
             peft_config=lora_config(settings, policy),
@@ -108,9 +111,8 @@ class DPO:
         trainer.remove_callback(PrinterCallback)
         preflight.trainer = trainer
         trainer.configure(settings, job, made_of(settings, job, tokens))
-        trainer.prompts_together = settings.prompts_together
         if not refusal:
-            share_prompts(trainer.model)
+            trainer.sharing = Sharing(trainer.model)
 
         # --- reference policy
         if settings.stores_reference:
@@ -155,10 +157,13 @@ class DPO:
         from trl import DPOConfig
 
         from lrf_dpo.objective import loss_terms
+        from lrf_dpo.prefix_sharing import NAME
 
-        settings = self.settings
+        settings, common = self.settings, training_arguments(self.settings, job)
+        if (parallel := common.get("parallelism_config")) is not None:
+            parallel.sp_handler.sp_attn_implementation = NAME
         return DPOConfig(
-            **training_arguments(settings, job),
+            **common,
             **loss_terms(settings.ce),
             beta=settings.beta,
             max_length=None,

@@ -63,6 +63,16 @@ class ShardingSettings(TrainerSettings):
         accumulation = batch * sp // (world * micro)
         return Shares(accumulation, sp, self._config(accumulation, micro) if self.zero else None)
 
+    @property
+    def sequences_a_row(self) -> int:
+        """Sequences of full length that a row of a micro-batch has in memory at once."""
+        return 1
+
+    def memory(self, model: str | None, world: int) -> Mapping[str, JSON]:
+        from lrf_training.memory import estimate
+
+        return estimate(self, model, world)
+
     def _config(self, accumulation: int, micro: int) -> dict[str, JSON]:
         """DeepSpeed's own configuration. "auto" is for the trainer's process to fill in: it knows the device."""
         zero: dict[str, JSON] = {"stage": self.zero, "overlap_comm": True, "contiguous_gradients": True}

@@ -1,0 +1,121 @@
+"""Several processes make the policy that one makes, whatever is sharded, and go on after they were killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from lrf.protocols import TrainingJob
+from lrf_dpo.settings import DPOSettings
+from lrf_dpo.trainer import DPO
+
+TINY: dict[str, Any] = {
+    "init": {"hidden": 16, "layers": 2, "heads": 2, "vocab": 320},
+    "global_batch": 2,
+    "learning_rate": 1e-3,
+    "save_every": 2,
+}
+ZERO2, ZERO3, SEQUENCE = {"zero": 2}, {"zero": 3}, {"zero": 3, "sequence_parallel": 2}
+
+WORKER = """
+import json, os, signal, sys
+from pathlib import Path
+from lrf.protocols import TrainingJob
+from lrf_dpo.settings import DPOSettings
+from lrf_dpo.trainer import DPO
+pairs, output, settings, kill_at = sys.argv[1:]
+rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+def report(progress):
+    if "loss" in progress and str(progress["step"]) == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+job = TrainingJob(Path(pairs), Path(output), None, 7, "ab" * 32, report=report, rank=rank, world=world)
+DPO(DPOSettings.model_validate(json.loads(settings))).train(job)
+"""
+
+
+class Processes:
+    """Trainings of the same pairs by two processes on the CPU."""
+
+    def __init__(self, folder: Path, pairs: Path) -> None:
+        self.folder, self.pairs = folder, pairs
+        self.worker = folder / "worker.py"
+        self.worker.write_text(WORKER)
+
+    def train(self, output: str, settings: dict[str, Any], kill_at: int = 0) -> Path:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        arguments = [str(self.worker), str(self.pairs), str(self.folder / output), json.dumps(TINY | settings)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        done = subprocess.run(
+            [*command, *arguments, str(kill_at)], capture_output=True, text=True, env=environment, timeout=200
+        )
+        assert (done.returncode != 0) == bool(kill_at), done.stderr[-3000:]
+        return self.folder / output
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Processes:
+    folder = tmp_path_factory.mktemp("distributed")
+    rows = []
+    for n in range(8):
+        texts = {
+            "prompt": "abc" * (7 + n),
+            "chosen": f"bad {n}" * (3 + n % 3),
+            "rejected": f"cab {n * n}" * (5 - n % 4),
+        }
+        rows.append({k: [{"role": "user" if k == "prompt" else "assistant", "content": v}] for k, v in texts.items()})
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Processes(folder, folder / "pairs.jsonl")
+
+
+@pytest.fixture(scope="module")
+def alone(processes: Processes) -> Path:
+    """What one process makes of the pairs."""
+    output = processes.folder / "alone"
+    job = TrainingJob(processes.pairs, output, None, 7, "ab" * 32)
+    DPO(DPOSettings.model_validate(TINY)).train(job)
+    return output
+
+
+def losses(output: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (output / "training_log.jsonl").read_text().splitlines()]
+
+
+def weights(output: Path) -> bytes:
+    return (output / "checkpoint" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [ZERO2, ZERO3, SEQUENCE], ids=["ZeRO-2", "ZeRO-3", "sequence parallel"])
+def test_two_processes_have_the_losses_of_one_and_go_on_after_a_kill_to_the_same_weights(
+    processes: Processes, alone: Path, settings: dict[str, Any]
+) -> None:
+    name = "-".join(f"{key}{value}" for key, value in settings.items())
+    whole = processes.train(name, settings)
+    assert losses(whole) == pytest.approx(losses(alone), abs=1e-5)
+    if settings == ZERO3:
+        return  # a run killed under sequence parallelism is one under ZeRO-3
+    processes.train(f"{name}-killed", settings, kill_at=3)
+    assert weights(processes.train(f"{name}-killed", settings)) == weights(whole)
+
+
+@pytest.mark.slow
+def test_two_processes_without_deepspeed_make_the_weights_of_one(processes: Processes, alone: Path) -> None:
+    assert weights(processes.train("plain", {"lora": None})) == weights(alone)
+
+
+@pytest.mark.parametrize("settings", [{"prefix_sharing": "off"}, {"micro_batch": 2}])
+def test_sequence_parallelism_without_shared_prompts_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="works with prefix sharing and micro_batch: 1 only"):
+        DPOSettings.model_validate(SEQUENCE | settings)
+
+
+def test_sequence_parallelism_with_zero_2_is_refused() -> None:
+    with pytest.raises(ValidationError, match="sequence_parallel needs zero: 3"):
+        DPOSettings.model_validate({"zero": 2, "sequence_parallel": 2})
