@@ -58,6 +58,13 @@ class TrainerSettings(Settings):
             raise ConfigError("this trainer runs in one process; take the launcher local, or one process")
         return Shares()
 
+    def memory(self, model: str | None, world: int) -> Mapping[str, JSON] | None:
+        """An estimate of the memory on each GPU, for ``lrf plan``; None without one. Imports nothing heavy.
+
+        ``gib`` by what takes it, ``gib_together``, and ``longest``, the longest sample in tokens; or ``unknown``: why.
+        """
+        return None
+
 
 def _beside_pipeline(path: Path, info: ValidationInfo) -> Path:
     folder = (info.context or {}).get("folder")

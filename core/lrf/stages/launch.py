@@ -93,6 +93,7 @@ def _about(pipeline: Pipeline, plan: LaunchPlan, shares: Shares, files: list[str
         "global_batch": getattr(settings, "global_batch", None),
         "micro_batch": getattr(settings, "micro_batch", None),
         "accumulation": shares.accumulation,
+        "memory": settings.memory(pipeline.policy.model, plan.world) if isinstance(settings, TrainerSettings) else None,
         "deepspeed": "ds_config.json" if shares.deepspeed is not None else None,
         "argv": list(plan.argv),
         "env": dict(plan.env),
