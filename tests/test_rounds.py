@@ -14,6 +14,7 @@ import pytest
 import lrf
 from judge_server import JudgeServer
 from project import Project, sample_row
+from tiny_llama import write_tiny_llama
 
 
 @pytest.mark.slow
@@ -41,6 +42,7 @@ def test_a_policy_writes_candidates_learns_of_their_rewards_and_writes_again(
         candidates = [c for row in found for c in row["candidates"]]
         assert {c["source"] for c in candidates} == {str(project.folder / policy)}
         assert len({c["metadata"]["seed"] for c in candidates}) == len(candidates) >= 20
+        assert (project.runs / f"round{number}" / "sample.stderr.log").exists()  # it had a process of its own
         chosen = {p["chosen"][0]["content"] for p in lines(project.runs / f"round{number}" / "pairs.jsonl")}
         assert chosen
         assert chosen <= {c["text"] for c in candidates}
@@ -50,6 +52,22 @@ def test_a_policy_writes_candidates_learns_of_their_rewards_and_writes_again(
     calls = judge_server.books.calls
     done = run(file, "pairs", ROUND="2", POLICY="./runs/round1/policy/checkpoint")
     assert (done.returncode, judge_server.books.calls) == (0, calls)
+
+
+@pytest.mark.slow
+def test_between_stages_the_memory_of_the_gpu_is_back_where_it_was(project: Project) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    model = write_tiny_llama(project.folder / "policy")
+    project.write_data([{**sample_row(0), "context": "A short one.", "candidates": None}])
+    sampler = {"type": "transformers", "n": 4, "max_tokens": 64, "device": "cuda"}
+    pipeline = project.pipeline(policy={"model": str(model)}, sample=sampler)
+    torch.zeros(1, device="cuda")
+    before, _ = torch.cuda.mem_get_info()
+    assert lrf.run(pipeline, runs=project.runs, last="sample").status == "finished"
+    after, _ = torch.cuda.mem_get_info()
+    assert abs(before - after) < 64 << 20
 
 
 def run(file: Path, last: str, **environ: str) -> subprocess.CompletedProcess[str]:
