@@ -37,6 +37,11 @@ _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     SWITCH: "1",
 }
+_DEFAULTS = {
+    "enable_prefix_caching": True,
+    # Small models held to JSON may write white space for ever.
+    "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+}
 _FINISH: dict[str | None, FinishReason] = {"stop": "stop", "length": "length"}
 
 
@@ -136,7 +141,7 @@ class Running:
             tensor_parallel_size=s.tensor_parallel_size,
             max_num_seqs=s.max_num_seqs,
             enforce_eager=s.enforce_eager,
-            **{"enable_prefix_caching": True, **s.engine_args},
+            **{**_DEFAULTS, **s.engine_args},
         )
         self._sampling = s.sampling
         self._engine = AsyncLLM.from_engine_args(args)

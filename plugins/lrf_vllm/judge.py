@@ -11,7 +11,7 @@ from typing import Any
 from lrf.errors import BadReply, ContextTooSmall, JudgeError, Rejected, TimedOut, Unavailable
 from lrf.http import HttpClient
 from lrf.http_base import HttpJudge
-from lrf.openai_wire import chat_body, first_choice, json_schema_format, read_chat, read_usage
+from lrf.openai_wire import chat_body, first_choice, read_chat, read_usage
 from lrf.protocols import Capabilities
 from lrf.replies import Reply, Request, Usage
 from lrf.templates import prompt_text
@@ -48,7 +48,7 @@ class VLLMJudge(HttpJudge[VLLMSettings]):
             return await self._weigh(request)
         body = self._body(request)
         if request.schema is not None:
-            body["response_format"] = json_schema_format(request.expects.kind, request.schema)
+            body["structured_outputs"] = {"json": request.schema}
         value = await self._send({**body, **self.settings.extra_body}, request)
         return held_to_schema(read_chat(value), request)
 

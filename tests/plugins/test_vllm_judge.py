@@ -54,7 +54,7 @@ class Server:
         self.sent.append(body)
         usage = {"prompt_tokens": 100, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 64}}
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "stop_reason": None, "finish_reason": self.finish}
-        if "structured_outputs" not in body:
+        if "choice" not in body.get("structured_outputs", {}):
             text = self.analysis
             for stop in body.get("stop") or []:
                 if stop in text:
@@ -160,7 +160,7 @@ async def test_a_structured_reply_is_held_to_its_schema(serve: Serve) -> None:
     server = Server('{"analysis": "", "rating": 7}')
     reply = await ask(serve, server, request(way="structured"))
     [sent] = server.sent
-    assert sent["response_format"]["json_schema"]["schema"] == json.loads(json.dumps(Rating().schema))
+    assert sent["structured_outputs"]["json"] == json.loads(json.dumps(Rating().schema))
     assert Rating().read(reply, "structured", "") == 7
 
 
@@ -320,6 +320,11 @@ real = [
     ),
 ]
 VERDICT = Verdict({"Fully supported": 1.0, "Partially supported": 0.5, "No support": 0.0})
+SUMS = "".join(
+    f"Question: What is {n} plus {n}?\nAnswer: It is {said}.\nAnalysis: The sum is {2 * n}, so this is "
+    f"{'right' if said == 2 * n else 'wrong'}.\nRating: [[{10 if said == 2 * n else 1}]]\n\n"
+    for n, said in [(2, 4), (3, 7), (5, 10), (6, 11)]
+)
 LONG = "Once more: it snowed on the hut, and the hut was closed. " * 30
 
 
@@ -356,7 +361,8 @@ class TestARealServer:
     async def test_it_writes_an_analysis_up_to_the_mark_and_weighs_the_labels_there(
         self, real_judge: VLLMJudge
     ) -> None:
-        reply = await real_judge.complete(request(way="expected", max_tokens=128))
+        prompt = (Segment(SUMS + "Question: What is 4 plus 4?\nAnswer: It is 8.\nAnalysis:"),)
+        reply = await real_judge.complete(request(way="expected", prompt=prompt, max_tokens=128))
         assert reply.finish == "stop"
         assert "[[" in reply.text
         assert reply.probabilities is not None
@@ -404,9 +410,8 @@ class TestARealServer:
         await real_judge.complete(request(expects=Text(), max_tokens=1))
         window = real_judge.capabilities.context_window
         assert window is not None
-        for asked in (request(LONG * (window // 100)), request(max_tokens=window)):
-            with pytest.raises(ContextTooSmall, match="maximum context length"):
-                await real_judge.complete(asked)
+        with pytest.raises(ContextTooSmall, match="maximum context length"):
+            await real_judge.complete(request(LONG * (window // 100), max_tokens=1))
 
     async def test_its_prefix_cache_is_seen_to_work(self, real_judge: VLLMJudge) -> None:
         for _ in range(4):
