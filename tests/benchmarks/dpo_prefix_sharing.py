@@ -7,16 +7,19 @@ Three ways to train on the same pairs, each in a child process of its own, with 
 * ``shared``: lrf's prefix sharing.
 
 Times are medians of optimizer steps' forward and backward passes, taken in rounds that go through the three ways in
-turn, so that a slow spell of the machine meets all of them. ``peak_memory_ratio`` compares the most that a step adds to
-what the process held before its first step (imports, both models): ``ru_maxrss`` on a CPU, the allocator's on a GPU.
-``peak_memory_ratio_process`` compares the whole processes.
+turn, so that a slow spell of the machine meets all of them. ``peak_memory_ratio`` compares the most (``ru_maxrss``)
+that a step adds to what the process held before its first step (imports, both models). ``peak_memory_ratio_process``
+compares the whole processes.
 
-``grad_rel_error`` is |g − g_stock| / |g_stock| over all parameters. Stock TRL sums an answer's log-probabilities in
-float32, which by itself moves its gradients by some 1e-5; so the distance of each way from gradients computed by hand
-in float64 stands beside it, and that of prefix sharing from lrf's own plain path.
+Gradient errors are |g − g'| / |g'| over all parameters. Stock TRL sums an answer's log-probabilities in float32, and
+DPO takes small differences of these sums of some -1,000: their rounding alone moves stock's gradients by 1e-5. So
+``grad_rel_error`` compares with stock TRL of which nothing is changed but that these sums are float64 (weights, passes
+and all else float32). Beside it stand the distance from stock as it comes (``…_to_unmodified_stock``), and those of
+prefix sharing and of unmodified stock from gradients computed by hand in float64 throughout.
 
     python tests/benchmarks/dpo_prefix_sharing.py --json
-    python tests/benchmarks/dpo_prefix_sharing.py --gpu --json     # larger and longer; not yet run anywhere
+
+On a GPU, with long prompts and LoRA: ``dpo_long_prompts.py``, or ``--gpu`` here.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 WAYS = ("stock", "answer_logits", "shared")
-CHECKS = ("plain", "exact")  # one step each, for its gradients: lrf's plain path; float64 by hand, without TRL
+CHECKS = ("stock64", "exact")  # one step each, for its gradients: stock with float64 sums; float64 by hand
 
 
 @dataclass(frozen=True)
@@ -51,18 +54,10 @@ class Case:
     heads: int = 4
     kv_heads: int = 4
     vocab: int = 8000
-    device: str = "cpu"
-    checkpointing: bool = False
 
 
 def cpu_cases() -> dict[str, Case]:
     return {"equal": Case(4096, 128, 128), "unequal": Case(4096, 128, 96)}
-
-
-def gpu_cases(prompt: int) -> dict[str, Case]:
-    shape: dict[str, Any] = {"hidden": 2048, "intermediate": 8192, "layers": 16, "heads": 32, "kv_heads": 8}
-    shape |= {"vocab": 128_256, "device": "cuda", "checkpointing": True}
-    return {"equal": Case(prompt, 512, 512, **shape), "unequal": Case(prompt, 512, 384, **shape)}
 
 
 # --- a child: one way, one case --------------------------------------------------------------------------------
@@ -75,7 +70,7 @@ def child(way: str, case: Case) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
     from trl import DPOConfig, DPOTrainer
 
-    from lrf_dpo.objective import DPOWithCE, loss_terms
+    from lrf_dpo.objective import DPOWithCE, loss_terms, sum_in_64_bits
     from lrf_dpo.prefix_sharing import SharedPromptCollator, Sharing
     from lrf_dpo.settings import CE
     from lrf_training.models import new_tokenizer
@@ -104,7 +99,7 @@ def child(way: str, case: Case) -> None:
         sys.stdin.readline()
         print(json.dumps({"held": 0, "peak": 0, "gradients": exact_gradients(model(1), model(2), rows[0])}), flush=True)
         return
-    policy, tokenizer, gpu = model(1), new_tokenizer(["x"], Init()), case.device == "cuda"
+    policy, tokenizer = model(1), new_tokenizer(["x"], Init())
     tokenized: Any = {"prompt": ["x"], "chosen": ["y"], "rejected": ["z"]}  # stock insists on preparing text itself
     options: dict[str, Any] = {
         "args": DPOConfig(
@@ -113,9 +108,9 @@ def child(way: str, case: Case) -> None:
             **loss_terms(CE()),
             max_length=None,
             per_device_train_batch_size=1,
-            use_cpu=not gpu,
-            bf16=gpu,
-            gradient_checkpointing=case.checkpointing,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
             report_to="none",
         ),
         "model": policy,
@@ -127,20 +122,19 @@ def child(way: str, case: Case) -> None:
         trainer = DPOWithCE(ce=CE(), train_dataset=Dataset.from_list(rows), **options)
         Sharing(policy)
         Sharing(trainer.ref_model)
-    elif way == "plain":
-        trainer = DPOWithCE(ce=CE(), train_dataset=Dataset.from_list(rows), **options)
     else:
         trainer = DPOTrainer(train_dataset=Dataset.from_dict(tokenized), **options)
+    if way == "stock64":
+        for each in (policy, trainer.ref_model):
+            each.register_forward_hook(sum_in_64_bits)
     if way == "answer_logits":
         for each in (policy, trainer.ref_model):
             answer_logits_only(each, case.prompt)
     policy.train()
-    if case.checkpointing:
-        policy.gradient_checkpointing_enable()
-    batch = {k: v.to(case.device) if hasattr(v, "to") else v for k, v in trainer.data_collator(rows).items()}
+    batch = trainer.data_collator(rows)
 
     print(json.dumps({"ready": True}), flush=True)
-    held = memory(gpu)
+    held = memory()
     for line in sys.stdin:
         if line.strip() == "end":
             break
@@ -149,10 +143,8 @@ def child(way: str, case: Case) -> None:
         with trainer.compute_loss_context_manager():
             loss = trainer.compute_loss(policy, batch)
         loss.backward()
-        if gpu:
-            torch.cuda.synchronize()
         print(json.dumps({"seconds": time.perf_counter() - start, "loss": float(loss.detach())}), flush=True)
-    peak = memory(gpu)  # before the gradients are copied out
+    peak = memory()  # before the gradients are copied out
     print(json.dumps({"held": held, "peak": peak, "gradients": save_gradients(policy)}), flush=True)
 
 
@@ -183,12 +175,8 @@ def exact_gradients(policy: Any, reference: Any, row: dict[str, list[int]]) -> s
     return save_gradients(policy)
 
 
-def memory(gpu: bool) -> int:
+def memory() -> int:
     """The most this process has held until now, in bytes."""
-    if gpu:
-        import torch
-
-        return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -262,9 +250,9 @@ def measure(case: Case, rounds: int, threads: int) -> dict[str, Any]:
     for each in children:
         each.process.communicate()
     gradients = {way: load_gradients(end["gradients"]) for way, end in ends.items()}
-    for way in CHECKS if case.device == "cpu" else ("plain",):
+    for way in CHECKS:
         check = Child(way, case, threads)
-        if way == "plain":
+        if way == "stock64":
             check.ask("step")
         gradients[way] = load_gradients(check.ask("end")["gradients"])
         check.process.communicate()
@@ -274,7 +262,6 @@ def measure(case: Case, rounds: int, threads: int) -> dict[str, Any]:
         "grad_rel_error": {
             to: {way: float((g - gradients[to]).norm() / gradients[to].norm()) for way, g in gradients.items()}
             for to in ("stock", *CHECKS)
-            if to in gradients
         },
         "loss": losses,
         "step_bytes": {way: end["peak"] - end["held"] for way, end in ends.items()},
@@ -293,8 +280,7 @@ def load_gradients(path: str) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
-    parser.add_argument("--gpu", action="store_true", help="a larger model on a GPU")
-    parser.add_argument("--prompt", type=int, default=16_384, help="prompt length with --gpu")
+    parser.add_argument("--gpu", action="store_true", help="run dpo_long_prompts.py in place of this")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--child", choices=WAYS + CHECKS, help=argparse.SUPPRESS)
@@ -304,29 +290,29 @@ def main() -> None:
         child(options.child, Case(**options.case))
         return
 
-    cases = gpu_cases(options.prompt) if options.gpu else cpu_cases()
-    found = {name: measure(case, options.rounds, options.threads) for name, case in cases.items()}
+    if options.gpu:
+        script = Path(__file__).with_name("dpo_long_prompts.py")
+        os.execv(sys.executable, [sys.executable, str(script), *(["--json"] if options.json else [])])
+    found = {name: measure(case, options.rounds, options.threads) for name, case in cpu_cases().items()}
 
     def ratio(name: str, what: str, over: str, under: str) -> float:
         return round(found[name][what][over] / found[name][what][under], 3)
 
-    def worst_gradients(to: str, way: str) -> float | None:
-        return max(
-            (each["grad_rel_error"][to][way] for each in found.values() if to in each["grad_rel_error"]), default=None
-        )
+    def worst_gradients(to: str, way: str) -> float:
+        return max(each["grad_rel_error"][to][way] for each in found.values())
 
     result = {
         "speedup_equal": ratio("equal", "seconds", "stock", "shared"),
         "speedup_unequal": ratio("unequal", "seconds", "stock", "shared"),
-        "grad_rel_error": worst_gradients("stock", "shared"),
-        "grad_rel_error_to_plain_path": worst_gradients("plain", "shared"),
+        "grad_rel_error": worst_gradients("stock64", "shared"),
+        "grad_rel_error_to_unmodified_stock": worst_gradients("stock", "shared"),
         "grad_rel_error_to_float64": worst_gradients("exact", "shared"),
         "grad_rel_error_of_stock_to_float64": worst_gradients("exact", "stock"),
         "peak_memory_ratio": max(ratio(name, "step_bytes", "shared", "stock") for name in found),
         "peak_memory_ratio_process": max(ratio(name, "process_bytes", "shared", "stock") for name in found),
         "speedup_equal_over_answer_logits": ratio("equal", "seconds", "answer_logits", "shared"),
         "speedup_unequal_over_answer_logits": ratio("unequal", "seconds", "answer_logits", "shared"),
-        "device": "cuda" if options.gpu else "cpu",
+        "device": "cpu",
         "threads": options.threads,
         "measured": found,
     }

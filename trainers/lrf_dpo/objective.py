@@ -26,7 +26,7 @@ def loss_terms(ce: CE) -> dict[str, list[Any]]:
     return {"loss_type": ["sigmoid"], "loss_weights": [1.0]}
 
 
-def _sum_in_64_bits(model: Any, args: Any, outputs: Any) -> Any:
+def sum_in_64_bits(model: Any, args: Any, outputs: Any) -> Any:
     """An answer's log-probability is a sum of hundreds of terms, of which DPO takes small differences.
 
     In float32 the order of the sum alone moves loss and gradients by some 1e-5 (answers of 128 tokens).
@@ -73,7 +73,7 @@ class DPOWithCE(Guarded, DPOTrainer):  # type: ignore[misc]  # TRL has no types
         super().__init__(args=args, data_collator=data_collator, **kwargs)
         self.data_collator: Any = WithReference(self.data_collator)
         for model in filter(None, (self.model, self.ref_model)):
-            model.register_forward_hook(_sum_in_64_bits)
+            model.register_forward_hook(sum_in_64_bits)
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset  # token ids already
