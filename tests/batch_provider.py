@@ -6,6 +6,7 @@ held; what goes wrong is told beforehand.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import time
@@ -23,9 +24,10 @@ Outcome = dict[str, Any]
 class BatchProvider(JudgeServer):
     """``taken`` counts the requests of batches that were not refused: what is paid for.
 
-    ``held``: batches stay in progress. ``ends``: the status that batches end with. ``outcome`` makes a request's result
-    by its place in the batch; None is a request that had no turn. ``refuse`` makes the problems of a refused batch by
-    its requests. ``faults_of`` has statuses to answer instead, by method and path, each once.
+    ``held``: batches stay in progress. ``list_delay_s``: how long a list of them takes. ``ends``: the status that
+    batches end with. ``outcome`` makes a request's result by its place in the batch; None is a request that had no
+    turn. ``refuse`` makes the problems of a refused batch by its requests. ``faults_of`` has statuses to answer
+    instead, by method and path, each once.
     """
 
     def __init__(self) -> None:
@@ -35,6 +37,7 @@ class BatchProvider(JudgeServer):
         self.taken: Counter[str] = Counter()
         self.asked_for: Counter[str] = Counter()
         self.held = False
+        self.list_delay_s = 0.0
         self.ends = "completed"
         self.outcome: Callable[[int, dict[str, Any]], Outcome | None] = self.completion
         self.refuse: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = lambda lines: []
@@ -127,6 +130,7 @@ class BatchProvider(JudgeServer):
         return web.json_response({**batch, "status": "validating", "errors": None})
 
     async def _list(self, request: web.Request) -> web.Response:
+        await asyncio.sleep(self.list_delay_s)
         newest = list(self.batches.values())[::-1]
         after = request.query.get("after")
         start = next((i + 1 for i, b in enumerate(newest) if b["id"] == after), 0)

@@ -8,6 +8,7 @@ is read, and only the rest is submitted.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import deque
@@ -30,7 +31,8 @@ from lrf_openai.settings import BatchSettings
 from lrf_openai.spool import Replies, Spool
 
 TRIES = 8
-SLICE = 100  # requests that are woken at once, so that the event loop doesn't stall
+SLICE = 20  # requests that are woken at once, so that the event loop does not stall
+AGAIN_S = 1.0
 _TRANSIENT = (RateLimited, Unavailable, TimedOut, BadReply)
 _FULL = "token_limit_exceeded"  # more tokens wait at the provider than the account may have there
 
@@ -81,14 +83,19 @@ class Batches:
         self._arrived = 0.0
         self._most = settings.max_requests
         self._one_by_one = False
+        self._turn = asyncio.Lock()
+        self._left = 0
         self._attached: asyncio.Task[None] | None = None
+        self._attach_again = math.inf
         self._submitting: asyncio.Task[None] | None = None
 
     async def reply(self, custom_id: str, line: Callable[[], bytes]) -> Any:
         """The body of the completion; ``line`` makes the request's line. Raises a :class:`lrf.errors.JudgeError`."""
-        if self._attached is None or (self._attached.done() and self._attached.exception()):
-            self._attached = asyncio.create_task(self._attach())
-        await asyncio.shield(self._attached)
+        left = self._left
+        async with self._turn:  # one in a turn of the event loop, though thousands may have waited
+            await self._attach_once()
+        if self._left != left:
+            raise Interrupted("the run is being stopped")
         while True:
             held = self._at.get(custom_id)
             if held is None or held.replies is None:
@@ -110,6 +117,7 @@ class Batches:
     def leave(self) -> str | None:
         """Give up waiting; what was submitted stays at the provider. Says so, if there is anything."""
         held = {id(h): h for h in self._at.values() if h.replies is None and h.watch}.values()
+        self._left += 1
         in_flight = [len(h.ids) for h in held] + ([len(self._sending.ids)] if self._sending else [])
         for future in self._waiting.values():
             if not future.done():
@@ -138,6 +146,18 @@ class Batches:
         await asyncio.to_thread(self._server.close)
 
     # --- what an earlier process submitted --------------------------------------------------------------------------
+
+    async def _attach_once(self) -> None:
+        """Raises what attaching raised; who comes within a second after that hears the same."""
+        task = self._attached
+        if task is None or (task.done() and task.exception() and time.monotonic() > self._attach_again):
+            task = self._attached = asyncio.create_task(self._attach())
+            self._attach_again = math.inf
+        try:
+            await asyncio.shield(task)
+        except JudgeError:
+            self._attach_again = min(self._attach_again, time.monotonic() + AGAIN_S)
+            raise
 
     async def _attach(self) -> None:
         batches = [b for b in await asyncio.to_thread(self._server.ours) if b.status != "failed"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -362,6 +364,25 @@ async def test_when_the_run_is_stopped_nobody_waits_any_longer_and_what_stays_is
     await asked.aclose()
 
 
+async def test_a_run_that_is_stopped_before_it_knows_what_is_there_submits_nothing(provider: BatchProvider) -> None:
+    provider.list_delay_s = 0.3
+    asked = judge(provider)
+    waiting = asyncio.gather(*(asked.complete(ask(n)) for n in range(5)), return_exceptions=True)
+    await asyncio.sleep(0.05)
+    assert asked.leave() is None
+    assert [type(e) for e in await waiting] == [Interrupted] * 5
+    await asyncio.sleep(0.2)
+    await asked.aclose()
+    assert provider.batches == {}
+
+
+async def test_a_server_that_is_down_at_the_start_is_asked_once_for_all_who_wait(provider: BatchProvider) -> None:
+    provider.faults_of = {"GET /v1/batches": [503] * 9}
+    replies = await ask_all(judge(provider), [ask(n) for n in range(50)])
+    assert [type(r) for r in replies] == [Unavailable] * 50
+    assert provider.asked_for["GET /v1/batches"] == 1
+
+
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, provider: BatchProvider) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(JudgeMisconfigured, match=r"pip install 'lrf\[openai\]'"):
@@ -430,6 +451,21 @@ def test_a_run_that_is_killed_and_then_interrupted_with_a_batch_in_flight_pays_n
     assert finished_files(batched, file) == files
     assert set(provider.taken.values()) == {1}
     assert sizes(provider) == [20]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_at_random_moments_pays_nothing_twice(batched: Project, provider: BatchProvider) -> None:
+    batched.write_data(6)
+    files = undisturbed(batched)
+    file = pipeline(batched)
+    rng = random.Random(5)
+    for _ in range(6):
+        process = subprocess.Popen(command(file, batched), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(1.0, 4.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert finished_files(batched, file) == files
+    assert set(provider.taken.values()) == {1}
 
 
 def test_a_plan_names_the_batch_discount(batched: Project) -> None:
