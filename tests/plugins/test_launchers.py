@@ -21,6 +21,7 @@ from lrf.config import parse_pipeline
 from lrf.errors import ConfigError
 from lrf.protocols import LaunchJob, LaunchPlan
 from lrf.testing import check_plugin
+from lrf_launchers import plugin
 from lrf_launchers.accelerate import Accelerate
 from lrf_launchers.deepspeed import DeepSpeed
 from lrf_launchers.local import Local
@@ -40,6 +41,9 @@ WORKER = ("-m", "lrf.stages.worker", "/runs/a run", "/work")
 
 def test_the_plugin_keeps_the_rules_of_plugins() -> None:
     check_plugin("lrf_launchers.plugin")
+    assert [spec.name for spec in plugin.lrf_register_launchers()] == [
+        *("local", "torchrun", "accelerate", "deepspeed", "slurm")
+    ]
 
 
 def test_local_starts_nothing() -> None:

@@ -20,6 +20,7 @@ import yaml
 from lrf.config import changes
 from lrf.errors import ConfigError, Interrupted, LrfError, RunError
 from lrf.log import run_log
+from lrf.stages.cards import write_cards
 from lrf.stages.child import run_child
 from lrf.stages.context import Report, StageContext, installed_versions
 from lrf.stages.data import data_stage
@@ -127,9 +128,7 @@ async def run_pipeline(
                 _ended(summary, e)
         summary.seconds = time.monotonic() - began
         summary.files = {
-            name: path.name
-            for name in FILES
-            if (path := getattr(run, name)).exists() or name == "summary"
+            name: path.name for name in FILES if (path := getattr(run, name)).exists() or name == "summary"
         }
         write_json(run.summary, summary.as_json())
         log.info("run ended", status=summary.status, message=summary.message, seconds=round(summary.seconds, 3))
@@ -181,6 +180,8 @@ async def _run_stages(context: StageContext, stages: Sequence[str], summary: Run
         context.log.info("stage begins", stage=stage)
         summary.stages[stage] = await _run_stage(context, stage, data, lock_fd)
         context.log.info("stage done", stage=stage)
+        version = installed_versions(("lrf",)).get("lrf")
+        write_cards(context.pipeline, context.run_dir, stage, summary.stages[stage], version)
         if stage == "sample":
             check_left_out(context, summary.stages[stage])
         if stage == "score":
@@ -239,7 +240,7 @@ def _keep_pipeline(run: RunDir, pipeline: Pipeline) -> list[str]:
 
 def _blocks(pipeline: Pipeline) -> list[Block]:
     maps = (pipeline.judges, pipeline.embedders, pipeline.retrievers)
-    singles = (pipeline.data, pipeline.sample, pipeline.aggregator, pipeline.pairs, pipeline.train)
+    singles = (pipeline.data, pipeline.sample, pipeline.aggregator, pipeline.pairs, pipeline.train, pipeline.launcher)
     return [b for m in maps for b in m.values()] + [b for b in (*pipeline.dimensions, *singles) if b is not None]
 
 
