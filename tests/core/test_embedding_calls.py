@@ -86,6 +86,14 @@ async def test_another_process_takes_vectors_from_the_journal(tmp_path: Path) ->
     assert not embedder.batches
 
 
+async def test_a_lone_surrogate_reaches_no_embedder() -> None:
+    embedder = HashEmbedder()
+    async with calls_to(embedder) as calls:
+        vectors = await calls.embed(["a\ud800b", "a\ufffdb", "\ud83d\ude00"], "document")
+    assert np.array_equal(vectors[0], vectors[1])
+    assert texts_of(embedder) == ["a\ufffdb", "\U0001f600"]
+
+
 async def test_no_text_gives_no_vector_and_no_call() -> None:
     embedder = HashEmbedder()
     async with calls_to(embedder) as calls:
@@ -195,7 +203,7 @@ async def test_an_embedder_that_keeps_giving_what_is_no_number_leaves_candidates
     no_pauses: None, bad: float
 ) -> None:
     async with calls_to(Failing(*(np.full((1, 256), bad, np.float32) for _ in range(5)))) as calls:
-        with pytest.raises(Unscorable, match="embedders.main gave a vector that is not finite") as caught:
+        with pytest.raises(Unscorable, match=r"embedders\.main gave a vector that is not finite") as caught:
             await calls.embed(["a"], "document")
         assert (caught.value.reason, caught.value.transient) == ("judge_bad_reply", True)
         assert (await calls.embed(["a"], "document")).shape == (1, 256)  # and nothing of it was kept

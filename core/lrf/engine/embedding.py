@@ -15,6 +15,7 @@ from lrf.engine.rates import Rates
 from lrf.engine.retries import Retries
 from lrf.errors import BadReply, StageError, TimedOut
 from lrf.protocols import Embedder, EmbedKind
+from lrf.store.filesystem import storable
 from lrf.store.journal import Journal, digest, identity_text
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class EmbedCalls:
         """
         import numpy as np
 
+        texts = [storable(text) for text in texts]  # no embedder takes half a surrogate pair
         keys = [digest(self._identity, kind, text) for text in texts]
         text_of = dict(zip(keys, texts, strict=True))
         # Taken before the look-up: what arrives meanwhile is no longer among those that are flying.
@@ -142,9 +144,9 @@ class EmbedCalls:
             self._dimensions = dimensions
         elif dimensions != self._dimensions:
             raise StageError(
-                f"embedders.{self.name} gave vectors of {self._dimensions} and of {dimensions} dimensions, which can't be "
-                "compared: another model must stand behind its name. Set the old one back, or begin a new run (with "
-                "another `cache`, if there is one)"
+                f"embedders.{self.name} gave vectors of {self._dimensions} and of {dimensions} dimensions, which can't "
+                "be compared: another model must stand behind its name. Set the old one back, or begin a new run "
+                "(with another `cache`, if there is one)"
             )
 
     async def aclose(self) -> None:
