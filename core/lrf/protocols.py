@@ -262,6 +262,10 @@ class Context(Protocol):
         """For each query the chunks of the sample's documents that bear on it, in document order."""
         ...
 
+    def around(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """Chunks (in document order) with as much of their documents again on both sides; what touches becomes one."""
+        ...
+
     async def chunks(self, tokens: int) -> tuple[Chunk, ...]:
         """The sample's documents cut into chunks of at most that many tokens."""
         ...

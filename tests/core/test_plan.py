@@ -204,6 +204,22 @@ async def test_no_run_uses_more_than_the_plan_says_at_most(tmp_path: Path, serve
     assert money["spent"]["USD"] <= plan.total().most_price
 
 
+@pytest.mark.parametrize("how", ["widen", "neighbours"])
+async def test_the_most_holds_where_everything_is_looked_at_twice(tmp_path: Path, serve, how: str) -> None:
+    def unsupported(prompt: str, limit: int, asked: int) -> tuple[str, str]:
+        text, finish = longest(prompt, limit, asked)
+        return text.replace("Fully supported", "No support"), finish
+
+    looking = [{"type": "faithfulness", "max_statements": 6, "second_look": how}]
+    plan, summary, used = await run(tmp_path, serve, unsupported, dimensions=looking)
+    assert summary.stages["score"]["counted"]["faithfulness"]["second_looks"] == 6 * 6
+    estimate = plan.dimensions["faithfulness"]
+    calls, prompt, reply = used["faithfulness"]
+    assert 6 * (1 + 6 + 6) * ATTEMPTS == calls == estimate.most_calls
+    assert prompt <= estimate.most_prompt_tokens
+    assert reply <= estimate.most_reply_tokens
+
+
 async def test_the_worst_judge_comes_to_the_most(tmp_path: Path, serve) -> None:
     plan, _, used = await run(tmp_path, serve, longest)
     for dimension, (calls, prompt, reply) in used.items():

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lrf.chunking import chunk_document
 from lrf.engine.ledger import Ledger
@@ -19,10 +16,9 @@ from lrf.replies import Reply, Request
 from lrf.stages.rows import judgement_json
 from lrf.store.journal import Journal
 from lrf.testing import ScriptedJudge
-from lrf.testing.strategies import documents, nasty_texts
-from lrf.types import Candidate, Chunk, Document, Sample, Unscored
+from lrf.types import Candidate, Document, Sample, Unscored
 from lrf_longreward.faithfulness import Faithfulness
-from lrf_longreward.second_look import WIDER, neighbours
+from lrf_longreward.second_look import WIDER
 from lrf_longreward.settings import FaithfulnessSettings
 from scoring import WordRetriever, judgement_of, outcome_of, rewards_of, statements_in, tagged, task_of
 
@@ -129,7 +125,7 @@ async def test_wider_evidence_holds_the_first_evidence_whatever_the_retriever_fi
     [statement] = judgement.statements
     assert statement.first is not None
     assert statement.evidence[0] == statement.first.evidence[0]
-    assert len(statement.evidence) == 1 + WIDER
+    assert len(statement.evidence) == WIDER
     assert list(statement.evidence) == sorted(statement.evidence, key=lambda s: s.start)
 
 
@@ -176,47 +172,3 @@ async def test_the_verdict_of_a_panel_is_doubted_as_a_whole() -> None:
     judgement = await judgement_of(looking("widen"), judges, SAMPLE, retriever=ONE, asking=Asking(others=("two",)))
     [statement] = judgement.statements
     assert (statement.verdict, statement.attribution) == ("Partially supported", None)
-
-
-# --- neighbours ----------------------------------------------------------------------------------------------------
-
-
-def test_neighbours_are_as_much_again_on_both_sides_and_end_between_words() -> None:
-    chunk = chunk_document(SAMPLE.documents[0], 20, whole_sentences=True)[5]
-    [wide] = neighbours(SAMPLE, [chunk])
-    assert TEXT[wide.start : wide.end] == wide.text
-    length = chunk.end - chunk.start
-    assert chunk.start - length <= wide.start < chunk.start - length // 2
-    assert chunk.end + length // 2 < wide.end <= chunk.end + length
-    assert not TEXT[wide.start - 1].isalnum()
-    assert not wide.text[-1].isalnum()
-
-
-def test_neighbours_that_touch_become_one_passage() -> None:
-    chunks = chunk_document(SAMPLE.documents[0], 20, whole_sentences=True)
-    assert len(neighbours(SAMPLE, [chunks[3], chunks[5]])) == 1
-    assert len(neighbours(SAMPLE, [chunks[2], chunks[10]])) == 2
-
-
-@given(documents(), st.data())
-def test_neighbours_are_exact_pieces_that_hold_the_chunks_and_come_in_order(
-    found: tuple[Document, ...], data: st.DataObject
-) -> None:
-    cut = [c for d in found for c in chunk_document(d, data.draw(st.sampled_from([4, 8, 30])))]
-    chunks = [c for c in cut if data.draw(st.booleans())]
-    sample = Sample("s", "?", found)
-    texts = {d.id: d.text for d in found}
-
-    wide = neighbours(sample, chunks)
-
-    assert all(texts[c.document][c.start : c.end] == c.text for c in wide)
-    for chunk in chunks:
-        assert any(w.document == chunk.document and w.start <= chunk.start and chunk.end <= w.end for w in wide)
-    for one, other in itertools.pairwise(wide):
-        assert one.document != other.document or one.end < other.start
-
-
-@given(nasty_texts(min_size=1))
-def test_neighbours_of_a_whole_document_are_the_document(text: str) -> None:
-    chunk = Chunk("d", 0, len(text), text)
-    assert neighbours(Sample("s", "?", (Document("d", text),)), [chunk]) == [chunk]

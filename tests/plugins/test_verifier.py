@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,13 +16,18 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, set_seed
 
+from judge_server import JudgeServer
+from lrf.catalog import load_catalog
+from lrf.config import parse_pipeline
 from lrf.engine.ledger import Ledger
 from lrf.engine.panel import Asking
 from lrf.errors import JudgeMisconfigured, Rejected
 from lrf.protocols import Judge
 from lrf.replies import Rating, Reply, Request, Verdict
+from lrf.stages.plan import plan_pipeline
+from lrf.stages.runner import run_pipeline
 from lrf.templates import Template
-from lrf.testing import ScriptedJudge
+from lrf.testing import ScriptedJudge, check_judge
 from lrf.types import Candidate, Chunk, Document, Sample
 from lrf_longreward.faithfulness import Faithfulness
 from lrf_longreward.settings import FaithfulnessSettings
@@ -188,6 +194,11 @@ async def test_fields_of_other_names_are_set(folder: Path) -> None:
     await verifier.aclose()
 
 
+async def test_it_passes_the_checks_of_a_judge(folder: Path) -> None:
+    labels = {"entailment": "Fully supported", "neutral": "No support", "contradiction": "No support"}
+    await check_judge(Verifier(VerifierSettings(model=str(folder), labels=labels)))
+
+
 async def test_it_gives_nothing_but_verdicts(verifier: Verifier) -> None:
     assert verifier.capabilities.kinds == ("verdict",)
     with pytest.raises(Rejected, match="no rating"):
@@ -293,3 +304,45 @@ async def test_only_statements_that_the_verifier_is_unsure_of_reach_the_judge(
     assert second.analysis == "The judge says so. [[Partially supported]]"
     assert [s for r in judge.requests if r.expects.kind == "verdict" for s in statements_in(r)] == [second.text]
     assert ledger.lines["d"].spared == 1
+
+
+async def test_a_pipeline_with_a_verifier_first_tells_what_it_spared_and_its_plan_holds(
+    folder: Path, tmp_path: Path, judge_server: JudgeServer
+) -> None:
+    rows = [
+        {
+            "id": str(n),
+            "context": "The mill burnt . " * 9,
+            "query": "?",
+            "candidates": [{"text": f"The mill {n} burnt."}],
+        }
+        for n in range(3)
+    ]
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "prices.yaml").write_text("version: v\ncurrency: USD\nmodels: [{model: m, input: 1, output: 1}]")
+    pipeline = {
+        "name": "cascaded",
+        "data": {"type": "jsonl", "path": "samples.jsonl"},
+        "judges": {
+            "small": {"type": "verifier", "model": str(folder)},
+            "main": {"type": "openai", "base_url": judge_server.base_url, "model": "m"},
+        },
+        "retrievers": {"main": {"type": "qdrant", "mode": "lexical", "chunk_tokens": 16}},
+        "dimensions": [{"type": "faithfulness", "judges": ["small", "main"], "panel": "cascade", "sure": 0.6}],
+        "budget": {"calls": 1000},
+        "prices": "prices.yaml",
+    }
+    made = parse_pipeline(json.dumps(pipeline), load_catalog(), folder=tmp_path)
+    assert parse_pipeline(made.resolved, load_catalog(), folder=tmp_path).resolved == made.resolved
+
+    plan = await plan_pipeline(made)
+    summary = await run_pipeline(made, load_catalog(), tmp_path / "runs")
+
+    score = summary.stages["score"]
+    lines = (tmp_path / "runs/cascaded/judgements.jsonl").read_text("utf-8").splitlines()
+    judged = [s for line in lines for s in json.loads(line)["judgements"]["faithfulness"]["statements"]]
+    by_small = [s for s in judged if s["opinions"][0]["judge"] == "small"]
+    assert score["scored"] == 3
+    assert score["spared"] == score["by_dimension"]["faithfulness"]["spared"] == len(by_small) > 0
+    assert judge_server.books.calls == 3 + len(judged) - len(by_small)
+    assert score["calls"] <= plan.dimensions["faithfulness"].most_calls

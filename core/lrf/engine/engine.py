@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from lrf.chunking import chunk_document
+from lrf.engine.around import around
 from lrf.engine.calls import Caller, InFlight, JudgeCalls
 from lrf.engine.embedding import EmbedCalls
 from lrf.engine.ledger import Ledger
@@ -34,7 +35,7 @@ from lrf.replies import Answer, Expectation, Rating
 from lrf.store.filesystem import dump
 from lrf.store.journal import Journal
 from lrf.templates import Prompt
-from lrf.types import Candidate, Chunk, Judgement, Opinion, Reward, Sample, Unscored
+from lrf.types import Candidate, Chunk, Document, Judgement, Opinion, Reward, Sample, Unscored
 
 T = TypeVar("T")
 
@@ -91,6 +92,7 @@ class Engine:
     embedders: the embedders behind the retrievers, closed with the engine.
     rounds: what was asked to be scored again.
     moved: set whenever a call ends or the engine stops; who feeds it waits on this.
+    around: how chunks get what stands around them (a plan's bound has its own way).
     left: what judges left with their servers when the run was stopped, by name, in words.
     """
 
@@ -106,6 +108,7 @@ class Engine:
     fatal: LrfError | None = None
     closed: bool = False
     moved: asyncio.Event = field(default_factory=asyncio.Event)
+    around: Callable[[Sequence[Document], Sequence[Chunk]], list[Chunk]] = around
     left: dict[str, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -363,6 +366,9 @@ class CandidateContext:
             raise Unscorable("no_retriever", f"the dimension {self.named.name} needs a retriever")
         index = await asyncio.shield(self.engine._index(self.scope, retriever))
         return await index.search(queries, top_k)
+
+    def around(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        return self.engine.around(self.scope.sample.documents, chunks)
 
     async def chunks(self, tokens: int) -> tuple[Chunk, ...]:
         async def cut() -> tuple[Chunk, ...]:

@@ -15,7 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lrf.chunking import chunk_document
+from lrf.engine.around import TIMES
 from lrf.engine.calls import ATTEMPTS, Caller, JudgeCalls, most_of, next_limit
 from lrf.protocols import Index
 from lrf.replies import Reply, Request
@@ -147,6 +150,27 @@ class _BoundIndex:
 
     async def aclose(self) -> None:
         return None
+
+
+def longest_around(documents: Sequence[Document], chunks: Sequence[Chunk]) -> list[Chunk]:
+    """As many passages as there are chunks, each with as many bytes as any chunk with what stands around it.
+
+    ``chunks`` hold the longest of all in bytes, and none has more characters than that one has bytes.
+    """
+    width = TIMES * max((len(c.text.encode("utf-8", "replace")) for c in chunks), default=0)
+    passages = [_heaviest(document, width) for document in documents if document.text]
+    heaviest = max(passages, key=lambda c: len(c.text.encode("utf-8", "replace")), default=None)
+    return [] if heaviest is None else [heaviest] * len(chunks)
+
+
+def _heaviest(document: Document, width: int) -> Chunk:
+    """The piece of so many characters (or the whole document) that has most bytes."""
+    points = np.frombuffer(document.text.encode("utf-32-le", "replace"), dtype=np.uint32)
+    sizes = 1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)
+    before = np.concatenate(([0], np.cumsum(sizes)))
+    width = min(width, len(points))
+    start = int(np.argmax(before[width:] - before[: len(before) - width]))
+    return Chunk(document.id, start, start + width, document.text[start : start + width])
 
 
 def most_statements(dimensions: Sequence[Block]) -> dict[str, int]:

@@ -35,6 +35,7 @@ from lrf.stages.bound import (
     chunks_cut,
     chunks_found,
     instance,
+    longest_around,
     most_statements,
 )
 from lrf.stages.calibration import calibration_samples
@@ -278,6 +279,7 @@ def _bounding_engine(
     observers = Observers(None, lambda *_: None)
     engine = engine_of(pipeline, journal, observers, judges=real, retrievers=retrievers, budget=False)
     engine.judges = {bound.name: bound for bound in bounds}
+    engine.around = longest_around
     engine.dimensions = [_Free.in_place_of(named) for named in engine.dimensions]
     return engine, bounds
 

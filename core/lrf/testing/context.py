@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from lrf.chunking import chunk_document
+from lrf.engine.around import around
 from lrf.errors import JudgeError, ParseFailure, Unscorable
 from lrf.languages import language_of
 from lrf.protocols import Judge
@@ -67,6 +68,9 @@ class DirectContext:
         likeness = await self._embedder.embed(queries, "query") @ passages.T  # (queries, chunks)
         best = (-likeness).argsort(axis=1, kind="stable")[:, : TOP_K if top_k is None else top_k]
         return [[chunks[int(i)] for i in sorted(row)] for row in best]
+
+    def around(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        return around(self._sample.documents, chunks)
 
     async def chunks(self, tokens: int) -> tuple[Chunk, ...]:
         return tuple(c for d in self._sample.documents for c in chunk_document(d, tokens))

@@ -17,14 +17,19 @@ from lrf.testing.must import must, must_be_json
 
 
 async def check_judge(judge: Judge) -> None:
-    """A judge replies with text to every kind of request, several at once, and keeps what its capabilities promise."""
+    """A judge replies with text to every kind of request, several at once, and keeps what its capabilities promise.
+
+    One that can answer some kinds only is asked for probabilities of these; the prompts have the fields ``context``
+    and ``statement``.
+    """
     must(isinstance(judge, Judge), f"{type(judge).__name__} lacks a member of lrf.protocols.Judge")
     must_be_json(dict(judge.identity), "identity")
     must(dict(judge.identity) == dict(judge.identity), "identity differs from call to call")
     must(isinstance(judge.capabilities, Capabilities), "capabilities must be lrf.protocols.Capabilities")
     must(judge.max_concurrency >= 1, f"max_concurrency must be 1 or more, not {judge.max_concurrency}")
     must(judge.request_timeout_s > 0, f"request_timeout_s must be above 0, not {judge.request_timeout_s}")
-    ways: list[Way] = ["text"]
+    kinds = judge.capabilities.kinds
+    ways: list[Way] = ["text"] if kinds is None else []
     if judge.capabilities.structured:
         ways.append("structured")
     if judge.capabilities.probabilities:
@@ -35,8 +40,10 @@ async def check_judge(judge: Judge) -> None:
         _request(expects, way)
         for way in ways
         for expects in expectations
+        if kinds is None or expects.kind in kinds
         if way == "text" or (way == "structured" and expects.schema) or (way == "expected" and expects.options)
     ]
+    must(bool(requests), f"a judge of {kinds} must give what they ask for, probabilities or structured replies")
     await asyncio.gather(*(_check_reply(judge, request) for request in requests))
     await judge.aclose()
     await judge.aclose()
@@ -72,7 +79,9 @@ def _request(expects: Any, way: Way) -> Request:
     asked = ", ".join(expects.options) or "<statement>…</statement>"
     prompt = (
         Segment(f"Judge the answer and end with the fitting one of: {asked}.\n\nAnswer: "),
-        Segment("The sky is blue. 天空是蓝色的。", trusted=False),
+        Segment("The sky is blue. 天空是蓝色的。", trusted=False, name="context"),
+        Segment("\nStatement: "),
+        Segment("The sky is blue.", trusted=False, name="statement"),
     )
     return Request(prompt=prompt, expects=expects, max_tokens=64, temperature=0.01, way=way, seed=1)
 

@@ -1,0 +1,69 @@
+"""Chunks with what stands around them."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrf.chunking import chunk_document
+from lrf.engine.around import TIMES, around
+from lrf.stages.bound import longest_around
+from lrf.testing.strategies import documents, nasty_texts
+from lrf.types import Chunk, Document, Sample
+
+TEXT = " ".join(f"Village {n} keeps its archive in building number {n}." for n in range(20))
+SAMPLE = Sample("s", "?", (Document("d", TEXT),))
+
+
+def test_surroundings_are_as_much_again_on_both_sides_and_end_between_words() -> None:
+    chunk = chunk_document(SAMPLE.documents[0], 20, whole_sentences=True)[5]
+    [wide] = around(SAMPLE.documents, [chunk])
+    assert TEXT[wide.start : wide.end] == wide.text
+    length = chunk.end - chunk.start
+    assert chunk.start - length <= wide.start < chunk.start - length // 2
+    assert chunk.end + length // 2 < wide.end <= chunk.end + length
+    assert not TEXT[wide.start - 1].isalnum()
+    assert not wide.text[-1].isalnum()
+
+
+def test_surroundings_that_touch_become_one_passage() -> None:
+    chunks = chunk_document(SAMPLE.documents[0], 20, whole_sentences=True)
+    assert len(around(SAMPLE.documents, [chunks[3], chunks[5]])) == 1
+    assert len(around(SAMPLE.documents, [chunks[2], chunks[10]])) == 2
+
+
+@given(documents(), st.data())
+def test_surroundings_are_exact_pieces_that_hold_the_chunks_and_come_in_order(
+    found: tuple[Document, ...], data: st.DataObject
+) -> None:
+    cut = [c for d in found for c in chunk_document(d, data.draw(st.sampled_from([4, 8, 30])))]
+    chunks = [c for c in cut if data.draw(st.booleans())]
+    texts = {d.id: d.text for d in found}
+
+    wide = around(found, chunks)
+
+    assert all(texts[c.document][c.start : c.end] == c.text for c in wide)
+    for chunk in chunks:
+        assert any(w.document == chunk.document and w.start <= chunk.start and chunk.end <= w.end for w in wide)
+    for one, other in itertools.pairwise(wide):
+        assert one.document != other.document or one.end < other.start
+
+
+@given(nasty_texts(min_size=1))
+def test_surroundings_of_a_whole_document_are_the_document(text: str) -> None:
+    chunk = Chunk("d", 0, len(text), text)
+    assert around((Document("d", text),), [chunk]) == [chunk]
+
+
+@given(documents(), st.sampled_from([4, 8, 30]), st.integers(1, 4))
+def test_no_chunks_with_their_surroundings_are_longer_than_the_bound_says(
+    found: tuple[Document, ...], tokens: int, most: int
+) -> None:
+    chunks = [c for d in found for c in chunk_document(d, tokens)]
+    by_bytes = sorted(chunks, key=lambda c: -len(c.text.encode("utf-8", "replace")))
+    bound = sum(len(c.text.encode()) for c in longest_around(found, by_bytes[:most]))
+    for drawn in itertools.islice(itertools.combinations(chunks, min(most, len(chunks))), 20):
+        assert sum(len(c.text.encode()) for c in around(found, drawn)) <= bound
+        assert sum(len(c.text) for c in around(found, drawn)) <= TIMES * sum(len(c.text) for c in drawn)
