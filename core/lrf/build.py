@@ -97,7 +97,7 @@ def budget_of(pipeline: Pipeline) -> Budget:
 
 
 def rates_of(block: Block) -> Rates | None:
-    """What a judge or an embedder may be sent a minute; None where that isn't limited."""
+    """What a judge, an embedder or a sampler may be sent a minute; None where that isn't limited."""
     keys = block.rates
     limited = keys.requests_per_minute is not None or keys.tokens_per_minute is not None
     return Rates(keys.requests_per_minute, keys.tokens_per_minute) if limited else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -295,6 +296,20 @@ def test_a_budget_of_money_needs_the_samplers_price(project: Project, sampler: S
     prices.write_text(yaml.safe_dump({"version": "1", "currency": "EUR", "models": models}))
     with pytest.raises(ConfigError, match=r"the sampler \(policy\) has no price"):
         parse_pipeline(project.pipeline(sample=sampler, prices=str(prices), budget={"money": 1}), load_catalog())
+
+
+async def test_no_more_is_sent_in_a_minute_than_the_pipeline_allows(
+    project: Project, sampler: Sampler, policy: PolicyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrf.engine.rates.MINUTE_S", 10.0)
+    monkeypatch.setattr("lrf.engine.rates.BURST_S", 1.0)
+    project.write_data([without_candidates(i) for i in range(2)])
+    limited = {**sampler, "n": 2, "requests_per_minute": 20}  # two in any tenth of a minute
+    running = asyncio.create_task(asyncio.to_thread(run, project, limited))
+    await asyncio.to_thread(policy.wait_for_calls, 2)
+    await asyncio.sleep(0.3)
+    assert len(policy.bodies) == 2
+    assert (await running).stages["sample"]["calls"] == 4
 
 
 # --- what is done is not done again -----------------------------------------------------------------------------

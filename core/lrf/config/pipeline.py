@@ -159,7 +159,7 @@ class DataKeys(Settings):
 
 
 class RateKeys(Settings):
-    """What every judge and every embedder has besides its own settings."""
+    """What every judge, every embedder and every sampler has besides its own settings."""
 
     requests_per_minute: int | None = Field(
         default=None,
@@ -217,7 +217,7 @@ class DimensionKeys(Settings):
     )
 
 
-class SampleKeys(Settings):
+class SampleKeys(RateKeys):
     """What every sampler has besides its own settings."""
 
     n: int = Field(
@@ -285,7 +285,7 @@ class Block:
 
     @property
     def rates(self) -> RateKeys:
-        """What a judge's or embedder's block says besides the component's own settings."""
+        """What may be sent a minute to the component of this block."""
         return self.reserved if isinstance(self.reserved, RateKeys) else RateKeys()
 
     @property

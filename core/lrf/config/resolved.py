@@ -22,7 +22,8 @@ def resolve(
     plain: dict[str, JSON] = head.model_dump(mode="json")
     for key, found in blocks.items():
         if isinstance(found, Block):
-            own = {"data": {"on_bad_row": on_bad_row}, "sample": found.drawing.model_dump(mode="json")}
+            drawing = found.drawing.model_dump(mode="json", exclude_none=True)
+            own = {"data": {"on_bad_row": on_bad_row}, "sample": drawing}
             plain[key] = _plain(found, own.get(key, {}))
         elif isinstance(found, Mapping):
             plain[key] = {

@@ -11,6 +11,7 @@ from lrf.chunking import count_tokens
 from lrf.engine.calls import CallListener, most_prompt_tokens, storable_reply
 from lrf.engine.ledger import Ledger
 from lrf.engine.limits import Limiter
+from lrf.engine.rates import Rates
 from lrf.engine.retries import Retries
 from lrf.errors import BadReply, Interrupted, JudgeError, TimedOut, Unscorable
 from lrf.prices import Price
@@ -33,12 +34,13 @@ class SamplerCalls:
     ledger: Ledger
     listener: CallListener | None = None
     price: Price | None = None
+    rates: Rates | None = None
     limiter: Limiter = field(init=False)
     retries: Retries = field(init=False)
     identity: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.limiter = Limiter(self.sampler.max_concurrency)
+        self.limiter = Limiter(self.sampler.max_concurrency, self.rates)
         self.retries = Retries("sample", self.limiter)
         self.identity = identity_text(self.sampler.identity)
 
@@ -97,9 +99,9 @@ class SamplerCalls:
     async def _call(
         self, drawing: Drawing, keys: Sequence[bytes], requests: Sequence[Request], sample: str, position: int
     ) -> Sequence[Reply]:
-        tokens, money = self._worst(requests)
-        calls = len(keys)
-        async with self.limiter.slot((position, 0)):
+        calls, (tokens, money) = len(keys), self._worst(requests)
+        likely = sum(most_tokens(self.sampler, requests)) if self.rates else 0
+        async with self.limiter.slot((position, 0), 1, likely) as sent:
             await self.ledger.admit(tokens, money, calls=calls)
             if self.limiter.draining:
                 self.ledger.release(tokens, money, calls=calls)
@@ -126,6 +128,9 @@ class SamplerCalls:
                     self.ledger.book(self.name, None)
                 for reply in replies:
                     self.ledger.book(self.name, reply.usage, self.price)
+                took = sum(r.usage.prompt_tokens + r.usage.completion_tokens for r in replies)
+                if sent and self.rates and took:
+                    self.rates.settle(sent, 1, took)
                 if self.listener:
                     self.listener("sample", KIND, sample, 0, seconds, reason)
         await asyncio.gather(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from lrf.config.pipeline import RateKeys
 from lrf.engine.observers import Observers
 from lrf.engine.rounds import Rounds
 from lrf.errors import LrfError
@@ -56,7 +57,7 @@ class StageContext:
     def sample_fingerprint(self, data: str) -> str:
         p = self.pipeline
         assert p.sample is not None
-        keys = p.sample.drawing.model_dump(mode="json")
+        keys = p.sample.drawing.model_dump(mode="json", exclude=set(RateKeys.model_fields))
         model = Path(str(getattr(p.sample.settings, "model", "")))
         weights = path_fingerprint(model) if model.is_absolute() else None  # a checkpoint may have been made anew
         return fingerprint("sample", data, p.seed, self._block(p.sample), keys, p.policy.prompt_template, weights)

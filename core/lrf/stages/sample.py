@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lrf.build import budget_of, prices_of, sampler_of, source_of
+from lrf.build import budget_of, prices_of, rates_of, sampler_of, source_of
 from lrf.config.pipeline import SampleKeys
 from lrf.config.prices import SAMPLING, read_prices
 from lrf.engine.engine import FATAL
@@ -106,7 +106,7 @@ def _sampling(context: StageContext, journal: Journal, stage: str) -> _Sampling:
         context.observers.tell("lrf_call_finished", **call, seconds=seconds, error=error)
 
     ledger, price = Ledger(budget_of(pipeline)), prices_of(pipeline).get(SAMPLING)
-    calls = SamplerCalls(SAMPLING, sampler_of(pipeline), journal, ledger, listen, price)
+    calls = SamplerCalls(SAMPLING, sampler_of(pipeline), journal, ledger, listen, price, rates_of(pipeline.sample))
     return _Sampling(context, calls, stage, pipeline.sample.drawing, prompt_template(pipeline))
 
 
