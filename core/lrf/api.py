@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lrf.errors import ConfigError, Interrupted
-from lrf.types import Candidate, Document, Reward, Sample
+from lrf.types import Candidate, Document, Message, Reward, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Context = str | Sequence[Document]
-"""A sample's context for the library: one text, or documents."""
+Context = str | Sequence[Document] | Sequence[Message]
+"""A sample's context for the library: one text, documents, or the turns of a dialogue or of an agent's trajectory."""
 
 
 class RewardModel:
@@ -262,10 +262,18 @@ def load(pipeline: str | os.PathLike[str] | Mapping[str, JSON]) -> Pipeline:
 
 
 def _sample(context: Context, query: str, answers: Sequence[str]) -> Sample:
-    documents = (Document("0", context),) if isinstance(context, str) else tuple(context)
+    documents = (Document("0", context),) if isinstance(context, str) else _documents(context)
     if not any(d.text.strip() for d in documents):
-        raise ConfigError("context: expected a text or documents that are not empty")
+        raise ConfigError("context: expected a text, or documents or turns that are not empty")
     return Sample("sample", query, documents, tuple(Candidate(str(i), a) for i, a in enumerate(answers)))
+
+
+def _documents(context: Sequence[Document] | Sequence[Message]) -> tuple[Document, ...]:
+    """The documents; turns as documents."""
+    from lrf.rows import turn_documents
+
+    turns = [part for part in context if isinstance(part, Message)]
+    return turn_documents(turns) if turns else tuple(part for part in context if isinstance(part, Document))
 
 
 async def _each(samples: Iterable[Sample] | AsyncIterable[Sample]) -> AsyncIterator[Sample]:

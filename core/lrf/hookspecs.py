@@ -102,10 +102,11 @@ def lrf_run_started(run_dir: str, pipeline: Mapping[str, JSON]) -> None:
 
 @hookspec
 def lrf_call_finished(judge: str, kind: str, sample_id: str, attempt: int, seconds: float, error: str | None) -> None:
-    """One call to a judge came back, or failed.
+    """One call to a judge, or to the sampler, came back or failed.
 
     ``judge`` is its name in the pipeline; ``kind`` what was expected (``"rating"``, ``"verdict"``, …); ``attempt``
-    counts from 0; ``error`` is None, or the reason's word. Replies taken from the journal are not told.
+    counts from 0; ``error`` is None, or the reason's word. Of the sampler's calls ``judge`` is ``"(sampling)"``
+    and ``kind`` ``"candidate"``. Replies taken from the journal are not told.
     """
 
 

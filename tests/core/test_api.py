@@ -18,7 +18,7 @@ from lrf.protocols import Context
 from lrf.replies import Rating, Request
 from lrf.templates import Segment
 from lrf.testing import HashEmbedder, ScriptedJudge
-from lrf.types import Candidate, Document, Judgement, Sample
+from lrf.types import Candidate, Document, Judgement, Message, Sample
 from project import Project
 
 DOCUMENT = "The bridge was opened in 1931. It is 200 metres long. " * 5
@@ -106,6 +106,23 @@ async def test_a_reward_model_of_a_pipeline_rates_like_a_run_of_it(project: Proj
 def test_a_pipeline_may_be_a_mapping(project: Project) -> None:
     with lrf.RewardModel.from_pipeline(project.pipeline(data=None, pairs=None)) as model:
         assert model.score_sync(**ASKED).reward is not None
+
+
+async def test_the_turns_of_a_dialogue_may_be_the_context() -> None:
+    seen: list[Sample] = []
+
+    class Watching(Length):
+        async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+            seen.append(sample)
+            return await super().score(sample, candidate, ctx)
+
+    turns = [Message("user", "When was it opened?"), Message("assistant", "In 1931.")]
+    with lrf.RewardModel(dimensions=[Watching()]) as model:
+        reward = await model.score(context=turns, query="How long is it?", answer="200 m")
+        with pytest.raises(ConfigError, match="turns that are not empty"):
+            await model.score(context=[Message("user", " ")], query="q", answer="a")
+    assert reward.reward == 5.0
+    assert [(d.id, d.text) for d in seen[0].documents] == [("turn-0", "When was it opened?"), ("turn-1", "In 1931.")]
 
 
 async def test_documents_may_be_given_one_by_one() -> None:

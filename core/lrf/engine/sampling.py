@@ -132,7 +132,7 @@ class SamplerCalls:
                 if sent and self.rates and took:
                     self.rates.settle(sent, 1, took)
                 if self.listener:
-                    self.listener("sample", KIND, sample, 0, seconds, reason)
+                    self.listener(self.name, KIND, sample, 0, seconds, reason)
         await asyncio.gather(
             *(
                 self.journal.commit_reply(
