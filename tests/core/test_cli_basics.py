@@ -146,8 +146,10 @@ def test_init_writes_a_pipeline_that_is_right(tmp_path: Path, monkeypatch, capsy
     text = (tmp_path / "pipeline.yaml").read_text(encoding="utf-8")
     with_training = text.replace("# policy:", "policy:").replace("#   model:", "  model:")
     with_training = with_training.replace("# train:", "train:").replace("#   type: dpo", "  type: dpo")
-    (tmp_path / "trained.yaml").write_text(with_training, encoding="utf-8")
-    assert load_pipeline(tmp_path / "trained.yaml", load_catalog()).train is not None
+    (tmp_path / "trained.yaml").write_text(with_training.replace("# sample: {", "sample: {"), encoding="utf-8")
+    whole = load_pipeline(tmp_path / "trained.yaml", load_catalog())
+    assert whole.train is not None
+    assert whole.sample is not None
 
 
 def test_init_writes_over_nothing_unless_it_is_told_to(tmp_path: Path, capsys) -> None:

@@ -223,6 +223,13 @@ def test_all_dimensions_rate_answers_in_a_trajectory_and_the_evidence_points_to_
     assert any("turn 4, tool search" in prompt for prompt in judge_server.books.prompts)
 
 
+def test_the_language_is_that_of_the_longest_turn(project: Project, judge_server: JudgeServer) -> None:
+    turns = [{"role": "system", "content": "You answer briefly."}, {"role": "user", "content": "合同何时签订?" * 20}]
+    project.write_data([{"messages": turns, "candidates": [{"text": "1997年。"}]}])
+    lrf.run(project.pipeline(pairs=None), runs=project.runs)
+    assert all("请" in prompt for prompt in judge_server.books.prompts)
+
+
 def test_pairs_of_a_trajectory_keep_calls_and_tools_in_both_files(project: Project) -> None:
     rows_of(project)
     assert lrf.run(project.pipeline(), runs=project.runs).status == "finished"

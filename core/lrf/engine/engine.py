@@ -167,7 +167,7 @@ class Engine:
 
         With a ``take`` above 0 no reply to another take's equal request is used, and observers hear nothing of it.
         """
-        language = language_of(sample.documents[0].text if sample.documents else sample.query)
+        language = language_of(max((d.text for d in sample.documents), key=len, default=sample.query))
         scope = _Scope(sample, position, language, take)
         tasks: list[asyncio.Task[Reward]] = []
         try:
