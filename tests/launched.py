@@ -58,6 +58,12 @@ class Launched:
     def weights(self, name: str) -> bytes:
         return (self.output(name) / "checkpoint" / "model.safetensors").read_bytes()
 
+    def told(self, name: str) -> list[dict[str, Any]]:
+        """The progress that rank 0 told in the last sitting."""
+        channel = self.folder / "runs" / name / "launch" / "ranks" / "0.jsonl"
+        messages = [json.loads(line) for line in channel.read_text().splitlines()]
+        return [message["progress"] for message in messages if "progress" in message]
+
     def until_saved(self, name: str, step: int) -> None:
         """Return when the training's state of this step is whole."""
         self.until(lambda: (self.output(name) / "training" / f"checkpoint-{step}" / "complete.json").exists())

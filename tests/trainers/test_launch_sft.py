@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 
 import pytest
 
@@ -55,6 +56,9 @@ def zero_2(runs: Launched) -> str:
     process.kill()
     process.wait()
     runs.until(lambda: not runs.ranks("zero-2"))  # no orphan
+    code, said = runs.run("zero-2", {**TWO, "nproc_per_node": 1}, zero=2, save_every=3)
+    assert code == 1
+    assert "2 processes saved this training's state" in said
     code, said = runs.run("zero-2", TWO, zero=2, save_every=3)
     assert code == 0, said
     return said
@@ -62,6 +66,17 @@ def zero_2(runs: Launched) -> str:
 
 def test_two_processes_with_zero_2_have_one_process_s_losses(runs: Launched, alone: list[float], zero_2: str) -> None:
     assert runs.losses("zero-2") == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_training_goes_on_in_more_processes_than_it_began_in(runs: Launched, alone: list[float]) -> None:
+    process = runs.start("moved", save_every=3)
+    runs.until_saved("moved", 3)
+    process.kill()
+    process.wait()
+    code, said = runs.run("moved", TWO, save_every=3)
+    assert code == 0, said
+    assert {"note": "training goes on from step 3"} in runs.told("moved")
+    assert runs.losses("moved") == pytest.approx(alone, abs=1e-5)
 
 
 def test_with_zero_3_and_a_worker_killed_the_run_ends_with_its_name_and_goes_on_to_the_same_weights(
@@ -81,9 +96,17 @@ def test_with_zero_3_and_a_worker_killed_the_run_ends_with_its_name_and_goes_on_
     assert runs.weights("zero-3") == runs.weights("zero-3-whole")
 
 
-def test_two_processes_that_share_each_sequence_have_one_process_s_losses(runs: Launched, alone: list[float]) -> None:
-    code, said = runs.run("shared", TWO, zero=3, sequence_parallel=2)
+def test_two_processes_that_share_each_sequence_have_one_process_s_losses_also_when_stopped(
+    runs: Launched, alone: list[float]
+) -> None:
+    process = runs.start("shared", TWO, zero=3, sequence_parallel=2, save_every=3)
+    runs.until_saved("shared", 3)
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    assert not runs.ranks("shared")
+    code, said = runs.run("shared", TWO, zero=3, sequence_parallel=2, save_every=3)
     assert code == 0, said
+    assert {"note": "training goes on from step 3"} in runs.told("shared")
     assert runs.losses("shared") == pytest.approx(alone, abs=1e-5)
     norms = [[line["grad_norm"] for line in runs.log(name)] for name in ("alone", "shared")]
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
