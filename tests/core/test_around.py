@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf.chunking import chunk_document
@@ -34,6 +34,7 @@ def test_surroundings_that_touch_become_one_passage() -> None:
     assert len(around(SAMPLE.documents, [chunks[2], chunks[10]])) == 2
 
 
+@settings(max_examples=30)
 @given(documents(), st.data())
 def test_surroundings_are_exact_pieces_that_hold_the_chunks_and_come_in_order(
     found: tuple[Document, ...], data: st.DataObject
@@ -51,12 +52,14 @@ def test_surroundings_are_exact_pieces_that_hold_the_chunks_and_come_in_order(
         assert one.document != other.document or one.end < other.start
 
 
+@settings(max_examples=30)
 @given(nasty_texts(min_size=1))
 def test_surroundings_of_a_whole_document_are_the_document(text: str) -> None:
     chunk = Chunk("d", 0, len(text), text)
     assert around((Document("d", text),), [chunk]) == [chunk]
 
 
+@settings(max_examples=30)
 @given(documents(), st.sampled_from([4, 8, 30]), st.integers(1, 4))
 def test_no_chunks_with_their_surroundings_are_longer_than_the_bound_says(
     found: tuple[Document, ...], tokens: int, most: int

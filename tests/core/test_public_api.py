@@ -45,6 +45,7 @@ PUBLIC = [
     "PreferencePair",
     "Problem",
     "Prompt",
+    "Quotation",
     "RateLimited",
     "Rating",
     "Rejected",

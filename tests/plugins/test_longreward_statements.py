@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf.testing.strategies import nasty_texts
@@ -64,6 +64,7 @@ PIECES = st.sampled_from(
 STATEMENTS = st.lists(st.lists(PIECES, max_size=5).map(" ".join) | nasty_texts(), max_size=8)
 
 
+@settings(max_examples=50)
 @given(STATEMENTS, st.booleans())
 def test_merging_twice_is_merging_once_and_adds_nothing(statements: list[str], near: bool) -> None:
     kept = distinct(statements, near=near)
@@ -73,6 +74,7 @@ def test_merging_twice_is_merging_once_and_adds_nothing(statements: list[str], n
     assert places == sorted(places)
 
 
+@settings(max_examples=50)
 @given(STATEMENTS, st.booleans(), st.randoms(use_true_random=False))
 def test_how_many_statements_count_does_not_depend_on_their_order(
     statements: list[str], near: bool, shuffle: random.Random
@@ -86,6 +88,7 @@ NAMES = st.from_regex(r"[A-Z][a-z]{1,8}", fullmatch=True)
 NUMBERS = st.from_regex(r"-?[0-9]{1,4}([.,][0-9]{1,3})?%?", fullmatch=True)
 
 
+@settings(max_examples=50)
 @given(NAMES, NAMES, NUMBERS, NUMBERS, st.booleans(), st.booleans())
 def test_statements_that_differ_in_a_name_a_number_or_a_negation_are_never_merged(
     name: str, other_name: str, number: str, other_number: str, negated: bool, other_negated: bool

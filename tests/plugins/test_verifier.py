@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():  # where a word stands doesn't matter
         model.bert.embeddings.position_embeddings.weight.zero_()
     optimizer = torch.optim.Adam(model.parameters(), 5e-3)
-    for step in range(160):
+    for step in range(140):
         drawn = [(rng.random() < 0.6, rng.random() < 0.3) for _ in range(32)]
         evidence = [words(rng, "burnt" if burnt else None, 4 + step // 4) for burnt, _ in drawn]
         statements = [words(rng, "sold" if sold else None) for _, sold in drawn]

@@ -116,7 +116,8 @@ def _show(reward: Reward, sample: Sample) -> None:
         elif j.statements:
             click.echo(f"\n{name}:")
         for s in j.statements:
-            click.echo(clean(f"  [{s.verdict}] {s.text}"))
-            for e in s.evidence[:1]:
+            missed = "; missed at first" if s.attribution == "not_retrieved" else ""
+            click.echo(clean(f"  [{s.verdict}{missed}] {s.text}"))
+            for e in [q.span for q in s.quotations if q.span] or s.evidence[:1]:
                 quote = " ".join(texts[e.document][e.start : e.end].split())
                 click.echo(clean(f"      {e.document}:{e.start}-{e.end}: {quote[:160]}"))
