@@ -37,6 +37,7 @@ class BatchProvider(JudgeServer):
         self.taken: Counter[str] = Counter()
         self.asked_for: Counter[str] = Counter()
         self.held = False
+        self.keeps_metadata = True
         self.list_delay_s = 0.0
         self.ends = "completed"
         self.outcome: Callable[[int, dict[str, Any]], Outcome | None] = self.completion
@@ -52,6 +53,7 @@ class BatchProvider(JudgeServer):
         app.router.add_post("/v1/batches", self._create)
         app.router.add_get("/v1/batches", self._list)
         app.router.add_get("/v1/batches/{id}", self._retrieve)
+        app.router.add_post("/v1/batches/{id}/cancel", self._cancel)
         return app
 
     def completion(self, place: int, line: dict[str, Any]) -> Outcome | None:
@@ -117,7 +119,7 @@ class BatchProvider(JudgeServer):
                 "input_file_id": asked["input_file_id"],
                 "completion_window": "24h",
                 "created_at": int(time.time()),
-                "metadata": asked.get("metadata"),
+                "metadata": asked.get("metadata") if self.keeps_metadata else None,
                 "status": "failed" if problems else "in_progress",
                 "errors": {"object": "list", "data": problems} if problems else None,
                 "output_file_id": None,
@@ -145,6 +147,11 @@ class BatchProvider(JudgeServer):
             return web.json_response({"error": {"message": "no such batch"}}, status=404)
         if batch["status"] == "in_progress" and not self.held:
             self.run(batch)
+        return web.json_response(batch)
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        batch = self.batches[request.match_info["id"]]
+        batch["status"] = "cancelled"
         return web.json_response(batch)
 
     def run(self, batch: dict[str, Any]) -> None:

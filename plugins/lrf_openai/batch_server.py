@@ -77,11 +77,10 @@ class BatchServer:
         with self._errors("list the batches"):
             found = []
             for batch in self._api.batches.list(limit=100):
-                if (batch.created_at or 0) < time.time() - KEPT_S:
-                    break
-                if (batch.metadata or {}).get(_TAG) == self._tag:
-                    found.append(_batch(batch))
-            return found[::-1]
+                recent = not batch.created_at or batch.created_at > time.time() - KEPT_S
+                if recent and (batch.metadata or {}).get(_TAG) == self._tag:
+                    found.append(batch)
+            return [_batch(batch) for batch in sorted(found[::-1], key=lambda batch: batch.created_at or 0)]
 
     def submit(self, spool: Spool) -> Batch:
         """Make a batch of the requests. Called again after an error, it makes no second one of the same."""
@@ -94,14 +93,16 @@ class BatchServer:
                 if made is not None:
                     return made
             metadata = {_TAG: self._tag, _IDS: spool.uploaded[1], "requests": str(len(spool.ids))}
-            return _batch(
-                self._api.batches.create(
-                    input_file_id=spool.uploaded[0],
-                    endpoint=self._endpoint,
-                    completion_window="24h",
-                    metadata=metadata,
-                )
+            made = self._api.batches.create(
+                input_file_id=spool.uploaded[0], endpoint=self._endpoint, completion_window="24h", metadata=metadata
             )
+            if (made.metadata or {}).get(_TAG) != self._tag:
+                self._api.batches.cancel(made.id)
+                raise JudgeMisconfigured(
+                    f"{self._settings.base_url} keeps no metadata of batches, so that lrf could not find them again "
+                    f"after a crash (batch {made.id} was cancelled); take `batch` out"
+                )
+            return _batch(made)
 
     def look(self, batch: Batch) -> Batch:
         """The batch as it is now."""

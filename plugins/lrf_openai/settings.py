@@ -28,7 +28,8 @@ class BatchSettings(Settings):
     max_waiting: int = Field(
         default=20_000,
         ge=1,
-        description="Requests that wait for their reply at most, in all batches; takes the place of max_concurrency.",
+        description="Requests that wait for their reply at most, in all batches; takes the place of max_concurrency. "
+        "More make fuller batches and take more memory.",
     )
     quiet_s: float = Field(
         default=5, gt=0, description="A batch that isn't full is submitted when nothing more came for so many seconds."

@@ -205,6 +205,28 @@ async def test_a_batch_in_flight_whose_requests_cannot_be_told_stops_the_run(pro
     assert "is in flight, and which requests it has can't be read" in str(found)
 
 
+async def test_a_server_that_keeps_no_metadata_is_refused_and_its_batch_cancelled(provider: BatchProvider) -> None:
+    provider.keeps_metadata = False
+    (found,) = await ask_all(judge(provider), [ask(1)])
+    assert isinstance(found, JudgeMisconfigured)
+    assert "keeps no metadata" in str(found)
+    assert [b["status"] for b in provider.batches.values()] == ["cancelled"]
+
+
+async def test_of_batches_with_the_same_request_the_newest_counts(provider: BatchProvider) -> None:
+    provider.outcome = lambda place, line: {"status_code": 200, "body": {"choices": []}}
+    (bad,) = await ask_all(judge(provider), [ask(1)])
+    assert isinstance(bad, BadReply)
+    provider.outcome = provider.completion
+    again = judge(provider)
+    with pytest.raises(BadReply):
+        await again.complete(ask(1))
+    assert (await again.complete(ask(1))).text
+    await again.aclose()
+    assert len(texts(await ask_all(judge(provider), [ask(1)]))) == 1
+    assert len(provider.batches) == 2
+
+
 # --- what goes wrong ------------------------------------------------------------------------------------------------
 
 
