@@ -80,7 +80,8 @@ class BatchServer:
                 recent = not batch.created_at or batch.created_at > time.time() - KEPT_S
                 if recent and (batch.metadata or {}).get(_TAG) == self._tag:
                     found.append(batch)
-            return [_batch(batch) for batch in sorted(found[::-1], key=lambda batch: batch.created_at or 0)]
+            found.reverse()  # as they come, the newest is first; of equal seconds the order counts
+            return [_batch(batch) for batch in sorted(found, key=lambda batch: batch.created_at or 0)]
 
     def submit(self, spool: Spool) -> Batch:
         """Make a batch of the requests. Called again after an error, it makes no second one of the same."""
