@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,10 @@ from hypothesis import strategies as st
 
 import lrf
 from judge_server import JudgeServer
+from lrf.build import build
+from lrf.catalog import load_catalog
 from lrf.chunking import chunk_document
+from lrf.config.block import parse_block
 from lrf.rows import RowError, sample_from_row, turn_documents
 from lrf.stages.samples import sample_digest
 from lrf.testing.strategies import nasty_texts
@@ -145,6 +149,24 @@ def test_what_a_dialogue_lacks_is_said(row: dict[str, Any], message: str) -> Non
     with pytest.raises(RowError) as e:
         made(row)
     assert message in str(e.value)
+
+
+def test_turns_of_a_table_have_nulls_where_they_have_nothing(tmp_path: Path) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "search", "arguments": '{"q": 1}'}}
+    empty = {"name": None, "tool_calls": None, "tool_call_id": None, "weight": None}
+    turns = [
+        {"role": "user", "content": "When?", **empty, "tool_calls": []},
+        {"role": "assistant", "content": None, **empty, "tool_calls": [call]},
+        {"role": "tool", "content": "1997", **empty, "tool_call_id": "c1"},
+    ]
+    pq.write_table(pa.Table.from_pylist([{"messages": turns}]), tmp_path / "rows.parquet")
+    block = parse_block("source", {"type": "parquet", "path": str(tmp_path / "rows.parquet")}, load_catalog())
+    (sample,) = build(block).read()
+    assert sample.messages == (
+        Message("user", "When?"),
+        Message("assistant", "", tool_calls=(ToolCall("search", {"q": 1}, "c1"),)),
+        Message("tool", "1997", tool_call_id="c1"),
+    )
 
 
 # --- properties -------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def chat_of(row: Object) -> tuple[Message, ...] | None:
     messages: list[Message] = []
     calls: dict[str, str] = {}
     for at, value in row.items("messages"):
-        message = _turn(Object(value, at, TURN), calls)
+        message = _turn(_object(value, at, TURN), calls)
         calls.update({call.id: call.name for call in message.tool_calls if call.id is not None})
         messages.append(message)
     if not messages or messages[-1].role not in ("user", "tool"):
@@ -82,7 +82,7 @@ def _turn(turn: Object, calls: Mapping[str, str]) -> Message:
     if (role := turn.text("role")) not in ROLES:
         raise Wrong(f"{turn.path('role')}: {quoted(role)} is none of {', '.join(ROLES)}")
     for key, only in (("tool_calls", "assistant"), ("tool_call_id", "tool")):
-        if turn.get(key) is not None and role != only:
+        if turn.get(key) and role != only:
             raise Wrong(f"{turn.path(key)}: only a turn of role {only} has it, and this one is of {role}")
     tool_calls = tuple(_call(value, at) for at, value in turn.items("tool_calls"))
     content = "" if turn.get("content") is None and tool_calls else _content(turn)
@@ -91,6 +91,12 @@ def _turn(turn: Object, calls: Mapping[str, str]) -> Message:
         there = ", ".join(map(quoted, list(calls)[:10])) or "none"
         raise Wrong(f"{turn.path('tool_call_id')}: {quoted(call_id)} is the id of no earlier call; ids: {there}")
     return Message(role, content, turn.optional_text("name"), tool_calls, call_id)
+
+
+def _object(value: JSON, at: str, allowed: Sequence[str]) -> Object:
+    """The object without its nulls: a table's rows have every field that any turn of the table has."""
+    there = {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else value
+    return Object(there, at, allowed)
 
 
 def _content(turn: Object) -> str:
@@ -107,11 +113,11 @@ def _content(turn: Object) -> str:
 
 
 def _call(value: JSON, at: str) -> ToolCall:
-    call = Object(value, at, ("id", "type", "function", "name", "arguments"))
+    call = _object(value, at, ("id", "type", "function", "name", "arguments"))
     if call.get("type") not in (None, "function"):
         raise Wrong(f'{at}.type: expected "function", got {quoted(str(call.get("type")))}')
     nested = call.get("function") is not None
-    function = Object(call.get("function"), f"{at}.function", ("name", "arguments")) if nested else call
+    function = _object(call.get("function"), f"{at}.function", ("name", "arguments")) if nested else call
     if nested and (call.get("name") is not None or call.get("arguments") is not None):
         raise Wrong(f'{at}: expected either "function" or "name" with "arguments"')
     where, arguments = function.path("arguments"), function.get("arguments")

@@ -207,18 +207,21 @@ class _Sampling:
             return _left_out(sample, "sampler_error", traceback.format_exception_only(e)[-1].strip())
         return self._with_candidates(sample, replies)
 
-    def _drawing(self, sample: Sample) -> Drawing:
+    def _seeds(self, sample: Sample) -> tuple[int, ...]:
+        """A seed for each candidate that the sample lacks, 0 to 2**31 - 1."""
         name = (str(self.context.pipeline.seed), sample.id)
         missing = max(0, self.keys.n - len(sample.candidates))
-        seeds = (int.from_bytes(digest(*name, str(number))[:4]) >> 1 for number in range(missing))
+        return tuple(int.from_bytes(digest(*name, str(number))[:4]) >> 1 for number in range(missing))
+
+    def _drawing(self, sample: Sample) -> Drawing:
         k = self.keys
         prompt = policy_prompt(sample, self.template)
-        return Drawing(prompt, tuple(seeds), k.temperature, k.top_p, k.max_tokens, sample.tools)
+        return Drawing(prompt, self._seeds(sample), k.temperature, k.top_p, k.max_tokens, sample.tools)
 
     def _with_candidates(self, sample: Sample, replies: list[Reply]) -> dict[str, Any]:
         found, dropped, cut_off = list(sample.candidates), Counter[str](), 0
         texts, taken = {c.text for c in found}, {c.id for c in found}
-        seeds, identity = self._drawing(sample).seeds, self.calls.sampler.identity
+        seeds, identity = self._seeds(sample), self.calls.sampler.identity
         seeded, source = self.calls.sampler.capabilities.seed, str(identity.get("model") or identity.get("type"))
         for number, (reply, seed) in enumerate(zip(replies, seeds, strict=True)):
             why = self._why_dropped(reply, texts)
