@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from judge_server import JudgeServer
 from lrf.chunking import chunk_document
+from lrf.cli.main import invoke
 from lrf.protocols import Capabilities
 from lrf.replies import Reply, Request
 from lrf.stages.rows import judgement_json
@@ -244,3 +247,27 @@ def test_the_prompts_ask_for_quotations_and_their_examples_quote_the_passages() 
                     found = quotations_in(analysis)
                     assert found, analysis
                     assert all(exactly(q, whole(passages)) for q in found), analysis
+
+
+def test_lrf_score_shows_what_the_judge_quoted_and_where_it_stands(
+    tmp_path: Path, judge_server: JudgeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge_server.reply = lambda prompt, temperature: (
+        'It "burnt down in 1850". [[Fully supported]]' if "<passages>" in prompt else tagged("The mill burnt down.")
+    )
+    server = {"type": "openai", "base_url": judge_server.base_url, "model": "m"}
+    pipeline = {
+        "name": "one",
+        "data": {"type": "jsonl", "path": "samples.jsonl"},
+        "judges": {"main": server},
+        "retrievers": {"main": {"type": "qdrant", "mode": "lexical"}},
+        "dimensions": ["faithfulness"],
+    }
+    (tmp_path / "pipeline.yaml").write_text(json.dumps(pipeline))
+    (tmp_path / "samples.jsonl").write_text("")
+    (tmp_path / "document.txt").write_text(TEXT)
+    what = ["--document", str(tmp_path / "document.txt"), "--question", "What became of it?", "--answer", "It burnt."]
+    assert invoke(["score", "--pipeline", str(tmp_path / "pipeline.yaml"), *what]) == 0
+    start = TEXT.index("burnt down")
+    shown = f"  [Fully supported] The mill burnt down.\n      0:{start}-{start + 18}: burnt down in 1850\n"
+    assert shown in capsys.readouterr().out
