@@ -173,7 +173,7 @@ class BatchProvider(JudgeServer):
         """Wait until so many batches have been made."""
         return self.wait_until(lambda: len(self.batches) >= number)
 
-    def wait_until(self, so: Callable[[], bool], timeout_s: float = 30.0) -> bool:
+    def wait_until(self, so: Callable[[], bool], timeout_s: float = 90.0) -> bool:
         """Wait until something is so that requests change."""
         with self._served:
             return self._served.wait_for(so, timeout_s)

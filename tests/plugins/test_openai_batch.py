@@ -17,6 +17,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+import lrf
 from batch_provider import BatchProvider
 from lrf.cli.main import cli
 from lrf.errors import (
@@ -446,7 +447,8 @@ def finished_files(project: Project, file: Path) -> dict[str, bytes]:
 def undisturbed(project: Project) -> dict[str, bytes]:
     """The files of a run that asks at once."""
     runs, project.runs = project.runs, project.folder / "undisturbed"
-    files = finished_files(project, pipeline(project, batch=False))
+    assert lrf.run(pipeline(project, batch=False), runs=project.runs).exit_code == 0
+    files = project.files()
     project.runs = runs
     return files
 
@@ -465,7 +467,7 @@ def test_a_run_that_is_killed_and_then_interrupted_with_a_batch_in_flight_pays_n
     interrupted = subprocess.Popen(command(file, batched), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert provider.wait_until(lambda: max(provider.asked_for.values(), default=0) > 3)  # it looks at the batch
     interrupted.send_signal(signal.SIGINT)
-    _, err = interrupted.communicate(timeout=30)
+    _, err = interrupted.communicate(timeout=90)
     assert interrupted.returncode == 130
     assert "batches in flight: 1, with 20 requests; they stay at the provider" in err
     assert json.loads((batched.run_dir / "summary.json").read_text())["status"] == "interrupted"
