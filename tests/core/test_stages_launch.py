@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from lrf.catalog import load_catalog
+from lrf.cli.main import cli
 from lrf.config import parse_pipeline
 from lrf.errors import ConfigError, StageError
 from lrf.protocols import LaunchPlan
@@ -66,6 +68,18 @@ def test_progress_and_result_are_those_of_rank_0(start: Start, tmp_path: Path) -
     told: list[Any] = []
     assert run(plan, tmp_path, told) == {"checkpoint": "of rank 0", "loss": 0.5}
     assert told == [{"step": step, "rank": 0} for step in range(3)]
+
+
+def test_a_result_that_another_machine_s_disk_shows_late_is_waited_for(tmp_path: Path) -> None:
+    late = f"(sleep 0.5; echo '{json.dumps({'result': {'loss': 1}})}' > {tmp_path}/ranks/0.jsonl) > /dev/null 2>&1 &"
+    plan = LaunchPlan(world=1, argv=("bash", "-c", f"set -m; {late} disown"))
+    assert run(plan, tmp_path) == {"loss": 1}
+
+
+def test_processes_that_end_well_without_a_result_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrf.stages.supervise.SETTLE_S", 0.2)
+    with pytest.raises(StageError, match="bash ended with exit code 0"):
+        run(LaunchPlan(world=1, argv=("bash", "-c", "true")), tmp_path)
 
 
 def test_what_ranks_print_lies_in_a_log_of_each(start: Start, tmp_path: Path) -> None:
@@ -191,6 +205,20 @@ def planned(folder: Path, train: dict[str, Any] | None = None, **launcher: Any) 
     values = {"name": "run", "train": {**TRAIN, **(train or {})}, **({"launcher": launcher} if launcher else {})}
     pipeline = parse_pipeline(values, load_catalog(), folder=folder)
     return plan_launch(pipeline, RunDir(folder / "runs" / "run"))
+
+
+def test_lrf_plan_says_how_the_batch_is_shared_and_what_memory_it_takes(tmp_path: Path) -> None:
+    train = {**TRAIN, "init": None, "zero": 3, "sequence_parallel": 2, "max_tokens": 65536}
+    launcher = {"type": "torchrun", "nproc_per_node": 8}
+    values = {"name": "run", "train": train, "launcher": launcher, "policy": {"model": "meta-llama/Llama-3.1-8B"}}
+    (tmp_path / "p.yaml").write_text(json.dumps(values))
+    said = CliRunner().invoke(cli, ["plan", str(tmp_path / "p.yaml")], catch_exceptions=False).output
+    assert "16 a step = 4 at once × 1 each × 4 one after the other, 2 share a sequence" in said
+    assert "for a longest sample of 65,536 tokens" in said
+    values["policy"] = {"model": "org/nobody-knows"}
+    (tmp_path / "p.yaml").write_text(json.dumps(values))
+    said = CliRunner().invoke(cli, ["plan", str(tmp_path / "p.yaml")], catch_exceptions=False).output
+    assert "memory a GPU: unknown; the shape of org/nobody-knows" in said
 
 
 def test_without_a_launcher_the_stage_s_own_process_trains(tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ WATCHED = "LRF_STDIN_ENDS_WITH_THE_RUN"
 """Set for processes of this machine: their standard input is the stage's, and they end when it does."""
 
 PATIENCE_S = 20.0
+SETTLE_S = 10.0
+"""For so long a network filesystem may not show what another machine has written."""
+
 LAST_LINES, LAST_BYTES = 20, 1 << 14
 _POLL_S = 0.1
 _FAILURE = re.compile(r"rank\s*:\s*(\d+) \(local_rank[^)]*\)\s*exitcode\s*:\s*(-?\d+)")  # torchrun's words
@@ -60,7 +63,10 @@ def launch(plan: LaunchPlan, folder: Path, report: Report) -> dict[str, JSON]:
         code = _follow(process, ranks / "0.jsonl", report)
     finally:
         _end(process)
-    told = {int(p.stem): [json.loads(line) for line in _whole_lines(p)] for p in ranks.glob("*.jsonl")}
+    told, until = _told(ranks), time.monotonic() + SETTLE_S
+    while code == 0 and not any("result" in m or "error" in m for m in told.get(0, ())) and time.monotonic() < until:
+        time.sleep(_POLL_S)
+        told = _told(ranks)
     result: Any = next((m["result"] for m in told.get(0, ()) if "result" in m), None)
     if result is not None:
         return dict(result)
@@ -111,8 +117,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _whole_lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").split("\n")[:-1]
+def _told(ranks: Path) -> dict[int, list[Any]]:
+    """What each rank has said, by its number. A line that isn't whole was never said."""
+    texts = {int(path.stem): path.read_text(encoding="utf-8") for path in ranks.glob("*.jsonl")}
+    return {rank: [json.loads(line) for line in text.split("\n")[:-1]] for rank, text in texts.items()}
 
 
 def _what_died(code: int, plan: LaunchPlan, printed: Path, ranks: Path, begin: Mapping[Path, int]) -> str:
