@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig
 from transformers import (
     AutoModelForCausalLM,
     Glm4Config,
@@ -70,7 +71,7 @@ def random_model(config: Any, seed: int) -> Any:
 
 def loss_and_gradients(folder: Path, config: Any, rows: Any, *, shared: bool, **options: Any) -> Result:
     policy, reference = random_model(config, 1), random_model(config, 2)
-    ce = options.pop("ce", CE())
+    ce, lora = options.pop("ce", CE()), options.pop("peft_config", None)
     tokenizer = new_tokenizer(["x"], Init())
     trainer = DPOWithCE(
         ce=ce,
@@ -86,11 +87,18 @@ def loss_and_gradients(folder: Path, config: Any, rows: Any, *, shared: bool, **
             **{"gradient_checkpointing": False} | options,
         ),
         model=policy,
-        ref_model=reference,
+        ref_model=None if lora else reference,
+        peft_config=lora,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         data_collator=SharedPromptCollator(tokenizer.pad_token_id) if shared else None,
     )
+    if lora:
+        torch.manual_seed(3)  # peft's random adapters are the same for both ways
+        for name, parameter in trainer.model.named_parameters():
+            if "lora_" in name:
+                parameter.data.normal_(std=0.05)
+    policy = trainer.model
     if shared:
         Sharing(policy)
         Sharing(reference)
@@ -98,7 +106,7 @@ def loss_and_gradients(folder: Path, config: Any, rows: Any, *, shared: bool, **
         policy.gradient_checkpointing_enable()
     policy.train()
     loss = trainer.compute_loss(policy, trainer.data_collator(rows))
-    gradients = torch.autograd.grad(loss, list(policy.parameters()))
+    gradients = torch.autograd.grad(loss, [p for p in policy.parameters() if p.requires_grad])
     return float(loss.detach()), torch.cat([g.flatten() for g in gradients])
 
 
@@ -108,11 +116,18 @@ def assert_same(plain: Result, shared: Result) -> None:
     assert (shared[1] - plain[1]).norm() / plain[1].norm() < 1e-5
 
 
+PAIR = row(40, 6, 9)
 ROWS = {
     "equal answers": [row(60, 9, 9)],
     "unequal answers": [row(60, 9, 4)],
     "long answers": [row(64, 250, 180)],  # where sums of float32 would differ by their order
     "three pairs": [row(50, 1, 7), row(31, 8, 3), row(1, 1, 1)],
+    "three pairs of one prompt, with answers in common": [
+        PAIR,
+        PAIR | {"rejected_ids": [7, 8, 9]},
+        {"prompt_ids": PAIR["prompt_ids"], "chosen_ids": [7, 8, 9], "rejected_ids": PAIR["rejected_ids"]},
+        row(31, 8, 3),
+    ],
 }
 
 
@@ -134,6 +149,21 @@ def test_it_composes_with_gradient_checkpointing(tmp_path: Path) -> None:
     rows = [row(60, 9, 4)]
     plain = loss_and_gradients(tmp_path, CONFIGS["llama"], rows, shared=False)
     shared = loss_and_gradients(tmp_path, CONFIGS["llama"], rows, shared=True, gradient_checkpointing=True)
+    assert_same(plain, shared)
+
+
+def test_answers_of_several_pairs_are_in_the_sequence_once() -> None:
+    batch = SharedPromptCollator(0)(ROWS["three pairs of one prompt, with answers in common"])
+    assert batch["layout"].groups == ((40, (6, 9, 3)), (31, (8, 3)))
+    assert batch["shared_ids"].shape == (1, 40 + 6 + 9 + 3 + 31 + 8 + 3)
+
+
+def test_it_composes_with_adapters(tmp_path: Path) -> None:
+    rows = [row(60, 9, 4), row(31, 8, 3)]
+    lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    plain, shared = (
+        loss_and_gradients(tmp_path, CONFIGS["llama"], rows, shared=s, peft_config=lora) for s in (False, True)
+    )
     assert_same(plain, shared)
 
 

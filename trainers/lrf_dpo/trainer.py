@@ -66,7 +66,7 @@ class DPO:
         counts, mixture = only_first(
             lambda: (write_tokens(rows, encode, rules, tokens, what="pairs", source=job.pairs), rows.metrics())
         )
-        notes = _notes(job, settings, text.template, counts)
+        notes = _notes(job, settings, arguments, text.template, counts)
         for note in notes:
             job.report({"note": note})
 
@@ -168,7 +168,7 @@ class DPO:
             beta=settings.beta,
             max_length=None,
             precompute_ref_log_probs=settings.stores_reference,
-            activation_offloading=settings.activation_offload,
+            activation_offloading=settings.activation_offload and not common["use_cpu"],
             disable_dropout=not (settings.lora and settings.lora.dropout),
         )
 
@@ -179,7 +179,7 @@ _ADVICE = (
 )
 
 
-def _notes(job: TrainingJob, settings: DPOSettings, template: str, counts: Any) -> list[str]:
+def _notes(job: TrainingJob, settings: DPOSettings, arguments: Any, template: str, counts: Any) -> list[str]:
     notes = []
     if template == "plain" and settings.init is None:
         notes.append(f"{job.model} has no chat template: a plain one is used, and saved with the checkpoint")
@@ -188,6 +188,8 @@ def _notes(job: TrainingJob, settings: DPOSettings, template: str, counts: Any) 
             f"in {changed} pairs the chat template ends the prompt otherwise when an answer follows; the answer is "
             "trained from where they part"
         )
+    if settings.activation_offload and arguments.use_cpu:
+        notes.append("activation_offload has no effect on the CPU")
     if counts.rows < settings.global_batch:
         notes.append(f"{counts.rows} pairs don't fill global_batch: {settings.global_batch}")
     return notes

@@ -28,6 +28,11 @@ class Guarded(_Base):  # type: ignore[misc]  # transformers is not followed by m
         """To be called before :meth:`run`. ``made_of`` (:func:`lrf_training.arguments.made_of`) names the training."""
         if settings.on_nan == "skip" and self.is_deepspeed_enabled:
             raise StageError("train.on_nan: skip can't be had with DeepSpeed, which takes its steps itself; set stop")
+        if settings.zero == 3 and self._merges(settings):
+            raise StageError(
+                "train.lora.merge can't be had with zero: 3, where no process holds all weights; leave it out, and "
+                "merge the adapters afterwards with peft"
+            )
         self.settings, self.report, self.checkpoint = settings, job.report, job.output / "checkpoint"
         self.states = States(job.output / "training", made_of, world(), sharded=self.is_deepspeed_enabled)
 
@@ -46,7 +51,7 @@ class Guarded(_Base):  # type: ignore[misc]  # transformers is not followed by m
     def write_export(self, folder: Path) -> None:
         """Write what others load: weights (safetensors), tokenizer and chat template. Called in all processes."""
         folder.mkdir(parents=True, exist_ok=True)
-        if self._merges:
+        if self._merges(self.settings):
             if self.args.should_save:
                 save_merged(self.model, folder)
                 self.processing_class.save_pretrained(folder)
@@ -54,9 +59,9 @@ class Guarded(_Base):  # type: ignore[misc]  # transformers is not followed by m
         self.save_model(str(folder), _internal_call=True)
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; the run's own files say it all
 
-    @property
-    def _merges(self) -> bool:
-        lora = getattr(self.settings, "lora", None)
+    @staticmethod
+    def _merges(settings: TrainingSettings) -> bool:
+        lora = getattr(settings, "lora", None)
         return lora is not None and lora.merge
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
