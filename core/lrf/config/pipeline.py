@@ -89,10 +89,10 @@ class Policy(Settings):
 class Budget(Settings):
     """What a run may use at most, over all its resumptions."""
 
-    calls: int | None = Field(default=None, ge=1, description="Calls to judges.")
-    tokens: int | None = Field(default=None, ge=1, description="Tokens of judges, prompt and reply together.")
+    calls: int | None = Field(default=None, ge=1, description="Calls to judges, and candidates of a sampler.")
+    tokens: int | None = Field(default=None, ge=1, description="Tokens of judges and sampler, prompt and reply.")
     money: float | None = Field(
-        default=None, gt=0, description="Money for judges, in the currency of their prices; each needs a price."
+        default=None, gt=0, description="Money for judges and sampler, in the currency of their prices; each needs a price."
     )
 
 
