@@ -92,7 +92,9 @@ class Budget(Settings):
     calls: int | None = Field(default=None, ge=1, description="Calls to judges, and candidates of a sampler.")
     tokens: int | None = Field(default=None, ge=1, description="Tokens of judges and sampler, prompt and reply.")
     money: float | None = Field(
-        default=None, gt=0, description="Money for judges and sampler, in the currency of their prices; each needs a price."
+        default=None,
+        gt=0,
+        description="Money for judges and sampler, in the currency of their prices; each needs a price.",
     )
 
 
@@ -261,8 +263,8 @@ class Block:
     """A component of a pipeline: what it is, its settings, and the names of the components it works with.
 
     ``name`` is what the pipeline calls it; of a block that has no name of its own, the type. ``needs`` has an entry
-    for each kind that it needs with its settings; of a panel, ``needs["judge"]`` is the first judge. ``reserved`` are the keys of the
-    block that are lrf's own.
+    for each kind that it needs with its settings; of a panel, ``needs["judge"]`` is the first judge. ``reserved`` are
+    the keys of the block that are lrf's own.
     """
 
     kind: str
