@@ -328,7 +328,10 @@ class JudgeCalls:
                 del self._in_flight[id(call)]
                 seconds = time.monotonic() - began
                 usage = reply.usage if reply else None
-                self.ledger.settle(caller.dimension, tokens, usage, money, self.price, calls=calls)
+                if reply is None and error is None:  # given up, or left to the server: no fault
+                    self.ledger.release(tokens, money, calls=calls)
+                else:
+                    self.ledger.settle(caller.dimension, tokens, usage, money, self.price, calls=calls)
                 if usage is not None:
                     self._learn(request, usage, sent, seconds)
                 if self.listener:
