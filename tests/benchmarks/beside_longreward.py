@@ -4,10 +4,10 @@
     python tests/benchmarks/beside_longreward.py --checkout LongReward --server PATH/judge_server.py [--json]
 
 Both score the public example (ten answers about one document, four dimensions). The public code runs as it is in its
-checkout, in an interpreter (--python) that has what it requires, and quicktok-v1: notes first, then ten processes, an answer each, as its
-scripts do. Only three things are put in its place: its two addresses are the server's, its tokenizer (which would be
-downloaded) is o200k_base, and its pools have a process for each answer instead of 100 and 200. The server is the one of
-score_http.py and keeps the same books of both; its prefix cache is emptied in between.
+checkout, in an interpreter (--python) that has what it requires, and quicktok-v1: notes first, then ten processes, an
+answer each, as its scripts do. Only three things are put in its place: its two addresses are the server's, its tokenizer
+(which would be downloaded) is o200k_base, and there is a process for each answer instead of pools of 100 and 200. The
+server is the one of score_http.py and keeps the same books of both; its prefix cache is emptied in between.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
     python tests/benchmarks/engine_cost.py --server PATH/judge_server.py --data PATH/longreward_example [--json]
 
 Runs the score stage in this process, with prompts of 7 kB: journal, parsing, rows and files included, starting up not
-(a short run comes first). Once with two dimensions that need a judge only, for the CPU a call; once with all four,
-embedding and retrieval included, for the stalls. A stall is the time that a task which wants to run every millisecond
-had to wait; beside it stands how much CPU this process used meanwhile, since on a busy machine a process also waits for
-its turn. The server is the one of score_http.py, in a process of its own.
+(a short run comes first). Once with two dimensions that need a judge only, for the CPU a call; then a raw aiohttp loop
+over the same prompts; then with all four dimensions, embedding and retrieval included, for the stalls. A stall is the
+time that a task which wants to run every millisecond had to wait; beside it stands how much CPU the event loop's thread
+used from one beat to the next, since on a busy machine a process also waits for its turn. That task costs CPU, too: it is
+in the figures. The server is the one of score_http.py, in a process of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from many_samples import pipeline, write_samples
+from many_samples import pipeline, post, prompts_of, write_samples
 from score_http import get, machine, wait_for
 
 from lrf.catalog import load_catalog
@@ -56,11 +57,15 @@ def main() -> None:
 
 
 async def measure(arguments: argparse.Namespace, address: str, folder: Path) -> dict[str, Any]:
-    # a document of 6,000 characters, the question and an answer of 600 make prompts of 7 to 8 kB
-    write_samples(folder / "few.jsonl", arguments.data, 4, 10, 6_000)
-    write_samples(folder / "many.jsonl", arguments.data, arguments.samples, 10, 6_000)
+    # instructions and examples, the question and an answer make prompts of 7 kB
+    write_samples(folder / "few.jsonl", arguments.data, 4, 10, 6_000, answer=4_300)
+    write_samples(folder / "many.jsonl", arguments.data, arguments.samples, 10, 6_000, answer=4_300)
     await run(folder, "warm", "few.jsonl", address, arguments.slots, FOUR)
     two = await run(folder, "two", "many.jsonl", address, arguments.slots, TWO)
+    bodies = list(prompts_of(folder / "runs" / "two" / "journal.sqlite"))
+    cpu = time.process_time()
+    await post(f"{address}/v1/chat/completions", bodies, arguments.slots)
+    two["cpu_ms_a_call_of_a_raw_loop"] = round(1000 * (time.process_time() - cpu) / len(bodies), 3)
     four = await run(folder, "four", "many.jsonl", address, arguments.slots, FOUR)
     return {"two_dimensions": two, "four_dimensions_with_retrieval": four}
 

@@ -86,16 +86,17 @@ def memory(arguments: argparse.Namespace, address: str, folder: Path) -> dict[st
     }
 
 
-def write_samples(path: Path, data: Path, samples: int, candidates: int, characters: int) -> None:
-    """Samples no two of which share a document's beginning or an answer."""
+def write_samples(path: Path, data: Path, samples: int, candidates: int, characters: int, *, answer: int = 600) -> None:
+    """Samples no two of which share a document's beginning or an answer; ``answer`` is its length at most."""
     document = json.loads((data / "sft.jsonl").read_text(encoding="utf-8").split("\n")[0])
     rows = (data / "sampled_responses.jsonl").read_text(encoding="utf-8").split("\n")
     answers = [json.loads(row)["answer"] for row in rows if row]
+    answers = [" ".join(answers[i:] + answers[:i]) for i in range(len(answers))]
     with path.open("w", encoding="utf-8") as f:
         for i in range(samples):
             draw = random.Random(i)
             start = draw.randrange(10_000)
-            texts = [f"Answer {i}-{j}. {draw.choice(answers)[:600]}" for j in range(candidates)]
+            texts = [f"Answer {i}-{j}. {draw.choice(answers)[:answer]}" for j in range(candidates)]
             row = {
                 "id": f"s{i}",
                 "context": f"Document {i}.\n{document['context'][start : start + characters]}",

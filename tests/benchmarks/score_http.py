@@ -7,9 +7,9 @@ at /stats (calls, wall_s, busy_s, prompt_chars, cached_chars, embed_calls, embed
 tests/pipelines/score-http.yaml. A figure is comparable only with the same server and the same settings.
 
 How many characters would be new to the cache if prompts had the statement before its evidence, or besides the answer
-before the notes, is reckoned from the run's own prompts, in the order in which their replies came, as the server reckons:
-a cache of blocks of 64 characters. So is how often what several prompts begin with (instructions and examples, notes) was
-new.
+before the notes, is reckoned from the run's own prompts, in the order in which their replies came, as the server does:
+a cache of blocks of 64 characters. So is how often what several prompts begin with (instructions and examples, notes)
+was new.
 """
 
 from __future__ import annotations
