@@ -187,7 +187,8 @@ class Judgement:
     ``extra`` is for what only this dimension has; it must be JSON-able. A run's summary adds up its whole numbers.
     Where several judges or draws were asked, ``opinions`` has what each said and ``spread`` the standard deviation
     of the ratings (of the sample, n − 1); the engine fills both in where the dimension leaves them out.
-    ``seen`` has the shares, 0 to 1, of the "document" and of the "answer" that stood in the prompts.
+    ``seen`` has the shares, 0 to 1, of the "document" and of the "answer" that stood in the prompts; of "notes" that
+    were merged, the share of their tokens that was left.
     """
 
     rating: float

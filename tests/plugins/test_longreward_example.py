@@ -17,6 +17,7 @@ import pytest
 
 from judge_server import JudgeServer, default_reply
 from lrf.catalog import load_catalog
+from lrf.cli.run import show
 from lrf.config import parse_pipeline
 from lrf.stages.runner import RunSummary, run_pipeline
 from lrf_longreward.quotations import ALIKE, plain
@@ -112,7 +113,7 @@ def check(folder: Path, text: str) -> Counter[str]:
 
 @pytest.mark.parametrize("mode", ["dense", "lexical"])
 async def test_every_span_is_really_in_the_document_with_the_simulated_judge(
-    tmp_path: Path, judge_server: JudgeServer, mode: str
+    tmp_path: Path, judge_server: JudgeServer, mode: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = example(tmp_path, 6)
     judge_server.reply = quoting
@@ -135,6 +136,9 @@ async def test_every_span_is_really_in_the_document_with_the_simulated_judge(
     counted = score["counted"]["faithfulness"]
     assert counted["second_looks"] == found["second looks"]
     assert counted["not_retrieved"] == found["not retrieved"] > 0
+    show(summary)
+    told = f"second looks {counted['second_looks']}, not retrieved {counted['not_retrieved']}"
+    assert told in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow
