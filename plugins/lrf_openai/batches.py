@@ -102,17 +102,13 @@ class Batches:
                 held = await asyncio.shield(self._ended(custom_id, held, line))
             assert held.replies is not None, "a batch is over when its replies are there"
             result = await asyncio.to_thread(held.replies.get, custom_id)
+            if self._at.get(custom_id) is held:
+                del self._at[custom_id]  # who asks again wants another one
             if result is not None and (response := result.get("response")) and response.get("status_code") == 200:
                 return response.get("body")
-            if self._at.get(custom_id) is held:
-                del self._at[custom_id]
             error = self._error_of(result, held) or held.error(custom_id)
             if error is not None:
                 raise error
-
-    def forget(self, custom_id: str) -> None:
-        """Ask anew next time: the reply could not be read."""
-        self._at.pop(custom_id, None)
 
     def leave(self) -> str | None:
         """Give up waiting; what was submitted stays at the provider. Says so, if there is anything."""

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lrf.errors import BadReply
 from lrf.http_base import HttpJudge
 from lrf.openai_wire import OPENAI_CODES, chat_body, first_choice, json_schema_format, read_chat
 from lrf.protocols import Capabilities
@@ -62,14 +61,10 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
             return self._read(await self.client.post("/chat/completions", body, timeout_s=request.deadline_s), request)
         custom_id = request_id(body, request)
         value = await self._batches.reply(custom_id, lambda: self._line(custom_id, request))
-        try:
-            return self._read(value, request)
-        except BadReply:
-            self._batches.forget(custom_id)
-            raise
+        return self._read(value, request)
 
     def leave(self) -> str | None:
-        """See :class:`lrf.protocols.Judge`."""
+        """See :class:`lrf.protocols.Leaving`."""
         return self._batches.leave() if self._batches else None
 
     async def aclose(self) -> None:
