@@ -57,7 +57,7 @@ class DPOSettings(PolicySettings):
 
     @property
     def sequences_a_row(self) -> int:
-        return 2 if self.prefix_sharing == "off" or self.sequence_parallel > 1 else 1
+        return 2 if self.prefix_sharing == "off" else 1
 
     @model_validator(mode="after")
     def _sequences_can_be_split(self) -> Self:
