@@ -7,12 +7,11 @@ the file is made of these in input order. A sample that can't be sampled is left
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import traceback
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from lrf.build import budget_of, prices_of, rates_of, sampler_of, source_of
@@ -23,16 +22,16 @@ from lrf.engine.ledger import Ledger
 from lrf.engine.sampling import SamplerCalls
 from lrf.errors import GateError, Interrupted, JudgeError, LrfError, Unscorable
 from lrf.protocols import Drawing
-from lrf.replies import Reply
+from lrf.stages.candidates import left_out, row_of, write_candidates
 from lrf.stages.context import StageContext
 from lrf.stages.paid import paid
 from lrf.stages.samples import policy_prompt, prompt_template, sample_digest, samples
 from lrf.stages.score import Stopped
-from lrf.store.filesystem import dump, replacing, sha256_of
+from lrf.store.filesystem import dump
 from lrf.store.journal import Journal, digest
 from lrf.store.shared import open_journal
 from lrf.templates import Template
-from lrf.types import JSON, Candidate, Sample
+from lrf.types import JSON, Sample
 
 TICK_S = 0.25
 
@@ -68,7 +67,7 @@ async def sample_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappi
             done = f"{sampling.done['samples']} of {data['samples']}"
             reason.add_note(f"{done} samples are sampled; the same command goes on from there")
             raise Stopped(reason, {**sampling.done, **took}, stage="sample")
-        counts = await asyncio.to_thread(_write_file, context, journal, fingerprint)
+        counts = await asyncio.to_thread(write_candidates, context.run_dir.candidates, journal.rows(fingerprint))
         if counts["samples"] != data["samples"]:
             raise GateError(f"samples don't add up: {data['samples']} went in, {counts['samples']} came out")
         counts = {**counts, "data": data["sha256"], **took}
@@ -87,11 +86,11 @@ def sample_finished(context: StageContext, data: Mapping[str, JSON]) -> Mapping[
 
 def check_left_out(context: StageContext, counts: Mapping[str, JSON]) -> None:
     """The failure gate. Raises :class:`lrf.errors.GateError` when more is left out than the pipeline allows."""
-    left_out, total = counts["left_out"], counts["samples"]
-    if left_out > context.pipeline.max_unscored * total or left_out == total:
+    lost, total = counts["left_out"], counts["samples"]
+    if lost > context.pipeline.max_unscored * total or lost == total:
         reasons = ", ".join(f"{reason} ({n})" for reason, n in list(counts["reasons"].items())[:5])
         raise GateError(
-            f"{left_out} of {total} samples have no candidates, more than `max_unscored: "
+            f"{lost} of {total} samples have no candidates, more than `max_unscored: "
             f"{context.pipeline.max_unscored:g}` allows; reasons: {reasons}. Look into {context.run_dir.candidates}, "
             "mend the cause or raise the limit, and run the same command again"
         )
@@ -200,12 +199,15 @@ class _Sampling:
             self.drain(e)
             raise self.fatal or e from None
         except Unscorable as e:
-            return _left_out(sample, e.reason, e.detail, transient=e.transient)
+            return left_out(sample, e.reason, e.detail, transient=e.transient)
         except JudgeError as e:
-            return _left_out(sample, e.reason, str(e), transient=True)
+            return left_out(sample, e.reason, str(e), transient=True)
         except Exception as e:  # a plugin's fault ends as data, too
-            return _left_out(sample, "sampler_error", traceback.format_exception_only(e)[-1].strip())
-        return self._with_candidates(sample, replies)
+            return left_out(sample, "sampler_error", traceback.format_exception_only(e)[-1].strip())
+        sampler = self.calls.sampler
+        seeds = self._seeds(sample) if sampler.capabilities.seed else None
+        source = str(sampler.identity.get("model") or sampler.identity.get("type"))
+        return row_of(sample, replies, seeds, source, self.keys)
 
     def _seeds(self, sample: Sample) -> tuple[int, ...]:
         """A seed for each candidate that the sample lacks, 0 to 2**31 - 1."""
@@ -217,81 +219,3 @@ class _Sampling:
         k = self.keys
         prompt = policy_prompt(sample, self.template)
         return Drawing(prompt, self._seeds(sample), k.temperature, k.top_p, k.max_tokens, sample.tools)
-
-    def _with_candidates(self, sample: Sample, replies: list[Reply]) -> dict[str, Any]:
-        found, dropped, cut_off = list(sample.candidates), Counter[str](), 0
-        texts, taken = {c.text for c in found}, {c.id for c in found}
-        seeds, identity = self._seeds(sample), self.calls.sampler.identity
-        seeded, source = self.calls.sampler.capabilities.seed, str(identity.get("model") or identity.get("type"))
-        for number, (reply, seed) in enumerate(zip(replies, seeds, strict=True)):
-            why = self._why_dropped(reply, texts)
-            if why is not None:
-                dropped[why] += 1
-                continue
-            texts.add(reply.text)
-            cut_off += reply.finish == "length"
-            id_ = f"sampled-{number}"
-            while id_ in taken:
-                id_ += "+"
-            usage = reply.usage
-            about: dict[str, JSON] = {"finish": reply.finish, "seed": seed if seeded else None}
-            about |= {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
-            found.append(Candidate(id_, reply.text, source, about))
-        if not found:
-            why = ", ".join(f"{n} {reason}" for reason, n in dropped.items())
-            row = _left_out(sample, "no_candidates", f"none of {len(replies)} was kept: {why}")
-        else:
-            row = _row(sample, candidates=[asdict(c) for c in found], cut_off=cut_off)
-        return {**row, "drawn": len(replies), "dropped": dict(dropped)}
-
-    def _why_dropped(self, reply: Reply, texts: set[str]) -> str | None:
-        if reply.finish == "filter":
-            return "filtered"
-        if reply.finish == "length" and self.keys.on_cut_off == "drop":
-            return "cut_off"
-        if reply.finish == "other" and not reply.text.strip():
-            return "no_text"  # a call of a tool, say
-        if reply.text in texts and self.keys.duplicates == "merge":
-            return "duplicate"
-        return None
-
-
-def _row(sample: Sample, **fields: Any) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "sample_id": sample.id,
-        "left_out": None,
-        "given": len(sample.candidates),
-        "drawn": 0,
-        "dropped": {},
-    }
-    return {**row, "cut_off": 0, "candidates": [], **fields}
-
-
-def _left_out(sample: Sample, reason: str, detail: str, *, transient: bool = False) -> dict[str, Any]:
-    given = len(sample.candidates)
-    why = {"reason": reason, "detail": detail, "transient": transient}
-    return _row(sample, left_out=why, dropped={"left_out": given} if given else {})
-
-
-def _write_file(context: StageContext, journal: Journal, stage: str) -> dict[str, JSON]:
-    """``candidates.jsonl``, made of the journal's rows; and what it holds."""
-    counts, dropped, reasons = Counter[str](), Counter[str](), Counter[str]()
-    with replacing(context.run_dir.candidates) as file:
-        for transient, line in journal.rows(stage):
-            row = json.loads(line)
-            file.write(line + "\n")
-            counts.update(samples=1, transient=transient, candidates=len(row["candidates"]))
-            counts.update({name: row[name] for name in ("given", "drawn", "cut_off")})
-            counts["sampled" if row["left_out"] is None else "left_out"] += 1
-            dropped.update(row["dropped"])
-            if row["left_out"] is not None:
-                reasons[row["left_out"]["reason"]] += 1
-    if counts["given"] + counts["drawn"] != counts["candidates"] + dropped.total():
-        raise GateError(f"candidates don't add up: {dict(counts)}, dropped {dict(dropped)}")
-    names = ("samples", "sampled", "left_out", "transient", "given", "drawn", "candidates", "cut_off")
-    return {
-        **{name: counts[name] for name in names},
-        "dropped": dict(dropped.most_common()),
-        "reasons": dict(reasons.most_common()),
-        "sha256": sha256_of(context.run_dir.candidates),
-    }
