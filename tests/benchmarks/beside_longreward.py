@@ -5,7 +5,7 @@
 
 Both score the public example (ten answers about one document, four dimensions). The public code runs as it is in its
 checkout, in an interpreter (--python) that has what it requires, and quicktok-v1: notes first, then ten processes, an
-answer each, as its scripts do. Only three things are put in its place: its two addresses are the server's, its tokenizer
+answer each, as its scripts do. Only three things are put in its place: its addresses are the server's, its tokenizer
 (which would be downloaded) is o200k_base, and there is a process for each answer instead of pools of 100 and 200. The
 server is the one of score_http.py and keeps the same books of both; its prefix cache is emptied in between.
 """
