@@ -27,45 +27,15 @@ from lrf.errors import (
 )
 from lrf.http import HttpClient
 from lrf_openai.batch_server import Batch, BatchServer
+from lrf_openai.held import Held
 from lrf_openai.settings import BatchSettings
-from lrf_openai.spool import Replies, Spool
+from lrf_openai.spool import Spool
 
 TRIES = 8
 SLICE = 20  # requests that are woken at once, so that the event loop does not stall
 AGAIN_S = 1.0
 _TRANSIENT = (RateLimited, Unavailable, TimedOut, BadReply)
 _FULL = "token_limit_exceeded"  # more tokens wait at the provider than the account may have there
-
-
-class Held:
-    """A batch at the provider. ``replies`` are there when it is over; ``refused`` are requests it was refused for.
-
-    ``earlier``: it was over before this process began, so what failed in it is submitted again without a word.
-    """
-
-    def __init__(self, batch: Batch, ids: Sequence[str], *, earlier: bool = False) -> None:
-        self.batch = batch
-        self.ids = ids
-        self.earlier = earlier
-        self.replies: Replies | None = None
-        self.refused: dict[str, JudgeError] = {}
-        self.watch: asyncio.Task[None] | None = None
-
-    def error(self, custom_id: str) -> JudgeError | None:
-        """Why a request without a reply has none; None for one that is to be submitted again."""
-        name = f"the batch {self.batch.id}"
-        if self.earlier or (self.batch.status == "failed" and custom_id not in self.refused):
-            return None
-        if custom_id in self.refused:
-            return self.refused[custom_id]
-        if self.batch.status == "expired":
-            return TimedOut(f"{name} expired before this request's turn came")
-        if self.batch.status == "cancelled":
-            return JudgeMisconfigured(
-                f"{name} was cancelled at the provider; what it had finished is kept, and the same command submits the "
-                "rest"
-            )
-        return Unavailable(f"{name} has ended without a word on this request")
 
 
 class Batches:
@@ -106,7 +76,7 @@ class Batches:
                 del self._at[custom_id]  # who asks again wants another one
             if result is not None and (response := result.get("response")) and response.get("status_code") == 200:
                 return response.get("body")
-            error = self._error_of(result, held) or held.error(custom_id)
+            error = held.error(custom_id, result, self._http)
             if error is not None:
                 raise error
 
@@ -286,17 +256,6 @@ class Batches:
             held.ids[line - 1]: Rejected(f"the batch {held.batch.id} was refused for this request: {message}")
             for line, message in lines.items()
         }
-
-    def _error_of(self, result: dict[str, Any] | None, held: Held) -> JudgeError | None:
-        """The error in a result; None where there is none, or where the request had no turn."""
-        if result is None or held.earlier:
-            return None
-        response, error = result.get("response"), result.get("error")
-        if isinstance(response, dict) and isinstance(response.get("status_code"), int):
-            return self._http.error(response["status_code"], response.get("body"))
-        if isinstance(error, dict) and str(error.get("code")) not in ("batch_expired", "batch_cancelled"):
-            return self._http.error(502, {"error": error})
-        return None
 
 
 def _told(error: Exception) -> JudgeError:
