@@ -73,6 +73,7 @@ def test_prefix_sharing_changes_nothing_with_adapters(job, row, base: Path) -> N
     assert on[-1]["margin"] > 1e-3
 
 
+@pytest.mark.slow
 def test_the_adapter_switched_off_is_the_stored_reference(job, row, base: Path) -> None:
     stored, one = train(job, row, base, lora=LORA, reference="stored", output="stored")
     off, two = train(job, row, base, lora=LORA, reference="adapter_off", output="off")
@@ -82,6 +83,7 @@ def test_the_adapter_switched_off_is_the_stored_reference(job, row, base: Path) 
         assert a["loss"] == pytest.approx(b["loss"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_only_named_modules_get_adapters(job, row, base: Path) -> None:
     from safetensors.torch import load_file
 

@@ -18,6 +18,7 @@ from lrf.errors import StageError
 from lrf.protocols import TrainingJob
 from lrf_dpo.settings import DPOSettings
 from lrf_dpo.trainer import DPO
+from lrf_training.arguments import made_of
 from lrf_training.checkpoint import States
 
 TINY: dict[str, Any] = {
@@ -47,7 +48,10 @@ def stop_at(step: int) -> Any:
     return report
 
 
-@pytest.mark.parametrize("more", [{}, {"lora": {"rank": 2, "dropout": 0.2, "merge": True}}], ids=["all", "lora"])
+LORA = {"lora": {"rank": 2, "dropout": 0.2, "merge": True}}
+
+
+@pytest.mark.parametrize("more", [{}, pytest.param(LORA, marks=pytest.mark.slow)], ids=["all weights", "adapters"])
 def test_a_training_that_was_stopped_goes_on_to_the_same_weights(job, row, more: Any) -> None:
     rows, settings = [row(n) for n in range(8)], DPOSettings.model_validate(TINY | more)
     whole = DPO(settings).train(job(rows, output="whole"))
@@ -98,6 +102,7 @@ def test_a_checkpoint_on_the_way_is_a_whole_model(job, row) -> None:
     assert not (folder / "training_args.bin").exists()
 
 
+@pytest.mark.slow
 def test_other_pairs_start_anew(job, row) -> None:
     settings = DPOSettings.model_validate(TINY)
     with pytest.raises(Stop):
@@ -107,6 +112,23 @@ def test_other_pairs_start_anew(job, row) -> None:
     assert next(r["step"] for r in reports if "loss" in r) == 1
 
 
+def test_another_model_seed_or_setting_is_another_training_but_not_another_launcher(job, row, tmp_path: Path) -> None:
+    (tokens := tmp_path / "tokens").write_bytes(b"1")
+    (folder := tmp_path / "model").mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    first, settings = job([row()], model=str(folder)), DPOSettings()
+    same = DPOSettings.model_validate({"zero": 3, "sequence_parallel": 2})
+    assert made_of(same, first, tokens) == (made := made_of(settings, first, tokens))
+    others = [
+        made_of(DPOSettings(beta=0.2), first, tokens),
+        made_of(settings, job([row()], model=str(folder), seed=8), tokens),
+    ]
+    (folder / "model.safetensors").write_bytes(b"others")
+    others.append(made_of(settings, first, tokens))
+    assert len({made, *others}) == 4
+
+
+@pytest.mark.slow
 def test_a_half_written_state_is_passed_over(job, row) -> None:
     rows, settings = [row(n) for n in range(8)], DPOSettings.model_validate(TINY)
     with pytest.raises(Stop):

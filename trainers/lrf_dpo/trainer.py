@@ -119,7 +119,7 @@ class DPO:
             trainer.train_dataset = with_reference(
                 trainer.train_dataset,
                 job.output / "reference",
-                only_first(lambda: identity_of(job, settings)) + f" {arguments.bf16}",
+                f"{identity_of(job, settings)} {arguments.bf16}",
                 trainer.reference_log_probs,
                 lockstep=trainer.is_deepspeed_enabled,
                 report=job.report,

@@ -10,6 +10,7 @@ from typing import Any
 
 from lrf.protocols import TrainingJob
 from lrf_training import deepspeed, processes
+from lrf_training.models import identity_of
 from lrf_training.settings import TrainingSettings
 
 
@@ -60,9 +61,12 @@ def training_arguments(settings: TrainingSettings, job: TrainingJob) -> dict[str
 
 
 def made_of(settings: TrainingSettings, job: TrainingJob, tokens: Path) -> str:
-    """A hash of what decides a training's outcome: settings, model, seed and token ids, but not how it is launched."""
+    """A hash of what decides a training's outcome: settings, weights, seed and token ids, but not how it is launched.
+
+    Call it in all processes.
+    """
     digest = hashlib.sha256(settings.model_dump_json(exclude=set(settings.provenance)).encode())
-    digest.update(f"{job.model} {job.seed} ".encode())
+    digest.update(f"{identity_of(job, settings)} {job.seed} ".encode())
     with tokens.open("rb") as file:
         digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

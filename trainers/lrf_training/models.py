@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob
+from lrf_training.processes import only_first
 from lrf_training.settings import Init, TrainingSettings
 
 PLAIN_TEMPLATE = r"""
@@ -172,7 +174,11 @@ def settle_chat_template(tokenizer: Any, file: Path | None) -> str:
 
 
 def identity_of(job: TrainingJob, settings: TrainingSettings) -> str:
-    """A hash that changes with the model's weights, or with what random ones are made of."""
+    """A hash that changes with the model's weights, or with what random ones are made of. Call it in all processes."""
+    return only_first(lambda: _identity_of(job, settings))
+
+
+def _identity_of(job: TrainingJob, settings: TrainingSettings) -> str:
     digest = hashlib.sha256()
     if settings.init is not None:
         digest.update(f"init {settings.init.model_dump_json()} {job.seed}".encode())
@@ -186,6 +192,12 @@ def identity_of(job: TrainingJob, settings: TrainingSettings) -> str:
         digest.update(f"{job.model} {config._commit_hash}".encode())
         return digest.hexdigest()
     for file in sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")]):
-        with file.open("rb") as content:
-            digest.update(f"{file.name} {hashlib.file_digest(content, 'sha256').hexdigest()} ".encode())
+        found = file.stat()
+        digest.update(f"{file.name} {_hash_of(file, found.st_size, found.st_mtime_ns)} ".encode())
     return digest.hexdigest()
+
+
+@cache
+def _hash_of(file: Path, size: int, modified: int) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

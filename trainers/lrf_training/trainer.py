@@ -50,14 +50,16 @@ class Guarded(_Base):  # type: ignore[misc]  # transformers is not followed by m
 
     def write_export(self, folder: Path) -> None:
         """Write what others load: weights (safetensors), tokenizer and chat template. Called in all processes."""
-        folder.mkdir(parents=True, exist_ok=True)
-        if self._merges(self.settings):
-            if self.args.should_save:
-                save_merged(self.model, folder)
-                self.processing_class.save_pretrained(folder)
-            return
-        self.save_model(str(folder), _internal_call=True)
-        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; the run's own files say it all
+        first = self.args.should_save
+        if first:
+            folder.mkdir(parents=True, exist_ok=True)
+        if not self._merges(self.settings):
+            self.save_model(str(folder), _internal_call=True)
+        elif first:
+            save_merged(self.model, folder)
+            self.processing_class.save_pretrained(folder)
+        if first:
+            (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; the run's own files say it all
 
     @staticmethod
     def _merges(settings: TrainingSettings) -> bool:
