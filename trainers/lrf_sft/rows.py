@@ -13,21 +13,27 @@ from lrf_training.tokens import Encoded, Messages, UnusableRow, chat_ids, messag
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages of which the assistant's are trained, those before ``start`` excepted. ``where`` names it in errors."""
+    """Messages of which the assistant's are trained, those before ``start`` excepted. ``where`` names it in errors.
+
+    ``tools`` are the definitions that the chat template writes before them, where there are some.
+    """
 
     where: str
     chat: Messages
     start: int = 0
+    tools: Any = None
 
 
 def read(path: Path) -> Iterator[Conversation]:
     """The rows of a source, in order. Raises :class:`lrf.errors.StageError` for one that is none."""
     for where, row in read_jsonl(path, missing="give the path of a JSONL file of conversations"):
         if "messages" in row:
-            yield Conversation(where, messages(row, "messages", where))
+            yield Conversation(where, messages(row, "messages", where), tools=row.get("tools"))
         elif "prompt" in row and "completion" in row:
             prompt = _said(row, "prompt", "user", where)
-            yield Conversation(where, prompt + _said(row, "completion", "assistant", where), len(prompt))
+            yield Conversation(
+                where, prompt + _said(row, "completion", "assistant", where), len(prompt), row.get("tools")
+            )
         else:
             raise StageError(
                 f"{where}: expected `messages`, or `prompt` and `completion`; got {', '.join(sorted(row)) or 'nothing'}"
@@ -44,7 +50,7 @@ def read_pairs(path: Path, prompt_template_sha256: str) -> Iterator[Conversation
                 f"policy.prompt_template is {prompt_template_sha256}; run `pairs` again, or put the old template back"
             )
         prompt = messages(row, "prompt", where)
-        yield Conversation(where, prompt + messages(row, "chosen", where), len(prompt))
+        yield Conversation(where, prompt + messages(row, "chosen", where), len(prompt), row.get("tools"))
 
 
 def _said(row: Mapping[str, Any], name: str, role: str, where: str) -> Messages:
@@ -67,15 +73,16 @@ def encode(row: Conversation, tokenizer: Any) -> Encoded:
     ]
     if not answers:
         raise UnusableRow("there is no answer to train on", "mend the row, or set on_bad_row: drop and max_lost")
-    ids = chat_ids(tokenizer, row.where, row.chat)
+    given = {"tools": row.tools} if row.tools else {}
+    ids = chat_ids(tokenizer, row.where, row.chat, **given)
     spans: list[int] = []
     rewritten = 0
     for i in answers:
-        until = ids if i == len(row.chat) - 1 else chat_ids(tokenizer, row.where, row.chat[: i + 1])
+        until = ids if i == len(row.chat) - 1 else chat_ids(tokenizer, row.where, row.chat[: i + 1], **given)
         if ids[: len(until)] != until:
             rewritten += 1
             continue
-        prompt = chat_ids(tokenizer, row.where, row.chat[:i], add_generation_prompt=True) if i else []
+        prompt = chat_ids(tokenizer, row.where, row.chat[:i], add_generation_prompt=True, **given) if i else []
         start = max(1, _common_prefix(prompt, until))  # nothing predicts the first token
         if start < len(until):
             spans += [start, len(until)]

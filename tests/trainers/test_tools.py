@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from lrf.errors import StageError
 from lrf_dpo.pairs import encode, read
+from lrf_sft import rows as sft
 from lrf_training.models import PLAIN_TEMPLATE
 
 TEMPLATE = (
@@ -63,3 +64,13 @@ def test_tools_and_their_calls_stand_in_the_prompt_that_is_trained_on(tmp_path: 
 def test_a_template_that_cant_write_tools_stops_the_training(tmp_path: Path, row: dict[str, Any], what: str) -> None:
     with pytest.raises(StageError, match=f"the plain template knows no {what}; set another chat_template"):
         encoded(tmp_path, PLAIN_TEMPLATE, row)
+
+
+def test_sft_trains_the_answer_after_a_prompt_with_its_tools(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(ROW) + "\n")
+    made = tokenizer(TEMPLATE)
+    (row,) = sft.read_pairs(tmp_path / "pairs.jsonl", "")
+    found = sft.encode(row, made)
+    ids, (start, end) = found.columns["input_ids"], map(int, found.numbers["spans"])
+    assert made.decode(ids[:start]) == "<tool search><user>When?<assistant>[search tram]<tool>1997<assistant>"
+    assert made.decode(ids[start:end]) == "In 1997."
