@@ -493,6 +493,16 @@ def test_a_run_that_is_killed_at_random_moments_pays_nothing_twice(batched: Proj
     assert set(provider.taken.values()) == {1}
 
 
+def test_when_the_budget_is_reached_what_was_submitted_is_waited_for(
+    batched: Project, provider: BatchProvider
+) -> None:
+    values = yaml.safe_load(pipeline(batched).read_text()) | {"budget": {"calls": 7}}
+    summary = lrf.run(batched.write(values), runs=batched.runs)
+    assert summary.exit_code == 4
+    assert summary.stages["score"]["calls"] == 7
+    assert sum(provider.taken.values()) == 7
+
+
 def test_a_plan_names_the_batch_discount(batched: Project) -> None:
     prices = batched.folder / "prices.yaml"
     entry = {"model": "sim", "input": 2, "output": 8, "batch_discount": 0.5}
