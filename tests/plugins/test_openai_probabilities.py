@@ -142,15 +142,22 @@ def cut(text: bytes, places: set[int]) -> list[bytes]:
     return [text[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
 
+def in_text(option: str) -> str:
+    return f"Fine.\nRating: {option}\n"
+
+
+def in_an_object(option: str) -> str:
+    return f'{{"analysis":"", "rating": {option[2:-2]}}}'
+
+
 @st.composite
-def replies(draw: st.DrawFn) -> tuple[dict[str, float], dict[str, list[bytes]], str]:
+def replies(
+    draw: st.DrawFn, reply: Callable[[str], str] = in_text
+) -> tuple[dict[str, float], dict[str, list[bytes]], str]:
     """The probability of each rating, how each rating's reply is cut into tokens, and the rating that was written."""
     some = draw(st.lists(st.sampled_from(Rating().options), min_size=1, max_size=6, unique=True))
     weights = [draw(st.integers(1, 100)) for _ in some]
-    cuts = {
-        option: cut(f"Fine.\nRating: {option}\n".encode(), draw(st.sets(st.integers(1, 20), max_size=12)))
-        for option in some
-    }
+    cuts = {option: cut(reply(option).encode(), draw(st.sets(st.integers(1, 30), max_size=12))) for option in some}
     return dict(zip(some, (w / sum(weights) for w in weights), strict=True)), cuts, draw(st.sampled_from(some))
 
 
@@ -171,7 +178,16 @@ def told(true: Mapping[str, float], cuts: Mapping[str, list[bytes]], written: st
 @given(replies())
 def test_however_the_reply_is_cut_into_tokens_the_rating_is_the_true_one_or_there_is_none(drawn: Any) -> None:
     true, cuts, written = drawn
-    found = weigh(f"Fine.\nRating: {written}\n", told(true, cuts, written))
+    check(true, weigh(in_text(written), told(true, cuts, written)))
+
+
+@given(replies(in_an_object))
+def test_however_an_object_is_cut_into_tokens_the_rating_is_the_true_one_or_there_is_none(drawn: Any) -> None:
+    true, cuts, written = drawn
+    check(true, weigh(in_an_object(written), told(true, cuts, written), in_json=True))
+
+
+def check(true: Mapping[str, float], found: Mapping[str, float] | None) -> None:
     if found is not None:
         wanted = math.fsum(float(o[2:-2]) * p for o, p in true.items())
         assert math.fsum(float(o[2:-2]) * p for o, p in found.items()) == pytest.approx(wanted, abs=0.02)
