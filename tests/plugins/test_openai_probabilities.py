@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+import quicktok
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
@@ -185,6 +186,24 @@ def test_however_the_reply_is_cut_into_tokens_the_rating_is_the_true_one_or_ther
 def test_however_an_object_is_cut_into_tokens_the_rating_is_the_true_one_or_there_is_none(drawn: Any) -> None:
     true, cuts, written = drawn
     check(true, weigh(in_an_object(written), told(true, cuts, written), in_json=True))
+
+
+@pytest.mark.parametrize("reply", [in_text, in_an_object])
+@pytest.mark.parametrize(
+    ("encoding", "has_ten"), [("o200k_base", True), ("cl100k_base", True), ("llama3", True), ("qwen3", False)]
+)
+def test_with_the_tokens_of_real_models_every_reply_is_weighed_if_ten_is_a_token(
+    encoding: str, has_ten: bool, reply: Callable[[str], str]
+) -> None:
+    encoder = quicktok.get_encoding(encoding)
+    true = dict(zip(Rating().options, (n / 66 for n in range(1, 12)), strict=True))
+    cuts = {o: [encoder.decode([token]).encode() for token in encoder.encode(reply(o))] for o in true}
+    for written in true:
+        found = weigh(reply(written), told(true, cuts, written), in_json=reply is in_an_object)
+        if has_ten or written in ("[[1]]", "[[10]]"):  # where the token after the "1" is told
+            assert found == pytest.approx(true)
+        else:
+            assert found is None
 
 
 def check(true: Mapping[str, float], found: Mapping[str, float] | None) -> None:
