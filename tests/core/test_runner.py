@@ -599,3 +599,13 @@ def test_pairs_of_other_rewards_do_not_stay_beside_new_ones(project: Project, ju
     assert not (project.run_dir / "pairs.jsonl").exists()
     assert run(project, changed).exit_code == 0
     assert len(project.lines("pairs.jsonl")) + len(project.lines("left_out.jsonl")) == 3
+
+
+def test_processes_that_cannot_share_the_training_are_told_before_anything_is_paid_for(
+    project: Project, judge_server: JudgeServer
+) -> None:
+    train = {"type": "dpo", "init": {}, "global_batch": 16}
+    launcher = {"type": "torchrun", "nproc_per_node": 5}
+    with pytest.raises(ConfigError, match=r"what would fit: global_batch: 15 or 20, or 4 processes"):
+        lrf.run(project.pipeline(train=train, launcher=launcher), runs=project.runs)
+    assert judge_server.books.calls == 0

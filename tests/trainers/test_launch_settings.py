@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lrf.errors import ConfigError
+from lrf_reward.settings import RewardSettings
 from lrf_sft.settings import SFTSettings
 from lrf_training.memory import KNOWN, Shape, estimate, shape_of
 
@@ -85,6 +86,14 @@ def test_deepspeed_is_told_only_what_the_settings_say() -> None:
 
 def test_how_a_training_is_shared_is_no_part_of_what_it_makes() -> None:
     assert settings().provenance == {"zero", "offload", "sequence_parallel"}
+
+
+def test_a_reward_model_is_trained_in_one_process() -> None:
+    made = RewardSettings.model_validate({"global_batch": 8, "micro_batch": 2})
+    assert made.shares(1).accumulation == 4
+    for world, fields in ((2, {}), (1, {"zero": 2})):
+        with pytest.raises(ConfigError, match="trained in one process"):
+            RewardSettings.model_validate(fields).shares(world)
 
 
 # --- memory -----------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from lrf.errors import ConfigError
+from lrf.settings import Shares
 from lrf_training.settings import TrainingSettings
 
 
@@ -25,6 +27,11 @@ class RewardSettings(TrainingSettings):
     )
     learning_rate: float = Field(1e-5, gt=0, description="highest learning rate of AdamW")
     epochs: float = Field(2.0, gt=0, description="how many times the rows are gone through, where max_steps is null")
+
+    def shares(self, world: int) -> Shares:
+        if world > 1 or self.zero:
+            raise ConfigError("a reward model is trained in one process, without DeepSpeed; take the launcher local")
+        return Shares(self.global_batch // self.micro_batch)
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lrf.errors import StageError
 from lrf.stages.run_dir import RunDir
 from lrf.store.filesystem import replacing
 from lrf.types import JSON
@@ -23,15 +24,21 @@ license_name: to-be-filled-in"""
 
 
 def write_cards(pipeline: Pipeline, run: RunDir, stage: str, counts: Mapping[str, JSON], version: str | None) -> None:
-    """The card of what the stage has made, if it made anything. One that was written since, by the user, stays."""
-    if stage == "pairs" and run.pairs.exists():
-        card = run.path / "README.md"
-        if not card.exists() or card.stat().st_mtime_ns < run.pairs.stat().st_mtime_ns:
-            write_dataset_card(card, pipeline, counts, version)
-    if stage == "train":
-        card = run.path / counts["checkpoint"] / "README.md"
-        if card.parent.is_dir() and not card.exists():
-            write_model_card(card, pipeline, counts, version)
+    """The card of what the stage has made, if it made anything. One that was written since, by the user, stays.
+
+    Raises :class:`lrf.errors.StageError` when it can't be written.
+    """
+    try:
+        if stage == "pairs" and run.pairs.exists():
+            card = run.path / "README.md"
+            if not card.exists() or card.stat().st_mtime_ns < run.pairs.stat().st_mtime_ns:
+                write_dataset_card(card, pipeline, counts, version)
+        if stage == "train":
+            card = run.path / counts["checkpoint"] / "README.md"
+            if card.parent.is_dir() and not card.exists():
+                write_model_card(card, pipeline, counts, version)
+    except OSError as e:
+        raise StageError(f"{card}: {e.strerror}; what it describes is whole. Run the command again") from e
 
 
 def write_dataset_card(file: Path, pipeline: Pipeline, pairs: Mapping[str, JSON], version: str | None) -> None:

@@ -24,6 +24,7 @@ from lrf.stages.cards import write_cards
 from lrf.stages.child import run_child
 from lrf.stages.context import Report, StageContext, installed_versions
 from lrf.stages.data import data_stage
+from lrf.stages.launch import plan_launch
 from lrf.stages.pairs import pairs_stage
 from lrf.stages.rescore import Rescore, begin_rescore
 from lrf.stages.run_dir import RunDir
@@ -104,6 +105,8 @@ async def run_pipeline(
     """
     stages = chosen_stages(pipeline, first, last)
     run = _run_dir(runs, pipeline.name)
+    if "train" in stages:
+        plan_launch(pipeline, run)  # processes that can't share the training are told before anything is paid for
     summary = RunSummary(run.path)
     began = time.monotonic()
     with RunLock(run.path) as lock, run_log(run.log) as log:
