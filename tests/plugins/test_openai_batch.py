@@ -32,6 +32,7 @@ from lrf.errors import (
 from lrf.protocols import Judge, Leaving
 from lrf.replies import Reply, Request, Text
 from lrf.templates import Segment
+from lrf.testing import check_judge
 from lrf_openai.judge import OpenAIJudge
 from lrf_openai.settings import OpenAIJudgeSettings
 from project import Project
@@ -362,6 +363,11 @@ async def test_a_wrong_key_stops_the_run_and_is_not_shown(provider: BatchProvide
 # --- the judge ------------------------------------------------------------------------------------------------------
 
 
+async def test_it_passes_lrfs_own_check_for_judges(provider: BatchProvider) -> None:
+    await check_judge(judge(provider))
+    assert sizes(provider) == [5]
+
+
 async def test_it_waits_as_long_as_a_batch_may_and_tells_so(provider: BatchProvider) -> None:
     asked = judge(provider, {"max_waiting": 300})
     assert isinstance(asked, Judge)
@@ -493,9 +499,7 @@ def test_a_run_that_is_killed_at_random_moments_pays_nothing_twice(batched: Proj
     assert set(provider.taken.values()) == {1}
 
 
-def test_when_the_budget_is_reached_what_was_submitted_is_waited_for(
-    batched: Project, provider: BatchProvider
-) -> None:
+def test_when_the_budget_is_reached_what_was_submitted_is_waited_for(batched: Project, provider: BatchProvider) -> None:
     values = yaml.safe_load(pipeline(batched).read_text()) | {"budget": {"calls": 7}}
     summary = lrf.run(batched.write(values), runs=batched.runs)
     assert summary.exit_code == 4

@@ -19,6 +19,7 @@ from lrf.errors import Unscorable
 from lrf.replies import Answer, Choice, Expectation, Rating, RatingWay, Request, Verdict
 from lrf.store.journal import Journal
 from lrf.templates import Segment
+from lrf.testing import check_judge
 from lrf_openai.judge import OpenAIJudge
 from lrf_openai.places import find_place
 from lrf_openai.probabilities import label_probabilities
@@ -329,6 +330,18 @@ async def test_with_structured_output_the_value_in_the_object_is_weighed(serve: 
     rated, (body,) = await answer(serve, '{"analysis":"ok","rating":8}', tokens, structured=True)
     assert (rated.value, rated.way) == (pytest.approx(7.2), "expected")
     assert body["response_format"]["json_schema"]["schema"]["properties"]["rating"]["type"] == "integer"
+
+
+async def test_it_passes_lrfs_own_check_for_judges(serve: Serve) -> None:
+    async def handler(http: web.Request) -> web.Response:
+        body = await http.json()
+        asked_for = body["messages"][0]["content"].split("one of: ")[1].split(".\n")[0].split(", ")[-1]
+        tokens = [token("So: ", 1.0), token(asked_for, 1.0)] if body.get("logprobs") else []
+        message = {"role": "assistant", "content": f"So: {asked_for}"}
+        answer = {"message": message, "finish_reason": "stop", "logprobs": {"content": tokens}}
+        return web.json_response({"choices": [answer]})
+
+    await check_judge(OpenAIJudge(OpenAIJudgeSettings(base_url=await serve(handler), model="m", logprobs=True)))
 
 
 @pytest.mark.parametrize("structured", [False, True])
