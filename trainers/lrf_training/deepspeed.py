@@ -150,17 +150,12 @@ def arguments(settings: ShardingSettings) -> dict[str, Any]:
             sp_size=shares.sequence_parallel,
             dp_shard_size=processes.world() // shares.sequence_parallel,
             sp_handler=DeepSpeedSequenceParallelConfig(
-                sp_seq_length_is_variable=True, sp_attn_implementation=attention()
+                # as models are loaded; on a GPU, torch picks flash kernels for it
+                sp_seq_length_is_variable=True,
+                sp_attn_implementation="sdpa",
             ),
         )
     return found
-
-
-def attention() -> str:
-    """The kernels that attention runs with: flash ones where they are, else torch's own."""
-    from transformers.utils import is_flash_attn_2_available
-
-    return "flash_attention_2" if is_flash_attn_2_available() else "sdpa"
 
 
 def _one_process_is_a_group(environ: Mapping[str, str] = os.environ) -> None:
