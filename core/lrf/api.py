@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lrf.engine import interpreter
 from lrf.errors import ConfigError, Interrupted
 from lrf.types import Candidate, Document, Message, Reward, Sample
 
@@ -236,7 +237,7 @@ def run(
 
     def target() -> None:
         try:
-            result.set_result(asyncio.run(work))
+            result.set_result(interpreter.run(work))
         except BaseException as e:
             result.set_exception(e)
 

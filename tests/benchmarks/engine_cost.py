@@ -5,8 +5,8 @@
 Runs the score stage in this process, with prompts of 7 kB: journal, parsing, rows and files included, starting up not
 (what a short run costs is taken off). First with two dimensions that need a judge only, for the CPU a call, and a raw
 aiohttp loop over the same prompts; then with a heartbeat beside it, for the stalls: with the two, and with all four
-dimensions, embedding and retrieval included. A stall is the time that a task which wants to run every millisecond had to
-wait; beside it stands how much CPU the event loop's thread used from one beat to the next, since on a busy machine a
+dimensions, embedding and retrieval included. A stall is the time that a task which wants to run every millisecond had
+to wait; beside it stands how much CPU the event loop's thread used from one beat to the next, since on a busy machine a
 process also waits for its turn. The server is the one of score_http.py, in a process of its own.
 """
 
@@ -28,6 +28,7 @@ from score_http import get, machine, wait_for
 
 from lrf.catalog import load_catalog
 from lrf.config import parse_pipeline
+from lrf.engine import interpreter
 from lrf.stages.runner import run_pipeline
 
 TWO, FOUR = ["helpfulness", "logicality"], ["helpfulness", "logicality", "faithfulness", "completeness"]
@@ -48,7 +49,7 @@ def main() -> None:
     try:
         wait_for(f"{address}/stats", server)
         with tempfile.TemporaryDirectory() as folder:
-            found = asyncio.run(measure(arguments, address, Path(folder)))
+            found = interpreter.run(measure(arguments, address, Path(folder)))
     finally:
         server.terminate()
         server.wait()

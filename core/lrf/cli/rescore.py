@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import click
@@ -27,6 +26,7 @@ def rescore(pipeline: Path, failed: bool, dimensions: tuple[str, ...], runs: Pat
     from lrf.cli.progress import progress
     from lrf.cli.run import show
     from lrf.config import load_pipeline
+    from lrf.engine import interpreter
     from lrf.stages.rescore import Rescore
     from lrf.stages.runner import run_pipeline
 
@@ -36,7 +36,7 @@ def rescore(pipeline: Path, failed: bool, dimensions: tuple[str, ...], runs: Pat
     checked = load_pipeline(pipeline, catalog)
     wanted = Rescore(failed, tuple(dict.fromkeys(dimensions)))
     with progress() as report:
-        summary = asyncio.run(
+        summary = interpreter.run(
             run_pipeline(checked, catalog, runs, last="pairs", report=report, signals=True, rescore=wanted)
         )
     if summary.rescored == 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +35,7 @@ def run(pipeline: Path, runs: Path, first: str | None, last: str | None, dry_run
     from lrf.catalog import load_catalog
     from lrf.cli.progress import progress
     from lrf.config import load_pipeline
+    from lrf.engine import interpreter
     from lrf.stages.runner import run_pipeline
 
     catalog = load_catalog()
@@ -44,7 +44,9 @@ def run(pipeline: Path, runs: Path, first: str | None, last: str | None, dry_run
         _dry_run(checked, runs)
         return 0
     with progress() as report:
-        summary = asyncio.run(run_pipeline(checked, catalog, runs, first=first, last=last, report=report, signals=True))
+        summary = interpreter.run(
+            run_pipeline(checked, catalog, runs, first=first, last=last, report=report, signals=True)
+        )
     show(summary)
     return summary.exit_code
 

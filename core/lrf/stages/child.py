@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from lrf.engine import interpreter
 from lrf.errors import Interrupted, LrfError, StageError
 from lrf.store.filesystem import dump
 from lrf.types import JSON
@@ -173,7 +174,7 @@ def _run(context: Any, stage: str, data: Mapping[str, JSON]) -> Mapping[str, JSO
         return await work
 
     try:
-        return asyncio.run(run())
+        return interpreter.run(run())
     except Stopped as e:
         raise e.reason from None
 
