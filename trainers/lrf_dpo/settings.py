@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,8 @@ class CE(Settings):
 
 class DPOSettings(PolicySettings):
     """DPO with a cross-entropy term, as in the LongReward paper: β 0.15, λ 0.1, learning rate 1e-6, batch 16."""
+
+    provenance: ClassVar[frozenset[str]] = PolicySettings.provenance | {"prefix_sharing"}
 
     beta: float = Field(0.15, gt=0, description="β of DPO: how strongly the policy is held to the reference policy")
     ce: CE = Field(CE(), description="the cross-entropy term on the chosen answer")

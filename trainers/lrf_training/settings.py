@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -56,6 +56,8 @@ class Source(Settings):
 
 class TrainingSettings(ShardingSettings):
     """Optimizer, batches, lengths, arithmetic and checkpoints. A trainer's settings are this and its own."""
+
+    provenance: ClassVar[frozenset[str]] = ShardingSettings.provenance | {"gradient_checkpointing", "save_every"}
 
     learning_rate: float = Field(1e-6, gt=0, description="highest learning rate of AdamW")
     scheduler: Literal["constant", "linear", "cosine"] = Field(
@@ -129,6 +131,8 @@ class TrainingSettings(ShardingSettings):
 
 class PolicySettings(TrainingSettings):
     """What trainers of a policy have besides."""
+
+    provenance: ClassVar[frozenset[str]] = TrainingSettings.provenance | {"activation_offload", "preflight"}
 
     sources: list[Source] = Field([], description="further files of rows, mixed with the run's own by the seed")
     own_weight: float = Field(
