@@ -20,6 +20,8 @@ from click.testing import CliRunner
 import lrf
 from batch_provider import BatchProvider
 from lrf.cli.main import cli
+from lrf.engine.calls import JudgeCalls
+from lrf.engine.ledger import Ledger
 from lrf.errors import (
     BadReply,
     Interrupted,
@@ -31,6 +33,7 @@ from lrf.errors import (
 )
 from lrf.protocols import Judge, Leaving
 from lrf.replies import Reply, Request, Text
+from lrf.store.journal import Journal
 from lrf.templates import Segment
 from lrf.testing import check_judge
 from lrf_openai.judge import OpenAIJudge
@@ -380,6 +383,16 @@ async def test_it_waits_as_long_as_a_batch_may_and_tells_so(provider: BatchProvi
     await asked.aclose()
 
 
+async def test_a_batch_whose_requests_all_failed_makes_the_next_one_no_smaller(provider: BatchProvider) -> None:
+    journal = Journal()
+    calls = JudgeCalls("main", judge(provider, {"max_waiting": 300}), journal, Ledger())
+    for _ in range(300):
+        calls.limiter.refused()
+    assert calls.limiter.limit == 300
+    await calls.aclose()
+    journal.close()
+
+
 async def test_when_the_run_is_stopped_nobody_waits_any_longer_and_what_stays_is_told(provider: BatchProvider) -> None:
     provider.held = True
     asked = judge(provider)
@@ -497,6 +510,17 @@ def test_a_run_that_is_killed_at_random_moments_pays_nothing_twice(batched: Proj
         process.wait()
     assert finished_files(batched, file) == files
     assert set(provider.taken.values()) == {1}
+
+
+def test_a_whole_batch_that_fails_is_tried_again_as_a_whole(batched: Project, provider: BatchProvider) -> None:
+    batched.write_data(4)
+    file = pipeline(batched)
+    broken = {"status_code": 500, "body": {}}
+    provider.outcome = lambda place, line: broken if len(provider.batches) == 1 else provider.completion(place, line)
+    summary = lrf.run(file, runs=batched.runs)
+    assert (summary.exit_code, summary.stages["score"]["scored"]) == (0, 20)
+    assert sizes(provider)[0] == 40
+    assert len(provider.batches) <= 3
 
 
 def test_when_the_budget_is_reached_what_was_submitted_is_waited_for(batched: Project, provider: BatchProvider) -> None:

@@ -155,7 +155,7 @@ class JudgeCalls:
     _in_flight: dict[int, InFlight] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.limiter = Limiter(self.judge.max_concurrency, self.rates)
+        self.limiter = Limiter(self.judge.max_concurrency, self.rates, adapts=self.judge.capabilities.steady)
         self.retries = Retries(f"judges.{self.name}", self.limiter)
         self._identity = identity_text(self.judge.identity)
 

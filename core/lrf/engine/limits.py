@@ -38,7 +38,8 @@ class Limiter:
 
     A few calls begin in one turn of the event loop, so that many beginnings at once don't hold up everything else.
 
-    ``rates``: what may be sent a minute, if that is limited; who waits for it holds no slot.
+    ``rates``: what may be sent a minute, if that is limited; who waits for it holds no slot. ``adapts`` False: the
+    limit stays, for a server where many calls fail together for another cause than load (a batch API).
     """
 
     WINDOW = 32
@@ -48,8 +49,9 @@ class Limiter:
     SLOW = 2.0
     HELPED = 0.9
 
-    def __init__(self, ceiling: int, rates: Rates | None = None) -> None:
+    def __init__(self, ceiling: int, rates: Rates | None = None, *, adapts: bool = True) -> None:
         self.ceiling = ceiling
+        self.adapts = adapts
         self.rates = rates
         self.limit = float(ceiling)
         self.in_flight = 0
@@ -131,6 +133,8 @@ class Limiter:
 
     def refused(self) -> None:
         """Tell that a call was refused for load."""
+        if not self.adapts:
+            return
         self._window.append(True)
         if len(self._window) == self.WINDOW and sum(self._window) >= self.THRESHOLD * self.WINDOW:
             self.limit = max(1.0, self.limit * self.SHRINK)
