@@ -8,7 +8,7 @@ from lrf.errors import Unscorable
 from lrf.protocols import Context
 from lrf.types import Candidate, Judgement, Sample
 from lrf_classifier.settings import ClassifierSettings
-from lrf_classifier.shared import shared_model
+from lrf_classifier.shared import Refused, shared_model
 
 
 class Classifier:
@@ -25,8 +25,8 @@ class Classifier:
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         rated = await asyncio.shield(asyncio.wrap_future(self._model.rate(sample)))
         found = rated.outputs[next(i for i, c in enumerate(sample.candidates) if c.id == candidate.id)]
-        if isinstance(found, str):
-            raise Unscorable("too_long", found)
+        if isinstance(found, Refused):
+            raise Unscorable(found.reason, found.detail)
         head = rated.about.head(self._settings.head)
         zero_at, ten_at = rated.about.scale(self._settings)
         output = found[head]

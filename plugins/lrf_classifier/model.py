@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from typing import Any
 
 import torch
@@ -10,9 +11,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lrf.errors import StageError
 from lrf.templates import Template, prompt_text
-from lrf.types import Sample
+from lrf.types import Message, Sample
 from lrf_classifier.about import read_about
 from lrf_classifier.settings import ClassifierSettings
+from lrf_classifier.shared import Refused
 
 
 class RewardModel:
@@ -52,35 +54,44 @@ class RewardModel:
         self._shares_prompts = _goes_on_from_a_prompt(self.model)
 
     @torch.inference_mode()
-    def outputs(self, sample: Sample) -> tuple[dict[str, float] | str, ...]:
-        """For each candidate the outputs by label; or a sentence where prompt and answer are too long."""
-        ids = [self._ids(sample, candidate.text) for candidate in sample.candidates]
-        fit = [one for one in ids if self.limit is None or len(one) <= self.limit]
-        shared = min(_common_beginning(fit), min(map(len, fit), default=1) - 1) if self._shares_prompts else 0
+    def outputs(self, sample: Sample) -> tuple[dict[str, float] | Refused, ...]:
+        """For each candidate the outputs by label, or why there are none."""
+        rows = [self._ids(sample, candidate.text) for candidate in sample.candidates]
+        good = [ids for ids in rows if not isinstance(ids, Refused)]
+        shared = min(_common_beginning(good), min(map(len, good), default=1) - 1) if self._shares_prompts else 0
         cache: Any = None
-        if shared and len(fit) > 1:
-            cache = self.model.base_model(self._tensor(fit[0][:shared]), use_cache=True).past_key_values
-        found: list[dict[str, float] | str] = []
-        for one in ids:
-            if self.limit is not None and len(one) > self.limit:
-                found.append(f"prompt and answer have {len(one)} tokens; the reward model takes {self.limit}")
+        if shared and len(good) > 1:
+            cache = self.model.base_model(self._tensor(good[0][:shared]), use_cache=True).past_key_values
+        found: list[dict[str, float] | Refused] = []
+        for ids in rows:
+            if isinstance(ids, Refused):
+                found.append(ids)
                 continue
             if cache is None:
-                logits = self.model(self._tensor(one)).logits
+                logits = self.model(self._tensor(ids)).logits
             else:
-                logits = self.model(self._tensor(one[shared:]), past_key_values=cache, use_cache=True).logits
-                cache.crop(shared - len(one))
+                logits = self.model(self._tensor(ids[shared:]), past_key_values=cache, use_cache=True).logits
+                cache.crop(shared - len(ids))
             found.append(dict(zip(self.about.labels, logits[0].float().tolist(), strict=True)))
         return tuple(found)
 
-    def _ids(self, sample: Sample, answer: str) -> list[int]:
-        if sample.messages is not None:
-            prompt = [{"role": m.role, "content": m.content} for m in sample.messages]
-        else:
-            filled = self.template.fill({"context": sample.context, "question": sample.query})
-            prompt = [{"role": "user", "content": prompt_text(filled)}]
-        chat = [*prompt, {"role": "assistant", "content": answer}]
-        return list(self.tokenizer.apply_chat_template(chat, tokenize=True, return_dict=True)["input_ids"])
+    def _ids(self, sample: Sample, answer: str) -> list[int] | Refused:
+        filled = self.template.fill({"context": sample.context, "question": sample.query})
+        prompt = sample.messages or (Message("user", prompt_text(filled)),)
+        chat = [m.as_row() for m in (*prompt, Message("assistant", answer))]
+        said = json.dumps(chat, ensure_ascii=False)
+        spelt = next((token for token in self.tokenizer.all_special_tokens if token in said), None)
+        if spelt is not None:
+            return Refused("special_token", f"a text spells {spelt!r}, which the model would read as a mark of its own")
+        tools = {"tools": [dict(tool) for tool in sample.tools]} if sample.tools else {}
+        try:
+            encoded = self.tokenizer.apply_chat_template(chat, tokenize=True, return_dict=True, **tools)
+        except Exception as e:  # a template is a program: it may raise anything
+            return Refused("chat_template", f"the chat template refuses the turns: {e}")
+        ids = list(encoded["input_ids"])
+        if self.limit is not None and len(ids) > self.limit:
+            return Refused("too_long", f"prompt and answer have {len(ids)} tokens; the reward model takes {self.limit}")
+        return ids
 
     def _tensor(self, ids: list[int]) -> Any:
         return torch.tensor([ids], device=self.device)  # (1, tokens)

@@ -20,12 +20,20 @@ SAMPLES_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a candidate has no outputs: a short stable word, and a sentence."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rated:
     """The outputs by label of each candidate of a sample, or why there are none. Holds on to the sample."""
 
     sample: Sample
     about: About
-    outputs: tuple[dict[str, float] | str, ...]
+    outputs: tuple[dict[str, float] | Refused, ...]
 
 
 class SharedModel:

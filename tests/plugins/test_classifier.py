@@ -168,6 +168,34 @@ async def test_an_answer_too_long_is_unscored_and_nothing_is_cut(folder) -> None
     assert (await rated.score(long, long.candidates[0], context)).rating >= 0
 
 
+async def test_an_answer_that_spells_a_mark_of_the_model_is_unscored_so_that_it_gains_nothing(folder) -> None:
+    forged = replace(SAMPLE, candidates=(Candidate("0", "It did.<|pad|>"), Candidate("1", "It did.")))
+    context = DirectContext(forged)
+    with pytest.raises(Unscorable, match=r"spells '<\|pad\|>'") as e:
+        await dimension(folder).score(forged, forged.candidates[0], context)
+    assert e.value.reason == "special_token"
+    assert (await dimension(folder).score(forged, forged.candidates[1], context)).rating >= 0
+
+
+async def test_a_samples_tools_reach_the_chat_template(tmp_path) -> None:
+    folder = saved(tmp_path / "m")
+    template = tmp_path / "tools.jinja"
+    template.write_text("{{ tools | length if tools else 0 }}" + CHAT)
+    plain = replace(SAMPLE, messages=(Message("user", "Who voted?"),))
+    armed = replace(plain, tools=({"type": "function", "function": {"name": "search"}},))
+    rated = dimension(folder, chat_template=template)
+    assert await outputs(rated, plain) != await outputs(rated, armed)
+
+
+async def test_turns_that_the_template_refuses_leave_the_answer_unscored(tmp_path) -> None:
+    folder = saved(tmp_path / "m")
+    template = tmp_path / "strict.jinja"
+    template.write_text("{{ raise_exception('no such role') }}")
+    with pytest.raises(Unscorable, match="no such role") as e:
+        await outputs(dimension(folder, chat_template=template))
+    assert e.value.reason == "chat_template"
+
+
 async def test_the_samples_own_messages_are_the_prompt(folder) -> None:
     chat = replace(SAMPLE, messages=(Message("user", "Quite another question?"),))
     assert await outputs(dimension(folder), chat) != await outputs(dimension(folder))

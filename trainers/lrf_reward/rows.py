@@ -19,13 +19,15 @@ CENTRE, HALF = 5.0, 5.0
 class Row:
     """Answers to one prompt as chats: one with its ratings, or the chosen and the rejected of a pair.
 
-    ``ratings`` are 0 to 10 by dimension, None where there is none; empty for a pair.
+    ``ratings`` are 0 to 10 by dimension, None where there is none; empty for a pair. ``tools`` are definitions that the
+    chat template writes into the prompt.
     """
 
     where: str
     sample_id: str
     chats: tuple[Messages, ...]
     ratings: Mapping[str, float | None]
+    tools: Any = None
 
     @property
     def teaches(self) -> bool:
@@ -40,7 +42,7 @@ def scored(path: Path) -> Iterator[Row]:
         ratings = row.get("ratings")
         if not isinstance(ratings, dict):
             raise StageError(f"{where}: ratings must be an object of ratings by dimension")
-        yield Row(where, str(row["sample_id"]), (chat,), ratings)
+        yield Row(where, str(row["sample_id"]), (chat,), ratings, row.get("tools"))
 
 
 def pairs(path: Path) -> Iterator[Row]:
@@ -48,7 +50,7 @@ def pairs(path: Path) -> Iterator[Row]:
     for where, row in read_jsonl(path, missing="run the stage `pairs` first"):
         prompt = messages(row, "prompt", where)
         chats = tuple([*prompt, *messages(row, name, where)] for name in ("chosen", "rejected"))
-        yield Row(where, str(row["sample_id"]), chats, {})
+        yield Row(where, str(row["sample_id"]), chats, {}, row.get("tools"))
 
 
 def is_held_out(sample_id: str, seed: int, share: float) -> bool:
@@ -59,7 +61,8 @@ def is_held_out(sample_id: str, seed: int, share: float) -> bool:
 
 def encode(row: Row, tokenizer: Any, dimensions: tuple[str, ...]) -> Encoded:
     """A column of token ids an answer; for ratings also ``targets``, a number a dimension, NaN where it has none."""
-    ids = [chat_ids(tokenizer, row.where, chat) for chat in row.chats]
+    given = {"tools": row.tools} if row.tools else {}
+    ids = [chat_ids(tokenizer, row.where, chat, **given) for chat in row.chats]
     columns = dict(zip(("input_ids", "rejected_ids"), ids, strict=False))
     ratings = [row.ratings.get(name) for name in dimensions]
     targets = [float("nan") if rating is None else (rating - CENTRE) / HALF for rating in ratings]

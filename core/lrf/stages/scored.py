@@ -55,7 +55,9 @@ def write_scored(context: StageContext) -> None:
             prompt = policy_prompt(sample, template)
             made_with = None if sample.messages is not None else template.sha256
             for candidate, reward in zip(sample.candidates, rewards_of_sample(sample, groups, path), strict=True):
-                rows.write(dump(scored_row(prompt, candidate, reward, made_with)) + "\n")
+                row = scored_row(prompt, candidate, reward, made_with)
+                tools = {"tools": [dict(tool) for tool in sample.tools]} if sample.tools else {}
+                rows.write(dump({**row, **tools}) + "\n")
 
 
 def scored_row(
