@@ -15,14 +15,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+import lrf
 from lrf.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.engine.embedding import EmbedCalls
 from lrf.engine.ledger import Ledger
 from lrf.errors import ConfigError, StageError, Unscorable
 from lrf.store.journal import Journal
-from lrf.testing import HashEmbedder
-from lrf.types import Document
+from lrf.testing import HashEmbedder, ScriptedJudge
+from lrf.types import Document, Judgement
 from lrf_qdrant.bm25 import Bm25, terms
 from lrf_qdrant.fusion import fuse
 from lrf_qdrant.retriever import QdrantIndex, QdrantRetriever
@@ -386,3 +387,15 @@ async def test_chunks_are_of_the_tokens_of_the_named_tokenizer(tmp_path: Path) -
     assert default != other
     with pytest.raises(ConfigError, match=r"no file .*tokenizer\.json"):
         retriever_at({}, tokenizer=tmp_path)
+
+
+async def test_a_reward_model_finds_evidence_by_words_without_an_embedder() -> None:
+    retriever = {"type": "qdrant", "mode": "lexical", "chunk_tokens": 16}
+    async with lrf.RewardModel(ScriptedJudge(), ["faithfulness"], retriever=retriever) as model:
+        context = " ".join(SENTENCES)
+        reward = await model.score(context=context, query="Who pays for the oil?", answer="The town pays.")
+    judgement = reward.judgements["faithfulness"]
+    assert isinstance(judgement, Judgement)
+    spans = [span for statement in judgement.statements for span in statement.evidence]
+    assert all(0 <= span.start < span.end <= len(context) for span in spans)
+    assert reward.reward is not None
