@@ -170,6 +170,23 @@ async def test_a_server_that_did_answer_is_given_minutes(retries: Retries, clock
     assert 300 < clock.now - began < 400
 
 
+@pytest.mark.parametrize("adapts", [True, False])
+async def test_faults_of_a_batch_api_that_served_before_may_be_hours_apart(
+    retries: Retries, limiter: Limiter, clock: Clock, adapts: bool
+) -> None:
+    limiter.adapts = adapts
+    await retries.run(Server())
+    with pytest.raises(Unscorable):  # one request of a batch
+        await retries.run(Server(*(Unavailable("busy") for _ in range(FAULTS))))
+    clock.now += 20_000
+    server = Server(Unavailable("busy"))  # the first of the next batch
+    if adapts:
+        with pytest.raises(StageError):
+            await retries.run(server)
+    else:
+        assert await retries.run(server) == "reply"
+
+
 async def test_one_reply_starts_the_patience_anew(retries: Retries) -> None:
     for _ in range(20):
         assert await retries.run(Server(*(RateLimited("wait", 100.0) for _ in range(2)))) == "reply"

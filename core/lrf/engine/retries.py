@@ -68,6 +68,8 @@ class Retries:
         self._silent_since = None
 
     def _check_patience(self, error: JudgeError) -> None:
+        if self._served and not self.limiter.adapts:
+            return  # a batch API: its failures come together, and hours apart
         now = time.monotonic()
         self._silent_since = self._silent_since or now
         patient = self._served or isinstance(error, RateLimited) or _wished(error) is not None
