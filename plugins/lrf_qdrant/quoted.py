@@ -32,14 +32,20 @@ class Quoted:
         return {number: characters for number, characters in held.items() if 2 * characters >= most}
 
     def _overlaps(self, text: str) -> Iterator[tuple[int, int]]:
-        """(the number of a chunk, how many characters of the text it holds), of one occurrence a chunk."""
+        """(the number of a chunk, how many characters of the text it holds).
+
+        Of all occurrences that start before the next chunk does, the first holds most of the chunk they start in, and
+        the last most of those that follow; the others are passed over.
+        """
         for document, first, starts, ends in self._parts:
             at = document.find(text)
             while at >= 0:
-                stop = at + len(text)
-                for i in range(bisect_right(ends, at), len(starts)):
-                    if starts[i] >= stop:
-                        break
-                    yield first + i, min(stop, ends[i]) - max(at, starts[i])
                 beyond = bisect_right(starts, at)  # the first chunk that starts after this occurrence
-                at = document.find(text, starts[beyond]) if beyond < len(starts) else -1
+                after = starts[beyond] if beyond < len(starts) else len(document)
+                for start in {at, document.rfind(text, at, after - 1 + len(text))}:
+                    stop = start + len(text)
+                    for i in range(bisect_right(ends, start), len(starts)):
+                        if starts[i] >= stop:
+                            break
+                        yield first + i, min(stop, ends[i]) - max(start, starts[i])
+                at = document.find(text, after)

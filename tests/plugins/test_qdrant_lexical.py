@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from lrf.engine.ledger import Ledger
 from lrf.errors import ConfigError, StageError, Unscorable
 from lrf.store.journal import Journal
 from lrf.testing import HashEmbedder, ScriptedJudge
-from lrf.types import Document, Judgement
+from lrf.types import Chunk, Document, Judgement
 from lrf_qdrant.bm25 import Bm25, terms
 from lrf_qdrant.fusion import fuse
+from lrf_qdrant.quoted import Quoted
 from lrf_qdrant.retriever import QdrantIndex, QdrantRetriever
 from lrf_qdrant.settings import QdrantSettings
 from qdrant_server import LocalServer
@@ -146,14 +148,27 @@ def test_what_was_copied_from_the_document_is_found_at_rank_1(text: str, data: s
     chunk, words = index.chunks[number], copied.strip()
     if words in chunk.text:
         return
-    # It stands across two chunks or more: then the best holds as much of an occurrence as any other does.
+    # It stands across two chunks or more: then none holds more of an occurrence than the best.
     places = [i for i in range(len(text)) if text.startswith(words, i)]
 
     def held(start: int, end: int) -> int:
         return max(min(end, p + len(words)) - max(start, p) for p in places)
 
     assert chunk.document == "d"
-    assert 2 * held(chunk.start, chunk.end) >= max(held(c.start, c.end) for c in index.chunks if c.document == "d")
+    assert held(chunk.start, chunk.end) == max(held(c.start, c.end) for c in index.chunks if c.document == "d")
+
+
+@given(st.text("ab", min_size=1, max_size=60), st.sets(st.integers(1, 59), max_size=6), st.data())
+def test_how_much_of_a_quotation_each_chunk_holds_is_exact(text: str, cuts: set[int], data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(text) - 1))
+    words = text[start : data.draw(st.integers(start + 1, len(text)))]
+    ends = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
+    chunks = [Chunk("d", a, b, text[a:b]) for a, b in pairwise(ends)]
+    places = [i for i in range(len(text)) if text.startswith(words, i)]
+    held = [max(min(c.end, p + len(words)) - max(c.start, p) for p in places) for c in chunks]
+    most = max(held)
+    expected = {number: characters for number, characters in enumerate(held) if 2 * characters >= most}
+    assert Quoted([Document("d", text)], [chunks]).holding(words) == expected
 
 
 async def test_a_sentence_is_found_in_both_languages_among_many() -> None:
