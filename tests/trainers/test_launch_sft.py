@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import signal
+from typing import Any
 
 import pytest
 
@@ -79,34 +79,28 @@ def test_a_training_goes_on_in_more_processes_than_it_began_in(runs: Launched, a
     assert runs.losses("moved") == pytest.approx(alone, abs=1e-5)
 
 
-def test_with_zero_3_and_a_worker_killed_the_run_ends_with_its_name_and_goes_on_to_the_same_weights(
+def test_two_processes_with_zero_3_have_one_process_s_losses(runs: Launched, alone: list[float]) -> None:
+    code, said = runs.run("zero-3", TWO, zero=3)
+    assert code == 0, said
+    assert runs.losses("zero-3") == pytest.approx(alone, abs=1e-5)
+
+
+def test_two_processes_that_share_each_sequence_do_too_and_go_on_to_the_same_weights_when_one_was_killed(
     runs: Launched, alone: list[float]
 ) -> None:
-    process = runs.start("zero-3", TWO, zero=3, save_every=3)
-    runs.until_saved("zero-3", 3)
-    kill(runs.ranks("zero-3")[1])
+    shared: dict[str, Any] = {"zero": 3, "sequence_parallel": 2, "save_every": 3}
+    process = runs.start("shared", TWO, **shared)
+    runs.until_saved("shared", 3)
+    kill(runs.ranks("shared")[1])
     said, _ = process.communicate(timeout=200)
     assert process.returncode == 1
     assert "rank 1 of 2 was ended by signal 9, and the training with it" in said
-    code, said = runs.run("zero-3", TWO, zero=3, save_every=3)
-    assert code == 0, said
-    assert runs.losses("zero-3") == pytest.approx(alone, abs=1e-5)
-    code, said = runs.run("zero-3-whole", TWO, zero=3, save_every=3)
-    assert code == 0, said
-    assert runs.weights("zero-3") == runs.weights("zero-3-whole")
-
-
-def test_two_processes_that_share_each_sequence_have_one_process_s_losses_also_when_stopped(
-    runs: Launched, alone: list[float]
-) -> None:
-    process = runs.start("shared", TWO, zero=3, sequence_parallel=2, save_every=3)
-    runs.until_saved("shared", 3)
-    process.send_signal(signal.SIGINT)
-    process.wait(60)
-    assert not runs.ranks("shared")
-    code, said = runs.run("shared", TWO, zero=3, sequence_parallel=2, save_every=3)
+    code, said = runs.run("shared", TWO, **shared)
     assert code == 0, said
     assert {"note": "training goes on from step 3"} in runs.told("shared")
     assert runs.losses("shared") == pytest.approx(alone, abs=1e-5)
     norms = [[line["grad_norm"] for line in runs.log(name)] for name in ("alone", "shared")]
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+    code, said = runs.run("shared-whole", TWO, **shared)
+    assert code == 0, said
+    assert runs.weights("shared") == runs.weights("shared-whole")
