@@ -290,9 +290,7 @@ class Reading:
         kinds = needed_kinds(draft.spec, draft.settings) if draft.settings else draft.spec.needs
         for kind in set(draft.named) - set(kinds):
             self.problems.add(f"with these settings no {kind} is asked; leave it out", (*draft.path, kind))
-        needs = {
-            kind: panel[0] if panel and kind == "judge" else self._who(kind, draft, names[kind]) for kind in kinds
-        }
+        needs = {kind: panel[0] if panel and kind == "judge" else self._who(kind, draft, names[kind]) for kind in kinds}
         if draft.settings is None:
             return None
         known = {kind: name for kind, name in needs.items() if name is not None}
