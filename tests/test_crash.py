@@ -23,7 +23,7 @@ import pytest
 from judge_server import Books, JudgeServer
 from project import Project
 
-IN_FLIGHT = 8 + 8
+IN_FLIGHT = 2 * 8
 """Sent and not yet committed: a call in each slot, and as many replies again that are being written."""
 
 

@@ -38,12 +38,13 @@ def test_five_mistakes_of_a_file_are_told_together_with_file_and_line(toys: Cata
         load_pipeline(file, toys)
     assert error.value.exit_code == 2
     lines = [line.removeprefix(str(file)) for line in str(error.value).splitlines()]
-    keys = "name, seed, data, judges, embedders, retrievers, dimensions, aggregator, pairs, policy, train, python"
+    keys = "name, seed, data, sample, judges, embedders, retrievers, dimensions, aggregator, pairs, policy, train"
+    rest = "launcher, python, max_unscored, calibration, budget, prices, cache"
     assert lines == [
         ":1: name: expected letters, digits, '.', '_' and '-', beginning with a letter, a digit or '_', at most 100",
-        f":2: retreivers: unknown key; allowed: {keys}, max_unscored, budget, prices, cache; did you mean retrievers?",
-        ":7: judges.main.temprature: unknown key; allowed: type, model, temperature, style, limits, headers, stop; "
-        "did you mean temperature?",
+        f":2: retreivers: unknown key; allowed: {keys}, {rest}; did you mean retrievers?",
+        ":7: judges.main.temprature: unknown key; allowed: type, requests_per_minute, tokens_per_minute, model, "
+        "temperature, style, limits, headers, stop; did you mean temperature?",
         ":8: judges.other.type: unknown judge 'orakle'; available: chatty, coin, fussy, oracle; did you mean oracle?; "
         f"disabled by LRF_DISABLE_PLUGINS: {', '.join(toys.disabled)}",
         ":11: dimensions[0].judge: no judge is named 'mian'; judges: main, other; did you mean main?",
@@ -92,7 +93,7 @@ def test_a_wrong_value_is_told_with_what_is_allowed(toys: Catalog, block: str, m
         ),
         (
             "name: x\npython: {trian: python}",
-            "2: python.trian: unknown key; allowed: score, pairs, train; did you mean train?",
+            "2: python.trian: unknown key; allowed: sample, score, pairs, train; did you mean train?",
         ),
         ("name: x\npython: {train: ./no/python}", "2: python.train: there is no program"),
         ("name: x\njudges: [oracle]", "2: judges: expected a block that names each judge, such as `main:`; got a list"),

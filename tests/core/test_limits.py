@@ -198,3 +198,26 @@ def test_whatever_is_cancelled_refused_or_fails_no_slot_is_lost(
         assert limiter.in_flight == limiter.waiting == 0
 
     asyncio.run(run())
+
+
+async def test_what_is_sent_and_not_yet_written_is_at_most_twice_the_ceiling() -> None:
+    limiter, most, writes = Limiter(4), 0, asyncio.Event()
+
+    async def call(number: int) -> None:
+        nonlocal most
+        async with limiter.slot((number, 0)):
+            await asyncio.sleep(0)
+            most = max(most, limiter.in_flight + limiter.unwritten)
+            limiter.replied()
+        try:
+            await writes.wait()
+        finally:
+            limiter.written()
+
+    calls = [asyncio.create_task(call(number)) for number in range(40)]
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert (limiter.unwritten, limiter.waiting, most) == (8, 32, 8)  # a stuck journal holds everything up
+    writes.set()
+    await asyncio.gather(*calls)
+    assert (limiter.unwritten, limiter.in_flight, most <= 8) == (0, 0, True)

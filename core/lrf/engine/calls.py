@@ -337,10 +337,13 @@ class JudgeCalls:
                 if self.listener:
                     reason = error.reason if error else None if reply else "cancelled"
                     self.listener(self.name, request.expects.kind, caller.sample, request.attempt, seconds, reason)
-        # The slot is free again while the reply is being written.
-        await self.journal.commit_reply(
-            key, self._identity, request, reply, sample=caller.sample, dimension=caller.dimension, seconds=seconds
-        )
+            self.limiter.replied()
+        try:
+            await self.journal.commit_reply(
+                key, self._identity, request, reply, sample=caller.sample, dimension=caller.dimension, seconds=seconds
+            )
+        finally:
+            self.limiter.written()
         return reply
 
     def _learn(self, request: Request, usage: Usage, sent: Sent | None, seconds: float) -> None:

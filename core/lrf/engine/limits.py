@@ -38,6 +38,9 @@ class Limiter:
 
     A few calls begin in one turn of the event loop, so that many beginnings at once don't hold up everything else.
 
+    A slot is free again while the reply is being written, but what is sent and not yet committed, and so paid for again
+    after a kill, is never more than twice the ceiling.
+
     ``rates``: what may be sent a minute, if that is limited; who waits for it holds no slot. ``adapts`` False: the
     limit stays, for a server where many calls fail together for another cause than load (a batch API).
     """
@@ -55,6 +58,7 @@ class Limiter:
         self.rates = rates
         self.limit = float(ceiling)
         self.in_flight = 0
+        self.unwritten = 0
         self.draining = False
         self.on_release: Callable[[], None] = lambda: None
         self._waiters: list[_Waiter] = []
@@ -102,7 +106,11 @@ class Limiter:
         self.on_release()
 
     def _wake(self) -> None:
-        while self._waiters and self.in_flight < max(1, int(self.limit)):
+        while (
+            self._waiters
+            and self.in_flight < max(1, int(self.limit))
+            and self.in_flight + self.unwritten < 2 * self.ceiling
+        ):
             first = self._waiters[0]
             if not first.turn.done():
                 if self._begun == self.SLICE:
@@ -116,6 +124,15 @@ class Limiter:
                 self._begun += 1
                 first.turn.set_result(self.rates.take(first.requests, first.tokens) if self.rates else None)
             heapq.heappop(self._waiters)
+
+    def replied(self) -> None:
+        """Tell, while holding the slot, that a reply is going to be written."""
+        self.unwritten += 1
+
+    def written(self) -> None:
+        """Tell that a reply has been committed, or couldn't be."""
+        self.unwritten -= 1
+        self._wake()
 
     def _next_turn(self) -> None:
         self._begun = 0

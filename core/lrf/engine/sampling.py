@@ -133,14 +133,18 @@ class SamplerCalls:
                     self.rates.settle(sent, 1, took)
                 if self.listener:
                     self.listener(self.name, KIND, sample, 0, seconds, reason)
-        await asyncio.gather(
-            *(
-                self.journal.commit_reply(
-                    key, self.identity, request, reply, sample=sample, dimension=self.name, seconds=seconds
+            self.limiter.replied()
+        try:
+            await asyncio.gather(
+                *(
+                    self.journal.commit_reply(
+                        key, self.identity, request, reply, sample=sample, dimension=self.name, seconds=seconds
+                    )
+                    for key, request, reply in zip(keys, requests, replies, strict=True)
                 )
-                for key, request, reply in zip(keys, requests, replies, strict=True)
             )
-        )
+        finally:
+            self.limiter.written()
         return replies
 
     def drain(self) -> None:
