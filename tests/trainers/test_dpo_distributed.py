@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from lrf.protocols import TrainingJob
@@ -76,10 +77,15 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Processes:
 
 @pytest.fixture(scope="module")
 def alone(processes: Processes) -> Path:
-    """What one process makes of the pairs."""
+    """What one process makes of the pairs, in one thread as each of several does: sums of more differ in a bit."""
     output = processes.folder / "alone"
     job = TrainingJob(processes.pairs, output, None, 7, "ab" * 32)
-    DPO(DPOSettings.model_validate(TINY)).train(job)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        DPO(DPOSettings.model_validate(TINY)).train(job)
+    finally:
+        torch.set_num_threads(threads)
     return output
 
 
