@@ -76,7 +76,7 @@ def test_gzipped_files_are_unpacked(tmp_path: Path) -> None:
     assert len(list(source(path).read())) == 2
 
 
-@pytest.mark.parametrize("packed", [b"no gzip", gzip.compress(ROW.encode() * 9)[:-12]])
+@pytest.mark.parametrize("packed", [b"no gzip", gzip.compress(ROW.encode() * 9)[:-12]], ids=["no gzip", "cut off"])
 def test_a_damaged_gzip_file_is_an_error(tmp_path: Path, packed: bytes) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(packed)
     with pytest.raises(DataError, match=r"a\.jsonl\.gz: can't be read: "):
