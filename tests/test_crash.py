@@ -229,7 +229,7 @@ def one_sample_at_a_time(project: Project, **changes: Any) -> Path:
 
 def test_an_interrupt_lets_a_run_of_the_library_drain(project: Project, judge_server: JudgeServer) -> None:
     project.write_data(8)
-    judge_server.delay_s = 0.05
+    judge_server.delay_s = 0.4  # it must not have ended before the interrupt comes
     file = one_sample_at_a_time(project)
     code = f"import lrf; s = lrf.run({str(file)!r}, runs={str(project.runs)!r}); print(s.status, s.exit_code)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -238,6 +238,7 @@ def test_an_interrupt_lets_a_run_of_the_library_drain(project: Project, judge_se
     out, _ = process.communicate(timeout=60)
     assert out.split() == ["interrupted", "130"]
     assert 0 < len(project.lines("rewards.jsonl")) < 40
+    judge_server.delay_s = 0.01
     finish(file, project)
     assert len(project.lines("rewards.jsonl")) == 40
 
@@ -250,6 +251,7 @@ def test_ctrl_c_once_finishes_what_is_in_flight_and_leaves_a_valid_part(
     judge_server.delay_s = 0.05
     file = one_sample_at_a_time(project, python={"score": sys.executable} if own_process else {})
     files, books = undisturbed(project, judge_server, file)
+    judge_server.delay_s = 0.3  # it must not have ended before the interrupt comes
     with started(file, project) as process:
         judge_server.wait_for_calls(35)
         interrupt(process)
