@@ -231,7 +231,10 @@ def test_an_interrupt_lets_a_run_of_the_library_drain(project: Project, judge_se
     project.write_data(8)
     judge_server.delay_s = 0.4  # it must not have ended before the interrupt comes
     file = one_sample_at_a_time(project)
-    code = f"import lrf; s = lrf.run({str(file)!r}, runs={str(project.runs)!r}); print(s.status, s.exit_code)"
+    code = (  # what a shell starts in the background ignores the interrupt, and so would this
+        "import lrf, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"s = lrf.run({str(file)!r}, runs={str(project.runs)!r}); print(s.status, s.exit_code)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     judge_server.wait_for_calls(20)
     process.send_signal(signal.SIGINT)
