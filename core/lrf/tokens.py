@@ -6,6 +6,7 @@ Nothing is downloaded. Long texts are read in pieces, so that no thread keeps th
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -88,7 +89,7 @@ def _pieces(text: str) -> Iterator[str]:
     yield text[at:]
 
 
-class _Pieced:
+class _Pieced(ABC):
     """Adds up what is found of pieces."""
 
     def count(self, text: str) -> int:
@@ -107,12 +108,12 @@ class _Pieced:
             characters, tokens = characters + len(piece), tokens + int(before[-1])
         return np.concatenate(places), np.concatenate(counts)
 
-    def _count(self, text: str) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def _count(self, text: str) -> int: ...
 
+    @abstractmethod
     def _places(self, text: str) -> tuple[Numbers, Numbers]:
         """As :meth:`Tokenizer.places` of a text that is not empty, without the zeros in front."""
-        raise NotImplementedError
 
 
 def _encodable(text: str) -> str:
