@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--llmbar", type=Path, help="the folder of LLMBar's files")
     parser.add_argument("--model", help="a folder of weights to start from")
-    parser.add_argument("--epochs", type=float, default=3)
+    parser.add_argument("--epochs", type=float, default=6)
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--held-out", type=float, default=0.3)
     parser.add_argument("--max-tokens", type=int, default=1024)
@@ -48,7 +48,7 @@ def main() -> None:
         "max_lost": 0.2,
     }
     if options.model is None:
-        settings["init"] = {"hidden": 64, "layers": 2, "heads": 4, "vocab": 2000}
+        settings["init"] = {"hidden": 64, "layers": 2, "heads": 4, "vocab": 300}  # letters stay tokens
     with tempfile.TemporaryDirectory() as folder:
         scored = Path(folder) / "scored.jsonl"
         rows = llmbar(options.llmbar) if options.llmbar else planted(1000, options.seed)
