@@ -62,7 +62,7 @@ def tokenizer() -> Any:
     return fast
 
 
-@pytest.fixture(scope="module", params=[0], ids="base {}".format)
+@pytest.fixture(scope="module", params=[0, 1, 2], ids="base {}".format)
 def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that copies, but is unsure: it was taught with a tenth of the symbols replaced."""
     from transformers import LlamaConfig, LlamaForCausalLM, set_seed
