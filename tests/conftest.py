@@ -1,4 +1,4 @@
-"""What every test can use: HTTP servers on this machine. Hypothesis draws examples without a clock."""
+"""What every test can use: HTTP servers on this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ sys.path.append(str(Path(__file__).parent))  # helpers of several test folders a
 from judge_server import JudgeServer
 from project import Project
 
-settings.register_profile("lrf", deadline=None)
+# A machine that decides whether a change lands draws the same examples for the same code; a person's finds new ones.
+settings.register_profile("lrf", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("lrf")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -56,7 +56,7 @@ def test_no_window_of_a_minute_or_of_six_seconds_ever_holds_more_than_its_limit(
     replies = []
     for expected, share, reply_s, pause_s in calls:
         while (wait_s := rates.wait_s(1, expected)) > 0:
-            assert wait_s <= MINUTE_S
+            assert wait_s <= MINUTE_S + 1e-6  # a difference of two clock readings is rounded
             clock.now += wait_s
         entry = rates.take(1, expected)
         sent.append(entry)
