@@ -26,7 +26,12 @@ async def rate(ctx: Context, prompt: Prompt, notes: tuple[Note, ...] = ()) -> Ju
 
 def analysis_of(answer: Answer[Any]) -> str | None:
     """What the judge wrote to explain itself, or None if it wrote nothing."""
-    return analysis_in(json.loads(answer.text)) if answer.way == "structured" else answer.text.strip() or None
+    return analysis_in(object_of(answer)) if answer.way == "structured" else answer.text.strip() or None
+
+
+def object_of(answer: Answer[Any]) -> JSON:
+    """The object of a structured reply that was read, which may have line breaks in its strings."""
+    return json.loads(answer.text, strict=False)
 
 
 def analysis_in(reply: JSON) -> str | None:

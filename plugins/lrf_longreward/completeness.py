@@ -14,7 +14,7 @@ from lrf.replies import Text
 from lrf.templates import Template, prompt_text
 from lrf.types import JSON, Candidate, Chunk, Judgement, Note, Sample
 from lrf_longreward.asking import RATING_TOKENS, attempted, rate
-from lrf_longreward.documents import check_documents
+from lrf_longreward.documents import Whole, check_documents
 from lrf_longreward.notes import NOTE_TOKENS, Noted, merged, shown, tokens_of
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.settings import CompletenessSettings, Language
@@ -68,13 +68,14 @@ class Completeness:
         # measured on the longest answer, so that all candidates share what comes of it
         answers = [c.text for c in sample.candidates] or [candidate.text]
         room, room_to_merge = await asyncio.to_thread(self._room, sample.query, answers, ctx)
+        whole = Whole(sample)
         if room is None:
-            return _Reading(notes, shown(sample, found), {"document": seen}, {})
-        left, rounds = await merged(sample, found, room, room_to_merge, lambda s: self._merge_notes(sample, s, ctx))
-        context = shown(sample, left)
+            return _Reading(notes, shown(whole, found), {"document": seen}, {})
+        left, rounds = await merged(whole, found, room, room_to_merge, lambda s: self._merge_notes(sample, s, ctx))
+        context = shown(whole, left)
         if not rounds:
             return _Reading(notes, context, {"document": seen}, {})
-        share = min(1.0, await tokens_of(context) / await tokens_of(shown(sample, found)))
+        share = min(1.0, await tokens_of(context) / await tokens_of(shown(whole, found)))
         extra = {"merge_rounds": rounds, "merged_notes": [note.text for note in left]}
         return _Reading(notes, context, {"document": seen, "notes": round(share, 4)}, extra)
 
@@ -92,8 +93,10 @@ class Completeness:
         noted = [outcome for outcome in outcomes if not isinstance(outcome, Unscorable)]
         characters = sum(c.end - c.start for c in chunks)
         seen = sum(c.end - c.start for c, _ in noted) / characters if characters else 1.0
-        if seen < self._settings.min_document:
-            raise next(outcome for outcome in outcomes if isinstance(outcome, Unscorable))
+        failed = [outcome for outcome in outcomes if isinstance(outcome, Unscorable)]
+        away = next((f for f in failed if f.transient), None)
+        if away or seen < self._settings.min_document:  # a server that is away has refused nothing: a later run asks it
+            raise away or failed[0]
         return noted, seen
 
     async def _merge_notes(self, sample: Sample, notes: str, ctx: Context) -> str | None:

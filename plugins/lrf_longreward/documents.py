@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from lrf.errors import Unscorable
-from lrf.types import Chunk, Sample
+from lrf.types import Chunk, Document, Sample
 
 
 def check_documents(sample: Sample) -> None:
@@ -16,16 +18,26 @@ def heading(sample: Sample, chunk: Chunk) -> str:
     """`` title`` of the chunk's document (its id, if it has none); empty when the sample has but one document."""
     if len(sample.documents) < 2:
         return ""
-    document = next(d for d in sample.documents if d.id == chunk.document)
+    return _titled(next(d for d in sample.documents if d.id == chunk.document))
+
+
+class Whole:
+    """All documents of a sample as one, for the headings of many pieces: of a dialogue each turn is a document."""
+
+    def __init__(self, sample: Sample) -> None:
+        self._documents = {document.id: document for document in sample.documents}
+        *before, self._total = accumulate((len(d.text) for d in sample.documents), initial=0)
+        self._before = dict(zip(self._documents, before, strict=True))
+
+    def heading(self, chunk: Chunk) -> str:
+        """As :func:`heading`."""
+        return _titled(self._documents[chunk.document]) if len(self._documents) > 1 else ""
+
+    def share(self, first: Chunk, last: Chunk) -> tuple[int, int]:
+        """Where one chunk starts and another ends in all documents together, in per cent of their characters."""
+        start, end = self._before[first.document] + first.start, self._before[last.document] + last.end
+        return round(100 * start / self._total), round(100 * end / self._total)
+
+
+def _titled(document: Document) -> str:
     return " " + " ".join((document.title or document.id).split())
-
-
-def share(sample: Sample, chunk: Chunk) -> tuple[int, int]:
-    """Where the chunk starts and ends in all documents together, in per cent of their characters."""
-    before = 0
-    for document in sample.documents:
-        if document.id == chunk.document:
-            break
-        before += len(document.text)
-    total = sum(len(d.text) for d in sample.documents)
-    return round(100 * (before + chunk.start) / total), round(100 * (before + chunk.end) / total)

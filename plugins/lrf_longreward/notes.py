@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from lrf.chunking import count_tokens
-from lrf.types import Chunk, Sample
+from lrf.types import Chunk
 from lrf_longreward.asking import all_of
-from lrf_longreward.documents import heading, share
+from lrf_longreward.documents import Whole
 
 NOTE_TOKENS = 1024
 
@@ -25,16 +25,16 @@ class Noted:
     text: str
 
 
-def shown(sample: Sample, notes: Sequence[Noted]) -> str:
+def shown(whole: Whole, notes: Sequence[Noted]) -> str:
     """The notes, each headed with the part of the document it covers (start% to end%)."""
-    return "\n\n".join(_headed(sample, note) for note in notes)
+    return "\n\n".join(_headed(whole, note) for note in notes)
 
 
-def _headed(sample: Sample, note: Noted) -> str:
-    start, end = share(sample, note.first)[0], share(sample, note.last)[1]
-    title = heading(sample, note.first)
+def _headed(whole: Whole, note: Noted) -> str:
+    start, end = whole.share(note.first, note.last)
+    title = whole.heading(note.first)
     if note.last.document != note.first.document:
-        title += f" –{heading(sample, note.last)}"
+        title += f" –{whole.heading(note.last)}"
     text = f"[{start}%–{end}%]{title}\n{note.text}"
     # a mark in a note (the judge's habit, or the document's trick) would count as a quoted rating later
     return re.sub(r"\[{2,}", "[", re.sub(r"\]{2,}", "]", text))
@@ -45,7 +45,7 @@ Merge = Callable[[str], Awaitable[str | None]]
 
 
 async def merged(
-    sample: Sample, notes: Sequence[Noted], room: int, room_to_merge: int, merge: Merge
+    whole: Whole, notes: Sequence[Noted], room: int, room_to_merge: int, merge: Merge
 ) -> tuple[list[Noted], int]:
     """The notes, merged round by round until they take at most ``room`` tokens; and the number of rounds.
 
@@ -53,10 +53,10 @@ async def merged(
     can be, and at most half as many as there were. What is left when one note is too long, is too long.
     """
     rounds, left = 0, list(notes)
-    while len(left) > 1 and (tokens := await tokens_of(shown(sample, left))) > room:
+    while len(left) > 1 and (tokens := await tokens_of(shown(whole, left))) > room:
         wanted = max(room // NOTE_TOKENS, -(-tokens // room_to_merge), 1)
         groups = _even(left, min(wanted, -(-len(left) // 2)))
-        texts = await all_of(merge(shown(sample, group)) for group in groups if len(group) > 1)
+        texts = await all_of(merge(shown(whole, group)) for group in groups if len(group) > 1)
         made = iter(texts)
         joined = [group[0] if len(group) == 1 else _joined(group, next(made)) for group in groups]
         left = [note for note in joined if note is not None]

@@ -48,8 +48,8 @@ class FaithfulnessSettings(PromptSettings):
     near_duplicates: Literal["off", "merge"] = Field(
         "off",
         description="merge: statements with the same words in the same order count once, where punctuation, articles, "
-        '"that", "which", "who", "also", "was", "were" (的, 了, 也, 是) and the endings -s, -es, -ed, -ing and -e are '
-        "passed over. Numbers, names and negations must be the same. Exact repetitions always count once.",
+        '"that", "which", "who" and "also" (的, 了, 也, 是) are passed over. Numbers, names and negations must be the '
+        "same. Exact repetitions always count once, whatever their case, white space and full stop.",
     )
     second_look: Literal["off", "widen", "neighbours"] = Field(
         "off",

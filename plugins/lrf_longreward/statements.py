@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Hashable, Sequence
 
 _TOKEN = re.compile(
-    r"\d+(?:[.,:/]\d+)*"  # a number, a time, a fraction
+    r"[.,]?\d+(?:[.,:/]\d+)*['\"]?"  # a number, a time, a fraction, with the mark of feet, inches, minutes
     r"|[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
     r"|[^\W\d_\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+(?:'[^\W\d_]+)*"
     r"|\S"
 )
 _PUNCTUATION = frozenset("\"'“”‘’«»「」『』《》()[]（）.,;:!?。，、；：！？…_*")
-_NO_FACTS = frozenset({"a", "an", "the", "also", "that", "which", "who", "was", "were", "的", "了", "也", "是"})
-_ENDINGS = ("ing", "ed", "es", "s", "e")
-_SHORTEST_STEM = 4
+_NO_FACTS = frozenset({"a", "an", "the", "also", "that", "which", "who", "的", "了", "也", "是"})
 
 
 def distinct(statements: Sequence[str], *, near: bool = False) -> list[str]:
     """The statements without repetitions, in order of first appearance.
 
-    Those are repetitions that are equal but for white space and case; with ``near`` those of equal :func:`facts`, too.
+    Those are repetitions that are equal but for white space, case, how accents are encoded and a full stop at the end;
+    with ``near`` those of equal :func:`facts`, too.
     """
     first: dict[Hashable, int] = {}
     same_as = list(range(len(statements)))
@@ -31,7 +31,8 @@ def distinct(statements: Sequence[str], *, near: bool = False) -> list[str]:
         return place
 
     for place, statement in enumerate(statements):
-        exact = " ".join(statement.split()).casefold()
+        exact = " ".join(unicodedata.normalize("NFC", statement).split()).casefold()
+        exact = exact.rstrip(" .。") or exact
         for key in (exact, facts(statement)) if near else (exact,):
             one, other = sorted((root(place), root(first.setdefault(key, place))))
             same_as[other] = one
@@ -42,23 +43,14 @@ def facts(statement: str) -> tuple[str, ...]:
     """What of a statement makes it another one: statements with equal facts are near-duplicates.
 
     These are its words in their order, Chinese by character, with all numbers, signs, names and negations as they
-    are. Left out are punctuation and a few words that change no fact (articles, "that", "which", "who", "also", "was",
-    "were"; 的, 了, 也, 是), and the endings -s, -es, -ed, -ing and -e of words in small letters. A first word's capital
-    counts for nothing.
+    are. Left out are punctuation and a few words that change no fact (articles, "that", "which", "who", "also"; 的, 了,
+    也, 是). A first word's capital counts for nothing. Endings count: plans are no planes, and who sued was not sued.
     """
-    words = [word for word in _TOKEN.findall(statement.replace("’", "'")) if word not in _PUNCTUATION]
+    words = _TOKEN.findall(unicodedata.normalize("NFC", statement).replace("’", "'"))
     found = []
-    for place, word in enumerate(words):
+    for place, word in enumerate(word for word in words if word not in _PUNCTUATION):
         if place == 0 and (len(word) == 1 or word[1:].islower()):  # not an acronym
             word = word.lower()
         if word not in _NO_FACTS:
-            # the first word could be a name
-            found.append(_stem(word) if place and word.isascii() and word.isalpha() and word.islower() else word)
+            found.append(word)
     return tuple(found) or (statement,)
-
-
-def _stem(word: str) -> str:
-    for ending in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST_STEM:
-            return word.removesuffix(ending)
-    return word

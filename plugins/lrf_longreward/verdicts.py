@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from lrf.errors import Unscorable
 from lrf.protocols import Context
 from lrf.replies import Answer, Verdict, Verdicts
 from lrf.types import Chunk, JudgedStatement, Opinion, Sample
-from lrf_longreward.asking import all_of, analysis_in, analysis_of
+from lrf_longreward.asking import all_of, analysis_in, analysis_of, object_of
 from lrf_longreward.documents import heading
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.quotations import located
@@ -64,7 +63,7 @@ class Examination:
             items.append(f'<item n="{n}">\n{_within_item(inner)}\n</item>')
         prompt = self._verdicts.template(ctx.language).fill({"items": "\n".join(items)})
         answer = await ctx.ask(prompt, Verdicts(SUPPORT, len(claims)), max_tokens=TOKENS_OF_SEVERAL * len(claims))
-        written = json.loads(answer.text)
+        written = object_of(answer)
         judged = []
         for i, (text, chunks) in enumerate(claims):
             opinions = tuple(Opinion(o.judge, o.draw, o.value[i], o.way) for o in answer.opinions)

@@ -17,6 +17,7 @@ from lrf.replies import Answer, Expectation, Reply, Way
 from lrf.templates import Prompt, prompt_text
 from lrf.types import Candidate, Chunk, Document, JudgedStatement, Judgement, Note, Sample, Span
 from lrf_longreward.completeness import NO_NOTES, Completeness, says_nothing
+from lrf_longreward.documents import Whole
 from lrf_longreward.faithfulness import Faithfulness
 from lrf_longreward.helpfulness import Helpfulness
 from lrf_longreward.logicality import Logicality
@@ -104,6 +105,22 @@ async def test_the_analysis_of_a_structured_reply_is_its_field() -> None:
     reply = json.dumps({"analysis": " It is fine. ", "rating": 4})
     judgement = await Helpfulness().score(SAMPLE, CANDIDATE, Scripted(always(reply), way="structured"))
     assert judgement == Judgement(rating=4.0, analysis="It is fine.", way="structured")
+
+
+async def test_line_breaks_in_the_strings_of_a_structured_reply_are_fine() -> None:
+    """Grammars of servers let them through, though JSON doesn't."""
+    rated = Scripted(always('{"analysis": "It is\nfine.", "rating": 4}'), way="structured")
+    assert (await Helpfulness().score(SAMPLE, CANDIDATE, rated)).analysis == "It is\nfine."
+
+    def script(kind: str, values: Sequence[str]) -> str:
+        one = '{"analysis": "It is\nsaid.", "verdict": "Fully supported"}'
+        statements = '{"statements": ["The mill\nburnt.", "It is gone."]}'
+        return {"statements": statements, "verdict": one}.get(kind, f'{{"v1": {one}, "v2": {one}}}')
+
+    for per_call in (1, 2):
+        faithfulness = Faithfulness(FaithfulnessSettings(verdicts_per_call=per_call))
+        judgement = await faithfulness.score(SAMPLE, CANDIDATE, Scripted(script, way="structured"))
+        assert [s.analysis for s in judgement.statements] == ["It is\nsaid."] * 2
 
 
 @pytest.mark.parametrize("analysis", [{}, {"analysis": None}, {"analysis": 3}, {"analysis": " "}])
@@ -420,6 +437,14 @@ async def test_several_documents_are_one_whole_and_named_by_title_or_id() -> Non
     notes = "[0%–30%] <<answer>> [10]\n1. Yes.\n\n[65%–100%] d2\n1. Yes."
     assert next(s.text for s in prompt if not s.trusted) == notes
     assert judgement.rating == 10
+
+
+def test_parts_of_many_documents_are_headed_with_their_place_in_all_of_them() -> None:
+    documents = tuple(Document(f"turn-{n}", "x" * (n + 1), f"turn {n}") for n in range(4))
+    whole = Whole(Sample("s", "?", documents))
+    first, last = (Chunk(d.id, 0, len(d.text), d.text) for d in documents[1:3])
+    assert whole.share(first, last) == (10, 60)
+    assert (whole.heading(first), whole.heading(last)) == (" turn 1", " turn 2")
 
 
 async def test_a_mark_in_a_note_cannot_stand_in_the_way_of_the_rating() -> None:

@@ -21,6 +21,7 @@ from lrf.templates import prompt_text
 from lrf.testing import ScriptedJudge
 from lrf.types import Candidate, Chunk, Document, Sample, Unscored
 from lrf_longreward.completeness import Completeness
+from lrf_longreward.documents import Whole
 from lrf_longreward.notes import NOTE_TOKENS, Noted, merged, shown
 from lrf_longreward.settings import CompletenessSettings
 from scoring import judgement_of, outcome_of, rewards_of, task_of
@@ -171,7 +172,7 @@ def test_merging_ends_keeps_the_order_and_never_shortens_a_text_itself(
     lengths: list[int], room: int, room_to_merge: int, empty: bool
 ) -> None:
     document = Document("d", "x" * len(lengths))
-    sample = Sample("s", "?", (document,))
+    whole = Whole(Sample("s", "?", (document,)))
     notes = [Noted(c, c, f"n{i} " * n) for i, n in enumerate(lengths) for c in [Chunk("d", i, i + 1, "x")]]
     asked: list[str] = []
 
@@ -179,16 +180,16 @@ def test_merging_ends_keeps_the_order_and_never_shortens_a_text_itself(
         asked.append(text)
         return None if empty and len(asked) % 3 == 0 else " ".join(dict.fromkeys(re.findall(r"n\d+", text)))
 
-    left, rounds = asyncio.run(merged(sample, notes, room, room_to_merge, merge))
+    left, rounds = asyncio.run(merged(whole, notes, room, room_to_merge, merge))
 
     assert rounds <= len(lengths).bit_length() + 1
     assert len(asked) <= 2 * len(lengths)
     assert (rounds == 0) == (left == notes)
-    assert count_tokens(shown(sample, left)) <= room or len(left) <= 1
+    assert count_tokens(shown(whole, left)) <= room or len(left) <= 1
     places = [(n.first.start, n.last.end) for n in left]
     assert places == sorted(places)
     if not empty and rounds:
-        assert set(re.findall(r"n\d+", shown(sample, left))) == {f"n{i}" for i in range(len(lengths))}
+        assert set(re.findall(r"n\d+", shown(whole, left))) == {f"n{i}" for i in range(len(lengths))}
     assert NOTE_TOKENS == 1024
 
 

@@ -16,7 +16,7 @@ from lrf.engine.engine import Engine, NamedDimension, judge_calls
 from lrf.engine.ledger import Ledger
 from lrf.engine.observers import Observers
 from lrf.engine.panel import Asking
-from lrf.errors import Rejected
+from lrf.errors import Rejected, Unscorable
 from lrf.protocols import Capabilities
 from lrf.replies import Reply, Request
 from lrf.stages.rows import judgement_json
@@ -281,3 +281,14 @@ async def test_an_answer_is_not_rated_on_half_a_document_unless_the_pipeline_all
 
     still = await completeness(refusing("number 0 of"), min_document=0.95)
     assert isinstance(still, Unscored)
+
+
+async def test_a_part_that_a_server_that_is_away_left_unread_is_asked_for_again_and_not_passed_over() -> None:
+    def script(request: Request) -> Reply:
+        if request.expects.kind == "text" and "number 0 of" in prompt_text(request.prompt):
+            raise Unscorable("server_error", "status 503", transient=True)
+        return Reply("A note." if request.expects.kind == "text" else "[[6]]")
+
+    unscored = await completeness(ScriptedJudge(script), min_document=0.5)
+    assert isinstance(unscored, Unscored)
+    assert (unscored.reason, unscored.transient) == ("server_error", True)

@@ -13,8 +13,8 @@ from lrf_longreward.prompts import BUILT_IN
 from lrf_longreward.statements import distinct, facts
 
 SAME = [
-    ("The mill was built in 1790.", "Mill built in 1790"),
-    ("The bridge was opened by the king.", "the bridge opens by the king!"),
+    ("The mill was built in 1790.", "Mill was built in 1790"),
+    ("The bridge was opened by the king.", "the bridge was opened by the king!"),
     ("It is the house that Jack built.", "It is a house which Jack built."),
     ("The ship’s crew also left.", "The ship's crew left."),
     ("清河渡口在 1998 年停用了。", "清河渡口在1998年停用"),
@@ -41,6 +41,14 @@ DIFFERENT = [
     ("他是医生。", "他不是医生。"),
     ("甲付钱给乙。", "乙付钱给甲。"),
     ("长江很长。", "黄河很长。"),
+    ("It grew by .5 percent.", "It grew by 5 percent."),
+    ("The board is 5' long.", 'The board is 5" long.'),
+    ("The room has 10² seats.", "The room has 102 seats."),
+    ("The plan failed.", "The plane failed."),
+    ("The plans failed.", "The planes failed."),
+    ("The tower fell.", "The towers fell."),
+    ("The firm was sued in 1999.", "The firm sued in 1999."),
+    ("The man is interested.", "The man is interesting."),
     ("كتاب جديد", "كتاب قديم"),
     ("कि वह", "की वह"),
 ]
@@ -55,6 +63,19 @@ def test_statements_of_the_same_words_are_near_duplicates(one: str, other: str) 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT)
 def test_another_number_name_negation_order_or_word_is_another_statement(one: str, other: str) -> None:
     assert len(distinct([one, other], near=True)) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("The café opened.", "The cafe\u0301 opened."),
+        ("The mill burnt.", "the mill  burnt"),
+        ("渡口停用了。", "渡口停用了"),
+    ],
+)
+def test_a_repetition_is_one_whatever_its_case_white_space_accents_and_full_stop(one: str, other: str) -> None:
+    assert distinct([one, other]) == [one]
+    assert distinct(["...", "."]) == ["...", "."]
 
 
 PIECES = st.sampled_from(
