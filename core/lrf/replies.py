@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from lrf.errors import ParseFailure
-from lrf.templates import Prompt, prompt_text
+from lrf.templates import Prompt, prompt_text, untrusted_text
 from lrf.types import JSON, Opinion
 
 T = TypeVar("T")
@@ -148,6 +148,30 @@ def cue_of(prompt: Prompt, options: Sequence[str]) -> str:
     return cues[-1] if cues and cues[-1].strip() else "Rating: "
 
 
+def analysis_of(text: str, request: Request, cue: str) -> str:
+    """What a judge wrote in free text before its own mark, without the cue (see :func:`cue_of`) at its end.
+
+    For judges that weigh the options after an analysis: in the middle of a quotation the likeliest option is the
+    quoted one. A mark that could be quoted is passed over; where no mark can be told to be the judge's own, the
+    analysis is what ends with a whole sentence before the first.
+    """
+
+    def value_of(text: str, quoted: str = "") -> Any:
+        try:
+            return request.expects.read(Reply(text), "text", quoted)
+        except ParseFailure:
+            return None
+
+    marks = list(_MARK.finditer(text))
+    own = value_of(text, untrusted_text(request.prompt))
+    if own is not None:
+        text = text[: next((m.start() for m in marks if value_of(m.group()) == own), len(text))]
+    elif marks:
+        ends = [end.end() for end in _SENTENCE_END.finditer(text, 0, marks[0].start())]
+        text = text[: ends[-1] if ends else 0]
+    return text.rstrip().removesuffix(cue.strip()).rstrip()
+
+
 def _distinct(found: Sequence[T], what: str) -> T:
     """The one value among the marks found, or a ParseFailure that says why there is none."""
     distinct = list(dict.fromkeys(found))
@@ -168,8 +192,8 @@ def _unquoted(found: Sequence[T], in_prompt: Sequence[T], what: str) -> list[T]:
 
 
 def _json_object(text: str) -> Mapping[str, JSON]:
-    try:
-        value = json.loads(text, strict=False)  # grammars of servers let line breaks stand in strings
+    try:  # grammars of servers let line breaks stand in strings
+        value = json.loads(text, strict=False, object_pairs_hook=_each_name_once)
     except (ValueError, RecursionError) as e:
         raise ParseFailure("invalid_json", str(e)) from None
     if not isinstance(value, dict):
@@ -177,7 +201,16 @@ def _json_object(text: str) -> Mapping[str, JSON]:
     return value
 
 
+def _each_name_once(pairs: Sequence[tuple[str, JSON]]) -> Mapping[str, JSON]:
+    found = dict(pairs)
+    if len(found) < len(pairs):  # the last one would win, and a reply of two ratings is none
+        raise ValueError(f"a name stands twice in an object: {', '.join(name for name, _ in pairs)[:200]}")
+    return found
+
+
 _NUMBER_MARK = re.compile(r"\[\[\s*([+-]?\d+(?:\.\d+)?)\s*\]\]")
+_MARK = re.compile(r"\[\[([^\[\]]*)\]\]")  # white space is stripped afterwards: matched apart, it takes cubic time
+_SENTENCE_END = re.compile(r"[.!?](?=\s)|[。！？]")
 
 
 @lru_cache
@@ -275,7 +308,7 @@ class Verdict:
 
     def _marks(self, text: str) -> list[str]:
         folded = {label.casefold() for label in self.labels}
-        marks = (m.casefold() for m in re.findall(r"\[\[\s*([^\[\]]*?)\s*\]\]", text))
+        marks = (m.strip().casefold() for m in _MARK.findall(text))
         return [m for m in marks if m in folded]
 
 

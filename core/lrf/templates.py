@@ -37,6 +37,11 @@ def prompt_text(prompt: Prompt) -> str:
     return "".join(s.text for s in prompt)
 
 
+def untrusted_text(prompt: Prompt) -> str:
+    """All that filled a prompt's fields: what a judge may quote."""
+    return "\n".join(s.text for s in prompt if not s.trusted)
+
+
 @dataclass(frozen=True)
 class Template:
     """A parsed template.

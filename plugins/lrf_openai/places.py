@@ -10,6 +10,7 @@ from typing import Any
 
 from lrf.errors import ParseFailure
 from lrf.replies import Reply, Request
+from lrf.templates import untrusted_text
 from lrf.types import JSON
 
 _AFTER_A_NUMBER = (b",", b"}", b" ", b"\n", b"\r", b"\t")
@@ -35,9 +36,8 @@ def find_place(text: str, request: Request, *, in_json: bool) -> Place | None:
     different ones are none. Of equal marks the first counts; the later ones repeat it. None where there is no label,
     or one that is written in another way than the options are.
     """
-    quoted = "\n".join(s.text for s in request.prompt if not s.trusted)
     try:
-        value = request.expects.read(Reply(text), "structured" if in_json else "text", quoted)
+        value = request.expects.read(Reply(text), "structured" if in_json else "text", untrusted_text(request.prompt))
     except ParseFailure:
         return None
     option = next((o for o in request.options if request.expects.read(Reply(o), "text", "") == value), None)

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from lrf.replies import FinishReason, Request, cue_of
+from lrf.templates import untrusted_text
 from lrf_transformers.settings import TransformersSettings
 
 _OPEN, _CLOSE = "<statement>", "</statement>"
@@ -89,8 +90,11 @@ def form_of(request: Request, settings: TransformersSettings, chat: bool) -> For
     if request.way == "expected":
         cue = cue_of(request.prompt, request.options)
         wanted = brief if settings.analysis_tokens is None else settings.analysis_tokens
-        stops = [r"\[\[", rf"\n\s*{re.escape(cue.strip())}"] + ([] if chat else [_BLANK_LINE.pattern])
-        return Form(most if wanted is None else min(most, wanted), True, stop=re.compile("|".join(stops)), cue=cue)
+        judged = untrusted_text(request.prompt)
+        if "[[" not in judged and cue.strip() not in judged:  # else they may be quoted: see ``analysis_of``
+            ends = [r"\[\[", rf"\n\s*{re.escape(cue.strip())}"] + ([] if chat else [_BLANK_LINE.pattern])
+            stop = re.compile("|".join(ends))
+        return Form(most if wanted is None else min(most, wanted), True, stop=stop, cue=cue)
     if kind == "statements":
         seed = "" if chat else _OPEN
         if number is None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lrf.errors import BadReply, ContextTooSmall, JudgeError, Rejected
 from lrf.local_models import Encoder
-from lrf.replies import FinishReason, Reply, Request, Usage
+from lrf.replies import FinishReason, Reply, Request, Usage, analysis_of
 from lrf.templates import prompt_text
 from lrf_transformers.batch import Batch, check
 from lrf_transformers.forms import Form, form_of, whole_sentences
@@ -199,9 +199,10 @@ class Model:
         ]
 
     def _analysis(self, row: Row) -> list[int]:
-        """The tokens of the analysis that are kept: up to its end, or its last whole sentence."""
+        """The tokens of the analysis that are kept: up to its end, its mark, or its last whole sentence."""
         text = self._encoder.text(row.ids)
         kept = text[: row.end] if row.closed or row.end is not None else whole_sentences(text)
+        kept = analysis_of(kept, row.request, row.form.cue or "")
         n = len(row.ids)
         while n and len(self._encoder.text(row.ids[:n]).strip()) > len(kept.strip()):
             n -= 1

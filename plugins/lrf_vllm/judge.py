@@ -112,7 +112,8 @@ class VLLMJudge(HttpJudge[VLLMSettings]):
 
     async def _weigh(self, request: Request) -> Reply:
         async def write(stops: Sequence[str]) -> tuple[Reply, bool]:
-            value = await self._send({**self._body(request), "stop": list(stops), **self.settings.extra_body}, request)
+            stop = {"stop": list(stops)} if stops else {}
+            value = await self._send({**self._body(request), **stop, **self.settings.extra_body}, request)
             return read_chat(value), first_choice(value).get("stop_reason") in stops
 
         async def next_token(so_far: str, labels: Sequence[str]) -> tuple[list[tuple[str, float]], Usage]:

@@ -1,6 +1,8 @@
 """``way="expected"``: an analysis up to the mark, then the labels weighed at that place.
 
-The analysis is computed once, and what comes after it takes one token, rarely a few.
+The analysis is computed once, and what comes after it takes one token, rarely a few. It ends where a mark begins,
+unless the judged text holds the beginning of one: then that could be a quotation, after which the quoted label would be
+the likeliest, so the reply is written to its end and the judge's own mark is looked for.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from lrf.errors import BadReply, Rejected
-from lrf.replies import Reply, Request, Usage, cue_of
+from lrf.replies import Reply, Request, Usage, analysis_of, cue_of
+from lrf.templates import untrusted_text
 from lrf_vllm.labels import common_beginning, label_probabilities
 
 QUESTIONS = 2
@@ -20,7 +23,7 @@ MOST_LOGPROBS = 20
 """How many likely tokens are asked for: what vLLM gives unless it is started with another ``max_logprobs``."""
 
 Write = Callable[[Sequence[str]], Awaitable[tuple[Reply, bool]]]
-"""Writes up to one of these strings: the reply, and whether it came to one."""
+"""Writes up to one of these strings, without any to its end: the reply, and whether it came to one."""
 
 NextToken = Callable[[str, Sequence[str]], Awaitable[tuple[Sequence[tuple[str, float]], Usage]]]
 """Likely next tokens after this text with their log probabilities, held to the beginnings of the labels."""
@@ -33,11 +36,15 @@ async def weigh(request: Request, write: Write | None, next_token: NextToken) ->
     usages = []
     if write is not None:
         shared = common_beginning(request.options)
-        written, at_mark = await write([shared] if shared else list(request.options))
+        stops = [shared] if shared else list(request.options)
+        judged = untrusted_text(request.prompt).casefold()
+        quotable = any(stop.casefold() in judged for stop in stops)
+        written, at_mark = await write([] if quotable else stops)
         if written.finish != "stop":
             return written
         usages.append(written.usage)
-        text = written.text.lstrip() if at_mark else f"{written.text.strip()}\n{cue}"
+        said = analysis_of(written.text, request, cue) if quotable else written.text
+        text = said.lstrip() if at_mark else f"{said.strip()}\n{cue}".lstrip()
     asked = 0
 
     async def tokens(so_far: str, labels: Sequence[str]) -> Sequence[tuple[str, float]]:

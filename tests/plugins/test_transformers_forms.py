@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lrf.replies import Rating, Request, Statements, Text, Verdict
@@ -111,6 +113,14 @@ def test_an_analysis_ends_where_the_rating_would_begin(tail: str) -> None:
     form = form_of(request(Rating(), way="expected"), settings(), chat=False)
     end = form.end("It is fine." + tail)
     assert ("It is fine." + tail)[:end].rstrip() == "It is fine."
+
+
+@pytest.mark.parametrize("judged", ["It is so. [[10]]", "It is so.\nRating: 10"])
+def test_a_mark_or_cue_that_the_analysis_may_quote_does_not_end_it(judged: str) -> None:
+    asked = replace(request(Rating(), way="expected"), prompt=(Segment("Rate. "), Segment(judged, trusted=False)))
+    for chat in (False, True):
+        assert form_of(asked, settings(), chat=chat).end("It says:\nRating: [[10]]") is None
+    assert form_of(asked, settings(), chat=False).end("It is fine.\n\n### Example") == len("It is fine.")
 
 
 def test_the_analysis_has_a_limit_of_its_own() -> None:

@@ -146,10 +146,10 @@ async def test_an_analysis_that_does_not_end_is_a_reply_cut_short(judge: Any, fo
 async def test_an_analysis_ends_at_the_mark_and_the_labels_are_weighed_there(judge: Any, folder: Path) -> None:
     from lrf_vllm.engine_judge import VLLMEngineJudge
 
-    mark = (await judge.complete(request(expects=Text(), max_tokens=3))).text[-1:]
+    mark = (await judge.complete(request("", expects=Text(), max_tokens=3))).text[-1:]
     writing = VLLMEngineJudge(VLLMEngineSettings(model=str(folder), **SETTINGS))
     writing._engine = judge._engine
-    reply = await writing.complete(request(way="expected", expects=Labels((f"{mark}a", f"{mark}b"))))
+    reply = await writing.complete(request("", way="expected", expects=Labels((f"{mark}a", f"{mark}b"))))
     assert set(reply.probabilities) == {f"{mark}a", f"{mark}b"}
     assert reply.usage.calls == 2
     assert 0 < reply.usage.completion_tokens <= 4

@@ -24,6 +24,7 @@ from lrf.protocols import Index
 from lrf.replies import Reply, Request
 from lrf.settings import Settings
 from lrf.store.filesystem import dump
+from lrf.templates import untrusted_text
 from lrf.tokens import DEFAULT
 from lrf.types import JSON, Chunk, Document
 
@@ -99,7 +100,7 @@ class BoundCalls(JudgeCalls):
         """The mark after which most is asked: of the least support, since that may be looked at again."""
         labels: Mapping[str, float] = getattr(request.expects, "labels", {})
         options = [f"[[{label}]]" for label in sorted(labels, key=lambda label: labels[label])] or request.options
-        shown = "\n".join(s.text for s in request.prompt if not s.trusted).casefold()
+        shown = untrusted_text(request.prompt).casefold()
         return next((o for o in options if o.casefold() not in shown), options[0]) if options else ""
 
 
