@@ -2,14 +2,17 @@
 
 Quotations are compared in *plain* text: white space of any length is one space, and quotation marks and dashes of any
 form are one of each. Each is looked for exactly in the evidence, then exactly in the documents, then for something like
-it in the evidence. That takes time in proportion to the documents' length and no more than once a sample.
+it in the evidence. Whole words come before parts of words, and no part of a number counts: "5 villages" is not what "15
+villages" says. That takes time in proportion to the documents' length and no more than once a sample.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 from rapidfuzz import fuzz
 
@@ -27,6 +30,8 @@ ALIKE = 0.8
 
 _FEWEST = 8  # bytes, so three Chinese characters: anything shorter is like too much
 _LONGEST_PASSAGE = 50_000
+_SMALL = 20_000  # characters of evidence that are looked through on the event loop
+_MOST_PLACES = 1_000  # of the same words in a passage that are looked at
 
 _QUOTED = re.compile(
     "|".join(
@@ -35,15 +40,33 @@ _QUOTED = re.compile(
     )
 )
 _ELLIPSIS = re.compile(r"\s*[\[(]?(?:\.{3,}|…+)[\])]?\s*")
-_PLAIN = str.maketrans(
-    {
-        **dict.fromkeys("“”„‟«»「」『』＂", '"'),
-        **dict.fromkeys("‘’‚‛＇`´", "'"),
-        **dict.fromkeys("‐‑‒–—―−－", "-"),
-    }
-)
-_LONG_SPACE = re.compile(r"\s{2,}")
+_PLAIN = {
+    **dict.fromkeys("“”„‟«»「」『』＂", '"'),
+    **dict.fromkeys("‘’‚‛＇`´", "'"),
+    **dict.fromkeys("‐‑‒–—―−－", "-"),
+}
+_MARK = re.compile(f"[{''.join(_PLAIN)}]")
+_SPACE, _LONG_SPACE = re.compile(r"\s{2,}|[^\S ]"), re.compile(r"\s{2,}")
 _EDGES = " \t\r\n\"'.,;:!?，。；：！？、"
+# A letter of a script that has spaces between words: none of Thai to Tibetan, Burmese, Khmer, kana, Han and Hangul.
+_LETTER = re.compile(
+    "[^\\W\\d_\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff"
+    "\U00020000-\U0003ffff]"
+)
+# What a number goes on with; a dot or a comma between three groups or more may be a date's.
+_DIGITS_BEFORE = re.compile(r"\d\Z|(?<![\d.,])\d+[.,]\Z")
+_DIGITS_AFTER = re.compile(r"\d|[.,]\d++(?![.,]\d)")
+_NEAR = 24  # characters around a place that are looked at for them
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """The text from character ``start`` of a document on, as it is and made plain."""
+
+    document: str
+    start: int
+    text: str
+    plain: str
 
 
 async def located(
@@ -56,13 +79,15 @@ async def located(
     found = quotations_in(analysis or "")
     if not found:
         return ()
-    spans = {text: exactly(text, evidence) for text in found}
+    small = sum(len(chunk.text) for chunk in evidence) < _SMALL
+    shown = passages(evidence) if small else await asyncio.to_thread(passages, evidence)
+    spans = {text: exactly(text, shown) for text in found}
     missing = [text for text, span in spans.items() if span is None]
-    alike: Mapping[str, Quotation] = {}
+    elsewhere: Mapping[str, Quotation] = {}
     if missing:
-        documents = await ctx.once("plain documents", lambda: asyncio.to_thread(_plain_documents, sample))
-        alike = await asyncio.to_thread(lambda: {t: _elsewhere(t, evidence, sample, documents) for t in missing})
-    quotations = [alike[t] if span is None else Quotation(t, span, 1.0) for t, span in spans.items()]
+        whole = await ctx.once("plain documents", lambda: asyncio.to_thread(_documents, sample))
+        elsewhere = await asyncio.to_thread(lambda: {text: _elsewhere(text, shown, whole) for text in missing})
+    quotations = [elsewhere[t] if span is None else Quotation(t, span, 1.0) for t, span in spans.items()]
     of_statement = plain(statement)
     return tuple(q for q in quotations if q.score == 1 or plain(q.text) not in of_statement)
 
@@ -79,28 +104,55 @@ def quotations_in(analysis: str) -> list[str]:
 
 def plain(text: str) -> str:
     """The text with one space for any white space, and one form of quotation marks and dashes."""
-    return re.sub(r"\s+", " ", text.translate(_PLAIN))
+    return _SPACE.sub(" ", _MARK.sub(lambda mark: _PLAIN[mark[0]], text))
 
 
-def exactly(quotation: str, evidence: Sequence[Chunk]) -> Span | None:
-    """The first place in the evidence that has these words."""
-    wanted = plain(quotation)
-    for chunk in evidence:
-        if (at := plain(chunk.text).find(wanted)) >= 0:
-            return _span(chunk.document, chunk.text, chunk.start, at, at + len(wanted))
-    return None
+def passages(chunks: Sequence[Chunk]) -> list[Passage]:
+    return [Passage(chunk.document, chunk.start, chunk.text, plain(chunk.text)) for chunk in chunks]
 
 
-def alike(quotation: str, evidence: Sequence[Chunk]) -> tuple[Span, float] | None:
-    """The place in the evidence that is most like these words, and how like it is: :data:`ALIKE` to 1, exclusive.
+def exactly(quotation: str, where: Sequence[Passage]) -> Span | None:
+    """The first place that has these words; one within other words only where they stand nowhere by themselves."""
+    wanted, within = plain(quotation), None
+    for passage in where:
+        for at in islice(_occurrences(wanted, passage.plain), _MOST_PLACES):
+            end = at + len(wanted)
+            if _cuts_number(passage.plain, at, end):
+                continue
+            if not _cuts_word(passage.plain, at, end):
+                return _span(passage, at, end)
+            within = within or _span(passage, at, end)
+    return within
+
+
+def _occurrences(wanted: str, text: str) -> Iterator[int]:
+    at = text.find(wanted)
+    while at >= 0:
+        yield at
+        at = text.find(wanted, at + 1)
+
+
+def _cuts_number(text: str, start: int, end: int) -> bool:
+    before, after = text[max(0, start - _NEAR) : start], text[end : end + _NEAR]
+    return (text[start].isdecimal() and _DIGITS_BEFORE.search(before) is not None) or (
+        text[end - 1].isdecimal() and _DIGITS_AFTER.match(after) is not None
+    )
+
+
+def _cuts_word(text: str, start: int, end: int) -> bool:
+    return any(0 < at < len(text) and _LETTER.match(text[at - 1]) and _LETTER.match(text[at]) for at in (start, end))
+
+
+def alike(quotation: str, where: Sequence[Passage]) -> tuple[Span, float] | None:
+    """The place that is most like these words, and how like it is: :data:`ALIKE` to 1, exclusive.
 
     A passage shorter than the quotation can't be more like it than their lengths are.
     """
     wanted, best = plain(quotation), None
     if len(wanted.encode("utf-8", "replace")) < _FEWEST:
         return None
-    for chunk in evidence:
-        text = plain(chunk.text)
+    for passage in where:
+        text = passage.plain
         if not text or len(text) > _LONGEST_PASSAGE:
             continue
         place = fuzz.partial_ratio_alignment(wanted, text, score_cutoff=100 * ALIKE)
@@ -111,31 +163,29 @@ def alike(quotation: str, evidence: Sequence[Chunk]) -> tuple[Span, float] | Non
         shown = text[start:end]
         start, end = start + len(shown) - len(shown.lstrip()), end - len(shown) + len(shown.rstrip())
         if start < end and score >= ALIKE and (best is None or score > best[1]):
-            best = _span(chunk.document, chunk.text, chunk.start, start, end), round(score, 3)
+            best = _span(passage, start, end), round(score, 3)
     return best
 
 
-def _elsewhere(text: str, evidence: Sequence[Chunk], sample: Sample, documents: Mapping[str, str]) -> Quotation:
+def _elsewhere(text: str, evidence: Sequence[Passage], documents: Sequence[Passage]) -> Quotation:
     """A quotation that isn't exactly in the evidence: in a document, or like something in the evidence, or nowhere."""
-    wanted = plain(text)
-    for document in sample.documents:
-        if (at := documents[document.id].find(wanted)) >= 0:
-            return Quotation(text, _span(document.id, document.text, 0, at, at + len(wanted)), 1.0)
-    span, score = alike(text, evidence) or (None, 0.0)
-    return Quotation(text, span, score)
+    if span := exactly(text, documents):
+        return Quotation(text, span, 1.0)
+    place, score = alike(text, evidence) or (None, 0.0)
+    return Quotation(text, place, score)
 
 
-def _plain_documents(sample: Sample) -> Mapping[str, str]:
-    return {document.id: plain(document.text) for document in sample.documents}
+def _documents(sample: Sample) -> list[Passage]:
+    return [Passage(document.id, 0, document.text, plain(document.text)) for document in sample.documents]
 
 
-def _span(document: str, text: str, offset: int, start: int, end: int) -> Span:
-    """The characters of the document that are those from ``start`` to ``end`` of its piece ``text``, made plain.
+def _span(passage: Passage, start: int, end: int) -> Span:
+    """The characters of the document that are those from ``start`` to ``end`` of the passage's plain text.
 
     Neither the first nor the last of them is white space, so each stands for one character.
     """
-    first, last = _original(text, start), _original(text, end - 1)
-    return Span(document, offset + first, offset + last + 1)
+    first, last = _original(passage.text, start), _original(passage.text, end - 1)
+    return Span(passage.document, passage.start + first, passage.start + last + 1)
 
 
 def _original(text: str, place: int) -> int:

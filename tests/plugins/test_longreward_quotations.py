@@ -20,7 +20,7 @@ from lrf.testing import DirectContext, ScriptedJudge
 from lrf.testing.strategies import nasty_texts
 from lrf.types import Candidate, Chunk, Document, Judgement, Quotation, Sample, Span
 from lrf_longreward.faithfulness import Faithfulness
-from lrf_longreward.quotations import ALIKE, LONGEST, MOST, alike, exactly, located, plain, quotations_in
+from lrf_longreward.quotations import ALIKE, LONGEST, MOST, alike, exactly, located, passages, plain, quotations_in
 from lrf_longreward.settings import FaithfulnessSettings
 from scoring import judgement_of, statements_in, tagged
 
@@ -111,12 +111,75 @@ async def test_words_of_the_statement_are_left_out_unless_the_document_has_them_
 
 
 def test_a_passage_much_shorter_than_the_quotation_is_not_like_it() -> None:
-    assert alike("The mill was built in 1790 by the old miller and his son", [Chunk("d", 0, 8, "The mill")]) is None
+    assert (
+        alike("The mill was built in 1790 by the old miller and his son", passages([Chunk("d", 0, 8, "The mill")]))
+        is None
+    )
 
 
 def test_a_short_word_is_like_nothing() -> None:
-    assert alike("mils", whole(DOCUMENT)) is None
-    assert exactly("mill", whole(DOCUMENT)) == Span("d", 4, 8)
+    assert alike("mils", passages(whole(DOCUMENT))) is None
+    assert exactly("mill", passages(whole(DOCUMENT))) == Span("d", 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("quoted", "text", "at"),
+    [
+        ("no", "Nobody said so, and no vote was held.", 20),
+        ("art", "It started late; art came after.", 17),
+        ("mill", "Windmills and mills, but a mill?", 27),
+        ("mil", "Windmills and mills.", 4),
+        ("5 villages", "There are 15 villages, and 5 villages more.", 27),
+        ("5 million", "It cost 1.5 million, not 5 million.", 25),
+        ("in 179", "It was built in 1790, or in 179 BC.", 25),
+        ("rose by 3", "It rose by 3.5 and then rose by 3.", 24),
+        ("1998", "On 12.05.1998 it closed.", 9),
+        ("12", "On 12.05.1998 it closed.", 3),
+        ("python", "我们用python写代码", 3),
+        ("代码", "我们用python写代码", 10),
+        ("항구", "이 보고서는 항구의 재건이다", 7),
+        ("5年", "在15年或5年之后", 5),
+    ],
+)
+def test_words_are_found_by_themselves_before_within_others_and_numbers_only_whole(
+    quoted: str, text: str, at: int
+) -> None:
+    assert exactly(quoted, passages([Chunk("d", 100, 100 + len(text), text)])) == Span(
+        "d", 100 + at, 100 + at + len(quoted)
+    )
+
+
+@pytest.mark.parametrize(
+    ("quoted", "text"),
+    [
+        ("5 villages", "There are 15 villages."),
+        ("5 million", "It cost 1.5 million."),
+        ("in 179", "It was built in 1790."),
+        ("250 crowns", "It cost 1,250 crowns."),
+        ("rose by 3", "It rose by 3.5."),
+        ("5年", "在15年之后"),
+    ],
+)
+async def test_a_part_of_a_number_is_not_what_the_document_says(quoted: str, text: str) -> None:
+    document = Document("d", text)
+    for evidence in (whole(document), []):
+        [found] = await quotations(f'It says "{quoted}".', evidence, document)
+        assert found.score < 1
+
+
+async def test_digits_that_stand_only_within_numbers_are_not_found_however_often() -> None:
+    document = Document("d", "55555 " * 300_000)
+    found = await quotations('"55 555" and "55"', [], document)
+    assert [q.span for q in found] == [None, None]
+
+
+@given(st.text("15., ab\n", max_size=30), st.text("15., ab", min_size=1, max_size=5).filter(lambda q: q == q.strip()))
+def test_what_is_found_exactly_has_the_words_and_no_digit_beside_its_own(text: str, quoted: str) -> None:
+    span = exactly(quoted, passages([Chunk("d", 0, len(text), text)]))
+    if span is not None:
+        assert plain(text[span.start : span.end]) == plain(quoted)
+        assert not (quoted[0].isdigit() and text[: span.start][-1:].isdigit())
+        assert not (quoted[-1].isdigit() and text[span.end :][:1].isdigit())
 
 
 async def test_an_analysis_without_quotations_costs_nothing() -> None:
@@ -159,14 +222,14 @@ def test_any_piece_of_a_document_that_is_quoted_is_found_in_it(text: str, data: 
     piece = text[start : data.draw(st.integers(start, len(text)))].strip()
     if not piece:
         return
-    span = exactly(piece, [Chunk("d", 7, 7 + len(text), text)])
+    span = exactly(piece, passages([Chunk("d", 7, 7 + len(text), text)]))
     assert span is not None
     assert plain(text[span.start - 7 : span.end - 7]) == plain(piece)
 
 
 @given(nasty_texts(), nasty_texts(max_size=40))
 def test_likeness_always_gives_a_piece_of_the_passage(quotation: str, text: str) -> None:
-    found = alike(quotation, [Chunk("d", 5, 5 + len(text), text)])
+    found = alike(quotation, passages([Chunk("d", 5, 5 + len(text), text)]))
     if found is not None:
         span, score = found
         assert 5 <= span.start < span.end <= 5 + len(text)
@@ -240,13 +303,13 @@ def test_the_prompts_ask_for_quotations_and_their_examples_quote_the_passages() 
             text = (BUILT_IN / language / f"{name}.txt").read_text(encoding="utf-8")
             _, *examples, _ = re.split(r"^### .*\n", text, flags=re.MULTILINE)
             for example in examples:
-                passages = Document("d", "\n".join(re.findall(r"<passages>(.*?)</passages>", example, re.DOTALL)))
+                document = Document("d", "\n".join(re.findall(r"<passages>(.*?)</passages>", example, re.DOTALL)))
                 reply = example.split("Verdicts:" if name == "verdicts" else "Analysis:")[-1]
                 said = re.findall(r'"analysis": "(.*?)", "verdict"', reply) if name == "verdicts" else [reply]
                 for analysis in said:
                     found = quotations_in(analysis)
                     assert found, analysis
-                    assert all(exactly(q, whole(passages)) for q in found), analysis
+                    assert all(exactly(q, passages(whole(document))) for q in found), analysis
 
 
 def test_lrf_score_shows_what_the_judge_quoted_and_where_it_stands(
