@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import product
 
 from lrf.types import Candidate, LeftOut, PreferencePair, Reward, Sample
-from lrf_pairs.order import by_hash
+from lrf_pairs.order import by_hash, differ
 from lrf_pairs.settings import BestWorstSettings
 
-_ROUNDING = 1e-9  # 7.1 - 6.6 is a margin of 0.5
+_ROUNDING = 1e-9  # 7.1 - 6.6 is a margin of 0.5, and a mean's last digits depend on the order of its terms
 
 
 class BestWorst:
@@ -31,17 +31,18 @@ class BestWorst:
             return LeftOut("too_few_scored", f"{len(scored)} of {self._settings.min_candidates} needed")
         high = max(reward for _, reward in scored)
         low = min(reward for _, reward in scored)
-        if high == low:
+        if high - low <= _ROUNDING:
             return LeftOut("tie", f"all {len(scored)} rewards are {high:g}")
         if high - low < self._settings.margin - _ROUNDING:
             return LeftOut("no_margin", f"{high:g} and {low:g} are less than {self._settings.margin:g} apart")
-        best = self._ordered(sample, [c for c, reward in scored if reward == high])
-        worst = self._ordered(sample, [c for c, reward in scored if reward == low])
+        best = self._ordered(sample, [c for c, reward in scored if high - reward <= _ROUNDING])
+        worst = self._ordered(sample, [c for c, reward in scored if reward - low <= _ROUNDING])
         if self._settings.ties == "left_out" and (len(best) > 1 or len(worst) > 1):
             return LeftOut("tie", f"{len(best)} candidates have {high:g}, {len(worst)} have {low:g}")
+        reward_of = {c.id: reward for c, reward in scored}
         for chosen, rejected in product(best, worst):
-            if chosen.text != rejected.text:
-                return PreferencePair(chosen, rejected, high, low)
+            if differ(chosen, rejected):
+                return PreferencePair(chosen, rejected, reward_of[chosen.id], reward_of[rejected.id])
         return LeftOut("same_text", f"rewards {high:g} and {low:g} were given to the same text")
 
     def _ordered(self, sample: Sample, tied: list[Candidate]) -> list[Candidate]:

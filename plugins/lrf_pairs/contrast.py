@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import product
 
 from lrf.types import Candidate, LeftOut, PreferencePair, Reward, Sample
-from lrf_pairs.order import by_hash
+from lrf_pairs.order import by_hash, differ
 from lrf_pairs.settings import ContrastSettings
 
 
@@ -32,7 +32,7 @@ class Contrast:
             return LeftOut("no_weak", _sources(sample, self._weak))
         reward = {r.candidate_id: r.reward for r in rewards}
         for chosen, rejected in product(strong, weak):
-            if chosen.text != rejected.text:
+            if differ(chosen, rejected):
                 return PreferencePair(chosen, rejected, reward.get(chosen.id), reward.get(rejected.id))
         return LeftOut("same_text", "the strong and the weak source gave the same answer")
 

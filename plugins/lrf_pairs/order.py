@@ -1,4 +1,4 @@
-"""An order of a sample's candidates that nothing about them decides."""
+"""An order of a sample's candidates that nothing about them decides, and whether two of them say anything different."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def by_hash(sample_id: str, candidates: Iterable[Candidate]) -> list[Candidate]:
         return hashlib.blake2b(both, digest_size=8).digest(), candidate.id
 
     return sorted(candidates, key=key)
+
+
+def differ(one: Candidate, other: Candidate) -> bool:
+    """Whether the texts differ in more than white space around them, which chat templates may take off."""
+    return one.text.strip() != other.text.strip()

@@ -79,11 +79,12 @@ def test_a_pair_is_of_the_highest_and_the_lowest_reward_a_margin_apart(
     outcome = pairing.pair(*given_sample)
     values = [r.reward for r in given_sample[1] if r.reward is not None]
     if isinstance(outcome, PreferencePair):
-        assert outcome.chosen_reward == max(values)
-        assert outcome.rejected_reward == min(values)
+        reward_of = {r.candidate_id: r.reward for r in given_sample[1]}
+        assert outcome.chosen_reward == reward_of[outcome.chosen.id] == pytest.approx(max(values), abs=1e-9)
+        assert outcome.rejected_reward == reward_of[outcome.rejected.id] == pytest.approx(min(values), abs=1e-9)
         assert outcome.chosen_reward > outcome.rejected_reward
         assert outcome.chosen_reward >= outcome.rejected_reward + settings.margin - 1e-9
-        assert outcome.chosen.text != outcome.rejected.text
+        assert outcome.chosen.text.strip() != outcome.rejected.text.strip()
         assert len(values) >= settings.min_candidates
     else:
         assert outcome.reason in ("too_few_scored", "tie", "no_margin", "same_text")
@@ -103,12 +104,14 @@ def test_a_sample_is_left_out_only_for_a_reason_that_holds(
         assert len(values) < settings.min_candidates
         return
     high, low = max(values), min(values)
+    both = list(zip(sample.candidates, given_rewards, strict=True))
     texts = {
-        v: {c.text for c, r in zip(sample.candidates, given_rewards, strict=True) if r.reward == v} for v in values
+        v: {c.text.strip() for c, r in both if r.reward is not None and abs(r.reward - v) <= 1e-9} for v in (high, low)
     }
+    shared = max(sum(abs(value - v) <= 1e-9 for value in values) for v in (high, low))
     match outcome.reason:
         case "tie":
-            assert high == low or (settings.ties == "left_out" and max(values.count(high), values.count(low)) > 1)
+            assert high - low <= 1e-9 or (settings.ties == "left_out" and shared > 1)
         case "no_margin":
             assert 0 < high - low < settings.margin
         case "same_text":
@@ -142,6 +145,15 @@ def test_equal_rewards_never_make_a_pair() -> None:
     assert best_worst(margin=0).pair(*scored(7.0, 7.0, 7.0)) == LeftOut("tie", "all 3 rewards are 7")
 
 
+def test_means_that_differ_in_rounding_only_are_equal() -> None:
+    one, other = sum([0.1, 0.2, 0.3]), sum([0.3, 0.2, 0.1])
+    assert one != other
+    assert best_worst().pair(*scored(one, other, one)) == LeftOut("tie", "all 3 rewards are 0.6")
+    assert best_worst(ties="left_out").pair(*scored(one, other, 0.0)) == LeftOut(
+        "tie", "2 candidates have 0.6, 1 have 0"
+    )
+
+
 def test_a_difference_of_exactly_the_margin_is_enough() -> None:
     assert isinstance(best_worst(margin=0.5).pair(*scored(7.1, 6.6)), PreferencePair)
     assert best_worst(margin=0.5).pair(*scored(7.1, 6.7)) == LeftOut("no_margin", "7.1 and 6.7 are less than 0.5 apart")
@@ -170,6 +182,13 @@ def test_the_same_text_is_never_set_against_itself() -> None:
     )
 
 
+def test_white_space_around_a_text_makes_it_no_other_text() -> None:
+    for rule in (best_worst(), contrast()):
+        outcome = rule.pair(*scored(9.0, 2.0, texts=["a", " a\n"], sources="SW"))
+        assert isinstance(outcome, LeftOut)
+        assert outcome.reason == "same_text"
+
+
 @pytest.mark.parametrize("ties", ["hash", "first"])
 def test_among_tied_candidates_one_with_another_text_is_taken(ties: str) -> None:
     outcome = best_worst(ties=ties).pair(*scored(9.0, 9.0, 2.0, texts=["a", "b", "a"]))
@@ -186,10 +205,10 @@ def test_contrast_sets_the_strong_against_the_weak_or_says_which_is_missing(samp
     sources = [c.source for c in sample.candidates]
     if isinstance(outcome, PreferencePair):
         assert (outcome.chosen.source, outcome.rejected.source) == ("strong", "weak")
-        assert outcome.chosen.text != outcome.rejected.text
+        assert outcome.chosen.text.strip() != outcome.rejected.text.strip()
         assert outcome.chosen_reward is None
     elif outcome.reason == "same_text":
-        texts = {c.text for c in sample.candidates if c.source in ("strong", "weak")}
+        texts = {c.text.strip() for c in sample.candidates if c.source in ("strong", "weak")}
         assert len(texts) == 1
     else:
         assert outcome.reason == ("no_strong" if "strong" not in sources else "no_weak")
