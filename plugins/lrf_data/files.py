@@ -6,6 +6,7 @@ import glob
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +57,7 @@ def read_jsonl(path: Path) -> Iterator[Row | BadRow]:
     """Each line's JSON value; blank lines are passed over. Raises DataError when the file can't be read at all."""
     with reading(path), open_bytes(path) as file:
         for number, line in enumerate(file, start=1):
-            if line.strip():
+            if not line.isspace():
                 yield parse_line(line, str(path), number, path.parent)
 
 
@@ -82,7 +83,6 @@ def _no_constant(name: str) -> JSON:
 def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        keys = [k for k, _ in pairs]
-        twice = next(k for i, k in enumerate(keys) if k in keys[:i])
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the key {quoted(twice)} is given twice")
     return result

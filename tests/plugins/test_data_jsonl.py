@@ -55,6 +55,10 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Path) -> Non
         ("[]", "a row must be an object with the fields"),
         ('{"metadata": {"a": NaN}}', "not usable JSON: NaN is no JSON value"),
         ('{"query": "a", "query": "b"}', 'not usable JSON: the key "query" is given twice'),
+        (
+            f'{{{"".join(f"{json.dumps(str(n))}: 1, " for n in range(30_000))}"29999": 2}}',
+            'not usable JSON: the key "29999" is given twice',
+        ),
         ("[" * 100_000, "not usable JSON: nested too deeply"),
         (f'{{"id": {"9" * 5000}}}', "not usable JSON: Exceeds the limit"),
         ('{"query": "\\ud83d"}', "context: missing"),
