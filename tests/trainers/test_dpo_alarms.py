@@ -74,3 +74,8 @@ def test_the_correlation_with_length_is_pearsons() -> None:
 def test_there_is_no_correlation_of_few_pairs_or_of_equal_lengths() -> None:
     assert LengthCorrelation().add([1.0] * 10, [2.0] * 10) is None
     assert LengthCorrelation().add([float(n) for n in range(100)], [2.0] * 100) is None
+
+
+def test_a_margin_that_is_no_number_is_passed_over() -> None:
+    found = LengthCorrelation().add([*map(float, range(100)), float("nan")], [*map(float, range(100)), 5.0])
+    assert found == pytest.approx(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from lrf_dpo.prefix_sharing import SharedPromptCollator
 from lrf_dpo.settings import DPOSettings
 from lrf_dpo.trainer import DPO
+from lrf_training.preflight import copies
 
 TINY: dict[str, Any] = {"init": {"hidden": 16, "layers": 1, "heads": 2, "vocab": 320}, "global_batch": 2}
 
@@ -34,6 +37,24 @@ def test_it_goes_through_the_longest_pair_and_tells_the_peak(job, row) -> None:
     assert 0.05 < metrics["peak_memory_gib"] < 24
     phases = [(r["phase"], r.get("tokens")) for r in reports if r.get("phase") == "preflight"]
     assert phases[0] == ("preflight", metrics["preflight_tokens"])
+
+
+def test_a_micro_batch_of_the_longest_pair_is_forwarded_whole() -> None:
+    row = {"prompt_ids": [1, 2, 3], "chosen_ids": [4, 5], "rejected_ids": [6]}
+    batch = SharedPromptCollator(0)(copies(row, 3))
+    assert batch["layout"].groups == ((3, (2, 1)),) * 3
+
+
+@pytest.mark.slow
+def test_looking_adds_nothing_to_the_correlation_with_length(job, row) -> None:
+    rows, found = [row(n) for n in range(4)], []
+    for preflight in (True, False):
+        settings = TINY | {"preflight": preflight, "epochs": 16.5, "global_batch": 1, "learning_rate": 1e-3}
+        result = DPO(DPOSettings.model_validate(settings)).train(job(rows, output=f"{preflight}"))
+        lines = [json.loads(line) for line in (result.checkpoint.parent / "training_log.jsonl").open()]
+        found.append([line.get("length_correlation") for line in lines])
+    assert found[0] == found[1]
+    assert found[0][-1] is not None
 
 
 CODE = """
@@ -60,8 +81,6 @@ except StageError as error:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's limit of address space")
 def test_a_pair_that_does_not_fit_stops_before_the_first_step_with_what_helps(job, row, tmp_path: Path) -> None:
-    import json
-
     made = job([row(0, words=(2000, 300, 300))])
     settings = TINY | {"global_batch": 1, "init": {"hidden": 128, "layers": 2, "heads": 4, "vocab": 320}}
     settings |= {"gradient_checkpointing": False}

@@ -27,7 +27,7 @@ class Model:
         self.asked: list[int] = []
         self.fail_after = fail_after
 
-    def __call__(self, row: Any) -> tuple[float, float]:
+    def __call__(self, row: Any, *_: Any) -> tuple[float, float]:
         if len(self.asked) == self.fail_after:
             raise KeyboardInterrupt
         self.asked.append(row["prompt_ids"][2])
@@ -63,6 +63,17 @@ def test_a_step_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     rest = Model()
     assert columns(run(tmp_path, rest)) == [[-0.1 * n for n in range(7)], [-3.0] * 7]
     assert rest.asked == [4, 5, 6]
+
+
+def test_a_step_that_was_killed_after_its_last_row_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr("lrf_dpo.reference.pq.write_table", Model(fail_after=0))
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, Model())
+    again = Model()
+    assert columns(run(tmp_path, again)) == [[-0.1 * n for n in range(7)], [-3.0] * 7]
+    assert again.asked == []
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
 def test_another_model_makes_them_anew(tmp_path: Path) -> None:

@@ -67,6 +67,16 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(job, row, more:
     assert not (resumed.checkpoint.parent / "training").exists()
 
 
+def test_a_line_of_the_log_that_is_half_written_is_written_again(job, row) -> None:
+    rows, settings = [row(n) for n in range(8)], DPOSettings.model_validate(TINY)
+    with pytest.raises(Stop):
+        DPO(settings).train(job(rows, report=stop_at(5)))
+    log = job(rows).output / "training_log.jsonl"
+    log.write_text(log.read_text()[:-20])
+    DPO(settings).train(job(rows))
+    assert [json.loads(line)["step"] for line in log.open()] == list(range(1, 9))
+
+
 @pytest.mark.slow
 def test_a_training_killed_by_sigkill_goes_on_to_the_same_weights(job, row, tmp_path: Path) -> None:
     rows, settings = [row(n) for n in range(8)], DPOSettings.model_validate(TINY)
@@ -164,6 +174,42 @@ def test_a_full_disk_while_saving_leaves_state_and_checkpoint_from_before(job, r
     resumed = DPO(settings).train(job(rows, report=reports.append))
     assert {"note": "training goes on from step 2"} in reports
     assert weights(resumed.checkpoint) == whole
+
+
+PART = """
+import sys
+from pathlib import Path
+import torch.distributed as dist
+dist.init_process_group("gloo")
+from lrf.errors import StageError
+from lrf_training.checkpoint import States
+from lrf_training.processes import rank
+folder, states = Path(sys.argv[1]), States(Path(sys.argv[1]), "x", world=2, sharded=True)
+def write(step):
+    path = folder / f"checkpoint-{step}"
+    def write():
+        path.mkdir(exist_ok=True)
+        if step == 2 and rank() == 1:
+            raise OSError(28, "No space left on device")
+        (path / f"part-{rank()}").write_text("1")
+    states.save(write, path)
+write(1)
+try:
+    write(2)
+except StageError as error:
+    (folder / "said").write_text(str(error))
+    sys.exit(1)
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_for_one_process_leaves_the_state_from_before(tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text(PART)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run([*command, str(tmp_path / "child.py"), str(tmp_path)], capture_output=True, timeout=100)
+    assert done.returncode
+    assert "can't be saved: [Errno 28] No space left on device" in (tmp_path / "said").read_text()
+    assert States(tmp_path, "x", world=2, sharded=True)._latest() == tmp_path / "checkpoint-1"
 
 
 def test_a_state_that_several_processes_sharded_is_refused_by_another_number(tmp_path: Path) -> None:

@@ -228,6 +228,8 @@ def test_bad_pairs_are_dropped_and_counted_where_the_settings_allow_it(job, row)
     metrics = trainer(on_bad_pair="drop", max_lost=0.25, max_steps=1).train(job(rows)).metrics
     assert (metrics["pairs"], metrics["lost_pairs"]) == (3, 1)
     assert metrics["lost_by_reason"] == {"the chosen answer is empty": 1}
+    alone = [trainer(max_steps=1, global_batch=1).train(job([r])).metrics["tokens"] for r in (row(3), row(2))]
+    assert 0.5 * min(alone) < metrics["lost_tokens"] < max(alone)  # the prompt's and the rejected answer's
 
 
 def test_more_dropped_pairs_than_allowed_stop(job, row) -> None:
@@ -324,18 +326,27 @@ def loaded(model_folder: Path) -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_pretrained(model_folder), AutoTokenizer.from_pretrained(model_folder)
 
 
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    def write(new: Path) -> None:
+        new.mkdir(parents=True)
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+
+    checkpoint.export(write, folder)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX")
 def test_a_save_that_fails_leaves_the_last_good_checkpoint(loaded: Any, tmp_path: Path) -> None:
     import resource
 
     folder = tmp_path / "out" / "checkpoint"
-    checkpoint.save(*loaded, folder)
+    save(*loaded, folder)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # the kernel refuses what the weights need
     try:
         with pytest.raises(StageError, match="the last good checkpoint is still in"):
-            checkpoint.save(*loaded, folder)
+            save(*loaded, folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
@@ -345,7 +356,7 @@ def test_a_save_that_fails_leaves_the_last_good_checkpoint(loaded: Any, tmp_path
 @pytest.mark.parametrize("moved_aside", [False, True])
 def test_a_save_killed_at_any_point_leaves_a_whole_checkpoint(loaded: Any, tmp_path: Path, moved_aside: bool) -> None:
     folder = tmp_path / "checkpoint"
-    checkpoint.save(*loaded, folder)
+    save(*loaded, folder)
     shutil.copytree(folder, tmp_path / "checkpoint.new")
     if moved_aside:
         folder.rename(tmp_path / "checkpoint.old")

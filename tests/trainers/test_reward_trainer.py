@@ -117,21 +117,18 @@ def test_the_checkpoint_is_a_standard_sequence_classifier_with_an_output_a_dimen
     assert model(torch.tensor([ids])).logits.shape == (1, 2)
 
 
-def test_preferences_give_one_output_that_prefers_what_was_chosen(job) -> None:
+def pair_rows(count: int) -> list[Row]:
+    """Of two planted answers the more helpful one is chosen."""
     rows = []
-    for number, row in enumerate(planted(300)):
-        other = planted(300, seed=1)[number]
+    for row, other in zip(planted(count), planted(count, seed=1), strict=True):
         better, worse = sorted((row, other), key=lambda r: -r["ratings"]["helpfulness"])
-        rows.append(
-            {
-                "sample_id": f"s{number}",
-                "prompt": row["prompt"],
-                "chosen": better["answer"],
-                "rejected": worse["answer"],
-            }
-        )
+        rows.append({**row, "chosen": better["answer"], "rejected": worse["answer"]})
+    return rows
+
+
+def test_preferences_give_one_output_that_prefers_what_was_chosen(job) -> None:
     settings = {"objective": "preferences", "learning_rate": 5e-3, "epochs": 6, "held_out": 0.2}
-    result = trainer(**settings).train(job(rows))
+    result = trainer(**settings).train(job(pair_rows(300)))
     assert result.metrics["outputs"] == ["reward"]
     assert result.metrics["held_out"]["accuracy"] > 0.85
     assert 0.3 < result.metrics["held_out"]["length_accuracy"] < 0.7
@@ -160,6 +157,62 @@ def test_an_answer_without_a_rating_is_counted_and_teaches_nothing(scored_job) -
 def test_what_cannot_be_trained_on_is_named(scored_job, rows, settings, message) -> None:
     with pytest.raises(StageError, match=message):
         trainer(**settings, held_out=0).train(scored_job(rows))
+
+
+@pytest.mark.parametrize("objective", ["ratings", "preferences"])
+def test_a_training_that_was_stopped_goes_on_to_the_same_weights(job, scored_job, objective: str) -> None:
+    rows, make = (pair_rows(12), job) if objective == "preferences" else (planted(12), scored_job)
+    settings = {"objective": objective, "save_every": 2, "max_steps": 5, "global_batch": 4, "micro_batch": 2}
+
+    class Stopped(Exception):
+        pass
+
+    def stop(progress: Any) -> None:
+        if progress.get("step") == 5 and "loss" in progress:
+            raise Stopped
+
+    whole = trainer(**settings).train(make(rows, output="whole"))
+    with pytest.raises(Stopped):
+        trainer(**settings).train(make(rows, output="halved", report=stop))
+    on_the_way = AutoModelForSequenceClassification.from_pretrained(make(rows, output="halved").output / "checkpoint")
+    assert on_the_way.config.lrf_reward["zero_at"] < on_the_way.config.lrf_reward["ten_at"]
+    told: list[Any] = []
+    halved = trainer(**settings).train(make(rows, output="halved", report=told.append))
+    assert {"note": "training goes on from step 4"} in told
+    files = [(result.checkpoint / "model.safetensors").read_bytes() for result in (whole, halved)]
+    assert files[0] == files[1]
+
+
+def test_steps_whose_loss_is_no_number_stop_the_training_or_are_left_out_and_counted(scored_job) -> None:
+    huge = {"learning_rate": 1e37, "max_steps": 3, "max_grad_norm": 1e30}
+    good = trainer(max_steps=1).train(scored_job(planted(8))).checkpoint
+    before = (good / "model.safetensors").read_bytes()
+    with pytest.raises(StageError, match=r"the (loss|gradient) became (nan|inf) in step \d.*or set on_nan: skip"):
+        trainer(**huge).train(scored_job(planted(8)))
+    assert (good / "model.safetensors").read_bytes() == before
+    assert trainer(**huge, on_nan="skip").train(scored_job(planted(8))).metrics["skipped_steps"] == 2
+
+
+def test_how_a_batch_is_split_makes_no_difference_though_ratings_are_missing(scored_job) -> None:
+    rows = planted(8)
+    for row in rows[:3]:
+        row["ratings"]["logicality"] = None
+    found = []
+    for micro_batch in (1, 8):
+        settings = {"micro_batch": micro_batch, "max_steps": 2, "held_out": 0, "learning_rate": 1e-3}
+        result = trainer(**settings).train(scored_job(rows, output=f"out-{micro_batch}"))
+        found.append([json.loads(line)["loss"] for line in (result.checkpoint.parent / "training_log.jsonl").open()])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_a_pair_without_difference_stops_the_training_or_is_left_out_and_counted(job) -> None:
+    rows = pair_rows(4)
+    rows[2]["rejected"] = rows[2]["chosen"]
+    settings = {"objective": "preferences", "held_out": 0, "max_steps": 1}
+    with pytest.raises(StageError, match=r"pairs.jsonl:3 \(sample s2\): chosen and rejected are the same; mend"):
+        trainer(**settings).train(job(rows))
+    metrics = trainer(**settings, on_bad_row="drop", max_lost=0.3).train(job(rows)).metrics
+    assert (metrics["pairs"], metrics["lost_pairs"], metrics["lost_tokens"] > 0) == (3, 1, True)
 
 
 def test_a_share_of_the_samples_is_held_out_and_always_the_same_ones() -> None:

@@ -105,7 +105,7 @@ def test_rows_are_read_in_each_of_their_forms(tmp_path: Path) -> None:
             )
         )
     )
-    assert [row.chat for row in found] == [chat("q", "a")] * 3
+    assert [row.messages for row in found] == [chat("q", "a")] * 3
     assert [row.start for row in found] == [0, 1, 1]
 
 
@@ -126,7 +126,7 @@ def test_a_row_of_no_such_form_is_named(row: Any, problem: str, tmp_path: Path) 
 def test_pairs_made_with_another_prompt_template_are_refused(tmp_path: Path) -> None:
     pair = {"prompt": chat("q"), "chosen": chat("", "a")[1:], "prompt_template_sha256": "one"}
     path = write(tmp_path / "pairs.jsonl", pair)
-    assert [row.chat for row in read_pairs(path, "one")] == [chat("q", "a")]
+    assert [row.messages for row in read_pairs(path, "one")] == [chat("q", "a")]
     with pytest.raises(StageError, match="made with the template one"):
         list(read_pairs(path, "another"))
 

@@ -141,6 +141,68 @@ def test_a_row_without_an_answer_stops_the_training_with_its_place(job: Make, tm
         trainer(sources=[{"path": path}]).train(job([]))
 
 
+def test_a_loss_that_is_no_number_stops_and_the_last_good_checkpoint_stays(job: Make, tmp_path: Path) -> None:
+    rows = {"sources": [source(tmp_path)]}
+    good = trainer(**rows).train(job([])).checkpoint
+    before = (good / "model.safetensors").read_bytes()
+    with pytest.raises(StageError, match=r"the loss became nan in step 2.*or set on_nan: skip"):
+        trainer(**rows, learning_rate=1e37).train(job([]))
+    assert (good / "model.safetensors").read_bytes() == before
+
+
+def test_steps_whose_loss_is_no_number_are_left_out_and_counted_where_allowed(job: Make, tmp_path: Path) -> None:
+    settings = {"sources": [source(tmp_path)], "learning_rate": 1e37, "on_nan": "skip", "max_steps": 3}
+    assert trainer(**settings).train(job([])).metrics["skipped_steps"] == 2
+
+
+def test_a_row_longer_than_the_models_window_stops(job: Make, tmp_path: Path) -> None:
+    short = trainer(sources=[source(tmp_path, rows=2)]).train(job([])).checkpoint
+    settings = {"init": None, "sources": [source(tmp_path, rows=4)]}
+    with pytest.raises(StageError, match=r"rows.jsonl:3: prompt and answer have \d+ tokens, more than the model's w"):
+        trainer(**settings).train(job([], output="next", model=str(short)))
+
+
+def test_activations_stay_where_there_is_no_gpu_and_it_is_said(job: Make, tmp_path: Path) -> None:
+    result = trainer(sources=[source(tmp_path)], activation_offload=True).train(job([]))
+    assert result.metrics["notes"] == ["activation_offload has no effect on the CPU"]
+
+
+def test_the_preflight_tells_the_tokens_of_the_longest_row(job: Make, tmp_path: Path) -> None:
+    metrics = trainer(sources=[source(tmp_path)]).train(job([])).metrics
+    assert metrics["preflight_tokens"] == metrics["longest"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"prompt": "caf\xe9", "completion": "a"}', b'{"prompt": "\\ud800", "completion": "a"}', b"[" * 100_000],
+    ids=["other encoding", "half a character", "too deep"],
+)
+def test_a_line_that_no_tokenizer_takes_stops_and_is_named(job: Make, tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(b'{"prompt": "q", "completion": "\\ud83d\\ude00"}\n' + line + b"\n")
+    with pytest.raises(StageError, match=r"bad.jsonl:2: no JSON in UTF-8 \("):
+        trainer(sources=[{"path": path}]).train(job([]))
+
+
+def test_adapters_without_their_model_are_refused_with_what_to_do(job: Make, tmp_path: Path) -> None:
+    rows = {"sources": [source(tmp_path)], "max_steps": 1}
+    base = trainer(**rows).train(job([], output="base")).checkpoint
+    lora = {"init": None, "lora": {"rank": 2}}
+    adapters = trainer(**rows, **lora).train(job([], output="adapters", model=str(base))).checkpoint
+    with pytest.raises(StageError, match=r"holds LoRA adapters and not their model; .*lora.merge: true"):
+        trainer(**rows, init=None).train(job([], output="next", model=str(adapters)))
+
+
+def test_a_tokenizer_with_nothing_to_pad_with_is_refused(job: Make, tmp_path: Path) -> None:
+    rows = {"sources": [source(tmp_path)], "max_steps": 1}
+    base = trainer(**rows).train(job([], output="base")).checkpoint
+    config = json.loads((base / "tokenizer_config.json").read_text())
+    kept = {name: value for name, value in config.items() if name not in ("pad_token", "eos_token")}
+    (base / "tokenizer_config.json").write_text(json.dumps(kept))
+    with pytest.raises(StageError, match="neither a padding nor an end-of-sequence token; set pad_token in its"):
+        trainer(**rows, init=None).train(job([], output="next", model=str(base)))
+
+
 def test_adapters_train_in_place_of_all_weights(job: Make, tmp_path: Path) -> None:
     folder, init = tmp_path / "model", Init(hidden=16, layers=1, heads=2, vocab=320)
     tokenizer = new_tokenizer(["a few words, no more"], init)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 
 from lrf.types import JSON
@@ -109,7 +110,7 @@ class LengthCorrelation:
         self._seen: deque[tuple[float, float]] = deque(maxlen=pairs)
 
     def add(self, margins: list[float], longer_by: list[float]) -> float | None:
-        self._seen.extend(zip(margins, longer_by, strict=True))
+        self._seen.extend((m, longer) for m, longer in zip(margins, longer_by, strict=True) if isfinite(m))
         if len(self._seen) < 64:
             return None
         n = len(self._seen)

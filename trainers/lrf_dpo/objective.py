@@ -131,8 +131,7 @@ class DPOWithCE(Guarded, DPOTrainer):  # type: ignore[misc]  # TRL has no types
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["loss/ce"].append(self.accelerator.gather(ce.detach()).mean().item())
         self._follow_lengths(mode, policy_outputs[0].log_probs, inputs)
-        if self.settings.on_nan == "stop":
-            self.stop_unless_finite("loss", loss.detach())
+        self.stop_unless_finite("loss", loss.detach())
         return loss
 
     def _follow_lengths(self, mode: str, log_probs: torch.Tensor, inputs: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
-from lrf_training.tokens import Encoded, Messages, UnusableRow, chat_ids, messages, read_jsonl
+from lrf_training.tokens import Encoded, Messages, UnusableRow, chat_ids, common_prefix, messages, read_jsonl
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,10 @@ class Pair:
     chosen: Messages
     rejected: Messages
     tools: Any = None
+
+    @property
+    def messages(self) -> Messages:
+        return [*self.prompt, *self.chosen, *self.rejected]
 
 
 def read(path: Path, prompt_template_sha256: str | None = None) -> Iterator[Pair]:
@@ -49,31 +53,25 @@ def encode(pair: Pair, tokenizer: Any) -> Encoded:
     The remark "prompt_ends_changed": the template ends the prompt otherwise when an answer follows. Raises
     :class:`lrf_training.tokens.UnusableRow`.
     """
-    for name, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
-        if not any(message["content"].strip() for message in answer):
-            raise UnusableRow(f"the {name} answer is empty", "mend the row, or set on_bad_pair: drop and max_lost")
-    if pair.chosen == pair.rejected:
-        raise UnusableRow("chosen and rejected are the same", "mend the row, or set on_bad_pair: drop and max_lost")
-
     given = {"tools": pair.tools} if pair.tools else {}
     prompt = chat_ids(tokenizer, pair.where, pair.prompt, add_generation_prompt=True, **given)
     chosen = chat_ids(tokenizer, pair.where, pair.prompt + pair.chosen, **given)
     rejected = chat_ids(tokenizer, pair.where, pair.prompt + pair.rejected, **given)
     # Some templates end a prompt otherwise when an answer follows (an empty block of thoughts, say): the answer then
     # begins where the three part.
-    start = min(_common_prefix(prompt, chosen), _common_prefix(prompt, rejected))
+    start = min(common_prefix(prompt, chosen), common_prefix(prompt, rejected))
     row = {"prompt_ids": chosen[:start], "chosen_ids": chosen[start:], "rejected_ids": rejected[start:]}
+    tokens, mend = sum(map(len, row.values())), "mend the row, or set on_bad_pair: drop and max_lost"
+    for name, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        if not any(message["content"].strip() for message in answer):
+            raise UnusableRow(f"the {name} answer is empty", mend, tokens)
+    if pair.chosen == pair.rejected:
+        raise UnusableRow("chosen and rejected are the same", mend, tokens)
     if not start or not row["chosen_ids"] or not row["rejected_ids"] or row["chosen_ids"] == row["rejected_ids"]:
         raise UnusableRow(
             "through the chat template, prompt and answers can't be told apart",
-            "look at the chat template, or set on_bad_pair: drop",
-            sum(map(len, row.values())),
+            "look at the chat template, or set on_bad_pair: drop and max_lost",
+            tokens,
         )
     remarks = ("prompt_ends_changed",) if start < len(prompt) else ()
     return Encoded(row, longest=max(len(chosen), len(rejected)), remarks=remarks)
-
-
-def _common_prefix(a: list[int], b: list[int]) -> int:
-    if b[: len(a)] == a:
-        return len(a)
-    return next(i for i, (x, y) in enumerate(zip(a, [*b, -1], strict=False)) if x != y)

@@ -40,14 +40,13 @@ def with_reference(
     log_probs: Callable[[Row], tuple[float, float]],
     *,
     lockstep: bool = False,
-    sharing: int = 1,
     report: Callable[[Mapping[str, JSON]], None] = lambda _: None,
 ) -> Any:
     """The dataset with the two columns, made or read from ``folder``. Call it in all processes.
 
     ``identity`` names the reference policy: values of another are not used. ``log_probs`` computes one row.
-    ``lockstep``: all processes must call it equally often (each holds a part of the model). ``sharing`` processes
-    work on one row together (sequence parallelism). Raises :class:`lrf.errors.StageError` at a value that is no number.
+    ``lockstep``: all processes must call it equally often (each holds a part of the model). Raises
+    :class:`lrf.errors.StageError` at a value that is no number.
     """
     from datasets import Dataset, concatenate_datasets
 
@@ -55,9 +54,8 @@ def with_reference(
     missing: list[int] = only_first(lambda: _missing(folder, identity, hashes))
     if missing:
         report({"phase": "reference", "rows": len(missing), "of": len(hashes)})
-        place, places = rank() // sharing, world() // sharing
-        mine = missing[place::places]
-        rounds = -(-len(missing) // places) if lockstep else len(mine)
+        mine = missing[rank() :: world()]
+        rounds = -(-len(missing) // world()) if lockstep else len(mine)
         with (folder / f"rank-{rank()}.jsonl").open("a", encoding="utf-8") as shard:
             shard.write("\n")  # after a line that a killed process left half written
             for turn in range(rounds):
@@ -68,13 +66,13 @@ def with_reference(
                         f"under the reference policy, the answers of pair {row + 1} have the log-probabilities "
                         f"{chosen} and {rejected}; look at the model's weights, or use dtype: float32"
                     )
-                if turn < len(mine) and rank() % sharing == 0:
+                if turn < len(mine):
                     shard.write(json.dumps(_as_columns(identity, row, hashes[row], chosen, rejected)) + "\n")
                     shard.flush()
                 if turn % 10 == 9:
                     report({"phase": "reference", "done": turn + 1, "of": rounds})
         wait_for_all()
-        only_first(lambda: _merge(folder, identity, hashes))
+    only_first(lambda: _merge(folder, identity, hashes))
     stored = _read(folder / FILE, identity)
     chosen_column, rejected_column = zip(*((stored[n][1], stored[n][2]) for n in range(len(hashes))), strict=True)
     columns = Dataset(pa.table([pa.array(chosen_column), pa.array(rejected_column)], names=list(COLUMNS)))
@@ -88,6 +86,8 @@ def _missing(folder: Path, identity: str, hashes: list[str]) -> list[int]:
 
 
 def _merge(folder: Path, identity: str, hashes: list[str]) -> None:
+    if not any(folder.glob("rank-*.jsonl")):
+        return  # nothing has been added
     stored = _everything(folder, identity)
     rows = [_as_columns(identity, n, tokens, *stored[n][1:]) for n, tokens in enumerate(hashes)]
     new = folder / f"{FILE}.new"

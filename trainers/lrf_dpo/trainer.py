@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,13 +12,12 @@ from lrf.errors import StageError
 from lrf.protocols import TrainingJob, TrainingResult
 from lrf_dpo import pairs
 from lrf_dpo.settings import DPOSettings
-from lrf_training import checkpoint
 from lrf_training.adapters import lora_config
-from lrf_training.arguments import made_of, quiet, training_arguments
+from lrf_training.arguments import made_of, training_arguments
 from lrf_training.mixing import Mixture
-from lrf_training.models import identity_of, settle_model, settle_text
-from lrf_training.processes import only_first, rank
-from lrf_training.tokens import Rules, write_tokens
+from lrf_training.models import identity_of, settle_model
+from lrf_training.prepare import prepare
+from lrf_training.processes import rank
 
 
 class DPO:
@@ -45,33 +43,26 @@ class DPO:
 
     def _train(self, job: TrainingJob) -> TrainingResult:
         settings, started = self.settings, time.monotonic()
-        quiet()
-        job.output.mkdir(parents=True, exist_ok=True)
-        arguments = self._arguments(job)  # several processes have found one another after this
-        only_first(lambda: checkpoint.recover(job.output / "checkpoint"))
 
         # --- tokenizer, and the pairs as token ids
-        job.report({"phase": "tokenising"})
         read_own = partial(pairs.read, prompt_template_sha256=job.prompt_template_sha256)
         files: list[tuple[Path, float, Callable[[Path], Iterator[pairs.Pair]]]]
         files = [(job.pairs, settings.own_weight if settings.sources else 1.0, read_own)]
         files += [(source.path, source.weight, pairs.read) for source in settings.sources]
         rows = Mixture(files, job.seed)
-        text = settle_text(
-            job, settings, (m["content"] for row in rows for m in (*row.prompt, *row.chosen, *row.rejected))
+        ready = prepare(
+            job,
+            settings,
+            self._arguments,
+            rows,
+            pairs.encode,
+            what="pairs",
+            on_bad_row=settings.on_bad_pair,
+            remarks=_REMARKS,
         )
-        tokens = job.output / "tokens.arrow"
-        encode = partial(pairs.encode, tokenizer=text.tokenizer)
-        rules = Rules.of(settings, text.window, settings.on_bad_pair)
-        counts, mixture = only_first(
-            lambda: (write_tokens(rows, encode, rules, tokens, what="pairs", source=job.pairs), rows.metrics())
-        )
-        notes = _notes(job, settings, arguments, text.template, counts)
-        for note in notes:
-            job.report({"note": note})
+        arguments, text, counts = ready.arguments, ready.text, ready.counts
 
         # --- policy
-        job.report({"phase": "loading", "pairs": counts.rows, "tokens": counts.tokens, "longest": counts.longest})
         policy = settle_model(job, settings, text.tokenizer, counts.longest, counts.largest_id)
         from lrf_dpo.prefix_sharing import SharedPromptCollator, Sharing, why_not
 
@@ -103,14 +94,14 @@ class DPO:
             args=arguments,
             model=policy,
             peft_config=lora_config(settings, policy),
-            train_dataset=Dataset.from_file(str(tokens)),
+            train_dataset=Dataset.from_file(str(ready.tokens)),
             processing_class=text.tokenizer,
             callbacks=[watch, *([preflight] if settings.preflight else [])],
             data_collator=None if refusal else SharedPromptCollator(text.tokenizer.pad_token_id),
         )
         trainer.remove_callback(PrinterCallback)
         preflight.trainer = trainer
-        trainer.configure(settings, job, made_of(settings, job, tokens))
+        trainer.configure(settings, job, made_of(settings, job, ready.tokens))
         if not refusal:
             trainer.sharing = Sharing(trainer.model)
 
@@ -130,8 +121,7 @@ class DPO:
         job.report({"phase": "training", "device": arguments.device.type, "prefix_sharing": sharing})
         trainer.run()
         if rank() == 0:
-            tokens.unlink()
-            shutil.rmtree(job.output / "training", ignore_errors=True)
+            ready.tokens.unlink()
         return TrainingResult(
             checkpoint=job.output / "checkpoint",
             metrics={
@@ -140,14 +130,14 @@ class DPO:
                 "skipped_steps": trainer.skipped_steps,
                 **counts.metrics("pairs"),
                 "prompt_ends_changed": counts.extra["prompt_ends_changed"],
-                **({"sources": mixture} if settings.sources else {}),
+                **({"sources": rows.metrics()} if settings.sources else {}),
                 "chat_template": text.template,
                 "prefix_sharing": sharing,
                 "reference": "stored" if settings.stores_reference else "adapter_off",
                 **preflight.found,
                 "device": arguments.device.type,
                 "dtype": "bfloat16" if arguments.bf16 else "float32",
-                "notes": notes,
+                "notes": ready.notes,
                 "alarms": watch.messages,
                 "seconds": round(time.monotonic() - started, 2),
             },
@@ -178,18 +168,7 @@ _ADVICE = (
     "more processes with DeepSpeed ZeRO-3 or sequence parallelism, or a smaller max_tokens"
 )
 
-
-def _notes(job: TrainingJob, settings: DPOSettings, arguments: Any, template: str, counts: Any) -> list[str]:
-    notes = []
-    if template == "plain" and settings.init is None:
-        notes.append(f"{job.model} has no chat template: a plain one is used, and saved with the checkpoint")
-    if changed := counts.extra["prompt_ends_changed"]:
-        notes.append(
-            f"in {changed} pairs the chat template ends the prompt otherwise when an answer follows; the answer is "
-            "trained from where they part"
-        )
-    if settings.activation_offload and arguments.use_cpu:
-        notes.append("activation_offload has no effect on the CPU")
-    if counts.rows < settings.global_batch:
-        notes.append(f"{counts.rows} pairs don't fill global_batch: {settings.global_batch}")
-    return notes
+_REMARKS = {
+    "prompt_ends_changed": "in {} pairs the chat template ends the prompt otherwise when an answer follows; the answer "
+    "is trained from where they part"
+}

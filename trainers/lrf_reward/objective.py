@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.nn.functional import logsigmoid
 from transformers import Trainer
 
+from lrf.types import JSON
 from lrf_training.trainer import Guarded
 
 
 class Distil(Guarded, Trainer):  # type: ignore[misc]  # transformers is not followed by mypy
-    """A Trainer of a sequence classifier: on ratings where a batch has targets, else on preferences."""
+    """A Trainer of a sequence classifier: on ratings where a batch has targets, else on preferences.
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+    Every rating, or every pair, of an optimizer step weighs the same, whatever micro-batch it stands in. ``about`` is
+    asked, before each export, for what config.json says under ``lrf_reward``.
+    """
+
+    loss_is_scaled_for_ga = True
+    about: Callable[[], dict[str, JSON]]
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], int]:
+        """The step's micro-batches, and how many ratings, or pairs, the step has."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return batches, sum(map(_count, batches))
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: int | None = None
+    ) -> Any:
+        count = _count(inputs)
         targets = inputs.pop("targets", None)
         outputs = model(**inputs)
-        loss = preference_loss(outputs.logits) if targets is None else rating_loss(outputs.logits, targets)
+        mean = preference_loss(outputs.logits) if targets is None else rating_loss(outputs.logits, targets)
+        loss = mean * count / (num_items_in_batch or count)
+        self.stop_unless_finite("loss", loss.detach())
         return (loss, outputs) if return_outputs else loss
+
+    def save_export(self) -> None:
+        self.model.config.lrf_reward = self.about()
+        super().save_export()
+
+
+def _count(batch: Mapping[str, Any]) -> int:
+    """Ratings of a batch; of one without targets, its pairs."""
+    return int((~batch["targets"].isnan()).sum()) if "targets" in batch else len(batch["input_ids"]) // 2
 
 
 def rating_loss(logits: Any, targets: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
-from lrf_training.tokens import Encoded, Messages, chat_ids, messages, read_jsonl
+from lrf_training.tokens import Encoded, Messages, UnusableRow, chat_ids, messages, read_jsonl
 
 CENTRE, HALF = 5.0, 5.0
 """A rating r is trained as the output (r − 5) / 5, so −1 is a rating of 0 and 1 a rating of 10."""
@@ -28,6 +28,10 @@ class Row:
     chats: tuple[Messages, ...]
     ratings: Mapping[str, float | None]
     tools: Any = None
+
+    @property
+    def messages(self) -> Messages:
+        return [message for chat in self.chats for message in chat]
 
     @property
     def teaches(self) -> bool:
@@ -60,9 +64,15 @@ def is_held_out(sample_id: str, seed: int, share: float) -> bool:
 
 
 def encode(row: Row, tokenizer: Any, dimensions: tuple[str, ...]) -> Encoded:
-    """A column of token ids an answer; for ratings also ``targets``, a number a dimension, NaN where it has none."""
+    """A column of token ids an answer; for ratings also ``targets``, a number a dimension, NaN where it has none.
+
+    Raises :class:`lrf_training.tokens.UnusableRow` for a pair whose answers are the same.
+    """
     given = {"tools": row.tools} if row.tools else {}
     ids = [chat_ids(tokenizer, row.where, chat, **given) for chat in row.chats]
+    if len(ids) > 1 and ids[0] == ids[1]:
+        mend = "mend the row, or set on_bad_row: drop and max_lost"
+        raise UnusableRow("chosen and rejected are the same", mend, sum(map(len, ids)))
     columns = dict(zip(("input_ids", "rejected_ids"), ids, strict=False))
     ratings = [row.ratings.get(name) for name in dimensions]
     targets = [float("nan") if rating is None else (rating - CENTRE) / HALF for rating in ratings]

@@ -25,6 +25,9 @@ class RewardSettings(TrainingSettings):
         lt=1,
         description="share of the samples, chosen by a hash of their ids, on which the model is tried and not trained",
     )
+    on_bad_row: Literal["stop", "drop"] = Field(
+        "stop", description="what a pair without difference does: stop, or be left out"
+    )
     learning_rate: float = Field(1e-5, gt=0, description="highest learning rate of AdamW")
     epochs: float = Field(2.0, gt=0, description="how many times the rows are gone through, where max_steps is null")
 

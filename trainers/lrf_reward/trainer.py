@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob, TrainingResult
+from lrf.types import JSON
 from lrf_reward import rows
 from lrf_reward.settings import RewardSettings
-from lrf_training import checkpoint
-from lrf_training.arguments import quiet, training_arguments
-from lrf_training.models import settle_text
-from lrf_training.tokens import Rules, write_tokens
+from lrf_training.arguments import made_of, training_arguments
+from lrf_training.mixing import Mixture
+from lrf_training.prepare import prepare
+from lrf_training.tokens import write_tokens
 
 PREFERENCE = "reward"
 
@@ -31,7 +33,11 @@ class RewardTrainer:
         self.settings = settings
 
     def train(self, job: TrainingJob) -> TrainingResult:
-        """Leave a checkpoint in ``job.output / "checkpoint"``. Raises :class:`lrf.errors.StageError`."""
+        """Leave a checkpoint in ``job.output / "checkpoint"``, and beside it ``training_log.jsonl``, a line a step.
+
+        Raises :class:`lrf.errors.StageError` with what to change; a checkpoint that was saved before stays valid.
+        Called again after it was stopped, it goes on from the last state (``save_every``).
+        """
         try:
             return self._train(job)
         except OSError as error:
@@ -39,95 +45,97 @@ class RewardTrainer:
 
     def _train(self, job: TrainingJob) -> TrainingResult:
         settings, started = self.settings, time.monotonic()
-        quiet()
-        job.output.mkdir(parents=True, exist_ok=True)
-        checkpoint.recover(job.output / "checkpoint")
         of_ratings = settings.objective == "ratings"
         source = job.scored if of_ratings else job.pairs
         assert source is not None
 
-        def read(held_out: bool | None = None) -> Iterator[rows.Row]:
-            found = rows.scored(source) if of_ratings else rows.pairs(source)
-            for row in found:
+        def read(path: Path, held_out: bool | None = None) -> Iterator[rows.Row]:
+            for row in rows.scored(path) if of_ratings else rows.pairs(path):
                 apart = rows.is_held_out(row.sample_id, job.seed, settings.held_out)
                 if row.teaches and held_out in (None, apart):
                     yield row
 
         # --- what there is to learn, and its token ids
-        job.report({"phase": "tokenising"})
-        dimensions = tuple(dict.fromkeys(name for row in read() for name in row.ratings)) if of_ratings else ()
+        dimensions = tuple(dict.fromkeys(name for row in read(source) for name in row.ratings)) if of_ratings else ()
         if of_ratings and not dimensions:
             raise StageError(f"{source}: no answer has a rating, so there is nothing to distil")
-        text = settle_text(job, settings, (m["content"] for row in read() for chat in row.chats for m in chat))
-        encode = partial(rows.encode, tokenizer=text.tokenizer, dimensions=dimensions)
-        rules = Rules.of(settings, text.window, on_bad_row="stop")
-        what = "answers" if of_ratings else "pairs"
-        tokens, apart = job.output / "tokens.arrow", job.output / "held_out.arrow"
-        counts = write_tokens(read(held_out=False), encode, rules, tokens, what=what, source=source)
-        held = any(read(held_out=True))
-        tried = write_tokens(read(held_out=True), encode, rules, apart, what=what, source=source) if held else None
-        longest = max(counts.longest, tried.longest if tried else 0)
-        largest_id = max(counts.largest_id, tried.largest_id if tried else 0)
+        taught, tried = (Mixture([(source, 1.0, partial(read, held_out=apart))], job.seed) for apart in (False, True))
+        what, encode = "answers" if of_ratings else "pairs", partial(rows.encode, dimensions=dimensions)
+        ready = prepare(
+            job, settings, self._arguments, taught, encode, what=what, on_bad_row=settings.on_bad_row, remarks={}
+        )
+        tokenizer, counts, trial, largest = ready.text.tokenizer, ready.counts, ready.tokens, ready.counts
+        if any(True for _ in tried):
+            trial = job.output / "held_out.arrow"
+            to_ids = partial(encode, tokenizer=tokenizer)
+            largest = write_tokens(tried, to_ids, ready.rules, trial, what=what, source=source)
 
         # --- the model
         from datasets import Dataset
-        from transformers import PrinterCallback, TrainingArguments
+        from transformers import PrinterCallback
 
         from lrf_reward import held_out
         from lrf_reward.model import classifier
         from lrf_reward.objective import Collator, Distil
         from lrf_training.watch import Watch
 
-        job.report({"phase": "loading", what: counts.rows, "tokens": counts.tokens, "longest": longest})
         labels = dimensions or (PREFERENCE,)
-        model = classifier(job, settings, text.tokenizer, labels, longest, largest_id)
+        longest, largest_id = (max(getattr(c, n) for c in (counts, largest)) for n in ("longest", "largest_id"))
+        model = classifier(job, settings, tokenizer, labels, longest, largest_id)
 
-        # --- train
-        collate = Collator(text.tokenizer.pad_token_id)
+        # --- train, try it on what was held out, and save
+        collate = Collator(tokenizer.pad_token_id)
         watch = Watch(job.output / "training_log.jsonl", job.report)
         trainer = Distil(
             model=model,
-            args=TrainingArguments(**training_arguments(settings, job), remove_unused_columns=False),
-            train_dataset=Dataset.from_file(str(tokens)),
-            processing_class=text.tokenizer,
+            args=ready.arguments,
+            train_dataset=Dataset.from_file(str(ready.tokens)),
+            processing_class=tokenizer,
             data_collator=collate,
             callbacks=[watch],
         )
         trainer.remove_callback(PrinterCallback)
+        trainer.configure(settings, job, made_of(settings, job, ready.tokens))
+        found: list[tuple[Any, list[float]]] = []
+
+        def about() -> dict[str, JSON]:
+            job.report({"phase": "trying"})
+            found[:] = held_out.outputs(model, _plain(Dataset.from_file(str(trial))), collate)
+            zero_at, ten_at = (-1.0, 1.0) if of_ratings else held_out.scale([o for _, both in found for o in both])
+            return {
+                "zero_at": zero_at,
+                "ten_at": ten_at,
+                "prompt_template_sha256": job.prompt_template_sha256,
+                "objective": settings.objective,
+            }
+
+        trainer.about = about
         job.report({"phase": "training", "device": trainer.args.device.type})
-        trainer.train()
-
-        # --- try it on what was held out
-        job.report({"phase": "trying"})
-        trial = Dataset.from_file(str(apart if tried else tokens))
-        found = list(held_out.outputs(model, _plain(trial), collate))
+        trainer.run()
         figures = held_out.of_ratings(found, dimensions) if of_ratings else held_out.of_preferences(found)
-
-        # --- save
-        zero_at, ten_at = (-1.0, 1.0) if of_ratings else held_out.scale([o for _, both in found for o in both])
-        model.config.lrf_reward = {
-            "zero_at": zero_at,
-            "ten_at": ten_at,
-            "prompt_template_sha256": job.prompt_template_sha256,
-            "objective": settings.objective,
-        }
-        checkpoint.save(model, text.tokenizer, job.output / "checkpoint")
-        tokens.unlink()
-        apart.unlink(missing_ok=True)
+        trial.unlink()
+        ready.tokens.unlink(missing_ok=True)
         return TrainingResult(
             checkpoint=job.output / "checkpoint",
             metrics={
                 **{name: value for name, value in watch.last.items() if name not in ("step", "steps")},
                 "steps": trainer.state.global_step,
+                "skipped_steps": trainer.skipped_steps,
                 **counts.metrics(what),
                 "unscored_answers": sum(not row.teaches for row in rows.scored(source)) if of_ratings else 0,
                 "outputs": list(labels),
-                ("held_out" if tried else "on_training_rows"): figures,
-                "chat_template": text.template,
+                ("on_training_rows" if trial == ready.tokens else "held_out"): figures,
+                "chat_template": ready.text.template,
                 "device": trainer.args.device.type,
+                "notes": ready.notes,
                 "seconds": round(time.monotonic() - started, 2),
             },
         )
+
+    def _arguments(self, job: TrainingJob) -> Any:
+        from transformers import TrainingArguments
+
+        return TrainingArguments(**training_arguments(self.settings, job), remove_unused_columns=False)
 
 
 def _plain(dataset: Any) -> Iterator[dict[str, Any]]:

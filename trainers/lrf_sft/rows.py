@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
-from lrf_training.tokens import Encoded, Messages, UnusableRow, chat_ids, messages, read_jsonl
+from lrf_training.tokens import Encoded, Messages, UnusableRow, chat_ids, common_prefix, messages, read_jsonl
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Conversation:
     """
 
     where: str
-    chat: Messages
+    messages: Messages
     start: int = 0
     tools: Any = None
 
@@ -68,22 +68,23 @@ def encode(row: Conversation, tokenizer: Any) -> Encoded:
     """
     answers = [
         i
-        for i, message in enumerate(row.chat)
+        for i, message in enumerate(row.messages)
         if i >= row.start and message["role"] == "assistant" and message["content"].strip()
     ]
-    if not answers:
-        raise UnusableRow("there is no answer to train on", "mend the row, or set on_bad_row: drop and max_lost")
     given = {"tools": row.tools} if row.tools else {}
-    ids = chat_ids(tokenizer, row.where, row.chat, **given)
+    ids = chat_ids(tokenizer, row.where, row.messages, **given)
+    if not answers:
+        mend = "mend the row, or set on_bad_row: drop and max_lost"
+        raise UnusableRow("there is no answer to train on", mend, len(ids))
     spans: list[int] = []
     rewritten = 0
     for i in answers:
-        until = ids if i == len(row.chat) - 1 else chat_ids(tokenizer, row.where, row.chat[: i + 1], **given)
+        until = ids if i == len(row.messages) - 1 else chat_ids(tokenizer, row.where, row.messages[: i + 1], **given)
         if ids[: len(until)] != until:
             rewritten += 1
             continue
-        prompt = chat_ids(tokenizer, row.where, row.chat[:i], add_generation_prompt=True, **given) if i else []
-        start = max(1, _common_prefix(prompt, until))  # nothing predicts the first token
+        prompt = chat_ids(tokenizer, row.where, row.messages[:i], add_generation_prompt=True, **given) if i else []
+        start = max(1, common_prefix(prompt, until))  # nothing predicts the first token
         if start < len(until):
             spans += [start, len(until)]
     if not spans:
@@ -98,9 +99,3 @@ def encode(row: Conversation, tokenizer: Any) -> Encoded:
         remarks=("answers_rewritten_by_template",) * rewritten,
         numbers={"spans": [float(place) for place in spans]},
     )
-
-
-def _common_prefix(a: list[int], b: list[int]) -> int:
-    if b[: len(a)] == a:
-        return len(a)
-    return next(i for i, (x, y) in enumerate(zip(a, [*b, -1], strict=False)) if x != y)

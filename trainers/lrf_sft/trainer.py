@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from functools import partial
 from pathlib import Path
@@ -12,13 +11,12 @@ from lrf.errors import StageError
 from lrf.protocols import TrainingJob, TrainingResult
 from lrf_sft import rows
 from lrf_sft.settings import SFTSettings
-from lrf_training import checkpoint
 from lrf_training.adapters import lora_config
-from lrf_training.arguments import made_of, quiet, training_arguments
+from lrf_training.arguments import made_of, training_arguments
 from lrf_training.mixing import Mixture
-from lrf_training.models import settle_model, settle_text
-from lrf_training.processes import only_first, rank, wait_for_all
-from lrf_training.tokens import Counts, Rules, write_tokens
+from lrf_training.models import settle_model
+from lrf_training.prepare import prepare
+from lrf_training.processes import rank
 
 
 class SFT:
@@ -43,28 +41,22 @@ class SFT:
 
     def _train(self, job: TrainingJob) -> TrainingResult:
         settings, started = self.settings, time.monotonic()
-        quiet()
-        job.output.mkdir(parents=True, exist_ok=True)
-        arguments = self._arguments(job)  # several processes have found one another after this
-        only_first(lambda: checkpoint.recover(job.output / "checkpoint"))
 
         # --- tokenizer, and the rows as token ids
-        job.report({"phase": "tokenising"})
         mixture = self._mixture(job)
-        text = settle_text(job, settings, (m["content"] for row in mixture for m in row.chat))
-        tokens = job.output / "tokens.arrow"
-        encode = partial(rows.encode, tokenizer=text.tokenizer)
-        rules = Rules.of(settings, text.window, settings.on_bad_row)
-        first = mixture.files[0][0]
-        counts, sources = only_first(
-            lambda: (write_tokens(mixture, encode, rules, tokens, what="rows", source=first), mixture.metrics())
+        ready = prepare(
+            job,
+            settings,
+            self._arguments,
+            mixture,
+            rows.encode,
+            what="rows",
+            on_bad_row=settings.on_bad_row,
+            remarks=_REMARKS,
         )
-        notes = _notes(job, settings, text.template, counts)
-        for note in notes:
-            job.report({"note": note})
+        arguments, text, counts = ready.arguments, ready.text, ready.counts
 
         # --- policy
-        job.report({"phase": "loading", "rows": counts.rows, "tokens": counts.tokens, "longest": counts.longest})
         policy = settle_model(job, settings, text.tokenizer, counts.longest, counts.largest_id)
         if (heads := policy.config.get_text_config().num_attention_heads) % settings.sequence_parallel:
             raise StageError(
@@ -86,7 +78,7 @@ class SFT:
             args=arguments,
             model=policy,
             peft_config=lora_config(settings, policy),
-            train_dataset=Dataset.from_file(str(tokens)),
+            train_dataset=Dataset.from_file(str(ready.tokens)),
             processing_class=text.tokenizer,
             callbacks=[watch, *([preflight] if settings.preflight else [])],
             data_collator=Collator(text.tokenizer.pad_token_id, settings.sequence_parallel),
@@ -95,14 +87,13 @@ class SFT:
         preflight.trainer = trainer
         if settings.sequence_parallel > 1:
             share_batches(trainer, settings.sequence_parallel)
-        trainer.configure(settings, job, made_of(settings, job, tokens))
+        trainer.configure(settings, job, made_of(settings, job, ready.tokens))
         job.report({"phase": "training", "device": arguments.device.type})
         trainer.run()
-        answer_tokens = _answer_tokens(tokens)
-        wait_for_all()
+        answer_tokens = 0
         if rank() == 0:
-            tokens.unlink()
-            shutil.rmtree(job.output / "training", ignore_errors=True)
+            answer_tokens = _answer_tokens(ready.tokens)
+            ready.tokens.unlink()
         return TrainingResult(
             checkpoint=job.output / "checkpoint",
             metrics={
@@ -111,12 +102,12 @@ class SFT:
                 "skipped_steps": trainer.skipped_steps,
                 **counts.metrics("rows"),
                 "answer_tokens": answer_tokens,
-                "sources": sources,
+                "sources": mixture.metrics(),
                 "chat_template": text.template,
                 **preflight.found,
                 "device": arguments.device.type,
                 "dtype": "bfloat16" if arguments.bf16 else "float32",
-                "notes": notes,
+                "notes": ready.notes,
                 "seconds": round(time.monotonic() - started, 2),
             },
         )
@@ -124,12 +115,13 @@ class SFT:
     def _arguments(self, job: TrainingJob) -> Any:
         from trl import SFTConfig
 
+        common = training_arguments(self.settings, job)
         return SFTConfig(
-            **training_arguments(self.settings, job),
+            **common,
             max_length=None,
             dataset_kwargs={"skip_prepare_dataset": True},
             remove_unused_columns=False,
-            activation_offloading=self.settings.activation_offload,
+            activation_offloading=self.settings.activation_offload and not common["use_cpu"],
         )
 
     def _mixture(self, job: TrainingJob) -> Mixture[rows.Conversation]:
@@ -144,18 +136,10 @@ _ADVICE = (
     "zero: 3, sequence_parallel, offload; or a smaller max_tokens"
 )
 
-
-def _notes(job: TrainingJob, settings: SFTSettings, template: str, counts: Counts) -> list[str]:
-    notes = []
-    if template == "plain" and settings.init is None:
-        notes.append(f"{job.model} has no chat template: a plain one is used, and saved with the checkpoint")
-    if rewritten := counts.extra["answers_rewritten_by_template"]:
-        notes.append(
-            f"{rewritten} earlier answers are not trained: the chat template writes them otherwise when more follows"
-        )
-    if counts.rows < settings.global_batch:
-        notes.append(f"{counts.rows} rows don't fill global_batch: {settings.global_batch}")
-    return notes
+_REMARKS = {
+    "answers_rewritten_by_template": "{} earlier answers are not trained: the chat template writes them otherwise when "
+    "more follows"
+}
 
 
 def _answer_tokens(tokens: Path) -> int:

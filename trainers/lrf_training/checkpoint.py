@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lrf.errors import StageError
 from lrf_training.processes import only_first, rank, wait_for_all
@@ -43,17 +42,6 @@ def export(write: Callable[[Path], None], folder: Path) -> None:
         raise StageError(_cant_save(folder, trouble, kept))
 
     only_first(rename)
-
-
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """:func:`export` of a model that one process holds."""
-
-    def write(new: Path) -> None:
-        new.mkdir(parents=True)
-        model.save_pretrained(new)
-        tokenizer.save_pretrained(new)
-
-    export(write, folder)
 
 
 def recover(folder: Path) -> None:
@@ -114,9 +102,11 @@ class States:
     def save(self, write: Callable[[], None], path: Path) -> None:
         """Let ``write`` make the state ``path``, mark it whole, and only then remove the one before. In all processes.
 
-        Raises :class:`lrf.errors.StageError` when it can't be written; the state before stays.
+        Raises :class:`lrf.errors.StageError` when any process can't write its part; the state before stays.
         """
         trouble = _attempt(write)
+        if trouble is not None and rank():  # at once: the others may wait for this process in the middle of their part
+            raise StageError(_cant_save(path, trouble, "the state before it stays, if there is one"))
         wait_for_all()
 
         def complete() -> None:

@@ -48,8 +48,14 @@ def settle_text(job: TrainingJob, settings: TrainingSettings, texts: Iterable[st
     if settings.init is not None:
         tokenizer, window = new_tokenizer(texts, settings.init), None
     else:
+        _refuse_adapters(Path(job.model or ""))
         tokenizer, window = load_tokenizer(job), window_of(job)
     if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise StageError(
+                f"policy.model {job.model!r}: its tokenizer has neither a padding nor an end-of-sequence token; set "
+                "pad_token in its tokenizer_config.json"
+            )
         tokenizer.pad_token = tokenizer.eos_token  # answers of a micro-batch are padded, and never scored there
     return Text(tokenizer, window, settle_chat_template(tokenizer, settings.chat_template))
 
@@ -68,6 +74,14 @@ def settle_model(job: TrainingJob, settings: TrainingSettings, tokenizer: Any, l
             f"knows only {size}; tokenizer and weights are of different models"
         )
     return model
+
+
+def _refuse_adapters(folder: Path) -> None:
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        raise StageError(
+            f"policy.model {str(folder)!r} holds LoRA adapters and not their model; add them to its weights "
+            "(lora.merge: true in the training that made them, or peft's merge_and_unload), and name that folder"
+        )
 
 
 def load_tokenizer(job: TrainingJob) -> Any:

@@ -17,6 +17,7 @@ from lrf.errors import StageError
 from lrf.types import JSON
 
 _GIB = 2**30
+_FIGURES = ("_metrics", "_total_train_tokens", "lengths")
 
 
 class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by mypy
@@ -37,9 +38,10 @@ class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not f
         row, tokens = longest_row(trainer.train_dataset)
         trainer.report({"phase": "preflight", "tokens": tokens})
         python, numbers, torch_numbers = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        metrics = copy.deepcopy({name: getattr(trainer, name, None) for name in ("_metrics", "_total_train_tokens")})
+        gpu_numbers = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        metrics = copy.deepcopy({name: getattr(trainer, name, None) for name in _FIGURES})
         try:
-            batch = trainer.data_collator([row] * args.per_device_train_batch_size)
+            batch = trainer.data_collator(copies(row, args.per_device_train_batch_size))
             self._pass(trainer, trainer.model_wrapped, trainer._prepare_inputs(batch))
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
@@ -49,6 +51,7 @@ class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not f
             random.setstate(python)
             np.random.set_state(numbers)
             torch.set_rng_state(torch_numbers)
+            torch.cuda.set_rng_state_all(gpu_numbers)
             vars(trainer).update({name: value for name, value in metrics.items() if value is not None})
         self.found = {"preflight_tokens": tokens, "peak_memory_gib": round(peak_bytes() / _GIB, 3)}
         trainer.report({"phase": "preflight", **self.found})
@@ -73,21 +76,27 @@ class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not f
         )
 
 
+def copies(row: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """The row so many times. A prompt is turned round each time: those that are the same would be forwarded once."""
+    prompt = row.get("prompt_ids", [])
+    return [{**row, **({"prompt_ids": prompt[n:] + prompt[:n]} if prompt else {})} for n in range(count)]
+
+
 def longest_row(dataset: Any) -> tuple[dict[str, Any], int]:
-    """The row with most tokens over all its columns, and how many."""
+    """The row with most tokens over all its columns of ids, and how many."""
     import pyarrow.compute as pc
 
     table = dataset.data.table
-    lists = [column for column, kind in zip(table.columns, table.schema.types, strict=True) if _is_list(kind)]
+    lists = [column for column, kind in zip(table.columns, table.schema.types, strict=True) if _is_ids(kind)]
     lengths = np.sum([pc.list_value_length(column).to_numpy() for column in lists], axis=0)
     where = int(lengths.argmax())
     return dataset[where], int(lengths[where])
 
 
-def _is_list(kind: Any) -> bool:
+def _is_ids(kind: Any) -> bool:
     import pyarrow as pa
 
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+    return bool((pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_integer(kind.value_type))
 
 
 def peak_bytes() -> int:

@@ -19,14 +19,17 @@ Messages = list[dict[str, str]]
 _ROWS_A_BATCH = 64
 
 
-class Placed(Protocol):
-    """A row that knows where it stands: "file:line (sample id)", for errors."""
+class Row(Protocol):
+    """A trainer's row: ``where`` it stands, "file:line (sample id)", for errors; and all of its messages."""
 
     @property
     def where(self) -> str: ...
 
+    @property
+    def messages(self) -> Messages: ...
 
-RowT = TypeVar("RowT", bound=Placed)
+
+RowT = TypeVar("RowT", bound=Row)
 
 
 class UnusableRow(Exception):
@@ -113,7 +116,7 @@ def read_jsonl(path: Path, *, missing: str) -> Iterator[tuple[str, dict[str, Any
     Raises :class:`lrf.errors.StageError` where there is no file (``missing`` says what to do) or a line is no object.
     """
     try:
-        file = path.open(encoding="utf-8")
+        file = path.open("rb")
     except OSError as error:
         raise StageError(f"{path}: {error.strerror}; {missing}") from None
     with file:
@@ -122,9 +125,11 @@ def read_jsonl(path: Path, *, missing: str) -> Iterator[tuple[str, dict[str, Any
                 continue
             place = f"{path}:{number}"
             try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise StageError(f"{place}: no JSON ({error}); make the file again") from None
+                row = json.loads(line.decode())
+                if b"\\ud" in line.lower():  # half of a surrogate pair is no text that a tokenizer takes
+                    json.dumps(row, ensure_ascii=False).encode()
+            except (ValueError, RecursionError) as error:
+                raise StageError(f"{place}: no JSON in UTF-8 ({error}); make the file again") from None
             if not isinstance(row, dict):
                 raise StageError(f"{place}: expected an object")
             yield (f"{place} (sample {row['sample_id']})" if "sample_id" in row else place), row
@@ -148,6 +153,13 @@ def chat_ids(tokenizer: Any, where: str, chat: Messages, **options: Any) -> list
     except Exception as error:  # a template is a program: it may raise anything
         raise StageError(f"{where}: the chat template failed: {error}; set another chat_template") from error
     return list(encoding["input_ids"])
+
+
+def common_prefix(a: list[int], b: list[int]) -> int:
+    """How many ids ``a`` and ``b`` begin with in common."""
+    if b[: len(a)] == a:
+        return len(a)
+    return next(i for i, (x, y) in enumerate(zip(a, [*b, -1], strict=False)) if x != y)
 
 
 def write_tokens(

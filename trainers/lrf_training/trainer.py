@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from lrf.errors import StageError
 from lrf.protocols import TrainingJob
 from lrf_training.adapters import save_merged
 from lrf_training.checkpoint import States, export
-from lrf_training.processes import world
+from lrf_training.processes import rank, world
 from lrf_training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ class Guarded(_Base):  # type: ignore[misc]  # transformers is not followed by m
         self.states = States(job.output / "training", made_of, world(), sharded=self.is_deepspeed_enabled)
 
     def run(self) -> None:
-        """Train to the end, from the last whole state where there is one, and export the model."""
+        """Train to the end, from the last whole state where there is one, export the model and remove the states."""
         latest = self.states.latest()
         if latest is not None:
             self.report({"note": f"training goes on from step {latest.name.split('-')[1]}"})
         self.train(resume_from_checkpoint=str(latest) if latest else None)
         self.save_export()
+        if rank() == 0:
+            shutil.rmtree(self.states.folder, ignore_errors=True)
 
     def save_export(self) -> None:
         self.report({"phase": "saving", "step": self.state.global_step})
@@ -77,16 +80,18 @@ class Guarded(_Base):  # type: ignore[misc]  # transformers is not followed by m
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        if self.settings.on_nan == "stop":
-            self.stop_unless_finite("gradient", norm)
-        elif not _finite(norm):
+        self.stop_unless_finite("gradient", norm)
+        if not _finite(norm):
             self.skipped_steps += 1
             model.zero_grad()  # a parameter without a gradient keeps its value, and AdamW's state
         return norm
 
     def stop_unless_finite(self, what: str, value: Any) -> None:
-        """Raise :class:`lrf.errors.StageError` where ``value``, a tensor or a number, isn't finite throughout."""
-        if not _finite(value):
+        """Raise :class:`lrf.errors.StageError` where ``value``, a tensor or a number, isn't finite throughout.
+
+        With ``on_nan: skip`` nothing is raised: the step's gradient is then no number either, and is left out.
+        """
+        if self.settings.on_nan == "stop" and not _finite(value):
             raise StageError(
                 f"the {what} became {float(value)} in step {self.state.global_step + 1}; the weights of that step are "
                 "not kept. Lower learning_rate, use dtype: float32, or set on_nan: skip"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,11 +38,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not follo
         *,
         figures: Callable[[Mapping[str, float]], dict[str, JSON]] = lambda _: {},
         alarms: Sequence[Alarm] = (),
-        save: Callable[[int], None] = lambda _: None,
-        save_every: int | None = None,
     ) -> None:
         self.log, self.report, self.figures, self.alarms = log, report, figures, alarms
-        self.save, self.save_every = save, save_every
         self.last: dict[str, JSON] = {}
 
     @property
@@ -50,14 +48,20 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not follo
         return [alarm.message for alarm in self.alarms if alarm.message]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() and state.global_step else []
-        past = [line for line in lines if json.loads(line)["step"] <= state.global_step]
+        past = [line for line in self._lines() if line["step"] <= state.global_step]
         for line in past:
-            self.last = json.loads(line)
+            self.last = line
             for alarm in self.alarms:
-                alarm.update(self.last)
+                alarm.update(line)
         if state.is_world_process_zero:
-            self.log.write_text("".join(line + "\n" for line in past), encoding="utf-8")
+            self.log.write_text("".join(json.dumps(line) + "\n" for line in past), encoding="utf-8")
+
+    def _lines(self) -> Iterator[dict[str, JSON]]:
+        if not self.log.exists():
+            return
+        for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError):  # half written: a full disk, or the first process is at it just now
+                yield json.loads(line)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
         if "loss" not in logs:  # the totals at the end
@@ -74,7 +78,3 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not follo
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(self.last) + "\n")
             self.report(self.last | ({"alarm": "; ".join(said)} if said else {}))
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.save_every and state.global_step % self.save_every == 0:
-            self.save(state.global_step)
