@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-_SAMPLE = 4_000  # characters looked at, at the start, in the middle and at the end
-_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-_KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9d\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")
+_PLACES, _LENGTH = 10, 400  # of a long text: how many places are looked at, and how many characters at each
+_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
+_KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9d\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 
 
@@ -15,13 +15,19 @@ def language_of(text: str) -> Literal["zh", "en"]:
     """ "zh" if the text is mainly Chinese, else "en".
 
     Chinese means more Han characters than words of other scripts, and hardly any kana or hangul (at most one for
-    ten Han characters). Of a long text the start, the middle and the end are looked at.
+    ten Han characters). Of a long text ten places are looked at, from its start to its end.
     """
-    if len(text) > 3 * _SAMPLE:
-        middle = (len(text) - _SAMPLE) // 2
-        text = "\n".join((text[:_SAMPLE], text[middle : middle + _SAMPLE], text[-_SAMPLE:]))
-    han = len(_HAN.findall(text))
-    if 10 * len(_KANA_OR_HANGUL.findall(text)) > han:
+    if len(text) > _PLACES * _LENGTH:
+        step = (len(text) - _LENGTH) // (_PLACES - 1)
+        text = "\n".join(text[place * step : place * step + _LENGTH] for place in range(_PLACES))
+    if text.isascii():
+        return "en"
+    han = _characters(_HAN, text)
+    if not han or 10 * _characters(_KANA_OR_HANGUL, text) > han:
         return "en"
     other_words = len(_LETTERS.findall(_HAN.sub(" ", text)))
     return "zh" if han > other_words else "en"
+
+
+def _characters(of: re.Pattern[str], text: str) -> int:
+    return sum(map(len, of.findall(text)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +46,18 @@ def test_an_english_abstract_before_a_long_chinese_text_leaves_it_chinese() -> N
 
 def test_a_chinese_title_page_before_a_long_english_text_leaves_it_english() -> None:
     assert language_of(CHINESE * 20 + ENGLISH * 2_000) == "en"
+
+
+@pytest.mark.parametrize(
+    ("chinese", "english", "language"), [(9, 1, "zh"), (6, 4, "zh"), (1, 99, "en"), (2, 98, "en"), (0, 100, "en")]
+)
+def test_a_long_mixed_text_has_the_language_of_most_of_it_wherever_the_rest_stands(
+    chinese: int, english: int, language: str
+) -> None:
+    parts = [CHINESE * 40] * chinese + [ENGLISH * 16] * english
+    for seed in range(5):
+        random.Random(seed).shuffle(parts)
+        assert language_of("\n".join(parts)) == language
 
 
 @given(st.text())
