@@ -27,7 +27,9 @@ class BatchProvider(JudgeServer):
     ``held``: batches stay in progress. ``list_delay_s``: how long a list of them takes. ``ends``: the status that
     batches end with. ``outcome`` makes a request's result by its place in the batch; None is a request that had no
     turn. ``refuse`` makes the problems of a refused batch by its requests. ``faults_of`` has statuses to answer
-    instead, by method and path, each once.
+    instead, by method and path, each once. ``texts_of`` has bodies to answer instead, with status 200. ``results``
+    changes the results of a batch. ``kept_at`` is the address of a server that results are kept at; ``keys`` has those
+    that requests came with.
     """
 
     def __init__(self) -> None:
@@ -43,6 +45,10 @@ class BatchProvider(JudgeServer):
         self.outcome: Callable[[int, dict[str, Any]], Outcome | None] = self.completion
         self.refuse: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = lambda lines: []
         self.faults_of: dict[str, list[int]] = {}
+        self.texts_of: dict[str, str] = {}
+        self.kept_at: str | None = None
+        self.keys: list[tuple[str | None, str | None]] = []
+        self.results: Callable[[list[Outcome]], list[Outcome]] = lambda results: results
         self._numbers = itertools.count(1)
 
     def app(self) -> web.Application:
@@ -66,6 +72,7 @@ class BatchProvider(JudgeServer):
     @web.middleware
     async def _books(self, request: web.Request, handler: Any) -> web.StreamResponse:
         what = f"{request.method} {request.path}"
+        self.keys.append((request.headers.get("Authorization"), request.headers.get("api-key")))
         with self._served:
             self.asked_for[what] += 1
             self._served.notify_all()
@@ -77,6 +84,10 @@ class BatchProvider(JudgeServer):
                     assert request.transport is not None
                     request.transport.close()
                 return web.json_response({"error": {"message": "told to fail"}}, status=max(status, 400))
+        for path, text in self.texts_of.items():
+            if what.startswith(path):
+                kind = "text/html" if text.startswith("<") else "application/json"
+                return web.Response(text=text, content_type=kind)
         response: web.StreamResponse = await handler(request)
         return response
 
@@ -93,6 +104,8 @@ class BatchProvider(JudgeServer):
 
     async def _content(self, request: web.Request) -> web.Response:
         name = request.match_info["id"]
+        if self.kept_at is not None:
+            raise web.HTTPFound(f"{self.kept_at}/files/{name}/content")
         if name not in self.files:
             return web.json_response({"error": {"message": f"No such File object: {name}"}}, status=404)
         return web.Response(body=self.files[name])
@@ -166,8 +179,10 @@ class BatchProvider(JudgeServer):
             (good if response and response["status_code"] == 200 else bad).insert(0, result)  # in any order
         for key, results in (("output_file_id", good), ("error_file_id", bad)):
             if results:
-                batch[key] = self._keep("".join(json.dumps(result) + "\n" for result in results).encode())
+                lines = (json.dumps(result) + "\n" for result in self.results(results))
+                batch[key] = self._keep("".join(lines).encode())
         batch["status"] = self.ends
+        batch["request_counts"] = {"total": len(good) + len(bad), "completed": len(good), "failed": len(bad)}
 
     def wait_for_batches(self, number: int) -> bool:
         """Wait until so many batches have been made."""

@@ -18,7 +18,7 @@ from lrf.http import HttpClient
 from lrf_openai.settings import OpenAIJudgeSettings
 from lrf_openai.spool import Replies, Spool
 
-RUNNING = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
+ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 KEPT_S = 30 * 86_400
 """For so long the provider keeps files; older batches are not looked at."""
 
@@ -27,7 +27,10 @@ _TAG, _IDS = "lrf", "lrf_ids"  # in a batch's metadata
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch as the provider tells of it. ``problems``: (code, line or None, message) of one that failed."""
+    """A batch as the provider tells of it. ``problems``: (code, line or None, message) of one that failed.
+
+    ``completed``: how many of its requests have a reply, 0 where that isn't told.
+    """
 
     id: str
     status: str
@@ -35,10 +38,11 @@ class Batch:
     ids_file: str | None
     results: tuple[str, ...]
     problems: tuple[tuple[str, int | None, str], ...]
+    completed: int
 
     @property
     def running(self) -> bool:
-        return self.status in RUNNING
+        return self.status not in ENDED
 
 
 def check_package() -> None:
@@ -61,25 +65,40 @@ class BatchServer:
 
     @cached_property
     def _api(self) -> Any:
+        import httpx2
         import openai
 
         s = self._settings
+        here = httpx2.URL(s.base_url)
+        secrets = {name: value for name, var in s.header_env.items() if (value := os.environ.get(var, "").strip())}
+
+        def keep_here(request: Any) -> None:
+            """Where the provider redirects to a file that is kept elsewhere, the keys stay here."""
+            to = request.url
+            if (to.scheme, to.host, to.port) != (here.scheme, here.host, here.port):
+                for name in (*secrets, "Authorization"):
+                    request.headers.pop(name, None)
+
         return openai.OpenAI(
             base_url=s.base_url,
             api_key=os.environ.get(s.api_key_env, "").strip() or "none",
-            default_headers={name: value for name, var in s.header_env.items() if (value := os.environ.get(var))},
+            default_headers=secrets,
             timeout=s.request_timeout_s,
             max_retries=0,
+            http_client=openai.DefaultHttpxClient(event_hooks={"request": [keep_here]}),
         )
 
     def ours(self) -> list[Batch]:
         """This judge's batches of the last 30 days, the oldest first."""
         with self._errors("list the batches"):
-            found = []
-            for batch in self._api.batches.list(limit=100):
-                recent = not batch.created_at or batch.created_at > time.time() - KEPT_S
-                if recent and (batch.metadata or {}).get(_TAG) == self._tag:
-                    found.append(batch)
+            found: list[Any] = []
+            for page in self._api.batches.list(limit=100).iter_pages():
+                if not isinstance(page.data, list):  # the package would take it for an empty one
+                    raise TypeError("no list")
+                for batch in page.data:
+                    recent = not batch.created_at or batch.created_at > time.time() - KEPT_S
+                    if recent and (batch.metadata or {}).get(_TAG) == self._tag:
+                        found.append(batch)
             found.reverse()  # as they come, the newest is first; of equal seconds the order counts
             return [_batch(batch) for batch in sorted(found, key=lambda batch: batch.created_at or 0)]
 
@@ -115,7 +134,7 @@ class BatchServer:
         try:
             with self._errors("read which requests a batch has"):
                 text = self._api.files.content(batch.ids_file or "").content
-            return [str(json.loads(line)["custom_id"]) for line in text.splitlines()]
+                return [str(json.loads(line)["custom_id"]) for line in text.splitlines()]
         except (Rejected, JudgeMisconfigured) as e:
             if not batch.running:
                 return self.results(batch).ids
@@ -123,12 +142,14 @@ class BatchServer:
                 f"the batch {batch.id} is in flight, and which requests it has can't be read ({e}); wait until it has "
                 "ended or cancel it, then run again"
             ) from None
-        except (ValueError, KeyError, TypeError):
-            raise BadReply(f"the file {batch.ids_file} of the batch {batch.id} is not what lrf uploaded") from None
 
     def results(self, batch: Batch) -> Replies:
-        """The replies and the errors of a batch that has ended; none of files that were deleted."""
-        replies = Replies()
+        """The replies and the errors of a batch that has ended; none of files that were deleted.
+
+        Raises :class:`lrf.errors.BadReply` where a file isn't whole or none of results: what it lacks would be paid for
+        again.
+        """
+        replies, whole = Replies(), True
         for name in batch.results:
             try:
                 with (
@@ -139,6 +160,9 @@ class BatchServer:
             except (Rejected, JudgeMisconfigured) as e:
                 if "status 404" not in str(e):
                     raise
+                whole = False
+        if whole and len(replies.ids) < batch.completed:
+            raise BadReply(f"the files of the batch {batch.id} hold {len(replies.ids)} of {batch.completed} replies")
         return replies
 
     def close(self) -> None:
@@ -146,8 +170,7 @@ class BatchServer:
             self._api.close()
 
     def _upload(self, file: IO[bytes], what: str) -> str:
-        uploaded = self._api.files.create(file=(f"lrf-{what}.jsonl", file), purpose="batch")
-        return str(uploaded.id)
+        return _text(self._api.files.create(file=(f"lrf-{what}.jsonl", file), purpose="batch").id)
 
     @contextmanager
     def _errors(self, doing: str) -> Iterator[None]:
@@ -167,8 +190,8 @@ class BatchServer:
             raise TimedOut(f"{where}: no answer within {self._settings.request_timeout_s:g} s") from None
         except (openai.APIConnectionError, httpx2.HTTPError) as e:
             raise Unavailable(f"{where}: {type(e.__cause__ or e).__name__}; is the server up?") from None
-        except openai.OpenAIError as e:
-            raise BadReply(f"{where}: {type(e).__name__}") from None
+        except (openai.OpenAIError, AttributeError, KeyError, TypeError, ValueError) as e:  # JSON of another kind, HTML
+            raise BadReply(f"{where}: the answer is not what the API says ({type(e).__name__})") from None
 
 
 def _prefixed(error: JudgeError, doing: str) -> JudgeError:
@@ -176,14 +199,22 @@ def _prefixed(error: JudgeError, doing: str) -> JudgeError:
     return error
 
 
+def _text(value: Any) -> str:
+    """A text that the answer must have. Raises TypeError."""
+    if not isinstance(value, str) or not value:
+        raise TypeError("no text")
+    return value
+
+
 def _batch(raw: Any) -> Batch:
     metadata: Mapping[str, str] = raw.metadata or {}
     problems = (raw.errors.data or ()) if raw.errors else ()
     return Batch(
-        id=str(raw.id),
-        status=str(raw.status),
-        requests_file=str(raw.input_file_id),
+        id=_text(raw.id),
+        status=_text(raw.status),
+        requests_file=_text(raw.input_file_id),
         ids_file=metadata.get(_IDS),
         results=tuple(name for name in (raw.output_file_id, raw.error_file_id) if name),
         problems=tuple((str(p.code or ""), p.line, str(p.message or "")) for p in problems),
+        completed=int(raw.request_counts.completed or 0) if raw.request_counts else 0,
     )

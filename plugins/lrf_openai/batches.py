@@ -74,7 +74,8 @@ class Batches:
             result = await asyncio.to_thread(held.replies.get, custom_id)
             if self._at.get(custom_id) is held:
                 del self._at[custom_id]  # who asks again wants another one
-            if result is not None and (response := result.get("response")) and response.get("status_code") == 200:
+            response = result.get("response") if result else None
+            if isinstance(response, dict) and response.get("status_code") == 200:
                 return response.get("body")
             error = held.error(custom_id, result, self._http)
             if error is not None:
@@ -92,7 +93,9 @@ class Batches:
         self._waiting.clear()
         if self._submitting is not None:
             self._submitting.cancel()
-        self._open, self._full = None, deque()
+        self._open, self._sending, self._full = None, None, deque()
+        if self._attached is not None and self._attached.done():
+            self._attached = None  # who asks again, in this process, finds what was being submitted
         if not in_flight:
             return None
         return (
@@ -231,12 +234,16 @@ class Batches:
             await self._wake(held.ids, held)
 
     async def _patiently(self, ask: Callable[[Batch], Any], batch: Batch) -> Any:
-        tries = 0
+        """Until it is answered. Raises :class:`lrf.errors.BadReply` when it is, many times, but not as it should be."""
+        tries = odd = 0
         while True:
             try:
                 return await asyncio.to_thread(ask, batch)
-            except _TRANSIENT:
+            except _TRANSIENT as e:
                 tries += 1
+                odd += isinstance(e, BadReply)
+                if odd == TRIES:
+                    raise
                 await asyncio.sleep(min(self._settings.poll_s, _backoff(tries)))
 
     def _understand(self, held: Held) -> None:

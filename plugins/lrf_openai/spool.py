@@ -44,15 +44,14 @@ class Replies:
         return list(self._places)
 
     def add(self, parts: Iterable[bytes]) -> None:
-        """Take the bytes of a result file. Lines that are no result are passed over."""
+        """Take the bytes of a result file. Raises ValueError for a line that is no result."""
         start = at = self._file.seek(0, os.SEEK_END)
         for part in parts:
             self._file.write(part)
         self._file.seek(start)
         for line in self._file:
-            custom_id = _custom_id(line)
-            if custom_id:
-                self._places.setdefault(custom_id, (at, len(line)))
+            if line.strip():
+                self._places.setdefault(_custom_id(line), (at, len(line)))
             at += len(line)
         self._file.flush()
 
@@ -68,10 +67,11 @@ class Replies:
         self._file.close()
 
 
-def _custom_id(line: bytes) -> str | None:
+def _custom_id(line: bytes) -> str:
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    found = value.get("custom_id") if isinstance(value, dict) else None
-    return found if isinstance(found, str) else None
+        found = json.loads(line)["custom_id"]
+    except (KeyError, TypeError, RecursionError):
+        found = None
+    if not isinstance(found, str):
+        raise ValueError("a line is no result")
+    return found

@@ -36,8 +36,10 @@ from lrf.replies import Reply, Request, Text
 from lrf.store.journal import Journal
 from lrf.templates import Segment
 from lrf.testing import check_judge
+from lrf_openai.batch_server import BatchServer
 from lrf_openai.judge import OpenAIJudge
 from lrf_openai.settings import OpenAIJudgeSettings
+from lrf_openai.spool import Spool
 from project import Project
 
 FAST = {"quiet_s": 0.05, "poll_s": 0.02}
@@ -294,6 +296,91 @@ async def test_a_request_that_a_batch_says_nothing_of_is_a_fault(provider: Batch
     assert isinstance(found, Unavailable)
 
 
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"response": [1]},
+        {"response": "x"},
+        {"response": {"status_code": "200"}},
+        {"response": {"status_code": 200}},
+        {"response": {"status_code": 200, "body": "text"}},
+        {"response": {"status_code": 500, "body": [1]}},
+        {"error": ["x"]},
+    ],
+    ids=str,
+)
+async def test_an_odd_result_is_a_fault_of_its_request_alone(provider: BatchProvider, result: dict[str, Any]) -> None:
+    provider.results = lambda results: [{"custom_id": results[0]["custom_id"], **result}, *results[1:]]
+    replies = await ask_all(judge(provider), [ask(1), ask(2)])
+    assert [isinstance(r, Unavailable | BadReply) for r in replies].count(True) == 1
+    assert len(texts(replies)) == 1
+
+
+@pytest.mark.parametrize("odd", ["<html>login</html>", "{}", "[]", '{"data": [1]}', '{"id": 7, "data": null}', ""])
+@pytest.mark.parametrize("path", ["GET /v1/batches/", "GET /v1/files/"])
+async def test_an_odd_answer_about_a_batch_pays_for_nothing_again(
+    provider: BatchProvider, path: str, odd: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrf_openai.batches.TRIES", 2)
+    provider.texts_of = {path: odd}
+    asked = judge(provider)
+    with pytest.raises((BadReply, Unavailable)):
+        await asked.complete(ask(1))
+    provider.texts_of = {}
+    assert (await asked.complete(ask(1))).text
+    await asked.aclose()
+    assert len(provider.batches) == 1
+
+
+@pytest.mark.parametrize("odd", ["<html>login</html>", "{}", "[]", '{"data": [1]}'])
+async def test_an_odd_list_of_batches_is_not_taken_for_an_empty_one(
+    provider: BatchProvider, odd: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrf_openai.batches.AGAIN_S", 0.01)
+    await ask_all(judge(provider), [ask(1)])
+    provider.texts_of = {"GET /v1/batches": odd}
+    asked = judge(provider)
+    with pytest.raises(BadReply, match="can't list the batches"):
+        await asked.complete(ask(1))
+    provider.texts_of = {}
+    await asyncio.sleep(0.05)
+    assert (await asked.complete(ask(1))).text
+    await asked.aclose()
+    assert len(provider.batches) == 1
+
+
+async def test_a_status_that_is_not_known_is_waited_for(provider: BatchProvider) -> None:
+    provider.held = True
+    asked = judge(provider)
+    waiting = asyncio.create_task(asked.complete(ask(1)))
+    await asyncio.to_thread(provider.wait_for_batches, 1)
+    (batch,) = provider.batches.values()
+    batch["status"] = "paused"
+    await asyncio.sleep(0.1)
+    batch["status"], provider.held = "in_progress", False
+    assert (await waiting).text
+    await asked.aclose()
+    assert len(provider.batches) == 1
+
+
+async def test_keys_do_not_follow_a_redirect_to_another_address(
+    provider: BatchProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "zq-key")
+    monkeypatch.setenv("GATEWAY_KEY", "zq-gateway")
+    elsewhere = BatchProvider()
+    elsewhere.files = provider.files
+    elsewhere.start()
+    provider.kept_at = elsewhere.base_url
+    try:
+        asked = judge(provider, header_env={"api-key": "GATEWAY_KEY"})
+        assert texts(await ask_all(asked, [ask(1)]))
+    finally:
+        elsewhere.stop()
+    assert provider.keys[0] == ("Bearer zq-key", "zq-gateway")
+    assert elsewhere.keys == [(None, None)]
+
+
 async def test_over_the_limit_of_waiting_tokens_batches_get_smaller_and_go_one_by_one(provider: BatchProvider) -> None:
     at_once: list[int] = []
 
@@ -404,6 +491,28 @@ async def test_when_the_run_is_stopped_nobody_waits_any_longer_and_what_stays_is
     assert "batches in flight: 1, with 3 requests; they stay at the provider" in said
     assert [type(e) for e in await waiting] == [Interrupted] * 3
     await asked.aclose()
+
+
+async def test_what_was_being_submitted_at_a_stop_is_found_when_the_judge_is_asked_again(
+    provider: BatchProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = BatchServer.submit
+
+    def slowly(self: BatchServer, spool: Spool) -> Any:
+        made = submit(self, spool)
+        time.sleep(0.3)
+        return made
+
+    monkeypatch.setattr(BatchServer, "submit", slowly)
+    asked = judge(provider)
+    waiting = asyncio.create_task(asked.complete(ask(1)))
+    await asyncio.to_thread(provider.wait_for_batches, 1)
+    assert asked.leave() is not None
+    with pytest.raises(Interrupted):
+        await waiting
+    assert (await asked.complete(ask(1))).text
+    await asked.aclose()
+    assert set(provider.taken.values()) == {1}
 
 
 async def test_a_run_that_is_stopped_before_it_knows_what_is_there_submits_nothing(provider: BatchProvider) -> None:
