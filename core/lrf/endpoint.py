@@ -14,7 +14,8 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def _env_name(name: str) -> str:
-    if not _ENV_NAME.fullmatch(name):
+    like_a_key = len(name) >= 20 and re.search("[a-z]", name) and re.search("[0-9]", name)  # gsk_…, hf_…
+    if not _ENV_NAME.fullmatch(name) or like_a_key:
         raise ValueError("must be the name of an environment variable that holds the key, never the key itself")
     return name
 

@@ -30,6 +30,11 @@ def weights_identity(model: str, revision: str | None = None) -> Mapping[str, JS
     return {"model": model, "files": hashlib.sha256(json.dumps(stats).encode()).hexdigest()}
 
 
+def encodable(text: str) -> str:
+    """The text with a question mark for each lone surrogate, which no tokenizer takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
 class Encoder:
     """A Hugging Face tokenizer with its chat template, if it has one. ``options`` are the template's own variables.
 
@@ -102,7 +107,8 @@ class Encoder:
         return ids
 
     def _plain(self, text: str) -> list[int]:
+        text = encodable(text)
         return list(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids)
 
     def _template(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=add_special_tokens, verbose=False).input_ids)
+        return list(self._tokenizer(encodable(text), add_special_tokens=add_special_tokens, verbose=False).input_ids)

@@ -85,7 +85,7 @@ def read_chat(value: Any) -> Reply:
         raise BadReply("the reply's choice holds no message")
     finish = _FINISH.get(str(choice.get("finish_reason")), "other")
     content = message.get("content")
-    if content is None and isinstance(message.get("refusal"), str):
+    if not content and message.get("refusal") and isinstance(message["refusal"], str):
         content, finish = message["refusal"], "filter"
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     return Reply(
@@ -117,15 +117,19 @@ def _text(content: Any) -> str:
 
 
 def read_usage(value: Mapping[str, Any]) -> Usage:
-    """The tokens a body reports, 0 where it reports none."""
+    """The tokens a body reports, 0 where it reports none.
+
+    Some servers leave thoughts out of ``completion_tokens`` and have them, as they are paid for, in the total only.
+    """
     usage = value.get("usage")
     if not isinstance(usage, dict):
         return Usage()
     details = usage.get("prompt_tokens_details")
     details = details if isinstance(details, dict) else {}
+    prompt = _count(usage.get("prompt_tokens"))
     return Usage(
-        _count(usage.get("prompt_tokens")),
-        _count(usage.get("completion_tokens")),
+        prompt,
+        max(_count(usage.get("completion_tokens")), _count(usage.get("total_tokens")) - prompt if prompt else 0),
         cached_tokens=_count(details.get("cached_tokens")),
         written_tokens=_count(details.get("cache_write_tokens")),
     )

@@ -10,7 +10,6 @@ makes no difference how a text is cut into them; distinct tokens that are writte
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ MOST_LISTED = 20
 
 _OPEN = 1e-3  # the share of what was decided that may be left open between labels
 _LEAST = 0.5  # the labels' part of the probability of the token that the label begins with
+_ROUNDING = 0.01  # two numbers for a token's probability are of the same token when they differ by no larger a part
 _BEFORE = 32  # bytes before the label in which a token could begin that reaches into it
 
 
@@ -41,7 +41,7 @@ def label_probabilities(choice: Mapping[str, Any], text: str, place: Place) -> d
     """
     tokens = _tokens(choice)
     whole = b"".join(token.text for token in tokens)
-    begin = whole.find(text.encode("utf-8", "replace").lower())
+    begin = whole.rfind(text.encode("utf-8", "replace").lower())  # thoughts before it may say the same
     if begin < 0 or not text:
         return None
     found = _weigh(_near(tokens, whole, begin + place.start), place)
@@ -123,9 +123,11 @@ def _tokens(choice: Mapping[str, Any]) -> list[_Token]:
 def _read(content: list[Any]) -> Iterator[_Token]:
     for entry in content:
         text, p = _bytes(entry), _probability(entry)
-        others = Counter((_bytes(other).lower(), _probability(other)) for other in entry.get("top_logprobs") or ())
-        others[text.lower(), p] -= 1  # the token itself is among them, as a rule
-        yield _Token(text.lower(), p, tuple(others.elements()))
+        others = [(_bytes(other).lower(), _probability(other)) for other in entry.get("top_logprobs") or ()]
+        alike = [other for other in others if other[0] == text.lower() and math.isclose(other[1], p, rel_tol=_ROUNDING)]
+        if alike:  # the token itself is among them, as a rule
+            others.remove(min(alike, key=lambda other: abs(other[1] - p)))
+        yield _Token(text.lower(), p, tuple(others))
 
 
 def _bytes(entry: Mapping[str, Any]) -> bytes:

@@ -115,8 +115,10 @@ class Policy:
         ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
         logits = batch.logits  # (rows, vocabulary)
         for step in range(room):
-            if logits[~ended].isnan().any():
-                raise BadReply("the model computed NaN; set dtype to float32, or to bfloat16 where it is float16")
+            if not logits[~ended].amax(-1).isfinite().all():
+                raise BadReply(
+                    "the model computed NaN or infinity; set dtype to float32, or to bfloat16 where it is float16"
+                )
             token = _pick(logits, draws[:, step], *rows[0].how)  # (rows,)
             ended |= torch.isin(token, self._ends)
             writes = ~ended & (lengths < limits)

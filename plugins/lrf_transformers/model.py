@@ -153,7 +153,7 @@ class Model:
         draws = [_draws(row.request) for row in rows]
         logits = batch.logits  # (rows, vocabulary)
         while any(row.open for row in rows) and any(wanted(row.number) for row in rows):
-            unusable = logits.isnan().any(-1).tolist()
+            unusable = (~logits.amax(-1).isfinite()).tolist()
             tokens = torch.zeros(len(rows), 1, dtype=torch.long)
             real = torch.zeros(len(rows), 1, dtype=torch.bool)
             for i, row in enumerate(rows):
@@ -235,7 +235,7 @@ class Model:
 
 
 def _not_a_number() -> BadReply:
-    return BadReply("the model computed NaN; set dtype to float32, or to bfloat16 where it is float16")
+    return BadReply("the model computed NaN or infinity; set dtype to float32, or to bfloat16 where it is float16")
 
 
 def _end_tokens(loaded: Loaded) -> frozenset[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 from lrf.errors import JudgeMisconfigured, Rejected
+from lrf.local_models import encodable
 from lrf_verifier.settings import VerifierSettings
 
 _LEAST_EVIDENCE = 8  # tokens of evidence that a window must have room for
@@ -80,6 +82,9 @@ class Classifier:
                 results.append(found)
                 continue
             each = [self._of_labels(next(computed)) for _ in found]
+            if any(math.isnan(share) for p in each for share in p.values()):
+                results.append(Rejected("the verifier computed NaN; set dtype: float32"))
+                continue
             best = max(each, key=lambda p: sum(pair.supports[verdict] * share for verdict, share in p.items()))
             results.append(Verdicts(best, sum(len(ids["input_ids"]) for ids in found)))
         return results
@@ -87,13 +92,14 @@ class Classifier:
     def _windows(self, pair: Pair) -> list[dict[str, list[int]]] | Rejected:
         """Token ids of evidence and statement, the evidence in as many pieces as it takes."""
         plain = {"split_special_tokens": True, "verbose": False}  # untrusted text spells no separator
-        bare = len(self._tokenizer("", pair.statement, **plain)["input_ids"])
+        evidence, statement = encodable(pair.evidence), encodable(pair.statement)
+        bare = len(self._tokenizer("", statement, **plain)["input_ids"])
         room = self._window - bare
         if room < _LEAST_EVIDENCE:
             return Rejected(f"the statement has {bare} tokens; the verifier reads {self._window} with the evidence")
         encoded = self._tokenizer(
-            pair.evidence,
-            pair.statement,
+            evidence,
+            statement,
             truncation="only_first",
             max_length=self._window,
             stride=min(self._overlap, room // 2),

@@ -514,6 +514,7 @@ async def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(
         ({"base_url": f"https://user:{KEY}@host/v1"}, "must not hold a user name or a password"),
         ({"base_url": f"https://host/v1?key={KEY}"}, 'no "\\?" and no "#"'),
         ({"api_key_env": KEY}, "name of an environment variable"),
+        ({"api_key_env": "gsk_" + KEY.replace("-", "0") * 3}, "name of an environment variable"),
         ({"header_env": {"X-Key": KEY}}, "name of an environment variable"),
         ({"model": ""}, "at least 1 character"),
         ({"max_concurrency": 0}, "greater than or equal to 1"),

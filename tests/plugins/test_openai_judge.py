@@ -113,8 +113,9 @@ async def test_a_model_that_spent_all_tokens_on_thoughts_gives_an_empty_reply_cu
     assert (reply.text, reply.finish) == ("", "length")
 
 
-async def test_a_refusal_is_a_reply_that_was_filtered(serve: Serve) -> None:
-    reply, _ = await ask(serve, completion(None, refusal="I can't rate this."))
+@pytest.mark.parametrize("content", [None, "", []])
+async def test_a_refusal_is_a_reply_that_was_filtered(serve: Serve, content: Any) -> None:
+    reply, _ = await ask(serve, completion(content, refusal="I can't rate this."))
     assert (reply.text, reply.finish) == ("I can't rate this.", "filter")
 
 
@@ -124,7 +125,20 @@ async def test_content_in_parts_is_put_together(serve: Serve) -> None:
     assert reply.text == "[[7]]"
 
 
-@pytest.mark.parametrize("usage", [None, [], {}, {"prompt_tokens": "30"}, {"prompt_tokens_details": 7}])
+@pytest.mark.parametrize(
+    ("total", "written"),
+    [(None, 5), (35, 5), (135, 105), (20, 5), ("135", 5)],
+    ids=["none", "sum", "more", "less", "odd"],
+)
+async def test_thoughts_that_only_the_total_has_are_counted_as_written(serve: Serve, total: Any, written: int) -> None:
+    usage = {"prompt_tokens": 30, "completion_tokens": 5, "total_tokens": total}
+    reply, _ = await ask(serve, {**completion(), "usage": usage})
+    assert reply.usage == Usage(30, written)
+
+
+@pytest.mark.parametrize(
+    "usage", [None, [], {}, {"total_tokens": 30}, {"prompt_tokens": "30"}, {"prompt_tokens_details": 7}]
+)
 async def test_usage_that_is_missing_or_odd_counts_as_nothing(serve: Serve, usage: Any) -> None:
     reply, _ = await ask(serve, {**completion(), "usage": usage})
     assert reply.usage == Usage()

@@ -74,6 +74,18 @@ def test_distinct_tokens_that_are_written_alike_are_added_up() -> None:
     assert found["[[8]]"] == pytest.approx(0.5)
 
 
+def test_a_token_that_is_listed_with_a_rounded_probability_counts_once() -> None:
+    tokens = [token("[[", 1.0), token("8", 0.5, {"7": 0.5}), token("]]", 1.0)]
+    tokens[1]["logprob"] += 0.001
+    assert weigh("[[8]]", tokens)["[[8]]"] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_label_in_the_thoughts_before_a_reply_is_not_taken_for_its_own() -> None:
+    thought = [token("[[", 1.0), token("8", 0.9, {"1": 0.1}), token("]]", 1.0), token("</think>", 1.0)]
+    tokens = [*thought, token("[[", 1.0), token("8", 0.6, {"7": 0.4}), token("]]", 1.0)]
+    assert weigh("[[8]]", tokens)["[[8]]"] == pytest.approx(0.6)
+
+
 def test_tokens_that_are_no_label_are_left_out() -> None:
     found = weigh("[[8]]", [token("[[", 1.0), token("8", 0.6, {"high": 0.1, "rating": 0.3}), token("]]", 1.0)])
     assert found["[[8]]"] == 1

@@ -212,14 +212,23 @@ def test_a_prompt_beyond_the_context_window_is_rejected_with_its_length(llama: P
     assert isinstance(short, Reply)
 
 
-def test_a_model_that_computes_nan_gives_a_bad_reply(llama: Path) -> None:
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize("temperature", [0.01, 0.95])
+def test_a_model_that_computes_no_numbers_gives_a_bad_reply(llama: Path, number: str, temperature: float) -> None:
     loaded = weights.load(settings(llama))
     model = Model(settings(llama), loaded)
     with torch.no_grad():
-        loaded.model.lm_head.weight.fill_(float("nan"))
-    written, rated = model.answer([rating("Why?", expects=Text(), way="text"), rating("Why?")])
+        loaded.model.lm_head.weight.fill_(float(number))
+    asked = [rating("Why?", expects=Text(), way="text"), rating("Why?")]
+    written, rated = model.answer([replace(one, temperature=temperature) for one in asked])
     assert isinstance(written, BadReply)
     assert isinstance(rated, BadReply)
+
+
+def test_lone_surrogates_disturb_neither_their_own_request_nor_its_neighbours(llama: Path) -> None:
+    strange, plain = replies(Model(settings(llama)), [rating("Wh\ud83dy?"), rating("Why?")])
+    assert strange.probabilities is not None
+    assert_same(plain, replies(Model(settings(llama)), [rating("Why?")])[0])
 
 
 def test_a_batch_that_does_not_fit_the_memory_is_split(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:

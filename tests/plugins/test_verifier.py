@@ -170,11 +170,22 @@ def test_text_spells_no_separator(classifier: Classifier) -> None:
     assert (window["input_ids"].count(3), window["input_ids"].count(2)) == (2, 1)
 
 
-@pytest.mark.parametrize("evidence", ["", "\0", "\u202eabc", "e\u0301" * 99, "x" * 100_000, "一" * 5000, "😀"])
+@pytest.mark.parametrize(
+    "evidence", ["", "\0", "\u202eabc", "e\u0301" * 99, "x" * 100_000, "一" * 5000, "😀", "a\ud83d"]
+)
 def test_no_evidence_is_too_strange(classifier: Classifier, evidence: str) -> None:
     [found] = classifier.verify([Pair(evidence, "a mill", SUPPORT)])
     assert not isinstance(found, Rejected)
     assert sum(found.probabilities.values()) == pytest.approx(1)
+
+
+def test_a_model_that_computes_nan_gives_a_reason(folder: Path) -> None:
+    broken = Classifier(VerifierSettings(model=str(folder), device="cpu"))
+    with torch.no_grad():
+        broken._model.classifier.weight.fill_(float("nan"))
+    [found] = broken.verify([Pair("burnt", "a mill", SUPPORT)])
+    assert isinstance(found, Rejected)
+    assert "NaN" in str(found)
 
 
 async def test_the_evidence_is_read_from_the_prompts_fields_wherever_they_stand(verifier: Verifier) -> None:
