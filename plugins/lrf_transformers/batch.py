@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lrf.errors import JudgeMisconfigured
+from lrf.errors import BadReply, JudgeMisconfigured
 from lrf_transformers.kv import Beginning, buffer
 from lrf_transformers.weights import Loaded
 
@@ -125,6 +125,11 @@ class Batch:
         if len(self._kinds) == 1:
             return masks[next(iter(self._kinds))]
         return masks
+
+
+def no_numbers() -> BadReply:
+    """The error for logits that are no numbers."""
+    return BadReply("the model computed NaN or infinity; set dtype to float32, or to bfloat16 where it is float16")
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from lrf.errors import BadReply, ContextTooSmall, JudgeError, Rejected
 from lrf.local_models import Encoder
 from lrf.protocols import Drawing
 from lrf.replies import Reply, Usage
-from lrf_transformers.batch import Batch, check
+from lrf_transformers.batch import Batch, check, no_numbers
 from lrf_transformers.kv import Beginning
 from lrf_transformers.sampler_settings import TransformersSamplerSettings
 from lrf_transformers.weights import load
@@ -116,9 +116,7 @@ class Policy:
         logits = batch.logits  # (rows, vocabulary)
         for step in range(room):
             if not logits[~ended].amax(-1).isfinite().all():
-                raise BadReply(
-                    "the model computed NaN or infinity; set dtype to float32, or to bfloat16 where it is float16"
-                )
+                raise no_numbers()
             token = _pick(logits, draws[:, step], *rows[0].how)  # (rows,)
             ended |= torch.isin(token, self._ends)
             writes = ~ended & (lengths < limits)

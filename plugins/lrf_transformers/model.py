@@ -10,11 +10,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lrf.errors import BadReply, ContextTooSmall, JudgeError, Rejected
+from lrf.errors import ContextTooSmall, JudgeError, Rejected
 from lrf.local_models import Encoder
 from lrf.replies import FinishReason, Reply, Request, Usage, analysis_of
 from lrf.templates import prompt_text
-from lrf_transformers.batch import Batch, check
+from lrf_transformers.batch import Batch, check, no_numbers
 from lrf_transformers.forms import Form, form_of, whole_sentences
 from lrf_transformers.kv import Beginning, Beginnings, shared
 from lrf_transformers.options import tree, weigh
@@ -215,7 +215,7 @@ class Model:
 
     def _rated(self, row: Row, analysis: list[int], lead: str, probabilities: Tensor) -> Reply | Exception:
         if row.broken or probabilities.isnan().any():
-            return _not_a_number()
+            return no_numbers()
         by_option = dict(zip(row.request.options, probabilities.tolist(), strict=True))
         best = max(by_option, key=lambda option: by_option[option])
         text = f"{self._encoder.text(analysis).strip()}{lead}{best}".lstrip()
@@ -223,7 +223,7 @@ class Model:
 
     def _written(self, row: Row) -> Reply | Exception:
         if row.broken:
-            return _not_a_number()
+            return no_numbers()
         text = self._encoder.text(row.ids)[: row.end]
         return self._reply(row, *row.form.finish(text, row.closed or row.end is not None))
 
@@ -232,10 +232,6 @@ class Model:
     ) -> Reply:
         usage = Usage(len(row.tokens), len(row.ids), row.cached)
         return Reply(text, finish, usage, probabilities, model=self._settings.model)
-
-
-def _not_a_number() -> BadReply:
-    return BadReply("the model computed NaN or infinity; set dtype to float32, or to bfloat16 where it is float16")
 
 
 def _end_tokens(loaded: Loaded) -> frozenset[int]:
