@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from lrf.engine import embedding as embedding_module
 from lrf.engine import retries as retries_module
 from lrf.engine.embedding import EmbedCalls
 from lrf.engine.ledger import Ledger
@@ -46,6 +47,29 @@ async def test_vectors_come_in_the_order_of_the_texts() -> None:
         vectors = await calls.embed(texts, "document")
     assert vectors.dtype == np.float32
     assert np.array_equal(vectors, await HashEmbedder().embed(texts, "document"))
+
+
+async def test_thousands_of_texts_come_in_order_and_the_event_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding_module, "AT_ONCE", 100)
+    embedder, ticks = HashEmbedder(batch_size=30), 0
+    texts = [f"text number {i % 700}" for i in range(1_000)]
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0)
+            ticks += 1
+
+    async with calls_to(embedder) as calls:
+        ticking = asyncio.create_task(tick())
+        vectors = await calls.embed(texts, "document")
+        again = await calls.embed(texts, "document")
+        ticking.cancel()
+    assert np.array_equal(vectors, await HashEmbedder().embed(texts, "document"))
+    assert np.array_equal(vectors, again)
+    assert sorted(texts_of(embedder)) == sorted(set(texts))
+    assert calls.ledger.reused_texts == 700
+    assert ticks > 14
 
 
 async def test_a_text_given_twice_is_embedded_once() -> None:
@@ -207,6 +231,18 @@ async def test_an_embedder_that_keeps_giving_what_is_no_number_leaves_candidates
             await calls.embed(["a"], "document")
         assert (caught.value.reason, caught.value.transient) == ("judge_bad_reply", True)
         assert (await calls.embed(["a"], "document")).shape == (1, 256)  # and nothing of it was kept
+
+
+async def test_numbers_too_large_for_single_precision_are_not_finite(no_pauses: None) -> None:
+    async with calls_to(Failing(*(np.full((1, 256), 1e300) for _ in range(5)))) as calls:
+        with pytest.raises(Unscorable, match=r"embedders\.main gave a vector that is not finite"):
+            await calls.embed(["a"], "document")
+
+
+async def test_vectors_without_numbers_are_a_bad_reply(no_pauses: None) -> None:
+    async with calls_to(Failing(*(np.ones((1, 0), np.float32) for _ in range(5)))) as calls:
+        with pytest.raises(Unscorable, match=r"shape \(1, 0\) for 1 texts"):
+            await calls.embed(["a"], "document")
 
 
 async def test_an_embedder_that_keeps_giving_too_few_vectors_leaves_candidates_unscored(no_pauses: None) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LINGER_S = 0.02
 TIMEOUT_S = 300.0
+AT_ONCE = 1_024
+"""Texts that are looked up and waited for together, at least."""
 
 Waiting = tuple[bytes, str, "asyncio.Future[bytes]"]
 
@@ -57,9 +59,21 @@ class EmbedCalls:
         """
         import numpy as np
 
+        if not texts:
+            return np.empty((0, 0), dtype=np.float32)
         texts = [storable(text) for text in texts]  # no embedder takes half a surrogate pair
-        keys = [digest(self._identity, kind, text) for text in texts]
-        text_of = dict(zip(keys, texts, strict=True))
+        place = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        distinct, most = list(place), max(AT_ONCE, self.embedder.batch_size * self.embedder.max_concurrency)
+        # a part at a time: thousands of chunks at once would keep the event loop busy for long
+        parts = [await self._part(distinct[i : i + most], kind) for i in range(0, len(distinct), most)]
+        vectors = np.concatenate(parts)
+        return vectors if len(distinct) == len(texts) else vectors[[place[text] for text in texts]]
+
+    async def _part(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
+        """As :meth:`embed` of texts that are all different."""
+        import numpy as np
+
+        text_of = {digest(self._identity, kind, text): text for text in texts}
         # Taken before the look-up: what arrives meanwhile is no longer among those that are flying.
         pending = {k: self._flying[k] for k in text_of if k in self._flying}
         kept = await self.journal.vectors([k for k in text_of if k not in pending])
@@ -70,10 +84,10 @@ class EmbedCalls:
         if pending:
             arrived = await asyncio.gather(*map(asyncio.shield, pending.values()))  # others wait for them too
             kept.update(zip(pending, arrived, strict=True))
-        rows = [np.frombuffer(kept[k], dtype="<f4") for k in keys]
+        rows = [np.frombuffer(kept[k], dtype="<f4") for k in text_of]
         for row in rows:
             self._check_length(row.size)
-        return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)
+        return np.stack(rows)
 
     def _enqueue(self, key: bytes, text: str, kind: EmbedKind) -> asyncio.Future[bytes]:
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -129,7 +143,9 @@ class EmbedCalls:
                     vectors = await self.embedder.embed(texts, kind)
             except TimeoutError:
                 raise TimedOut(f"no reply from embedders.{self.name} within {TIMEOUT_S:g} s") from None
-        if vectors.ndim != 2 or len(vectors) != len(texts):
+        with np.errstate(over="ignore"):  # what is too large for single precision is infinite
+            vectors = np.asarray(vectors, dtype=np.float32)
+        if vectors.ndim != 2 or len(vectors) != len(texts) or not vectors.shape[1]:
             raise BadReply(f"embedders.{self.name} gave an array of shape {vectors.shape} for {len(texts)} texts")
         if not np.isfinite(vectors).all():
             raise BadReply(f"embedders.{self.name} gave a vector that is not finite")
