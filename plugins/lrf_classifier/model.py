@@ -58,7 +58,7 @@ class RewardModel:
         """For each candidate the outputs by label, or why there are none."""
         rows = [self._ids(sample, candidate.text) for candidate in sample.candidates]
         good = [ids for ids in rows if not isinstance(ids, Refused)]
-        shared = min(_common_beginning(good), min(map(len, good), default=1) - 1) if self._shares_prompts else 0
+        shared = min(_common_beginning(good), *map(self._read_at, good)) if self._shares_prompts and good else 0
         cache: Any = None
         if shared and len(good) > 1:
             cache = self.model.base_model(self._tensor(good[0][:shared]), use_cache=True).past_key_values
@@ -92,6 +92,11 @@ class RewardModel:
         if self.limit is not None and len(ids) > self.limit:
             return Refused("too_long", f"prompt and answer have {len(ids)} tokens; the reward model takes {self.limit}")
         return ids
+
+    def _read_at(self, ids: list[int]) -> int:
+        """Where the output is read: at the last token that isn't padding, which may be a template's end of a turn."""
+        pad = self.model.config.get_text_config().pad_token_id
+        return next((i for i in range(len(ids) - 1, -1, -1) if ids[i] != pad), 0)
 
     def _tensor(self, ids: list[int]) -> Any:
         return torch.tensor([ids], device=self.device)  # (1, tokens)

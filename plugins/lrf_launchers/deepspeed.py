@@ -19,6 +19,7 @@ class DeepSpeed:
 
     def plan(self, job: LaunchJob) -> LaunchPlan:
         s, copy = self.settings, job.folder / "hostfile"
+        env = dict(s.env)
         if s.hostfile is None:
             slots, files = {"localhost": s.num_gpus}, {}
             machines: tuple[str, ...] = ("--hostfile=/dev/null", f"--num_gpus={s.num_gpus}")
@@ -26,6 +27,10 @@ class DeepSpeed:
             slots = self._slots()
             files = {copy.name: "".join(f"{host} slots={n}\n" for host, n in slots.items())}
             machines = (f"--hostfile={copy}",)
+            if s.env:  # the launcher hands on to other machines what stands in a file
+                variables = job.folder / "deepspeed_env"
+                files[variables.name] = "".join(f"{name}={value}\n" for name, value in s.env.items())
+                env["DS_ENV_FILE"] = str(variables)
         return LaunchPlan(
             world=sum(slots.values()),
             per_node=max(slots.values()),
@@ -33,7 +38,7 @@ class DeepSpeed:
                 *(job.python, "-m", "deepspeed.launcher.runner", *machines, f"--master_port={s.master_port}"),
                 *("--no_local_rank", "--module", job.module, *job.args),
             ),
-            env=s.env,
+            env=env,
             files=files,
         )
 

@@ -14,9 +14,10 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def _variables(env: Mapping[str, str]) -> Mapping[str, str]:
-    for name in env:
+    for name, value in env.items():
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name of a variable: letters, digits and '_'")
+        _one_line(value)
     return env
 
 
@@ -61,7 +62,7 @@ class AccelerateSettings(Settings):
 
     num_processes: int = Field(1, ge=1, description="processes on all machines together")
     num_machines: int = Field(
-        1, ge=1, description="machines. On all but the one of `lrf run`, start launch/launch.sh with MACHINE_RANK set"
+        1, ge=1, description="machines. On all but the one of `lrf run`, start launch/launch.sh of the run's folder"
     )
     main_process_ip: Line | None = Field(None, description="address of the machine of `lrf run`; needed for several")
     main_process_port: int = Field(29500, ge=1, le=65535, description="a free port there; used for several machines")
@@ -96,7 +97,11 @@ class SlurmSettings(Settings):
     partition: Line | None = Field(None, description="Slurm's partition")
     account: Line | None = Field(None, description="Slurm's account")
     time: Line | None = Field(None, description="longest time, as Slurm writes it: 2-00:00:00 is two days")
-    options: tuple[Line, ...] = Field((), description="further options of sbatch, such as --cpus-per-task=64")
+    options: tuple[Line, ...] = Field(
+        (),
+        description="further options of sbatch, such as --exclusive, --mem=0 and --cpus-per-task=64: without the last, "
+        "many clusters give all processes of a machine one core",
+    )
     setup: tuple[Line, ...] = Field((), description="lines of shell before the start, such as `module load cuda`")
     port: int = Field(29500, ge=1, le=65535, description="a free port of the first machine")
     poll_s: float = Field(15.0, gt=0, description="seconds between two looks at the queue")

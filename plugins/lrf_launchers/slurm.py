@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 
@@ -28,13 +29,14 @@ class Slurm:
 
     def _script(self, job: LaunchJob) -> str:
         s = self.settings
+        folder = str(job.folder).replace("%", "%%")
         options = [
             f"--job-name=lrf-{job.name}",
             f"--nodes={s.nodes}",
             "--ntasks-per-node=1",
             *([f"--gpus-per-node={s.gpus_per_node}"] if s.gpus_per_node else []),
-            *(f"--{name}={value}" for name in ("partition", "account", "time") if (value := getattr(s, name))),
-            f"--output={job.folder}/slurm-%j.log",
+            *(f"--{name}={_escaped(v)}" for name in ("partition", "account", "time") if (v := getattr(s, name))),
+            f"--output={_escaped(folder)}/slurm-%j.log",
             *s.options,
         ]
         torchrun = [
@@ -47,8 +49,11 @@ class Slurm:
             [
                 "#!/bin/bash",
                 *(f"#SBATCH {option}" for option in options),
-                "set -euo pipefail",
+                "set -eo pipefail",
                 *s.setup,
+                "set -u",  # not before: conda's and module's own lines read unset variables
+                # srun doesn't take it from sbatch's --cpus-per-task by itself
+                '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
                 *(f"export {name}={shlex.quote(value)}" for name, value in s.env.items()),
                 'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
                 f'srun --kill-on-bad-exit=1 {shlex.join(torchrun)} --rdzv-endpoint="$first:{s.port}" '
@@ -56,3 +61,8 @@ class Slurm:
                 "",
             ]
         )
+
+
+def _escaped(text: str) -> str:
+    """For a line of ``#SBATCH``, which Slurm takes apart itself: at white space and quotes, up to a "#"."""
+    return re.sub(r"""([\s\\'"#])""", r"\\\1", text)

@@ -147,6 +147,17 @@ def test_what_other_ranks_say_when_one_is_killed_is_not_the_reason(tmp_path: Pat
         run(LaunchPlan(world=2, per_node=2, argv=("bash", "-c", code)), tmp_path)
 
 
+def test_what_a_rank_says_is_the_reason_though_another_fell_over_it_first(tmp_path: Path) -> None:
+    (tmp_path / "ranks").mkdir()
+    blame = "".join(
+        f"  rank      : {r} (local_rank: {r})\n  exitcode  : {code} (pid: 4)\n" for r, code in ((0, 1), (1, 2))
+    )
+    says = json.dumps({"error": "the loss became nan in step 3", "exit_code": 2})
+    code = f"echo '{says}' >> {tmp_path}/ranks/1.jsonl; printf {json.dumps(blame)}; exit 1"
+    with pytest.raises(StageError, match="the loss became nan in step 3"):
+        run(LaunchPlan(world=2, per_node=2, argv=("bash", "-c", code)), tmp_path)
+
+
 def test_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="no-such-launcher can't be started"):
         run(LaunchPlan(world=2, argv=("no-such-launcher",)), tmp_path)

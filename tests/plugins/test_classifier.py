@@ -141,6 +141,16 @@ async def test_a_prompt_computed_once_for_all_candidates_changes_no_output(tmp_p
     assert await outputs(dimension(folder)) == pytest.approx(expected, abs=1e-5)
 
 
+async def test_equal_answers_that_end_with_the_padding_token_get_what_one_alone_gets(tmp_path) -> None:
+    folder = saved(tmp_path)
+    words = PreTrainedTokenizerFast.from_pretrained(folder)
+    words.chat_template = CHAT + "<|pad|>"
+    words.save_pretrained(folder)
+    sample = Sample("s", "How?", SAMPLE.documents, tuple(Candidate(str(n), "Seven to two.") for n in range(2)))
+    expected = by_hand(folder, sample, "Seven to two.")[1]
+    assert await outputs(dimension(folder), sample) == pytest.approx([expected] * 2, abs=1e-5)
+
+
 async def test_dimensions_that_differ_in_their_head_share_the_model_and_its_work(folder, monkeypatch) -> None:
     from lrf_classifier.model import RewardModel
 

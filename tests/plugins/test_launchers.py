@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,21 @@ def test_deepspeed_goes_over_the_machines_of_its_hostfile(tmp_path: Path) -> Non
     assert plan.argv[-4:] == ("--module", *WORKER[1:])
 
 
+def test_deepspeed_s_other_machines_get_the_variables_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (programs := tmp_path / "bin").mkdir()
+    (hostfile := tmp_path / "hosts").write_text("node0 slots=2\nnode1 slots=2\n")
+    for name, code in (("ssh", "echo 127.0.0.1"), ("pdsh", f'printf "%s\\n" "$@" > {tmp_path}/said')):
+        (programs / name).write_text(f"#!/bin/bash\n{code}\n")
+        (programs / name).chmod(0o755)
+    job = replace(JOB, python=sys.executable, folder=tmp_path)
+    plan = DeepSpeed(DeepSpeedSettings(hostfile=hostfile, env={"HF_HOME": "/models/a b"})).plan(job)
+    for name, text in plan.files.items():
+        (tmp_path / name).write_text(text)
+    env = {**os.environ, **plan.env, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(plan.argv, env=env, cwd=tmp_path, capture_output=True, timeout=100)
+    assert 'export HF_HOME="/models/a b";' in (tmp_path / "said").read_text()
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -111,8 +127,8 @@ def test_slurm_renders_a_job_script_that_bash_understands() -> None:
         nodes=4,
         partition="gpu",
         time="2-00:00:00",
-        options=("--exclusive",),
-        setup=("module load cuda",),
+        options=("--exclusive", "--cpus-per-task=64"),
+        setup=("module load cuda", "echo $PS1"),
         env={"NCCL_DEBUG": "WARN it's on"},
     )
     plan = Slurm(settings).plan(JOB)
@@ -122,13 +138,32 @@ def test_slurm_renders_a_job_script_that_bash_understands() -> None:
     options = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")]
     assert options == [
         *("--job-name=lrf-run", "--nodes=4", "--ntasks-per-node=1", "--gpus-per-node=8"),
-        *("--partition=gpu", "--time=2-00:00:00", "--output=/runs/a run/launch/slurm-%j.log", "--exclusive"),
+        *("--partition=gpu", "--time=2-00:00:00", "--output=/runs/a\\ run/launch/slurm-%j.log", "--exclusive"),
+        "--cpus-per-task=64",
     ]
     assert script.index("module load cuda") < script.index("srun")
     assert "export NCCL_DEBUG='WARN it'\"'\"'s on'" in script
     srun = shlex.split(next(line for line in script.splitlines() if line.startswith("srun")))
     assert "--nproc-per-node=8" in srun
     assert srun[-4:] == list(WORKER)
+
+
+def test_a_job_s_folder_is_one_option_of_slurm_whatever_its_name() -> None:
+    job = replace(JOB, folder=Path("/runs/100% 'a #1/launch"))
+    script = Slurm(SlurmSettings(account="a b")).plan(job).files["job.sbatch"]
+    assert "#SBATCH --output=/runs/100%%\\ \\'a\\ \\#1/launch/slurm-%j.log" in script.splitlines()
+    assert "#SBATCH --account=a\\ b" in script.splitlines()
+
+
+def test_the_lines_before_a_job_s_start_may_use_unset_variables_but_not_fail(tmp_path: Path) -> None:
+    def ran(*setup: str) -> str:
+        script = Slurm(SlurmSettings(setup=setup)).plan(JOB).files["job.sbatch"].partition("first=")[0]
+        command = ["bash", "-c", script + "echo ran"]
+        return subprocess.run(command, env={"SLURM_CPUS_PER_TASK": "64"}, text=True, stdout=subprocess.PIPE).stdout
+
+    assert ran("echo $NO_SUCH_VARIABLE") == "\nran\n"
+    assert ran("false") == ""
+    assert ran("trap 'echo $SRUN_CPUS_PER_TASK' EXIT") == "ran\n64\n"  # srun doesn't take it from sbatch's option
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,10 @@ def launch(plan: LaunchPlan, folder: Path, report: Report) -> dict[str, JSON]:
         return dict(result)
     errors = {rank: m for rank, messages in sorted(told.items()) for m in messages if "error" in m}
     blamed = _blamed(_last(printed, 0))
-    # A rank that is killed makes the others fail, too: what they say is then not the reason.
-    if errors and (blamed is None or blamed[0] in errors):
-        first = errors[blamed[0]] if blamed else next(iter(errors.values()))
+    # A rank that is killed makes the others fail, too: what they say is then not the reason. One that only failed may
+    # itself have fallen over the rank that says why.
+    if errors and (blamed is None or blamed[0] in errors or blamed[1] > 0):
+        first = errors[blamed[0]] if blamed and blamed[0] in errors else next(iter(errors.values()))
         error: LrfError = StageError(first["error"])
         error.exit_code = first["exit_code"]
         raise error
