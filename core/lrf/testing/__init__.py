@@ -1,10 +1,11 @@
-"""For tests of lrf and of its plugins: a scripted judge, an embedder without a model, and checks of components.
+"""For tests of lrf and of its plugins: a scripted judge, an embedder without a model, attacks, and component checks.
 
 The hypothesis strategies are in :mod:`lrf.testing.strategies`, which needs hypothesis; nothing else here does.
 """
 
 from __future__ import annotations
 
+from lrf.testing.attacks import ATTACKS
 from lrf.testing.components import check_aggregator, check_pairing, check_source
 from lrf.testing.context import DirectContext
 from lrf.testing.dimensions import check_dimension
@@ -15,6 +16,7 @@ from lrf.testing.plugins import check_plugin
 from lrf.testing.samplers import check_sampler
 
 __all__ = [
+    "ATTACKS",
     "DirectContext",
     "HashEmbedder",
     "ScriptedJudge",

@@ -1,0 +1,97 @@
+"""Whatever a judge's server sends in place of a rating: the candidate has a reason of a stable name, and no rating."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from lrf.engine.calls import Caller, JudgeCalls
+from lrf.engine.ledger import Ledger
+from lrf.errors import Unscorable
+from lrf.replies import Rating
+from lrf.store.journal import Journal
+from lrf.templates import Segment
+from lrf_openai.judge import OpenAIJudge
+from lrf_openai.settings import OpenAIJudgeSettings
+
+Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
+
+PROMPT = (Segment("Rate this.\n"), Segment("an answer", trusted=False), Segment("\nRating:"))
+
+
+def says(content: Any, finish: str = "stop", **message: Any) -> bytes:
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content, **message}}
+    return json.dumps({"model": "m", "choices": [choice]}).encode()
+
+
+async def reason_of(serve: Serve, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> str:
+    settings = OpenAIJudgeSettings(base_url=await serve(handler), model="m", max_reply_mb=1, request_timeout_s=0.3)
+    journal = Journal()
+    calls = JudgeCalls("main", OpenAIJudge(settings), journal, Ledger())
+    try:
+        with pytest.raises(Unscorable) as caught:
+            await calls.ask(PROMPT, Rating(), 64, Caller("s", "helpfulness"))
+    finally:
+        await calls.aclose()
+        journal.close()
+    return caught.value.reason
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrf.engine.retries._backoff", lambda n: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"<html><body>Please log in.</body></html>", "judge_bad_reply"),
+        (b"", "judge_bad_reply"),
+        (b"\xff\xfe" + says("[[7]]"), "judge_bad_reply"),
+        (says("[[7]]")[:-9], "judge_bad_reply"),
+        (b'{"choices": []}', "judge_bad_reply"),
+        (says("It is \udcff"), "no_rating"),
+        (says(""), "no_rating"),
+        (says(None), "no_rating"),
+        (says(None, refusal="I can't help with that."), "filtered"),
+        (says("[[7]]", "content_filter"), "filtered"),
+        (says("[[7", "length"), "truncated_reply"),
+        (says("[[11]]"), "rating_out_of_range"),
+        (says("[[-1]]"), "rating_out_of_range"),
+        (says("[[7]] [[3]]"), "ambiguous_rating"),
+        (says("Seven of ten."), "no_rating"),
+    ],
+)
+async def test_what_is_no_rating_has_a_named_reason(serve: Serve, body: bytes, reason: str) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type="application/json")
+
+    assert await reason_of(serve, answer) == reason
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["its length is told", "its length is not told"])
+async def test_two_hundred_megabytes_have_a_named_reason(serve: Serve, told: bool) -> None:
+    async def answer(http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "200000000"} if told else {})
+        await response.prepare(http)
+        for _ in range(200):
+            await response.write(b" " * 1_000_000)
+        return response
+
+    assert await reason_of(serve, answer) == "judge_bad_reply"
+
+
+async def test_a_reply_that_never_ends_has_a_named_reason(serve: Serve) -> None:
+    async def answer(http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(http)
+        while True:
+            await response.write(b" ")
+            await asyncio.sleep(0.02)
+
+    assert await reason_of(serve, answer) == "judge_timed_out"
