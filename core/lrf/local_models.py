@@ -1,4 +1,4 @@
-"""What components that run a language model on this machine share: what names its weights, and texts as tokens.
+"""What components that run a language model on this machine share: its thread, its weights' name, texts as tokens.
 
 Untrusted text must not be able to spell a turn or an end of text, so only what a chat template writes by itself is
 read as special tokens: ``<eos>`` in a document stays five characters.
@@ -6,12 +6,18 @@ read as special tokens: ``<eos>`` in a document stays five characters.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import queue
 import re
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from lrf.errors import JudgeMisconfigured, Rejected
 from lrf.types import JSON, Message
@@ -28,6 +34,119 @@ def weights_identity(model: str, revision: str | None = None) -> Mapping[str, JS
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
     return {"model": model, "files": hashlib.sha256(json.dumps(stats).encode()).hexdigest()}
+
+
+class Limits(Protocol):
+    """What the settings of a :class:`LocalModel` have."""
+
+    @property
+    def max_concurrency(self) -> int: ...
+
+    @property
+    def request_timeout_s(self) -> float: ...
+
+
+S = TypeVar("S", bound=Limits)
+J = TypeVar("J")
+R = TypeVar("R")
+Compute = Callable[[Sequence[J], Callable[[int], bool]], Sequence[R | Exception]]
+"""A result or an error for each job. ``wanted(number)``, of the second argument, is whether anyone waits for a job."""
+
+
+class LocalModel(ABC, Generic[S, J, R]):
+    """The base of judges and samplers whose model a thread of this process owns, whatever event loop asks.
+
+    The model is loaded with the first job and let go by :meth:`aclose`. What waits is computed together; a first job
+    waits up to ``linger_s`` for others, until there are ``enough``. A subclass has a ``_load``, and asks by ``_ask``.
+    """
+
+    def __init__(self, settings: S, *, linger_s: float = 0.0, enough: int = 1) -> None:
+        self._settings = settings
+        self._linger_s, self._enough = linger_s, enough
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._jobs: _Jobs[J, R] = queue.SimpleQueue()
+
+    @abstractmethod
+    def _load(self) -> Compute[J, R]:
+        """The loaded model's way to compute. Called in the thread; what it raises, everybody who waits gets."""
+
+    @property
+    def max_concurrency(self) -> int:
+        return self._settings.max_concurrency
+
+    @property
+    def request_timeout_s(self) -> float:
+        return self._settings.request_timeout_s
+
+    async def aclose(self) -> None:
+        """Finish what is still wanted, and let go of the model. A later job loads it again."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._jobs.put(None)
+            await asyncio.to_thread(thread.join)
+
+    async def _ask(self, job: J) -> R:
+        future: Future[R] = Future()
+        with self._lock:
+            if self._thread is None:
+                self._jobs = queue.SimpleQueue()
+                name = f"lrf-{type(self).__name__}"
+                self._thread = threading.Thread(target=self._work, args=(self._jobs,), name=name, daemon=True)
+                self._thread.start()
+            self._jobs.put((job, future))
+        return await asyncio.wrap_future(future)
+
+    def _work(self, jobs: _Jobs[J, R]) -> None:
+        compute: Compute[J, R] | None = None
+        while (batch := self._collect(jobs)) is not None:
+            try:
+                compute = compute or self._loaded()
+                outcomes = compute([job for job, _ in batch], lambda number: not batch[number][1].cancelled())
+            except Exception as e:  # a thread has nobody to raise to: whoever waits gets it
+                outcomes = [e] * len(batch)
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                _finish(future, outcome)
+
+    def _loaded(self) -> Compute[J, R]:
+        """The loaded model; one that can't be loaded isn't tried again until :meth:`aclose`."""
+        try:
+            return self._load()
+        except Exception as e:
+            error = e
+            return lambda jobs, wanted: [error] * len(jobs)
+
+    def _collect(self, jobs: _Jobs[J, R]) -> list[tuple[J, Future[R]]] | None:
+        """What waits and is still wanted; None after the end."""
+        first = jobs.get()
+        if first is None:
+            return None
+        batch, until = [first], time.monotonic() + self._linger_s
+        while True:
+            left_s = 0.0 if len(batch) >= self._enough else max(0.0, until - time.monotonic())
+            try:
+                job = jobs.get(timeout=left_s)
+            except queue.Empty:
+                break
+            if job is None:
+                jobs.put(None)
+                break
+            batch.append(job)
+        return [(job, future) for job, future in batch if not future.cancelled()]
+
+
+_Jobs = queue.SimpleQueue[tuple[J, Future[R]] | None]
+
+
+def _finish(future: Future[R], outcome: R | Exception) -> None:
+    try:
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+    except InvalidStateError:
+        return  # nobody waits for it any more
 
 
 def encodable(text: str) -> str:

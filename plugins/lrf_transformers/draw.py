@@ -44,7 +44,7 @@ class Policy:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self._settings = settings
-        self._loaded = load(settings.weights)
+        self._loaded = load(settings)
         check(self._loaded)
         self._encoder = Encoder(self._loaded.tokenizer)
         named = self._loaded.model.generation_config.eos_token_id

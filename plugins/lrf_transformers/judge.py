@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
 import os
-import queue
-import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import cached_property
 
+from lrf.local_models import Compute, LocalModel
 from lrf.protocols import Capabilities
 from lrf.replies import Reply, Request
 from lrf.types import JSON
@@ -24,43 +21,19 @@ from lrf_transformers.settings import TransformersSettings
 from lrf_transformers.weights import weights_identity
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    request: Request
-    future: asyncio.Future[Reply]
-    loop: asyncio.AbstractEventLoop
-
-    def finish(self, result: Reply | Exception) -> None:
-        """Hand the result over to the event loop that waits for it, if it still runs."""
-
-        def hand_over() -> None:
-            if self.future.done():
-                return
-            if isinstance(result, Exception):
-                self.future.set_exception(result)
-            else:
-                self.future.set_result(result)
-
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(hand_over)
-
-
-class TransformersJudge:
+class TransformersJudge(LocalModel[TransformersSettings, Request, Reply]):
     """Any Hugging Face causal language model, computed in batches by a thread of this process.
 
-    The model is loaded with the first request. Event loops may come one after another. With ``way="expected"`` the
-    judge writes a short analysis, then weighs the options after it; their probabilities are the model's own,
-    whatever the request's temperature.
+    With ``way="expected"`` the judge writes a short analysis, then weighs the options after it; their probabilities are
+    the model's own, whatever the request's temperature.
     """
 
     capabilities = Capabilities(probabilities=True, structured=False, seed=True)
 
     def __init__(self, settings: TransformersSettings) -> None:
-        self._settings = settings
-        self._worker: _Worker | None = None
-        self._lock = threading.Lock()
+        super().__init__(settings, linger_s=settings.linger_ms / 1000, enough=settings.max_batch)
 
-    @property
+    @cached_property
     def identity(self) -> Mapping[str, JSON]:
         s = self._settings
         return {
@@ -74,79 +47,8 @@ class TransformersJudge:
             "max_statements": s.max_statements,
         }
 
-    @property
-    def max_concurrency(self) -> int:
-        return self._settings.max_concurrency
-
-    @property
-    def request_timeout_s(self) -> float:
-        return self._settings.request_timeout_s
-
     async def complete(self, request: Request) -> Reply:
-        loop = asyncio.get_running_loop()
-        job = _Job(request, loop.create_future(), loop)
-        with self._lock:
-            if self._worker is None:
-                self._worker = _Worker(self._settings)
-                self._worker.start()
-            self._worker.jobs.put(job)
-        return await job.future
+        return await self._ask(request)
 
-    async def aclose(self) -> None:
-        """Finish what is still wanted, and let go of the model. A later request loads it again."""
-        with self._lock:
-            worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.jobs.put(None)
-            await asyncio.to_thread(worker.join)
-
-
-class _Worker(threading.Thread):
-    """The thread that owns the model. A None among its jobs ends it."""
-
-    def __init__(self, settings: TransformersSettings) -> None:
-        super().__init__(name="lrf-transformers", daemon=True)
-        self._settings = settings
-        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-
-    def run(self) -> None:
-        model: Model | Exception | None = None
-        while (jobs := self._collect()) is not None:
-            if model is None:
-                model = self._load()
-            for job, result in zip(jobs, self._answer(model, jobs), strict=True):
-                job.finish(result)
-
-    def _load(self) -> Model | Exception:
-        try:
-            return Model(self._settings)
-        except Exception as e:  # a thread has nobody to raise to: whoever waits gets it
-            return e
-
-    def _answer(self, model: Model | Exception, jobs: list[_Job]) -> list[Reply | Exception]:
-        if isinstance(model, Exception):
-            return [model] * len(jobs)
-        try:
-            requests = [job.request for job in jobs]
-            return model.answer(requests, lambda number: not jobs[number].future.cancelled())
-        except Exception as e:
-            return [e] * len(jobs)
-
-    def _collect(self) -> list[_Job] | None:
-        """The requests that wait and are still wanted, after at most ``linger_ms`` for a batch to fill up."""
-        first = self.jobs.get()
-        if first is None:
-            return None
-        jobs = [first]
-        until = time.monotonic() + self._settings.linger_ms / 1000
-        while True:
-            enough = len(jobs) >= self._settings.max_batch
-            try:
-                job = self.jobs.get(timeout=0 if enough else max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                break
-            if job is None:
-                self.jobs.put(None)
-                break
-            jobs.append(job)
-        return [job for job in jobs if not job.future.cancelled()]
+    def _load(self) -> Compute[Request, Reply]:
+        return Model(self._settings).answer

@@ -16,11 +16,8 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrf"
 
 
-class TransformersSettings(Settings):
-    """A causal language model in this process.
-
-    A base model doesn't know when it has said enough, so by default its replies are kept brief.
-    """
+class WeightsSettings(Settings):
+    """Which model is loaded, and how."""
 
     model: str = Field(
         min_length=1,
@@ -35,8 +32,20 @@ class TransformersSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; null leaves torch's choice.")
     context_tokens: int | None = Field(
-        None, ge=16, description="The longest prompt with reply, in tokens; null takes the model's own limit."
+        None, ge=16, description="The longest prompt with what is written, in tokens; null takes the model's own limit."
     )
+    cache_dir: FilePath = Field(
+        default_factory=default_cache_dir,
+        description="Where weights converted from GGUF are kept; by default lrf in the user's cache folder.",
+    )
+
+
+class TransformersSettings(WeightsSettings):
+    """A causal language model in this process.
+
+    A base model doesn't know when it has said enough, so by default its replies are kept brief.
+    """
+
     max_batch: int = Field(16, ge=1, description="Most requests computed together.")
     batch_tokens: int = Field(
         32768, ge=16, description="Most tokens computed together, padding included; bounds the memory of a batch."
@@ -61,10 +70,6 @@ class TransformersSettings(Settings):
         "auto",
         description="Statements after which the judge stops, leaving the rest of the answer unjudged; null: no limit. "
         "auto means 3 for a base model, else null.",
-    )
-    cache_dir: FilePath = Field(
-        default_factory=default_cache_dir,
-        description="Where weights converted from GGUF are kept; by default lrf in the user's cache folder.",
     )
 
     def brief(self, chat: bool) -> int | None:

@@ -27,7 +27,7 @@ from transformers.utils import logging
 from lrf import local_models
 from lrf.errors import JudgeMisconfigured
 from lrf.types import JSON
-from lrf_transformers.settings import TransformersSettings
+from lrf_transformers.settings import WeightsSettings
 
 _ABANDONED_S = 3600
 
@@ -42,7 +42,7 @@ class Loaded:
     context_tokens: int
 
 
-def weights_identity(settings: TransformersSettings) -> Mapping[str, JSON]:
+def weights_identity(settings: WeightsSettings) -> Mapping[str, JSON]:
     """What names the weights: a package's version, else as any local model's."""
     name = settings.model
     if name.startswith("package:"):
@@ -50,14 +50,14 @@ def weights_identity(settings: TransformersSettings) -> Mapping[str, JSON]:
     return local_models.weights_identity(name, settings.revision)
 
 
-def load(settings: TransformersSettings) -> Loaded:
+def load(settings: WeightsSettings) -> Loaded:
     """Load model and tokenizer. Raises :class:`lrf.errors.JudgeMisconfigured` with what to change."""
     device = _device(settings.device)
     with _no_progress_bars():
         return _load(settings, str(_resolve(settings)), device)
 
 
-def _load(settings: TransformersSettings, where: str, device: torch.device) -> Loaded:
+def _load(settings: WeightsSettings, where: str, device: torch.device) -> Loaded:
     options = {"revision": settings.revision} if where == settings.model and settings.revision else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=settings.trust_remote_code, **options)
@@ -70,7 +70,7 @@ def _load(settings: TransformersSettings, where: str, device: torch.device) -> L
             **options,
         )
     except (OSError, ValueError, ImportError) as e:
-        raise JudgeMisconfigured(f"judge transformers can't load model {settings.model!r}: {e}") from e
+        raise JudgeMisconfigured(f"transformers can't load model {settings.model!r}: {e}") from e
     limit = getattr(model.config, "max_position_embeddings", None) or settings.context_tokens
     if limit is None:
         raise JudgeMisconfigured(f"model {settings.model!r} names no longest prompt; set context_tokens")
@@ -100,7 +100,7 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _resolve(settings: TransformersSettings) -> Path | str:
+def _resolve(settings: WeightsSettings) -> Path | str:
     """The folder of safetensors to load, made from GGUF where that is what there is; or the hub id."""
     name = settings.model
     if name.startswith("package:"):
