@@ -15,8 +15,9 @@ def lrf_register_judges() -> Iterable[ComponentSpec]:
             name="transformers",
             target="lrf_transformers.judge:TransformersJudge",
             settings="lrf_transformers.settings:TransformersSettings",
-            summary="any Hugging Face causal language model, in this process, with expected ratings",
+            summary="any Hugging Face causal language model, on this machine, with expected ratings",
             extra="transformers",
+            own_process=True,
         ),
     )
 
@@ -28,7 +29,7 @@ def lrf_register_samplers() -> Iterable[ComponentSpec]:
             name="transformers",
             target="lrf_transformers.sampler:TransformersSampler",
             settings="lrf_transformers.sampler_settings:TransformersSamplerSettings",
-            summary="any Hugging Face causal language model, in a process of its own, with a seed a candidate",
+            summary="any Hugging Face causal language model, on this machine, with a seed a candidate",
             extra="transformers",
             own_process=True,
         ),

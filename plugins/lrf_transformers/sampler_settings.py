@@ -8,7 +8,7 @@ from lrf_transformers.settings import WeightsSettings
 
 
 class TransformersSamplerSettings(WeightsSettings):
-    """The policy in this process."""
+    """The policy, run on this machine."""
 
     model: str = Field(
         "",

@@ -41,7 +41,7 @@ class WeightsSettings(Settings):
 
 
 class TransformersSettings(WeightsSettings):
-    """A causal language model in this process.
+    """A causal language model on this machine.
 
     A base model doesn't know when it has said enough, so by default its replies are kept brief.
     """

@@ -15,7 +15,8 @@ def lrf_register_judges() -> Iterable[ComponentSpec]:
             name="verifier",
             target="lrf_verifier.judge:Verifier",
             settings="lrf_verifier.settings:VerifierSettings",
-            summary="verdicts of a small sequence classifier (NLI, MiniCheck, …), in this process; for a cascade",
+            summary="verdicts of a small sequence classifier (NLI, MiniCheck, …), on this machine; for a cascade",
             extra="transformers",
+            own_process=True,
         ),
     )
