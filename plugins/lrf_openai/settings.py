@@ -42,22 +42,29 @@ class BatchSettings(Settings):
     )
 
 
-class OpenAIJudgeSettings(EndpointSettings):
-    """A judge behind OpenAI's API or a server compatible with it."""
+class _ChatSettings(EndpointSettings):
+    """How chat completions are asked for, by the judge and by the sampler."""
 
     base_url: BaseUrl = Field(default=_OPENAI, description="Address of the API, up to and without /chat/completions.")
     api_key_env: EnvName = Field(
         default="OPENAI_API_KEY", description="Environment variable that holds the key. Unset: no key is sent."
     )
-    temperature: float | Literal["omit"] | None = Field(
-        default=None,
-        description='Sent instead of lrf\'s own temperatures; "omit" sends none (models that only take their own).',
-    )
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
         default="max_tokens", description="What the server calls the limit (OpenAI's reasoning models: the second)."
     )
     reasoning_tokens: int = Field(
-        default=0, ge=0, description="Added to every request's limit, for models that think before they answer."
+        default=0, ge=0, description="Added to every reply's limit, for models that think before they answer."
+    )
+    context_window: ContextWindow = None
+    extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
+
+
+class OpenAIJudgeSettings(_ChatSettings):
+    """A judge behind OpenAI's API or a server compatible with it."""
+
+    temperature: float | Literal["omit"] | None = Field(
+        default=None,
+        description='Sent instead of lrf\'s own temperatures; "omit" sends none (models that only take their own).',
     )
     structured: bool = Field(default=False, description="Whether the server holds replies to a JSON schema.")
     logprobs: bool = Field(
@@ -66,20 +73,14 @@ class OpenAIJudgeSettings(EndpointSettings):
         "and verdicts are then expectations over the labels' probabilities at the place where the label is written.",
     )
     seed: bool = Field(default=False, description="Whether the server takes a seed.")
-    context_window: ContextWindow = None
     batch: BatchSettings | None = Field(
         default=None, description="Ask by the provider's batch API; {} for its defaults. null: ask at once."
     )
-    extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
 
 
-class OpenAISamplerSettings(EndpointSettings):
+class OpenAISamplerSettings(_ChatSettings):
     """A policy behind OpenAI's API or a server compatible with it."""
 
-    base_url: BaseUrl = Field(default=_OPENAI, description="Address of the API, up to and without /chat/completions.")
-    api_key_env: EnvName = Field(
-        default="OPENAI_API_KEY", description="Environment variable that holds the key. Unset: no key is sent."
-    )
     choices: int = Field(
         default=1,
         ge=1,
@@ -87,22 +88,9 @@ class OpenAISamplerSettings(EndpointSettings):
         description="Candidates asked for in one request (its `n`), so that a long prompt is read and paid once; 1 for "
         "servers that don't take `n`.",
     )
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
-        default="max_tokens", description="What the server calls the limit (OpenAI's reasoning models: the second)."
-    )
-    reasoning_tokens: int = Field(
-        default=0, ge=0, description="Added to every candidate's limit, for models that think before they answer."
-    )
     seed: bool = Field(
         default=False, description="Whether the server takes a seed; each candidate then has its own. Needs choices: 1."
     )
-    context_window: int | None = Field(
-        default=None,
-        ge=1,
-        description="Tokens that prompt and candidate may have together, counted by o200k_base. A longer prompt "
-        "is refused before it is sent (context_too_small). null: the server decides.",
-    )
-    extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
 
     @model_validator(mode="after")
     def _a_seed_each(self) -> Self:
