@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
 
 from lrf.replies import Answer, Expectation, Reply, Request
 from lrf.templates import Prompt
+from lrf.tokens import DEFAULT, TokenizerName
 from lrf.types import (
     JSON,
     BadRow,
@@ -266,8 +267,8 @@ class Context(Protocol):
         """Chunks (in document order) with as much of their documents again on both sides; what touches becomes one."""
         ...
 
-    async def chunks(self, tokens: int) -> tuple[Chunk, ...]:
-        """The sample's documents cut into chunks of at most that many tokens."""
+    async def chunks(self, tokens: int, tokenizer: TokenizerName = DEFAULT) -> tuple[Chunk, ...]:
+        """The sample's documents cut into chunks of at most that many tokens, counted by this tokenizer."""
         ...
 
     async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:

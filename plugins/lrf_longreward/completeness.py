@@ -6,12 +6,14 @@ import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from lrf.chunking import count_tokens
 from lrf.errors import Unscorable
 from lrf.protocols import Context
 from lrf.replies import Text
 from lrf.templates import Template, prompt_text
+from lrf.tokens import tokenizer_file
 from lrf.types import JSON, Candidate, Chunk, Judgement, Note, Sample
 from lrf_longreward.asking import RATING_TOKENS, attempted, rate
 from lrf_longreward.documents import Whole, check_documents
@@ -46,6 +48,8 @@ class Completeness:
 
     def __init__(self, settings: CompletenessSettings | None = None) -> None:
         self._settings = settings or CompletenessSettings()
+        if isinstance(self._settings.tokenizer, Path):
+            tokenizer_file(self._settings.tokenizer)  # a mistake is told before anything is paid for
         self._notes = Prompts("notes", self._settings)
         self._merge = Prompts("merge", self._settings)
         self._completeness = Prompts("completeness", self._settings)
@@ -88,7 +92,7 @@ class Completeness:
             text = (await ctx.ask(prompt, Text(), max_tokens=NOTE_TOKENS)).value
             return chunk, None if says_nothing(text) else text
 
-        chunks = await ctx.chunks(self._settings.chunk_tokens)
+        chunks = await ctx.chunks(self._settings.chunk_tokens, self._settings.tokenizer)
         outcomes = await attempted(note(chunk) for chunk in chunks)
         noted = [outcome for outcome in outcomes if not isinstance(outcome, Unscorable)]
         characters = sum(c.end - c.start for c in chunks)

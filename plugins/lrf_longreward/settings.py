@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lrf.settings import FilePath, Settings
+from lrf.tokens import DEFAULT, Bundled
 
 Language = Literal["en", "zh"]
 
@@ -71,6 +72,11 @@ class CompletenessSettings(PromptSettings):
 
     chunk_tokens: int = Field(
         4096, ge=1, description="Tokens of the document that one call reads for its notes, at most."
+    )
+    tokenizer: Bundled | FilePath = Field(
+        DEFAULT,
+        description="What these tokens are: of a bundled tokenizer, or of the judge's own tokenizer.json, whose path "
+        "(or folder) is given.",
     )
     max_notes_tokens: int | None = Field(
         None,

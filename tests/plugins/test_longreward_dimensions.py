@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lrf.errors import Unscorable
 from lrf.replies import Answer, Expectation, Reply, Way
 from lrf.templates import Prompt, prompt_text
+from lrf.tokens import DEFAULT, TokenizerName
 from lrf.types import Candidate, Chunk, Document, JudgedStatement, Judgement, Note, Sample, Span
 from lrf_longreward.completeness import NO_NOTES, Completeness, says_nothing
 from lrf_longreward.documents import Whole
@@ -62,7 +63,7 @@ class Scripted:
         self.searched.append((tuple(queries), top_k))
         return [list(self.pieces) for _ in queries]
 
-    async def chunks(self, tokens: int) -> tuple[Chunk, ...]:
+    async def chunks(self, tokens: int, tokenizer: TokenizerName = DEFAULT) -> tuple[Chunk, ...]:
         return self.pieces
 
     async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:

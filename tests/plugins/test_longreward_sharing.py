@@ -6,17 +6,19 @@ import json
 import re
 import statistics
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrf.chunking import chunk_document
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
 from lrf.engine.ledger import Ledger
 from lrf.engine.observers import Observers
 from lrf.engine.panel import Asking
-from lrf.errors import Rejected, Unscorable
+from lrf.errors import ConfigError, Rejected, Unscorable
 from lrf.protocols import Capabilities
 from lrf.replies import Reply, Request
 from lrf.stages.rows import judgement_json
@@ -292,3 +294,15 @@ async def test_a_part_that_a_server_that_is_away_left_unread_is_asked_for_again_
     unscored = await completeness(ScriptedJudge(script), min_document=0.5)
     assert isinstance(unscored, Unscored)
     assert (unscored.reason, unscored.transient) == ("server_error", True)
+
+
+async def test_parts_are_counted_in_the_judges_own_tokens_where_its_tokenizer_is_named(tmp_path: Path) -> None:
+    document = Document("d", "港口在一九〇四年重建，两条防波堤都是花岗岩的。" * 40)
+    for tokenizer in ("o200k_base", "llama3"):
+        made = Completeness(CompletenessSettings(chunk_tokens=200, tokenizer=tokenizer))
+        judgement = await score(made, {"main": refusing("nothing")}, document=document)
+        assert isinstance(judgement, Judgement)
+        expected = chunk_document(document, 200, tokenizer=tokenizer)
+        assert [note.span for note in judgement.notes] == [chunk.span for chunk in expected]
+    with pytest.raises(ConfigError, match=r"tokenizer: there is no file .*tokenizer\.json"):
+        Completeness(CompletenessSettings(tokenizer=tmp_path / "tokenizer.json"))

@@ -35,6 +35,7 @@ from lrf.replies import Answer, Expectation, Rating
 from lrf.store.filesystem import dump
 from lrf.store.journal import Journal
 from lrf.templates import Prompt
+from lrf.tokens import DEFAULT, TokenizerName
 from lrf.types import Candidate, Chunk, Document, Judgement, Opinion, Reward, Sample, Unscored
 
 T = TypeVar("T")
@@ -370,12 +371,13 @@ class CandidateContext:
     def around(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         return self.engine.around(self.scope.sample.documents, chunks)
 
-    async def chunks(self, tokens: int) -> tuple[Chunk, ...]:
-        async def cut() -> tuple[Chunk, ...]:
-            cuts = await asyncio.to_thread(lambda: [chunk_document(d, tokens) for d in self.scope.sample.documents])
-            return tuple(chunk for cut in cuts for chunk in cut)
+    async def chunks(self, tokens: int, tokenizer: TokenizerName = DEFAULT) -> tuple[Chunk, ...]:
+        documents = self.scope.sample.documents
 
-        return await self.scope.once(f"chunks\0{tokens}", cut)
+        def cut() -> tuple[Chunk, ...]:
+            return tuple(chunk for d in documents for chunk in chunk_document(d, tokens, tokenizer=tokenizer))
+
+        return await self.scope.once(f"chunks\0{tokens}\0{tokenizer}", lambda: asyncio.to_thread(cut))
 
     async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
         return await self.scope.once(f"{self.named.name}\0{key}", make)

@@ -15,6 +15,7 @@ from lrf.replies import Answer, Expectation, Request
 from lrf.templates import Prompt
 from lrf.testing.embedder import HashEmbedder
 from lrf.testing.judge import ScriptedJudge
+from lrf.tokens import DEFAULT, TokenizerName
 from lrf.types import Chunk, Sample
 
 T = TypeVar("T")
@@ -72,8 +73,8 @@ class DirectContext:
     def around(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         return around(self._sample.documents, chunks)
 
-    async def chunks(self, tokens: int) -> tuple[Chunk, ...]:
-        return tuple(c for d in self._sample.documents for c in chunk_document(d, tokens))
+    async def chunks(self, tokens: int, tokenizer: TokenizerName = DEFAULT) -> tuple[Chunk, ...]:
+        return tuple(c for d in self._sample.documents for c in chunk_document(d, tokens, tokenizer=tokenizer))
 
     async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
         if key not in self._made:
