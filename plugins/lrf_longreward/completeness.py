@@ -129,8 +129,10 @@ def _overhead(template: Template, reply: int, **values: str) -> int:
 
 
 _NOTHING = re.compile(
-    r"(notes? )?(there is )?no relevant information( (was )?found)?( in (this|the) (part|text|document|passage))?"
-    r"|(笔记|笔记中)?(本部分|该部分|此部分)?(中)?(无|没有|無|沒有)(任何)?(相关|相關)(信息|内容|資訊|內容)"
+    r"(1 |notes? )*(there (is|was) )?no relevant information( (is|was|can be))?( (found|present|available|given))?"
+    r"( (in|from) (this|the) (part|section|text|document|passage|chunk|excerpt))?( of (this|the) (text|document))?"
+    r"|(1 )?(笔记|笔记中)? ?(本|该|此|这一)?(部分|文档)?(中)? ?"
+    r"(无|没有|没有找到|未找到|未发现|無|沒有)(任何)?((与|和)(该|此|本)?问题)?(相关|有关|相關)的?(信息|内容|資訊|內容)"
 )
 
 

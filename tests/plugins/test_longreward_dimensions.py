@@ -480,6 +480,12 @@ async def test_a_chunk_without_a_note_makes_the_answer_unscored() -> None:
         "（没有任何相关内容）",
         "本部分没有相关信息。",
         "無相關資訊",
+        "1. No relevant information",
+        "No relevant information is available in this section of the document.",
+        "There was no relevant information found in this excerpt.",
+        "未找到相关信息。",
+        "没有与问题相关的信息。",
+        "这一部分中没有任何与该问题有关的内容。",
     ],
 )
 def test_a_note_that_says_nothing_is_known_however_it_is_dressed_up(note: str) -> None:
@@ -493,6 +499,8 @@ def test_a_note_that_says_nothing_is_known_however_it_is_dressed_up(note: str) -
         "No relevant information on prices, but the opening hours are 9 to 5.",
         "No relevant information\n1. Actually, the mill burnt down.",
         "1. 价格为 5 元。没有相关信息说明年份。",
+        "文档说明该公司没有相关信息系统。",
+        "No relevant information is kept by the ministry.",
         "Relevant information: 5 million.",
         "",
     ],
