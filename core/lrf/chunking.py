@@ -102,10 +102,10 @@ def _good_end(text: str, places: Numbers, full: int, lowest: int, here: int) -> 
         return full
     for stop in range(full, lowest - 1, -1):
         at = int(places[stop])
-        if _ends_sentence(text, at) and not _joined(text, at):
+        if _ends_sentence(text, at) and not joined(text, at):
             return stop
     for stop in range(full, max(here, full - _LOOK), -1):
-        if not _joined(text, int(places[stop])):
+        if not joined(text, int(places[stop])):
             return stop
     return full
 
@@ -114,12 +114,12 @@ def _restart(text: str, places: Numbers, counts: Numbers, here: int, stop: int, 
     """The place number at which the chunk after the one from ``here`` to ``stop`` starts."""
     first = int(np.searchsorted(counts, counts[stop] - overlap))
     for place in range(max(first, here + 1), stop):
-        if not _joined(text, int(places[place])):
+        if not joined(text, int(places[place])):
             return place
     return stop
 
 
-def _joined(text: str, at: int) -> bool:
+def joined(text: str, at: int) -> bool:
     """Whether the characters on both sides of this place belong together (a base and its marks, "\\r\\n")."""
     before, after = text[at - 1], text[at]
     if after.isascii():

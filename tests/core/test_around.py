@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.chunking import chunk_document
+from lrf.chunking import chunk_document, joined
 from lrf.engine.around import TIMES, around
 from lrf.stages.bound import longest_around
 from lrf.testing.strategies import documents, nasty_texts
@@ -26,6 +27,15 @@ def test_surroundings_are_as_much_again_on_both_sides_and_end_between_words() ->
     assert chunk.end + length // 2 < wide.end <= chunk.end + length
     assert not TEXT[wide.start - 1].isalnum()
     assert not wide.text[-1].isalnum()
+
+
+@pytest.mark.parametrize("unit", ["क्षि", "e\u0301\u0302", "👩\u200d👧", "a\r\n"])
+def test_surroundings_part_no_character_from_its_marks(unit: str) -> None:
+    text = unit * 200
+    for chunk in chunk_document(Document("d", text), 32)[1:-1]:
+        [wide] = around([Document("d", text)], [chunk])
+        for at in (wide.start, wide.end):
+            assert at in (0, len(text)) or not joined(text, at)
 
 
 def test_surroundings_that_touch_become_one_passage() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from itertools import groupby
 
+from lrf.chunking import joined
 from lrf.types import Chunk, Document
 
 TIMES = 3
@@ -43,8 +43,8 @@ def _wide(document: Document, chunk: Chunk) -> tuple[int, int]:
     if end < len(text):
         spaces = list(_BREAK.finditer(text, max(chunk.end, end - _MOST_TO_BREAK), end))
         end = spaces[-1].end() if spaces else end
-    while start < chunk.start and unicodedata.combining(text[start]):
+    while 0 < start < chunk.start and joined(text, start):
         start += 1
-    while chunk.end < end < len(text) and unicodedata.combining(text[end]):
+    while chunk.end < end < len(text) and joined(text, end):
         end -= 1
     return start, end
