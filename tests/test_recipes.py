@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from lrf.catalog import load_catalog
+from lrf.config import parse_pipeline
+
 RECIPES = Path(__file__).parents[1] / "docs" / "recipes"
 NAMES = sorted(path.name for path in RECIPES.glob("*.yaml"))
 HEAVY = ["torch", "transformers", "trl", "deepspeed", "accelerate"]
@@ -77,6 +80,29 @@ def test_a_recipe_is_planned_with_the_figures_of_its_line(name: str, planned: di
     line = f"| [{name}]({name}) | {gpus} | {memory['longest']:,} | {memory['gib_together']:.0f} GiB |"
     assert line in (RECIPES / "README.md").read_text().splitlines()
     assert memory["gib_together"] * 1.15 < 80e9 / 2**30
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "glm-4-9b"])
+def test_a_recipe_s_settings_are_the_paper_s(model: str, folder: Path) -> None:
+    """LongReward, arXiv 2410.21252: sections 3 and 4.1."""
+    environ = {"GLM_API_KEY": "no-key"}
+    made: list[Any] = [
+        parse_pipeline((folder / f"{model}-{kind}.yaml").read_text(), load_catalog(), folder=folder, environ=environ)
+        for kind in ("sft", "dpo")
+    ]
+    sft, dpo = made
+    found = [getattr(sft.train.settings, name) for name in ("learning_rate", "global_batch", "max_steps", "max_tokens")]
+    assert found == [1e-5, 8, 1800, 65536]
+    train = dpo.train.settings
+    assert (train.beta, train.ce.weight, train.learning_rate, train.global_batch) == (0.15, 0.1, 1e-6, 16)
+    assert (400 <= train.max_steps <= 800, train.max_tokens, train.lora) == (True, 65536, None)
+    assert (dpo.sample.reserved.n, dpo.sample.reserved.temperature, dpo.pairs.settings.min_candidates) == (10, 1.0, 5)
+    retriever = dpo.retrievers["main"].settings
+    assert (retriever.chunk_tokens, retriever.top_k) == (128, 5)
+    assert {d.name: getattr(d.settings, "chunk_tokens", None) for d in dpo.dimensions} == {
+        **{"helpfulness": None, "logicality": None, "faithfulness": None},
+        "completeness": 4096,
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -63,6 +63,21 @@ def test_merged_the_checkpoint_is_the_model_with_its_adapters(job, row, base: Pa
     torch.testing.assert_close(logits(models[0]), logits(models[1]), rtol=1e-5, atol=1e-6)
 
 
+def test_in_bfloat16_frozen_weights_are_too_and_adapters_and_what_is_merged_are_float32(job, row, base: Path) -> None:
+    from safetensors.torch import load_file
+
+    settings = {"lora": LORA, "dtype": "bfloat16", "max_steps": 1, "ce": {"weight": 0}, "reference": "stored"}
+    apart, reports = train(job, row, base, **settings, output="apart")
+    assert reports[0]["loss"] == pytest.approx(0.693147, abs=1e-6)
+    assert {t.dtype for t in load_file(apart.checkpoint / "adapter_model.safetensors").values()} == {torch.float32}
+    merged, _ = train(job, row, base, **settings | {"lora": LORA | {"merge": True}}, output="merged")
+    weights = load_file(merged.checkpoint / "model.safetensors")
+    assert {t.dtype for t in weights.values()} == {torch.float32}
+    assert AutoModelForCausalLM.from_pretrained(merged.checkpoint).dtype == torch.float32
+    before = load_file(base / "model.safetensors")["model.norm.weight"]
+    assert torch.equal(weights["model.norm.weight"], before.bfloat16().float())
+
+
 def test_prefix_sharing_changes_nothing_with_adapters(job, row, base: Path) -> None:
     _, off = train(job, row, base, lora=LORA, prefix_sharing="off", output="off", micro_batch=2)
     result, on = train(job, row, base, lora=LORA, prefix_sharing="on", output="on", micro_batch=2)

@@ -143,6 +143,17 @@ def test_several_processes_share_the_rows_and_all_get_the_columns(tmp_path: Path
     assert (tmp_path / "alone" / FILE).read_bytes() == (tmp_path / FILE).read_bytes()
 
 
+def test_in_bfloat16_the_policy_begins_as_its_own_reference(job, row) -> None:
+    reports: list[Any] = []
+    settings = DPOSettings.model_validate(
+        {"init": {"hidden": 16, "layers": 1, "heads": 2, "vocab": 320}, "global_batch": 2, "max_steps": 1}
+        | {"dtype": "bfloat16", "prefix_sharing": "on", "ce": {"weight": 0}}
+    )
+    metrics = DPO(settings).train(job([row(0), row(1)], report=reports.append)).metrics
+    assert metrics["dtype"] == "bfloat16"
+    assert next(r for r in reports if "loss" in r)["loss"] == pytest.approx(0.693147, abs=1e-6)
+
+
 def test_training_with_stored_log_probabilities_is_training_with_a_second_model(job, row, tmp_path: Path) -> None:
     """At the first step the policy is the reference: the loss is log 2 and the margin nought."""
     reports: list[Any] = []

@@ -171,6 +171,8 @@ def split_attention(
 
     Returns (1, sequence, heads, size), as transformers' attention functions do.
     """
+    # Under autocast, positions make float32 of query and key; torch doesn't cast beside a causal bias.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     parts, start = [], 0
     for prompt, answers in layout.groups:
         end = start + prompt

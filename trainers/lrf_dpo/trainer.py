@@ -63,7 +63,7 @@ class DPO:
         arguments, text, counts = ready.arguments, ready.text, ready.counts
 
         # --- policy
-        policy = settle_model(job, settings, text.tokenizer, counts.longest, counts.largest_id)
+        policy = settle_model(job, settings, text.tokenizer, counts, arguments.bf16)
         from lrf_dpo.prefix_sharing import SharedPromptCollator, Sharing, why_not
 
         refusal = "prefix_sharing: off" if settings.prefix_sharing == "off" else why_not(policy)
@@ -110,7 +110,7 @@ class DPO:
             trainer.train_dataset = with_reference(
                 trainer.train_dataset,
                 job.output / "reference",
-                f"{identity_of(job, settings)} {arguments.bf16}",
+                f"{identity_of(job, settings)} {arguments.bf16} {policy.dtype}",
                 trainer.reference_log_probs,
                 lockstep=trainer.is_deepspeed_enabled,
                 report=job.report,

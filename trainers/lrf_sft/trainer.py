@@ -57,7 +57,7 @@ class SFT:
         arguments, text, counts = ready.arguments, ready.text, ready.counts
 
         # --- policy
-        policy = settle_model(job, settings, text.tokenizer, counts.longest, counts.largest_id)
+        policy = settle_model(job, settings, text.tokenizer, counts, arguments.bf16)
         if (heads := policy.config.get_text_config().num_attention_heads) % settings.sequence_parallel:
             raise StageError(
                 f"train.sequence_parallel ({settings.sequence_parallel}) must divide the model's {heads} heads"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,19 @@ def bare(model: Any) -> Any:
 
 
 def save_merged(model: Any, folder: Path) -> None:
-    """Write the model with its adapters added to the weights. The model in memory stays as it is."""
+    """Write the model with its adapters added to the weights, in float32. The model in memory stays as it is."""
     from peft.tuners.lora import LoraLayer
 
     inner, state = bare(model), dict[str, Any]()
     for name, parameter in inner.state_dict().items():
         if ".lora_" not in name:
-            state[name.replace(".base_layer.", ".")] = parameter
+            state[name.replace(".base_layer.", ".")] = parameter.float().cpu()
     for name, module in inner.named_modules():
         if isinstance(module, LoraLayer):
             layer: Any = module
-            state[f"{name}.weight"] = layer.base_layer.weight.detach() + layer.get_delta_weight("default").detach()
+            delta = layer.get_delta_weight("default").detach().float()
+            state[f"{name}.weight"] = (layer.base_layer.weight.detach().float() + delta).cpu()
     inner.save_pretrained(folder, state_dict=state)
+    config = copy.deepcopy(inner.config)
+    config.dtype = "float32"  # in memory the weights may be bfloat16
+    config.save_pretrained(folder)

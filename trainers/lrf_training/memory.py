@@ -109,7 +109,8 @@ def estimate(settings: Any, model: str | None, world: int) -> dict[str, JSON]:
         optimizer = 12.0 * trained / world
     else:
         copies = 2.0 * trained  # autocast keeps bfloat16 copies of what is trained
-        weights, gradients, optimizer = 4.0 * shape.parameters + copies, 4.0 * trained, 8.0 * trained
+        held = 2.0 * shape.parameters + 4.0 * trained if lora else 4.0 * shape.parameters
+        weights, gradients, optimizer = held + copies, 4.0 * trained, 8.0 * trained
     if zero == 3:
         gathered = 2.0 * min(LIVE_PARAMETERS, shape.parameters)
         weights = (0.0 if offload == "all" else weights) + gathered
@@ -118,10 +119,11 @@ def estimate(settings: Any, model: str | None, world: int) -> dict[str, JSON]:
 
     rows = settings.micro_batch * settings.sequences_a_row
     tokens = rows * longest / settings.sequence_parallel
-    kept = 2.0 * tokens * shape.hidden * shape.layers  # a hidden state a layer; the rest is computed again
+    width = 2.0 if zero or lora else 4.0  # float32 weights make float32 hidden states, autocast or not
+    kept = width * tokens * shape.hidden * shape.layers  # a hidden state a layer; the rest is computed again
     if getattr(settings, "activation_offload", False):
         kept = 0.0
-    layer = 2.0 * tokens * (8 * shape.hidden + 3 * shape.intermediate)
+    layer = tokens * (width * 8 * shape.hidden + 2.0 * 3 * shape.intermediate)
     if not settings.gradient_checkpointing:
         kept, layer = layer * shape.layers, 0.0
     logits = 2 * 4.0 * settings.micro_batch * 2 * ANSWER_TOKENS * shape.vocab

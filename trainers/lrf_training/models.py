@@ -12,7 +12,8 @@ from typing import Any
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob
 from lrf_training.processes import only_first
-from lrf_training.settings import Init, TrainingSettings
+from lrf_training.settings import Init, PolicySettings, TrainingSettings
+from lrf_training.tokens import Counts
 
 PLAIN_TEMPLATE = r"""
 {%- if tools %}{{- raise_exception('the plain template knows no tools') }}{%- endif %}
@@ -60,14 +61,18 @@ def settle_text(job: TrainingJob, settings: TrainingSettings, texts: Iterable[st
     return Text(tokenizer, window, settle_chat_template(tokenizer, settings.chat_template))
 
 
-def settle_model(job: TrainingJob, settings: TrainingSettings, tokenizer: Any, longest: int, largest_id: int) -> Any:
-    """The model's weights, or with ``init`` random ones for ``longest`` tokens.
+def settle_model(job: TrainingJob, settings: PolicySettings, tokenizer: Any, counts: Counts, bfloat16: bool) -> Any:
+    """The model's weights, or with ``init`` random ones for the longest row.
 
-    Raises :class:`lrf.errors.StageError`, also where the tokenizer makes ids that the model doesn't know.
+    They are float32; with LoRA, which changes none of them, bfloat16 where the passes are (``bfloat16``). Raises
+    :class:`lrf.errors.StageError`, also where the tokenizer makes ids that the model doesn't know.
     """
+    import torch
+
+    dtype = torch.bfloat16 if settings.lora is not None and bfloat16 else torch.float32
     if settings.init is not None:
-        return new_model(tokenizer, settings.init, longest, job.seed)
-    model = load_model(job)
+        return new_model(tokenizer, settings.init, counts.longest, job.seed).to(dtype)
+    model, largest_id = load_model(job, dtype), counts.largest_id
     if largest_id >= (size := model.get_input_embeddings().num_embeddings):
         raise StageError(
             f"policy.model {job.model!r}: its tokenizer makes tokens up to {largest_id}, but the model "
@@ -105,14 +110,13 @@ def window_of(job: TrainingJob) -> int | None:
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
-def load_model(job: TrainingJob) -> Any:
-    """The weights, in float32, from safetensors only. Raises :class:`lrf.errors.StageError`."""
-    import torch
+def load_model(job: TrainingJob, dtype: Any) -> Any:
+    """The weights, from safetensors only. Raises :class:`lrf.errors.StageError`."""
     from transformers import AutoModelForCausalLM
 
     try:
         return AutoModelForCausalLM.from_pretrained(
-            job.model, dtype=torch.float32, use_safetensors=True, trust_remote_code=job.trust_remote_code
+            job.model, dtype=dtype, use_safetensors=True, trust_remote_code=job.trust_remote_code
         )
     except Exception as error:
         raise StageError(_could_not_load("model", job, error)) from error

@@ -90,8 +90,8 @@ class TrainingSettings(ShardingSettings):
 
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="arithmetic of the passes: auto is bfloat16 on a GPU, else float32. Weights and optimizer state "
-        "stay float32, since steps of 1e-6 vanish in bfloat16",
+        description="arithmetic of the passes: auto is bfloat16 on a GPU, else float32. Weights that are trained and "
+        "optimizer state stay float32, since steps of 1e-6 vanish in bfloat16",
     )
     gradient_checkpointing: bool = Field(
         True, description="compute activations again in the backward pass rather than keep them"
