@@ -26,6 +26,7 @@ from lrf.endpoint import EndpointSettings
 from lrf.errors import BadReply, JudgeError, JudgeMisconfigured, RateLimited, Rejected, TimedOut, Unavailable
 from lrf.types import JSON
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # made once: half of the time of dumps
 _QUOTED = 300  # characters of a server's words in an error
 _ERROR_BYTES = 65_536  # read of an error's body
 _KEEPALIVE_S = 4  # shorter than the servers' own (uvicorn: 5), so that none closes a connection being used
@@ -97,7 +98,7 @@ class HttpClient:
         ``timeout_s`` shortens the endpoint's ``request_timeout_s``; either covers connecting, waiting and reading.
         Raises a :class:`lrf.errors.JudgeError`.
         """
-        data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        data = _encode(body).encode("utf-8", "replace")
         value = self._parse(await self._exchange("POST", path, data, timeout_s))
         if isinstance(value, dict) and value.get("error") and "choices" not in value and "data" not in value:
             raise self._answered_error(value)  # some gateways answer 200 and put the error inside

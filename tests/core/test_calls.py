@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import types
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -408,3 +410,23 @@ def test_however_many_calls_run_at_once_tokens_stay_within_the_budget(
             assert all(o == 7.0 or isinstance(o, BudgetError) for o in outcomes)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("fault", ["not a rating", Unavailable("busy", retry_after_s=0.0)])
+async def test_a_failed_attempt_is_gone_without_the_collector(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries_module, "BACKOFF_S", 0.0)
+    async with calls_to(ScriptedJudge([fault, "[[7]]"] * 10)) as calls:
+        await ask(calls, "first")
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            for n in range(5):
+                await ask(calls, f"answer {n}")
+            gc.collect()
+            kinds = {type(o) for o in gc.garbage}
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert not kinds & {types.FrameType, types.CoroutineType, Request, Segment}

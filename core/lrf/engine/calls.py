@@ -218,7 +218,7 @@ class JudgeCalls:
                 try:
                     value = expects.read(reply, read_as, quoted)
                 except ParseFailure as e:
-                    failure, temperature = e, RETRY_TEMPERATURE
+                    failure, temperature = e.with_traceback(None), RETRY_TEMPERATURE
                 else:
                     return Answer(value, reply.text, read_as, attempt + 1, reply.probabilities)
             self.ledger.lines[caller.dimension].asked_again += attempt < attempts - 1
@@ -306,7 +306,7 @@ class JudgeCalls:
                 self.ledger.release(tokens, money, calls=calls)
                 raise Interrupted("the run is being stopped")
             reply: Reply | None = None
-            error: JudgeError | None = None
+            reason: str | None = None
             began = time.monotonic()
             deadline_s = self._deadline_s(request, late)
             timeout = asyncio.timeout(deadline_s)
@@ -317,26 +317,26 @@ class JudgeCalls:
                     reply = storable_reply(await self.judge.complete(replace(request, deadline_s=deadline_s)))
             except TimeoutError:
                 late.append(deadline_s)
-                error = TimedOut(f"no reply from {self.name} within {round(time.monotonic() - began, 2):g} s")
-                raise error from None
+                reason = TimedOut.reason
+                raise TimedOut(f"no reply from {self.name} within {round(time.monotonic() - began, 2):g} s") from None
             except JudgeError as e:
                 if isinstance(e, TimedOut):
                     late.append(deadline_s)
-                error = e
+                reason = e.reason
                 raise
             finally:
                 del self._in_flight[id(call)]
                 seconds = time.monotonic() - began
                 usage = reply.usage if reply else None
-                if reply is None and error is None:  # given up, or left to the server: no fault
+                if reply is None and reason is None:  # given up, or left to the server: no fault
                     self.ledger.release(tokens, money, calls=calls)
                 else:
                     self.ledger.settle(caller.dimension, tokens, usage, money, self.price, calls=calls)
                 if usage is not None:
                     self._learn(request, usage, sent, seconds)
                 if self.listener:
-                    reason = error.reason if error else None if reply else "cancelled"
-                    self.listener(self.name, request.expects.kind, caller.sample, request.attempt, seconds, reason)
+                    said = reason or (None if reply else "cancelled")
+                    self.listener(self.name, request.expects.kind, caller.sample, request.attempt, seconds, said)
             self.limiter.replied()
         try:
             await self.journal.commit_reply(

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from lrf.chunking import chunk_document
-from lrf.engine.around import around
+from lrf.engine.around import around, check_pieces
 from lrf.engine.calls import Caller, InFlight, JudgeCalls
 from lrf.engine.embedding import EmbedCalls
 from lrf.engine.ledger import Ledger
@@ -18,6 +18,7 @@ from lrf.engine.observers import Observers
 from lrf.engine.panel import Asking, ask_panel, spread
 from lrf.engine.rates import Rates
 from lrf.engine.rounds import Rounds
+from lrf.engine.turns import Turns
 from lrf.errors import (
     BudgetError,
     Interrupted,
@@ -111,6 +112,7 @@ class Engine:
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     around: Callable[[Sequence[Document], Sequence[Chunk]], list[Chunk]] = around
     left: dict[str, str | None] = field(default_factory=dict)
+    turns: Turns = field(default_factory=Turns)
 
     def __post_init__(self) -> None:
         for judge in self.judges.values():
@@ -229,6 +231,7 @@ class Engine:
         if isinstance(error, FATAL):
             self.drain(error)
             raise self.fatal or error
+        error = error.with_traceback(None)  # else this frame and all below it are garbage that only a collector finds
         if isinstance(error, Unscorable):
             unscored = Unscored(named.name, error.reason, error.detail, error.transient)
         elif isinstance(error, JudgeError):
@@ -352,6 +355,7 @@ class CandidateContext:
             again=0 if self.scope.take else rounds.again(sample, self.candidate.id),
             take=self.scope.take,
         )
+        await self.engine.turns.wait()
         judges = [self.engine.judges[name] for name in self.named.judges]
         place = len(self.said)
         self.said.append(())
@@ -366,7 +370,9 @@ class CandidateContext:
         if retriever is None:
             raise Unscorable("no_retriever", f"the dimension {self.named.name} needs a retriever")
         index = await asyncio.shield(self.engine._index(self.scope, retriever))
-        return await index.search(queries, top_k)
+        found = await index.search(queries, top_k)
+        check_pieces(self.scope.sample.documents, (chunk for chunks in found for chunk in chunks))
+        return found
 
     def around(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         return self.engine.around(self.scope.sample.documents, chunks)

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 FEW = 4
 SWITCH_S = 0.0005
-THRESHOLDS = (100_000, 10, 10)
+THRESHOLDS = (300_000, 10, 10)
 
 
 @contextmanager

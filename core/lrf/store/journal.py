@@ -1,10 +1,12 @@
 """The journal: every reply that was paid for, committed before anything is made of it.
 
-One SQLite file, one thread that owns the connection. Callers hand it small jobs; whatever has come in while the last
-group was written is one transaction, so a busy run commits in groups and an idle one at once. A caller goes on only
-after its group is committed. Resuming a run is asking it again for the same keys.
+One SQLite file, one thread that owns the connection. Callers hand it small jobs; whatever has come in since the last
+group is one transaction, so a busy run commits in groups and an idle one at once. A caller goes on only after its
+group is committed. Resuming a run is asking it again for the same keys.
 
 Prompts are kept as lists of segments, each stored once, so a document shared by hundreds of calls stands there once.
+Long values stand in tables in the order in which they came, with an index of their hashes: in a table that is itself
+ordered by hashes each of them would rewrite pages all over the file.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lrf.errors import RunError
 from lrf.replies import Reply, Request, Usage
 from lrf.store.filesystem import dump, on_network_filesystem, storable
+from lrf.store.keys import PerhapsThere
 from lrf.types import JSON
 
 if TYPE_CHECKING:
@@ -35,12 +38,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], Any]
 Waiter = Future[Any] | asyncio.Future[Any]
+Part = list[tuple[Job, Waiter, bool]]  # the bool: whether the job writes
 Outcome = tuple[Waiter, Any, BaseException | None]
 
 VERSION = 3
 _SCHEMA = f"""
 BEGIN;
-CREATE TABLE IF NOT EXISTS segments (hash BLOB PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS segments (hash BLOB PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS replies (
     key BLOB NOT NULL UNIQUE, judge TEXT NOT NULL, sample TEXT NOT NULL, dimension TEXT NOT NULL,
     kind TEXT NOT NULL, way TEXT NOT NULL, prompt BLOB NOT NULL, attempt INTEGER NOT NULL, draw INTEGER NOT NULL,
@@ -52,7 +56,7 @@ CREATE TABLE IF NOT EXISTS replies (
 );
 CREATE TABLE IF NOT EXISTS batches (id INTEGER PRIMARY KEY, embedder TEXT NOT NULL, texts INTEGER NOT NULL,
     seconds REAL NOT NULL, at REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, batch INTEGER NOT NULL, vector BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, batch INTEGER NOT NULL, vector BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS rows (
     stage TEXT NOT NULL, position INTEGER NOT NULL, sample TEXT NOT NULL, digest BLOB NOT NULL,
     transient INTEGER NOT NULL, row TEXT NOT NULL, PRIMARY KEY (stage, position)
@@ -101,6 +105,8 @@ _of_segment = lru_cache(4096)(digest)
 
 
 SLICE = 4
+GROUP_S = 0.02
+"""Seconds from one transaction that writes to the next: what comes in meanwhile is committed together."""
 
 
 def _settle(outcomes: Sequence[Outcome], loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -116,21 +122,27 @@ def _settle(outcomes: Sequence[Outcome], loop: asyncio.AbstractEventLoop | None 
         loop.call_soon(_settle, outcomes[SLICE:], loop)
 
 
+def _writes(parts: Sequence[Part | None]) -> bool:
+    return any(writes for part in parts if part for _, _, writes in part)
+
+
 class Journal:
     """The journal of one run (or of one :class:`lrf.RewardModel`, in memory).
 
     Parameters
     ----------
     path: the SQLite file, made if it isn't there; None for a journal in memory.
+    shared: whether other processes add to the file meanwhile.
 
     Raises :class:`lrf.errors.RunError` when the file is no journal, is damaged, or is of a newer lrf.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, shared: bool = False) -> None:
         self.path = path
+        self._keys = None if shared else PerhapsThere()
         self._closed = False
-        self._jobs: queue.SimpleQueue[list[tuple[Job, Waiter]] | None] = queue.SimpleQueue()
-        self._gathered: dict[asyncio.AbstractEventLoop, list[tuple[Job, Waiter]]] = {}
+        self._jobs: queue.SimpleQueue[Part | None] = queue.SimpleQueue()
+        self._gathered: dict[asyncio.AbstractEventLoop, Part] = {}
         self._known: OrderedDict[bytes, None] = OrderedDict()  # segments that are surely stored, newest last
         ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._work, args=(ready,), name="lrf-journal", daemon=True)
@@ -156,6 +168,9 @@ class Journal:
                 if 0 < found < version:
                     connection.execute(f"ALTER TABLE replies ADD COLUMN {column}")
             connection.executescript(_SCHEMA)
+            if self._keys is not None:
+                for (key,) in connection.execute("SELECT key FROM replies"):
+                    self._keys.add(key)
         except sqlite3.DatabaseError as e:
             connection.close()
             raise RunError(f"{self.path} can't be used as a journal: {e}; move it away to start afresh") from e
@@ -171,23 +186,28 @@ class Journal:
             ready.set_exception(e)
             return
         ready.set_result(None)
-        open_ = True
+        open_, ended = True, 0.0
         while open_:
             parts = [self._jobs.get()]
+            if _writes(parts) and (soon_s := ended + GROUP_S - time.monotonic()) > 0 and not self._closed:
+                time.sleep(soon_s)
             with contextlib.suppress(queue.Empty):
                 while len(parts) < 512:
                     parts.append(self._jobs.get_nowait())
             open_ = None not in parts
-            self._commit(connection, [job for part in parts if part is not None for job in part])
+            writes = _writes(parts)
+            self._commit(connection, [job for part in parts if part for job in part], writes=writes)
+            if writes:
+                ended = time.monotonic()
         connection.close()
 
     @staticmethod
-    def _commit(connection: sqlite3.Connection, group: Sequence[tuple[Job, Waiter]]) -> None:
+    def _commit(connection: sqlite3.Connection, group: Part, *, writes: bool) -> None:
         """Do the jobs in one transaction. A job is done even if its caller has gone: what was paid for is kept."""
         outcomes: list[Outcome] = []
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            for job, waiter in group:
+            connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            for job, waiter, _ in group:
                 try:
                     outcomes.append((waiter, job(connection), None))
                 except sqlite3.Error:
@@ -203,7 +223,7 @@ class Journal:
                 f"the journal can't be written: {e}; free the disk (or move a damaged journal away) and run the same "
                 "command again"
             )
-            outcomes = [(waiter, None, failure) for _, waiter in group]
+            outcomes = [(waiter, None, failure) for _, waiter, _ in group]
         by_loop: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
         for outcome in outcomes:
             waiter = outcome[0]
@@ -220,18 +240,18 @@ class Journal:
             raise RunError("the journal is closed")
 
     def do(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
-        """Run a job on the journal's thread; done when its transaction is committed."""
+        """Run a job that only reads on the journal's thread, after all jobs that came before it."""
         self._check_open()
         future: Future[T] = Future()
-        self._jobs.put([(job, future)])
+        self._jobs.put([(job, future, False)])
         return future
 
-    async def _await(self, job: Callable[[sqlite3.Connection], T]) -> T:
+    async def _await(self, job: Callable[[sqlite3.Connection], T], *, writes: bool = False) -> T:
         self._check_open()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         gathered = self._gathered.setdefault(loop, [])
-        gathered.append((job, future))
+        gathered.append((job, future, writes))
         if len(gathered) == 1:  # what else comes up in this turn of the loop goes with it: the thread wakes once
             loop.call_soon(self._hand_over, loop)
         return await future
@@ -253,6 +273,9 @@ class Journal:
 
     async def reply(self, key: bytes) -> Reply | None:
         """The committed reply under this key, if there is one."""
+        self._check_open()
+        if self._keys is not None and key not in self._keys:
+            return None
 
         def job(c: sqlite3.Connection) -> Reply | None:
             row = c.execute(
@@ -293,7 +316,9 @@ class Journal:
             c.executemany("INSERT OR IGNORE INTO segments VALUES (?, ?)", new)
             c.execute(f"INSERT OR IGNORE INTO replies VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
 
-        await self._await(job)
+        if self._keys is not None:
+            self._keys.add(key)  # before: who waits may be cancelled, and the reply is kept all the same
+        await self._await(job, writes=True)
         for h, _ in new:
             self._known[h] = None
         while len(self._known) > 4096:
@@ -325,7 +350,7 @@ class Journal:
             ).lastrowid
             c.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", [(k, batch, v) for k, v in rows])
 
-        await self._await(job)
+        await self._await(job, writes=True)
 
     # --- rows of a stage that is under way ---------------------------------------------------------------------
 
@@ -334,7 +359,8 @@ class Journal:
     ) -> None:
         """Keep what a stage made of the sample at this position until the stage's files are written."""
         values = (stage, position, sample, sample_digest, int(transient), row)
-        await self._await(lambda c: c.execute("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)", values))
+        query = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)"
+        await self._await(lambda c: c.execute(query, values), writes=True)
 
     async def has_row(self, stage: str, position: int, sample_digest: bytes) -> bool:
         """Whether a final row of this sample is kept; a transient failure's row doesn't count."""
@@ -356,7 +382,7 @@ class Journal:
 
     async def drop_rows(self, *, keep: str | None = None) -> None:
         """Forget the rows of every stage but one."""
-        await self._await(lambda c: c.execute("DELETE FROM rows WHERE stage IS NOT ?", (keep,)))
+        await self._await(lambda c: c.execute("DELETE FROM rows WHERE stage IS NOT ?", (keep,)), writes=True)
 
     # --- looking back ------------------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ def _open(cache: Path) -> Journal:
     until = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return Journal(cache)
+            return Journal(cache, shared=True)
         except RunError as e:
             busy = isinstance(e.__cause__, sqlite3.OperationalError) and "locked" in str(e.__cause__)
             if not busy or time.monotonic() > until:
