@@ -402,6 +402,28 @@ async def test_a_dimension_that_names_no_need_gets_a_reason_and_not_somebody_els
     assert [j.reason for j in judgements.values() if isinstance(j, Unscored)] == ["no_judge", "no_retriever"]
 
 
+async def test_a_retriever_that_gives_what_is_not_in_the_document_leaves_candidates_unscored() -> None:
+    class Inventing:
+        async def index(self, documents: Sequence[Document]) -> Inventing:
+            return self
+
+        async def search(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
+            return [[Chunk(DOCUMENTS[0].id, 0, 4, "made")] for _ in queries]
+
+        async def aclose(self) -> None: ...
+
+    async def evidence(sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        await ctx.evidence(["x"])
+        return Judgement(5.0)
+
+    async with engine_with({}) as engine:
+        engine.retrievers = {"r": Inventing()}
+        engine.dimensions = [NamedDimension("a", Dim(evidence), retriever="r")]
+        [judgement] = (await engine.score(SAMPLE))[0].judgements.values()
+    assert isinstance(judgement, Unscored)
+    assert judgement.reason == "wrong_evidence"
+
+
 async def test_equal_answers_cost_one_call() -> None:
     judge = ScriptedJudge()
     same = tuple(Candidate(str(i), "the same answer") for i in range(10))

@@ -1,12 +1,13 @@
-"""What stands around pieces of documents."""
+"""Pieces of documents: whether they are what they say, and what stands around them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from lrf.chunking import joined
+from lrf.errors import Unscorable
 from lrf.types import Chunk, Document
 
 TIMES = 3
@@ -32,6 +33,15 @@ def around(documents: Sequence[Document], chunks: Sequence[Chunk]) -> list[Chunk
                 spans.append((start, end))
         found += [Chunk(name, start, end, by_id[name].text[start:end]) for start, end in spans]
     return found
+
+
+def check_pieces(documents: Sequence[Document], pieces: Iterable[Chunk]) -> None:
+    """Raises :class:`lrf.errors.Unscorable` for a chunk that isn't ``document[start:end]``: nobody could look it up."""
+    by_id = {document.id: document.text for document in documents}
+    for piece in pieces:
+        if not 0 <= piece.start <= piece.end or by_id.get(piece.document, "")[piece.start : piece.end] != piece.text:
+            where = f"{piece.document!r} from {piece.start} to {piece.end}"
+            raise Unscorable("wrong_evidence", f"the retriever gave a chunk that isn't the text of document {where}")
 
 
 def _wide(document: Document, chunk: Chunk) -> tuple[int, int]:
