@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
 from lrf.settings import Settings
 
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -63,3 +64,11 @@ class EndpointSettings(Settings):
     max_concurrency: int = Field(default=64, ge=1, description="Requests in flight at most.")
     request_timeout_s: float = Field(default=600, gt=0, description="Seconds after which a request is given up.")
     max_reply_mb: float = Field(default=32, gt=0, description="A longer reply is refused, in megabytes.")
+
+    @field_validator("header_env", mode="before")
+    @classmethod
+    def _names_of_headers(cls, given: Any) -> Any:
+        # of all of them together: an error of one would name it, and it could be a key in the wrong place
+        if isinstance(given, dict) and not all(isinstance(name, str) and _HEADER.fullmatch(name) for name in given):
+            raise ValueError("must have names of HTTP headers, such as X-Api-Key, without a colon or a value")
+        return given

@@ -111,8 +111,11 @@ class Model:
             n = min(shared(a.tokens, b.tokens), most)
             if n - self._beginnings.longest(a.tokens)[1] >= _WORTH_SHARING:
                 tokens = a.tokens[:n]
-                batch = Batch(self._loaded, [tokens], [self._beginnings.longest(tokens)], 0)
-                self._beginnings.keep(batch.beginning(0, tokens))
+                try:
+                    batch = Batch(self._loaded, [tokens], [self._beginnings.longest(tokens)], 0)
+                    self._beginnings.keep(batch.beginning(0, tokens))
+                except torch.OutOfMemoryError:
+                    break  # then nothing more is shared, and rows that are too long by themselves are told so
         for row in rows:
             row.beginning, row.cached = self._beginnings.longest(row.tokens)
 

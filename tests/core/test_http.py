@@ -516,6 +516,7 @@ async def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(
         ({"api_key_env": KEY}, "name of an environment variable"),
         ({"api_key_env": "gsk_" + KEY.replace("-", "0") * 3}, "name of an environment variable"),
         ({"header_env": {"X-Key": KEY}}, "name of an environment variable"),
+        ({"header_env": {f"X-Key: {KEY}": "VARIABLE"}}, "names of HTTP headers"),
         ({"model": ""}, "at least 1 character"),
         ({"max_concurrency": 0}, "greater than or equal to 1"),
     ],

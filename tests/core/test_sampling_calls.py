@@ -133,6 +133,25 @@ def test_a_budget_counts_candidates_and_not_requests() -> None:
     journal.close()
 
 
+async def test_a_call_that_is_given_up_is_no_fault() -> None:
+    asked = asyncio.Event()
+
+    class Slow(Echo):
+        async def sample(self, drawing: Drawing) -> Sequence[Reply]:
+            asked.set()
+            await asyncio.sleep(60)
+            return []
+
+    journal, ledger = Journal(), Ledger()
+    calls = SamplerCalls("sampler", Slow(), journal, ledger)
+    task = asyncio.create_task(calls.draw(drawing([1]), "s", 0))
+    await asked.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    journal.close()
+    assert ledger.total().faults == 0
+
+
 def test_a_sampler_that_gives_another_number_of_candidates_is_asked_again_and_then_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -20,6 +20,7 @@ from lrf.types import Message
 from lrf_transformers import weights
 from lrf_transformers.batch import check
 from lrf_transformers.judge import TransformersJudge
+from lrf_transformers.kv import Beginnings
 from lrf_transformers.model import Model
 from lrf_transformers.settings import TransformersSettings
 
@@ -240,7 +241,16 @@ def test_a_batch_that_does_not_fit_the_memory_is_split(llama: Path, monkeypatch:
         if len(rows) > 2:
             raise torch.OutOfMemoryError
 
+    keep, kept = Beginnings.keep, []
+
+    def no_room_at_first(self: Beginnings, beginning: Any) -> None:
+        kept.append(beginning)
+        if len(kept) == 1:
+            raise torch.OutOfMemoryError
+        keep(self, beginning)
+
     monkeypatch.setattr(Model, "_generate", out_of_memory)
+    monkeypatch.setattr(Beginnings, "keep", no_room_at_first)
     for some, other in zip(replies(model, requests()), expected, strict=True):
         assert_same(some, other)
 

@@ -124,7 +124,7 @@ class SamplerCalls:
             finally:
                 seconds = time.monotonic() - began
                 self.ledger.release(tokens, money, calls=calls)
-                if not replies:
+                if not replies and reason != "cancelled":  # given up: no fault
                     self.ledger.book(self.name, None)
                 for reply in replies:
                     self.ledger.book(self.name, reply.usage, self.price)
