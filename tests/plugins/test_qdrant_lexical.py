@@ -73,6 +73,9 @@ async def best(text: str, queries: Sequence[str], most: int = 1, **settings: Any
         ("Straße STRASSE", ["strasse", "strasse"]),
         ("cafe\u0301 café", ["café", "café"]),
         ("港のあかり", ["港の", "のあ", "あか", "かり"]),
+        ("किताब पढ़ो।", ["किताब", "पढ\u093cो"]),
+        ("סֵפֶר טוֹב", ["סֵפֶר", "טוֹב"]),
+        ("T\u0336h\u0336e\u0336 end", ["t\u0336h\u0336e\u0336", "end"]),
         ("!? … \0", []),
     ],
 )
