@@ -24,8 +24,8 @@ K1, B = 1.2, 0.75
 _UNSPACED = "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3"
 _UNSPACED += "\uf900-\ufaff\U00020000-\U0003ffff"
 # Marks within words, which \w leaves out: accents, points of Hebrew and Arabic, vowels from Devanagari to Sinhala.
-_MARKS = "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed"
-_MARKS += "\u0900-\u0963\u0966-\u0dff"
+_MARKS = "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"
+_MARKS += "\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0963\u0966-\u0dff"
 _TERM = re.compile(rf"[{_UNSPACED}]+|\d+(?:[.,]\d+)+|[^\W{_UNSPACED}]+(?:[{_MARKS}]+[^\W{_UNSPACED}]*)*")
 _UNSPACED_RUN = re.compile(f"[{_UNSPACED}]+")
 
