@@ -27,7 +27,11 @@ class Noted:
 
 def shown(whole: Whole, notes: Sequence[Noted]) -> str:
     """The notes, each headed with the part of the document it covers (start% to end%)."""
-    return "\n\n".join(_headed(whole, note) for note in notes)
+    text = "\n\n".join(_headed(whole, note) for note in notes)
+    if "[[" in text or "]]" in text:
+        # a mark in a note (the judge's habit, or the document's trick) would count as a quoted rating later
+        text = re.sub(r"\[{2,}", "[", re.sub(r"\]{2,}", "]", text))
+    return text
 
 
 def _headed(whole: Whole, note: Noted) -> str:
@@ -35,9 +39,7 @@ def _headed(whole: Whole, note: Noted) -> str:
     title = whole.heading(note.first)
     if note.last.document != note.first.document:
         title += f" –{whole.heading(note.last)}"
-    text = f"[{start}%–{end}%]{title}\n{note.text}"
-    # a mark in a note (the judge's habit, or the document's trick) would count as a quoted rating later
-    return re.sub(r"\[{2,}", "[", re.sub(r"\]{2,}", "]", text))
+    return f"[{start}%–{end}%]{title}\n{note.text}"
 
 
 Merge = Callable[[str], Awaitable[str | None]]
