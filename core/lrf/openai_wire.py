@@ -7,8 +7,8 @@ import binascii
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lrf.errors import BadReply
-from lrf.http import ErrorCodes
+from lrf.errors import BadReply, ContextTooSmall, RateLimited, Rejected
+from lrf.http import ErrorCodes, HttpClient
 from lrf.replies import FinishReason, Reply, Request, Usage
 from lrf.templates import prompt_text
 from lrf.types import JSON
@@ -70,6 +70,21 @@ def chat_body(
     if temperature is not None:
         body["temperature"] = temperature
     return body
+
+
+async def post_chat(client: HttpClient, body: Mapping[str, JSON], *, timeout_s: float | None = None) -> Any:
+    """The body that answers a chat completion. Raises a :class:`lrf.errors.JudgeError`.
+
+    That is a :class:`lrf.errors.ContextTooSmall` for a prompt that is longer than the model takes, or larger than what
+    the account may send a minute: the latter comes as status 429, and waiting would never help.
+    """
+    try:
+        return await client.post("/chat/completions", body, timeout_s=timeout_s)
+    except (Rejected, RateLimited) as e:
+        known = "request too large" if isinstance(e, RateLimited) else "maximum context length"
+        if known in str(e).lower():
+            raise ContextTooSmall(str(e)) from None
+        raise
 
 
 def json_schema_format(name: str, schema: Mapping[str, JSON]) -> dict[str, JSON]:

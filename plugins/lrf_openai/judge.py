@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from lrf.http_base import HttpJudge
-from lrf.openai_wire import OPENAI_CODES, chat_body, first_choice, json_schema_format, read_chat
+from lrf.openai_wire import OPENAI_CODES, chat_body, first_choice, json_schema_format, post_chat, read_chat
 from lrf.protocols import Capabilities
 from lrf.replies import Reply, Request
 from lrf.types import JSON
@@ -58,7 +58,7 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
     async def complete(self, request: Request) -> Reply:
         body = self._body(request)
         if self._batches is None:
-            return self._read(await self.client.post("/chat/completions", body, timeout_s=request.deadline_s), request)
+            return self._read(await post_chat(self.client, body, timeout_s=request.deadline_s), request)
         custom_id = request_id(body, request)
         value = await self._batches.reply(custom_id, lambda: self._line(custom_id, request))
         return self._read(value, request)

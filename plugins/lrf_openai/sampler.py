@@ -10,7 +10,7 @@ from typing import Any
 from lrf.chunking import count_tokens
 from lrf.errors import BadReply, JudgeMisconfigured
 from lrf.http import HttpClient
-from lrf.openai_wire import OPENAI_CODES, read_chat
+from lrf.openai_wire import OPENAI_CODES, post_chat, read_chat
 from lrf.protocols import Capabilities, Drawing
 from lrf.replies import Reply, Usage
 from lrf.types import JSON, Message
@@ -53,7 +53,7 @@ class OpenAISampler:
         return self._settings.request_timeout_s
 
     async def sample(self, drawing: Drawing) -> Sequence[Reply]:
-        value = await self._client.post("/chat/completions", self._body(drawing))
+        value = await post_chat(self._client, self._body(drawing))
         choices = value.get("choices") if isinstance(value, dict) else None
         if not isinstance(choices, list) or not choices:
             raise BadReply("the reply is JSON, but no completion: it holds no choices")

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lrf.errors import BadReply, ContextTooSmall, JudgeError, Rejected, TimedOut, Unavailable
+from lrf.errors import BadReply, JudgeError, TimedOut, Unavailable
 from lrf.http import HttpClient
 from lrf.http_base import HttpJudge
-from lrf.openai_wire import chat_body, first_choice, read_chat, read_usage
+from lrf.openai_wire import chat_body, first_choice, post_chat, read_chat, read_usage
 from lrf.protocols import Capabilities
 from lrf.replies import Reply, Request, Usage
 from lrf.templates import prompt_text
@@ -49,7 +49,7 @@ class VLLMJudge(HttpJudge[VLLMSettings]):
         body = self._body(request)
         if request.schema is not None:
             body["structured_outputs"] = {"json": request.schema}
-        value = await self._send({**body, **self.settings.extra_body}, request)
+        value = await post_chat(self.client, {**body, **self.settings.extra_body}, timeout_s=request.deadline_s)
         return held_to_schema(read_chat(value), request)
 
     async def figures(self) -> Mapping[str, JSON]:
@@ -102,22 +102,16 @@ class VLLMJudge(HttpJudge[VLLMSettings]):
             body["seed"] = request.seed
         return body
 
-    async def _send(self, body: Mapping[str, JSON], request: Request) -> Any:
-        try:
-            return await self.client.post("/chat/completions", body, timeout_s=request.deadline_s)
-        except Rejected as e:
-            if "maximum context length" in str(e):
-                raise ContextTooSmall(str(e)) from None
-            raise
-
     async def _weigh(self, request: Request) -> Reply:
         async def write(stops: Sequence[str]) -> tuple[Reply, bool]:
             stop = {"stop": list(stops)} if stops else {}
-            value = await self._send({**self._body(request), **stop, **self.settings.extra_body}, request)
+            body = {**self._body(request), **stop, **self.settings.extra_body}
+            value = await post_chat(self.client, body, timeout_s=request.deadline_s)
             return read_chat(value), first_choice(value).get("stop_reason") in stops
 
         async def next_token(so_far: str, labels: Sequence[str]) -> tuple[list[tuple[str, float]], Usage]:
-            value = await self._send(self._one_token(request, so_far, labels), request)
+            body = self._one_token(request, so_far, labels)
+            value = await post_chat(self.client, body, timeout_s=request.deadline_s)
             return _likeliest(first_choice(value)), read_usage(value)
 
         return await weigh(request, write if self.settings.analysis else None, next_token)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lrf.errors import BadReply, JudgeMisconfigured, RateLimited, Rejected, TimedOut
+from lrf.errors import BadReply, ContextTooSmall, JudgeMisconfigured, RateLimited, Rejected, TimedOut
 from lrf.openai_wire import read_chat
 from lrf.protocols import Capabilities, Judge
 from lrf.replies import Rating, Reply, Request, Text, Usage
@@ -264,7 +264,14 @@ async def test_the_key_is_read_from_the_usual_variable_unless_another_is_named(
     [
         (429, {"type": "insufficient_quota", "code": "insufficient_quota"}, JudgeMisconfigured, "no credit or quota"),
         (429, {"type": "requests", "code": "rate_limit_exceeded"}, RateLimited, "status 429"),
+        (
+            429,
+            {"code": "rate_limit_exceeded", "message": "Request too large for m: 9"},
+            ContextTooSmall,
+            "too large for m",
+        ),
         (400, {"code": "context_length_exceeded"}, Rejected, "longer than the model takes"),
+        (400, {"message": "This model's maximum context length is 8192 tokens."}, ContextTooSmall, "8192 tokens"),
         (400, {"code": "unsupported_parameter"}, JudgeMisconfigured, "max_tokens_field"),
         (404, {"code": "model_not_found"}, JudgeMisconfigured, "check `model`"),
         (400, {"code": "content_filter"}, Rejected, "status 400"),
