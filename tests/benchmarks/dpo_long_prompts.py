@@ -1,30 +1,32 @@
 """How long a prompt DPO with LoRA takes on one GPU, stock TRL against lrf's prefix sharing. Random weights.
 
 For each prompt length and both ways, in a child process of its own: seconds a pair (the median of the steps after the
-first), peak memory, and the share of the device's own bf16 matrix rate, measured first, that the step reaches. The work
-of a step is counted as what is executed: with activation checkpointing and frozen weights, four passes over the weights
-(forward, again, backward through activations, reference) of 2 operations a weight and token, and five units of causal
-attention. A way that runs out of memory says so, and longer prompts are not tried with it.
+first), peak memory, and the share of the device's own bf16 matrix rate, measured first, that the step reaches. Frozen
+weights are bfloat16 and adapters float32, under autocast, as the trainer ``dpo`` has them. A step's work is counted
+as what is executed: with activation checkpointing and frozen weights, four passes over the weights (forward, again,
+backward through activations, reference) of 2 operations a weight and token, and five units of causal attention. A way
+that runs out of memory says so, and longer prompts are not tried with it.
 
 Not yet run on a GPU. It is dry-run by:
 
     python tests/benchmarks/dpo_long_prompts.py --tiny --device cpu --prompts 64 128 --json
 
-On a GPU:
+On a GPU, in calls of ten minutes at most: the same command again goes on where the last one stopped, since each child's
+figures are kept in a file; what doesn't fit into ``--budget`` seconds is left to the next call.
 
-    python tests/benchmarks/dpo_long_prompts.py --json
+    python tests/benchmarks/dpo_long_prompts.py --json --budget 540 --results long_prompts.jsonl
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 WAYS = ("stock", "shared")
@@ -82,7 +84,29 @@ def operations(shape: dict[str, int], sequences: list[int], answers: int) -> flo
     return 4 * 2 * (weights * sum(sequences) + head * answers) + 5 * attention
 
 
-def child(way: str, shape: dict[str, int], prompt: int, answer: int, device: str, steps: int) -> dict[str, Any]:
+def child(way: str, shape: dict[str, int], prompt: int, answer: int, device: str, steps: int, enough: float) -> None:
+    """Print the seconds of each step, the first one's too, and then what was measured; a line of JSON each."""
+    from lrf_training.preflight import is_out_of_memory, peak_bytes
+
+    try:
+        loss = train(way, shape, prompt, answer, device, steps, enough)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        say({"out_of_memory": True, "peak_gib": round(peak_bytes() / 2**30, 2)})
+        return
+    say({"loss": loss, "peak_gib": round(peak_bytes() / 2**30, 2)})
+
+
+def say(figures: dict[str, Any]) -> None:
+    print(json.dumps(figures), flush=True)
+
+
+def train(way: str, shape: dict[str, int], prompt: int, answer: int, device: str, steps: int, enough: float) -> float:
+    """One step and then ``steps``, or fewer once those have taken ``enough`` seconds; the last loss."""
+    from lrf_training.arguments import quiet
+
+    quiet()
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -105,6 +129,7 @@ def child(way: str, shape: dict[str, int], prompt: int, answer: int, device: str
     torch.set_default_device("cpu")
     lengths = {"prompt_ids": prompt, "chosen_ids": answer, "rejected_ids": answer}
     rows = [{name: torch.randint(2, shape["vocab_size"], (n,)).tolist() for name, n in lengths.items()}]
+    checkpointing = {"use_reentrant": False}
     options: dict[str, Any] = {
         "args": DPOConfig(
             tempfile.mkdtemp(),
@@ -115,6 +140,7 @@ def child(way: str, shape: dict[str, int], prompt: int, answer: int, device: str
             use_cpu=not gpu,
             bf16=True,
             gradient_checkpointing=True,
+            gradient_checkpointing_kwargs=checkpointing,
             report_to="none",
         ),
         "model": model,
@@ -128,65 +154,125 @@ def child(way: str, shape: dict[str, int], prompt: int, answer: int, device: str
     else:  # stock insists on preparing text itself
         text: Any = {"prompt": ["x"], "chosen": ["y"], "rejected": ["z"]}
         trainer = DPOTrainer(train_dataset=Dataset.from_dict(text), **options)
-    policy = trainer.model
+    trainer.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=checkpointing)
+    policy = trainer.accelerator.prepare_model(trainer.model)  # the device, and autocast
     policy.train()
-    policy.gradient_checkpointing_enable()
     optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=1e-6, fused=gpu)
-    seconds = []
-    try:
-        for _ in range(steps + 1):
-            batch = {k: v.to(device) if hasattr(v, "to") else v for k, v in trainer.data_collator(rows).items()}
-            wait(device)
-            start = time.perf_counter()
-            with trainer.compute_loss_context_manager():
-                loss = trainer.compute_loss(policy, batch)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            wait(device)
-            seconds.append(time.perf_counter() - start)
-    except torch.OutOfMemoryError:
-        return {"out_of_memory": True}
-    peak = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"seconds": statistics.median(seconds[1:]), "peak_gib": round(peak / 2**30, 2), "loss": float(loss.detach())}
+    measured = 0.0
+    for step in range(steps + 1):
+        batch = {k: v.to(device) if hasattr(v, "to") else v for k, v in trainer.data_collator(rows).items()}
+        wait(device)
+        start = time.perf_counter()
+        loss = trainer.compute_loss(policy, batch)
+        trainer.accelerator.backward(loss)
+        if step == 0 and not any(p.grad is not None and bool(p.grad.any()) for p in policy.parameters()):
+            raise AssertionError("no adapter has a gradient, so a step would be less than a step")
+        optimizer.step()
+        optimizer.zero_grad()
+        wait(device)
+        seconds = time.perf_counter() - start
+        say({"step": step, "seconds": round(seconds, 4)})
+        measured += seconds if step else 0
+        if measured > enough:
+            break
+    return float(loss.detach())
 
 
-def run(way: str, prompt: int, options: argparse.Namespace) -> dict[str, Any]:
+def run(way: str, prompt: int, options: argparse.Namespace, limit: float | None) -> dict[str, Any]:
+    """What a child measured. One that is stopped after ``limit`` seconds keeps the steps that it has done."""
     command = [sys.executable, __file__, "--child", way, "--prompts", str(prompt), "--answer", str(options.answer)]
-    command += ["--device", options.device, "--steps", str(options.steps), *(["--tiny"] if options.tiny else [])]
-    done = subprocess.run(command, capture_output=True, text=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if not lines:
-        return {"failed": done.stderr[-800:]}
-    found: dict[str, Any] = json.loads(lines[-1])
-    return found
+    command += ["--device", options.device, "--steps", str(options.steps), "--enough", str(options.enough)]
+    command += ["--tiny"] if options.tiny else []
+    began = time.monotonic()
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        try:
+            subprocess.run(command, stdout=out, stderr=err, timeout=limit)
+            ended: dict[str, Any] = {}
+        except subprocess.TimeoutExpired:
+            ended = {"timed_out": True}
+        out.seek(0)
+        err.seek(0)
+        said = [json.loads(line) for line in out if line.startswith("{") and line.endswith("}\n")]
+        complaint = err.read()[-800:]
+    figures: dict[str, Any] = dict(ended)
+    steps = [one["seconds"] for one in said if "step" in one]
+    figures |= next((one for one in said if "step" not in one), {})
+    if steps[1:] and "out_of_memory" not in figures:
+        figures["seconds"] = round(statistics.median(steps[1:]), 4)
+    elif not figures:
+        figures["failed"] = complaint
+    return figures | {"steps": steps, "wall_s": round(time.monotonic() - began, 1)}
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     shape = TINY if options.tiny else LLAMA_3_1_8B
-    rate = matmul_rate(options.device, 256 if options.tiny else 8192)
-    given_up: set[str] = set()
-    lengths: dict[int, dict[str, Any]] = {}
+    until = time.monotonic() + options.budget
+    what = {"device": options.device, "shape": "tiny" if options.tiny else "Llama-3.1-8B", "answer": options.answer}
+    known: list[dict[str, Any]] = []
+    if options.results is not None and options.results.exists():
+        known = [json.loads(line) for line in options.results.read_text().splitlines()]
+        known = [one for one in known if {name: one[name] for name in what} == what]
+
+    def keep(figures: dict[str, Any]) -> dict[str, Any]:
+        print(json.dumps(figures), file=sys.stderr, flush=True)
+        if options.results is not None:
+            with options.results.open("a") as file:
+                file.write(json.dumps(what | figures) + "\n")
+        return figures
+
+    rate = next((one["rate"] for one in known if "rate" in one), None)
+    if rate is None:  # in a process of its own, which leaves nothing on the GPU
+        command = [sys.executable, __file__, "--child", "rate", "--device", options.device]
+        command += ["--tiny"] if options.tiny else []
+        rate = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)["rate"]
+        keep({"rate": rate})
+    by_way: dict[str, dict[int, dict[str, Any]]] = {way: {} for way in WAYS}
+    for one in known:
+        if "way" in one:
+            by_way[one["way"]][one["prompt"]] = {k: v for k, v in one.items() if k not in (*what, "way", "prompt")}
     for prompt in options.prompts:
-        found = lengths[prompt] = {way: run(way, prompt, options) for way in WAYS if way not in given_up}
-        given_up |= {way for way, figures in found.items() if "seconds" not in figures}
-        forwarded = {"stock": [prompt + options.answer] * 2, "shared": [prompt + 2 * options.answer]}
-        for way, figures in found.items():
+        for way in WAYS:
+            found = by_way[way]
+            if prompt in found or any("seconds" not in f for n, f in found.items() if n < prompt):
+                continue
+            left = until - time.monotonic()
+            if left < _needed(prompt, found):
+                found[prompt] = {"left_out": f"{left:.0f} s left; run the command again"}
+                continue
+            figures = found[prompt] = run(way, prompt, options, left)
             if "seconds" in figures:
-                work = operations(shape, forwarded[way], 2 * options.answer)
+                forwarded = [prompt + options.answer] * 2 if way == "stock" else [prompt + 2 * options.answer]
+                work = operations(shape, forwarded, 2 * options.answer)
                 figures["share_of_bf16_rate"] = round(work / figures["seconds"] / rate, 3)
-        if all("seconds" in found.get(way, {}) for way in WAYS):
-            found["speedup"] = round(found["stock"]["seconds"] / found["shared"]["seconds"], 3)
-    longest = {way: max((n for n, f in lengths.items() if "seconds" in f.get(way, {})), default=None) for way in WAYS}
-    both = [n for n, f in lengths.items() if "speedup" in f]
+            if "seconds" in figures or "out_of_memory" in figures:
+                keep({"way": way, "prompt": prompt, **figures})
+            else:
+                print(json.dumps({"way": way, "prompt": prompt, **figures}), file=sys.stderr, flush=True)
+    return what | _summary(by_way, rate)
+
+
+def _needed(prompt: int, found: dict[int, dict[str, Any]]) -> float:
+    """Seconds that two steps take, by the length before; attention makes them grow by the square at most."""
+    before = {n: f for n, f in found.items() if n < prompt and "seconds" in f}
+    if not before:
+        return 0.0
+    last = max(before)
+    start = before[last]["wall_s"] - sum(before[last]["steps"])
+    return float(start + 2 * before[last]["seconds"] * (prompt / last) ** 2)
+
+
+def _summary(by_way: dict[str, dict[int, dict[str, Any]]], rate: float) -> dict[str, Any]:
+    stock, shared = ({n: f for n, f in sorted(by_way[way].items()) if "seconds" in f} for way in WAYS)
+    speedups = {n: round(stock[n]["seconds"] / shared[n]["seconds"], 3) for n in stock if n in shared}
     return {
-        "device": options.device,
-        "shape": "tiny" if options.tiny else "Llama-3.1-8B",
-        "answer": options.answer,
         "bf16_tflops": round(rate / 1e12, 2),
-        "longest_prompt": longest,
-        "speedup_at_the_longest_of_stock": lengths[max(both)]["speedup"] if both else None,
-        "by_prompt": lengths,
+        "longest_prompt": {"stock": max(stock, default=None), "shared": max(shared, default=None)},
+        "speedup_at_the_longest_of_stock": speedups[max(speedups)] if speedups else None,
+        "speedup": speedups,
+        "by_prompt": {
+            n: {way: found[n] for way, found in by_way.items() if n in found}
+            for n in sorted({n for found in by_way.values() for n in found})
+        },
     }
 
 
@@ -197,13 +283,19 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a tiny model, to try the script itself")
     parser.add_argument("--prompts", type=int, nargs="+", default=LENGTHS, help="lengths in tokens")
     parser.add_argument("--answer", type=int, default=512, help="length of each answer in tokens")
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--child", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, default=3, help="steps to measure, after one that isn't")
+    parser.add_argument("--enough", type=float, default=45, help="seconds after which no further step is measured")
+    parser.add_argument("--budget", type=float, default=540, help="seconds that all together may take")
+    parser.add_argument("--results", type=Path, help="a file to keep each child's figures in, and to go on from")
+    parser.add_argument("--child", choices=(*WAYS, "rate"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    shape = TINY if options.tiny else LLAMA_3_1_8B
+    if options.child == "rate":
+        say({"rate": matmul_rate(options.device, 256 if options.tiny else 8192)})
+        return
     if options.child:
-        shape = TINY if options.tiny else LLAMA_3_1_8B
-        found = child(options.child, shape, options.prompts[0], options.answer, options.device, options.steps)
-        print(json.dumps(found), flush=True)
+        few = (options.device, options.steps, options.enough)
+        child(options.child, shape, options.prompts[0], options.answer, *few)
         return
     result = measure(options)
     print(json.dumps(result) if options.json else json.dumps(result, indent=2))

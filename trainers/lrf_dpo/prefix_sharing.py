@@ -192,6 +192,8 @@ def split_attention(
 
 
 def _causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float | None) -> torch.Tensor:
+    if q.is_cuda and q.dtype == torch.float32:  # no flash kernel there, and others make a square where heads differ
+        k, v = _of_each_head(q, k, v)
     return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
 
 
@@ -205,9 +207,13 @@ def _answer(
 ) -> torch.Tensor:
     """q attends to the prompt and, causally, to its own answer: the causal corner is at the bottom right."""
     k, v = torch.cat((prompt_k, k), dim=2), torch.cat((prompt_v, v), dim=2)
-    if (groups := q.shape[1] // k.shape[1]) > 1:
-        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    k, v = _of_each_head(q, k, v)
     return scaled_dot_product_attention(q, k, v, attn_mask=causal_lower_right(q.shape[2], k.shape[2]), scale=scaling)
+
+
+def _of_each_head(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    groups = q.shape[1] // k.shape[1]
+    return (k, v) if groups == 1 else (k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1))
 
 
 AttentionInterface.register(NAME, split_attention)

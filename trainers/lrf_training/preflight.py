@@ -44,7 +44,7 @@ class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not f
             batch = trainer.data_collator(copies(row, args.per_device_train_batch_size))
             self._pass(trainer, trainer.model_wrapped, trainer._prepare_inputs(batch))
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise StageError(self._too_much(tokens, error)) from error
         finally:
@@ -106,6 +106,7 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    words = ("can't allocate memory", "out of memory", "not enough memory")
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory, the GPU's or the machine's, was the trouble."""
+    words = ("can't allocate memory", "out of memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
