@@ -104,7 +104,7 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
             return request.schema
         name = label_name(schema)
         label = schema["properties"][name]
-        if label["type"] == "number":  # of which only whole ones are weighed
+        if label.get("type") == "number":  # of which only whole ones are weighed
             label = {**label, "type": "integer"}
         return {**schema, "properties": {**schema["properties"], name: label}}
 

@@ -61,11 +61,11 @@ def _json_place(text: str, request: Request) -> Place | None:
     if len(keys) != 1:
         return None
     labels = {option: option[2:-2] for option in request.options}
-    is_text = schema["properties"][name]["type"] == "string"
+    is_number = schema["properties"][name].get("type") in ("integer", "number")
     forms = {
-        o: (_lower(json.dumps(label, ensure_ascii=False)),)
-        if is_text
-        else tuple(_lower(label) + end for end in _AFTER_A_NUMBER)
+        o: tuple(_lower(label) + end for end in _AFTER_A_NUMBER)
+        if is_number
+        else (_lower(json.dumps(label, ensure_ascii=False)),)
         for o, label in labels.items()
     }
     return Place(len(_lower(text[: keys[0].end()])), forms)

@@ -31,6 +31,16 @@ def test_cached_tokens_are_a_part_of_the_prompts_tokens_and_not_counted_twice() 
         ledger.reserve(1)
 
 
+def test_of_a_reply_without_usage_the_most_counts_against_the_budget() -> None:
+    ledger = Ledger(Budget(tokens=250, money=1000))
+    for _ in range(2):
+        ledger.reserve(100, 10)
+        ledger.settle("a", 100, Usage(), 10)
+    with pytest.raises(BudgetError, match="200 used"):
+        ledger.reserve(100, 10)
+    assert ledger.total().prompt_tokens == 0  # what is reported is what the server told
+
+
 def test_a_call_without_a_reply_is_a_fault_and_costs_nothing() -> None:
     ledger = Ledger(Budget(calls=1, tokens=100))
     for _ in range(3):

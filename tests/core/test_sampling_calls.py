@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf.engine.ledger import Budget, Ledger
-from lrf.engine.sampling import SamplerCalls
+from lrf.engine.sampling import SamplerCalls, most_tokens, requests_of
 from lrf.errors import BudgetError, JudgeMisconfigured, Rejected, Unscorable
 from lrf.protocols import Capabilities, Drawing, Sampler
 from lrf.replies import Reply, Usage
@@ -131,6 +132,16 @@ def test_a_budget_counts_candidates_and_not_requests() -> None:
         draw(sampler, journal, drawing([1, 2, 3]), drawing([4, 5, 6]), budget=Budget(calls=4))
     assert sampler.drawn == [1, 2, 3]
     journal.close()
+
+
+def test_of_candidates_without_usage_the_most_counts_against_the_budget() -> None:
+    class Silent(Echo):
+        async def sample(self, drawing: Drawing) -> Sequence[Reply]:
+            return [replace(reply, usage=Usage()) for reply in await super().sample(drawing)]
+
+    most = sum(most_tokens(Silent(), requests_of(drawing([1]), seeded=True)))
+    with pytest.raises(BudgetError, match="could be overrun"):
+        draw(Silent(), Journal(), drawing([1]), drawing([2]), drawing([3]), budget=Budget(tokens=2 * most + 1))
 
 
 async def test_a_call_that_is_given_up_is_no_fault() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -287,6 +288,20 @@ def test_a_json_number_is_weighed_at_its_place() -> None:
     tokens += [token("}", 1.0)]
     found = weigh(text, tokens, in_json=True)
     assert {o: round(p, 6) for o, p in found.items() if p} == {"[[1]]": 0.2, "[[7]]": 0.4, "[[8]]": 0.1, "[[10]]": 0.3}
+
+
+def test_a_schema_that_names_no_types_is_weighed_too() -> None:
+    @dataclass(frozen=True)
+    class Card(Choice):
+        @property
+        def schema(self) -> Mapping[str, Any]:
+            return {"type": "object", "properties": {"choice": {"enum": list(self.choices)}}}
+
+    judge = OpenAIJudge(OpenAIJudgeSettings(model="m", structured=True, logprobs=True))
+    request = asked(Card(("Yes", "No")))
+    assert judge._body(request)["response_format"]["json_schema"]["schema"] == request.expects.schema
+    tokens = [token('{"choice": "', 1.0), token("No", 0.75, {"Yes": 0.25}), token('"}', 1.0)]
+    assert weigh('{"choice": "No"}', tokens, request, in_json=True) == {"[[Yes]]": 0.25, "[[No]]": 0.75}
 
 
 def test_a_json_string_is_weighed_at_its_place() -> None:

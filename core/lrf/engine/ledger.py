@@ -129,9 +129,14 @@ class Ledger:
         *,
         calls: int = 1,
     ) -> None:
-        """Replace a reservation by what it really took; ``usage`` is None when no reply came."""
+        """Replace a reservation by what it really took; ``usage`` is None when no reply came.
+
+        Of a reply whose server tells no usage, what was set aside counts against the budget: it can't be more.
+        """
         self.release(tokens, money, calls=calls)
         self.book(dimension, usage, price)
+        if usage is not None and not (usage.prompt_tokens or usage.completion_tokens):
+            self.carry(0, tokens, money)
 
     def book(self, dimension: str, usage: Usage | None, price: Price | None = None) -> None:
         """Count a reply, or, without its usage, a call that brought none."""

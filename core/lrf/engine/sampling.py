@@ -129,6 +129,8 @@ class SamplerCalls:
                 for reply in replies:
                     self.ledger.book(self.name, reply.usage, self.price)
                 took = sum(r.usage.prompt_tokens + r.usage.completion_tokens for r in replies)
+                if replies and not took:  # the server tells no usage: the most counts
+                    self.ledger.carry(0, tokens, money)
                 if sent and self.rates and took:
                     self.rates.settle(sent, 1, took)
                 if self.listener:
