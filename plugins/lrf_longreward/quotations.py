@@ -34,10 +34,7 @@ _SMALL = 20_000  # characters of evidence that are looked through on the event l
 _MOST_PLACES = 1_000  # of the same words in a passage that are looked at
 
 _QUOTED = re.compile(
-    "|".join(
-        f"{start}([^{start}{end}]{{2,{LONGEST}}}){end}"
-        for start, end in ("“”", '""', "「」", "『』", "«»", "„“", "„”", "‘’")
-    )
+    "|".join(f"{start}([^{start}{end}]*){end}" for start, end in ("“”", '""', "「」", "『』", "«»", "„“", "„”", "‘’"))
 )
 _ELLIPSIS = re.compile(r"\s*[\[(]?(?:\.{3,}|…+)[\])]?\s*")
 _PLAIN = {
@@ -94,11 +91,8 @@ async def located(
 
 def quotations_in(analysis: str) -> list[str]:
     """What stands between quotation marks, without repetitions; what an ellipsis parts is several quotations."""
-    pieces = (
-        piece.strip(_EDGES)
-        for match in _QUOTED.finditer(analysis)
-        for piece in _ELLIPSIS.split(next(group for group in match.groups() if group is not None))
-    )
+    quoted = (match[match.lastindex or 0] for match in _QUOTED.finditer(analysis))
+    pieces = (piece.strip(_EDGES) for text in quoted if len(text) <= LONGEST for piece in _ELLIPSIS.split(text))
     return list(dict.fromkeys(piece for piece in pieces if len(piece) > 1))[:MOST]
 
 

@@ -51,6 +51,8 @@ async def quotations(
         ('"The mill was built ... by the miller […] in spring"', ["The mill was built", "by the miller", "in spring"]),
         ('It ends with "in 1790." or "in 1790,"', ["in 1790"]),
         ("It isn't the miller's, and it's not new.", []),
+        ('It says "5" and "" and "built in 1790".', ["built in 1790"]),
+        (f'"{"x" * (LONGEST + 1)}" and "built in 1790"', ["built in 1790"]),
         ('An inch is 1" long', []),
         ('""', []),
         ("", []),
