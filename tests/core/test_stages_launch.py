@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from lrf.protocols import LaunchPlan
 from lrf.stages.launch import plan_launch, prepare_launch
 from lrf.stages.run_dir import RunDir
 from lrf.stages.supervise import launch
+from lrf.stages.train import make_room, train_stage
 
 Start = Callable[..., LaunchPlan]
 
@@ -205,6 +208,35 @@ def _lives(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
+
+
+# --- the policy's folder ------------------------------------------------------------------------------------------
+
+
+def test_a_policy_of_other_settings_gives_way_and_one_of_these_is_not_touched(tmp_path: Path) -> None:
+    policy = tmp_path / "policy"
+    make_room(policy, "these")
+    (policy / "checkpoint").mkdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # a full disk
+    try:
+        make_room(policy, "these")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    make_room(policy, "these")
+    assert (policy / "checkpoint").exists()
+    make_room(policy, "others")
+    assert not (policy / "checkpoint").exists()
+
+
+def test_what_cannot_be_written_before_the_training_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("no folder")
+    pipeline = parse_pipeline({"name": "run", "train": TRAIN}, load_catalog(), folder=tmp_path)
+    context: Any = SimpleNamespace(
+        pipeline=pipeline, run_dir=RunDir(tmp_path / "runs" / "run"), train_fingerprint=lambda *_: "these"
+    )
+    with pytest.raises(StageError, match=r"Not a directory; what was saved stays as it is"):
+        train_stage(context)
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrf.build import trainer_of
@@ -40,7 +41,17 @@ def train_finished(context: StageContext) -> Mapping[str, JSON] | None:
 
 
 def train_stage(context: StageContext) -> Mapping[str, JSON]:
-    """Counts of the stage. Blocks until the training has ended."""
+    """Counts of the stage. Blocks until the training has ended. Raises :class:`lrf.errors.LrfError`."""
+    try:
+        return _train(context)
+    except OSError as e:
+        where = e.filename or context.run_dir.path
+        raise StageError(
+            f"{where}: {e.strerror or e}; what was saved stays as it is. See to it, and run the command again"
+        ) from e
+
+
+def _train(context: StageContext) -> Mapping[str, JSON]:
     run, pipeline = context.run_dir, context.pipeline
     for name in reads(pipeline):
         _check(name, run)
@@ -48,12 +59,7 @@ def train_stage(context: StageContext) -> Mapping[str, JSON]:
         write_scored(context)
     fingerprint = _fingerprint(context)
     plan = prepare_launch(pipeline, run).plan
-    # A finished policy of other data gives way; a half-done one of this data may be resumed by the trainer.
-    mark = run.policy / "fingerprint"
-    if run.policy.exists() and (not mark.exists() or mark.read_text() != fingerprint):
-        shutil.rmtree(run.policy)
-    run.policy.mkdir(exist_ok=True)
-    mark.write_text(fingerprint)
+    make_room(run.policy, fingerprint)
 
     def report(progress: Mapping[str, JSON]) -> None:
         context.report({"stage": "train", **progress})
@@ -64,6 +70,17 @@ def train_stage(context: StageContext) -> Mapping[str, JSON]:
     counts = {**result, **processes, "train_seconds": round(time.monotonic() - began, 3)}
     run.record("train").write(fingerprint, [], counts)
     return counts
+
+
+def make_room(policy: Path, fingerprint: str) -> None:
+    """A policy of other data or settings gives way; one of these stays untouched, for the trainer to go on from."""
+    mark = policy / "fingerprint"
+    if mark.exists() and mark.read_text() == fingerprint:
+        return
+    if policy.exists():
+        shutil.rmtree(policy)
+    policy.mkdir()
+    mark.write_text(fingerprint)
 
 
 def train_here(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
-from lrf.errors import LrfError
+from lrf.errors import LrfError, StageError
 from lrf.stages.child import end_with_parent
 from lrf.stages.supervise import WATCHED
 from lrf.store.filesystem import dump
@@ -47,6 +47,10 @@ def main(run_dir: str, folder: str, out: TextIO) -> int:
     except LrfError as e:
         say({"error": "\n".join([str(e), *getattr(e, "__notes__", ())]), "exit_code": e.exit_code})
         return e.exit_code
+    except OSError as e:
+        say({"error": f"{e.filename or run_dir}: {e.strerror or e}", "exit_code": StageError.exit_code})
+        traceback.print_exc()
+        return StageError.exit_code
     except Exception:
         traceback.print_exc()
         return 1
