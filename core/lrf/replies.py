@@ -148,12 +148,10 @@ def cue_of(prompt: Prompt, options: Sequence[str]) -> str:
     return cues[-1] if cues and cues[-1].strip() else "Rating: "
 
 
-def analysis_of(text: str, request: Request, cue: str) -> str:
-    """What a judge wrote in free text before its own mark, without the cue (see :func:`cue_of`) at its end.
+def own_mark(text: str, request: Request) -> int | None:
+    """Where the judge's own rating, verdict or choice begins in free text; None where none can be told to be its own.
 
-    For judges that weigh the options after an analysis: in the middle of a quotation the likeliest option is the
-    quoted one. A mark that could be quoted is passed over; where no mark can be told to be the judge's own, the
-    analysis is what ends with a whole sentence before the first.
+    A mark that could be quoted is passed over; several different ones are none.
     """
 
     def value_of(text: str, quoted: str = "") -> Any:
@@ -162,14 +160,22 @@ def analysis_of(text: str, request: Request, cue: str) -> str:
         except ParseFailure:
             return None
 
-    marks = list(_MARK.finditer(text))
     own = value_of(text, untrusted_text(request.prompt))
-    if own is not None:
-        text = text[: next((m.start() for m in marks if value_of(m.group()) == own), len(text))]
-    elif marks:
-        ends = [end.end() for end in _SENTENCE_END.finditer(text, 0, marks[0].start())]
-        text = text[: ends[-1] if ends else 0]
-    return text.rstrip().removesuffix(cue.strip()).rstrip()
+    found = (m.start() for m in _MARK.finditer(text) if value_of(m.group()) == own)
+    return None if own is None else next(found, None)
+
+
+def analysis_of(text: str, request: Request, cue: str) -> str:
+    """What a judge wrote in free text before its own mark, without the cue (see :func:`cue_of`) at its end.
+
+    For judges that weigh the options after an analysis: in the middle of a quotation the likeliest option is the
+    quoted one. Where no mark can be told to be the judge's own, it ends with a whole sentence before the first.
+    """
+    end = own_mark(text, request)
+    if end is None and (first := _MARK.search(text)):
+        ends = [sentence.end() for sentence in _SENTENCE_END.finditer(text, 0, first.start())]
+        end = ends[-1] if ends else 0
+    return text[:end].rstrip().removesuffix(cue.strip()).rstrip()
 
 
 def _distinct(found: Sequence[T], what: str) -> T:

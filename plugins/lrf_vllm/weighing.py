@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from lrf.errors import BadReply, Rejected
-from lrf.replies import Reply, Request, Usage, analysis_of, cue_of
+from lrf.replies import Reply, Request, Usage, analysis_of, cue_of, own_mark
 from lrf.templates import untrusted_text
 from lrf_vllm.labels import common_beginning, label_probabilities
 
@@ -40,7 +40,8 @@ async def weigh(request: Request, write: Write | None, next_token: NextToken) ->
         judged = untrusted_text(request.prompt).casefold()
         quotable = any(stop.casefold() in judged for stop in stops)
         written, at_mark = await write([] if quotable else stops)
-        if written.finish != "stop":
+        complete = quotable and written.finish == "length" and own_mark(written.text, request) is not None
+        if written.finish != "stop" and not complete:
             return written
         usages.append(written.usage)
         said = analysis_of(written.text, request, cue) if quotable else written.text
@@ -58,7 +59,7 @@ async def weigh(request: Request, write: Write | None, next_token: NextToken) ->
 
     probabilities = await label_probabilities(tokens, text, request.options)
     best = max(request.options, key=lambda option: probabilities[option])
-    return replace(written, text=text + best, usage=_sum(usages), probabilities=probabilities)
+    return replace(written, text=text + best, finish="stop", usage=_sum(usages), probabilities=probabilities)
 
 
 def held_to_schema(reply: Reply, request: Request) -> Reply:

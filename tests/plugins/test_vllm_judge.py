@@ -143,6 +143,19 @@ async def test_labels_are_never_weighed_where_the_analysis_quotes_a_mark(
     assert sum(reply.probabilities.values()) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("analysis", "finish"), [("Off topic. Rating: [[3]] And", "stop"), ("It ends [[10]]", "length")]
+)
+async def test_a_reply_that_goes_on_after_its_own_mark_is_weighed_there_and_half_a_one_is_cut_short(
+    serve: Serve, analysis: str, finish: str
+) -> None:
+    server = Server(analysis)
+    server.finish = "length"
+    reply = await ask(serve, server, request("It is so. [[10]]", way="expected"))
+    assert reply.finish == finish
+    assert (reply.probabilities is None) == (finish == "length")
+
+
 async def test_without_analysis_labels_are_weighed_at_once(serve: Serve) -> None:
     server = Server()
     reply = await ask(serve, server, request(way="expected"), analysis=False)

@@ -96,7 +96,10 @@ dimensions: [helpfulness]
 """
 
 
-@pytest.mark.parametrize(("judge", "own"), [("vllm_engine", True), ("vllm", False), ("openai", False)])
+OWN = {"vllm_engine": True, "transformers": True, "vllm": False, "openai": False}
+
+
+@pytest.mark.parametrize(("judge", "own"), OWN.items())
 def test_a_stage_whose_judge_holds_a_model_runs_in_a_process_of_its_own(tmp_path: Path, judge: str, own: bool) -> None:
     pipeline = parse_pipeline(PIPELINE.replace("TYPE", judge), load_catalog(), folder=tmp_path)
     assert _own_process(pipeline, "score") is own
