@@ -44,7 +44,7 @@ _PLAIN = {
 }
 _MARK = re.compile(f"[{''.join(_PLAIN)}]")
 _SPACE, _LONG_SPACE = re.compile(r"\s{2,}|[^\S ]"), re.compile(r"\s{2,}")
-_EDGES = " \t\r\n\"'.,;:!?，。；：！？、"
+_EDGES = "\"'.,;:!?，。；：！？、" + "".join(chr(n) for n in range(0x3001) if chr(n).isspace())
 # A letter of a script that has spaces between words: none of Thai to Tibetan, Burmese, Khmer, kana, Han and Hangul.
 _LETTER = re.compile(
     "[^\\W\\d_\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff"

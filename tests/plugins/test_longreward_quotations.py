@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from judge_server import JudgeServer
@@ -238,9 +239,22 @@ def test_likeness_always_gives_a_piece_of_the_passage(quotation: str, text: str)
         assert ALIKE <= score < 1
 
 
+@settings(max_examples=50)
+@given(nasty_texts(min_size=1), st.data())
+def test_what_is_quoted_of_odd_text_is_located_at_characters_that_have_it(text: str, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(text) - 1))
+    quoted = text[start : data.draw(st.integers(start + 1, len(text)))]
+    document = Document("d", f"x {text}\u3000{text}\n")
+    for found in asyncio.run(quotations(f'It says "{quoted}" and “{quoted}”.', [], document)):
+        if found.span is not None:
+            there = document.text[found.span.start : found.span.end]
+            assert there == there.strip()
+            assert found.score < 1 or plain(there) == plain(found.text)
+
+
 @given(nasty_texts())
 def test_no_analysis_is_too_strange(analysis: str) -> None:
-    assert all(len(q) > 1 for q in quotations_in(analysis + '"' + analysis))
+    assert all(len(q) > 1 and q == q.strip() for q in quotations_in(f'{analysis}"{analysis}" "\u3000{analysis}\u2028"'))
 
 
 # --- in judgements -------------------------------------------------------------------------------------------------
