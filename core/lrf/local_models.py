@@ -83,8 +83,8 @@ class LocalModel(ABC, Generic[S, J, R]):
         """Finish what is still wanted, and let go of the model. A later job loads it again."""
         with self._lock:
             thread, self._thread = self._thread, None
-        if thread is not None:
             self._jobs.put(None)
+        if thread is not None:
             await asyncio.to_thread(thread.join)
 
     async def _ask(self, job: J) -> R:
