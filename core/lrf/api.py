@@ -118,7 +118,10 @@ class RewardModel:
         return self.score_sample_sync(_sample(context, query, [answer]))[0]
 
     async def score_sample(self, sample: Sample) -> tuple[Reward, ...]:
-        """A reward for each candidate of a sample, in order."""
+        """A reward for each candidate of a sample, in order.
+
+        Raises :class:`lrf.ConfigError` for documents of the same id, besides what :meth:`score` raises.
+        """
         return await asyncio.wrap_future(self._submit(self._score(sample)))
 
     def score_sample_sync(self, sample: Sample) -> tuple[Reward, ...]:
@@ -145,6 +148,8 @@ class RewardModel:
                 task.cancel()
 
     async def _score(self, sample: Sample) -> tuple[Reward, ...]:
+        if len({document.id for document in sample.documents}) < len(sample.documents):
+            raise ConfigError(f"sample {sample.id!r}: two documents have the same id; evidence names documents by it")
         self._engine.rearm()
         self._position += 1
         return await self._engine.score(sample, self._position)

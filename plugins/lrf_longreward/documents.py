@@ -27,7 +27,7 @@ class Whole:
     def __init__(self, sample: Sample) -> None:
         self._documents = {document.id: document for document in sample.documents}
         *before, self._total = accumulate((len(d.text) for d in sample.documents), initial=0)
-        self._before = dict(zip(self._documents, before, strict=True))
+        self._before = {d.id: characters for d, characters in zip(sample.documents, before, strict=True)}
 
     def heading(self, chunk: Chunk) -> str:
         """As :func:`heading`."""

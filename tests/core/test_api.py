@@ -65,6 +65,14 @@ async def test_a_reward_model_of_objects_scores_an_answer() -> None:
     assert judge.closed
 
 
+async def test_documents_of_the_same_id_are_refused_since_evidence_could_not_name_them() -> None:
+    same = Sample("s", "?", (Document("0", "One."), Document("0", "Two.")), (Candidate("c", "An answer."),))
+    async with lrf.RewardModel(ScriptedJudge(), [Length()]) as model:
+        with pytest.raises(ConfigError, match="sample 's': two documents have the same id"):
+            await model.score_sample(same)
+        assert (await model.score(**ASKED)).reward is not None
+
+
 async def test_a_reward_model_of_names_has_the_four_dimensions_of_longreward() -> None:
     async with lrf.RewardModel(ScriptedJudge(), retriever="qdrant", embedder=HashEmbedder()) as model:
         reward = await model.score(**ASKED)
