@@ -17,8 +17,9 @@ from lrf.protocols import Trainer, TrainingJob
 from lrf.testing import check_plugin
 from lrf_sft.settings import SFTSettings
 from lrf_sft.trainer import SFT
-from lrf_training.models import new_model, new_tokenizer
+from lrf_training.models import new_model, new_tokenizer, settle_model
 from lrf_training.settings import Init
+from lrf_training.tokens import Counts
 
 TINY: dict[str, Any] = {
     "init": {"hidden": 16, "layers": 1, "heads": 2, "vocab": 320},
@@ -240,3 +241,17 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(job: Make, tmp_
 
 def _fields(job: TrainingJob) -> dict[str, Any]:
     return {name: getattr(job, name) for name in TrainingJob.__slots__}
+
+
+@pytest.mark.parametrize(("processes", "fits"), [(1, True), (3, True), (2, False), (6, False)])
+def test_processes_that_share_a_sequence_must_divide_the_models_heads(
+    processes: int, fits: bool, tmp_path: Path
+) -> None:
+    init = Init(hidden=24, layers=1, heads=3, vocab=300)
+    tokenizer, job = new_tokenizer(["a"], init), TrainingJob(tmp_path / "pairs", tmp_path, None, 7, "")
+    shared = trainer(sources=[source(tmp_path)], init=init, zero=3, sequence_parallel=processes).settings
+    if fits:
+        settle_model(job, shared, tokenizer, Counts(longest=8), False)
+    else:
+        with pytest.raises(StageError, match=rf"sequence_parallel \({processes}\) must divide the model's 3 attention"):
+            settle_model(job, shared, tokenizer, Counts(longest=8), False)

@@ -58,10 +58,6 @@ class SFT:
 
         # --- policy
         policy = settle_model(job, settings, text.tokenizer, counts, arguments.bf16)
-        if (heads := policy.config.get_text_config().num_attention_heads) % settings.sequence_parallel:
-            raise StageError(
-                f"train.sequence_parallel ({settings.sequence_parallel}) must divide the model's {heads} heads"
-            )
 
         # --- train
         from datasets import Dataset

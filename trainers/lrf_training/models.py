@@ -71,14 +71,27 @@ def settle_model(job: TrainingJob, settings: PolicySettings, tokenizer: Any, cou
 
     dtype = torch.bfloat16 if settings.lora is not None and bfloat16 else torch.float32
     if settings.init is not None:
-        return new_model(tokenizer, settings.init, counts.longest, job.seed).to(dtype)
-    model, largest_id = load_model(job, dtype), counts.largest_id
-    if largest_id >= (size := model.get_input_embeddings().num_embeddings):
+        model = new_model(tokenizer, settings.init, counts.longest, job.seed).to(dtype)
+    else:
+        model = load_model(job, dtype)
+    if settings.sequence_parallel > 1:
+        _check_heads(model.config.get_text_config(), settings.sequence_parallel)
+    if (largest_id := counts.largest_id) >= (size := model.get_input_embeddings().num_embeddings):
         raise StageError(
             f"policy.model {job.model!r}: its tokenizer makes tokens up to {largest_id}, but the model "
             f"knows only {size}; tokenizer and weights are of different models"
         )
     return model
+
+
+def _check_heads(config: Any, processes: int) -> None:
+    heads = config.num_attention_heads
+    of_keys = getattr(config, "num_key_value_heads", None) or heads
+    if heads % processes or (of_keys % processes and processes % of_keys):
+        raise StageError(
+            f"train.sequence_parallel ({processes}) must divide the model's {heads} attention heads, and divide its "
+            f"{of_keys} heads of keys and values or be a multiple of them"
+        )
 
 
 def _refuse_adapters(folder: Path) -> None:
