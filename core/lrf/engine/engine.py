@@ -177,9 +177,7 @@ class Engine:
             for name in dict.fromkeys(d.retriever for d in self.dimensions if d.retriever and sample.candidates):
                 # Documents are embedded while statements are still being extracted.
                 self._index(scope, name).add_done_callback(_seen)
-            for candidate in sample.candidates:  # one in a turn of the event loop: their prompts are long
-                tasks.append(asyncio.create_task(self._candidate(scope, candidate)))
-                await asyncio.sleep(0)
+            tasks += [asyncio.create_task(self._candidate(scope, candidate)) for candidate in sample.candidates]
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             for task in tasks:

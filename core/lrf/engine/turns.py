@@ -13,7 +13,7 @@ class Turns:
     of them would keep the event loop from everything else for tens of milliseconds.
     """
 
-    FEW = 4
+    FEW = 8
 
     def __init__(self) -> None:
         self._begun = 0
