@@ -123,7 +123,9 @@ def lrf_run(folder: Path, address: str, slots: int, dimensions: list[str]) -> No
     values = yaml.safe_dump(pipeline(address, slots, dimensions))
     (folder / "pipeline.yaml").write_text(values, encoding="utf-8")
     command = [sys.executable, "-m", "lrf", "run", "pipeline.yaml"]
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        sys.exit(f"lrf run ended with {done.returncode}:\n{done.stdout[-2000:]}")
 
 
 def prompts_of(journal: Path) -> Iterator[dict[str, Any]]:
