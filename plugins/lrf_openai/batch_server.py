@@ -22,14 +22,14 @@ ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 KEPT_S = 30 * 86_400
 """For so long the provider keeps files; older batches are not looked at."""
 
-_TAG, _IDS = "lrf", "lrf_ids"  # in a batch's metadata
+_TAG, _IDS, _COUNT = "lrf", "lrf_ids", "requests"  # in a batch's metadata
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A batch as the provider tells of it. ``problems``: (code, line or None, message) of one that failed.
 
-    ``completed``: how many of its requests have a reply, 0 where that isn't told.
+    ``requests``: how many it has; ``completed``: how many of them have a reply, 0 where that isn't told.
     """
 
     id: str
@@ -38,6 +38,7 @@ class Batch:
     ids_file: str | None
     results: tuple[str, ...]
     problems: tuple[tuple[str, int | None, str], ...]
+    requests: int
     completed: int
 
     @property
@@ -112,7 +113,7 @@ class BatchServer:
                 made = next((b for b in self.ours() if b.requests_file == spool.uploaded[0]), None)
                 if made is not None:
                     return made
-            metadata = {_TAG: self._tag, _IDS: spool.uploaded[1], "requests": str(len(spool.ids))}
+            metadata = {_TAG: self._tag, _IDS: spool.uploaded[1], _COUNT: str(len(spool.ids))}
             made = self._api.batches.create(
                 input_file_id=spool.uploaded[0], endpoint=self._endpoint, completion_window="24h", metadata=metadata
             )
@@ -134,7 +135,10 @@ class BatchServer:
         try:
             with self._errors("read which requests a batch has"):
                 text = self._api.files.content(batch.ids_file or "").content
-                return [str(json.loads(line)["custom_id"]) for line in text.splitlines()]
+                ids = [str(json.loads(line)["custom_id"]) for line in text.splitlines()]
+                if len(ids) < batch.requests:
+                    raise ValueError("not the whole file")
+                return ids
         except (Rejected, JudgeMisconfigured) as e:
             if not batch.running:
                 return self.results(batch).ids
@@ -216,5 +220,6 @@ def _batch(raw: Any) -> Batch:
         ids_file=metadata.get(_IDS),
         results=tuple(name for name in (raw.output_file_id, raw.error_file_id) if name),
         problems=tuple((str(p.code or ""), p.line, str(p.message or "")) for p in problems),
+        requests=int(metadata.get(_COUNT) or 0),
         completed=int(raw.request_counts.completed or 0) if raw.request_counts else 0,
     )

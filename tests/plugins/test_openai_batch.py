@@ -349,6 +349,22 @@ async def test_an_odd_list_of_batches_is_not_taken_for_an_empty_one(
     assert len(provider.batches) == 1
 
 
+@pytest.mark.parametrize("odd", ["<html>login</html>", "{}", "[]", ""])
+async def test_an_odd_answer_about_what_is_in_flight_pays_for_nothing_again(provider: BatchProvider, odd: str) -> None:
+    provider.held = True
+    first = judge(provider)
+    task = asyncio.create_task(first.complete(ask(1)))
+    await asyncio.to_thread(provider.wait_for_batches, 1)
+    task.cancel()
+    await first.aclose()
+    provider.texts_of = {"GET /v1/files/": odd}
+    (found,) = await ask_all(judge(provider), [ask(1)])
+    assert isinstance(found, BadReply)
+    provider.held, provider.texts_of = False, {}
+    assert texts(await ask_all(judge(provider), [ask(1)]))
+    assert len(provider.batches) == 1
+
+
 async def test_a_status_that_is_not_known_is_waited_for(provider: BatchProvider) -> None:
     provider.held = True
     asked = judge(provider)
