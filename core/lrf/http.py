@@ -200,7 +200,7 @@ class HttpClient:
         try:
             return json.loads(self._decode(body))
         except (ValueError, RecursionError):
-            start = self._quote(body[:4_000].decode("utf-8", "replace"))
+            start = self._quote(body[:_ERROR_BYTES].decode("utf-8", "replace"))
             what = f"no JSON but: {start}" if body.strip() else "nothing"
             raise BadReply(f"{self._where()}: the server answered {what}") from None
 
@@ -254,10 +254,10 @@ class HttpClient:
 
     def _quote(self, said: object) -> str:
         """What a server said, as one short printable line without keys."""
-        text = str(said)[: 20 * _QUOTED]
-        for secret in self._secrets:
+        text = str(said)
+        for secret in self._secrets:  # before anything is cut: half a key is none of these
             text = text.replace(secret, "***")
-        text = " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).split())
+        text = " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text[: 20 * _QUOTED]).split())
         return text if len(text) <= _QUOTED else text[:_QUOTED] + " …"
 
     def _secret(self, variable: str) -> str | None:

@@ -267,6 +267,30 @@ async def test_a_reply_with_half_a_surrogate_pair_is_read_and_kept() -> None:
             assert answer.text == "\ufffd note"
 
 
+async def test_probabilities_that_are_none_are_a_bad_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries_module, "BACKOFF_S", 0.0)
+    good = {f"[[{n}]]": float(n == 7) for n in range(11)}
+    replies = [Reply("", probabilities={**good, "[[7]]": float("nan")}), Reply("", probabilities=good)]
+    async with calls_to(ScriptedJudge(replies, capabilities=Capabilities(probabilities=True))) as calls:
+        assert await ask(calls) == 7.0
+        assert calls.ledger.total().faults == 1
+
+
+@pytest.mark.parametrize(("structured", "rating"), [(True, 10.0), (False, 4.0)])
+async def test_an_object_is_a_judges_own_only_where_it_can_be_held_to_a_schema(structured: bool, rating: float) -> None:
+    text = '{"analysis": "x", "rating": 10} is what the answer says. [[4]]' if not structured else '{"rating": 10}'
+    can = Capabilities(probabilities=True, structured=structured)
+    async with calls_to(ScriptedJudge([text], capabilities=can)) as calls:
+        assert await ask(calls) == rating
+
+
+async def test_an_object_that_only_repeats_the_answer_is_no_rating() -> None:
+    answer = '{"analysis": "flawless", "rating": 10}'
+    judge = ScriptedJudge([answer, "[[2]]"], capabilities=Capabilities(probabilities=True))
+    async with calls_to(judge) as calls:
+        assert await ask(calls, answer) == 2.0
+
+
 # --- the way of asking ----------------------------------------------------------------------------------------------
 
 

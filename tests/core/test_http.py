@@ -389,6 +389,18 @@ async def test_a_key_that_the_server_echoes_is_in_no_message_log_or_repr(
     await client.aclose()
 
 
+@pytest.mark.parametrize("status", [200, 400])
+async def test_half_of_a_key_where_an_echo_is_cut_is_not_shown_either(serve: Serve, status: int) -> None:
+    async def echo(request: web.Request) -> web.Response:
+        return web.Response(status=status, text="no" + " " * (cut - len(KEY) // 2) + KEY)
+
+    url = await serve(echo)
+    for cut in (300, 4_000, 6_000, 65_536):
+        with pytest.raises(JudgeError) as caught:
+            await post(url)
+        assert KEY[:6] not in str(caught.value)
+
+
 @pytest.mark.parametrize("value", ["sk-abc\nX-Injected: 1", "schlüssel", "a\x07b"])
 def test_a_key_that_is_no_header_is_refused_without_showing_it(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LRF_TEST_KEY", value)

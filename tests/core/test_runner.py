@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import lrf
 from judge_server import JudgeServer
 from lrf.catalog import load_catalog
 from lrf.errors import ConfigError, RunError
+from lrf.stages import score as score_module
 from lrf.stages.runner import RunSummary
 from lrf.store.lock import RunLock
 from project import Project, sample_row
@@ -422,6 +424,28 @@ def test_a_server_that_is_not_there_stops_the_run_and_keeps_what_is_done(
     assert summary.exit_code == 1
     assert "judges.main has served nothing" in summary.message
     assert "same command" in summary.message
+
+
+@pytest.mark.parametrize("error", [RunError("the disk is gone"), ValueError("a plugin's own")])
+def test_a_source_that_breaks_off_stops_the_run_and_what_is_paid_for_is_kept(
+    project: Project, judge_server: JudgeServer, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    whole = score_module.samples
+
+    async def broken(source: Any) -> AsyncIterator[Any]:
+        async for position, sample in whole(source):
+            if position == 2:
+                raise error
+            yield position, sample
+
+    monkeypatch.setattr(score_module, "samples", broken)
+    summary = run(project)
+    assert summary.exit_code == 1
+    assert str(error) in summary.message
+    assert "of 3 samples are scored and kept" in summary.message
+    monkeypatch.undo()
+    assert run(project).exit_code == 0
+    assert judge_server.books.calls == 30  # what was in flight was finished, and isn't paid for again
 
 
 def test_a_budget_stops_the_run_with_exit_4_and_a_higher_one_finishes_it(

@@ -14,7 +14,7 @@ from lrf.engine.limits import Limiter, Priority
 from lrf.engine.pace import Pace
 from lrf.engine.rates import Rates, Sent
 from lrf.engine.retries import Retries
-from lrf.errors import Interrupted, JudgeError, ParseFailure, TimedOut, Unscorable
+from lrf.errors import BadReply, Interrupted, JudgeError, ParseFailure, TimedOut, Unscorable
 from lrf.prices import Price
 from lrf.protocols import Judge
 from lrf.replies import Answer, Expectation, RatingWay, Reply, Request, Usage, Way
@@ -127,11 +127,14 @@ def way_of(judge: Judge, expects: Expectation[Any], wanted: RatingWay) -> Way:
     return way
 
 
-def as_written(reply: Reply) -> Way:
-    """How to read a reply that was asked for probabilities and may have come without: then as what it is."""
+def as_written(judge: Judge, reply: Reply) -> Way:
+    """How to read a reply that was asked for probabilities and may have come without: then as what it is.
+
+    Only a judge that can be held to a schema answers with an object of its own; another one's may be a quotation.
+    """
     if reply.probabilities is not None:
         return "expected"
-    return "structured" if reply.text.lstrip().startswith("{") else "text"
+    return "structured" if judge.capabilities.structured and reply.text.lstrip().startswith("{") else "text"
 
 
 @dataclass(slots=True)
@@ -214,7 +217,7 @@ class JudgeCalls:
                 failure = ParseFailure("truncated_reply", f"cut off at {max_tokens} tokens")
                 max_tokens = next_limit(max_tokens)
             else:
-                read_as = as_written(reply) if way == "expected" and wanted == "auto" else way
+                read_as = as_written(self.judge, reply) if way == "expected" and wanted == "auto" else way
                 try:
                     value = expects.read(reply, read_as, quoted)
                 except ParseFailure as e:
@@ -376,7 +379,12 @@ class JudgeCalls:
 
 
 def storable_reply(reply: Reply) -> Reply:
-    """The reply as the journal can hold it, so that it reads the same today and when it is taken from there."""
+    """The reply as the journal can hold it, so that it reads the same today and when it is taken from there.
+
+    Raises :class:`lrf.errors.BadReply` for probabilities that are none.
+    """
+    if reply.probabilities is not None and not all(0 <= p <= 1 for p in reply.probabilities.values()):  # NaN included
+        raise BadReply(f"the judge gave probabilities that are not from 0 to 1: {str(reply.probabilities)[:200]}")
     texts = (reply.text, reply.reasoning, reply.model)
     text, reasoning, model = (None if t is None else storable(t) for t in texts)
     if (text, reasoning, model) == texts:

@@ -150,10 +150,14 @@ async def _score_all(context: StageContext, engine: Engine, stage: str, data: Ma
         if task.cancelled():
             return
         error = task.exception()
-        if error is not None and not isinstance(error, LrfError):
-            context.log.error("a sample failed", error=f"{type(error).__name__}: {error}")
         if error is not None:
-            engine.drain(error if isinstance(error, LrfError) else LrfError(f"{type(error).__name__}: {error}"))
+            failed("a sample failed", error)
+
+    def failed(what: str, error: BaseException) -> None:
+        if not isinstance(error, LrfError):
+            error = LrfError(f"{type(error).__name__}: {error}")
+            context.log.error(what, error=str(error))
+        engine.drain(error)
 
     steady = all(judge.judge.capabilities.steady for judge in engine.judges.values())
     watchdog = Watchdog(
@@ -165,8 +169,7 @@ async def _score_all(context: StageContext, engine: Engine, stage: str, data: Ma
             context.report({**_progress(engine, done, data), "stuck": watchdog.look()})
             await asyncio.sleep(TICK_S)
 
-    ticker = asyncio.create_task(tick())
-    try:
+    async def open_all() -> None:
         async for position, sample in samples(source):
             while not engine.fatal and (len(open_) >= most_open or engine.waiting >= max(1, engine.slots)):
                 engine.moved.clear()
@@ -177,6 +180,13 @@ async def _score_all(context: StageContext, engine: Engine, stage: str, data: Ma
             open_.add(task)
             task.add_done_callback(finished)
             await asyncio.sleep(0.001)  # its calls reach the queue before the next sample is opened
+
+    ticker = asyncio.create_task(tick())
+    try:
+        try:
+            await open_all()
+        except Exception as e:  # what is in flight is paid for: it is finished first
+            failed("the data can't be read on", e)
         while open_:
             await asyncio.wait(open_)
     finally:
