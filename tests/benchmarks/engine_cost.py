@@ -115,10 +115,11 @@ class Heartbeat:
         self._scoring = False
 
     def heard(self, progress: Mapping[str, Any]) -> None:
-        """Samples are being scored from the first report that counts them until the next stage's or the end."""
-        if "in_flight" in progress and not self._scoring:
+        """Samples are being scored from the first report that counts them until the one that has counted all."""
+        scoring = "in_flight" in progress and progress["samples"] < progress["of_samples"]
+        if scoring and not self._scoring:
             self.beats.clear()
-        self._scoring = "in_flight" in progress
+        self._scoring = scoring
 
     async def run(self) -> None:
         while True:

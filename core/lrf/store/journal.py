@@ -122,6 +122,10 @@ def _settle(outcomes: Sequence[Outcome], loop: asyncio.AbstractEventLoop | None 
         loop.call_soon(_settle, outcomes[SLICE:], loop)
 
 
+def _row_key(stage: str, position: int, sample_digest: bytes) -> bytes:
+    return b"%b %d %b" % (stage.encode(), position, sample_digest)
+
+
 def _writes(parts: Sequence[Part | None]) -> bool:
     return any(writes for part in parts if part for _, _, writes in part)
 
@@ -171,6 +175,8 @@ class Journal:
             if self._keys is not None:
                 for (key,) in connection.execute("SELECT key FROM replies"):
                     self._keys.add(key)
+                for row in connection.execute("SELECT stage, position, digest FROM rows"):
+                    self._keys.add(_row_key(*row))
         except sqlite3.DatabaseError as e:
             connection.close()
             raise RunError(f"{self.path} can't be used as a journal: {e}; move it away to start afresh") from e
@@ -359,11 +365,16 @@ class Journal:
     ) -> None:
         """Keep what a stage made of the sample at this position until the stage's files are written."""
         values = (stage, position, sample, sample_digest, int(transient), row)
+        if self._keys is not None:
+            self._keys.add(_row_key(stage, position, sample_digest))
         query = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)"
         await self._await(lambda c: c.execute(query, values), writes=True)
 
     async def has_row(self, stage: str, position: int, sample_digest: bytes) -> bool:
         """Whether a final row of this sample is kept; a transient failure's row doesn't count."""
+        self._check_open()
+        if self._keys is not None and _row_key(stage, position, sample_digest) not in self._keys:
+            return False
         query = "SELECT 1 FROM rows WHERE stage = ? AND position = ? AND digest = ? AND NOT transient"
         return await self._await(lambda c: c.execute(query, (stage, position, sample_digest)).fetchone() is not None)
 
