@@ -3,23 +3,25 @@
     python tests/benchmarks/engine_cost.py --server PATH/judge_server.py --data PATH/longreward_example [--json]
 
 Runs the score stage in this process, with prompts of 7 kB: journal, parsing, rows and files included, starting up not
-(what a short run costs is taken off). First with two dimensions that need a judge only, for the CPU a call, and a raw
-aiohttp loop over the same prompts; then with a heartbeat beside it, for the stalls: with the two, and with all four
-dimensions, embedding and retrieval included. A stall is the time that a task which wants to run every millisecond had
-to wait; beside it stands how much CPU the event loop's thread used from one beat to the next, since on a busy machine a
-process also waits for its turn. The server is the one of score_http.py, in a process of its own.
+(what a short run costs is taken off). First with two dimensions that need a judge only, for the CPU a call. Then the
+same prompts once more through the client alone, that is judge, limits, retries, parsing and journal, without data, rows
+and files; and through a raw aiohttp loop. Then with a heartbeat beside the stage, for the stalls: with the two, and with
+all four dimensions, embedding and retrieval included. A stall is the time that a task which wants to run every
+millisecond had to wait; beside it stands how much CPU the event loop's thread used from one beat to the next, since on a
+busy machine a process also waits for its turn. The server is the one of score_http.py, in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,15 @@ from score_http import get, machine, wait_for
 from lrf.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.engine import interpreter
+from lrf.engine.calls import Caller, JudgeCalls
+from lrf.engine.ledger import Ledger
+from lrf.errors import Unscorable
+from lrf.replies import Rating
 from lrf.stages.runner import run_pipeline
+from lrf.store.journal import Journal
+from lrf.templates import Segment
+from lrf_openai.judge import OpenAIJudge
+from lrf_openai.settings import OpenAIJudgeSettings
 
 TWO, FOUR = ["helpfulness", "logicality"], ["helpfulness", "logicality", "faithfulness", "completeness"]
 
@@ -68,10 +78,12 @@ async def measure(arguments: argparse.Namespace, address: str, folder: Path) -> 
     cpu = time.process_time()
     await post(f"{address}/v1/chat/completions", bodies, arguments.slots)
     raw_s = time.process_time() - cpu
+    client_s = await client(f"{address}/v1", bodies, arguments.slots, folder / "client.sqlite")
     found: dict[str, Any] = {
         "calls": many["calls"],
         "prompt_characters_a_call": many["prompt_characters_a_call"],
         "cpu_ms_a_call": round(1000 * (many["cpu_s"] - few["cpu_s"]) / (many["calls"] - few["calls"]), 3),
+        "cpu_ms_a_call_of_the_client": round(1000 * client_s / len(bodies), 3),
         "cpu_ms_a_call_of_a_raw_loop": round(1000 * raw_s / len(bodies), 3),
     }
     for name, dimensions in (("two_dimensions", TWO), ("four_dimensions", FOUR)):
@@ -105,6 +117,30 @@ async def run(
     calls = books["calls"] - before["calls"]
     characters = books["prompt_chars"] - before["prompt_chars"]
     return {"calls": calls, "prompt_characters_a_call": round(characters / calls), "cpu_s": cpu}
+
+
+async def client(url: str, bodies: Sequence[Mapping[str, Any]], slots: int, journal_path: Path) -> float:
+    """Seconds of CPU for asking all these prompts for ratings, each committed to a journal of its own."""
+    judge = OpenAIJudge(OpenAIJudgeSettings(base_url=url, model="sim", max_concurrency=slots, request_timeout_s=120))
+    journal = Journal(journal_path)
+    calls = JudgeCalls("main", judge, journal, Ledger())
+    waiting = enumerate(bodies)
+
+    async def worker() -> None:
+        for position, body in waiting:
+            (message,) = body["messages"]
+            prompt = (Segment(message["content"][:2_000]), Segment(message["content"][2_000:], trusted=False))
+            caller = Caller(f"sample-{position}", "helpfulness", (position, 0))
+            with contextlib.suppress(Unscorable):
+                await calls.ask(prompt, Rating(), body["max_tokens"], caller)
+
+    with interpreter.tuned():
+        cpu = time.process_time()
+        await asyncio.gather(*(worker() for _ in range(2 * slots)))
+        cpu = time.process_time() - cpu
+    await calls.aclose()
+    await asyncio.to_thread(journal.close)
+    return cpu
 
 
 class Heartbeat:
