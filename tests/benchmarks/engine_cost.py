@@ -4,11 +4,11 @@
 
 Runs the score stage in this process, with prompts of 7 kB: journal, parsing, rows and files included, starting up not
 (what a short run costs is taken off). First with two dimensions that need a judge only, for the CPU a call. Then the
-same prompts once more through the client alone, that is judge, limits, retries, parsing and journal, without data, rows
-and files; and through a raw aiohttp loop. Then with a heartbeat beside the stage, for the stalls: with the two, and with
-all four dimensions, embedding and retrieval included. A stall is the time that a task which wants to run every
-millisecond had to wait; beside it stands how much CPU the event loop's thread used from one beat to the next, since on a
-busy machine a process also waits for its turn. The server is the one of score_http.py, in a process of its own.
+same prompts once more through the client alone, that is judge, limits, retries, parsing and journal, without data,
+rows and files; and through a raw aiohttp loop. Then with a heartbeat beside the stage, for the stalls: with the two,
+and with all four dimensions, embedding and retrieval included. A stall is the time that a task which wants to run every
+millisecond had to wait; beside it stands how much CPU the event loop's thread used from one beat to the next, since on
+a busy machine a process also waits for its turn. The server is the one of score_http.py, in a process of its own.
 """
 
 from __future__ import annotations
