@@ -199,6 +199,7 @@ _GROUPS: Mapping[str, str] = {
     "api": "Scoring and running",
     "types": "Samples, judgements, rewards",
     "replies": "Asking a judge",
+    "expectations": "What a reply must hold",
     "templates": "Prompts",
     "protocols": "What a component must be able to do",
     "spec": "Registering",

@@ -208,7 +208,7 @@ def test_every_reason_for_leaving_a_sample_out_is_in_the_reference() -> None:
 def test_every_reason_for_being_unscored_is_in_the_reference() -> None:
     sources = ("core/lrf/engine/*.py", "plugins/*/*.py")
     found = reasons(r'Unscorable\(\s*"(\w+)"', *sources) | reasons(r'Unscored\([\w.]+, "(\w+)"', *sources)
-    found |= reasons(r'ParseFailure\(\s*"(\w+)"', "core/lrf/replies.py")
+    found |= reasons(r'ParseFailure\(\s*"(\w+)"', "core/lrf/expectations.py")
     found |= reasons(r'^    reason = "(\w+)"', "core/lrf/errors.py")
     assert found
     assert {r for r in found if f"`{r}`" not in page("data.md")} == set()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Unavailable,
         Unscorable,
     )
+    from lrf.expectations import Choice, Rating, Statements, Text, Verdict, Verdicts
     from lrf.hookspecs import hookimpl
     from lrf.protocols import (
         Aggregator,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
         TrainingJob,
         TrainingResult,
     )
-    from lrf.replies import Answer, Choice, Rating, Reply, Request, Statements, Text, Usage, Verdict, Verdicts
+    from lrf.replies import Answer, Reply, Request, Usage
     from lrf.settings import FilePath, Settings
     from lrf.spec import API_VERSION, ComponentSpec
     from lrf.templates import Prompt, Segment, Template
@@ -150,7 +151,10 @@ __all__ = [
     "run",
 ]
 
-_MODULES = ("errors", "spec", "types", "hookspecs", "templates", "replies", "protocols", "settings", "api")
+_MODULES = (
+    *("errors", "spec", "types", "hookspecs", "templates", "replies"),
+    *("expectations", "protocols", "settings", "api"),
+)
 """Where the names live, the lightest first."""
 
 

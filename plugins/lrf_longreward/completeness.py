@@ -10,8 +10,8 @@ from pathlib import Path
 
 from lrf.chunking import count_tokens
 from lrf.errors import Unscorable
+from lrf.expectations import Text
 from lrf.protocols import Context
-from lrf.replies import Text
 from lrf.templates import Template, prompt_text
 from lrf.tokens import tokenizer_file
 from lrf.types import JSON, Candidate, Chunk, Judgement, Note, Sample

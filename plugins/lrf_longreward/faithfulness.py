@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lrf.errors import Unscorable
+from lrf.expectations import Statements
 from lrf.protocols import Context
-from lrf.replies import Statements
 from lrf.types import JSON, Candidate, Judgement, Sample
 from lrf_longreward.documents import check_documents
 from lrf_longreward.prompts import Prompts

@@ -32,9 +32,9 @@ def label_name(schema: Mapping[str, JSON]) -> str:
 def find_place(text: str, request: Request, *, in_json: bool) -> Place | None:
     """The place of the label by which the reply is read when it is read as it is written.
 
-    The rules are those of reading (:mod:`lrf.replies`): a mark that could be a quotation is passed over, and several
-    different ones are none. Of equal marks the first counts; the later ones repeat it. None where there is no label,
-    or one that is written in another way than the options are.
+    The rules are those of reading (:mod:`lrf.expectations`): a mark that could be a quotation is passed over, and
+    several different ones are none. Of equal marks the first counts; the later ones repeat it. None where there is no
+    label, or one that is written in another way than the options are.
     """
     try:
         value = request.expects.read(Reply(text), "structured" if in_json else "text", untrusted_text(request.prompt))

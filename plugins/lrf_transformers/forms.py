@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lrf.replies import FinishReason, Request, cue_of
+from lrf.expectations import cue_of
+from lrf.replies import FinishReason, Request
 from lrf.templates import untrusted_text
 from lrf_transformers.settings import TransformersSettings
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from lrf.errors import ContextTooSmall, JudgeError, Rejected
+from lrf.expectations import analysis_of
 from lrf.local_models import Encoder
-from lrf.replies import FinishReason, Reply, Request, Usage, analysis_of
+from lrf.replies import FinishReason, Reply, Request, Usage
 from lrf.templates import prompt_text
 from lrf_transformers.batch import Batch, check, no_numbers
 from lrf_transformers.forms import Form, form_of, whole_sentences

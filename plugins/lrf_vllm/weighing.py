@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from lrf.errors import BadReply, Rejected
-from lrf.replies import Reply, Request, Usage, analysis_of, cue_of, own_mark
+from lrf.expectations import analysis_of, cue_of, own_mark
+from lrf.replies import Reply, Request, Usage
 from lrf.templates import untrusted_text
 from lrf_vllm.labels import common_beginning, label_probabilities
 

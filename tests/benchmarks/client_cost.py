@@ -18,7 +18,8 @@ from multiprocessing.connection import Connection
 import aiohttp
 from aiohttp import web
 
-from lrf.replies import Rating, Request
+from lrf.expectations import Rating
+from lrf.replies import Request
 from lrf.templates import Segment
 from lrf_openai.judge import OpenAIJudge
 from lrf_openai.settings import OpenAIJudgeSettings

@@ -34,7 +34,7 @@ from lrf.engine import interpreter
 from lrf.engine.calls import Caller, JudgeCalls
 from lrf.engine.ledger import Ledger
 from lrf.errors import Unscorable
-from lrf.replies import Rating
+from lrf.expectations import Rating
 from lrf.stages.runner import run_pipeline
 from lrf.store.journal import Journal
 from lrf.templates import Segment

@@ -14,8 +14,9 @@ import pytest
 import lrf
 from judge_server import JudgeServer
 from lrf.errors import ConfigError, Interrupted, JudgeMisconfigured, PluginError
+from lrf.expectations import Rating
 from lrf.protocols import Context
-from lrf.replies import Rating, Request
+from lrf.replies import Request
 from lrf.templates import Segment
 from lrf.testing import HashEmbedder, ScriptedJudge
 from lrf.types import Candidate, Document, Judgement, Message, Sample

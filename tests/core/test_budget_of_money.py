@@ -18,8 +18,9 @@ from lrf.config import parse_pipeline
 from lrf.engine.calls import Caller, JudgeCalls, most_prompt_tokens
 from lrf.engine.ledger import Budget, Ledger
 from lrf.errors import BudgetError, Interrupted
+from lrf.expectations import Rating
 from lrf.prices import Price
-from lrf.replies import Rating, Reply, Request, Usage
+from lrf.replies import Reply, Request, Usage
 from lrf.stages.runner import RunSummary, run_pipeline
 from lrf.store.journal import Journal
 from lrf.templates import Segment

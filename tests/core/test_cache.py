@@ -17,7 +17,7 @@ from lrf.config import parse_pipeline
 from lrf.engine.calls import Caller, JudgeCalls
 from lrf.engine.ledger import Ledger
 from lrf.errors import RunError
-from lrf.replies import Rating
+from lrf.expectations import Rating
 from lrf.stages.runner import RunSummary, run_pipeline
 from lrf.store.journal import Journal
 from lrf.store.shared import open_journal
@@ -92,7 +92,7 @@ import asyncio, sys
 from pathlib import Path
 from lrf.engine.calls import Caller, JudgeCalls
 from lrf.engine.ledger import Ledger
-from lrf.replies import Rating
+from lrf.expectations import Rating
 from lrf.store.shared import CachedJournal
 from lrf.templates import Segment
 from lrf.testing import ScriptedJudge

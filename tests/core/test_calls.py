@@ -17,8 +17,9 @@ from lrf.engine import retries as retries_module
 from lrf.engine.calls import Caller, JudgeCalls, best_way
 from lrf.engine.ledger import Budget, Ledger
 from lrf.errors import BudgetError, Interrupted, JudgeMisconfigured, RunError, Unavailable, Unscorable
+from lrf.expectations import Rating, Text, Verdict
 from lrf.protocols import Capabilities
-from lrf.replies import Rating, Reply, Request, Text, Usage, Verdict
+from lrf.replies import Reply, Request, Usage
 from lrf.store.journal import Journal
 from lrf.templates import Segment
 from lrf.testing import ScriptedJudge

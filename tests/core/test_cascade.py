@@ -17,8 +17,9 @@ from lrf.engine.engine import NamedDimension
 from lrf.engine.ledger import Ledger
 from lrf.engine.panel import Asking, ask_panel
 from lrf.errors import ConfigError, Rejected, Unavailable, Unscorable
+from lrf.expectations import Choice, Rating, Statements, Text, Verdict, Verdicts
 from lrf.protocols import Capabilities
-from lrf.replies import Answer, Choice, Rating, Reply, Request, Statements, Text, Verdict, Verdicts
+from lrf.replies import Answer, Reply, Request
 from lrf.stages.plan import plan_pipeline
 from lrf.store.journal import Journal
 from lrf.templates import Segment

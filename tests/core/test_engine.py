@@ -25,8 +25,8 @@ from lrf.errors import (
     Unavailable,
     Unscorable,
 )
+from lrf.expectations import Rating, Text
 from lrf.protocols import Aggregator, Context, Embed, Index
-from lrf.replies import Rating, Text
 from lrf.store.journal import Journal
 from lrf.templates import Segment
 from lrf.testing import HashEmbedder, ScriptedJudge

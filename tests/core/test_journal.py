@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from lrf.errors import RunError
-from lrf.replies import Choice, Rating, Reply, Request, Text, Usage, Way
+from lrf.expectations import Choice, Rating, Text
+from lrf.replies import Reply, Request, Usage, Way
 from lrf.store import journal as journal_module
 from lrf.store.journal import VERSION, Journal, digest, request_key
 from lrf.templates import Segment

@@ -16,8 +16,9 @@ from lrf.engine.ledger import Ledger
 from lrf.engine.limits import Limiter
 from lrf.engine.pace import KNOWN, Pace
 from lrf.errors import Unscorable
+from lrf.expectations import Rating
 from lrf.protocols import Capabilities
-from lrf.replies import Rating, Reply, Request, Usage
+from lrf.replies import Reply, Request, Usage
 from lrf.store.journal import Journal
 from lrf.templates import Segment
 

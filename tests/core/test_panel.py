@@ -18,8 +18,9 @@ from lrf.engine.ledger import Ledger
 from lrf.engine.observers import Observers
 from lrf.engine.panel import Asking, ask_panel, combine
 from lrf.errors import ConfigError, JudgeMisconfigured, Unavailable, Unscorable
+from lrf.expectations import Choice, Rating, Statements, Text, Verdict, Verdicts
 from lrf.protocols import Capabilities, Context
-from lrf.replies import Choice, PanelRule, Rating, Reply, Request, Statements, Text, Verdict, Verdicts
+from lrf.replies import PanelRule, Reply, Request
 from lrf.store.journal import Journal
 from lrf.templates import Segment
 from lrf.testing import ScriptedJudge

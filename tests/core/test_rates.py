@@ -20,8 +20,9 @@ from lrf.engine.limits import Limiter
 from lrf.engine.observers import Observers
 from lrf.engine.rates import BURST_S, MINUTE_S, Rates
 from lrf.errors import ConfigError, Interrupted, RateLimited
+from lrf.expectations import Rating
 from lrf.protocols import Capabilities
-from lrf.replies import Rating, Reply, Request, Usage
+from lrf.replies import Reply, Request, Usage
 from lrf.store.journal import Journal
 from lrf.templates import Segment
 

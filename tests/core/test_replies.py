@@ -13,20 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.errors import ParseFailure
-from lrf.replies import (
-    NO_STATEMENTS,
-    Choice,
-    Expectation,
-    Rating,
-    Reply,
-    Request,
-    Statements,
-    Text,
-    Verdict,
-    Way,
-    analysis_of,
-    cue_of,
-)
+from lrf.expectations import NO_STATEMENTS, Choice, Rating, Statements, Text, Verdict, analysis_of, cue_of
+from lrf.replies import Expectation, Reply, Request, Way
 from lrf.templates import Segment
 
 SUPPORT = {"Fully supported": 1.0, "Partially supported": 0.5, "No support": 0.0}

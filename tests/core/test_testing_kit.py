@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.errors import RateLimited, Unscorable
+from lrf.expectations import Choice, Rating, Statements, Text, Verdict
 from lrf.protocols import Capabilities, Context, Embedder, Judge
-from lrf.replies import Choice, Rating, Reply, Request, Statements, Text, Verdict, Way
+from lrf.replies import Reply, Request, Way
 from lrf.rows import text_problem
 from lrf.templates import Segment, Template
 from lrf.testing import (

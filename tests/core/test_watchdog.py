@@ -11,7 +11,8 @@ from lrf.engine.calls import Caller
 from lrf.engine.engine import Engine, judge_calls
 from lrf.engine.ledger import Ledger
 from lrf.engine.observers import Observers
-from lrf.replies import Rating, Request
+from lrf.expectations import Rating
+from lrf.replies import Request
 from lrf.stages.watchdog import Watchdog
 from lrf.store.journal import Journal
 from lrf.templates import Segment

@@ -13,7 +13,7 @@ from aiohttp import web
 from lrf.engine.calls import Caller, JudgeCalls
 from lrf.engine.ledger import Ledger
 from lrf.errors import Unscorable
-from lrf.replies import Rating
+from lrf.expectations import Rating
 from lrf.store.journal import Journal
 from lrf.templates import Segment
 from lrf_openai.judge import OpenAIJudge

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from lrf.chunking import count_tokens
 from lrf.errors import JudgeError, JudgeMisconfigured, RateLimited, Rejected, Unavailable
+from lrf.expectations import Rating
 from lrf.protocols import Capabilities, Embedder, Judge
-from lrf.replies import Rating, Reply, Request, Usage
+from lrf.replies import Reply, Request, Usage
 from lrf.templates import Segment
 from lrf_glm.embedder import GLMEmbedder
 from lrf_glm.judge import GLMJudge

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from lrf.chunking import count_tokens
 from lrf.errors import ConfigError
-from lrf.replies import Expectation, Rating, Reply, Statements, Text, Verdict, Verdicts, Way
+from lrf.expectations import Rating, Statements, Text, Verdict, Verdicts
+from lrf.replies import Expectation, Reply, Way
 from lrf.settings import Settings
 from lrf_longreward.completeness import Completeness, says_nothing
 from lrf_longreward.faithfulness import Faithfulness

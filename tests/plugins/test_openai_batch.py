@@ -31,8 +31,9 @@ from lrf.errors import (
     TimedOut,
     Unavailable,
 )
+from lrf.expectations import Text
 from lrf.protocols import Judge, Leaving
-from lrf.replies import Reply, Request, Text
+from lrf.replies import Reply, Request
 from lrf.store.journal import Journal
 from lrf.templates import Segment
 from lrf.testing import check_judge

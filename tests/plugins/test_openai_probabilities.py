@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from lrf.engine.calls import Caller, JudgeCalls
 from lrf.engine.ledger import Ledger
 from lrf.errors import Unscorable
-from lrf.replies import Answer, Choice, Expectation, Rating, RatingWay, Request, Verdict
+from lrf.expectations import Choice, Rating, Verdict
+from lrf.replies import Answer, Expectation, RatingWay, Request
 from lrf.store.journal import Journal
 from lrf.templates import Segment
 from lrf.testing import check_judge

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from lrf.replies import Rating, Request, Statements, Text, Verdict
+from lrf.expectations import Rating, Statements, Text, Verdict
+from lrf.replies import Request
 from lrf.templates import Segment
 from lrf_transformers.forms import Form, form_of, whole_sentences
 from lrf_transformers.settings import TransformersSettings

@@ -7,7 +7,8 @@ import importlib.util
 
 import pytest
 
-from lrf.replies import Rating, Reply, Request, Statements, Text, Verdict
+from lrf.expectations import Rating, Statements, Text, Verdict
+from lrf.replies import Reply, Request
 from lrf.templates import Segment
 from lrf_transformers.judge import TransformersJudge
 from lrf_transformers.settings import TransformersSettings

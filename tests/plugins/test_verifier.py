@@ -22,8 +22,9 @@ from lrf.config import parse_pipeline
 from lrf.engine.ledger import Ledger
 from lrf.engine.panel import Asking
 from lrf.errors import JudgeMisconfigured, Rejected
+from lrf.expectations import Rating, Verdict
 from lrf.protocols import Judge
-from lrf.replies import Rating, Reply, Request, Verdict
+from lrf.replies import Reply, Request
 from lrf.stages.plan import plan_pipeline
 from lrf.stages.runner import run_pipeline
 from lrf.templates import Template

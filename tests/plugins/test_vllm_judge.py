@@ -16,8 +16,9 @@ import pytest
 from aiohttp import web
 
 from lrf.errors import BadReply, ContextTooSmall, Rejected, Unavailable
+from lrf.expectations import Choice, Rating, Text, Verdict
 from lrf.protocols import Capabilities, Judge
-from lrf.replies import Choice, Rating, Reply, Request, Text, Usage, Verdict
+from lrf.replies import Reply, Request, Usage
 from lrf.templates import Segment
 from lrf.types import JSON
 from lrf_vllm.judge import VLLMJudge

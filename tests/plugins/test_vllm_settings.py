@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from lrf.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.errors import JudgeMisconfigured
+from lrf.expectations import Text
 from lrf.protocols import Drawing
-from lrf.replies import Request, Text
+from lrf.replies import Request
 from lrf.stages.runner import _own_process
 from lrf.templates import Segment
 from lrf.types import Message

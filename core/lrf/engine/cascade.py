@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from lrf.engine.calls import Caller, JudgeCalls
 from lrf.errors import Unscorable
-from lrf.replies import Answer, Choice, Expectation, Rating, RatingWay, Verdict, Verdicts
+from lrf.expectations import Choice, Rating, Verdict, Verdicts
+from lrf.replies import Answer, Expectation, RatingWay
 from lrf.templates import Prompt
 from lrf.types import Opinion
 

@@ -29,10 +29,11 @@ from lrf.errors import (
     StageError,
     Unscorable,
 )
+from lrf.expectations import Rating
 from lrf.languages import language_of
 from lrf.prices import Price
 from lrf.protocols import Aggregator, Dimension, Index, Judge, Leaving, Retriever
-from lrf.replies import Answer, Expectation, Rating
+from lrf.replies import Answer, Expectation
 from lrf.store.filesystem import dump
 from lrf.store.journal import Journal
 from lrf.templates import Prompt

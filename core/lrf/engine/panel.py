@@ -11,7 +11,8 @@ from typing import Any, TypeVar, cast
 from lrf.engine.calls import Caller, JudgeCalls
 from lrf.engine.cascade import ask_cascade
 from lrf.errors import Unscorable
-from lrf.replies import Answer, Choice, Expectation, PanelRule, Rating, RatingWay, Verdict, Verdicts
+from lrf.expectations import Choice, Rating, Verdict, Verdicts
+from lrf.replies import Answer, Expectation, PanelRule, RatingWay
 from lrf.templates import Prompt
 from lrf.types import Opinion
 

@@ -14,9 +14,10 @@ from lrf.engine.limits import Limiter
 from lrf.engine.rates import Rates
 from lrf.engine.retries import Retries
 from lrf.errors import BadReply, Interrupted, JudgeError, TimedOut, Unscorable
+from lrf.expectations import Text
 from lrf.prices import Price
 from lrf.protocols import Drawing, Sampler
-from lrf.replies import Reply, Request, Text
+from lrf.replies import Reply, Request
 from lrf.store.filesystem import dump
 from lrf.store.journal import Journal, identity_text, request_key
 from lrf.templates import Prompt, Segment

@@ -24,9 +24,10 @@ from lrf.config.prices import SAMPLING, read_prices
 from lrf.engine.engine import Engine, NamedDimension
 from lrf.engine.ledger import Ledger
 from lrf.engine.observers import Observers
+from lrf.expectations import NO_STATEMENTS
 from lrf.prices import Price, amount
 from lrf.protocols import Capabilities, Context, Index, Judge
-from lrf.replies import NO_STATEMENTS, Reply, Request, Usage
+from lrf.replies import Reply, Request, Usage
 from lrf.settings import Settings
 from lrf.stages.bound import (
     MOST_STATEMENTS,

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from lrf.expectations import Choice, Rating, Statements, Text, Verdict
 from lrf.protocols import Capabilities, Embedder, Judge
-from lrf.replies import Choice, Rating, Reply, Request, Statements, Text, Verdict, Way
+from lrf.replies import Reply, Request, Way
 from lrf.templates import Segment
 from lrf.testing.must import must, must_be_json
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lrf.expectations import Rating
 from lrf.protocols import Context
-from lrf.replies import Rating
 from lrf.templates import Template
 from lrf.types import Candidate, Judgement, Sample
 from lrf_example.settings import ConcisenessSettings
