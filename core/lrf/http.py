@@ -20,13 +20,13 @@ from types import MappingProxyType
 from typing import Any
 
 import aiohttp
+from pydantic_core import PydanticSerializationError, to_json
 from yarl import URL
 
 from lrf.endpoint import EndpointSettings
 from lrf.errors import BadReply, JudgeError, JudgeMisconfigured, RateLimited, Rejected, TimedOut, Unavailable
 from lrf.types import JSON
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # made once: half of the time of dumps
 _QUOTED = 300  # characters of a server's words in an error
 _ERROR_BYTES = 65_536  # read of an error's body
 _KEEPALIVE_S = 4  # shorter than the servers' own (uvicorn: 5), so that none closes a connection being used
@@ -98,7 +98,7 @@ class HttpClient:
         ``timeout_s`` shortens the endpoint's ``request_timeout_s``; either covers connecting, waiting and reading.
         Raises a :class:`lrf.errors.JudgeError`.
         """
-        data = _encode(body).encode("utf-8", "replace")
+        data = _encode(body)
         value = self._parse(await self._exchange("POST", path, data, timeout_s))
         if isinstance(value, dict) and value.get("error") and "choices" not in value and "data" not in value:
             raise self._answered_error(value)  # some gateways answer 200 and put the error inside
@@ -270,6 +270,13 @@ class HttpClient:
             )
         self._secrets.append(value)
         return value
+
+
+def _encode(body: Mapping[str, JSON]) -> bytes:
+    try:
+        return to_json(body)  # a third of the time that json takes
+    except PydanticSerializationError:  # half a surrogate pair, most likely
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _then(hint: str) -> str:

@@ -78,12 +78,12 @@ async def measure(arguments: argparse.Namespace, address: str, folder: Path) -> 
     cpu = time.process_time()
     await post(f"{address}/v1/chat/completions", bodies, arguments.slots)
     raw_s = time.process_time() - cpu
-    client_s = await client(f"{address}/v1", bodies, arguments.slots, folder / "client.sqlite")
+    client_s, client_calls = await client(f"{address}/v1", bodies, arguments.slots, folder / "client.sqlite")
     found: dict[str, Any] = {
         "calls": many["calls"],
         "prompt_characters_a_call": many["prompt_characters_a_call"],
         "cpu_ms_a_call": round(1000 * (many["cpu_s"] - few["cpu_s"]) / (many["calls"] - few["calls"]), 3),
-        "cpu_ms_a_call_of_the_client": round(1000 * client_s / len(bodies), 3),
+        "cpu_ms_a_call_of_the_client": round(1000 * client_s / client_calls, 3),
         "cpu_ms_a_call_of_a_raw_loop": round(1000 * raw_s / len(bodies), 3),
     }
     for name, dimensions in (("two_dimensions", TWO), ("four_dimensions", FOUR)):
@@ -119,17 +119,21 @@ async def run(
     return {"calls": calls, "prompt_characters_a_call": round(characters / calls), "cpu_s": cpu}
 
 
-async def client(url: str, bodies: Sequence[Mapping[str, Any]], slots: int, journal_path: Path) -> float:
-    """Seconds of CPU for asking all these prompts for ratings, each committed to a journal of its own."""
+async def client(
+    url: str, bodies: Sequence[Mapping[str, Any]], slots: int, journal_path: Path
+) -> tuple[float, int]:
+    """Seconds of CPU and calls for asking all these prompts for ratings, each committed to a journal of its own."""
     judge = OpenAIJudge(OpenAIJudgeSettings(base_url=url, model="sim", max_concurrency=slots, request_timeout_s=120))
     journal = Journal(journal_path)
-    calls = JudgeCalls("main", judge, journal, Ledger())
+    ledger = Ledger()
+    calls = JudgeCalls("main", judge, journal, ledger)
     waiting = enumerate(bodies)
 
     async def worker() -> None:
         for position, body in waiting:
             (message,) = body["messages"]
-            prompt = (Segment(message["content"][:2_000]), Segment(message["content"][2_000:], trusted=False))
+            instructions, turn, material = message["content"].partition("### Your turn")
+            prompt = (Segment(instructions + turn), Segment(material, trusted=False))
             caller = Caller(f"sample-{position}", "helpfulness", (position, 0))
             with contextlib.suppress(Unscorable):
                 await calls.ask(prompt, Rating(), body["max_tokens"], caller)
@@ -140,7 +144,7 @@ async def client(url: str, bodies: Sequence[Mapping[str, Any]], slots: int, jour
         cpu = time.process_time() - cpu
     await calls.aclose()
     await asyncio.to_thread(journal.close)
-    return cpu
+    return cpu, ledger.total().calls
 
 
 class Heartbeat:
