@@ -12,6 +12,7 @@ from lrf.http_base import HttpJudge
 from lrf.openai_wire import OPENAI_CODES, chat_body, first_choice, json_schema_format, post_chat, read_chat
 from lrf.protocols import Capabilities
 from lrf.replies import Reply, Request
+from lrf.thoughts import without_thoughts
 from lrf.types import JSON
 from lrf_openai.batch_server import KEPT_S, BatchServer, check_package
 from lrf_openai.batches import Batches
@@ -109,7 +110,7 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
         return {**schema, "properties": {**schema["properties"], name: label}}
 
     def _read(self, value: Any, request: Request) -> Reply:
-        reply = read_chat(value)
+        reply = without_thoughts(read_chat(value), request.prompt)
         if request.way != "expected" or reply.finish in ("length", "filter"):
             return reply
         place = find_place(reply.text, request, in_json=self._schema(request) is not None)

@@ -360,6 +360,16 @@ async def test_with_structured_output_the_value_in_the_object_is_weighed(serve: 
     assert body["response_format"]["json_schema"]["schema"]["properties"]["rating"]["type"] == "integer"
 
 
+@pytest.mark.parametrize("opened", ["<think>", ""])
+@pytest.mark.parametrize("mark", ["[[8]]", "[[3]]"])
+async def test_of_a_reply_with_its_thoughts_the_label_after_them_is_weighed(
+    serve: Serve, opened: str, mark: str
+) -> None:
+    thought = [token(f"{opened}So [[", 1.0), token(mark[2], 0.9, {"1": 0.1}), token("]]?</think>\n", 1.0)]
+    rated, _ = await answer(serve, f"{opened}So {mark}?</think>\nRating: [[8]]", [*thought, *EIGHT])
+    assert (rated.value, rated.way, rated.text) == (pytest.approx(7.2), "expected", "Rating: [[8]]")
+
+
 async def test_it_passes_lrfs_own_check_for_judges(serve: Serve) -> None:
     async def handler(http: web.Request) -> web.Response:
         body = await http.json()

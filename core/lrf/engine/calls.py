@@ -21,6 +21,7 @@ from lrf.replies import Answer, Expectation, RatingWay, Reply, Request, Usage, W
 from lrf.store.filesystem import dump, storable
 from lrf.store.journal import Journal, identity_text, request_key
 from lrf.templates import Prompt, prompt_text
+from lrf.thoughts import without_thoughts
 
 T = TypeVar("T")
 
@@ -317,7 +318,8 @@ class JudgeCalls:
             self._in_flight[id(call)] = call
             try:
                 async with timeout:
-                    reply = storable_reply(await self.judge.complete(replace(request, deadline_s=deadline_s)))
+                    answered = await self.judge.complete(replace(request, deadline_s=deadline_s))
+                    reply = storable_reply(without_thoughts(answered, request.prompt))
             except TimeoutError:
                 late.append(deadline_s)
                 reason = TimedOut.reason
