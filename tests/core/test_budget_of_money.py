@@ -213,3 +213,68 @@ async def test_replies_that_have_no_price_any_more_stop_a_budget_of_money(addres
     summary = await run(tmp_path, address, prices="prices.yaml", budget={"money": 1})
     assert summary.exit_code == 2
     assert "price is not known in the budget's currency (old)" in summary.message
+
+
+# --- one model at two prices ---------------------------------------------------------------------------------------
+
+BY_BATCH = (
+    "version: t\ncurrency: EUR\nmodels:\n- {model: m, input: 10, cached_input: 1, output: 100, batch_discount: 0.5}\n"
+    "- {model: p, input: 1, output: 1}"
+)
+
+
+async def test_stage_sample_prices_a_batch_judges_replies_with_the_discount(address: str, tmp_path: Path) -> None:
+    at = {"type": "openai", "base_url": f"{address}/v1"}
+    more = {"prices": "batch.yaml", "sample": {**at, "model": "p", "n": 1}}
+    pipeline(tmp_path, address)
+    (tmp_path / "batch.yaml").write_text(BY_BATCH)
+    scored = await run(tmp_path, address, **more)
+    assert scored.stages["score"]["money"]["by_dimension"]["helpfulness"]["EUR"] == pytest.approx(30 * A_CALL)
+
+    by_batch = {"main": {**at, "model": "m", "batch": {}}}
+    (tmp_path / "samples.jsonl").write_text(json.dumps({"id": "new", "context": "A text.", "query": "What?"}))
+    for left, status in ((0.001, "stopped"), (0.002, "finished")):  # a candidate may cost 0.0014
+        money = 15 * A_CALL + left
+        checked = pipeline(tmp_path, address, **more, judges=by_batch, budget={"money": money})
+        summary = await run_pipeline(checked, load_catalog(), tmp_path / "runs", last="sample")
+        spent = summary.stages["sample"]["money"]["by_dimension"]
+        assert summary.status == status, summary.message
+        assert spent["helpfulness"]["EUR"] == pytest.approx(15 * A_CALL)
+
+
+async def test_each_of_two_judges_of_one_model_has_its_own_price(address: str, tmp_path: Path) -> None:
+    """By batches and at once: the books and the plan tell them apart by the dimension that asks."""
+    from lrf.build import engine_of
+    from lrf.engine.observers import Observers
+    from lrf.stages.paid import paid
+    from lrf.stages.plan import plan_pipeline
+
+    at = {"type": "openai", "base_url": f"{address}/v1", "model": "m"}
+    dimensions = [{"type": "helpfulness", "judge": "later"}, {"type": "logicality", "judge": "now"}]
+    for order in (("now", "later"), ("later", "now")):
+        judges = {name: {**at, "batch": {}} if name == "later" else at for name in order}
+        pipeline(tmp_path, address)
+        (tmp_path / "batch.yaml").write_text(BY_BATCH)
+        checked = pipeline(tmp_path, address, prices="batch.yaml", judges=judges, dimensions=dimensions)
+        plan = await plan_pipeline(checked)
+        for name, estimate in plan.dimensions.items():
+            full = (10 * (estimate.prompt_tokens - estimate.shared_tokens) + estimate.shared_tokens) * 1e-6
+            full += 100e-6 * estimate.reply_tokens
+            assert estimate.price == pytest.approx(full / 2 if name == "helpfulness" else full)
+            assert estimate.most_price is not None
+            assert estimate.price < estimate.most_price
+        journal = Journal()
+        engine = engine_of(checked, journal, Observers(None, lambda *_: None))
+        identity = engine.judges["now"].identity
+        assert identity == engine.judges["later"].identity
+        for dimension in ("helpfulness", "logicality"):
+            reply = Reply("[[7]]", usage=Usage(1000, 100, 600))
+            asked = Request((Segment(dimension),), Rating(), 100, 0.01)
+            await journal.commit_reply(
+                dimension.encode(), identity, asked, reply, sample="s", dimension=dimension, seconds=1
+            )
+        for at_hand in ({}, engine.judges):
+            spent = (await asyncio.to_thread(paid, journal, checked, at_hand)).money_by_dimension
+            assert (spent["helpfulness"]["EUR"], spent["logicality"]["EUR"]) == (A_CALL / 2 * 1e12, A_CALL * 1e12)
+        await engine.aclose()
+        await asyncio.to_thread(journal.close)

@@ -93,6 +93,29 @@ def test_a_run_stays_below_the_most_of_its_plan(project: Project) -> None:
     assert took["completion_tokens"] <= most.most_reply_tokens
 
 
+def test_tools_and_their_calls_are_read_and_paid_with_the_prompt(project: Project) -> None:
+    row = {key: value for key, value in sample_row(0).items() if key != "candidates"}
+    call = {"name": "look_up", "arguments": {"contract": 100, "why": "the fee is asked for " * 20}}
+    turns = [
+        {"role": "user", "content": "Which fee?"},
+        {"role": "assistant", "tool_calls": [{"id": "1", **call}]},
+        {"role": "tool", "tool_call_id": "1", "content": "A fee of 100 euros."},
+    ]
+    tools = [{"type": "function", "function": {"name": "look_up", "description": "Looks a contract up. " * 300}}]
+    project.write_data([{**row, "messages": turns, "tools": tools}])
+    server = PolicyServer()
+    server.start()
+    try:
+        sampler = {"type": "openai", "model": "policy", "base_url": server.base_url, "n": 1}
+        plan = planned(project, sampler=sampler).dimensions[SAMPLING]
+        lrf.run(project.pipeline(sample=sampler), runs=project.runs, last="sample")
+    finally:
+        server.stop()
+    sent = len(json.dumps(server.bodies[0]["messages"])) + len(json.dumps(server.bodies[0]["tools"]))
+    assert plan.most_prompt_tokens >= sent
+    assert plan.prompt_tokens > sent / 8
+
+
 @pytest.mark.usefixtures("rows")
 def test_the_command_shows_what_is_to_be_sampled(project: Project) -> None:
     sampler = {"type": "openai", "model": "policy", "n": 4}

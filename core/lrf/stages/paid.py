@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from lrf.config.prices import SAMPLING, Prices
+from lrf.build import prices_of
+from lrf.config.prices import SAMPLING, Prices, read_prices
 from lrf.engine.calls import JudgeCalls
 from lrf.engine.ledger import Ledger
 from lrf.errors import ConfigError
 from lrf.prices import Price, amount
 from lrf.store.journal import Journal
 from lrf.types import JSON
+
+if TYPE_CHECKING:
+    from lrf.config import Pipeline
 
 
 @dataclass(slots=True)
@@ -56,20 +61,16 @@ class Paid:
         ledger.carry(self.calls, self.tokens, money)
 
 
-def paid(journal: Journal, judges: Iterable[JudgeCalls], prices: Prices, sampling: Price | None = None) -> Paid:
-    """What the journal holds, the sampler's replies at the price ``sampling``. Blocks."""
-    by_identity = {judge.identity: judge.price for judge in judges}
-    found = Paid()
+def paid(journal: Journal, pipeline: Pipeline, judges: Mapping[str, JudgeCalls] | None = None) -> Paid:
+    """What the journal holds, at the prices of today. ``judges`` are those at hand, by name. Blocks."""
+    found, price_of = Paid(), _prices_of_replies(pipeline, judges or {})
     for judge, dimension, replies, again, prompt, completion, cached, calls, written in journal.usage():
         found.calls += calls
         found.tokens += prompt + completion
         found.asked[dimension] += replies
         found.asked_again[dimension] += again
         model = str(json.loads(judge).get("model") or json.loads(judge).get("type") or "unnamed")
-        if dimension == SAMPLING and sampling is not None:
-            price: Price | None = sampling
-        else:
-            price = by_identity[judge] if judge in by_identity else prices.of_model(model)
+        price = price_of(dimension, judge, model)
         if price is None:
             found.unpriced[model] += calls
         else:
@@ -77,3 +78,26 @@ def paid(journal: Journal, judges: Iterable[JudgeCalls], prices: Prices, samplin
             found.money[price.currency] += cost
             found.money_by_dimension[dimension][price.currency] += cost
     return found
+
+
+def _prices_of_replies(pipeline: Pipeline, judges: Mapping[str, JudgeCalls]) -> Callable[[str, str, str], Price | None]:
+    """The price of what a dimension was replied, by judge's identity and model.
+
+    One model may be two judges, one of them by batches. So what counts is the judge that the dimension asks: the one
+    of this identity, else, where it isn't at hand, of this model (of several the dearest), else any with this model.
+    """
+    prices, known = read_prices(pipeline.prices), prices_of(pipeline)
+    asked = {b.name: b.judges for b in pipeline.dimensions} | {SAMPLING: (SAMPLING,)}
+    blocks = {**pipeline.judges, **({SAMPLING: pipeline.sample} if pipeline.sample else {})}
+    models = {name: getattr(block.settings, "model", None) for name, block in blocks.items()}
+    exact = {(d, judges[n].identity): judges[n].price for d, names in asked.items() for n in names if n in judges}
+
+    def price_of(dimension: str, identity: str, model: str) -> Price | None:
+        if (dimension, identity) in exact:
+            return exact[dimension, identity]
+        for names in (asked.get(dimension, ()), models):
+            if fits := [known[name] for name in names if name in known and models[name] == model]:
+                return max(fits, key=lambda price: price.most(1, 1))
+        return prices.of_model(model)
+
+    return price_of

@@ -231,7 +231,8 @@ async def plan_pipeline(pipeline: Pipeline, *, priced_samples: int = PRICED_SAMP
                 plan.priced_samples += 1
         if engines:
             await engines[0].aclose()
-            prices = {judge.identity: judge.price for judge in engines[0].judges.values()}
+            judges = engines[0].judges
+            prices = {(b.name, judges[n].identity): judges[n].price for b in pipeline.dimensions for n in b.judges}
             plan.dimensions = await asyncio.to_thread(_expected, pipeline, journal, prices)
             _add_most(plan, bounds)
         if sampling:
@@ -295,8 +296,13 @@ def _document_tokens(sample: Sample) -> int:
     return sum(count_tokens(d.text) for d in sample.documents)
 
 
-def _expected(pipeline: Pipeline, journal: Journal, prices: Mapping[str, Price | None]) -> dict[str, Estimate]:
-    """What the planning judges were asked for, in the order in which they were asked, by dimension."""
+def _expected(
+    pipeline: Pipeline, journal: Journal, prices: Mapping[tuple[str, str], Price | None]
+) -> dict[str, Estimate]:
+    """What the planning judges were asked for, in the order in which they were asked, by dimension.
+
+    ``prices`` by dimension and judge's identity: the same model may be a judge twice, once by batches.
+    """
     found = {b.name: Estimate() for b in pipeline.dimensions if b.judges}
     money = Counter[str]()
     unpriced = set()
@@ -312,7 +318,7 @@ def _expected(pipeline: Pipeline, journal: Journal, prices: Mapping[str, Price |
         estimate.prompt_tokens += prompt_tokens
         estimate.shared_tokens += again
         estimate.reply_tokens += reply_tokens
-        price = prices[judge]
+        price = prices[dimension, judge]
         if price is None:
             unpriced.add(dimension)
         else:

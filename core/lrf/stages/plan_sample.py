@@ -14,7 +14,7 @@ from lrf.engine.sampling import requests_of
 from lrf.prices import Price, amount
 from lrf.protocols import Drawing, Sampler
 from lrf.stages.samples import policy_prompt, prompt_template
-from lrf.templates import Template
+from lrf.templates import Template, prompt_text
 from lrf.types import Candidate, Sample
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class PlanSampling:
         """The sample with its candidates as they are expected, and as long as they can be. Counts tokens: slow."""
         missing = self.missing(sample)
         if missing:
-            self._count(Drawing(policy_prompt(sample, self.template), (0,) * missing, 1, 1, self.keys.max_tokens))
+            prompt, keys = policy_prompt(sample, self.template), self.keys
+            self._count(Drawing(prompt, (0,) * missing, keys.temperature, keys.top_p, keys.max_tokens, sample.tools))
         sentences = ceil(self._expected_tokens / count_tokens(_SENTENCE))
         typical, longest = [], []
         for number in range(missing):
@@ -66,13 +67,14 @@ class PlanSampling:
     def _count(self, drawing: Drawing) -> None:
         estimate, wanted = self.estimate, len(drawing.seeds)
         calls = ceil(wanted / self.sampler.per_call)
-        prompt = sum(count_tokens(m.content) for m in drawing.messages)
+        asked = requests_of(drawing, seeded=False)[0]
+        prompt = count_tokens(prompt_text(asked.prompt))
         written = wanted * self._expected_tokens
         estimate.calls += wanted
         estimate.prompt_tokens += calls * prompt
         estimate.shared_tokens += (calls - 1) * prompt
         estimate.reply_tokens += written
-        most_prompt = calls * most_prompt_tokens(requests_of(drawing, seeded=False)[0])
+        most_prompt = calls * most_prompt_tokens(asked)
         most_written = wanted * (drawing.max_tokens + self.sampler.capabilities.reasoning_tokens)
         estimate.most_calls += wanted
         estimate.most_prompt_tokens += most_prompt

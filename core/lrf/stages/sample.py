@@ -46,12 +46,12 @@ async def sample_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappi
     began = time.monotonic()
     try:
         sampling = await asyncio.to_thread(_sampling, context, journal, fingerprint)
-        ledger, prices, known = sampling.calls.ledger, read_prices(context.pipeline.prices), prices_of(context.pipeline)
+        ledger, prices = sampling.calls.ledger, read_prices(context.pipeline.prices)
         context.on_stop.append(sampling.drain)
         try:
             if ledger.budget.limited:
-                before = await asyncio.to_thread(paid, journal, (), prices, known.get(SAMPLING))
-                before.carry_into(ledger, known.values())
+                before = await asyncio.to_thread(paid, journal, context.pipeline)
+                before.carry_into(ledger, prices_of(context.pipeline).values())
             await journal.drop_rows(keep=fingerprint)
             await sampling.run(data["samples"])
         finally:
@@ -59,7 +59,7 @@ async def sample_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappi
             context.on_stop.remove(sampling.drain)
         took = {
             **ledger.as_json(),
-            "money": (await asyncio.to_thread(paid, journal, (), prices, known.get(SAMPLING))).as_json(prices),
+            "money": (await asyncio.to_thread(paid, journal, context.pipeline)).as_json(prices),
             "sample_seconds": round(time.monotonic() - began, 3),
         }
         reason = context.stop or sampling.fatal

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from lrf.build import engine_of, prices_of
-from lrf.config.prices import SAMPLING, read_prices
+from lrf.config.prices import read_prices
 from lrf.engine.engine import Engine
 from lrf.engine.interpreter import tuned
 from lrf.errors import GateError, LrfError
@@ -54,12 +54,12 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
     began = time.monotonic()
     try:
         engine = engine_of(context.pipeline, journal, context.observers, rounds=rounds_of(context.run_dir))
-        prices, known = read_prices(context.pipeline.prices), prices_of(context.pipeline)
+        prices = read_prices(context.pipeline.prices)
         context.on_stop.append(engine.drain)
         try:
             if engine.ledger.budget.limited:
-                before_now = await asyncio.to_thread(paid, journal, engine.judges.values(), prices, known.get(SAMPLING))
-                before_now.carry_into(engine.ledger, known.values())
+                before_now = await asyncio.to_thread(paid, journal, context.pipeline, engine.judges)
+                before_now.carry_into(engine.ledger, prices_of(context.pipeline).values())
             await journal.drop_rows(keep=fingerprint)
             with tuned():
                 moved = await calibrated(
@@ -74,7 +74,7 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
         counts = await asyncio.to_thread(_write_files, context, journal, fingerprint, alarms)
         if before != await asyncio.to_thread(sha256_of, context.run_dir.rewards):
             context.run_dir.drop_pairs()
-        in_all = await asyncio.to_thread(paid, journal, engine.judges.values(), prices, known.get(SAMPLING))
+        in_all = await asyncio.to_thread(paid, journal, context.pipeline, engine.judges)
         names = [d.name for d in context.pipeline.dimensions]
         raised = alarms.raised((name, in_all.asked[name], in_all.asked_again[name]) for name in names)
         raised += drift_alarms(moved)
