@@ -12,7 +12,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def components(kind: str | None) -> str:
 
 def _component(spec: ComponentSpec) -> str:
     model = load_settings(spec)
-    lines = [f"#### `type: {spec.name}`", f"{spec.summary[:1].upper()}{spec.summary[1:]}."]
+    lines = [f"#### `type: {spec.name}`", f"{_begun(spec.summary)}."]
     if spec.extra:
         lines.append(f"Needs the extra: `pip install 'lrf[{spec.extra}]'`.")
     if spec.needs:
@@ -88,7 +88,15 @@ def _table(model: type[BaseModel]) -> str:
 
 def _sentence(schema: Mapping[str, Any]) -> str:
     text = schema.get("description", "").rstrip(".").replace("|", "\\|").replace("<", "&lt;")
-    return f"{text[0].upper() if text[0].isascii() else text[0]}{text[1:]}." if text else ""
+    options = [o for part in (schema, *schema.get("anyOf", ())) for o in part.get("enum", ())]
+    return f"{_begun(text, options)}." if text else ""
+
+
+def _begun(text: str, options: Sequence[object] = ()) -> str:
+    """With a capital, unless it begins with a name: an address, vLLM, host:port, or one of the options."""
+    first = text.split()[0].rstrip(",:;.")
+    name = first in options or not first.isascii() or any(c in ":/" or c.isdigit() or c.isupper() for c in first)
+    return text if name else text[:1].upper() + text[1:]
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -39,6 +39,7 @@ from lrf.spec import KINDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if p.parent.name != "changelog.d")]
+READMES = sorted(p for folder in ("contrib", "examples") for p in (ROOT / folder).glob("*/README.md"))
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-run.md"
 SLOW = (pytest.mark.slow, pytest.mark.timeout(3600))
 LANGUAGES = {"bash", "bibtex", "json", "jsonl", "python", "text", "toml", "yaml"}
@@ -351,10 +352,13 @@ def test_what_a_page_says_can_be_done(page: Path, tmp_path: Path, address: str) 
             raise
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def links(page: Path) -> list[str]:
+    return re.findall(r"\]\(([^)\s]+)\)", _BLOCK.sub("", page.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("page", [*PAGES, *READMES], ids=name_of)
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
-    prose = _BLOCK.sub("", page.read_text(encoding="utf-8"))
-    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+    for link in links(page):
         if link.startswith(("http://", "https://")):
             continue
         path, _, anchor = link.partition("#")
@@ -362,6 +366,11 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
         assert target.exists(), f"{name_of(page)}: {link}"
         if anchor:
             assert anchor in anchors(target), f"{name_of(page)}: {link}"
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    linked = {(ROOT / link.partition("#")[0]).resolve() for link in links(ROOT / "README.md")}
+    assert [name_of(p) for p in PAGES[1:] if p not in linked] == []
 
 
 def anchors(page: Path) -> set[str]:
