@@ -143,3 +143,7 @@ def test_a_model_s_shape_is_read_from_its_folder_and_else_unknown(tmp_path: Path
     (tmp_path / "config.json").write_text("{}")
     assert shape_of(str(tmp_path)) is None
     assert "unknown" in estimate(settings(), "org/nobody-knows", 1)
+
+
+def test_of_a_trial_s_tiny_policy_no_memory_is_estimated() -> None:
+    assert settings(init={}).memory(None, 1) == {}

@@ -71,7 +71,7 @@ class ShardingSettings(TrainerSettings):
     def memory(self, model: str | None, world: int) -> Mapping[str, JSON]:
         from lrf_training.memory import estimate
 
-        return estimate(self, model, world)
+        return estimate(self, model, world) if model else {}  # without a model it is the tiny one of a trial
 
     def _config(self, accumulation: int, micro: int) -> dict[str, JSON]:
         """DeepSpeed's own configuration. "auto" is for the trainer's process to fill in: it knows the device."""
