@@ -41,6 +41,11 @@ class Usage:
     calls: int = 1
     written_tokens: int = 0
 
+    @property
+    def told(self) -> bool:
+        """Whether the server told any tokens at all."""
+        return bool(self.prompt_tokens or self.completion_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -20,9 +20,10 @@ from lrf.engine.ledger import Budget, Ledger
 from lrf.errors import BudgetError, Interrupted
 from lrf.expectations import Rating
 from lrf.prices import Price
-from lrf.replies import Reply, Request, Usage
+from lrf.protocols import Capabilities
+from lrf.replies import RatingWay, Reply, Request, Usage
 from lrf.stages.runner import RunSummary, run_pipeline
-from lrf.store.journal import Journal
+from lrf.store.journal import Journal, Used
 from lrf.templates import Segment
 from lrf.testing import ScriptedJudge
 
@@ -213,6 +214,63 @@ async def test_replies_that_have_no_price_any_more_stop_a_budget_of_money(addres
     summary = await run(tmp_path, address, prices="prices.yaml", budget={"money": 1})
     assert summary.exit_code == 2
     assert "price is not known in the budget's currency (old)" in summary.message
+
+
+# --- a server that tells no usage ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("key", "a_call"), [("tokens", 2_000), ("money", 0.06)])
+async def test_what_replies_without_usage_took_at_most_counts_in_every_sitting(
+    serve, tmp_path: Path, key: str, a_call: float
+) -> None:
+    asked = 0
+
+    async def chat(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        message = {"role": "assistant", "content": "It is apt.\nRating: [[7]]"}
+        return web.json_response({"model": "m", "choices": [{"message": message, "finish_reason": "stop"}]})
+
+    address = await serve(chat)
+    summary = await run(tmp_path, address, prices="prices.yaml", budget={"calls": 3})  # nothing is set aside for tokens
+    assert (summary.status, asked) == ("stopped", 3)
+    for budget, most in ((a_call, 3), (12 * a_call, 29), (12 * a_call, 29)):
+        before = asked
+        summary = await run(tmp_path, address, prices="prices.yaml", budget={key: budget})
+        assert summary.status == "stopped"
+        assert asked <= most
+    assert 3 < asked == before
+    assert summary.stages["score"]["money"]["spent"] == {"EUR": 0.0}  # what is shown is what the server told
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.text(max_size=20), min_size=1, max_size=4, unique=True),
+    st.sampled_from(["text", "structured", "expected"]),
+    st.integers(0, 100),
+)
+def test_a_resumed_run_counts_a_reply_without_usage_as_the_run_did_that_asked(
+    texts: list[str], way: RatingWay, reasoning: int
+) -> None:
+    p = dict.fromkeys(Rating().options, 0.0) | {"[[7]]": 1.0}
+    replies = {"structured": Reply('{"analysis": "ok", "rating": 7}'), "expected": Reply("", probabilities=p)}
+    can = Capabilities(probabilities=True, structured=True, reasoning_tokens=reasoning, calls=3)
+    judge = ScriptedJudge(lambda _: replies.get(way, Reply("[[7]]")), capabilities=can)
+
+    async def ask_all() -> tuple[Ledger, list[Used]]:
+        journal = Journal()
+        calls = JudgeCalls("main", judge, journal, Ledger(Budget(tokens=10**9, money=10**9)), price=PRICE)
+        for text in texts:
+            await calls.ask((Segment(text, trusted=False),), Rating(), 100, Caller("s", "d"), way=way)
+        await calls.aclose()
+        used = await asyncio.to_thread(journal.usage)
+        await asyncio.to_thread(journal.close)
+        return calls.ledger, used
+
+    ledger, [used] = asyncio.run(ask_all())
+    assert (used.prompt_tokens, used.completion_tokens) == (0, 0)
+    assert used.most_prompt + used.most_reply == ledger._tokens
+    assert PRICE.most(used.most_prompt, used.most_reply) == ledger._money
 
 
 # --- one model at two prices ---------------------------------------------------------------------------------------

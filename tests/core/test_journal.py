@@ -8,7 +8,9 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from lrf.expectations import Choice, Rating, Text
 from lrf.replies import Reply, Request, Usage, Way
 from lrf.store import journal as journal_module
 from lrf.store.journal import VERSION, Journal, digest, request_key
+from lrf.store.shared import _open
 from lrf.templates import Segment
 
 DOCUMENT = "A long document that hundreds of calls share. " * 50
@@ -336,26 +339,71 @@ def test_closing_twice_does_no_harm(tmp_path: Path) -> None:
     journal.close()
 
 
-@pytest.mark.parametrize("version", range(1, VERSION))
-def test_a_journal_of_an_older_lrf_is_read_and_added_to(tmp_path: Path, version: int) -> None:
-    journal = Journal(tmp_path / "j")
+def made_by_version(path: Path, version: int) -> None:
+    """A journal as an older lrf left it, with one reply."""
+    journal = Journal(path)
     commit(journal, b"old", Reply("before", usage=Usage(10, 2, 3, 4, 5)))
     journal.close()
-    connection = sqlite3.connect(tmp_path / "j")
-    later = [column.split()[0] for since, column in journal_module._ADDED.items() if since > version]
-    for column in later:
-        connection.execute(f"ALTER TABLE replies DROP COLUMN {column}")
+    connection = sqlite3.connect(path)
+    for since, column in journal_module._ADDED:
+        if since > version:
+            connection.execute(f"ALTER TABLE replies DROP COLUMN {column.split()[0]}")
     connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
+
+
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_a_journal_of_an_older_lrf_is_read_and_added_to(tmp_path: Path, version: int) -> None:
+    made_by_version(tmp_path / "j", version)
     journal = Journal(tmp_path / "j")
     old = found(journal, b"old")
     assert old is not None
-    assert old.usage == Usage(10, 2, 3, 1 if "calls" in later else 4, 0 if "written_tokens" in later else 5)
+    assert old.usage == Usage(10, 2, 3, 1 if version < 2 else 4, 0 if version < 3 else 5)
     commit(journal, b"new", Reply("after", usage=Usage(10, 2, 3, 4, 5)))
     new = found(journal, b"new")
     journal.close()
     assert new is not None
     assert new.usage == Usage(10, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("killed_after", range(10))
+def test_a_kill_while_an_older_journal_is_brought_up_to_date_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
+) -> None:
+    made_by_version(tmp_path / "j", 1)
+    left = killed_after
+
+    class Killed(sqlite3.Connection):
+        def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+            nonlocal left
+            left -= sql.lstrip().startswith(("ALTER", "CREATE", "PRAGMA user_version ="))
+            if left < 0:
+                raise KeyboardInterrupt
+            return super().execute(sql, *arguments)
+
+    connect = sqlite3.connect
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=Killed))
+        with pytest.raises(KeyboardInterrupt):
+            Journal(tmp_path / "j")
+    journal = Journal(tmp_path / "j")
+    old = found(journal, b"old")
+    journal.close()
+    assert old is not None
+    assert old.text == "before"
+
+
+def test_several_processes_bring_one_journal_up_to_date(tmp_path: Path) -> None:
+    for path, version in ((tmp_path / "new", None), (tmp_path / "old", 1)):
+        if version:
+            made_by_version(path, version)
+        with ThreadPoolExecutor(8) as pool:
+            journals = list(pool.map(lambda _, path=path: _open(path), range(8)))
+        for i, journal in enumerate(journals):
+            commit(journal, b"%d" % i, Reply("x"))
+        for journal in journals:
+            journal.close()
+        assert rows(path, "PRAGMA user_version") == [(VERSION,)]
 
 
 def test_a_journal_of_a_newer_lrf_is_refused(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ async def run(folder: Path, serve: Any, replies: Any, **more: Any) -> tuple[Plan
     plan = await plan_pipeline(pipeline)
     summary = await run_pipeline(pipeline, load_catalog(), folder / "runs")
     journal = Journal(folder / "runs/run/journal.sqlite")
-    used = {dimension: [calls, prompt, reply] for _, dimension, _, _, prompt, reply, _, calls, _ in journal.usage()}
+    used = {u.dimension: [u.calls, u.prompt_tokens, u.completion_tokens] for u in journal.usage()}
     await asyncio.to_thread(journal.close)
     return plan, summary, used
 

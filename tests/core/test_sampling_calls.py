@@ -178,3 +178,21 @@ def test_a_sampler_that_gives_another_number_of_candidates_is_asked_again_and_th
         draw(sampler, journal, drawing([1, 2]))
     assert sampler.calls == 5
     journal.close()
+
+
+@pytest.mark.parametrize("per_call", [1, 2, 5])
+def test_candidates_without_usage_count_at_most_when_the_run_goes_on_as_when_they_were_drawn(per_call: int) -> None:
+    class Untold(Echo):
+        async def sample(self, drawing: Drawing) -> Sequence[Reply]:
+            return [replace(reply, usage=Usage()) for reply in await super().sample(drawing)]
+
+    async def drawn() -> tuple[Ledger, int]:
+        journal = Journal()
+        calls = SamplerCalls("(sampling)", Untold(per_call), journal, Ledger(Budget(tokens=10**6)))
+        await calls.draw(drawing(range(5)), "s", 0)
+        (used,) = await asyncio.to_thread(journal.usage)
+        await asyncio.to_thread(journal.close)
+        return calls.ledger, used.most_prompt + used.most_reply
+
+    ledger, most = asyncio.run(drawn())
+    assert most == ledger._tokens > 0

@@ -343,9 +343,17 @@ class JudgeCalls:
                     said = reason or (None if reply else "cancelled")
                     self.listener(self.name, request.expects.kind, caller.sample, request.attempt, seconds, said)
             self.limiter.replied()
+        most = (0, 0) if reply.usage.told else most_of(self.judge, request)[1:]
         try:
             await self.journal.commit_reply(
-                key, self._identity, request, reply, sample=caller.sample, dimension=caller.dimension, seconds=seconds
+                key,
+                self._identity,
+                request,
+                reply,
+                sample=caller.sample,
+                dimension=caller.dimension,
+                seconds=seconds,
+                most=most,
             )
         finally:
             self.limiter.written()

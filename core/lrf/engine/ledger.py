@@ -135,7 +135,7 @@ class Ledger:
         """
         self.release(tokens, money, calls=calls)
         self.book(dimension, usage, price)
-        if usage is not None and not (usage.prompt_tokens or usage.completion_tokens):
+        if usage is not None and not usage.told:
             self.carry(0, tokens, money)
 
     def book(self, dimension: str, usage: Usage | None, price: Price | None = None) -> None:

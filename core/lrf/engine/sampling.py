@@ -137,13 +137,24 @@ class SamplerCalls:
                 if self.listener:
                     self.listener(self.name, KIND, sample, 0, seconds, reason)
             self.limiter.replied()
+        most = [(0, 0)] * calls
+        if not took:
+            most = [most_tokens(self.sampler, [r]) for r in requests]
+            most[1:] = [(0, written) for _, written in most[1:]]  # the prompt is computed once
         try:
             await asyncio.gather(
                 *(
                     self.journal.commit_reply(
-                        key, self.identity, request, reply, sample=sample, dimension=self.name, seconds=seconds
+                        key,
+                        self.identity,
+                        request,
+                        reply,
+                        sample=sample,
+                        dimension=self.name,
+                        seconds=seconds,
+                        most=of_one,
                     )
-                    for key, request, reply in zip(keys, requests, replies, strict=True)
+                    for key, request, reply, of_one in zip(keys, requests, replies, most, strict=True)
                 )
             )
         finally:

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Paid:
-    """Replies, their tokens and what they cost. ``money`` has units of money by currency (see ``lrf.prices``)."""
+    """Replies, their tokens and what they cost. ``money`` has units of money by currency (see ``lrf.prices``).
+
+    ``untold_tokens`` and ``untold_money`` are the most that replies may have taken whose server told no usage. Only a
+    budget counts them, as it did while the calls were made.
+    """
 
     calls: int = 0
     tokens: int = 0
@@ -32,6 +36,8 @@ class Paid:
     unpriced: Counter[str] = field(default_factory=Counter)
     asked: Counter[str] = field(default_factory=Counter)
     asked_again: Counter[str] = field(default_factory=Counter)
+    untold_tokens: int = 0
+    untold_money: int = 0
 
     def as_json(self, prices: Prices) -> Mapping[str, JSON]:
         """``money`` of the summary: by currency, in all and by dimension; and calls of models without a price."""
@@ -58,25 +64,28 @@ class Paid:
                 f"the run has replies whose price is not known in the budget's currency ({models}): give one in a "
                 "file that `prices:` names, or take `budget.money` out"
             )
-        ledger.carry(self.calls, self.tokens, money)
+        ledger.carry(self.calls, self.tokens + self.untold_tokens, money + self.untold_money)
 
 
 def paid(journal: Journal, pipeline: Pipeline, judges: Mapping[str, JudgeCalls] | None = None) -> Paid:
     """What the journal holds, at the prices of today. ``judges`` are those at hand, by name. Blocks."""
     found, price_of = Paid(), _prices_of_replies(pipeline, judges or {})
-    for judge, dimension, replies, again, prompt, completion, cached, calls, written in journal.usage():
-        found.calls += calls
-        found.tokens += prompt + completion
-        found.asked[dimension] += replies
-        found.asked_again[dimension] += again
-        model = str(json.loads(judge).get("model") or json.loads(judge).get("type") or "unnamed")
-        price = price_of(dimension, judge, model)
+    for used in journal.usage():
+        found.calls += used.calls
+        found.tokens += used.prompt_tokens + used.completion_tokens
+        found.untold_tokens += used.most_prompt + used.most_reply
+        found.asked[used.dimension] += used.replies
+        found.asked_again[used.dimension] += used.asked_again
+        identity = json.loads(used.judge)
+        model = str(identity.get("model") or identity.get("type") or "unnamed")
+        price = price_of(used.dimension, used.judge, model)
         if price is None:
-            found.unpriced[model] += calls
+            found.unpriced[model] += used.calls
         else:
-            cost = price.cost(prompt, completion, cached, written)
+            cost = price.cost(used.prompt_tokens, used.completion_tokens, used.cached_tokens, used.written_tokens)
             found.money[price.currency] += cost
-            found.money_by_dimension[dimension][price.currency] += cost
+            found.money_by_dimension[used.dimension][price.currency] += cost
+            found.untold_money += price.most(used.most_prompt, used.most_reply)
     return found
 
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lrf.errors import RunError
 from lrf.replies import Reply, Request, Usage
@@ -41,9 +41,8 @@ Waiter = Future[Any] | asyncio.Future[Any]
 Part = list[tuple[Job, Waiter, bool]]  # the bool: whether the job writes
 Outcome = tuple[Waiter, Any, BaseException | None]
 
-VERSION = 3
-_SCHEMA = f"""
-BEGIN;
+VERSION = 4
+_SCHEMA = """
 CREATE TABLE IF NOT EXISTS segments (hash BLOB PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS replies (
     key BLOB NOT NULL UNIQUE, judge TEXT NOT NULL, sample TEXT NOT NULL, dimension TEXT NOT NULL,
@@ -52,7 +51,8 @@ CREATE TABLE IF NOT EXISTS replies (
     text TEXT NOT NULL, finish TEXT NOT NULL, probabilities TEXT, model TEXT, reasoning TEXT,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
     seconds REAL NOT NULL, at REAL NOT NULL, calls INTEGER NOT NULL DEFAULT 1,
-    written_tokens INTEGER NOT NULL DEFAULT 0
+    written_tokens INTEGER NOT NULL DEFAULT 0, most_prompt INTEGER NOT NULL DEFAULT 0,
+    most_reply INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS batches (id INTEGER PRIMARY KEY, embedder TEXT NOT NULL, texts INTEGER NOT NULL,
     seconds REAL NOT NULL, at REAL NOT NULL);
@@ -60,14 +60,37 @@ CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, batch INTEGER NOT NULL
 CREATE TABLE IF NOT EXISTS rows (
     stage TEXT NOT NULL, position INTEGER NOT NULL, sample TEXT NOT NULL, digest BLOB NOT NULL,
     transient INTEGER NOT NULL, row TEXT NOT NULL, PRIMARY KEY (stage, position)
-) WITHOUT ROWID;
-PRAGMA user_version = {VERSION};
-COMMIT;
+) WITHOUT ROWID
 """
 
 
-_ADDED = {2: "calls INTEGER NOT NULL DEFAULT 1", 3: "written_tokens INTEGER NOT NULL DEFAULT 0"}
-"""Columns of replies by the version that brought them."""
+_ADDED = (
+    (2, "calls INTEGER NOT NULL DEFAULT 1"),
+    (3, "written_tokens INTEGER NOT NULL DEFAULT 0"),
+    (4, "most_prompt INTEGER NOT NULL DEFAULT 0"),
+    (4, "most_reply INTEGER NOT NULL DEFAULT 0"),
+)
+"""Columns of replies, after the version that brought them."""
+
+
+class Used(NamedTuple):
+    """What a judge's replies to a dimension took; ``judge`` is its identity as the journal has it.
+
+    ``replies`` were kept, ``asked_again`` of them are those of further attempts. ``most_prompt`` and ``most_reply`` are
+    the most tokens that replies may have taken of which the server told none.
+    """
+
+    judge: str
+    dimension: str
+    replies: int
+    asked_again: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    calls: int
+    written_tokens: int
+    most_prompt: int
+    most_reply: int
 
 
 def digest(*parts: bytes | str) -> bytes:
@@ -122,6 +145,19 @@ def _settle(outcomes: Sequence[Outcome], loop: asyncio.AbstractEventLoop | None 
         loop.call_soon(_settle, outcomes[SLICE:], loop)
 
 
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Make the tables, or add what an older lrf's lack: all of it or, if the process is killed, nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    found = connection.execute("PRAGMA user_version").fetchone()[0]  # another process may have been first
+    for version, column in _ADDED:
+        if 0 < found < version:
+            connection.execute(f"ALTER TABLE replies ADD COLUMN {column}")
+    for statement in _SCHEMA.split(";"):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+
+
 def _row_key(stage: str, position: int, sample_digest: bytes) -> bytes:
     return b"%b %d %b" % (stage.encode(), position, sample_digest)
 
@@ -158,30 +194,29 @@ class Journal:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path or ":memory:", isolation_level=None, timeout=30)
         try:
-            found = connection.execute("PRAGMA user_version").fetchone()[0]
+            # one statement, so that what another process makes meanwhile is seen whole or not at all
+            query = "SELECT user_version, EXISTS (SELECT 1 FROM sqlite_master) FROM pragma_user_version"
+            found, made = connection.execute(query).fetchone()
             if found > VERSION:
                 raise RunError(f"{self.path} was written by a newer lrf (journal version {found}, known: {VERSION})")
-            if not found and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            if made and not found:
                 raise RunError(f"{self.path} is a database, but no journal of lrf; choose another file")
             if self.path is not None:
                 network = on_network_filesystem(self.path.parent)
                 # A write-ahead log needs shared memory, which network filesystems don't have.
                 connection.execute(f"PRAGMA journal_mode = {'TRUNCATE' if network else 'WAL'}")
                 connection.execute(f"PRAGMA synchronous = {'FULL' if network else 'NORMAL'}")
-            for version, column in _ADDED.items():
-                if 0 < found < version:
-                    connection.execute(f"ALTER TABLE replies ADD COLUMN {column}")
-            connection.executescript(_SCHEMA)
+            if found < VERSION:
+                _bring_up_to_date(connection)
             if self._keys is not None:
                 for (key,) in connection.execute("SELECT key FROM replies"):
                     self._keys.add(key)
                 for row in connection.execute("SELECT stage, position, digest FROM rows"):
                     self._keys.add(_row_key(*row))
-        except sqlite3.DatabaseError as e:
+        except BaseException as e:
             connection.close()
-            raise RunError(f"{self.path} can't be used as a journal: {e}; move it away to start afresh") from e
-        except RunError:
-            connection.close()
+            if isinstance(e, sqlite3.DatabaseError):
+                raise RunError(f"{self.path} can't be used as a journal: {e}; move it away to start afresh") from e
             raise
         return connection
 
@@ -298,9 +333,21 @@ class Journal:
         return await self._await(job)
 
     async def commit_reply(
-        self, key: bytes, judge: str, request: Request, reply: Reply, *, sample: str, dimension: str, seconds: float
+        self,
+        key: bytes,
+        judge: str,
+        request: Request,
+        reply: Reply,
+        *,
+        sample: str,
+        dimension: str,
+        seconds: float,
+        most: tuple[int, int] = (0, 0),
     ) -> None:
-        """Keep a reply. Returns when it is on disk. A key that is there already keeps its first reply."""
+        """Keep a reply. Returns when it is on disk. A key that is there already keeps its first reply.
+
+        ``most``: of a reply without usage, the tokens of prompt and reply that it may have taken.
+        """
         hashes, new = [], []
         for segment in request.prompt:
             h = _of_segment(segment.text) if segment.trusted else digest(segment.text)
@@ -315,7 +362,7 @@ class Journal:
             request.draw, request.temperature, request.max_tokens, request.seed, reply.text, reply.finish,
             dump(dict(reply.probabilities)) if reply.probabilities is not None else None, reply.model, reply.reasoning,
             usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, seconds, time.time(),
-            usage.calls, usage.written_tokens,
+            usage.calls, usage.written_tokens, *most,
         )  # fmt: skip
 
         def job(c: sqlite3.Connection) -> None:
@@ -397,19 +444,16 @@ class Journal:
 
     # --- looking back ------------------------------------------------------------------------------------------
 
-    def usage(self) -> list[tuple[str, str, int, int, int, int, int, int, int]]:
-        """By judge and dimension: replies, of them asked again, prompt, completion and cached tokens, calls, and
-
-        tokens written to the server's cache. Blocks.
-        """
+    def usage(self) -> list[Used]:
+        """What was paid over the journal's whole life, by judge and dimension. Blocks."""
         query = (
             "SELECT judge, dimension, count(*), total(attempt > 0), total(prompt_tokens), total(completion_tokens),"
-            " total(min(cached_tokens, prompt_tokens)), total(calls), total(written_tokens) FROM replies"
-            " GROUP BY judge, dimension ORDER BY dimension, judge"
+            " total(min(cached_tokens, prompt_tokens)), total(calls), total(written_tokens), total(most_prompt),"
+            " total(most_reply) FROM replies GROUP BY judge, dimension ORDER BY dimension, judge"
         )
 
-        def job(c: sqlite3.Connection) -> list[tuple[str, str, int, int, int, int, int, int, int]]:
-            return [(judge, dimension, *map(int, numbers)) for judge, dimension, *numbers in c.execute(query)]
+        def job(c: sqlite3.Connection) -> list[Used]:
+            return [Used(judge, dimension, *map(int, numbers)) for judge, dimension, *numbers in c.execute(query)]
 
         return self.do(job).result()
 

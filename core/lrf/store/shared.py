@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrf.errors import RunError
 from lrf.replies import Reply, Request
@@ -39,12 +39,10 @@ class CachedJournal(Journal):
     async def reply(self, key: bytes) -> Reply | None:
         return await super().reply(key) or await self._cache.reply(key)
 
-    async def commit_reply(
-        self, key: bytes, judge: str, request: Request, reply: Reply, *, sample: str, dimension: str, seconds: float
-    ) -> None:
+    async def commit_reply(self, key: bytes, judge: str, request: Request, reply: Reply, **about: Any) -> None:
         await asyncio.gather(
-            super().commit_reply(key, judge, request, reply, sample=sample, dimension=dimension, seconds=seconds),
-            self._cache.commit_reply(key, judge, request, reply, sample=sample, dimension=dimension, seconds=seconds),
+            super().commit_reply(key, judge, request, reply, **about),
+            self._cache.commit_reply(key, judge, request, reply, **about),
         )
 
     async def vectors(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
