@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import glob
 import gzip
-import json
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from lrf.errors import DataError
-from lrf.rows import Row, quoted
-from lrf.types import JSON, BadRow
-
-_BOM = b"\xef\xbb\xbf"
+from lrf.rows import Row, parse_line
+from lrf.types import BadRow
 
 
 def find_files(path: Path | Sequence[Path]) -> list[Path]:
@@ -59,30 +55,3 @@ def read_jsonl(path: Path) -> Iterator[Row | BadRow]:
         for number, line in enumerate(file, start=1):
             if not line.isspace():
                 yield parse_line(line, str(path), number, path.parent)
-
-
-def parse_line(line: bytes, file: str, number: int, folder: Path | None = None) -> Row | BadRow:
-    """The JSON value on a line. NaN, infinities and keys given twice are refused, as the JSON standard advises."""
-    try:
-        text = (line.removeprefix(_BOM) if number == 1 else line).rstrip().decode("utf-8")
-        return Row(file, number, json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique), folder)
-    except UnicodeDecodeError as e:
-        return BadRow(file, number, f"not UTF-8: {e.reason} at byte {e.start} of the line")
-    except json.JSONDecodeError as e:
-        return BadRow(file, number, f"not JSON: {e.msg} at character {e.pos + 1} of the line")
-    except RecursionError:
-        return BadRow(file, number, "not usable JSON: nested too deeply")
-    except ValueError as e:
-        return BadRow(file, number, f"not usable JSON: {e}")
-
-
-def _no_constant(name: str) -> JSON:
-    raise ValueError(f"{name} is no JSON value")
-
-
-def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {quoted(twice)} is given twice")
-    return result

@@ -147,6 +147,7 @@ async def test_a_plan_counts_the_set_twice(project: Project) -> None:
         ("", "holds no candidates"),
         ('{"context": "c", "query": "q"}\n', "holds no candidates"),
         ("{\n", "calibration.jsonl:1: not JSON"),
+        ("[" * 100_000, "calibration.jsonl:1: not usable JSON: nested too deeply"),
         ('{"context": "c"}\n', "calibration.jsonl:1: query"),
     ],
 )
@@ -168,6 +169,12 @@ def test_a_set_may_have_documents_in_files_beside_it(tmp_path: Path) -> None:
     (tmp_path / "set.jsonl").write_text(json.dumps(row), encoding="utf-8")
     (sample,) = calibration_samples(tmp_path / "set.jsonl")
     assert sample.documents[0].text == "A document."
+
+
+def test_a_set_is_read_as_the_data_is_with_blank_lines_and_a_mark_of_byte_order(tmp_path: Path) -> None:
+    row = {"id": "a", "context": "c", "query": "q", "candidates": [{"text": "a"}]}
+    (tmp_path / "set.jsonl").write_text(f"{json.dumps(row)}\r\n\r\n{json.dumps({**row, 'id': 'b'})}", "utf-8-sig")
+    assert [sample.id for sample in calibration_samples(tmp_path / "set.jsonl")] == ["a", "b"]
 
 
 def test_a_bound_beyond_the_scale_is_told_with_its_place(project: Project) -> None:

@@ -30,16 +30,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from lrf.errors import DataError
 from lrf.rows.chat import chat_of, last_query, tools_of, turn_documents
 from lrf.rows.checks import Object, Wrong, as_items, as_text, check_unique, kind_of, not_empty, quoted, text_problem
+from lrf.rows.lines import Row, parse_line
 from lrf.types import JSON, BadRow, Candidate, Document, Sample
 
 __all__ = [
-    "FIELDS", "Row", "RowError", "quoted", "sample_from_row", "samples_from_rows", "text_problem", "turn_documents",
+    "FIELDS", "Row", "RowError", "parse_line", "quoted", "sample_from_row", "samples_from_rows", "text_problem",
+    "turn_documents",
 ]  # fmt: skip
 
 FIELDS = ("id", "context", "query", "candidates", "reference", "messages", "tools", "metadata")
@@ -54,20 +55,6 @@ class RowError(DataError):
         self.file = file
         self.line = line
         self.message = message
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row as it was read.
-
-    ``value`` is any JSON value; ``line`` its line (or number) in ``file``, from 1; ``folder`` as in
-    :func:`sample_from_row`.
-    """
-
-    file: str
-    line: int
-    value: JSON
-    folder: Path | None = None
 
 
 def sample_from_row(

@@ -7,7 +7,6 @@ neither a cache nor the first time answers the second one; in a run that goes on
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import statistics
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from lrf.engine.engine import Engine
 from lrf.errors import DataError, LrfError
-from lrf.rows import Row, samples_from_rows
+from lrf.rows import Row, parse_line, samples_from_rows
 from lrf.stages.context import StageContext
 from lrf.store.filesystem import read_json, write_json
 from lrf.types import JSON, BadRow, Reward, Sample
@@ -48,12 +47,10 @@ def calibration_samples(path: Path) -> list[Sample]:
     """The samples of a file of JSON Lines. Raises :class:`lrf.errors.DataError` unless all are good."""
 
     def rows() -> Iterator[Row | BadRow]:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield Row(str(path), number, json.loads(line), path.parent)
-                except ValueError as e:
-                    yield BadRow(str(path), number, f"not JSON: {e}")
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.isspace():
+                    yield parse_line(line, str(path), number, path.parent)
 
     found = []
     try:
@@ -61,8 +58,8 @@ def calibration_samples(path: Path) -> list[Sample]:
             if isinstance(row, BadRow):
                 raise DataError(f"calibration: {row.file}:{row.line}: {row.message}")
             found.append(row)
-    except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"calibration: {path} can't be read: {e}") from e
+    except OSError as e:
+        raise DataError(f"calibration: {path} can't be read: {e.strerror}") from e
     if not any(sample.candidates for sample in found):
         raise DataError(f"calibration: {path} holds no candidates; give samples as in the data, with candidates")
     return found
