@@ -13,6 +13,9 @@ from functools import cached_property
 
 from lrf.errors import ConfigError
 
+LONG_BEGINNING = 2_000
+"""Characters from which on it is worth something that a server computes what prompts share once."""
+
 _FIELD = re.compile(r"<<([A-Za-z_][A-Za-z0-9_]*)>>")
 
 
@@ -35,6 +38,18 @@ Prompt = tuple[Segment, ...]
 def prompt_text(prompt: Prompt) -> str:
     """The prompt as the judge reads it: its segments, joined without anything between them."""
     return "".join(s.text for s in prompt)
+
+
+def shared_beginning(prompt: Prompt, *, whole: bool = False) -> int | None:
+    """A hash, good within this process, of what stands before a prompt's last field; None if it holds little material.
+
+    Prompts about one sample share it when the last field is what tells them apart, as an answer or a statement does.
+    ``whole``: the prompt is asked several times as it is, so all of it counts.
+    """
+    end = len(prompt) if whole else max((i for i, s in enumerate(prompt) if not s.trusted), default=0)
+    if sum(len(s.text) for s in prompt[:end] if not s.trusted) < LONG_BEGINNING:
+        return None
+    return hash(tuple(s.text for s in prompt[:end]))
 
 
 def untrusted_text(prompt: Prompt) -> str:

@@ -77,6 +77,29 @@ async def test_a_request_that_was_answered_is_not_asked_again() -> None:
     assert len(judge.requests) == 1
 
 
+@pytest.mark.parametrize("steady", [True, False])
+async def test_long_notes_are_sent_once_before_they_are_sent_again_unless_replies_come_when_they_like(
+    steady: bool,
+) -> None:
+    async def script(request: Request) -> str:
+        await asyncio.sleep(0.01)
+        return "[[7]]"
+
+    judge = ScriptedJudge(script, max_concurrency=2, capabilities=Capabilities(steady=steady))
+    notes = Segment("a note " * 400, trusted=False)
+
+    async def rate(calls: JudgeCalls, *prompt: Segment) -> None:
+        await calls.ask(prompt, Rating(), 512, CALLER)
+
+    async with calls_to(judge) as calls:
+        about_notes = [rate(calls, notes, Segment(f"answer {i}", trusted=False)) for i in range(4)]
+        about_nothing = [rate(calls, Segment(f"answer {i}", trusted=False)) for i in range(4)]
+        await asyncio.gather(*about_nothing[:2], *about_notes, *about_nothing[2:])
+    together = [request.prompt[0] == notes for request in judge.requests[2:4]]
+    assert together == ([True, False] if steady else [True, True])
+    assert len(judge.requests) == 8
+
+
 async def test_another_process_takes_replies_from_the_journal(tmp_path: Any) -> None:
     first, second = Journal(tmp_path / "j"), None
     async with calls_to(ScriptedJudge(["[[7]]"]), first) as calls:

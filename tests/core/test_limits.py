@@ -221,3 +221,99 @@ async def test_what_is_sent_and_not_yet_written_is_at_most_twice_the_ceiling() -
     writes.set()
     await asyncio.gather(*calls)
     assert (limiter.unwritten, limiter.in_flight, most <= 8) == (0, 0, True)
+
+
+async def _order(limiter: Limiter, *calls: tuple[str, tuple[int, int], int | None], fails: str = "") -> list[str]:
+    """Who began when, of calls that come together while a slot is taken; each ends as soon as all could begin."""
+    order = []
+
+    async def call(name: str, priority: tuple[int, int], beginning: int | None) -> None:
+        async with limiter.slot(priority, beginning=beginning):
+            order.append(name)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            if name == fails:
+                raise ConnectionError
+
+    async with limiter.slot((0, 0)):
+        tasks = [asyncio.create_task(call(*c)) for c in calls]
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert limiter.waiting == limiter.in_flight == 0
+    return order
+
+
+async def test_prompts_with_a_long_beginning_wait_until_the_first_of_them_is_answered_while_others_can_go() -> None:
+    calls = [("a1", (1, 0), 7), ("a2", (1, 0), 7), ("a3", (1, 0), 7), ("b", (2, 0), 8), ("c", (3, 0), None)]
+    assert await _order(Limiter(2), *calls) == ["a1", "b", "a2", "a3", "c"]
+
+
+async def test_a_slot_never_stays_free_for_a_beginning() -> None:
+    assert await _order(Limiter(2), ("a1", (1, 0), 7), ("a2", (1, 0), 7), ("a3", (1, 0), 7)) == ["a1", "a2", "a3"]
+    limiter = Limiter(2)
+    async with limiter.slot((1, 0), beginning=7), limiter.slot((1, 1), beginning=7):
+        assert limiter.in_flight == 2
+
+
+async def test_a_beginning_that_was_answered_holds_nobody_back() -> None:
+    limiter = Limiter(2)
+    async with limiter.slot((0, 0), beginning=7):
+        pass
+    assert await _order(limiter, ("a1", (1, 0), 7), ("a2", (1, 0), 7), ("b", (2, 0), 8)) == ["a1", "a2", "b"]
+
+
+async def test_after_a_call_that_failed_the_next_with_its_beginning_goes_alone() -> None:
+    calls = [("a1", (1, 0), 7), ("a2", (1, 0), 7), ("a3", (1, 0), 7), *((f"b{i}", (2, i), None) for i in range(6))]
+    order = await _order(Limiter(2), *calls, fails="a1")
+    assert order.index("b0") < order.index("a2") < order.index("b1") < order.index("a3")
+
+
+async def test_a_drain_ends_those_who_hold_back_too() -> None:
+    limiter = Limiter(2)
+    async with limiter.slot((0, 0), beginning=7):
+        async with limiter.slot((0, 0)):
+            waiting = [asyncio.create_task(_enter(limiter, 7)) for _ in range(3)]
+            waiting.append(asyncio.create_task(_enter(limiter, None)))
+            await asyncio.sleep(0)
+            assert limiter.waiting == 4
+            limiter.drain()
+        for task in waiting:
+            with pytest.raises(Interrupted):
+                await task
+    assert limiter.waiting == limiter.in_flight == 0
+
+
+async def _enter(limiter: Limiter, beginning: int | None) -> None:
+    async with limiter.slot((1, 0), beginning=beginning):
+        pass
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.none() | st.integers(0, 3), st.sampled_from(["ends", "fails", "gives up"]))
+    ),
+    st.integers(1, 4),
+)
+@settings(deadline=None)
+def test_every_call_gets_its_turn_whatever_it_begins_with(calls: list[tuple[int, int | None, str]], slots: int) -> None:
+    began = []
+
+    async def call(number: int, sample: int, beginning: int | None, how: str) -> None:
+        async with limiter.slot((sample, 0), beginning=beginning):
+            began.append(number)
+            await asyncio.sleep(0)
+            if how == "fails":
+                raise ConnectionError
+
+    async def all_calls() -> None:
+        tasks = [asyncio.create_task(call(i, *c)) for i, c in enumerate(calls)]
+        await asyncio.sleep(0)
+        for task, (_, _, how) in zip(tasks, calls, strict=True):
+            if how == "gives up":
+                task.cancel()
+        await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+
+    limiter = Limiter(slots)
+    asyncio.run(all_calls())
+    assert {i for i, (_, _, how) in enumerate(calls) if how != "gives up"} <= set(began)
+    assert limiter.waiting == limiter.in_flight == 0

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.errors import ConfigError
-from lrf.templates import Segment, Template, prompt_text
+from lrf.templates import Segment, Template, prompt_text, shared_beginning
 
 FIELDS = ("question", "answer", "context", "statement")
 MARKS = [f"<<{name}>>" for name in FIELDS]
@@ -92,3 +92,17 @@ def test_templates_have_the_same_hash_when_their_texts_are_the_same(one: str, ot
 
 def test_an_empty_template_makes_an_empty_prompt() -> None:
     assert Template("", ()).fill({}) == ()
+
+
+def test_prompts_that_differ_in_their_last_field_only_share_a_long_beginning() -> None:
+    template = Template("Read. <<context>> Answer: <<answer>> Rate.", ["context", "answer"])
+    long, short = "word " * 500, "word " * 50
+    beginnings = [
+        shared_beginning(template.fill({"context": c, "answer": a})) for c in (long, long + ".") for a in "ab"
+    ]
+    assert beginnings[0] is not None
+    assert beginnings[0] == beginnings[1] != beginnings[2] == beginnings[3]
+    assert shared_beginning(template.fill({"context": short, "answer": long})) is None  # the answer is nobody else's
+    assert shared_beginning(template.fill({"context": short, "answer": long}), whole=True) is not None
+    assert shared_beginning((Segment("instructions " * 500), Segment("answer", trusted=False))) is None
+    assert shared_beginning(()) is None

@@ -20,7 +20,7 @@ from lrf.protocols import Judge
 from lrf.replies import Answer, Expectation, RatingWay, Reply, Request, Usage, Way
 from lrf.store.filesystem import dump, storable
 from lrf.store.journal import Journal, identity_text, request_key
-from lrf.templates import Prompt, prompt_text
+from lrf.templates import Prompt, prompt_text, shared_beginning
 from lrf.thoughts import without_thoughts
 
 T = TypeVar("T")
@@ -304,7 +304,8 @@ class JudgeCalls:
 
     async def _call(self, key: bytes, request: Request, caller: Caller, late: list[float]) -> Reply:
         tokens, money, calls = self._worst(request)
-        async with self.limiter.slot(caller.priority, *self._likely(request)) as sent:
+        beginning = shared_beginning(request.prompt) if self.judge.capabilities.steady else None
+        async with self.limiter.slot(caller.priority, *self._likely(request), beginning) as sent:
             await self.ledger.admit(tokens, money, calls=calls)
             if self.limiter.draining:
                 self.ledger.release(tokens, money, calls=calls)

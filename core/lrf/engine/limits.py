@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import itertools
 import statistics
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -26,6 +26,7 @@ class _Waiter(NamedTuple):
     turn: asyncio.Future[Sent | None]
     requests: int
     tokens: float
+    beginning: int | None
 
 
 class Limiter:
@@ -35,6 +36,9 @@ class Limiter:
     for load (429, 503), or when replies took twice as long as usual, the median of as many as there are slots, twice
     one after another. Every call served lets it grow again by 1/limit. A single fault or slow reply changes nothing.
     Where less in flight didn't make replies faster, their slowness has another cause, and the limit is put back.
+
+    A long beginning that several prompts share is computed once: while the first call with it is in flight, the others
+    let those behind them go first. A slot never stays free for that.
 
     A few calls begin in one turn of the event loop, so that many beginnings at once don't hold up everything else.
 
@@ -51,6 +55,7 @@ class Limiter:
     SLICE = 4
     SLOW = 2.0
     HELPED = 0.9
+    COMPUTED = 4096
 
     def __init__(self, ceiling: int, rates: Rates | None = None, *, adapts: bool = True) -> None:
         self.ceiling = ceiling
@@ -62,6 +67,8 @@ class Limiter:
         self.draining = False
         self.on_release: Callable[[], None] = lambda: None
         self._waiters: list[_Waiter] = []
+        self._computing: dict[int, list[_Waiter]] = {}  # beginnings in flight for the first time, and who holds back
+        self._computed: OrderedDict[int, None] = OrderedDict()  # newest last
         self._count = itertools.count()
         self._window: deque[bool] = deque(maxlen=self.WINDOW)
         self._timer: asyncio.TimerHandle | None = None
@@ -74,18 +81,21 @@ class Limiter:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiters)
+        return len(self._waiters) + sum(map(len, self._computing.values()))
 
     @asynccontextmanager
-    async def slot(self, priority: Priority, requests: int = 1, tokens: float = 0) -> AsyncIterator[Sent | None]:
+    async def slot(
+        self, priority: Priority, requests: int = 1, tokens: float = 0, beginning: int | None = None
+    ) -> AsyncIterator[Sent | None]:
         """A place among the calls in flight, and what was noted as sent where rates are limited.
 
+        ``beginning`` is a hash of a long beginning that the call's prompt may share with others.
         Raises :class:`lrf.errors.Interrupted` once the run drains.
         """
         if self.draining:
             raise Interrupted("the run is being stopped")
         turn: asyncio.Future[Sent | None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiters, _Waiter(priority, next(self._count), turn, requests, tokens))
+        heapq.heappush(self._waiters, _Waiter(priority, next(self._count), turn, requests, tokens, beginning))
         self._wake()
         try:
             sent = await turn
@@ -93,10 +103,16 @@ class Limiter:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 if self.rates and (unsent := turn.result()):
                     self.rates.settle(unsent, 0, 0)
+                self._ended(beginning)
                 self._release()
             raise
         try:
             yield sent
+        except BaseException:
+            self._ended(beginning)
+            raise
+        else:
+            self._ended(beginning, computed=True)
         finally:
             self._release()
 
@@ -107,23 +123,52 @@ class Limiter:
 
     def _wake(self) -> None:
         while (
-            self._waiters
-            and self.in_flight < max(1, int(self.limit))
+            self.in_flight < max(1, int(self.limit))
             and self.in_flight + self.unwritten < 2 * self.ceiling
+            and self._begun < self.SLICE  # else the next turn of the loop goes on
+            and (first := self._first())
         ):
-            first = self._waiters[0]
-            if not first.turn.done():
-                if self._begun == self.SLICE:
-                    return  # the next turn of the loop goes on
-                if self.rates and (wait_s := self.rates.wait_s(first.requests, first.tokens)) > 0:
-                    self._wake_after(wait_s)
-                    return
-                self.in_flight += 1
-                if not self._begun:
-                    asyncio.get_running_loop().call_soon(self._next_turn)
-                self._begun += 1
-                first.turn.set_result(self.rates.take(first.requests, first.tokens) if self.rates else None)
-            heapq.heappop(self._waiters)
+            if self.rates and (wait_s := self.rates.wait_s(first.requests, first.tokens)) > 0:
+                heapq.heappush(self._waiters, first)
+                self._wake_after(wait_s)
+                return
+            self.in_flight += 1
+            if not self._begun:
+                asyncio.get_running_loop().call_soon(self._next_turn)
+            self._begun += 1
+            if first.beginning is not None and first.beginning not in self._computed:
+                self._computing.setdefault(first.beginning, [])
+            first.turn.set_result(self.rates.take(first.requests, first.tokens) if self.rates else None)
+
+    def _first(self) -> _Waiter | None:
+        """Who goes next, no longer among those that wait."""
+        while self._waiters:
+            first = heapq.heappop(self._waiters)
+            if first.turn.done():  # cancelled
+                continue
+            holding_back = self._computing.get(first.beginning) if first.beginning is not None else None
+            if holding_back is None:
+                return first
+            holding_back.append(first)
+        held = [w for waiters in self._computing.values() for w in waiters if not w.turn.done()]
+        if not held:
+            return None
+        first = min(held)
+        assert first.beginning is not None
+        self._computing[first.beginning].remove(first)
+        return first
+
+    def _ended(self, beginning: int | None, *, computed: bool = False) -> None:
+        """Those that hold back go on: with what was computed, or, after a call that failed, the first of them alone."""
+        if beginning is None:
+            return
+        if computed:
+            self._computed[beginning] = None
+            self._computed.move_to_end(beginning)
+            if len(self._computed) > self.COMPUTED:
+                self._computed.popitem(last=False)
+        for waiter in self._computing.pop(beginning, ()):
+            heapq.heappush(self._waiters, waiter)
 
     def replied(self) -> None:
         """Tell, while holding the slot, that a reply is going to be written."""
@@ -194,10 +239,11 @@ class Limiter:
         """Let what is in flight finish, and nothing else start."""
         self.draining = True
         self._stopping.set()
-        for waiter in self._waiters:
+        for waiter in itertools.chain(self._waiters, *self._computing.values()):
             if not waiter.turn.done():
                 waiter.turn.set_exception(Interrupted("the run is being stopped"))
         self._waiters.clear()
+        self._computing.clear()
         if self._timer is not None:
             self._timer.cancel()
 

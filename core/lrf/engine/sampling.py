@@ -20,7 +20,7 @@ from lrf.protocols import Drawing, Sampler
 from lrf.replies import Reply, Request
 from lrf.store.filesystem import dump
 from lrf.store.journal import Journal, identity_text, request_key
-from lrf.templates import Prompt, Segment
+from lrf.templates import Prompt, Segment, shared_beginning
 
 KIND = "candidate"
 
@@ -102,7 +102,8 @@ class SamplerCalls:
     ) -> Sequence[Reply]:
         calls, (tokens, money) = len(keys), self._worst(requests)
         likely = sum(most_tokens(self.sampler, requests)) if self.rates else 0
-        async with self.limiter.slot((position, 0), 1, likely) as sent:
+        beginning = shared_beginning(requests[0].prompt, whole=True)
+        async with self.limiter.slot((position, 0), 1, likely, beginning) as sent:
             await self.ledger.admit(tokens, money, calls=calls)
             if self.limiter.draining:
                 self.ledger.release(tokens, money, calls=calls)
