@@ -11,16 +11,28 @@ import sys
 import pytest
 
 from lrf.engine import interpreter
-from lrf.engine.interpreter import FEW, SWITCH_S, tuned
+from lrf.engine.interpreter import FEW, PYTHONS_OWN, SWITCH_S, tuned
 
 
 def test_what_was_set_for_a_run_is_as_before_after_it() -> None:
-    before = (gc.get_threshold(), sys.getswitchinterval(), gc.get_freeze_count())
+    before, frozen = (gc.get_threshold(), sys.getswitchinterval()), gc.get_freeze_count()
+    assert frozen < PYTHONS_OWN
     with contextlib.suppress(ValueError), tuned():
         assert sys.getswitchinterval() == pytest.approx(SWITCH_S)
-        assert gc.get_freeze_count() > before[2]
+        assert gc.get_freeze_count() > PYTHONS_OWN
         raise ValueError("the run failed")
-    assert (gc.get_threshold(), sys.getswitchinterval(), gc.get_freeze_count()) == before
+    assert (gc.get_threshold(), sys.getswitchinterval()) == before
+    assert gc.get_freeze_count() <= frozen
+
+
+def test_what_the_program_itself_has_frozen_stays_so() -> None:
+    gc.freeze()
+    try:
+        with tuned():
+            pass
+        assert gc.get_freeze_count() > PYTHONS_OWN
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its event loop has no selector")

@@ -146,7 +146,7 @@ def test_equal_rewards_never_make_a_pair() -> None:
 
 
 def test_means_that_differ_in_rounding_only_are_equal() -> None:
-    one, other = sum([0.1, 0.2, 0.3]), sum([0.3, 0.2, 0.1])
+    one, other = 0.1 + 0.2 + 0.3, 0.3 + 0.2 + 0.1
     assert one != other
     assert best_worst().pair(*scored(one, other, one)) == LeftOut("tie", "all 3 rewards are 0.6")
     assert best_worst(ties="left_out").pair(*scored(one, other, 0.0)) == LeftOut(

@@ -15,6 +15,7 @@ T = TypeVar("T")
 FEW = 4
 SWITCH_S = 0.0005
 THRESHOLDS = (300_000, 10, 10)
+PYTHONS_OWN = 2_000  # Python 3.12 counts its immortal objects as frozen: a few hundred
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def tuned() -> Iterator[None]:
     finally:
         sys.setswitchinterval(switch_s)
         gc.set_threshold(*thresholds)
-        if not frozen:  # else who froze something before wants it to stay so
+        if frozen < PYTHONS_OWN:  # else who froze something before wants it to stay so
             gc.unfreeze()
 
 
