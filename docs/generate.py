@@ -10,8 +10,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import pkgutil
 import re
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -256,6 +258,20 @@ def _constant(name: str, module: str) -> str:
     return prose(found[1]) if found else CONSTANTS[name]
 
 
+def modules(_: str | None) -> str:
+    """Every module that a plugin may import: all but those that import-linter forbids it."""
+    project = tomllib.loads((REFERENCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
+    (closed,) = (c["forbidden_modules"] for c in contracts if c["name"].endswith("use lrf's public modules only"))
+    names = [f"lrf.{m.name}" for m in pkgutil.iter_modules(lrf.__path__) if m.name != "__main__"]
+    rows = [f"| `{n}` | {_first_sentence(n)} |" for n in names if n not in closed]
+    return "\n".join(["| module | what is in it |", "|---|---|", *rows])
+
+
+def _first_sentence(module: str) -> str:
+    return re.split(r"(?<=\.)\s", prose(importlib.import_module(module).__doc__))[0]
+
+
 CONSTANTS: Mapping[str, str] = {
     "API_VERSION": "The version of the plugin interface: a whole number, raised when plugins must change.",
     "Prompt": "A prompt: a tuple of `Segment`s, joined without anything between them.",
@@ -268,7 +284,14 @@ def _fields(value: Any) -> str:
     return f"({', '.join(names)})" if names else ""
 
 
-PARTS = {"keys": keys, "components": components, "hooks": hooks, "commands": commands, "exports": exports}
+PARTS = {
+    "keys": keys,
+    "components": components,
+    "hooks": hooks,
+    "commands": commands,
+    "exports": exports,
+    "modules": modules,
+}
 
 
 def main() -> None:
