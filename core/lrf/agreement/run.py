@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lrf.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.errors import DataError, LrfError, RunError
+from lrf.stages.rows import reward_rows
 from lrf.stages.run_dir import RunDir
 from lrf.stages.sampled import source_with_candidates
 from lrf.stages.samples import good_samples
@@ -33,13 +31,13 @@ class RunScores:
 def read_run(folder: Path, samples: set[str]) -> RunScores:
     """The rewards of a run's samples among those given.
 
-    Raises :class:`lrf.errors.RunError` when the folder holds no rewards.
+    Raises :class:`lrf.errors.RunError` when the folder holds no rewards, or damaged ones.
     """
     run = RunDir(folder)
     if not run.rewards.is_file():
         raise RunError(f"{run.rewards} is not there; expected a run directory with rewards, such as runs/my-pipeline")
     found = RunScores(scores={"reward": {}, "first": {}, "longer": {}})
-    for row in _rows(run.rewards):
+    for row in reward_rows(run.rewards):
         sample, candidate = row["sample_id"], row["candidate_id"]
         found.known.setdefault(sample, {})
         if sample not in samples:
@@ -61,15 +59,6 @@ def read_run(folder: Path, samples: set[str]) -> RunScores:
 
 def _put(found: RunScores, name: str, sample: str, candidate: str, score: float | None) -> None:
     found.scores.setdefault(name, {}).setdefault(sample, {})[candidate] = score
-
-
-def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield json.loads(line)
-            except ValueError as e:
-                raise DataError(f"{path}:{number}: no JSON: {e}") from None
 
 
 def _add_lengths(found: RunScores, run: RunDir, samples: set[str]) -> None:

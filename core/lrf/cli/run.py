@@ -54,11 +54,10 @@ def run(pipeline: Path, runs: Path, first: str | None, last: str | None, dry_run
 def _dry_run(pipeline: Pipeline, runs: Path) -> None:
     from lrf.cli.output import clean
     from lrf.stages.launch import prepare_launch
-    from lrf.stages.run_dir import RunDir
+    from lrf.stages.runner import run_directory
     from lrf.store.lock import RunLock
 
-    run = RunDir(runs.absolute() / pipeline.name)
-    run.path.mkdir(parents=True, exist_ok=True)
+    run = run_directory(runs, pipeline.name)
     with RunLock(run.path):
         made = prepare_launch(pipeline, run)
     for name in ("plan.json", *made.about["files"]):

@@ -34,9 +34,10 @@ def _differences(old: JSON, new: JSON, path: str) -> list[str]:
 
 def _by_name(value: JSON) -> JSON:
     """A list of named blocks as a mapping, so that a block put in front changes no other."""
-    if isinstance(value, list) and value and all(isinstance(v, Mapping) and "name" in v for v in value):
-        return {v["name"]: v for v in value}
-    return value
+    if not isinstance(value, list) or not value:
+        return value
+    named = all(isinstance(v, Mapping) and isinstance(v.get("name"), str) for v in value)
+    return {v["name"]: v for v in value} if named else value
 
 
 def _shown(value: JSON) -> str:

@@ -125,7 +125,7 @@ def main(run_dir: str, stage: str, folder: str, out: TextIO) -> int:
     from lrf.config import parse_pipeline
     from lrf.log import run_log
     from lrf.stages.context import StageContext
-    from lrf.stages.run_dir import RunDir
+    from lrf.stages.run_dir import RunDir, said_by_system
     from lrf.store.filesystem import read_json
 
     lock = threading.Lock()
@@ -150,6 +150,10 @@ def main(run_dir: str, stage: str, folder: str, out: TextIO) -> int:
     except LrfError as e:
         say({"error": "\n".join([str(e), *getattr(e, "__notes__", ())]), "exit_code": e.exit_code})
         return e.exit_code
+    except OSError as e:
+        say({"error": f"stage {stage}: {said_by_system(e, Path(run_dir))}", "exit_code": StageError.exit_code})
+        traceback.print_exc()
+        return StageError.exit_code
     except KeyboardInterrupt:
         say({"error": f"stage {stage} was stopped", "exit_code": Interrupted.exit_code})
         return Interrupted.exit_code

@@ -7,13 +7,12 @@ has the key that it had, and its reply is in the journal. A run that is killed a
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lrf.engine.rounds import Rounds
 from lrf.errors import ConfigError, RunError
+from lrf.stages.rows import reward_rows
 from lrf.stages.run_dir import RunDir
 from lrf.store.filesystem import read_json, write_json
 from lrf.suggest import did_you_mean
@@ -41,8 +40,13 @@ class _State:
 
     @classmethod
     def read(cls, run: RunDir) -> _State:
-        found: Any = read_json(run.rescore) or {}
-        return cls(found.get("dimensions", {}), found.get("failed", {}), found.get("pending"))
+        """Raises :class:`lrf.errors.RunError` for a damaged file: without it, replaced replies would be back."""
+        match read_json(run.rescore):
+            case None if not run.rescore.exists():
+                return cls()
+            case {"dimensions": dict(dimensions), "failed": dict(failed), "pending": str() | None as pending}:
+                return cls(dimensions, failed, pending)
+        raise RunError(f"{run.rescore}: damaged; restore it, or remove it to have the first scoring's rewards back")
 
     def write(self, run: RunDir) -> None:
         write_json(run.rescore, {"pending": self.pending, "dimensions": self.dimensions, "failed": self.failed})
@@ -68,11 +72,11 @@ def begin_rescore(pipeline: Pipeline, run: RunDir, wanted: Rescore) -> int:
         raise RunError(f"{run.path}: nothing has been scored yet; `lrf run` comes first")
     state = _State.read(run)
     if state.pending == str(wanted):
-        return sum(1 for _ in _rows(run))
+        return sum(1 for _ in reward_rows(run.rewards))
     if state.pending is not None:
         raise RunError(f"{run.path}: `{state.pending}` isn't finished; do it again (or `lrf run`) before another one")
     count = 0
-    for row in _rows(run):
+    for row in reward_rows(run.rewards):
         if wanted.failed and (row["reward"] is None or None in row["ratings"].values()):
             times = state.failed.setdefault(row["sample_id"], {})
             times[row["candidate_id"]] = times.get(row["candidate_id"], 0) + 1
@@ -92,8 +96,3 @@ def end_rescore(run: RunDir) -> None:
     if state.pending is not None:
         state.pending = None
         state.write(run)
-
-
-def _rows(run: RunDir) -> Iterator[Mapping[str, Any]]:
-    with run.rewards.open(encoding="utf-8") as file:
-        yield from map(json.loads, file)

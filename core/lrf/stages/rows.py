@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
-from lrf.types import JSON, JudgedStatement, Judgement, Opinion, Reward, Span, Unscored
+from lrf.errors import RunError
+from lrf.rows import Row, parse_line
+from lrf.types import JSON, BadRow, JudgedStatement, Judgement, Opinion, Reward, Span, Unscored
+
+_SCORE_AGAIN = "remove the file and run `lrf run`: replies come from the journal and cost nothing"
 
 
 def reward_row(reward: Reward) -> Mapping[str, JSON]:
@@ -45,6 +51,22 @@ def judgement_json(judgement: Judgement) -> Mapping[str, JSON]:
     if judgement.extra:
         row["extra"] = dict(judgement.extra)
     return row
+
+
+def reward_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The rows of a ``rewards.jsonl``. Raises :class:`lrf.errors.RunError` for a line that is none."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            found = parse_line(line, str(path), number)
+            match found:
+                case Row(value={"sample_id": str(), "candidate_id": str(), "reward": reward, "ratings": dict(ratings),
+                         "unscored": None | {"dimension": str(), "reason": str(), "detail": str()}} as row) if all(
+                    r is None or type(r) in (int, float) for r in (reward, *ratings.values())
+                ):  # fmt: skip
+                    yield row
+                case _:
+                    why = found.message if isinstance(found, BadRow) else "no row of rewards"
+                    raise RunError(f"{path}:{number}: {why}; {_SCORE_AGAIN}")
 
 
 def rewards_of(rows: Iterable[Mapping[str, JSON]]) -> list[Reward]:

@@ -100,22 +100,26 @@ class StageRecord:
     def finished(self, fingerprint: str) -> Mapping[str, JSON] | None:
         """The counts of the stage if it was finished with this fingerprint and its files are as it left them."""
         record = read_json(self.file)
-        if not isinstance(record, dict) or record.get("fingerprint") != fingerprint:
-            return None
-        if any(sha256_of(self.run_dir / name) != digest for name, digest in record["files"].items()):
-            return None
-        counts: Mapping[str, JSON] = record["counts"]
-        return counts
+        match record:
+            case {"fingerprint": found, "files": dict(files), "counts": dict(counts)} if found == fingerprint:
+                changed = any(sha256_of(self.run_dir / name) != digest for name, digest in files.items())
+                return None if changed else counts
+        return None
 
     def last(self) -> Mapping[str, JSON] | None:
         """The counts of the stage as it was last finished, whatever of, if its files are as it left them."""
         record = read_json(self.file)
-        return self.finished(record["fingerprint"]) if isinstance(record, dict) else None
+        return self.finished(str(record.get("fingerprint"))) if isinstance(record, dict) else None
 
     def write(self, fingerprint: str, files: Sequence[Path], counts: Mapping[str, JSON]) -> None:
         self.file.parent.mkdir(exist_ok=True)
         digests = {str(f.relative_to(self.run_dir)): sha256_of(f) for f in files}
         write_json(self.file, {"fingerprint": fingerprint, "files": digests, "counts": dict(counts)})
+
+
+def said_by_system(error: OSError, otherwise: Path) -> str:
+    """Which file it is about, else ``otherwise``, and what the system says."""
+    return f"{error.filename2 or error.filename or otherwise}: {error.strerror or error}"
 
 
 def fingerprint(*parts: JSON) -> str:

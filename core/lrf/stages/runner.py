@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import platform
 import signal
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from lrf.config import changes
-from lrf.errors import ConfigError, Interrupted, LrfError, RunError
+from lrf.errors import ConfigError, Interrupted, LrfError, RunError, StageError
 from lrf.log import run_log
 from lrf.stages.cards import write_cards
 from lrf.stages.child import run_child
@@ -27,7 +28,7 @@ from lrf.stages.data import data_stage
 from lrf.stages.launch import plan_launch
 from lrf.stages.pairs import pairs_stage
 from lrf.stages.rescore import Rescore, begin_rescore
-from lrf.stages.run_dir import RunDir
+from lrf.stages.run_dir import RunDir, said_by_system
 from lrf.stages.sample import check_left_out, sample_finished, sample_stage
 from lrf.stages.score import Stopped, check_unscored, score_stage
 from lrf.stages.train import train_finished
@@ -49,6 +50,8 @@ FILES = ("candidates", "rewards", "judgements", "pairs", "left_out", "bad_rows",
 
 HERE = {"sample": sample_stage, "score": score_stage, "pairs": pairs_stage}
 """The stages that run in this process, unless an interpreter of their own is named or a model must be given back."""
+
+AGAIN = "see to it, and run the same command again"
 
 LIBRARIES = (
     "aiohttp", "deepspeed", "numpy", "openai", "pluggy", "pydantic", "qdrant-client", "quicktok-v1",
@@ -104,12 +107,12 @@ async def run_pipeline(
     With ``signals`` (main thread only) SIGINT and SIGTERM let the run drain, and a second one ends it at once.
     """
     stages = chosen_stages(pipeline, first, last)
-    run = _run_dir(runs, pipeline.name)
+    run = run_directory(runs, pipeline.name)
     if "train" in stages:
         plan_launch(pipeline, run)  # processes that can't share the training are told before anything is paid for
     summary = RunSummary(run.path)
     began = time.monotonic()
-    with RunLock(run.path) as lock, run_log(run.log) as log:
+    with _usable(run), RunLock(run.path) as lock, run_log(run.log) as log:
         log = log.bind(run=pipeline.name)
         if rescore is not None:
             summary.rescored = await asyncio.to_thread(begin_rescore, pipeline, run, rescore)
@@ -129,6 +132,12 @@ async def run_pipeline(
                 _ended(summary, e.reason)
             except LrfError as e:
                 _ended(summary, e)
+            except OSError as e:
+                _ended(summary, StageError(f"{said_by_system(e, run.path)}; what is finished is kept: {AGAIN}"))
+            except Exception as e:  # a plugin's fault, or lrf's own
+                log.exception("the run failed")
+                said = f"{type(e).__name__}: {e}; {run.log} has the traceback. What is finished is kept: {AGAIN}"
+                _ended(summary, StageError(said))
         summary.seconds = time.monotonic() - began
         summary.files = {
             name: path.name for name in FILES if (path := getattr(run, name)).exists() or name == "summary"
@@ -140,13 +149,23 @@ async def run_pipeline(
     return summary
 
 
-def _run_dir(runs: Path, name: str) -> RunDir:
+def run_directory(runs: Path, name: str) -> RunDir:
+    """The directory, made if it isn't there. Raises :class:`lrf.errors.RunError`."""
     path = runs.absolute() / name
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise RunError(f"the run directory {path} can't be made: {e}") from e
+        raise RunError(f"the run directory {path} can't be made: {e.strerror}") from e
     return RunDir(path)
+
+
+@contextmanager
+def _usable(run: RunDir) -> Iterator[None]:
+    """What the system says of the directory's own files (log, summary, …) becomes a RunError."""
+    try:
+        yield
+    except OSError as e:
+        raise RunError(f"{said_by_system(e, run.path)}; {AGAIN}") from e
 
 
 def chosen_stages(pipeline: Pipeline, first: str | None, last: str | None) -> list[str]:
@@ -231,9 +250,9 @@ def _keep_pipeline(run: RunDir, pipeline: Pipeline) -> list[str]:
     """Write the resolved pipeline, and say what differs from the one of the run before."""
     before = None
     if run.pipeline.exists():
-        try:
-            before = yaml.safe_load(run.pipeline.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
+        try:  # what somebody has made of it meanwhile may be no pipeline
+            before = json.loads(json.dumps(yaml.safe_load(run.pipeline.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
             before = None
     with replacing(run.pipeline) as f:
         f.write("# The pipeline of this run with every default filled in. Secrets stay ${NAME}.\n")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 
 from lrf.errors import StageError
 from lrf.stages.context import StageContext
-from lrf.stages.rows import rewards_of
+from lrf.stages.rows import reward_rows, rewards_of
 from lrf.stages.run_dir import fingerprint
 from lrf.stages.sampled import sampled, sampled_source
 from lrf.stages.samples import good_samples, policy_prompt, prompt_template
@@ -18,10 +17,9 @@ from lrf.types import JSON, Candidate, Message, Reward, Sample
 
 
 def rewards_by_sample(path: Path) -> Iterator[tuple[str, list[Reward]]]:
-    """(sample's id, its rewards) in the file's order."""
-    with path.open(encoding="utf-8") as f:
-        for sample_id, rows in groupby(map(json.loads, f), key=lambda row: row["sample_id"]):
-            yield sample_id, rewards_of(rows)
+    """(sample's id, its rewards) in the file's order. Raises :class:`lrf.errors.RunError` for a damaged file."""
+    for sample_id, rows in groupby(reward_rows(path), key=lambda row: row["sample_id"]):
+        yield sample_id, rewards_of(rows)
 
 
 def rewards_of_sample(sample: Sample, groups: Iterator[tuple[str, list[Reward]]], path: Path) -> list[Reward]:

@@ -14,7 +14,7 @@ from lrf.protocols import TrainingJob
 from lrf.settings import TrainerSettings
 from lrf.stages.context import StageContext
 from lrf.stages.launch import prepare_launch
-from lrf.stages.run_dir import RunDir
+from lrf.stages.run_dir import RunDir, said_by_system
 from lrf.stages.scored import scored_fingerprint, write_scored
 from lrf.stages.supervise import launch
 from lrf.store.filesystem import sha256_of
@@ -45,10 +45,8 @@ def train_stage(context: StageContext) -> Mapping[str, JSON]:
     try:
         return _train(context)
     except OSError as e:
-        where = e.filename or context.run_dir.path
-        raise StageError(
-            f"{where}: {e.strerror or e}; what was saved stays as it is. See to it, and run the command again"
-        ) from e
+        where = said_by_system(e, context.run_dir.path)
+        raise StageError(f"{where}; what was saved stays as it is. See to it, and run the command again") from e
 
 
 def _train(context: StageContext) -> Mapping[str, JSON]:

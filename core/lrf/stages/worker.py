@@ -23,7 +23,7 @@ from lrf.types import JSON
 def main(run_dir: str, folder: str, out: TextIO) -> int:
     from lrf.catalog import load_catalog
     from lrf.config import parse_pipeline
-    from lrf.stages.run_dir import RunDir
+    from lrf.stages.run_dir import RunDir, said_by_system
     from lrf.stages.train import train_here
 
     lock = threading.Lock()
@@ -48,7 +48,7 @@ def main(run_dir: str, folder: str, out: TextIO) -> int:
         say({"error": "\n".join([str(e), *getattr(e, "__notes__", ())]), "exit_code": e.exit_code})
         return e.exit_code
     except OSError as e:
-        say({"error": f"{e.filename or run_dir}: {e.strerror or e}", "exit_code": StageError.exit_code})
+        say({"error": said_by_system(e, Path(run_dir)), "exit_code": StageError.exit_code})
         traceback.print_exc()
         return StageError.exit_code
     except Exception:
