@@ -32,6 +32,8 @@ REFERENCE = Path(__file__).parent / "reference"
 MODELS: Mapping[str, type[BaseModel]] = {
     m.__name__: m for m in (Head, Policy, Budget, Interpreters, DataKeys, SampleKeys, RateKeys, DimensionKeys)
 }
+MANY = 8
+"""So many settings that all components of a kind have alike are listed once."""
 _PART = re.compile(r"(<!-- generated: (\S+)(?: (\S+))? -->\n).*?(<!-- end of generated -->)", re.DOTALL)
 
 
@@ -52,31 +54,40 @@ def prose(docstring: str | None) -> str:
 
 def keys(name: str | None) -> str:
     """The table of a model of the pipeline itself."""
-    return _table(MODELS[name or ""])
+    return _table(_rows(MODELS[name or ""]))
 
 
 def components(kind: str | None) -> str:
-    """Every built-in component of a kind, with its settings."""
+    """Every built-in component of a kind, with its settings; those that all of them have come first, if many."""
     catalog = load_catalog()
     specs = [s for s in catalog.specs(kind or "") if catalog.package_of(s).name == "lrf"]
-    return "\n\n".join(_component(s) for s in specs)
+    rows = [_rows(load_settings(s)) for s in specs]
+    shared = [row for row in rows[0] if all(row in others for others in rows)]
+    if len(specs) == 1 or len(shared) < MANY:
+        shared = []
+    parts = [f"All of them take:\n\n{_table(shared)}"] if shared else []
+    own = ([row for row in found if row not in shared] for found in rows)
+    return "\n\n".join([*parts, *(_component(spec, found) for spec, found in zip(specs, own, strict=True))])
 
 
-def _component(spec: ComponentSpec) -> str:
-    model = load_settings(spec)
+def _component(spec: ComponentSpec, rows: Sequence[str]) -> str:
     lines = [f"#### `type: {spec.name}`", f"{_begun(spec.summary)}."]
     if spec.extra:
         lines.append(f"Needs the extra: `pip install 'lrf[{spec.extra}]'`.")
     if spec.needs:
         which = " and ".join(f"`{need}: NAME`" for need in spec.needs)
         lines.append(f"Works with {which} (left out: `main`, else the only one).")
-    lines.append(_table(model) if model.model_fields else "It has no settings.")
+    lines.append(_table(rows) if rows else "It has no settings.")
     return "\n\n".join(lines)
 
 
-def _table(model: type[BaseModel]) -> str:
+def _table(rows: Sequence[str]) -> str:
+    return "\n".join(["| key | value | default | what it is |", "|---|---|---|---|", *rows])
+
+
+def _rows(model: type[BaseModel]) -> list[str]:
     schema = model.model_json_schema()
-    rows = ["| key | value | default | what it is |", "|---|---|---|---|"]
+    rows = []
     for name, field in schema.get("properties", {}).items():
         default = "required" if name in schema.get("required", ()) else _default(field)
         inner = _resolved(field, schema)
@@ -85,7 +96,7 @@ def _table(model: type[BaseModel]) -> str:
             f"| `{name}.{key}` | {_value(sub, schema)} | {_default(sub)} | {_sentence(sub)} |"
             for key, sub in inner.get("properties", {}).items()
         )
-    return "\n".join(rows)
+    return rows
 
 
 def _sentence(schema: Mapping[str, Any]) -> str:

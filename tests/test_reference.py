@@ -74,9 +74,10 @@ def test_every_built_in_component_is_in_the_reference_with_every_setting(kind: s
     catalog = load_catalog()
     part = re.search(rf"<!-- generated: components {kind} -->(.*?)<!-- end", page("pipeline.md"), re.DOTALL)
     assert part
+    shared = part[1].split("####")[0]
     for spec in catalog.specs(kind):
         if catalog.package_of(spec).name == "lrf":
-            section = part[1].split(f"#### `type: {spec.name}`")[1].split("####")[0]
+            section = shared + part[1].split(f"#### `type: {spec.name}`")[1].split("####")[0]
             for name in load_settings(spec).model_fields:
                 assert f"| `{name}` |" in section
 
