@@ -58,6 +58,10 @@ _FINISH: Mapping[str, FinishReason] = {
 }
 
 
+_MOST_TOKENS = 1 << 40
+"""A usage of more is none: no journal could hold it."""
+
+
 def chat_body(
     model: str, request: Request, *, max_tokens_field: str = "max_tokens", temperature: float | None = None
 ) -> dict[str, JSON]:
@@ -151,7 +155,7 @@ def read_usage(value: Mapping[str, Any]) -> Usage:
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if isinstance(value, int) and 0 < value < _MOST_TOKENS else 0
 
 
 def embeddings_body(model: str, texts: Sequence[str], dimensions: int | None = None) -> dict[str, JSON]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
+import time
 import types
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,9 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lrf.engine import calls as calls_module
 from lrf.engine import retries as retries_module
 from lrf.engine.calls import Caller, JudgeCalls, best_way
+from lrf.engine.engine import judge_calls
 from lrf.engine.ledger import Budget, Ledger
+from lrf.engine.observers import Observers
+from lrf.engine.pace import KNOWN
+from lrf.engine.rates import Rates
 from lrf.errors import BudgetError, Interrupted, JudgeMisconfigured, RunError, Unavailable, Unscorable
 from lrf.expectations import Rating, Text, Verdict
 from lrf.protocols import Capabilities
@@ -119,6 +126,23 @@ async def test_a_judge_with_another_identity_is_asked_itself() -> None:
         assert await ask(calls) == 7.0
     async with calls_to(ScriptedJudge(["[[3]]"], identity={"model": "b"}), journal) as calls:
         assert await ask(calls) == 3.0
+    await asyncio.to_thread(journal.close)
+
+
+async def test_two_judges_that_are_one_model_ask_an_equal_question_once_and_agree_ever_after() -> None:
+    replies = iter(["[[3]]", "[[4]]"])
+
+    async def script(_: Request) -> str:
+        await asyncio.sleep(0.01)
+        return next(replies)
+
+    journal = Journal()
+    both = {"now": ScriptedJudge(script), "later": ScriptedJudge(script)}
+    calls = judge_calls(both, journal, Ledger(), Observers(None, lambda *_: None), 0)
+    for _ in range(2):
+        assert await asyncio.gather(*(ask(judge) for judge in calls.values())) == [3.0, 3.0]
+    for judge in calls.values():
+        await judge.aclose()
     await asyncio.to_thread(journal.close)
 
 
@@ -383,6 +407,59 @@ async def test_every_call_and_every_failure_is_told_to_the_listener(no_pauses: N
     ]
 
 
+async def test_a_plugins_own_fault_is_told_as_a_fault_and_a_call_that_is_given_up_is_none() -> None:
+    told: list[str | None] = []
+    begun = asyncio.Event()
+
+    async def script(_: Request) -> str:
+        if begun.is_set():
+            raise ValueError("a bug")
+        begun.set()
+        await asyncio.Event().wait()
+        return ""
+
+    async with calls_to(ScriptedJudge(script), listener=lambda *what: told.append(what[5])) as calls:
+        given_up = asyncio.create_task(ask(calls, "first"))
+        await begun.wait()
+        with pytest.raises(ValueError):
+            await ask(calls, "second")
+        await calls.aclose()
+        await asyncio.gather(given_up, return_exceptions=True)
+        assert calls.ledger.total().faults == 1
+    assert told == ["judge_error", "cancelled"]
+
+
+async def test_the_reply_that_makes_the_pace_known_is_kept_while_another_call_times_out() -> None:
+    last = asyncio.Event()
+
+    class Timed(ScriptedJudge):
+        async def complete(self, request: Request) -> Reply:  # goes on in the same turn in which it is woken
+            text = request.prompt[1].text
+            if text == "hangs":
+                await asyncio.Event().wait()
+            elif text == "last":
+                await last.wait()
+            return Reply("[[7]]", usage=Usage(10, 5))
+
+    async with calls_to(Timed(request_timeout_s=0.3, max_concurrency=4)) as calls:
+        for n in range(KNOWN - 1):
+            await ask(calls, f"{n}")
+        hanging = asyncio.create_task(ask(calls, "hangs"))
+        await asyncio.sleep(0.1)
+        replied = asyncio.create_task(ask(calls, "last"))
+        await asyncio.sleep(0.05)
+        assert calls.oldest is not None
+        assert calls.oldest.timeout is not None
+        due = calls.oldest.timeout.when()
+        assert due is not None
+        loop = asyncio.get_running_loop()
+        loop.call_at(due - 0.02, time.sleep, 0.05)  # both come in one turn: the reply, and that the other is late
+        loop.call_at(due - 0.01, last.set)
+        assert await replied == 7.0
+        assert calls.pace.known
+        hanging.cancel()
+
+
 async def test_a_slot_is_free_again_after_every_kind_of_failure(no_pauses: None) -> None:
     failures: list[BaseException] = [Unavailable("x") for _ in range(5)]
     judge = ScriptedJudge([*failures, JudgeMisconfigured("x"), ValueError("x"), "[[1]]"], max_concurrency=1)
@@ -429,6 +506,26 @@ async def test_a_budget_stops_before_the_call_that_could_cross_it() -> None:
         assert sum(isinstance(o, BudgetError) for o in outcomes) == 7
         assert calls.ledger.total().calls == 3
     assert len(judge.requests) == 3
+
+
+async def test_a_reply_that_took_no_call_is_kept_where_rates_are_limited() -> None:
+    judge = ScriptedJudge(lambda _: Reply("[[7]]", usage=Usage(10, 5, calls=0)))
+    async with calls_to(judge, rates=Rates(60, 60_000)) as calls:
+        assert await ask(calls) == 7.0
+
+
+async def test_the_tokens_of_a_long_prompt_are_not_counted_on_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def count(text: str) -> int:
+        threads.append(threading.current_thread())
+        return 100
+
+    monkeypatch.setattr(calls_module, "count_tokens", count)
+    async with calls_to(ScriptedJudge(capabilities=Capabilities(context_window=1000))) as calls:
+        await ask(calls, "x" * 2000)
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 @settings(max_examples=25)

@@ -278,3 +278,18 @@ async def test_a_drain_ends_what_has_not_been_sent() -> None:
         calls.limiter.drain()
         with pytest.raises(Interrupted):
             await calls.embed(["a"], "document")
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.05])  # before and after the texts were sent
+async def test_who_waits_for_vectors_when_everything_is_closed_is_told(seconds: float) -> None:
+    class Silent(HashEmbedder):
+        async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async with calls_to(Silent()) as calls:
+        waiting = asyncio.create_task(calls.embed(["a text"], "document"))
+        await asyncio.sleep(seconds)
+        await calls.aclose()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(waiting, 5)

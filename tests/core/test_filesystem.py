@@ -112,6 +112,11 @@ def test_half_a_surrogate_pair_is_replaced_and_two_halves_are_put_together(text:
     assert storable(text) == stored
 
 
+def test_a_file_of_json_is_written_whatever_its_texts_hold(tmp_path: Path) -> None:
+    write_json(tmp_path / "f", {"text": "a\ud83db"})
+    assert read_json(tmp_path / "f") == {"text": "a\ufffdb"}
+
+
 def test_a_number_that_json_does_not_know_is_refused() -> None:
     with pytest.raises(ValueError):
         dump({"x": float("nan")})

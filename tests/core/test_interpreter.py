@@ -60,6 +60,34 @@ def test_many_replies_at_once_are_read_a_few_in_a_turn_and_none_is_forgotten() -
     assert sorted(number for turn in turns for number in turn) == list(range(len(pairs)))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="its event loop has no selector")
+def test_files_that_always_have_more_to_read_keep_no_other_from_its_turn() -> None:
+    pairs = [socket.socketpair() for _ in range(2 * FEW + 1)]
+    read = [0] * len(pairs)
+
+    def take(number: int) -> None:
+        reader, writer = pairs[number]
+        read[number] += len(reader.recv(1))
+        writer.send(b"x")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for number, (reader, writer) in enumerate(pairs):
+            reader.setblocking(False)
+            writer.send(b"x")
+            loop.add_reader(reader, take, number)
+        for _ in range(100 * len(pairs) // FEW):
+            await asyncio.sleep(0)
+        for reader, _ in pairs:
+            loop.remove_reader(reader)
+
+    interpreter.run(asyncio.wait_for(main(), 30))
+    for pair in pairs:
+        for end in pair:
+            end.close()
+    assert min(read) > 50
+
+
 def test_it_runs_a_coroutine_and_passes_on_what_it_raises() -> None:
     async def three() -> int:
         return 3

@@ -151,6 +151,14 @@ def test_a_prompt_with_half_a_surrogate_pair_is_kept_with_a_replacement(journal:
 # --- prompts --------------------------------------------------------------------------------------------------------
 
 
+def test_a_reply_to_a_sample_of_a_strange_name_is_kept(journal: Journal) -> None:
+    strange = journal.commit_reply(b"k", "j", request(), Reply("x"), sample="\ud800", dimension="d", seconds=0)
+    asyncio.run(strange)
+    asyncio.run(journal.put_row("stage", 0, "\ud800", b"digest", "row", transient=False))
+    assert found(journal, b"k") == Reply("x")
+    assert list(journal.rows("stage")) == [(0, "row")]
+
+
 def test_a_segment_that_many_prompts_share_is_stored_once(journal: Journal) -> None:
     for i in range(20):
         commit(journal, bytes([i]), Reply("x"), request(f"answer {i % 4}"))

@@ -125,7 +125,7 @@ def test_one_that_falls_behind_is_detached_and_nobody_waits_for_it(monkeypatch: 
     assert not observers._threads["slow"].is_alive()
 
 
-def test_closing_waits_only_so_long_for_one_that_hangs() -> None:
+def test_closing_waits_only_so_long_for_one_that_hangs_and_says_so() -> None:
     release = threading.Event()
 
     class Hanging:
@@ -133,10 +133,12 @@ def test_closing_waits_only_so_long_for_one_that_hangs() -> None:
         def lrf_run_started(self) -> None:
             release.wait()
 
-    observers = Observers(manager_of(hanging=Hanging()), Reports())
+    reports = Reports()
+    observers = Observers(manager_of(hanging=Hanging()), reports)
     observers.tell("lrf_run_started", run_dir="", pipeline={})
     observers.close(timeout_s=0.05)
     release.set()
+    assert reports == [("hanging", "it did not finish in time")]
 
 
 def test_a_plugin_that_only_registers_components_gets_no_thread() -> None:

@@ -138,7 +138,16 @@ async def test_thoughts_that_only_the_total_has_are_counted_as_written(serve: Se
 
 
 @pytest.mark.parametrize(
-    "usage", [None, [], {}, {"total_tokens": 30}, {"prompt_tokens": "30"}, {"prompt_tokens_details": 7}]
+    "usage",
+    [
+        None,
+        [],
+        {},
+        {"total_tokens": 30},
+        {"prompt_tokens": "30"},
+        {"prompt_tokens_details": 7},
+        {"prompt_tokens": 10**30},
+    ],
 )
 async def test_usage_that_is_missing_or_odd_counts_as_nothing(serve: Serve, usage: Any) -> None:
     reply, _ = await ask(serve, {**completion(), "usage": usage})

@@ -140,7 +140,11 @@ def as_written(judge: Judge, reply: Reply) -> Way:
 
 @dataclass(slots=True)
 class JudgeCalls:
-    """The engine's side of one judge."""
+    """The engine's side of one judge.
+
+    ``flying`` are the questions under way, by what their replies are kept under. Judges of one engine share it: two may
+    be one model (at once and by batches, say), whose replies are one another's.
+    """
 
     name: str
     judge: Judge
@@ -150,12 +154,12 @@ class JudgeCalls:
     listener: CallListener | None = None
     price: Price | None = None
     rates: Rates | None = None
+    flying: dict[bytes, asyncio.Task[Reply]] = field(default_factory=dict)
     limiter: Limiter = field(init=False)
     retries: Retries = field(init=False)
     pace: Pace = field(default_factory=Pace)
     _identity: str = field(init=False)
     _prompt_share: float = 1.0
-    _flying: dict[bytes, asyncio.Task[Reply]] = field(default_factory=dict)
     _in_flight: dict[int, InFlight] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -237,17 +241,17 @@ class JudgeCalls:
     async def _once(self, request: Request, caller: Caller) -> Reply:
         """The reply to this request: from the journal, from the call that is already under way, or from the judge."""
         key = request_key(self._identity, request)
-        task = self._flying.get(key)
+        task = self.flying.get(key)
         if task is None:
             task = asyncio.create_task(self._fetch(key, request, caller))
-            self._flying[key] = task
+            self.flying[key] = task
             task.add_done_callback(lambda landed: self._landed(key, landed))
         else:
             self.ledger.lines[caller.dimension].reused += 1
         return await asyncio.shield(task)
 
     def _landed(self, key: bytes, task: asyncio.Task[Reply]) -> None:
-        self._flying.pop(key, None)
+        self.flying.pop(key, None)
         if not task.cancelled():
             task.exception()  # seen, also when every waiter has gone
 
@@ -256,11 +260,11 @@ class JudgeCalls:
         if kept is not None:
             self.ledger.lines[caller.dimension].reused += 1
             return kept
-        self._check_window(request)
+        await self._check_window(request)
         late: list[float] = []
         return await self.retries.run(lambda: self._call(key, request, caller, late))
 
-    def _check_window(self, request: Request) -> None:
+    async def _check_window(self, request: Request) -> None:
         """Raises :class:`lrf.errors.Unscorable` for a request that is too long for the judge: before it is paid."""
         window = self.judge.capabilities.context_window
         if window is None:
@@ -268,7 +272,7 @@ class JudgeCalls:
         reply = most_reply_tokens(self.judge, request.max_tokens)
         if most_prompt_tokens(request) + reply <= window:
             return
-        tokens = count_tokens(prompt_text(request.prompt))
+        tokens = await asyncio.to_thread(count_tokens, prompt_text(request.prompt))
         if tokens + reply > window:
             raise Unscorable(
                 "context_too_small",
@@ -310,8 +314,8 @@ class JudgeCalls:
             if self.limiter.draining:
                 self.ledger.release(tokens, money, calls=calls)
                 raise Interrupted("the run is being stopped")
-            reply: Reply | None = None
-            reason: str | None = None
+            usage: Usage | None = None
+            reason: str | None = "cancelled"
             began = time.monotonic()
             deadline_s = self._deadline_s(request, late)
             timeout = asyncio.timeout(deadline_s)
@@ -320,7 +324,8 @@ class JudgeCalls:
             try:
                 async with timeout:
                     answered = await self.judge.complete(replace(request, deadline_s=deadline_s))
-                    reply = storable_reply(without_thoughts(answered, request.prompt))
+                reply = storable_reply(without_thoughts(answered, request.prompt))
+                usage, reason = reply.usage, None
             except TimeoutError:
                 late.append(deadline_s)
                 reason = TimedOut.reason
@@ -330,19 +335,22 @@ class JudgeCalls:
                     late.append(deadline_s)
                 reason = e.reason
                 raise
+            except Interrupted:  # left to the server
+                raise
+            except Exception:  # a plugin's own fault
+                reason = JudgeError.reason
+                raise
             finally:
                 del self._in_flight[id(call)]
                 seconds = time.monotonic() - began
-                usage = reply.usage if reply else None
-                if reply is None and reason is None:  # given up, or left to the server: no fault
+                if usage is None and reason == "cancelled":  # given up: no fault
                     self.ledger.release(tokens, money, calls=calls)
                 else:
                     self.ledger.settle(caller.dimension, tokens, usage, money, self.price, calls=calls)
                 if usage is not None:
                     self._learn(request, usage, sent, seconds)
                 if self.listener:
-                    said = reason or (None if reply else "cancelled")
-                    self.listener(self.name, request.expects.kind, caller.sample, request.attempt, seconds, said)
+                    self.listener(self.name, request.expects.kind, caller.sample, request.attempt, seconds, reason)
             self.limiter.replied()
         most = (0, 0) if reply.usage.told else most_of(self.judge, request)[1:]
         try:
@@ -364,7 +372,7 @@ class JudgeCalls:
         """What a reply says about how long replies take, and how many tokens prompts have."""
         if sent and self.rates and (tokens := usage.prompt_tokens + usage.completion_tokens):
             self.rates.settle(sent, usage.calls, tokens)
-            share = usage.prompt_tokens / usage.calls / most_prompt_tokens(request)
+            share = usage.prompt_tokens / max(1, usage.calls) / most_prompt_tokens(request)
             self._prompt_share = share if self._prompt_share == 1.0 else max(self._prompt_share, share)
         if self.judge.capabilities.steady:
             known = self.pace.known
@@ -378,14 +386,16 @@ class JudgeCalls:
         """Now that the pace is known, calls that were sent before have a deadline, too."""
         now = asyncio.get_running_loop().time()
         for call in self._in_flight.values():
-            if call.request and call.timeout and (when := call.timeout.when()) is not None:
+            if call.request is None or call.timeout is None or call.timeout.expired():
+                continue
+            if (when := call.timeout.when()) is not None:
                 left_s = self._deadline_s(call.request, ()) - (time.monotonic() - call.began)
                 call.timeout.reschedule(min(when, now + left_s))
 
     async def aclose(self) -> None:
-        for task in list(self._flying.values()):
+        for task in list(self.flying.values()):
             task.cancel()
-        await asyncio.gather(*self._flying.values(), return_exceptions=True)
+        await asyncio.gather(*self.flying.values(), return_exceptions=True)
         await self.judge.aclose()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 
 LINGER_S = 0.02
 TIMEOUT_S = 300.0
-AT_ONCE = 1_024
-"""Texts that are looked up and waited for together, at least."""
+AT_ONCE = 256
+"""Texts gone through in one turn of the event loop."""
 
-Waiting = tuple[bytes, str, "asyncio.Future[bytes]"]
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Texts that are sent together, by their keys; each waits for all."""
+
+    arrived: asyncio.Future[dict[bytes, bytes]]
+    texts: dict[bytes, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -42,8 +48,8 @@ class EmbedCalls:
     retries: Retries = field(init=False)
     _identity: str = field(init=False)
     _dimensions: int | None = None
-    _flying: dict[bytes, asyncio.Future[bytes]] = field(default_factory=dict)
-    _waiting: dict[EmbedKind, list[Waiting]] = field(default_factory=dict)
+    _flying: dict[bytes, _Batch] = field(default_factory=dict)
+    _filling: dict[EmbedKind, _Batch] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -61,71 +67,81 @@ class EmbedCalls:
 
         if not texts:
             return np.empty((0, 0), dtype=np.float32)
-        texts = [storable(text) for text in texts]  # no embedder takes half a surrogate pair
-        place = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-        distinct, most = list(place), max(AT_ONCE, self.embedder.batch_size * self.embedder.max_concurrency)
-        # a part at a time: thousands of chunks at once would keep the event loop busy for long
-        parts = [await self._part(distinct[i : i + most], kind) for i in range(0, len(distinct), most)]
-        vectors = np.concatenate(parts)
-        return vectors if len(distinct) == len(texts) else vectors[[place[text] for text in texts]]
+        keys: list[bytes] = []
+        found: dict[bytes, bytes] = {}
+        pending: dict[bytes, _Batch] = {}
+        for i in range(0, len(texts), AT_ONCE):
+            text_of = {}
+            for text in map(storable, texts[i : i + AT_ONCE]):  # no embedder takes half a surrogate pair
+                keys.append(digest(self._identity, kind, text))
+                if keys[-1] not in found and keys[-1] not in pending:
+                    text_of[keys[-1]] = text
+            await self._look_up(text_of, kind, found, pending)
+        for arrived in await asyncio.gather(*(asyncio.shield(b.arrived) for b in dict.fromkeys(pending.values()))):
+            found.update(arrived)  # shielded: others wait for them, too
+        vectors = np.empty((len(keys), len(found[keys[0]]) // 4), dtype=np.float32)
+        for i in range(0, len(keys), AT_ONCE):
+            for row, key in enumerate(keys[i : i + AT_ONCE], i):
+                vector = np.frombuffer(found[key], dtype="<f4")
+                self._check_length(vector.size)
+                vectors[row] = vector
+            await asyncio.sleep(0)
+        return vectors
 
-    async def _part(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
-        """As :meth:`embed` of texts that are all different."""
-        import numpy as np
-
-        text_of = {digest(self._identity, kind, text): text for text in texts}
+    async def _look_up(
+        self, text_of: Mapping[bytes, str], kind: EmbedKind, found: dict[bytes, bytes], pending: dict[bytes, _Batch]
+    ) -> None:
+        """Add those of the texts that are kept to ``found``, and the others' batches to ``pending``."""
         # Taken before the look-up: what arrives meanwhile is no longer among those that are flying.
-        pending = {k: self._flying[k] for k in text_of if k in self._flying}
-        kept = await self.journal.vectors([k for k in text_of if k not in pending])
+        flying = {key: self._flying[key] for key in text_of if key in self._flying}
+        kept = await self.journal.vectors([key for key in text_of if key not in flying])
         self.ledger.reused_texts += len(kept)
-        for k, text in text_of.items():
-            if k not in kept and k not in pending:
-                pending[k] = self._flying.get(k) or self._enqueue(k, text, kind)
-        if pending:
-            arrived = await asyncio.gather(*map(asyncio.shield, pending.values()))  # others wait for them too
-            kept.update(zip(pending, arrived, strict=True))
-        rows = [np.frombuffer(kept[k], dtype="<f4") for k in text_of]
-        for row in rows:
-            self._check_length(row.size)
-        return np.stack(rows)
+        found.update(kept)
+        for key, text in text_of.items():
+            if key not in kept:
+                pending[key] = flying.get(key) or self._flying.get(key) or self._enqueue(key, text, kind)
 
-    def _enqueue(self, key: bytes, text: str, kind: EmbedKind) -> asyncio.Future[bytes]:
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._flying[key] = future
-        waiting = self._waiting.setdefault(kind, [])
-        waiting.append((key, text, future))
-        if len(waiting) == 1:
-            self._start(self._flush(kind))
-        return future
+    def _enqueue(self, key: bytes, text: str, kind: EmbedKind) -> _Batch:
+        batch = self._filling.get(kind)
+        if batch is None:
+            batch = self._filling[kind] = _Batch(asyncio.get_running_loop().create_future())
+            self._start(self._linger(batch, kind))
+        batch.texts[key] = text
+        self._flying[key] = batch
+        if len(batch.texts) >= self.embedder.batch_size:
+            self._send(batch, kind)
+        return batch
 
     def _start(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _flush(self, kind: EmbedKind) -> None:
-        """Wait a moment for others' texts, then send everything in full batches."""
+    async def _linger(self, batch: _Batch, kind: EmbedKind) -> None:
+        """Wait a moment for others' texts, then send what there is."""
         await asyncio.sleep(LINGER_S)
-        waiting, self._waiting[kind] = self._waiting[kind], []
-        size = self.embedder.batch_size
-        for i in range(0, len(waiting), size):
-            self._start(self._batch(waiting[i : i + size], kind))
+        if self._filling.get(kind) is batch:
+            self._send(batch, kind)
 
-    async def _batch(self, batch: Sequence[Waiting], kind: EmbedKind) -> None:
-        keys = [key for key, _, _ in batch]
+    def _send(self, batch: _Batch, kind: EmbedKind) -> None:
+        del self._filling[kind]
+        self._start(self._fly(batch, kind))
+
+    async def _fly(self, batch: _Batch, kind: EmbedKind) -> None:
+        keys, texts = list(batch.texts), list(batch.texts.values())
         try:
-            vectors = await self.retries.run(lambda: self._call([text for _, text, _ in batch], keys, kind))
+            vectors = await self.retries.run(lambda: self._call(texts, keys, kind))
         except BaseException as e:
-            for _, _, future in batch:
-                if not future.done():
-                    future.set_exception(e)
-                    future.exception()  # seen, also when every waiter has gone
+            if not batch.arrived.done():
+                batch.arrived.set_exception(e)
+                batch.arrived.exception()  # seen, also when every waiter has gone
             if not isinstance(e, Exception):
                 raise
         else:
-            for (_, _, future), vector in zip(batch, vectors, strict=True):
-                if not future.done():
-                    future.set_result(vector.astype("<f4", copy=False).tobytes())
+            if not batch.arrived.done():
+                batch.arrived.set_result(
+                    {k: v.astype("<f4", copy=False).tobytes() for k, v in zip(keys, vectors, strict=True)}
+                )
         finally:
             for key in keys:
                 self._flying.pop(key, None)
@@ -136,7 +152,8 @@ class EmbedCalls:
         tokens = 0
         if self.rates and self.rates.limits_tokens:
             tokens = await asyncio.to_thread(lambda: sum(count_tokens(text) for text in texts))
-        async with self.limiter.slot((0, 0), 1, tokens):
+        # Queries first: who asks one has a sample under way, and a long document's chunks are many calls.
+        async with self.limiter.slot((int(kind == "document"), 0), 1, tokens):
             began = time.monotonic()
             try:
                 async with asyncio.timeout(TIMEOUT_S):
@@ -168,5 +185,7 @@ class EmbedCalls:
     async def aclose(self) -> None:
         for task in list(self._tasks):
             task.cancel()
+        for batch in self._flying.values():  # of texts that no task has taken up yet, too
+            batch.arrived.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.embedder.aclose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -33,7 +33,7 @@ from lrf.expectations import Rating
 from lrf.languages import language_of
 from lrf.prices import Price
 from lrf.protocols import Aggregator, Dimension, Index, Judge, Leaving, Retriever
-from lrf.replies import Answer, Expectation
+from lrf.replies import Answer, Expectation, Reply
 from lrf.store.filesystem import dump
 from lrf.store.journal import Journal
 from lrf.templates import Prompt
@@ -254,21 +254,29 @@ class Engine:
         return scope.made[key]
 
     async def _close(self, scope: _Scope) -> None:
-        for key, task in scope.made.items():
-            if not task.done():
-                task.cancel()
-            outcome = (await asyncio.gather(task, return_exceptions=True))[0]
-            if key.startswith("index\0") and not isinstance(outcome, BaseException):
-                await outcome.aclose()
+        for task in scope.made.values():
+            task.cancel()
+        made: list[Any] = await asyncio.gather(*scope.made.values(), return_exceptions=True)
+        indexes = (m for key, m in zip(scope.made, made, strict=True) if key.startswith("index\0"))
+        await _close_all(index.aclose for index in indexes if not isinstance(index, BaseException))
 
     async def aclose(self) -> None:
         """Close judges, retrievers and embedders. Calls in flight are given up."""
         self.closed = True
-        closing = [part.aclose for part in self.judges.values()]
-        closing += [part.aclose for part in self.retrievers.values()]
-        closing += [part.aclose for part in self.embedders.values()]
-        for close in closing:
+        parts: tuple[Any, ...] = (*self.judges.values(), *self.retrievers.values(), *self.embedders.values())
+        await _close_all(part.aclose for part in parts)
+
+
+async def _close_all(closing: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Close everything in turn; the first error is raised when all have been tried."""
+    errors = []
+    for close in closing:
+        try:
             await close()
+        except Exception as e:
+            errors.append(e)
+    if errors:
+        raise errors[0]
 
 
 def _seen(task: asyncio.Task[Any]) -> None:
@@ -419,7 +427,8 @@ def judge_calls(
             error=error,
         )
 
+    flying: dict[bytes, asyncio.Task[Reply]] = {}
     return {
-        name: JudgeCalls(name, judge, journal, ledger, seed, listen, prices.get(name), rates.get(name))
+        name: JudgeCalls(name, judge, journal, ledger, seed, listen, prices.get(name), rates.get(name), flying)
         for name, judge in judges.items()
     }

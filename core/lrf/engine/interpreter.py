@@ -40,14 +40,21 @@ def tuned() -> Iterator[None]:
 
 
 class FewAtOnce(selectors.DefaultSelector):
-    """Reports a few of the files that are ready; the others are still ready when it is asked again.
+    """Reports a few of the files that are ready, each in its turn; the others are still ready when it is asked again.
 
     The event loop goes through all that is reported before it looks at anything else, so a hundred replies that have
     come at once would hold up everything for as long as reading all of them takes.
     """
 
+    _from = 0
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        return super().select(timeout)[:FEW]
+        ready = super().select(timeout)
+        if len(ready) <= FEW:
+            return ready
+        # the same files may always come first: each time others begin
+        self._from = (self._from + FEW) % len(ready)
+        return (ready[self._from :] + ready)[:FEW]
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

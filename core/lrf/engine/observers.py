@@ -74,4 +74,6 @@ class Observers:
                 self._detach(name, "it did not finish in time")
         for name in list(self._queues):
             self._threads[name].join(timeout_s)
+            if self._threads[name].is_alive():
+                self._detach(name, "it did not finish in time")
         self._queues.clear()

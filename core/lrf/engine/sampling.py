@@ -123,6 +123,11 @@ class SamplerCalls:
             except JudgeError as e:
                 reason = e.reason
                 raise
+            except Interrupted:  # left to the server
+                raise
+            except Exception:  # a plugin's own fault
+                reason = JudgeError.reason
+                raise
             finally:
                 seconds = time.monotonic() - began
                 self.ledger.release(tokens, money, calls=calls)

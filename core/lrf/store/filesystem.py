@@ -71,7 +71,7 @@ def storable(text: str) -> str:
 def write_json(path: Path, value: JSON) -> None:
     """The value, indented, in place of whatever was there."""
     with replacing(path) as f:
-        f.write(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+        f.write(storable(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)) + "\n")
 
 
 def read_json(path: Path) -> JSON | None:

@@ -358,8 +358,9 @@ class Journal:
                 new.append((h, storable(segment.text)))
         usage = reply.usage
         row = (
-            key, judge, sample, dimension, request.expects.kind, request.way, b"".join(hashes), request.attempt,
-            request.draw, request.temperature, request.max_tokens, request.seed, reply.text, reply.finish,
+            key, judge, storable(sample), dimension, request.expects.kind, request.way, b"".join(hashes),
+            request.attempt, request.draw, request.temperature, request.max_tokens, request.seed,
+            reply.text, reply.finish,
             dump(dict(reply.probabilities)) if reply.probabilities is not None else None, reply.model, reply.reasoning,
             usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, seconds, time.time(),
             usage.calls, usage.written_tokens, *most,
@@ -411,7 +412,7 @@ class Journal:
         self, stage: str, position: int, sample: str, sample_digest: bytes, row: str, *, transient: bool
     ) -> None:
         """Keep what a stage made of the sample at this position until the stage's files are written."""
-        values = (stage, position, sample, sample_digest, int(transient), row)
+        values = (stage, position, storable(sample), sample_digest, int(transient), row)
         if self._keys is not None:
             self._keys.add(_row_key(stage, position, sample_digest))
         query = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)"
