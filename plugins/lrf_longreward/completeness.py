@@ -6,14 +6,13 @@ import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from lrf.chunking import count_tokens
 from lrf.errors import Unscorable
 from lrf.expectations import Text
 from lrf.protocols import Context
 from lrf.templates import Template, prompt_text
-from lrf.tokens import tokenizer_file
+from lrf.tokens import tokenizer_of
 from lrf.types import JSON, Candidate, Chunk, Judgement, Note, Sample
 from lrf_longreward.asking import RATING_TOKENS, attempted, rate
 from lrf_longreward.documents import Whole, check_documents
@@ -48,8 +47,8 @@ class Completeness:
 
     def __init__(self, settings: CompletenessSettings | None = None) -> None:
         self._settings = settings or CompletenessSettings()
-        if isinstance(self._settings.tokenizer, Path):
-            tokenizer_file(self._settings.tokenizer)  # a mistake is told before anything is paid for
+        # Takes half a second, in which no other thread gets its turn; and a mistake is told before any payment.
+        tokenizer_of(self._settings.tokenizer)
         self._notes = Prompts("notes", self._settings)
         self._merge = Prompts("merge", self._settings)
         self._completeness = Prompts("completeness", self._settings)

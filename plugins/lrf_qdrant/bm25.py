@@ -51,10 +51,11 @@ class Bm25:
         counted = [Counter(terms(text)) for text in texts]
         lengths = np.array([counts.total() for counts in counted], dtype=np.float64)
         self._numbers: dict[str, int] = {}
-        columns = [self._numbers.setdefault(term, len(self._numbers)) for counts in counted for term in counts]
-        self._columns = np.array(columns, dtype=np.int64)
+        # from generators, since a list of a million is made an array in one go, in which no other thread gets its turn
+        columns = (self._numbers.setdefault(term, len(self._numbers)) for counts in counted for term in counts)
+        self._columns = np.fromiter(columns, dtype=np.int64)
         self._rows = np.repeat(np.arange(len(texts)), [len(counts) for counts in counted])
-        frequency = np.array([n for counts in counted for n in counts.values()], dtype=np.float64)
+        frequency = np.fromiter((n for counts in counted for n in counts.values()), dtype=np.float64)
         norm = K1 * (1 - B + B * lengths / max(lengths.mean(), 1e-9)) if len(texts) else lengths
         self._weights = (frequency / (frequency + norm[self._rows])).astype(np.float32)
         texts_with = np.bincount(self._columns, minlength=len(self._numbers))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 from uuid import UUID, uuid4
 
 from lrf.chunking import chunk_document
 from lrf.protocols import Embed
-from lrf.tokens import tokenizer_file
+from lrf.tokens import tokenizer_of
 from lrf.types import Chunk, Document
 from lrf_qdrant.bm25 import Bm25
 from lrf_qdrant.fusion import fuse
@@ -32,8 +31,11 @@ class QdrantRetriever:
     """
 
     def __init__(self, settings: QdrantSettings, embed: Embed | None = None) -> None:
-        if isinstance(settings.tokenizer, Path):
-            tokenizer_file(settings.tokenizer)  # a mistake is told before anything is paid for
+        # Both take half a second, in which no other thread gets its turn: so before anything is under way. And a
+        # mistake is told before anything is paid for.
+        tokenizer_of(settings.tokenizer)
+        if settings.mode != "lexical" or settings.url is not None:
+            import qdrant_client  # noqa: F401
         self.settings = settings
         self.embed = embed
         self.store = Store(settings)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 Scored = tuple[int, float]
 """The number of a vector within its sample, and its similarity."""
 
-_BATCH = 256  # vectors, or queries, sent at once
+_BATCH = 64  # vectors, or queries, sent at once: making lists and JSON of more keeps all other threads waiting
 _FORGOTTEN_S = 7 * 86_400  # no sample is worked on for so long: what is older was left by a run that was killed
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class SentenceTransformersEmbedder:
-    """Vectors of shape (n, dimensions), float32. Works in a thread, one call at a time; loads with the first call."""
+    """Vectors of shape (n, dimensions), float32. Works in a thread of its own; loads with the first call."""
 
     max_concurrency = 1
 
     def __init__(self, settings: SentenceTransformersSettings) -> None:
         self._settings = settings
         self._model: Any = None
-        self._one_at_a_time = threading.Lock()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lrf-sentence-transformers")
 
     @property
     def identity(self) -> Mapping[str, JSON]:
@@ -41,24 +41,24 @@ class SentenceTransformersEmbedder:
         return self._settings.batch_size
 
     async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
-        return await asyncio.to_thread(self._embed, list(texts), kind)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._embed, list(texts), kind)
 
     async def aclose(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
         self._model = None
 
     def _embed(self, texts: list[str], kind: EmbedKind) -> Vectors:
         s = self._settings
-        with self._one_at_a_time:
-            if self._model is None:
-                self._model = self._load()
-            encode = self._model.encode_query if kind == "query" else self._model.encode_document
-            vectors = encode(
-                texts,
-                prompt=s.query_prompt if kind == "query" else s.document_prompt,
-                batch_size=s.batch_size,
-                show_progress_bar=False,
-                normalize_embeddings=s.normalise,
-            )
+        if self._model is None:
+            self._model = self._load()
+        encode = self._model.encode_query if kind == "query" else self._model.encode_document
+        vectors = encode(
+            texts,
+            prompt=s.query_prompt if kind == "query" else s.document_prompt,
+            batch_size=s.batch_size,
+            show_progress_bar=False,
+            normalize_embeddings=s.normalise,
+        )
         return np.asarray(vectors, dtype=np.float32).reshape(len(texts), -1 if texts else 0)
 
     def _load(self) -> Any:

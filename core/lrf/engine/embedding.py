@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 LINGER_S = 0.02
 TIMEOUT_S = 300.0
-AT_ONCE = 256
-"""Texts gone through in one turn of the event loop."""
+AT_ONCE, ROWS = 256, 64
+"""Texts looked up, and vectors put together, in one turn of the event loop."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,12 +80,12 @@ class EmbedCalls:
         for arrived in await asyncio.gather(*(asyncio.shield(b.arrived) for b in dict.fromkeys(pending.values()))):
             found.update(arrived)  # shielded: others wait for them, too
         vectors = np.empty((len(keys), len(found[keys[0]]) // 4), dtype=np.float32)
-        for i in range(0, len(keys), AT_ONCE):
-            for row, key in enumerate(keys[i : i + AT_ONCE], i):
-                vector = np.frombuffer(found[key], dtype="<f4")
-                self._check_length(vector.size)
-                vectors[row] = vector
-            await asyncio.sleep(0)
+        for row, key in enumerate(keys):
+            vector = np.frombuffer(found[key], dtype="<f4")
+            self._check_length(vector.size)
+            vectors[row] = vector
+            if row % ROWS == ROWS - 1:
+                await asyncio.sleep(0)
         return vectors
 
     async def _look_up(
