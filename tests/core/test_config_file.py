@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.config import load_pipeline
-from lrf.config.document import Document, read_document
+from lrf.catalog import Catalog
+from lrf.config import load_pipeline, parse_pipeline
+from lrf.config.document import Document, read_document, write_document
 from lrf.config.problems import Problems, dotted
 from lrf.errors import ConfigError
 
@@ -49,20 +51,35 @@ def test_scalars_are_those_of_yaml_1_2() -> None:
     assert repr(read("{a: .inf, b: -.Inf, c: .nan}").values) == "{'a': inf, 'b': -inf, 'c': nan}"
 
 
+@settings(max_examples=50)
 @given(
     st.recursive(
         st.none()
         | st.booleans()
-        | st.integers()
+        | st.integers(-(2**63) + 1, 2**63 - 1)
         | st.floats(allow_nan=False, allow_infinity=False)
-        | st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=8),
+        | st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+        | st.from_regex(r"[-+.0-9eoxnuly~]{1,5}", fullmatch=True),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.from_regex("[a-z]{1,4}", fullmatch=True), inner),
         max_leaves=12,
     )
 )
-def test_what_a_yaml_writer_writes_is_read_back(value: Any) -> None:
-    escaped = yaml.safe_dump(value, allow_unicode=True).replace("$", "$$")
-    assert read(escaped).values == value
+def test_what_is_written_is_read_back_whatever_it_looks_like(value: Any) -> None:
+    written = io.StringIO()
+    write_document(value, written)
+    assert read(written.getvalue().replace("$", "$$")).values == value
+    assert repr(yaml.safe_load(written.getvalue())) == repr(value)
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "0x" + "f" * 5000, "-9223372036854775809"])
+def test_a_number_of_more_than_64_bits_is_told_with_its_line(text: str) -> None:
+    assert message(f"a: 1\nb: {text}\n").startswith("p.yaml:2: b: ")
+    assert message(f"a: 1\nb: {text}\n").count("\n") == 0
+
+
+@pytest.mark.parametrize("text", ['"a\\0b"', '"\\ud800"', '{"\\0": 1}'])
+def test_what_no_file_can_hold_is_told(text: str) -> None:
+    assert "holds the NUL character or a lone surrogate" in message(f"a: {text}\n")
 
 
 def test_a_key_given_twice_is_told_with_both_lines() -> None:
@@ -154,3 +171,18 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, toys) -> None:
     (tmp_path / "empty.yaml").write_text("# nothing\n")
     with pytest.raises(ConfigError, match="expected a pipeline"):
         load_pipeline(tmp_path / "empty.yaml", toys)
+
+
+def test_a_file_that_is_too_large_is_said_to_be_so_whatever_its_characters(tmp_path: Path, toys: Catalog) -> None:
+    file = tmp_path / "pipeline.yaml"
+    file.write_text("#" + "法" * 1_400_000, encoding="utf-8")
+    with pytest.raises(ConfigError, match="the file is too large"):
+        load_pipeline(file, toys)
+
+
+@pytest.mark.parametrize("path", ["p" * 5000, "a\0b", "\ud800", "missing.yaml", "."])
+def test_prices_at_a_path_that_holds_none_are_a_mistake_of_the_pipeline(
+    tmp_path: Path, toys: Catalog, path: str
+) -> None:
+    with pytest.raises(ConfigError, match="prices"):
+        parse_pipeline({"name": "n", "prices": path}, toys, folder=tmp_path)

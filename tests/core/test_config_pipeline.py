@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from lrf.catalog import Catalog, load_catalog
 from lrf.config import changes, load_pipeline, parse_pipeline
+from lrf.config.document import write_document
+from lrf.errors import ConfigError
 
 PIPELINES = Path(__file__).parents[1] / "pipelines"
 
@@ -186,10 +189,38 @@ def test_there_are_no_changes_exactly_where_nothing_differs(old: dict[str, Any],
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(secret=st.text(min_size=8, alphabet=st.characters(codec="utf-8", exclude_characters="$")))
+@given(secret=st.text(min_size=8, alphabet=st.characters(codec="utf-8", exclude_characters="\0")))
 def test_no_secret_ever_stands_in_the_resolved_pipeline(toys: Catalog, secret: str) -> None:
     block = {"type": "oracle", "model": "x ${KEY} y", "headers": {"k": "${KEY}"}}
     pipeline = parse_pipeline({"name": "n", "judges": {"main": block}}, toys, environ={"KEY": secret})
     assert pipeline.judges["main"].settings.model == f"x {secret} y"
     assert pipeline.resolved["judges"]["main"]["model"] == "x ${KEY} y"
     assert pipeline.resolved["judges"]["main"]["headers"] == {"k": "${KEY}"}
+
+
+@given(
+    folder=st.text(st.sampled_from("a${}X1"), min_size=1, max_size=8),
+    name=st.sampled_from(["1e5", "0o7", "no", "null", "1_0", "n"]),
+    model=st.text(st.sampled_from("a${}X1 "), max_size=8),
+    secret=st.text(st.sampled_from("a${}X1"), min_size=8, max_size=9),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_resolved_pipeline_written_and_read_is_the_same_one(
+    toys: Catalog, folder: str, name: str, model: str, secret: str
+) -> None:
+    """A stage in a process of its own reads it: dollar signs of folders and names that look like numbers included."""
+    block = {"type": "oracle", "model": model.replace("$", "$$") + " ${KEY}$$"}
+    values = {"name": name, "data": {"type": "rows", "path": "rows.jsonl"}, "judges": {"main": block}}
+    pipeline = parse_pipeline(values, toys, folder=Path("/data") / folder, environ={"KEY": secret})
+    assert pipeline.judges["main"].settings.model == f"{model} {secret}$"
+    written = io.StringIO()
+    write_document(pipeline.resolved, written)
+    again = parse_pipeline(written.getvalue(), toys, folder="/elsewhere", environ={"KEY": secret})
+    assert (again.name, again.judges, again.data, again.resolved) == (
+        name, pipeline.judges, pipeline.data, pipeline.resolved
+    )  # fmt: skip
+
+
+def test_a_judge_needs_a_name_that_isnt_empty(toys: Catalog) -> None:
+    with pytest.raises(ConfigError, match=r"judges\.: expected letters"):
+        parse_pipeline({"name": "n", "judges": {"": "coin"}, "dimensions": ["charm"]}, toys)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import yaml
 
@@ -15,7 +16,9 @@ from lrf.errors import ConfigError
 MAX_CHARACTERS = 1_000_000
 MAX_VALUES = 100_000
 MAX_DEPTH = 50
+MAX_INT = 2**63 - 1
 
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _VARIABLE = re.compile(r"\$(?:(?P<escape>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}|(?P<broken>\{))")
 _TAG = "tag:yaml.org,2002:"
 
@@ -24,6 +27,10 @@ class _Loader(yaml.SafeLoader):
     """Composes nodes with the scalars of YAML 1.2: ``1e-6`` is a number, ``no`` and ``1:30`` are text."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own attribute: a class has its own table)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that a reader of YAML 1.1 or of 1.2 would take for something else."""
 
 
 for _name, _pattern, _first in (
@@ -36,9 +43,10 @@ for _name, _pattern, _first in (
         "-+.0123456789",
     ),
 ):
-    _Loader.add_implicit_resolver(
-        _TAG + _name, re.compile(rf"^(?:{_pattern})$"), [*_first, ""] if _name == "null" else list(_first)
-    )
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(
+            _TAG + _name, re.compile(rf"^(?:{_pattern})$"), [*_first, ""] if _name == "null" else list(_first)
+        )
 
 _SCALARS: dict[str, Callable[[str], Any]] = {
     _TAG + "str": str,
@@ -70,10 +78,19 @@ class Document:
 
     def redact(self, text: str, shortest: int = 1) -> str:
         """``text`` with each value that came from the environment as ``${NAME}`` again."""
-        for name, value in sorted(self.variables.items(), key=lambda item: -len(item[1])):
-            if len(value) >= shortest:
-                text = text.replace(value, f"${{{name}}}")
-        return text
+        return "".join(f"${{{name}}}" if name else part for part, name in self._parts(text, shortest))
+
+    def written(self, text: str, shortest: int) -> str:
+        """``text`` as a pipeline file would have it: redacted, and every other dollar sign doubled."""
+        parts = self._parts(text, shortest)
+        return "".join(f"${{{name}}}" if name else part.replace("$", "$$") for part, name in parts)
+
+    def _parts(self, text: str, shortest: int) -> Iterator[tuple[str, str | None]]:
+        """The text in parts, each with the name of the variable whose value it is."""
+        names = {value: name for name, value in self.variables.items() if len(value) >= shortest}
+        longest_first = sorted(names, key=len, reverse=True)
+        for part in re.split(f"({'|'.join(map(re.escape, longest_first))})", text) if names else [text]:
+            yield part, names.get(part)
 
 
 def read_document(source: Mapping[str, Any] | str, problems: Problems, environ: Mapping[str, str]) -> Document:
@@ -166,10 +183,17 @@ class _Reader:
         if node.tag == _TAG + "str":
             return self._replace(node.value, path)
         try:
-            return _SCALARS[node.tag](node.value)
+            return self._bounded(_SCALARS[node.tag](node.value), path)
         except (ValueError, KeyError):
             self.problems.add(f"{node.value[:40]!r} can't be read as {_short_tag(node.tag)}", path)
             return None
+
+    def _bounded(self, value: Any, path: KeyPath) -> Any:
+        """The value; of a whole number that no format holds (and that Python wouldn't even show), None."""
+        if isinstance(value, int) and abs(value) > MAX_INT:
+            self.problems.add("a whole number of more than 64 bits; if it is text, put it in quotes", path)
+            return None
+        return value
 
     def from_value(self, value: Any, path: KeyPath) -> Any:
         self.problems.lines[path] = None
@@ -183,7 +207,7 @@ class _Reader:
             return {k: self.from_value(v, (*path, k)) for k, v in value.items() if isinstance(k, str)}
         if isinstance(value, list | tuple):
             return [self.from_value(v, (*path, i)) for i, v in enumerate(value)]
-        return value
+        return self._bounded(value, path)
 
     def _one_more(self, path: KeyPath, line: int | None) -> None:
         self.count += 1
@@ -191,6 +215,12 @@ class _Reader:
             raise _Refused(f"too many values, aliases counted: more than {MAX_VALUES}", line)
         if len(path) > MAX_DEPTH:
             raise _Refused(f"nested too deeply: more than {MAX_DEPTH} levels", line)
+        if path and isinstance(path[-1], str):
+            self._usable(path[-1], path)
+
+    def _usable(self, text: str, path: KeyPath) -> None:
+        if _UNUSABLE.search(text):
+            self.problems.add("holds the NUL character or a lone surrogate, which no file can; take it out", path)
 
     def _replace(self, text: str, path: KeyPath) -> str:
         """``text`` with its ``${NAME}`` replaced and ``$$`` made ``$``."""
@@ -209,6 +239,7 @@ class _Reader:
             return match[0]
 
         replaced = _VARIABLE.sub(one, text)
+        self._usable(replaced, path)
         if "$" in text and _VARIABLE.search(text):
             self.document.as_written[path] = text
         return replaced
@@ -218,15 +249,24 @@ def _short_tag(tag: str) -> str:
     return tag.replace(_TAG, "!!")
 
 
-def read_text(path: Any) -> str:
+def write_document(values: Mapping[str, Any], file: IO[str]) -> None:
+    """Write plain values as YAML that :func:`read_document` reads as they are (``$`` is as it is in the values)."""
+    yaml.dump(values, file, _Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def read_text(path: Path, hint: str = "`lrf init` writes one to start from") -> str:
     """The text of a pipeline file. Raises :class:`lrf.errors.ConfigError` when there is none to be had."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 (one read, bounded)
+        with path.open("rb") as file:
             raw = file.read(4 * MAX_CHARACTERS + 1)
+        if len(raw) > 4 * MAX_CHARACTERS:
+            raise ConfigError(f"{path}: the file is too large: more than {MAX_CHARACTERS} characters")
         return raw.decode("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; `lrf init` writes one to start from") from None
+        raise ConfigError(f"{path}: there is no such file; {hint}") from None
     except OSError as e:
         raise ConfigError(f"{path}: can't be read: {e.strerror}") from None
     except UnicodeDecodeError as e:
         raise ConfigError(f"{path}: not UTF-8 text (byte {e.start})") from None
+    except ValueError as e:  # a path with a NUL, or with what no path can be encoded as
+        raise ConfigError(f"{str(path)!r}: can't be read: {e}") from None

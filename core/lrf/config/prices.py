@@ -105,7 +105,7 @@ def _built_in() -> Prices:
 
 def _read(path: Path) -> PriceFile:
     problems = Problems(str(path))
-    document = read_document(_text(path), problems, {})
+    document = read_document(read_text(path, "it should hold prices"), problems, {})
     file = None
     try:
         file = PriceFile.model_validate(document.values)
@@ -139,12 +139,6 @@ def priced(judges: Mapping[str, Any], prices: Prices, *, needed: bool = False) -
             "prices in one, in a file that `prices:` names"
         )
     return found
-
-
-def _text(path: Path) -> str:
-    if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file; it should hold prices")
-    return read_text(path)
 
 
 def _price(entry: ModelPrice, currency: str, *, batch: bool) -> Price:

@@ -217,6 +217,11 @@ class Reading:
         if not isinstance(values, dict):
             self.problems.add(f"expected a block that names each {kind}, such as `main:`; got {_kind(values)}", (key,))
             return {}
+        for name in values:
+            try:
+                safe_name(name)
+            except ValueError as e:
+                self.problems.add(str(e), (key, name))
         return {name: self.draft(kind, name, value, (key, name)) for name, value in values.items()}
 
     def _dimensions(self, values: Any) -> list[_Draft]:
@@ -247,11 +252,6 @@ class Reading:
     def draft(self, kind: str, name: str, value: Any, path: KeyPath) -> _Draft:
         """The block at ``path``; what is wrong with it is told, and leaves the draft without settings."""
         draft = _Draft(kind, name, path)
-        try:
-            safe_name(name or "unnamed")
-        except ValueError as e:
-            self.problems.add(str(e), path)
-            return draft
         if isinstance(value, str):
             values, type_path = {"type": value}, path
         elif isinstance(value, dict):

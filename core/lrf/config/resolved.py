@@ -58,12 +58,12 @@ def _plain(block: Block, reserved: Mapping[str, JSON]) -> dict[str, JSON]:
 
 
 def _redacted(value: JSON, document: Document) -> Any:
-    """The value, with what a settings model may have copied elsewhere from the environment taken out again."""
+    """The value as a file has it, with what settings may have copied elsewhere from the environment taken out again."""
     if isinstance(value, dict):
         return {key: _redacted(v, document) for key, v in value.items()}
     if isinstance(value, list):
         return [_redacted(v, document) for v in value]
-    return document.redact(value, _SHORTEST_SECRET) if isinstance(value, str) else value
+    return document.written(value, _SHORTEST_SECRET) if isinstance(value, str) else value
 
 
 def _put(values: Any, path: Sequence[str | int], text: str) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from lrf.config import changes
+from lrf.config.document import write_document
 from lrf.errors import ConfigError, Interrupted, LrfError, RunError, StageError
 from lrf.log import run_log
 from lrf.stages.cards import write_cards
@@ -256,7 +257,7 @@ def _keep_pipeline(run: RunDir, pipeline: Pipeline) -> list[str]:
             before = None
     with replacing(run.pipeline) as f:
         f.write("# The pipeline of this run with every default filled in. Secrets stay ${NAME}.\n")
-        yaml.safe_dump(pipeline.resolved, f, sort_keys=False, allow_unicode=True, width=120)
+        write_document(pipeline.resolved, f)
     return changes(before, pipeline.resolved) if isinstance(before, dict) else []
 
 
