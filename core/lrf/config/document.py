@@ -32,6 +32,13 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Quotes every text that a reader of YAML 1.1 or of 1.2 would take for something else."""
 
+    def represent_str(self, text: str) -> yaml.ScalarNode:
+        odd = '"' if re.search("[\x85\u2028\u2029]", text) else None  # line breaks to YAML, unless they are escaped
+        return self.represent_scalar(_TAG + "str", text, style=odd)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
 
 for _name, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", "~nN"),
