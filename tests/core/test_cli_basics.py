@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 import lrf
 from lrf.catalog import load_catalog
 from lrf.cli import main as cli_main
-from lrf.cli.output import clean, table
+from lrf.cli.output import clean, show_json, table
 from lrf.config import load_pipeline
 from lrf.errors import BudgetError, ConfigError, GateError, Interrupted, LrfError
 
@@ -58,6 +60,7 @@ def test_python_m_lrf_is_the_same_program() -> None:
         (click.UsageError("no"), 2),
         (click.FileError("x"), 2),
         (click.exceptions.Exit(3), 3),
+        (PermissionError(13, "no"), 1),
     ],
 )
 def test_an_error_becomes_its_exit_code_without_a_traceback(monkeypatch, capsys, raised, code: int) -> None:
@@ -136,6 +139,69 @@ def test_a_table_in_a_pipe_is_aligned_whatever_the_width_of_its_letters(capsys) 
 def test_text_that_could_steer_a_terminal_is_escaped() -> None:
     assert clean("a\x1b]0;b\u202e\nc") == "a\\x1b]0;b\\u202e\\nc"
     assert clean("a\nb", lines=True) == "a\nb"
+
+
+def test_what_the_system_refuses_is_told_with_its_file(monkeypatch, capsys) -> None:
+    @click.command()
+    def doctor() -> None:
+        raise OSError(28, "No space left on device", "a\x1bb")
+
+    monkeypatch.setattr(cli_main.LazyGroup, "get_command", lambda *_: doctor)
+    assert cli_main.invoke(["doctor"]) == 1
+    assert capsys.readouterr().err == "lrf: a\\x1bb: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", ["plugins", "plugins --json", "schema"])
+def test_an_encoding_that_lacks_a_character_shows_its_escape(command: str) -> None:
+    environ = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-m", "lrf", *command.split()], capture_output=True, env=environ, check=True)
+    text = done.stdout.decode("latin-1")
+    assert "\\u2026" in text
+    if command != "plugins":
+        assert "…" in json.dumps(json.loads(text), ensure_ascii=False)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_json_is_whole_and_no_terminal_obeys_it(monkeypatch, encoding: str) -> None:
+    value = {"a": "é全\x1b[31m\x9b31m\u202e\U000e0041\n\x7f😀"}
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    show_json(value)
+    out.flush()
+    text = out.buffer.getvalue().decode(encoding)
+    assert json.loads(text) == value
+    assert all(c == "\n" or c.isprintable() for c in text)
+    assert ("全" in text) == (encoding == "utf-8")
+
+
+def _score(tmp_path: Path, *what: str) -> int:
+    (tmp_path / "document.txt").write_text("The bridge is of steel.", encoding="utf-8-sig")
+    (tmp_path / "pipeline.yaml").write_text("name: n\n")
+    return cli_main.invoke(
+        ["score", "-p", str(tmp_path / "pipeline.yaml"), "-d", str(tmp_path / "document.txt"), *what]
+    )
+
+
+@pytest.mark.parametrize("length", [10, 300, 5000])
+def test_an_answer_is_taken_as_it_is_however_long(tmp_path: Path, capsys, length: int) -> None:
+    assert _score(tmp_path, "-q", "why", "-a", "a" * length) == 2
+    assert "the pipeline has no `dimensions:`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"), [("a\udcff", "--answer: holds the lone surrogate U+DCFF"), (" ", "--answer is empty")]
+)
+def test_a_text_that_no_file_can_hold_is_no_answer(tmp_path: Path, capsys, answer: str, why: str) -> None:
+    assert _score(tmp_path, "-q", "why", "-a", answer) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_a_document_is_a_file_of_text(tmp_path: Path, capsys) -> None:
+    (tmp_path / "nul").write_bytes(b"a\0")
+    (tmp_path / "latin").write_bytes(b"\xff")
+    for name, why in (("nul", "NUL character"), ("latin", "as UTF-8 text"), ("d" * 300, "there is no file")):
+        assert _score(tmp_path, "-q", "why", "-a", "a", "-d", str(tmp_path / name)) == 2
+        assert why in capsys.readouterr().err
 
 
 def test_init_writes_a_pipeline_that_is_right(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,10 +31,11 @@ def agree(labels: Path, run: Path, skip_unknown: bool, seed: int, as_json: bool)
     95% bootstrap intervals over samples.
     """
     from lrf.agreement.report import agreement
+    from lrf.cli.output import show_json
 
     found = agreement(labels, run, seed=seed, skip_unknown=skip_unknown)
     if as_json:
-        click.echo(json.dumps(found.as_json(), ensure_ascii=False, indent=2))
+        show_json(found.as_json())
     else:
         _show(found)
 

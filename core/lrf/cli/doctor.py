@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 import shutil
@@ -14,7 +13,7 @@ from typing import Any
 import click
 
 from lrf.catalog import Catalog, load_catalog
-from lrf.cli.output import clean, table
+from lrf.cli.output import clean, show_json, table
 from lrf.errors import PluginError
 
 EXTRAS = {
@@ -42,7 +41,7 @@ def doctor(as_json: bool) -> None:
     """Tell what is installed, and what each missing extra would add."""
     report = examine()
     if as_json:
-        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        show_json(report)
     else:
         _print(report)
 

@@ -6,6 +6,7 @@ A command's module is imported when the command is used, so that ``lrf --help`` 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -93,9 +94,16 @@ def invoke(args: Sequence[str] | None = None) -> int:
         # nobody reads on: let the interpreter's last flush go nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as e:
+        where = f"{e.filename2 or e.filename}: " if e.filename else ""
+        click.echo(f"lrf: {clean(where)}{e.strerror or e}", err=True)
+        return 1
     return outcome if isinstance(outcome, int) else 0
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no character for something shows its escape
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(invoke(args))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import unicodedata
 from collections.abc import Sequence
 
 import click
+
+from lrf.types import JSON
 
 
 def clean(text: str, *, lines: bool = False) -> str:
@@ -18,6 +21,13 @@ def clean(text: str, *, lines: bool = False) -> str:
         c if (lines and c == "\n") or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else _escaped(c)
         for c in text
     )
+
+
+def show_json(value: JSON) -> None:
+    """Print JSON in which what is no plain character, or none that the output's encoding has, is escaped."""
+    utf8 = (sys.stdout.encoding or "").lower().replace("_", "-") in ("utf-8", "utf8")
+    text = json.dumps(value, ensure_ascii=not utf8, indent=2)
+    click.echo("".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text))
 
 
 def _escaped(character: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ def plan(pipeline: Path, samples: int, as_json: bool) -> None:
     them once. What it can come to at most assumes nothing: a run over the same data stays below.
     """
     from lrf.catalog import load_catalog
+    from lrf.cli.output import show_json
     from lrf.config import load_pipeline
     from lrf.stages.launch import plan_launch
     from lrf.stages.plan import plan_pipeline
@@ -40,7 +40,7 @@ def plan(pipeline: Path, samples: int, as_json: bool) -> None:
     made = asyncio.run(plan_pipeline(checked, priced_samples=samples)) if checked.data else None
     if as_json:
         scoring = made.as_json() if made else {}
-        click.echo(json.dumps({"stages": stages, **scoring, "train": launch}, ensure_ascii=False, indent=2))
+        show_json({"stages": stages, **scoring, "train": launch})
         return
     click.echo(f"stages: {' → '.join(stages)}")
     if made:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from lrf.catalog import Catalog, load_catalog
-from lrf.cli.output import clean, table
+from lrf.cli.output import clean, show_json, table
 
 
 @click.command()
@@ -19,7 +17,7 @@ def plugins(as_json: bool) -> None:
     """
     catalog = load_catalog()
     if as_json:
-        click.echo(json.dumps(_as_json(catalog), indent=2, ensure_ascii=False))
+        show_json(_as_json(catalog))
         return
     if catalog.registrations:
         rows = [[r.kind, r.spec.name, r.spec.summary, str(r.package)] for r in catalog.registrations]

@@ -38,7 +38,7 @@ def line_of(p: Mapping[str, Any]) -> str:
             f"  {p['tokens']:,} tokens"
         )
     rest = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in p.items() if k != "stage")
-    return f"{stage:6} {rest}"
+    return clean(f"{stage:6} {rest}")
 
 
 def _stuck(found: Mapping[str, Any] | None) -> str:

@@ -71,7 +71,7 @@ def show(summary: RunSummary) -> None:
     from lrf.cli.output import clean, table
 
     for change in summary.changed:
-        click.echo(f"changed since the last run: {change}")
+        click.echo(clean(f"changed since the last run: {change}"))
     data, score = summary.stages.get("data", {}), summary.stages.get("score", {})
     pairs, train = summary.stages.get("pairs", {}), summary.stages.get("train", {})
     rows: list[tuple[str, str]] = []

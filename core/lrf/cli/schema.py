@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lrf.catalog import load_catalog
+from lrf.cli.output import show_json
 from lrf.errors import ConfigError
 
 
@@ -21,11 +22,11 @@ def schema(output: Path | None) -> None:
     """
     from lrf.config import pipeline_schema
 
-    text = json.dumps(pipeline_schema(load_catalog()), indent=2, ensure_ascii=False)
+    made = pipeline_schema(load_catalog())
     if output is None:
-        click.echo(text)
+        show_json(made)
         return
     try:
-        output.write_text(text + "\n", encoding="utf-8")
+        output.write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as e:
         raise ConfigError(f"{output}: can't be written: {e.strerror}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,10 +47,11 @@ def score(documents: tuple[str, ...], question: str, answer: str, pipeline: Path
         reward = model.score_sample_sync(sample)[0]
         costs = model.costs
     if as_json:
+        from lrf.cli.output import show_json
         from lrf.stages.rows import judgement_row, reward_row
 
         row = {**reward_row(reward), **judgement_row(reward), "costs": costs}
-        click.echo(json.dumps(row, ensure_ascii=False, indent=2))
+        show_json(row)
     else:
         _show(reward, sample)
     return 0 if reward.reward is not None else 3
@@ -76,20 +76,32 @@ def _sample(documents: tuple[str, ...], question: str, answer: str) -> Sample:
 
 def _text(option: str, value: str, *, or_itself: bool) -> str:
     """What an option stands for. Raises :class:`lrf.errors.ConfigError` for what can't be read or is empty."""
+    from lrf.rows import quoted, text_problem
+
     try:
         if value == "-":
-            text = sys.stdin.buffer.read().decode("utf-8")
-        elif len(value) < 4096 and "\n" not in value and Path(value).is_file():
-            text = Path(value).read_text(encoding="utf-8")
+            text = sys.stdin.buffer.read().decode("utf-8-sig")
+        elif _is_file(value):
+            text = Path(value).read_text(encoding="utf-8-sig")
         elif or_itself:
             text = value
         else:
-            raise ConfigError(f"{option}: there is no file {value!r}")
+            raise ConfigError(f"{option}: there is no file {quoted(value)}")
     except (OSError, ValueError) as e:
-        raise ConfigError(f"{option}: {value!r} can't be read as UTF-8 text: {e}") from e
+        why = e.strerror if isinstance(e, OSError) else e
+        raise ConfigError(f"{option}: {quoted(value)} can't be read as UTF-8 text: {why}") from e
+    if problem := text_problem(text):
+        raise ConfigError(f"{option}: {problem}")
     if not text.strip():
         raise ConfigError(f"{option} is empty")
     return text
+
+
+def _is_file(value: str) -> bool:
+    try:
+        return Path(value).is_file()
+    except OSError:  # a text may be longer than any file's name
+        return False
 
 
 def _show(reward: Reward, sample: Sample) -> None:
