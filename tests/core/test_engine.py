@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -158,6 +159,38 @@ async def test_a_missing_dimension_makes_the_reward_null_and_says_which_and_why(
     assert reward.ratings == {"good": 9.0, "bad": None}
     assert reward.unscored == Unscored("bad", "no_sense", "none at all")
     assert isinstance(reward.judgements["good"], Judgement)
+
+
+@pytest.mark.parametrize("given", [float("nan"), float("inf"), np.float32("nan")])
+async def test_a_reward_that_is_no_number_is_none(given: float) -> None:
+    class Odd:
+        def aggregate(self, ratings: Mapping[str, float | None]) -> float | None:
+            return given
+
+    async with engine_with({"a": fixed(5.0)}, aggregator=Odd()) as engine:
+        for reward in await engine.score(SAMPLE):
+            assert (reward.reward, reward.ratings) == (None, {"a": 5.0})
+            assert reward.unscored is not None
+            assert (reward.unscored.dimension, reward.unscored.reason) == ("aggregator", "no_reward")
+
+
+async def test_a_reward_of_numpy_is_one_like_any_other() -> None:
+    class Single:
+        def aggregate(self, ratings: Mapping[str, float | None]) -> float | None:
+            return np.float32(0.5)  # type: ignore[return-value]
+
+    async with engine_with({"a": fixed(5.0)}, aggregator=Single()) as engine:
+        assert [type(r.reward) for r in await engine.score(SAMPLE)] == [float] * len(SAMPLE.candidates)
+
+
+async def test_of_a_calibration_observers_hear_no_rewards_and_no_failures() -> None:
+    told: list[str] = []
+    async with engine_with({"a": raising(ValueError("a bug"))}) as engine:
+        engine.observers.tell = lambda hook, /, **_: told.append(hook)  # type: ignore[method-assign]
+        await engine.score(SAMPLE, take=1)
+        assert told == []
+        await engine.score(SAMPLE)
+        assert set(told) == {"lrf_component_failed", "lrf_sample_scored"}
 
 
 async def test_an_aggregator_that_makes_no_reward_of_complete_ratings_is_a_reason_too() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -169,7 +170,7 @@ class Engine:
     async def score(self, sample: Sample, position: int = 0, *, take: int = 0) -> tuple[Reward, ...]:
         """A reward, or the reason for having none, for each candidate in order. Raises only what stops a run.
 
-        With a ``take`` above 0 no reply to another take's equal request is used, and observers hear nothing of it.
+        With a ``take`` above 0 no reply to another take's equal request is used, and observers hear of calls only.
         """
         language = language_of(max((d.text for d in sample.documents), key=len, default=sample.query))
         scope = _Scope(sample, position, language, take)
@@ -204,7 +205,11 @@ class Engine:
         ratings = {n: j.rating if isinstance(j, Judgement) else None for n, j in judgements.items()}
         reward = self.aggregator.aggregate(ratings)
         unscored = next((j for j in judgements.values() if isinstance(j, Unscored)), None)
-        if reward is None and unscored is None:
+        if reward is not None:
+            reward = float(reward)  # of numpy, perhaps
+            if not math.isfinite(reward):
+                reward, unscored = None, Unscored("aggregator", "no_reward", f"the aggregator gave {reward}")
+        elif unscored is None:
             unscored = Unscored("aggregator", "no_reward", "the aggregator made no reward of complete ratings")
         return Reward(
             sample_id=scope.sample.id,
@@ -238,13 +243,14 @@ class Engine:
         else:
             said = traceback.format_exception_only(error)[-1].strip()
             unscored = Unscored(named.name, "dimension_error", said)
-        self.observers.tell(
-            "lrf_component_failed",
-            component=named.name,
-            unscored=unscored,
-            sample_id=scope.sample.id,
-            candidate_id=candidate.id,
-        )
+        if not scope.take:
+            self.observers.tell(
+                "lrf_component_failed",
+                component=named.name,
+                unscored=unscored,
+                sample_id=scope.sample.id,
+                candidate_id=candidate.id,
+            )
         return unscored
 
     def _index(self, scope: _Scope, retriever: str) -> asyncio.Task[Index]:
