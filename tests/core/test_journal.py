@@ -21,8 +21,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from lrf.errors import RunError
 from lrf.expectations import Choice, Rating, Text
 from lrf.replies import Reply, Request, Usage, Way
-from lrf.store import journal as journal_module
-from lrf.store.journal import VERSION, Journal, digest, request_key
+from lrf.store import schema
+from lrf.store.journal import Journal, digest, request_key
+from lrf.store.schema import VERSION
 from lrf.store.shared import _open
 from lrf.templates import Segment
 
@@ -353,7 +354,7 @@ def made_by_version(path: Path, version: int) -> None:
     commit(journal, b"old", Reply("before", usage=Usage(10, 2, 3, 4, 5)))
     journal.close()
     connection = sqlite3.connect(path)
-    for since, column in journal_module._ADDED:
+    for since, column in schema._ADDED:
         if since > version:
             connection.execute(f"ALTER TABLE replies DROP COLUMN {column.split()[0]}")
     connection.execute(f"PRAGMA user_version = {version}")
@@ -457,7 +458,7 @@ def test_a_damaged_journal_is_told_as_such(tmp_path: Path) -> None:
 def test_a_network_filesystem_gets_a_journal_mode_that_works_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: bool, mode: str
 ) -> None:
-    monkeypatch.setattr(journal_module, "on_network_filesystem", lambda folder: network)
+    monkeypatch.setattr(schema, "on_network_filesystem", lambda folder: network)
     journal = Journal(tmp_path / "j")
     commit(journal, b"k", Reply("x"))
     assert journal.do(lambda c: c.execute("PRAGMA journal_mode").fetchone()[0]).result() == mode

@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lrf.errors import RunError
 from lrf.replies import Reply, Request, Usage
-from lrf.store.filesystem import dump, on_network_filesystem, storable
+from lrf.store.filesystem import dump, storable
 from lrf.store.keys import PerhapsThere
+from lrf.store.schema import open_database, unusable
 from lrf.types import JSON
 
 if TYPE_CHECKING:
@@ -40,37 +41,6 @@ Job = Callable[[sqlite3.Connection], Any]
 Waiter = Future[Any] | asyncio.Future[Any]
 Part = list[tuple[Job, Waiter, bool]]  # the bool: whether the job writes
 Outcome = tuple[Waiter, Any, BaseException | None]
-
-VERSION = 4
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS segments (hash BLOB PRIMARY KEY, text TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS replies (
-    key BLOB NOT NULL UNIQUE, judge TEXT NOT NULL, sample TEXT NOT NULL, dimension TEXT NOT NULL,
-    kind TEXT NOT NULL, way TEXT NOT NULL, prompt BLOB NOT NULL, attempt INTEGER NOT NULL, draw INTEGER NOT NULL,
-    temperature REAL NOT NULL, max_tokens INTEGER NOT NULL, seed INTEGER,
-    text TEXT NOT NULL, finish TEXT NOT NULL, probabilities TEXT, model TEXT, reasoning TEXT,
-    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-    seconds REAL NOT NULL, at REAL NOT NULL, calls INTEGER NOT NULL DEFAULT 1,
-    written_tokens INTEGER NOT NULL DEFAULT 0, most_prompt INTEGER NOT NULL DEFAULT 0,
-    most_reply INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE IF NOT EXISTS batches (id INTEGER PRIMARY KEY, embedder TEXT NOT NULL, texts INTEGER NOT NULL,
-    seconds REAL NOT NULL, at REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, batch INTEGER NOT NULL, vector BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS rows (
-    stage TEXT NOT NULL, position INTEGER NOT NULL, sample TEXT NOT NULL, digest BLOB NOT NULL,
-    transient INTEGER NOT NULL, row TEXT NOT NULL, PRIMARY KEY (stage, position)
-) WITHOUT ROWID
-"""
-
-
-_ADDED = (
-    (2, "calls INTEGER NOT NULL DEFAULT 1"),
-    (3, "written_tokens INTEGER NOT NULL DEFAULT 0"),
-    (4, "most_prompt INTEGER NOT NULL DEFAULT 0"),
-    (4, "most_reply INTEGER NOT NULL DEFAULT 0"),
-)
-"""Columns of replies, after the version that brought them."""
 
 
 class Used(NamedTuple):
@@ -145,19 +115,6 @@ def _settle(outcomes: Sequence[Outcome], loop: asyncio.AbstractEventLoop | None 
         loop.call_soon(_settle, outcomes[SLICE:], loop)
 
 
-def _bring_up_to_date(connection: sqlite3.Connection) -> None:
-    """Make the tables, or add what an older lrf's lack: all of it or, if the process is killed, nothing."""
-    connection.execute("BEGIN IMMEDIATE")
-    found = connection.execute("PRAGMA user_version").fetchone()[0]  # another process may have been first
-    for version, column in _ADDED:
-        if 0 < found < version:
-            connection.execute(f"ALTER TABLE replies ADD COLUMN {column}")
-    for statement in _SCHEMA.split(";"):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute("COMMIT")
-
-
 def _row_key(stage: str, position: int, sample_digest: bytes) -> bytes:
     return b"%b %d %b" % (stage.encode(), position, sample_digest)
 
@@ -192,32 +149,16 @@ class Journal:
     # --- the thread --------------------------------------------------------------------------------------------
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path or ":memory:", isolation_level=None, timeout=30)
+        connection = open_database(self.path)
         try:
-            # one statement, so that what another process makes meanwhile is seen whole or not at all
-            query = "SELECT user_version, EXISTS (SELECT 1 FROM sqlite_master) FROM pragma_user_version"
-            found, made = connection.execute(query).fetchone()
-            if found > VERSION:
-                raise RunError(f"{self.path} was written by a newer lrf (journal version {found}, known: {VERSION})")
-            if made and not found:
-                raise RunError(f"{self.path} is a database, but no journal of lrf; choose another file")
-            if self.path is not None:
-                network = on_network_filesystem(self.path.parent)
-                # A write-ahead log needs shared memory, which network filesystems don't have.
-                connection.execute(f"PRAGMA journal_mode = {'TRUNCATE' if network else 'WAL'}")
-                connection.execute(f"PRAGMA synchronous = {'FULL' if network else 'NORMAL'}")
-            if found < VERSION:
-                _bring_up_to_date(connection)
             if self._keys is not None:
                 for (key,) in connection.execute("SELECT key FROM replies"):
                     self._keys.add(key)
                 for row in connection.execute("SELECT stage, position, digest FROM rows"):
                     self._keys.add(_row_key(*row))
-        except BaseException as e:
+        except sqlite3.DatabaseError as e:
             connection.close()
-            if isinstance(e, sqlite3.DatabaseError):
-                raise RunError(f"{self.path} can't be used as a journal: {e}; move it away to start afresh") from e
-            raise
+            raise unusable(self.path, e) from e
         return connection
 
     def _work(self, ready: Future[None]) -> None:
