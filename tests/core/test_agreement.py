@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from lrf.errors import DataError
 # --- measures ------------------------------------------------------------------------------------------------------
 
 scores_of = st.dictionaries(
-    st.sampled_from("pqrs"),
+    st.sampled_from("pqrstuv"),
     st.dictionaries(st.sampled_from("abcd"), st.one_of(st.none(), st.integers(0, 4).map(float)), min_size=1),
     min_size=1,
 )
@@ -61,10 +62,34 @@ def test_turning_every_preference_round_turns_the_accuracy_round(scores: dict[st
         assert there.accuracy.value + back.accuracy.value == pytest.approx(1)
 
 
-def test_the_interval_is_the_same_for_the_same_seed_and_one_sample_gives_none() -> None:
-    right, count = [1.0, 0.0, 2.0, 1.0], [2.0, 1.0, 2.0, 1.0]
+def test_the_interval_is_the_same_for_the_same_seed() -> None:
+    right, count = [1.0, 0.0, 2.0, 1.0, 0.0], [2.0, 1.0, 2.0, 1.0, 3.0]
     assert weighted(right, count, 7) == weighted(right, count, 7)
-    assert weighted([1.0], [2.0], 7).low is None
+    assert weighted(right, count, 7).low is not None
+
+
+@pytest.mark.parametrize(
+    ("right", "count"),
+    [([1.0], [2.0]), ([1.0, 0.0, 2.0, 1.0], [2.0, 1.0, 2.0, 1.0]), ([1.0, 2.0] * 10, [2.0, 4.0] * 10)],
+)
+def test_few_samples_and_samples_that_are_all_alike_make_no_interval(right: list[float], count: list[float]) -> None:
+    share = weighted(right, count, 7)
+    assert share.value == pytest.approx(sum(right) / sum(count))
+    assert share.low is share.high is None
+
+
+@pytest.mark.parametrize("samples", [5, 40])
+def test_the_interval_is_scipys_percentile_interval(samples: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(samples)
+    count = rng.integers(1, 5, samples).astype(float)
+    right = np.round(count * rng.random(samples))
+    share = weighted(list(right), list(count), 1)
+    theirs = stats.bootstrap(
+        (right, count), lambda a, b: a.sum() / b.sum(), paired=True, vectorized=False, method="percentile",
+        n_resamples=4000, rng=2,
+    ).confidence_interval  # fmt: skip
+    assert (share.low, share.high) == pytest.approx(tuple(theirs), abs=0.03)
 
 
 def test_the_interval_is_about_as_wide_as_theory_says() -> None:
@@ -77,8 +102,8 @@ def test_the_interval_is_about_as_wide_as_theory_says() -> None:
 
 
 def test_samples_are_redrawn_and_not_their_pairs() -> None:
-    few = weighted([50.0, 0.0], [50.0, 50.0], 0)  # a hundred pairs, but of two samples only
-    assert (few.low, few.high) == (0.0, 1.0)
+    few = weighted([50.0, 0.0, 50.0, 0.0, 50.0], [50.0] * 5, 0)  # 250 pairs, but of five samples only
+    assert (few.low, few.high) == (0.2, 1.0)
 
 
 def test_ratings_become_pairs_where_they_differ() -> None:
@@ -198,6 +223,7 @@ def test_without_the_data_there_is_no_longer_wins_and_it_is_said_why(run: Path, 
         ("sample_id,preferred,other,other\n", "labels.csv:1: the column 'other' is given twice"),
         ("", "got nothing"),
         ("sample_id,preferred,other\n", "no rows after the first line"),
+        ("sample_id,candidate_id,rating\ns1,a,1_0\n", "labels.csv:2: rating: expected a finite number; got '1_0'"),
         ("sample_id,preferred,other\ns1,a\n", "labels.csv:2: expected 3 columns, as in the first line; got 2"),
         ("sample_id,preferred,other\ns1,a,\n", "labels.csv:2: other: empty"),
         ("sample_id,preferred,other\ns1,a,a\n", "labels.csv:2: other: the same candidate as preferred, 'a'"),

@@ -265,6 +265,15 @@ def test_pairs_of_other_data_than_the_rewards_are_refused(project: Project) -> N
     assert "doesn't belong to this data" in summary.message
 
 
+@pytest.mark.parametrize("rows", [2, 4])
+def test_pairs_of_data_that_has_lost_or_got_samples_at_its_end_are_refused(project: Project, rows: int) -> None:
+    run(project, last="score")
+    project.write_data(rows)
+    summary = run(project, first="pairs")
+    assert "doesn't belong to this data" in summary.message
+    assert "sample-2" in summary.message or "sample-3" in summary.message
+
+
 def test_a_pipeline_without_scoring_pairs_by_source(project: Project, judge_server: JudgeServer) -> None:
     row = sample_row(0)
     for candidate, source in zip(row["candidates"], ("strong", "weak", "x", "x", "x"), strict=True):

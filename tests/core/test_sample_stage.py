@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +17,8 @@ from lrf.agreement.run import read_run
 from lrf.catalog import load_catalog
 from lrf.cli.main import cli
 from lrf.config import parse_pipeline
-from lrf.errors import ConfigError
+from lrf.errors import ConfigError, DataError
+from lrf.stages import sample as sample_module
 from policy_server import PolicyServer
 from project import Project, sample_row
 
@@ -400,3 +401,28 @@ def test_documents_of_many_are_named_to_the_judge_by_title_or_id(
     assert summary.status == "finished"
     for name in ("Minutes of 3 May", "annex"):
         assert sum(f"] {name}\n" in prompt for prompt in judge_server.books.prompts) >= 2, name
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), DataError("the file broke off")])
+def test_a_source_that_breaks_off_loses_no_candidate_in_flight(
+    project: Project, sampler: Sampler, policy: PolicyServer, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    project.write_data([without_candidates(i) for i in range(3)])
+    whole = sample_module.samples
+
+    async def broken(source: Any) -> AsyncIterator[Any]:
+        async for position, sample in whole(source):
+            if position == 2:
+                while not policy.bodies:  # noqa: ASYNC110 - another thread's
+                    await asyncio.sleep(0.001)
+                raise error
+            yield position, sample
+
+    monkeypatch.setattr(sample_module, "samples", broken)
+    summary = run(project, sampler)
+    assert summary.status == "failed"
+    assert str(error) in summary.message
+    assert "of 3 samples are sampled; the same command goes on from there" in summary.message
+    monkeypatch.undo()
+    assert run(project, sampler).status == "finished"
+    assert len(policy.bodies) == 12

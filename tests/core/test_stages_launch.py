@@ -25,7 +25,7 @@ from lrf.errors import ConfigError, StageError
 from lrf.protocols import LaunchPlan
 from lrf.stages.launch import plan_launch, prepare_launch
 from lrf.stages.run_dir import RunDir
-from lrf.stages.supervise import launch
+from lrf.stages.supervise import _told, launch
 from lrf.stages.train import make_room, train_stage
 
 Start = Callable[..., LaunchPlan]
@@ -170,7 +170,7 @@ SUPERVISOR = """
 import sys
 from pathlib import Path
 from lrf.protocols import LaunchPlan
-from lrf.stages.supervise import launch
+from lrf.stages.supervise import _told, launch
 launch(LaunchPlan(world=1, argv=("bash", "-c", {command!r})), Path({folder!r}), print)
 """
 WAITING = """
@@ -329,3 +329,8 @@ def test_a_dry_run_writes_what_would_run_and_imports_no_torch(tmp_path: Path) ->
     assert "#SBATCH --time=2-00:00:00" in (folder / "job.sbatch").read_text()
     assert not (tmp_path / "runs/run/policy").exists()
     assert not os.path.lexists(tmp_path / "runs/run/pipeline.yaml")
+
+
+def test_a_line_that_ends_within_a_character_was_never_said(tmp_path: Path) -> None:
+    (tmp_path / "0.jsonl").write_bytes('{"result": 1}\n{"progress": "测'.encode()[:-1])
+    assert _told(tmp_path) == {0: [{"result": 1}]}

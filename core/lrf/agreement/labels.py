@@ -128,7 +128,7 @@ def _columns(header: Sequence[str], file: str) -> Mapping[str, int]:
 
 def _number(text: str) -> float | None:
     try:
-        value = float(text)
+        value = float("" if "_" in text else text)  # Python reads 1_0 as ten
     except ValueError:
         return None
     return value if math.isfinite(value) else None

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DRAWS = 2000
 LEVEL = 0.95
+FEWEST = 5
+"""Of fewer samples there is no interval: of three, such an interval holds the truth two times in three."""
 _AT_ONCE = 4_000_000  # numbers drawn at a time
 
 Scores = Mapping[str, Mapping[str, float | None]]
@@ -33,7 +35,11 @@ Pair = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """An average with its interval; None where there is nothing to average, or only one sample for an interval."""
+    """An average with its interval.
+
+    None where there is nothing to average; no interval where there are fewer than :data:`FEWEST` samples, or where all
+    are alike, so that nothing says how they vary.
+    """
 
     value: float | None
     low: float | None
@@ -146,7 +152,7 @@ def weighted(sums: Sequence[float], weights: Sequence[float], seed: int) -> Shar
         return Share(None, None, None)
     a, b = np.asarray(sums, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     value = float(a.sum() / b.sum())
-    if n == 1:
+    if n < FEWEST or (a * b[0] == b * a[0]).all():
         return Share(value, None, None)
     low, high = np.quantile(_redrawn(a, b, seed), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Share(value, float(low), float(high))

@@ -109,6 +109,8 @@ def _paths(value: object, name: str = "") -> Iterator[tuple[str, Path]]:
     parts: Iterable[tuple[object, object]] = ()
     if isinstance(value, BaseModel):
         parts = value
+    elif isinstance(value, Mapping):
+        parts = value.items()
     elif isinstance(value, tuple | list):
         parts = enumerate(value)
     for key, part in parts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from lrf.errors import GateError, StageError
 from lrf.stages.context import StageContext
 from lrf.stages.sampled import sampled, sampled_source
 from lrf.stages.samples import good_samples, policy_prompt, prompt_template
-from lrf.stages.scored import rewards_by_sample, rewards_of_sample
+from lrf.stages.scored import check_used_up, rewards_by_sample, rewards_of_sample
 from lrf.store.filesystem import dump, replacing, sha256_of
 from lrf.templates import Template
 from lrf.types import JSON, LeftOut, PreferencePair, Reward, Sample
@@ -40,7 +40,7 @@ def _pairs(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON
     pairing = pairing_of(pipeline)
     template = prompt_template(pipeline)
     counts, reasons = Counter[str](samples=0, pairs=0, left_out=0), Counter[str]()
-    groups = rewards_by_sample(run.rewards) if scored else iter(())
+    groups: Iterator[tuple[str, list[Reward]]] = rewards_by_sample(run.rewards) if scored else iter(())
     agentic = False
     with replacing(run.pairs) as pairs, replacing(run.left_out) as left_out:
         for sample in good_samples(sampled_source(context)):
@@ -61,6 +61,7 @@ def _pairs(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON
                 context.report({"stage": "pairs", **counts})
             if context.stop:
                 raise context.stop
+        check_used_up(groups, run.rewards)
     if counts["samples"] != counts["pairs"] + counts["left_out"] or counts["samples"] != data["samples"]:
         raise GateError(f"samples don't add up: {data['samples']} went in, {dict(counts)} came out")
     write_parquet(run.pairs, run.pairs_parquet, agentic=agentic)

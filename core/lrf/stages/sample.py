@@ -138,8 +138,16 @@ class _Sampling:
             room.release()
             error = None if task.cancelled() else task.exception()
             if error is not None:
-                said = f"{type(error).__name__}: {error}"
-                self.drain(error if isinstance(error, LrfError) else LrfError(said))
+                self._failed(error)
+
+        async def open_all() -> None:
+            async for position, sample in samples(source_of(self.context.pipeline)):
+                await room.acquire()
+                if self.fatal or self.context.stop:
+                    break
+                task = asyncio.create_task(self._one(position, sample))
+                open_.add(task)
+                task.add_done_callback(finished)
 
         async def tick() -> None:
             while True:
@@ -148,18 +156,18 @@ class _Sampling:
 
         ticker = asyncio.create_task(tick())
         try:
-            async for position, sample in samples(source_of(self.context.pipeline)):
-                await room.acquire()
-                if self.fatal or self.context.stop:
-                    break
-                task = asyncio.create_task(self._one(position, sample))
-                open_.add(task)
-                task.add_done_callback(finished)
+            try:
+                await open_all()
+            except Exception as e:  # what is in flight is paid for: it is finished first
+                self._failed(e)
             while open_:
                 await asyncio.wait(open_)
         finally:
             ticker.cancel()
             self._report(of_samples)
+
+    def _failed(self, error: BaseException) -> None:
+        self.drain(error if isinstance(error, LrfError) else LrfError(f"{type(error).__name__}: {error}"))
 
     def _report(self, of_samples: int) -> None:
         total = self.calls.ledger.total()

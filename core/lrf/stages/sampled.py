@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from lrf.build import source_of
 from lrf.errors import StageError
 from lrf.protocols import Source
+from lrf.rows import Row, parse_line
 from lrf.stages.context import StageContext
 from lrf.stages.run_dir import RunDir, fingerprint
 from lrf.types import JSON, BadRow, Candidate, Sample
@@ -58,13 +58,17 @@ class _Sampled:
     file: Path
 
     def read(self) -> Iterator[Sample | BadRow]:
-        with self.file.open(encoding="utf-8") as lines:
+        with self.file.open("rb") as lines:
             for row in self.source.read():
                 if isinstance(row, BadRow):
                     yield row
                     continue
-                found = json.loads(next(lines, "{}"))
-                if found.get("sample_id") != row.id:
-                    raise StageError(f"{self.file} doesn't belong to this data: no line for {row.id!r}; {SAMPLE_FIRST}")
-                if found["left_out"] is None:
-                    yield replace(row, candidates=tuple(Candidate(**c) for c in found["candidates"]))
+                match parse_line(next(lines, b"{}"), str(self.file), 0):
+                    case Row(value={"sample_id": row.id, "left_out": left_out, "candidates": candidates}):
+                        pass
+                    case _:
+                        raise StageError(
+                            f"{self.file} doesn't belong to this data: no line for {row.id!r}; {SAMPLE_FIRST}"
+                        )
+                if left_out is None:
+                    yield replace(row, candidates=tuple(Candidate(**c) for c in candidates))

@@ -15,6 +15,8 @@ from lrf.stages.samples import good_samples, policy_prompt, prompt_template
 from lrf.store.filesystem import dump, replacing, sha256_of
 from lrf.types import JSON, Candidate, Message, Reward, Sample
 
+SCORE_FIRST = "score first (`--from score`)"
+
 
 def rewards_by_sample(path: Path) -> Iterator[tuple[str, list[Reward]]]:
     """(sample's id, its rewards) in the file's order. Raises :class:`lrf.errors.RunError` for a damaged file."""
@@ -30,9 +32,16 @@ def rewards_of_sample(sample: Sample, groups: Iterator[tuple[str, list[Reward]]]
     if sample_id != sample.id or [r.candidate_id for r in rewards] != [c.id for c in sample.candidates]:
         raise StageError(
             f"{path} doesn't belong to this data: expected the candidates of sample {sample.id!r}, found those of "
-            f"{sample_id!r}; score first (`--from score`)"
+            f"{sample_id!r}; {SCORE_FIRST}"
         )
     return rewards
+
+
+def check_used_up(groups: Iterator[tuple[str, list[Reward]]], path: Path) -> None:
+    """Raises :class:`lrf.errors.StageError` when there are rewards of samples that the data no longer has."""
+    left = next(groups, None)
+    if left is not None:
+        raise StageError(f"{path} doesn't belong to this data: it has no sample {left[0]!r}; {SCORE_FIRST}")
 
 
 def scored_fingerprint(context: StageContext) -> str | None:
@@ -56,6 +65,7 @@ def write_scored(context: StageContext) -> None:
                 row = scored_row(prompt, candidate, reward, made_with)
                 tools = {"tools": [dict(tool) for tool in sample.tools]} if sample.tools else {}
                 rows.write(dump({**row, **tools}) + "\n")
+        check_used_up(groups, path)
 
 
 def scored_row(

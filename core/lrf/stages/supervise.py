@@ -120,8 +120,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _told(ranks: Path) -> dict[int, list[Any]]:
     """What each rank has said, by its number. A line that isn't whole was never said."""
-    texts = {int(path.stem): path.read_text(encoding="utf-8") for path in ranks.glob("*.jsonl")}
-    return {rank: [json.loads(line) for line in text.split("\n")[:-1]] for rank, text in texts.items()}
+    texts = {int(path.stem): path.read_bytes() for path in ranks.glob("*.jsonl")}
+    return {rank: [json.loads(line) for line in text.split(b"\n")[:-1]] for rank, text in texts.items()}
 
 
 def _what_died(code: int, plan: LaunchPlan, printed: Path, ranks: Path, begin: Mapping[Path, int]) -> str:
