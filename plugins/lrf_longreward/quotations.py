@@ -44,6 +44,7 @@ _PLAIN = {
 }
 _MARK = re.compile(f"[{''.join(_PLAIN)}]")
 _SPACE, _LONG_SPACE = re.compile(r"\s{2,}|[^\S ]"), re.compile(r"\s{2,}")
+_PIECE = re.compile(r".{1,65536}\s*", re.DOTALL)  # which parts no white space
 _EDGES = "\"'.,;:!?，。；：！？、" + "".join(chr(n) for n in range(0x3001) if chr(n).isspace())
 # A letter of a script that has spaces between words: none of Thai to Tibetan, Burmese, Khmer, kana, Han and Hangul.
 _LETTER = re.compile(
@@ -98,7 +99,9 @@ def quotations_in(analysis: str) -> list[str]:
 
 def plain(text: str) -> str:
     """The text with one space for any white space, and one form of quotation marks and dashes."""
-    return _SPACE.sub(" ", _MARK.sub(lambda mark: _PLAIN[mark[0]], text))
+    # in pieces, since no other thread gets its turn while an expression goes through a text
+    pieces = (_MARK.sub(lambda mark: _PLAIN[mark[0]], piece[0]) for piece in _PIECE.finditer(text))
+    return "".join(_SPACE.sub(" ", piece) for piece in pieces)
 
 
 def passages(chunks: Sequence[Chunk]) -> list[Passage]:

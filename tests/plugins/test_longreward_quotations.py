@@ -195,6 +195,11 @@ async def test_an_analysis_without_quotations_costs_nothing() -> None:
     assert await located('"A school stands there"', "It is.", CHUNKS, sample, Untouchable(sample)) != ()
 
 
+@pytest.mark.parametrize("before", range(65_520, 65_540, 3))
+def test_white_space_is_one_space_wherever_a_long_document_is_gone_on_with(before: int) -> None:
+    assert plain("x" * before + " \n" * 8 + "“y”") == "x" * before + ' "y"'
+
+
 async def test_a_document_of_two_megabytes_in_one_line_is_gone_through_once() -> None:
     made = []
 
