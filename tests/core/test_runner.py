@@ -225,6 +225,22 @@ def test_a_judges_address_is_no_part_of_its_replies(project: Project, judge_serv
     assert judge_server.books.calls == 30
 
 
+@pytest.mark.parametrize("kind", ["judges", "retrievers", "embedders"])
+def test_another_judge_retriever_or_embedder_of_the_same_name_is_noticed(project: Project, kind: str) -> None:
+    """All three are called main: each counts."""
+    project.write_data(1, candidates=1)
+    pipeline = project.with_evidence(dimensions=["faithfulness"], pairs=None)
+    before = run(project, pipeline)
+    assert before.exit_code == 0
+    change = {"chunk_tokens": 40} if kind == "retrievers" else {"model": "another"}
+    pipeline[kind]["main"] |= change
+    after = run(project, pipeline)
+    assert len(after.changed) == 1
+    assert after.stages["score"]["score_seconds"] != before.stages["score"]["score_seconds"]
+    assert after.stages["score"]["calls" if kind == "judges" else "embedding_calls"] > 0
+    assert run(project, pipeline).stages["score"] == after.stages["score"]
+
+
 def test_two_runs_of_one_pipeline_have_equal_files(project: Project) -> None:
     run(project)
     first = project.files()

@@ -73,14 +73,14 @@ class StageContext:
             name: p.embedders[name]
             for name in sorted({r.needs["embedder"] for r in retrievers.values() if "embedder" in r.needs})
         }
-        blocks = {**judges, **retrievers, **embedders}
+        blocks = [*judges.items(), *retrievers.items(), *embedders.items()]  # often all of one name: main
         return fingerprint(
             "score",
             data,
             p.seed,
             [[*self._block(d), d.keys.model_dump(mode="json")] for d in p.dimensions],
             self._block(p.aggregator) if p.aggregator else None,
-            {f"{b.kind} {name}": self._block(b) for name, b in blocks.items()},
+            {f"{b.kind} {name}": self._block(b) for name, b in blocks},
             *([asdict(rounds)] if (rounds := rounds_of(self.run_dir)) != Rounds() else []),
         )
 
