@@ -232,7 +232,7 @@ def test_another_judge_retriever_or_embedder_of_the_same_name_is_noticed(project
     pipeline = project.with_evidence(dimensions=["faithfulness"], pairs=None)
     before = run(project, pipeline)
     assert before.exit_code == 0
-    change = {"chunk_tokens": 40} if kind == "retrievers" else {"model": "another"}
+    change = {"chunk_tokens": 128} if kind == "retrievers" else {"model": "another"}
     pipeline[kind]["main"] |= change
     after = run(project, pipeline)
     assert len(after.changed) == 1
