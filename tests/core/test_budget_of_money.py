@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from lrf.catalog import load_catalog
 from lrf.cli.run import show
 from lrf.config import parse_pipeline
-from lrf.engine.calls import Caller, JudgeCalls, most_prompt_tokens
+from lrf.engine.calls import Caller, JudgeCalls
 from lrf.engine.ledger import Budget, Ledger
+from lrf.engine.most import most_prompt_tokens
 from lrf.errors import BudgetError, Interrupted
 from lrf.expectations import Rating
 from lrf.prices import Price

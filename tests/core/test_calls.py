@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from lrf.engine import calls as calls_module
 from lrf.engine import retries as retries_module
-from lrf.engine.calls import Caller, JudgeCalls, best_way
+from lrf.engine.calls import Caller, JudgeCalls
 from lrf.engine.engine import judge_calls
 from lrf.engine.ledger import Budget, Ledger
 from lrf.engine.observers import Observers
 from lrf.engine.pace import KNOWN
 from lrf.engine.rates import Rates
+from lrf.engine.ways import best_way
 from lrf.errors import BudgetError, Interrupted, JudgeMisconfigured, RunError, Unavailable, Unscorable
 from lrf.expectations import Rating, Text, Verdict
 from lrf.protocols import Capabilities

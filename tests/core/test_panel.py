@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.build import check_ways
-from lrf.engine.calls import ATTEMPTS, Caller, JudgeCalls, way_of
+from lrf.engine.calls import ATTEMPTS, Caller, JudgeCalls
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
 from lrf.engine.ledger import Ledger
 from lrf.engine.observers import Observers
 from lrf.engine.panel import Asking, ask_panel, combine
+from lrf.engine.ways import way_of
 from lrf.errors import ConfigError, JudgeMisconfigured, Unavailable, Unscorable
 from lrf.expectations import Choice, Rating, Statements, Text, Verdict, Verdicts
 from lrf.protocols import Capabilities, Context

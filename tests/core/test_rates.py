@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from lrf.build import engine_of
 from lrf.catalog import load_catalog
 from lrf.config import parse_pipeline
-from lrf.engine.calls import Caller, JudgeCalls, most_prompt_tokens
+from lrf.engine.calls import Caller, JudgeCalls
 from lrf.engine.ledger import Ledger
 from lrf.engine.limits import Limiter
+from lrf.engine.most import most_prompt_tokens
 from lrf.engine.observers import Observers
 from lrf.engine.rates import BURST_S, MINUTE_S, Rates
 from lrf.errors import ConfigError, Interrupted, RateLimited

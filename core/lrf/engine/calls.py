@@ -6,19 +6,21 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 from lrf.chunking import count_tokens
 from lrf.engine.ledger import Ledger
 from lrf.engine.limits import Limiter, Priority
+from lrf.engine.most import most_of, most_prompt_tokens, most_reply_tokens, next_limit
 from lrf.engine.pace import Pace
 from lrf.engine.rates import Rates, Sent
 from lrf.engine.retries import Retries
+from lrf.engine.ways import as_written, way_of
 from lrf.errors import BadReply, Interrupted, JudgeError, ParseFailure, TimedOut, Unscorable
 from lrf.prices import Price
 from lrf.protocols import Judge
-from lrf.replies import Answer, Expectation, RatingWay, Reply, Request, Usage, Way
-from lrf.store.filesystem import dump, storable
+from lrf.replies import Answer, Expectation, RatingWay, Reply, Request, Usage
+from lrf.store.filesystem import storable
 from lrf.store.journal import Journal, identity_text, request_key
 from lrf.templates import Prompt, prompt_text, shared_beginning
 from lrf.thoughts import without_thoughts
@@ -26,42 +28,6 @@ from lrf.thoughts import without_thoughts
 T = TypeVar("T")
 
 FIRST_TEMPERATURE, RETRY_TEMPERATURE, ATTEMPTS = 0.01, 0.95, 5  # the paper's public code
-MOST_TOKENS = 8192
-LABEL_BYTES = 64  # a rating or verdict, and the words before it, that a reply is continued with
-CHAT_TOKENS = 256  # what a chat template, with a system prompt of the model's own, may add to a prompt
-
-
-def next_limit(max_tokens: int) -> int:
-    """The limit of the next attempt after a reply was cut off."""
-    return min(2 * max_tokens, max(MOST_TOKENS, max_tokens))
-
-
-def most_prompt_tokens(request: Request) -> int:
-    """The most tokens that a request's prompt can have: no tokenizer makes more of a text than it has bytes."""
-    texts = [s.text for s in request.prompt]
-    if request.schema:
-        texts.append(dump(request.schema))
-    return CHAT_TOKENS + sum(len(t) if t.isascii() else len(t.encode("utf-8", "surrogatepass")) for t in texts)
-
-
-def most_reply_tokens(judge: Judge, max_tokens: int) -> int:
-    """The most tokens that a reply of this limit can have, thoughts included."""
-    return max_tokens + judge.capabilities.reasoning_tokens
-
-
-class Most(NamedTuple):
-    """The most that a request can take: calls, and the tokens of all of them."""
-
-    calls: int
-    prompt: int
-    reply: int
-
-
-def most_of(judge: Judge, request: Request) -> Most:
-    """The most of one try. Labels are weighed in calls of one token, after the prompt and what was written before."""
-    prompt, reply = most_prompt_tokens(request), most_reply_tokens(judge, request.max_tokens)
-    again = judge.capabilities.calls - 1 if request.way == "expected" else 0
-    return Most(1 + again, prompt + again * (prompt + reply + LABEL_BYTES), reply + again)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,45 +63,6 @@ class InFlight:
 
 
 CallListener = Callable[[str, str, str, int, float, str | None], None]
-
-
-def best_way(judge: Judge, expects: Expectation[Any]) -> Way:
-    """Label probabilities where the judge gives them (fewer ties), then a schema, then marks in free text."""
-    can = judge.capabilities
-    if can.probabilities and expects.options:
-        return "expected"
-    return "structured" if can.structured and expects.schema else "text"
-
-
-def way_of(judge: Judge, expects: Expectation[Any], wanted: RatingWay) -> Way:
-    """The way to ask: the wanted one for ratings, verdicts and choices, the best one for everything else.
-
-    Raises :class:`lrf.errors.Unscorable` when the judge can't be asked so.
-    """
-    structured_only = bool(getattr(expects, "structured_only", False))
-    way = best_way(judge, expects) if wanted == "auto" or not (expects.options or structured_only) else wanted
-    can = judge.capabilities
-    if can.kinds is not None and expects.kind not in can.kinds:
-        raise Unscorable("way_not_possible", f"the judge can't be asked for a {expects.kind}; it gives {can.kinds}")
-    possible = {
-        "expected": can.probabilities and bool(expects.options),
-        "structured": can.structured and expects.schema is not None,
-        "text": not structured_only,
-    }
-    if not possible[way]:
-        needed = "structured" if structured_only else way
-        raise Unscorable("way_not_possible", f"the judge can't be asked for a {expects.kind} by `{needed}`")
-    return way
-
-
-def as_written(judge: Judge, reply: Reply) -> Way:
-    """How to read a reply that was asked for probabilities and may have come without: then as what it is.
-
-    Only a judge that can be held to a schema answers with an object of its own; another one's may be a quotation.
-    """
-    if reply.probabilities is not None:
-        return "expected"
-    return "structured" if judge.capabilities.structured and reply.text.lstrip().startswith("{") else "text"
 
 
 @dataclass(slots=True)

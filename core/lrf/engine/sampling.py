@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from lrf.chunking import count_tokens
-from lrf.engine.calls import CallListener, most_prompt_tokens, storable_reply
+from lrf.engine.calls import CallListener, storable_reply
 from lrf.engine.ledger import Ledger
 from lrf.engine.limits import Limiter
+from lrf.engine.most import most_prompt_tokens
 from lrf.engine.rates import Rates
 from lrf.engine.retries import Retries
 from lrf.errors import BadReply, Interrupted, JudgeError, TimedOut, Unscorable

@@ -19,7 +19,8 @@ import numpy as np
 
 from lrf.chunking import chunk_document
 from lrf.engine.around import TIMES
-from lrf.engine.calls import ATTEMPTS, Caller, JudgeCalls, most_of, next_limit
+from lrf.engine.calls import ATTEMPTS, Caller, JudgeCalls
+from lrf.engine.most import most_of, next_limit
 from lrf.protocols import Index
 from lrf.replies import Reply, Request
 from lrf.settings import Settings

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lrf.build import prices_of, sampler_of
 from lrf.chunking import count_tokens
 from lrf.config.prices import SAMPLING
-from lrf.engine.calls import most_prompt_tokens
+from lrf.engine.most import most_prompt_tokens
 from lrf.engine.sampling import requests_of
 from lrf.prices import Price, amount
 from lrf.protocols import Drawing, Sampler
