@@ -58,9 +58,7 @@ class StageContext:
         p = self.pipeline
         assert p.sample is not None
         keys = p.sample.drawing.model_dump(mode="json", exclude=set(RateKeys.model_fields))
-        model = Path(str(getattr(p.sample.settings, "model", "")))
-        weights = path_fingerprint(model) if model.is_absolute() else None  # a checkpoint may have been made anew
-        return fingerprint("sample", data, p.seed, self._block(p.sample), keys, p.policy.prompt_template, weights)
+        return fingerprint("sample", data, p.seed, self._block(p.sample), keys, p.policy.prompt_template)
 
     def score_fingerprint(self, data: str) -> str:
         p = self.pipeline
@@ -92,13 +90,20 @@ class StageContext:
     def train_fingerprint(self, *files: str | None) -> str:
         assert self.pipeline.train is not None
         policy = self.pipeline.policy.model_dump(mode="json")
-        return fingerprint("train", *files, self._block(self.pipeline.train), policy, self.pipeline.seed)
+        weights = _weights(self.pipeline.policy.model)
+        return fingerprint("train", *files, self._block(self.pipeline.train), policy, weights, self.pipeline.seed)
 
     def _block(self, block: Block) -> JSON:
         """What a component's part of the outcome depends on: its settings, its package, the files it names."""
         settings = block.settings.model_dump(mode="json", exclude=set(block.settings.provenance))
-        files = {name: path_fingerprint(path) for name, path in _paths(block.settings)}
+        files = {"model": _weights(getattr(block.settings, "model", None))}
+        files |= {name: path_fingerprint(path) for name, path in _paths(block.settings)}
         return [block.name, block.type, dict(block.needs), settings, files, str(self.catalog.package_of(block.spec))]
+
+
+def _weights(model: object) -> JSON:
+    """Of a model that is a path, what changes when its checkpoint is made anew; None for a model's name."""
+    return path_fingerprint(Path(model)) if isinstance(model, str) and Path(model).is_absolute() else None
 
 
 def _paths(value: object, name: str = "") -> Iterator[tuple[str, Path]]:
