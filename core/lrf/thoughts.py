@@ -32,7 +32,8 @@ def without_thoughts(reply: Reply, prompt: Prompt) -> Reply:
     quotable = ends and any(_LIKE_AN_END.search(segment.text) for segment in prompt if not segment.trusted)
     end = ends[-1] if ends and not quotable else 0
     while begin := _BEGIN.match(text, end):
-        end = next((e for e in ends if e > begin.end()), len(text))
+        closing = _END.search(text, begin.end())
+        end = closing.end() if closing else len(text)
     if not end:
         return reply
     thoughts = (reply.reasoning, _tags_off(text[:end]))
