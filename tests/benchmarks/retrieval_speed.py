@@ -118,8 +118,8 @@ async def measure() -> dict[str, Any]:
             row["cpu_ratio"] = cpu / found["embedder alone"]["cpu_s"]
         found[mode] = row
         await retriever.aclose()
-        await calls.aclose()
         await asyncio.to_thread(journal.close)
+    await embedder.aclose()
 
     found["search only, ms"] = await searches(document, queries, kept)
     return found
