@@ -106,12 +106,12 @@ def assemble(
         raise
 
 
-def assemble_pipeline(pipeline: Pipeline, journal_path: Path | None = None) -> Engine:
-    """The engine of a pipeline's scoring part."""
+def assemble_pipeline(pipeline: Pipeline) -> Engine:
+    """The engine of a pipeline's scoring part, with a journal in memory. Raises :class:`lrf.errors.ConfigError`."""
     if not pipeline.dimensions:
         raise ConfigError("the pipeline has no `dimensions:`, so there is nothing to score with")
     catalog = load_catalog()
-    journal = open_journal(journal_path, pipeline.cache)
+    journal = open_journal(None, pipeline.cache)
     observers = Observers(catalog.plugin_manager, lambda *_: None)
     try:
         return engine_of(pipeline, journal, observers)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lrf.errors import RateLimited, Unscorable
 from lrf.expectations import Choice, Rating, Statements, Text, Verdict
 from lrf.protocols import Capabilities, Context, Embedder, Judge
-from lrf.replies import Reply, Request, Way
+from lrf.replies import Reply, Request, Usage, Way
 from lrf.rows import text_problem
 from lrf.templates import Segment, Template
 from lrf.testing import (
@@ -38,6 +38,7 @@ from lrf.types import (
     Judgement,
     LeftOut,
     PreferencePair,
+    Quotation,
     Reward,
     Sample,
     Span,
@@ -290,6 +291,7 @@ async def test_a_good_judge_passes(capabilities: Capabilities) -> None:
     [
         (ScriptedJudge(max_concurrency=0), "max_concurrency must be 1 or more"),
         (ScriptedJudge(identity={"key": b""}), "identity can't be stored as JSON"),
+        (ScriptedJudge(lambda _: Reply("[[5]]", usage=Usage(written_tokens=-1))), "has the usage"),
         (ScriptedJudge(lambda _: "no option", capabilities=Capabilities(probabilities=True)), "has probabilities of"),
     ],
 )
@@ -383,6 +385,23 @@ class Overreaching(Asking):
         return Judgement(1.0, statements=(JudgedStatement("a", "Fully supported", 1.0, (span,)),))
 
 
+class Misquoting(Asking):
+    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        quotation = Quotation("a", Span("no such document", 0, 1), 1.0)
+        return Judgement(1.0, statements=(JudgedStatement("a", "Fully supported", 1.0, quotations=(quotation,)),))
+
+
+class SecondThoughts(Asking):
+    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        first = JudgedStatement("a", "No support", -1.0)
+        return Judgement(1.0, statements=(JudgedStatement("a", "Fully supported", 1.0, first=first),))
+
+
+class AllSeeing(Asking):
+    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        return Judgement(1.0, seen={"document": 1.2})
+
+
 class Unstorable(Asking):
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         return Judgement(1.0, extra=MappingProxyType({"set": {1, 2}}))
@@ -402,6 +421,9 @@ async def test_a_good_dimension_passes() -> None:
         (Remembering(), "depends on what was scored before it"),
         (Overreaching(), "is no part of the sample's documents"),
         (Unstorable(), "extra can't be stored as JSON"),
+        (Misquoting(), "is no part of the sample's documents"),
+        (SecondThoughts(), "the support -1.0 is not within 0 to 1"),
+        (AllSeeing(), "no shares"),
     ],
 )
 async def test_a_faulty_dimension_is_found_out(dimension: Asking, message: str) -> None:

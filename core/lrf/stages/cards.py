@@ -136,7 +136,7 @@ def _reasons(reasons: Mapping[str, int]) -> str:
 
 def code(text: str) -> str:
     """The text as code in Markdown, on one line: nothing in it is markup."""
-    flat = " ".join(text.split()).replace("|", "¦").replace("`", "'")
+    flat = " ".join("".join(c if c.isprintable() else " " for c in text).split()).replace("|", "¦").replace("`", "'")
     return f"`{flat[:200]}`"
 
 

@@ -6,6 +6,7 @@ Each check raises AssertionError that says what is wrong, and returns None when 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
@@ -65,6 +66,6 @@ def check_source(source: Source) -> None:
     for row in rows:
         must(isinstance(row, Sample | BadRow), f"read() gave a {type(row).__name__}")
     must(list(source.read()) == rows, "read() gives other rows the second time")
-    found = [row.id for row in rows if isinstance(row, Sample)]
-    twice = next((i for i in found if found.count(i) > 1), None)
+    found = Counter(row.id for row in rows if isinstance(row, Sample))
+    twice = next((i for i, count in found.items() if count > 1), None)
     must(twice is None, f"the sample id {twice!r} is given twice")

@@ -91,14 +91,19 @@ async def _score(
 
 def _check_judgement(judgement: Judgement, sample: Sample, candidate: Candidate) -> None:
     what = f"the judgement of the answer {candidate.text[:60]!r}"
+    must(judgement.rating is not None, f"{what} has no rating; raise Unscorable with a reason")
     must_be_number(judgement.rating, f"{what}: its rating")
     must(0 <= judgement.rating <= 10, f"{what}: the rating {judgement.rating} is not within 0 to 10")
     must_be_json(dict(judgement.extra), f"{what}: extra")
+    seen = dict(judgement.seen)
+    must(all(0 <= share <= 1 for share in seen.values()), f"{what}: seen is {seen}, no shares")
     for statement in judgement.statements:
         must(isinstance(statement, JudgedStatement), f"{what}: a statement is a {type(statement).__name__}")
+    statements = [*judgement.statements, *(s.first for s in judgement.statements if s.first)]
+    for statement in statements:
         must(0 <= statement.support <= 1, f"{what}: the support {statement.support} is not within 0 to 1")
     lengths = {d.id: len(d.text) for d in sample.documents}
-    spans: list[Span] = [span for statement in judgement.statements for span in statement.evidence]
+    spans: list[Span] = [span for s in statements for span in (*s.evidence, *(q.span for q in s.quotations if q.span))]
     spans += [note.span for note in judgement.notes]
     for span in spans:
         inside = span.document in lengths and 0 <= span.start < span.end <= lengths[span.document]

@@ -6,6 +6,7 @@ Each check raises AssertionError that says what is wrong, and returns None when 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ async def _check_reply(judge: Judge, request: Request) -> None:
     reply = await judge.complete(request)
     must(isinstance(reply, Reply) and isinstance(reply.text, str), f"{what} is no Reply with a text")
     must(reply.finish in ("stop", "length", "filter", "other"), f"{what} has the finish {reply.finish!r}")
-    for count in (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.cached_tokens):
+    for count in asdict(reply.usage).values():
         must(isinstance(count, int) and count >= 0, f"{what} has the usage {reply.usage}")
     if request.way == "expected":
         p = reply.probabilities or {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from lrf.protocols import Capabilities, Drawing, Sampler
 from lrf.replies import Reply
@@ -41,6 +41,6 @@ async def _drawn(sampler: Sampler, drawing: Drawing) -> list[Reply]:
     for reply in replies:
         must(isinstance(reply, Reply) and isinstance(reply.text, str), "sample() gave no Reply with a text")
         must(reply.finish in ("stop", "length", "filter", "other"), f"a reply has the finish {reply.finish!r}")
-        for count in (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.cached_tokens):
+        for count in asdict(reply.usage).values():
             must(isinstance(count, int) and count >= 0, f"a reply has the usage {reply.usage}")
     return replies
