@@ -88,6 +88,8 @@ class RewardModel:
         self._thread = threading.Thread(target=self._loop.run_forever, name="lrf-reward-model", daemon=True)
         self._thread.start()
         self._position = 0
+        self._closed = False
+        self._lock = threading.Lock()  # what was taken in before the end is ended with it, and nothing after it
 
         async def made() -> Engine:
             return make()
@@ -99,10 +101,11 @@ class RewardModel:
             raise
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        if self._loop.is_closed():
-            work.close()
-            raise ConfigError("this reward model is closed")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise ConfigError("this reward model is closed")
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     # --- scoring -----------------------------------------------------------------------------------------------
 
@@ -166,9 +169,12 @@ class RewardModel:
 
         Who still waits for a reward gets :class:`lrf.errors.Interrupted`.
         """
-        if self._loop.is_closed():
-            return
-        self._submit(self._end()).result()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            ended = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        ended.result()
         self._engine.journal.close()
         self._engine.observers.close()
         self._stop_loop()

@@ -301,6 +301,26 @@ def test_closing_leaves_no_thread() -> None:
     assert {t for t in threading.enumerate() if t.name.startswith("lrf")} <= before
 
 
+def test_nothing_is_taken_in_while_a_model_is_being_closed_so_that_nobody_waits_for_ever() -> None:
+    model = lrf.RewardModel(dimensions=[Length()])
+    outcomes = []
+
+    def ask() -> None:
+        try:
+            model.score_sync(**ASKED)
+        except lrf.LrfError as e:
+            outcomes.append(str(e))
+
+    def late() -> None:
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(10)
+
+    model._engine.observers.close = late  # type: ignore[method-assign]
+    model.close()
+    assert outcomes == ["this reward model is closed"]
+
+
 def test_who_still_waits_when_a_model_is_closed_is_told() -> None:
     asked = threading.Event()
 
