@@ -50,6 +50,12 @@ def test_the_same_model_at_another_host_has_no_built_in_price() -> None:
     assert read_prices().of(SimpleNamespace(model="gpt-4o-mini")) is None
 
 
+def test_an_address_that_is_none_has_no_host() -> None:
+    prices = read_prices()
+    assert prices.of(SimpleNamespace(model="gpt-5", base_url="http://[x")) is None
+    assert prices.of(SimpleNamespace(model="gpt-5", base_url="https://api.openai.com/v1")) is not None
+
+
 def test_a_batch_judge_pays_the_discounted_price() -> None:
     full, half = (read_prices().of(judge("gpt-4.1", batch=batch)) for batch in (False, True))
     assert full is not None

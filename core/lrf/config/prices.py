@@ -70,8 +70,7 @@ class Prices:
 
     def of(self, settings: Any) -> Price | None:
         """The price of a judge with these settings (``model``, ``base_url``, ``batch``), or None."""
-        address = getattr(settings, "base_url", None)
-        host = urlsplit(address).hostname if isinstance(address, str) else None
+        host = _host(getattr(settings, "base_url", None))
         model, batch = getattr(settings, "model", None), bool(getattr(settings, "batch", False))
         fits = ((e, c) for e, c in self.entries if e.model == model and e.host in (None, host))
         return next((_price(e, c, batch=batch) for e, c in fits), None)
@@ -83,6 +82,13 @@ class Prices:
     @property
     def models(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(e.model for e, _ in self.entries))
+
+
+def _host(address: object) -> str | None:
+    try:
+        return urlsplit(address).hostname if isinstance(address, str) else None
+    except ValueError:  # a plugin's own settings may hold what is no address
+        return None
 
 
 def read_prices(path: Path | None = None) -> Prices:
