@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pytest
@@ -293,3 +293,21 @@ async def test_who_waits_for_vectors_when_everything_is_closed_is_told(seconds: 
         await calls.aclose()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(waiting, 5)
+
+
+async def test_queries_go_before_the_chunks_of_a_long_document() -> None:
+    class Kinds(HashEmbedder):
+        kinds: ClassVar[list[EmbedKind]] = []
+
+        async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
+            self.kinds.append(kind)
+            await asyncio.sleep(0.01)
+            return await super().embed(texts, kind)
+
+    async with calls_to(Kinds(batch_size=1, max_concurrency=1)) as calls:
+        document = asyncio.create_task(calls.embed([f"chunk {i}" for i in range(20)], "document"))
+        await asyncio.sleep(0.005)
+        await calls.embed(["a query"], "query")
+        assert Kinds.kinds.count("document") < 20
+        await document
+    assert len(Kinds.kinds) == 21

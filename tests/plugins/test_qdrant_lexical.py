@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiohttp import web
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -330,6 +331,24 @@ async def test_queries_go_to_a_server_together(serve: Any) -> None:
     await index.search([f"query {i} of the lamp" for i in range(50)], top_k=3)
     assert [line.rsplit("/", 3)[-3:] for line in server.requests] == [["points", "query", "batch"]] * 2
     await index.aclose()
+    await retriever.aclose()
+
+
+async def test_a_server_that_is_away_when_a_sample_is_done_stops_nothing(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrf_qdrant.client._PAUSES_S", ())
+    server, away = LocalServer(), False
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=503) if away else await server.answer(request)
+
+    retriever = retriever_at({"url": await serve(answer)}, mode="hybrid")
+    index = await retriever.index([Document("d", "\n".join(SENTENCES))])
+    away = True
+    await index.aclose()
+    away = False
+    await (await retriever.index([Document("d", "\n".join(SENTENCES))])).aclose()
     await retriever.aclose()
 
 
