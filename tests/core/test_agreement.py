@@ -268,6 +268,12 @@ def test_labels_of_what_the_run_does_not_have_can_be_left_out_and_are_counted(ru
     assert "1 preferences on 1 samples, 2 rows left out: not in the run" in capsys.readouterr().out
 
 
+def test_labels_none_of_which_is_of_the_run_are_those_of_another_one(run: Path, csv: Csv, capsys) -> None:
+    labels = str(csv("sample_id,preferred,other\nx,a,b\ns1,a,z\n"))
+    assert invoke(["agree", labels, "--run", str(run), "--skip-unknown"]) == 2
+    assert "none of the 2 rows is of this run" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, csv: Csv, capsys) -> None:
     assert invoke(["agree", str(csv("sample_id,preferred,other\ns,a,b\n")), "--run", str(tmp_path)]) == 2
     assert "expected a run directory with rewards" in capsys.readouterr().err

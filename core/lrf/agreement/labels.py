@@ -137,7 +137,8 @@ def _number(text: str) -> float | None:
 def known_labels(labels: Labels, known: Mapping[str, Iterable[str]], *, skip_unknown: bool = False) -> Labels:
     """The labels of candidates that the run has; ``known`` are its candidates by sample.
 
-    Raises :class:`lrf.errors.DataError` for those it doesn't have, unless they are to be skipped and counted.
+    Raises :class:`lrf.errors.DataError` for those it doesn't have, unless they are to be skipped and counted; and where
+    it has none.
     """
     mistakes: list[str] = []
     kept = Labels(labels.file)
@@ -157,6 +158,8 @@ def known_labels(labels: Labels, known: Mapping[str, Iterable[str]], *, skip_unk
     if mistakes and not skip_unknown:
         more = f"\n({kept.skipped} rows in all)" if kept.skipped > len(mistakes) else ""
         raise DataError("\n".join(mistakes) + more + "\nmend them, or leave them out with --skip-unknown")
+    if not kept.samples:
+        raise DataError(f"{mistakes[0]}\nnone of the {kept.skipped} rows is of this run")
     return kept
 
 
