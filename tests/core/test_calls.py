@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.engine import calls as calls_module
+from lrf.engine import most as most_module
 from lrf.engine import retries as retries_module
 from lrf.engine.calls import Caller, JudgeCalls
 from lrf.engine.engine import judge_calls
@@ -515,17 +515,22 @@ async def test_a_reply_that_took_no_call_is_kept_where_rates_are_limited() -> No
         assert await ask(calls) == 7.0
 
 
-async def test_the_tokens_of_a_long_prompt_are_not_counted_on_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = []
+async def test_tokens_of_long_prompts_are_counted_beside_the_event_loop_and_once_for_what_they_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads, counted = set(), []
 
     def count(text: str) -> int:
-        threads.append(threading.current_thread())
+        threads.add(threading.current_thread())
+        counted.append(text)
         return 100
 
-    monkeypatch.setattr(calls_module, "count_tokens", count)
+    monkeypatch.setattr(most_module, "count_tokens", count)
+    document = Segment("x" * 2000, trusted=False)
     async with calls_to(ScriptedJudge(capabilities=Capabilities(context_window=1000))) as calls:
-        await ask(calls, "x" * 2000)
-    assert threads
+        for answer in ("a", "b"):
+            await calls.ask((document, Segment(answer, trusted=False)), Rating(), 512, CALLER)
+    assert counted == [document.text, "a", "b"]
     assert threading.main_thread() not in threads
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 from lrf.chunking import count_tokens
 from lrf.engine.ledger import Ledger
 from lrf.engine.limits import Limiter, Priority
-from lrf.engine.most import most_of, most_prompt_tokens, most_reply_tokens, next_limit
+from lrf.engine.most import Counted, most_of, most_prompt_tokens, most_reply_tokens, next_limit
 from lrf.engine.pace import Pace
 from lrf.engine.rates import Rates, Sent
 from lrf.engine.retries import Retries
@@ -87,6 +87,7 @@ class JudgeCalls:
     pace: Pace = field(default_factory=Pace)
     _identity: str = field(init=False)
     _prompt_share: float = 1.0
+    _counted: Counted = field(default_factory=Counted)
     _in_flight: dict[int, InFlight] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -198,6 +199,8 @@ class JudgeCalls:
             return
         reply = most_reply_tokens(self.judge, request.max_tokens)
         if most_prompt_tokens(request) + reply <= window:
+            return
+        if await asyncio.to_thread(self._counted.tokens, request.prompt) + reply <= window:
             return
         tokens = await asyncio.to_thread(count_tokens, prompt_text(request.prompt))
         if tokens + reply > window:

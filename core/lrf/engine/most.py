@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from lrf.chunking import count_tokens
 from lrf.protocols import Judge
 from lrf.replies import Request
 from lrf.store.filesystem import dump
+from lrf.templates import Prompt
 
 MOST_TOKENS = 8192
 LABEL_BYTES = 64  # a rating or verdict, and the words before it, that a reply is continued with
@@ -29,6 +31,28 @@ def most_prompt_tokens(request: Request) -> int:
 def most_reply_tokens(judge: Judge, max_tokens: int) -> int:
     """The most tokens that a reply of this limit can have, thoughts included."""
     return max_tokens + judge.capabilities.reasoning_tokens
+
+
+class Counted:
+    """Tokens of prompts; what many of them share is counted once. Not exact to the token where segments meet."""
+
+    ROOM = 4096
+
+    def __init__(self) -> None:
+        self._tokens: dict[int, int] = {}  # by the texts' hashes: the texts would take too much memory
+
+    def tokens(self, prompt: Prompt) -> int:
+        """Takes a while: not for the event loop."""
+        return sum(self._of(segment.text) for segment in prompt)
+
+    def _of(self, text: str) -> int:
+        key = hash(text)
+        found = self._tokens.get(key)
+        if found is None:
+            if len(self._tokens) >= self.ROOM:
+                self._tokens.clear()
+            found = self._tokens[key] = count_tokens(text)
+        return found
 
 
 class Most(NamedTuple):
