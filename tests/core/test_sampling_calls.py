@@ -196,3 +196,21 @@ def test_candidates_without_usage_count_at_most_when_the_run_goes_on_as_when_the
 
     ledger, most = asyncio.run(drawn())
     assert most == ledger._tokens > 0
+
+
+async def test_a_samplers_own_fault_is_counted_and_told_as_one_and_what_was_drawn_before_as_reused() -> None:
+    told: list[str | None] = []
+    journal, ledger, sampler = Journal(), Ledger(), Echo()
+    calls = SamplerCalls("sampler", sampler, journal, ledger, lambda *what: told.append(what[5]))
+    await calls.draw(drawing([1, 2]), "s", 0)
+    await calls.draw(drawing([1, 2]), "s", 0)
+
+    async def broken(drawing: Drawing) -> Sequence[Reply]:
+        raise ValueError("a bug")
+
+    sampler.sample = broken  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="a bug"):
+        await calls.draw(drawing([3]), "s", 0)
+    await asyncio.to_thread(journal.close)
+    assert told == [None, None, "judge_error"]
+    assert (ledger.total().calls, ledger.total().reused, ledger.total().faults) == (2, 2, 1)
