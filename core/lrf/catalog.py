@@ -127,6 +127,6 @@ def _resolve(spec: ComponentSpec, reference: str) -> Any:
     except ImportError as e:
         advice = f"; pip install '{spec.distribution}[{spec.extra}]'" if spec.extra else ""
         raise PluginError(f"{spec.name} can't be used here: {e}{advice}") from e
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         raise PluginError(f"{spec.name}: loading {reference} failed: {type(e).__name__}: {e}") from e
     return found

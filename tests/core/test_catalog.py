@@ -113,3 +113,9 @@ def test_a_promise_that_is_not_kept_is_a_plugin_error(distribute) -> None:
         load_target(spec("acme_parts:Nobody"))
     with pytest.raises(PluginError, match=r"no subclass of lrf\.Settings"):
         load_settings(spec(settings="acme_parts:Judge"))
+
+
+def test_a_component_whose_module_ends_the_program_is_a_plugin_error(distribute) -> None:
+    distribute("acme", modules={"acme_exit": "import sys; sys.exit('no')"})
+    with pytest.raises(PluginError, match="loading acme_exit:Judge failed: SystemExit: no"):
+        load_target(spec("acme_exit:Judge"))
