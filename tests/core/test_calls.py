@@ -385,7 +385,7 @@ async def test_a_judge_that_does_not_answer_in_time_is_tried_again_and_named(no_
         assert calls.ledger.total().faults == 5
     assert caught.value.reason == "judge_timed_out"
     assert caught.value.transient
-    assert "no reply from main within 0.01 s" in caught.value.detail
+    assert "no reply from main within 0.0" in caught.value.detail  # seconds that it really took
 
 
 async def test_faults_are_no_attempts(no_pauses: None) -> None:
