@@ -402,6 +402,14 @@ def test_a_kill_while_an_older_journal_is_brought_up_to_date_costs_nothing(
     assert old.text == "before"
 
 
+def test_a_journal_that_a_newer_lrf_adds_to_meanwhile_takes_replies_as_before(journal: Journal) -> None:
+    assert journal.path is not None
+    with contextlib.closing(sqlite3.connect(journal.path)) as newer:
+        newer.execute("ALTER TABLE replies ADD COLUMN later INTEGER NOT NULL DEFAULT 0")
+    commit(journal, b"k", Reply("x", usage=Usage(1, 2, 3, 4, 5)))
+    assert found(journal, b"k") == Reply("x", usage=Usage(1, 2, 3, 4, 5))
+
+
 def test_several_processes_bring_one_journal_up_to_date(tmp_path: Path) -> None:
     for path, version in ((tmp_path / "new", None), (tmp_path / "old", 1)):
         if version:

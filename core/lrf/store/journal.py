@@ -97,6 +97,14 @@ _of_segment = lru_cache(4096)(digest)
 """The digest of a segment that many prompts share, made once."""
 
 
+# with names, since a newer lrf may add columns while this one has the file open
+_COLUMNS = (
+    "key, judge, sample, dimension, kind, way, prompt, attempt, draw, temperature, max_tokens, seed, text, finish,"
+    " probabilities, model, reasoning, prompt_tokens, completion_tokens, cached_tokens, seconds, at, calls,"
+    " written_tokens, most_prompt, most_reply"
+)
+_KEEP = f"INSERT OR IGNORE INTO replies ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split(',')))})"  # noqa: S608
+
 SLICE = 4
 GROUP_S = 0.02
 """Seconds from one transaction that writes to the next: what comes in meanwhile is committed together."""
@@ -309,7 +317,7 @@ class Journal:
 
         def job(c: sqlite3.Connection) -> None:
             c.executemany("INSERT OR IGNORE INTO segments VALUES (?, ?)", new)
-            c.execute(f"INSERT OR IGNORE INTO replies VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+            c.execute(_KEEP, row)
 
         if self._keys is not None:
             self._keys.add(key)  # before: who waits may be cancelled, and the reply is kept all the same
