@@ -91,6 +91,14 @@ async def test_a_server_that_is_down_is_left_alone_for_as_long_as_it_says_and_th
     assert clock.pauses == [60.0] * (FAULTS - 1)
 
 
+async def test_a_long_wait_that_the_server_asks_for_twice_is_no_silence_either(retries: Retries, clock: Clock) -> None:
+    refusals = [RateLimited("wait", retry_after_s=500.0) for _ in range(2)]
+    assert await retries.run(Server(*refusals)) == "reply"
+    assert clock.pauses == [500.0, 500.0]
+    with pytest.raises(StageError, match="served nothing for 1000 s"):
+        await retries.run(Server(*(RateLimited("wait", retry_after_s=500.0) for _ in range(100))))
+
+
 async def test_an_absurd_wish_to_wait_is_cut(retries: Retries, clock: Clock) -> None:
     await retries.run(Server(RateLimited("wait", retry_after_s=1e9)))
     assert clock.pauses == [retries_module.LONGEST_RETRY_AFTER_S]

@@ -72,8 +72,10 @@ class Retries:
             return  # a batch API: its failures come together, and hours apart
         now = time.monotonic()
         self._silent_since = self._silent_since or now
-        patient = self._served or isinstance(error, RateLimited) or _wished(error) is not None
+        wished = _wished(error)
+        patient = self._served or isinstance(error, RateLimited) or wished is not None
         patience = PATIENCE_S if patient else PATIENCE_BEFORE_ANY_REPLY_S
+        patience = max(patience, 2 * (wished or 0.0))  # who was sent away for long may be sent away once more
         if now - self._silent_since > patience:
             raise StageError(
                 f"{self.name} has served nothing for {patience:.0f} s (last: {error}). "
