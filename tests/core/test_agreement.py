@@ -14,11 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lrf
 from lrf.agreement.labels import read_labels
 from lrf.agreement.measures import accuracy, correlation, preferences_of, weighted
 from lrf.agreement.report import agreement
 from lrf.cli.main import invoke
 from lrf.errors import DataError
+from project import Project
 
 # --- measures ------------------------------------------------------------------------------------------------------
 
@@ -211,6 +213,16 @@ def test_without_the_data_there_is_no_longer_wins_and_it_is_said_why(run: Path, 
     assert list(found.accuracies) == ["reward", "help", "faith", "first wins"]
     assert invoke(["agree", str(labels), "--run", str(run)]) == 0
     assert "no \"longer wins\": the run's data can't be read again" in capsys.readouterr().out
+
+
+def test_data_at_a_relative_path_from_a_variable_is_found_again(
+    project: Project, csv: Csv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROWS", "data.jsonl")
+    project.write(project.pipeline(data={"type": "jsonl", "path": "${ROWS}"}, dimensions=["helpfulness"]))
+    assert lrf.run(project.folder / "pipeline.yaml", runs=project.runs).status == "finished"
+    found = agreement(csv("sample_id,preferred,other\nsample-0,c0,c1\n"), project.run_dir)
+    assert found.without_lengths is None
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from lrf.stages.rows import reward_rows
 from lrf.stages.run_dir import RunDir
 from lrf.stages.sampled import source_with_candidates
 from lrf.stages.samples import good_samples
+from lrf.store.filesystem import read_json
 
 
 @dataclass(slots=True)
@@ -63,7 +64,12 @@ def _put(found: RunScores, name: str, sample: str, candidate: str, score: float 
 
 def _add_lengths(found: RunScores, run: RunDir, samples: set[str]) -> None:
     """The lengths of the answers, from the run's data once more: rewards.jsonl doesn't hold them."""
-    pipeline = parse_pipeline(run.pipeline.read_text(encoding="utf-8"), load_catalog(), folder=run.path)
+    match read_json(run.versions):
+        case {"folder": str(folder)}:
+            pass
+        case _:
+            folder = str(run.path)
+    pipeline = parse_pipeline(run.pipeline.read_text(encoding="utf-8"), load_catalog(), folder=folder)
     for sample in good_samples(source_with_candidates(pipeline, run)):
         if sample.id in samples:
             for candidate in sample.candidates:

@@ -275,6 +275,7 @@ def _versions(catalog: Catalog, pipeline: Pipeline) -> dict[str, JSON]:
         "plugins": {f"{b.kind} {b.type}": str(catalog.package_of(b.spec)) for b in _blocks(pipeline)},
         "libraries": installed_versions(LIBRARIES),
         "seed": pipeline.seed,
+        "folder": str(pipeline.folder),
     }
 
 
