@@ -184,6 +184,8 @@ async def test_faults_of_a_batch_api_that_served_before_may_be_hours_apart(
 ) -> None:
     limiter.adapts = adapts
     await retries.run(Server())
+    others = asyncio.create_task(retries.run(asyncio.Event().wait))  # requests of the batch that are still waited for
+    await asyncio.sleep(0)
     with pytest.raises(Unscorable):  # one request of a batch
         await retries.run(Server(*(Unavailable("busy") for _ in range(FAULTS))))
     clock.now += 20_000
@@ -193,6 +195,15 @@ async def test_faults_of_a_batch_api_that_served_before_may_be_hours_apart(
             await retries.run(server)
     else:
         assert await retries.run(server) == "reply"
+    others.cancel()
+
+
+async def test_while_nobody_asks_a_server_is_not_silent(retries: Retries, clock: Clock) -> None:
+    await retries.run(Server())
+    with pytest.raises(Unscorable):
+        await retries.run(Server(*(Unavailable("busy") for _ in range(FAULTS))))
+    clock.now += 20_000  # a trainer's steps may be hours apart
+    assert await retries.run(Server(Unavailable("busy"))) == "reply"
 
 
 async def test_one_reply_starts_the_patience_anew(retries: Retries) -> None:

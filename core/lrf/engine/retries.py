@@ -26,16 +26,28 @@ class Retries:
     * a fault (no connection, 5xx, time-out, unreadable reply) is tried :data:`FAULTS` times, after no shorter a
       pause than the server asks for;
     * a rejected request is not tried again;
-    * a server that has served nothing at all for long stops the run, instead of every row becoming unscored.
+    * a server that is asked and serves nothing at all for long stops the run, instead of every row becoming unscored.
     """
 
     name: str
     limiter: Limiter
     _served: bool = False
     _silent_since: float | None = field(default=None)
+    _running: int = 0
+    _ran: float = 0.0
 
     async def run(self, call: Callable[[], Awaitable[T]]) -> T:
         """What the call returns. Raises :class:`lrf.errors.Unscorable` or a fatal error."""
+        if not self._running and time.monotonic() - self._ran > PATIENCE_S:
+            self._silent_since = None  # nobody asked meanwhile
+        self._running += 1
+        try:
+            return await self._until_served(call)
+        finally:
+            self._running -= 1
+            self._ran = time.monotonic()
+
+    async def _until_served(self, call: Callable[[], Awaitable[T]]) -> T:
         faults = waits = 0
         while True:
             try:
