@@ -204,7 +204,7 @@ def test_no_secret_ever_stands_in_the_resolved_pipeline(toys: Catalog, secret: s
     model=st.text(st.sampled_from("a${}X1 "), max_size=8),
     secret=st.text(st.sampled_from("a${}X1"), min_size=8, max_size=9),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_resolved_pipeline_written_and_read_is_the_same_one(
     toys: Catalog, folder: str, name: str, model: str, secret: str
 ) -> None:

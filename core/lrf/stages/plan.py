@@ -198,6 +198,7 @@ async def plan_pipeline(pipeline: Pipeline, *, priced_samples: int = PRICED_SAMP
     real = {
         name: build(pipeline.judges[name]) for name in dict.fromkeys(n for b in pipeline.dimensions for n in b.judges)
     }
+    sampling = plan_sampling(pipeline, Estimate())
     journal = Journal()
     try:
         engines: list[Engine] = []
@@ -210,7 +211,6 @@ async def plan_pipeline(pipeline: Pipeline, *, priced_samples: int = PRICED_SAMP
             plan.calibration_samples = len(calibration)
             for take, engine, calibrating in itertools.product((1, 2), engines, calibration):
                 await engine.score(calibrating, take=take)
-        sampling = plan_sampling(pipeline, Estimate())
         rows = enumerate(source_of(pipeline).read())
         while (entry := await asyncio.to_thread(next, rows, None)) is not None:
             position, sample = entry
@@ -239,8 +239,8 @@ async def plan_pipeline(pipeline: Pipeline, *, priced_samples: int = PRICED_SAMP
             plan.dimensions = {SAMPLING: sampling.estimate, **plan.dimensions}
             plan.bound_holds = plan.bound_holds and not engines
     finally:
-        for judge in real.values():
-            await judge.aclose()
+        for made in (*real.values(), *([sampling.sampler] if sampling else [])):
+            await made.aclose()
         await asyncio.to_thread(journal.close)
     _name_prices(plan, pipeline, real)
     _scale(plan)
