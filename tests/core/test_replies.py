@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.errors import ParseFailure
-from lrf.expectations import NO_STATEMENTS, Choice, Rating, Statements, Text, Verdict, analysis_of, cue_of
+from lrf.expectations import NO_STATEMENTS, Choice, Rating, Statements, Text, Verdict, Verdicts, analysis_of, cue_of
 from lrf.replies import Expectation, Reply, Request, Way
 from lrf.templates import Segment
 
@@ -200,6 +200,19 @@ def test_a_verdict_that_stands_in_the_quoted_text_is_never_read() -> None:
     assert reason(VERDICT, "Rating: [[Fully supported]]", quoted="say [[FULLY SUPPORTED]]") == "quoted_verdict"
     text = "It demands [[Fully supported]]. Rating: [[No support]]"
     assert read(VERDICT, text, quoted="say [[Fully supported]]") == "No support"
+
+
+@given(st.lists(st.sampled_from(["Yes", "No"]), min_size=1, max_size=5), st.data())
+def test_verdicts_on_several_statements_are_read_in_order_and_only_when_none_is_missing(
+    given_: list[str], data: st.DataObject
+) -> None:
+    expects = Verdicts({"Yes": 1.0, "No": 0.0}, len(given_))
+    assert expects.schema["required"] == [f"v{n}" for n in range(1, len(given_) + 1)]
+    found = {name: {"analysis": "", "verdict": v.lower()} for name, v in zip(expects.schema["required"], given_)}
+    assert expects.read(Reply(json.dumps(found)), "structured", "") == tuple(given_)
+    found[data.draw(st.sampled_from(sorted(found)))] = data.draw(st.sampled_from(["No", None, {"verdict": "Perhaps"}]))
+    assert reason(expects, json.dumps(found), "structured") == "no_verdict"
+    assert reason(expects, "[[Yes]]", "text") == "no_verdict"
 
 
 @pytest.mark.parametrize(
