@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from lrf.cli.output import clean
@@ -62,10 +62,11 @@ def progress() -> Iterator[Callable[[Mapping[str, Any]], None]]:
         with console.status(Text("…")) as status:
 
             def live(p: Mapping[str, Any]) -> None:
-                if p["stage"] == "stop":
-                    console.print(Text(line_of(p)))
-                else:
-                    status.update(Text(line_of(p)))
+                with suppress(OSError):
+                    if p["stage"] == "stop":
+                        console.print(Text(line_of(p)))
+                    else:
+                        status.update(Text(line_of(p)))
 
             yield live
         return
@@ -77,9 +78,15 @@ def progress() -> Iterator[Callable[[Mapping[str, Any]], None]]:
         latest[stage] = line_of(p)
         if now - last.get(stage, float("-inf")) >= EVERY_S or p.get("begins") or stage == "stop":
             last[stage] = now
-            sys.stderr.write(latest.pop(stage) + "\n")
-            sys.stderr.flush()
+            _write(latest.pop(stage))
 
     yield plain
     for line in latest.values():
+        _write(line)
+
+
+def _write(line: str) -> None:
+    """A line on standard error. The run goes on when nobody reads it any more."""
+    with suppress(OSError):
         sys.stderr.write(line + "\n")
+        sys.stderr.flush()
