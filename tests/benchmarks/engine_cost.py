@@ -119,9 +119,7 @@ async def run(
     return {"calls": calls, "prompt_characters_a_call": round(characters / calls), "cpu_s": cpu}
 
 
-async def client(
-    url: str, bodies: Sequence[Mapping[str, Any]], slots: int, journal_path: Path
-) -> tuple[float, int]:
+async def client(url: str, bodies: Sequence[Mapping[str, Any]], slots: int, journal_path: Path) -> tuple[float, int]:
     """Seconds of CPU and calls for asking all these prompts for ratings, each committed to a journal of its own."""
     judge = OpenAIJudge(OpenAIJudgeSettings(base_url=url, model="sim", max_concurrency=slots, request_timeout_s=120))
     journal = Journal(journal_path)

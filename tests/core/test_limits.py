@@ -262,6 +262,16 @@ async def test_a_beginning_that_was_answered_holds_nobody_back() -> None:
     assert await _order(limiter, ("a1", (1, 0), 7), ("a2", (1, 0), 7), ("b", (2, 0), 8)) == ["a1", "a2", "b"]
 
 
+async def test_only_the_latest_beginnings_are_remembered() -> None:
+    limiter = Limiter(2)
+    limiter.COMPUTED = 2
+    for beginning in (7, 8, 9):
+        async with limiter.slot((0, 0), beginning=beginning):
+            pass
+    calls = [("old1", (1, 0), 7), ("old2", (1, 0), 7), ("new1", (2, 0), 9), ("new2", (2, 0), 9)]
+    assert await _order(limiter, *calls) == ["old1", "new1", "old2", "new2"]
+
+
 async def test_after_a_call_that_failed_the_next_with_its_beginning_goes_alone() -> None:
     calls = [("a1", (1, 0), 7), ("a2", (1, 0), 7), ("a3", (1, 0), 7), *((f"b{i}", (2, i), None) for i in range(6))]
     order = await _order(Limiter(2), *calls, fails="a1")
