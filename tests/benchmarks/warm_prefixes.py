@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", type=Path, required=True, help="the server's script")
     parser.add_argument("--data", type=Path, required=True, help="the folder of sft.jsonl and sampled_responses.jsonl")
-    parser.add_argument("--port", type=int, default=8904)
+    parser.add_argument("--port", type=int, default=8905)
     parser.add_argument("--slots", type=int, default=32)
     parser.add_argument("--samples", type=int, default=40, help="of ten candidates")
     parser.add_argument("--json", action="store_true", help="one line")
