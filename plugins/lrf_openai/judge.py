@@ -110,9 +110,10 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
         return {**schema, "properties": {**schema["properties"], name: label}}
 
     def _read(self, value: Any, request: Request) -> Reply:
-        reply = without_thoughts(read_chat(value), request.prompt)
+        reply = read_chat(value)
         if request.way != "expected" or reply.finish in ("length", "filter"):
             return reply
+        reply = without_thoughts(reply, request.prompt)
         place = find_place(reply.text, request, in_json=self._schema(request) is not None)
         weighed = label_probabilities(first_choice(value), reply.text, place) if place else None
         return replace(reply, probabilities=weighed)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from score_http import figures_of, get, machine, pipeline, reset, wait_for
+from score_http import figures_of, get, machine, pipeline, reset, serving
 
 
 def main() -> None:
@@ -40,18 +40,12 @@ def main() -> None:
     if arguments.inside:
         return print(json.dumps(public_scorer(checkout, arguments.inside)))
     options = {"port": arguments.port, "slots": arguments.slots, "base-ms": arguments.base_ms}
-    server = subprocess.Popen([sys.executable, str(arguments.server), *(f"--{k}={v}" for k, v in options.items())])
-    address = f"http://127.0.0.1:{arguments.port}"
-    try:
-        wait_for(f"{address}/stats", server)
+    with serving(arguments.server, options) as address:
         ours = lrf_run(address, checkout / "data" / "example")
         reset(address)
         command = [arguments.python, __file__, f"--checkout={checkout}", f"--inside={address}"]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         theirs = {**figures_of(get(f"{address}/stats")), **json.loads(done.stdout.splitlines()[-1])}
-    finally:
-        server.terminate()
-        server.wait()
     found = {"settings": options, "machine": machine(), "lrf": ours, "public_scorer": theirs}
     print(json.dumps(found, indent=None if arguments.json else 2))
 

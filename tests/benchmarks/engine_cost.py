@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from many_samples import pipeline, post, prompts_of, write_samples
-from score_http import get, machine, wait_for
+from score_http import get, machine, serving
 
 from lrf.catalog import load_catalog
 from lrf.config import parse_pipeline
@@ -53,16 +52,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=200, help="of ten candidates")
     parser.add_argument("--json", action="store_true", help="one line")
     arguments = parser.parse_args()
-    command = [sys.executable, str(arguments.server), f"--port={arguments.port}", f"--slots={arguments.slots}"]
-    server = subprocess.Popen([*command, "--base-ms=300"])
-    address = f"http://127.0.0.1:{arguments.port}"
-    try:
-        wait_for(f"{address}/stats", server)
-        with tempfile.TemporaryDirectory() as folder:
-            found = interpreter.run(measure(arguments, address, Path(folder)))
-    finally:
-        server.terminate()
-        server.wait()
+    options = {"port": arguments.port, "slots": arguments.slots, "base-ms": 300}
+    with serving(arguments.server, options) as address, tempfile.TemporaryDirectory() as folder:
+        found = interpreter.run(measure(arguments, address, Path(folder)))
     found = {"slots": arguments.slots, "machine": machine(), **found}
     print(json.dumps(found, indent=None if arguments.json else 2))
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from many_samples import lrf_run, write_samples
-from score_http import get, machine, wait_for
+from score_http import get, machine, serving
 
 FAULTS = {"p429": 0.05, "p500": 0.03, "phang": 0.005, "pgarbage": 0.03, "pcut": 0.03}
 FOUR = ["helpfulness", "logicality", "faithfulness", "completeness"]
@@ -56,15 +55,9 @@ def run(arguments: argparse.Namespace, folder: Path, faults: dict[str, float]) -
     folder.mkdir()
     write_samples(folder / "samples.jsonl", arguments.data, arguments.samples, 10, 12_000)
     options = {"port": arguments.port, "slots": arguments.slots, "base-ms": arguments.base_ms, **faults}
-    server = subprocess.Popen([sys.executable, str(arguments.server), *(f"--{k}={v}" for k, v in options.items())])
-    address = f"http://127.0.0.1:{arguments.port}"
-    try:
-        wait_for(f"{address}/stats", server)
+    with serving(arguments.server, options) as address:
         lrf_run(folder, address, arguments.slots, FOUR)
         books = get(f"{address}/stats")
-    finally:
-        server.terminate()
-        server.wait()
     run_dir = folder / "runs" / "bench"
     score = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))["stages"]["score"]
     rows = [json.loads(line) for line in (run_dir / "rewards.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -26,7 +26,7 @@ from typing import Any
 
 import aiohttp
 import yaml
-from score_http import get, machine, wait_for
+from score_http import get, machine, serving
 
 
 def main() -> None:
@@ -40,16 +40,11 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     arguments = parser.parse_args()
     base_ms = 5.0 if arguments.memory else arguments.base_ms
-    command = [sys.executable, str(arguments.server), f"--port={arguments.port}", f"--slots={arguments.slots}"]
-    server = subprocess.Popen([*command, f"--base-ms={base_ms}", *(["--decode-us=0"] if arguments.memory else [])])
-    address = f"http://127.0.0.1:{arguments.port}"
-    try:
-        wait_for(f"{address}/stats", server)
-        with tempfile.TemporaryDirectory() as folder:
-            found = (memory if arguments.memory else throughput)(arguments, address, Path(folder))
-    finally:
-        server.terminate()
-        server.wait()
+    options = {"port": arguments.port, "slots": arguments.slots, "base-ms": base_ms}
+    if arguments.memory:
+        options["decode-us"] = 0
+    with serving(arguments.server, options) as address, tempfile.TemporaryDirectory() as folder:
+        found = (memory if arguments.memory else throughput)(arguments, address, Path(folder))
     print(json.dumps({"slots": arguments.slots, "base_ms": base_ms, "machine": machine(), **found}, indent=2))
 
 

@@ -26,7 +26,8 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +49,12 @@ def main() -> None:
     arguments = parser.parse_args()
     options = {"port": arguments.port, "slots": arguments.slots, "base-ms": arguments.base_ms}
     options["decode-us"] = arguments.decode_us
-    command = [sys.executable, str(arguments.server), *(f"--{name}={value}" for name, value in options.items())]
-    address = f"http://127.0.0.1:{arguments.port}"
-    server = subprocess.Popen(command)
-    try:
-        wait_for(f"{address}/stats", server)
-        with tempfile.TemporaryDirectory() as runs:
-            summary = lrf.run(pipeline(address, arguments.data.resolve()), runs=runs, last="score")
-            if summary.exit_code:
-                sys.exit(summary.message)
-            books = get(f"{address}/stats")
-            prompts = prompts_of(summary.run_dir / "journal.sqlite")
-    finally:
-        server.terminate()
-        server.wait()
+    with serving(arguments.server, options) as address, tempfile.TemporaryDirectory() as runs:
+        summary = lrf.run(pipeline(address, arguments.data.resolve()), runs=runs, last="score")
+        if summary.exit_code:
+            sys.exit(summary.message)
+        books = get(f"{address}/stats")
+        prompts = prompts_of(summary.run_dir / "journal.sqlite")
     print(
         json.dumps(
             {"settings": options, "machine": machine(), **figures(books, summary), **prefixes(prompts)}, indent=2
@@ -177,6 +170,19 @@ def get(url: str) -> dict[str, Any]:
 def reset(address: str) -> None:
     """Empty the server's books and its prefix cache."""
     urllib.request.urlopen(urllib.request.Request(f"{address}/reset", method="POST"), timeout=10).close()
+
+
+@contextmanager
+def serving(script: Path, options: Mapping[str, float]) -> Iterator[str]:
+    """The address of the server while it runs; ``options`` are the script's, with a port."""
+    server = subprocess.Popen([sys.executable, str(script), *(f"--{name}={value}" for name, value in options.items())])
+    address = f"http://127.0.0.1:{options['port']}"
+    try:
+        wait_for(f"{address}/stats", server)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import sqlite3
-import subprocess
 import sys
 import tempfile
 from hashlib import blake2b
@@ -23,7 +22,7 @@ from typing import Any
 from unittest.mock import patch
 
 from many_samples import pipeline, write_samples
-from score_http import BLOCK, get, machine, reset, wait_for
+from score_http import BLOCK, get, machine, reset, serving
 
 from lrf.catalog import load_catalog
 from lrf.config import parse_pipeline
@@ -42,19 +41,12 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=40, help="of ten candidates")
     parser.add_argument("--json", action="store_true", help="one line")
     arguments = parser.parse_args()
-    command = [sys.executable, str(arguments.server), f"--port={arguments.port}", f"--slots={arguments.slots}"]
-    server = subprocess.Popen([*command, "--base-ms=300"])
-    address = f"http://127.0.0.1:{arguments.port}"
-    try:
-        wait_for(f"{address}/stats", server)
-        with tempfile.TemporaryDirectory() as folder:
-            write_samples(Path(folder) / "samples.jsonl", arguments.data, arguments.samples, 10, 30_000)
-            held_back = run(Path(folder), "held_back", address, arguments.slots)
-            with patch("lrf.templates.LONG_BEGINNING", sys.maxsize):
-                at_once = run(Path(folder), "at_once", address, arguments.slots)
-    finally:
-        server.terminate()
-        server.wait()
+    options = {"port": arguments.port, "slots": arguments.slots, "base-ms": 300}
+    with serving(arguments.server, options) as address, tempfile.TemporaryDirectory() as folder:
+        write_samples(Path(folder) / "samples.jsonl", arguments.data, arguments.samples, 10, 30_000)
+        held_back = run(Path(folder), "held_back", address, arguments.slots)
+        with patch("lrf.templates.LONG_BEGINNING", sys.maxsize):
+            at_once = run(Path(folder), "at_once", address, arguments.slots)
     found = {
         "slots": arguments.slots,
         "machine": machine(),
