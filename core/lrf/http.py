@@ -10,6 +10,7 @@ import asyncio
 import json
 import math
 import os
+import ssl
 import time
 import unicodedata
 import urllib.request
@@ -18,11 +19,11 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
-import aiohttp
 from pydantic_core import PydanticSerializationError, to_json
-from yarl import URL
 
+from lrf.connections import Answer, Broken, CannotConnect, Connections, Place, TooLong
 from lrf.endpoint import EndpointSettings
 from lrf.errors import BadReply, JudgeError, JudgeMisconfigured, RateLimited, Rejected, TimedOut, Unavailable
 from lrf.types import JSON
@@ -85,9 +86,15 @@ class HttpClient:
         for name, variable in endpoint.header_env.items():
             if value := self._secret(variable):
                 self._headers[name] = value
-        self._urls: dict[str, URL] = {}
-        self._proxy = _proxy(endpoint.base_url)
-        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+        try:
+            self._place = Place(endpoint.base_url, _proxy(endpoint.base_url))
+        except ValueError as e:
+            raise JudgeMisconfigured(
+                f"{self._where()}: this is no address that can be asked ({e}); check `base_url` and the environment's "
+                "proxies"
+            ) from None
+        self._heads: dict[tuple[str, str], bytes] = {}
+        self._connections: dict[asyncio.AbstractEventLoop, Connections] = {}
 
     def __repr__(self) -> str:
         return f"<HttpClient {self._endpoint.base_url}>"
@@ -111,12 +118,12 @@ class HttpClient:
     async def aclose(self) -> None:
         """Close all connections."""
         here = asyncio.get_running_loop()
-        while self._sessions:
-            loop, session = self._sessions.popitem()
-            if loop is here or loop.is_closed():
-                await session.close()
+        while self._connections:
+            loop, connections = self._connections.popitem()
+            if loop is here:
+                await connections.aclose()
             elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(session.close(), loop))
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(connections.aclose(), loop))
 
     # --- one exchange ----------------------------------------------------------------------------------------------
 
@@ -124,71 +131,42 @@ class HttpClient:
         limit_s = self._endpoint.request_timeout_s
         if timeout_s is not None:
             limit_s = min(limit_s, timeout_s)
-        url = self._urls.get(path) or self._urls.setdefault(path, URL(self._endpoint.base_url + path))
+        head = self._heads.get((method, path)) or self._head(method, path)
         try:
-            async with (
-                asyncio.timeout(limit_s),
-                self._session().request(
-                    method, url, data=data, headers=self._headers, allow_redirects=False, proxy=self._proxy
-                ) as response,
-            ):
-                if response.status == 200:
-                    return await self._read(response)
-                raise self._refused(response, await self._read_error(response))
+            async with asyncio.timeout(limit_s):
+                answer = await self._here().ask(head, data, most=self._limit, most_of_error=_ERROR_BYTES)
         except TimeoutError:
             raise TimedOut(f"{self._where()}: no reply within {limit_s:g} s") from None
-        except aiohttp.ClientConnectorCertificateError as e:
+        except TooLong:
+            most = f"{self._endpoint.max_reply_mb:g} MB (`max_reply_mb`)"
+            raise BadReply(f"{self._where()}: the reply is longer than {most}") from None
+        except ssl.SSLCertVerificationError as e:
             raise JudgeMisconfigured(
                 f"{self._where()}: the server's certificate is not trusted: {self._quote(e)}"
             ) from None
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-            raise JudgeMisconfigured(
-                f"{self._where()}: this is no address that can be asked; check `base_url`"
-            ) from None
-        except aiohttp.ClientConnectorError as e:
-            raise Unavailable(
-                f"{self._where()}: can't connect ({self._quote(e.os_error)}); is the server up?"
-            ) from None
-        except (aiohttp.ClientError, OSError) as e:
+        except CannotConnect as e:
+            raise Unavailable(f"{self._where()}: can't connect ({self._quote(e)}); is the server up?") from None
+        except (Broken, OSError) as e:
             raise Unavailable(f"{self._where()}: the connection broke ({self._quote(e) or type(e).__name__})") from None
+        if answer.status == 200:
+            return answer.body
+        raise self._refused(answer)
 
-    def _session(self) -> aiohttp.ClientSession:
+    def _head(self, method: str, path: str) -> bytes:
+        """The beginning of a request, made once for each path."""
+        try:
+            head = self._heads[method, path] = self._place.head(method, path, self._headers)
+        except ValueError as e:
+            raise JudgeMisconfigured(f"{self._where()}: {e}; check `header_env`") from None
+        return head
+
+    def _here(self) -> Connections:
+        """The connections of the event loop that asks."""
         loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None or session.closed:
-            session = self._sessions[loop] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=self._endpoint.max_concurrency, ttl_dns_cache=300, keepalive_timeout=_KEEPALIVE_S
-                ),
-                timeout=aiohttp.ClientTimeout(total=None),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return session
-
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        size = response.content_length or 0
-        parts = []
-        if size <= self._limit:
-            size = 0
-            async for part in response.content.iter_any():
-                parts.append(part)
-                size += len(part)
-                if size > self._limit:
-                    break
-            else:
-                return b"".join(parts)
-        response.close()
-        raise BadReply(f"{self._where()}: the reply is longer than {self._endpoint.max_reply_mb:g} MB (`max_reply_mb`)")
-
-    async def _read_error(self, response: aiohttp.ClientResponse) -> bytes:
-        parts, size = [], 0
-        async for part in response.content.iter_any():
-            parts.append(part)
-            size += len(part)
-            if size >= _ERROR_BYTES:
-                response.close()
-                break
-        return b"".join(parts)[:_ERROR_BYTES]
+        if (found := self._connections.get(loop)) is None:
+            found = Connections(self._place, self._endpoint.max_concurrency, keep_s=_KEEPALIVE_S)
+            self._connections[loop] = found
+        return found
 
     def _decode(self, body: bytes) -> str:
         try:
@@ -206,17 +184,17 @@ class HttpClient:
 
     # --- what went wrong -------------------------------------------------------------------------------------------
 
-    def _refused(self, response: aiohttp.ClientResponse, body: bytes) -> JudgeError:
-        if 300 <= response.status < 400:
-            to = self._quote(response.headers.get("Location", "another address"))
+    def _refused(self, answer: Answer) -> JudgeError:
+        if 300 <= answer.status < 400:
+            to = self._quote(answer.headers.get("location", "another address"))
             return JudgeMisconfigured(
                 f"{self._where()}: the server redirects to {to}; set `base_url` to the right address"
             )
         try:
-            value = json.loads(body)
+            value = json.loads(answer.body)
         except (ValueError, RecursionError):
-            value = body.decode("utf-8", "replace")
-        return self.error(response.status, value, response.headers)
+            value = answer.body.decode("utf-8", "replace")
+        return self.error(answer.status, value, answer.headers)
 
     def _answered_error(self, value: Mapping[str, Any]) -> JudgeError:
         error = value["error"]
@@ -300,9 +278,9 @@ def _codes_and_message(value: Any) -> tuple[frozenset[str], Any]:
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, from ``Retry-After-Ms`` or ``Retry-After`` (seconds or an HTTP date); None without either."""
     try:
-        if (milliseconds := headers.get("Retry-After-Ms")) is not None:
+        if (milliseconds := headers.get("retry-after-ms")) is not None:
             seconds = float(milliseconds) / 1000
-        elif (wish := headers.get("Retry-After")) is None:
+        elif (wish := headers.get("retry-after")) is None:
             return None
         elif wish.strip()[:1].isalpha():
             seconds = parsedate_to_datetime(wish).timestamp() - time.time()
@@ -314,8 +292,8 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _proxy(base_url: str) -> str | None:
-    url = URL(base_url)
-    host = url.host or ""
+    url = urlsplit(base_url)
+    host = url.hostname or ""
     if host in ("localhost", "::1") or host.startswith("127.") or urllib.request.proxy_bypass(host):
         return None
     return urllib.request.getproxies().get(url.scheme)
