@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from lrf.chunking import count_tokens
+from lrf.engine.flights import Flights
 from lrf.engine.ledger import Ledger
 from lrf.engine.limits import Limiter, Priority
 from lrf.engine.most import Counted, most_of, most_prompt_tokens, most_reply_tokens, next_limit
@@ -69,8 +70,8 @@ CallListener = Callable[[str, str, str, int, float, str | None], None]
 class JudgeCalls:
     """The engine's side of one judge.
 
-    ``flying`` are the questions under way, by what their replies are kept under. Judges of one engine share it: two may
-    be one model (at once and by batches, say), whose replies are one another's.
+    ``flights`` are the questions under way, by what their replies are kept under. Judges of one engine share them: two
+    may be one model (at once and by batches, say), whose replies are one another's.
     """
 
     name: str
@@ -81,7 +82,7 @@ class JudgeCalls:
     listener: CallListener | None = None
     price: Price | None = None
     rates: Rates | None = None
-    flying: dict[bytes, asyncio.Task[Reply]] = field(default_factory=dict)
+    flights: Flights[Reply] = field(default_factory=Flights)
     limiter: Limiter = field(init=False)
     retries: Retries = field(init=False)
     pace: Pace = field(default_factory=Pace)
@@ -169,19 +170,9 @@ class JudgeCalls:
     async def _once(self, request: Request, caller: Caller) -> Reply:
         """The reply to this request: from the journal, from the call that is already under way, or from the judge."""
         key = request_key(self._identity, request)
-        task = self.flying.get(key)
-        if task is None:
-            task = asyncio.create_task(self._fetch(key, request, caller))
-            self.flying[key] = task
-            task.add_done_callback(lambda landed: self._landed(key, landed))
-        else:
+        if key in self.flights:
             self.ledger.lines[caller.dimension].reused += 1
-        return await asyncio.shield(task)
-
-    def _landed(self, key: bytes, task: asyncio.Task[Reply]) -> None:
-        self.flying.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # seen, also when every waiter has gone
+        return await self.flights.join(key, lambda: self._fetch(key, request, caller))
 
     async def _fetch(self, key: bytes, request: Request, caller: Caller) -> Reply:
         kept = await self.journal.reply(key)
@@ -323,9 +314,7 @@ class JudgeCalls:
                 call.timeout.reschedule(min(when, now + left_s))
 
     async def aclose(self) -> None:
-        for task in list(self.flying.values()):
-            task.cancel()
-        await asyncio.gather(*self.flying.values(), return_exceptions=True)
+        await self.flights.aclose()
         await self.judge.aclose()
 
 

@@ -14,6 +14,7 @@ from lrf.chunking import chunk_document
 from lrf.engine.around import around, check_pieces
 from lrf.engine.calls import Caller, InFlight, JudgeCalls
 from lrf.engine.embedding import EmbedCalls
+from lrf.engine.flights import Flights
 from lrf.engine.ledger import Ledger
 from lrf.engine.observers import Observers
 from lrf.engine.panel import Asking, ask_panel, spread
@@ -433,8 +434,8 @@ def judge_calls(
             error=error,
         )
 
-    flying: dict[bytes, asyncio.Task[Reply]] = {}
+    flights = Flights[Reply]()
     return {
-        name: JudgeCalls(name, judge, journal, ledger, seed, listen, prices.get(name), rates.get(name), flying)
+        name: JudgeCalls(name, judge, journal, ledger, seed, listen, prices.get(name), rates.get(name), flights)
         for name, judge in judges.items()
     }

@@ -1,0 +1,53 @@
+"""One call for equal questions that are under way at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Flights(Generic[T]):
+    """Calls under way, by key. Who asks the same meanwhile gets the same outcome; who stops waiting stops no call.
+
+    Whoever waits has a future of its own; ``asyncio.shield`` around the call would take two more turns of the loop.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: dict[bytes, tuple[asyncio.Task[T], list[asyncio.Future[T]]]] = {}
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._under_way
+
+    def join(self, key: bytes, begin: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Future[T]:
+        """What the call under this key will bring; it is begun if none is under way."""
+        if key not in self._under_way:
+            task = asyncio.create_task(begin())
+            self._under_way[key] = task, []
+            task.add_done_callback(lambda landed: self._landed(key, landed))
+        waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._under_way[key][1].append(waiter)
+        return waiter
+
+    def _landed(self, key: bytes, task: asyncio.Task[T]) -> None:
+        _, waiters = self._under_way.pop(key)
+        error = None if task.cancelled() else task.exception()  # seen, also when every waiter has gone
+        for waiter in waiters:
+            if waiter.done():  # it was cancelled
+                continue
+            if task.cancelled():
+                waiter.cancel()
+            elif error is not None:
+                waiter.set_exception(error)
+                waiter.exception()  # seen, also when the waiter is cancelled in this very turn
+            else:
+                waiter.set_result(task.result())
+
+    async def aclose(self) -> None:
+        """Give up all calls."""
+        tasks = [task for task, _ in self._under_way.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
