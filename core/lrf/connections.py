@@ -11,7 +11,7 @@ import ssl
 import zlib
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import quote, unquote, urlsplit
 
@@ -49,11 +49,13 @@ class Answer:
 class Place:
     """Where connections go. ``proxy`` is an address like ``http://user:password@proxy:3128``, or None.
 
+    ``tls`` is what an encrypted server must be trusted by: read from the disk once, before anything is under way.
     Raises ValueError for an address that can't be asked.
     """
 
     base_url: str
     proxy: str | None = None
+    tls: ssl.SSLContext | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         for url in (self.base_url, self.proxy):
@@ -61,10 +63,10 @@ class Place:
                 host_and_port(url)
         if self.proxy is not None and urlsplit(self.proxy).scheme != "http":
             raise ValueError("only proxies whose address begins with http:// can be used")
-
-    @property
-    def encrypted(self) -> bool:
-        return urlsplit(self.base_url).scheme == "https"
+        if urlsplit(self.base_url).scheme == "https":
+            tls = ssl.create_default_context()
+            tls.set_alpn_protocols(["http/1.1"])
+            object.__setattr__(self, "tls", tls)
 
     def head(self, method: str, path: str, headers: Mapping[str, str]) -> bytes:
         """The beginning of a request, up to and without ``Content-Length``. ``path`` follows the base URL's own.
@@ -74,7 +76,7 @@ class Place:
         parts = urlsplit(self.base_url)
         target = quote(parts.path + path, safe=_IN_PATHS)
         headers = {"Host": _authority(self.base_url), **headers}
-        if self.proxy is not None and not self.encrypted:  # the proxy reads where the request is to go
+        if self.proxy is not None and self.tls is None:  # the proxy reads where the request is to go
             target = f"{parts.scheme}://{_authority(self.base_url)}{target}"
             headers |= self.of_proxy()
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
@@ -116,9 +118,6 @@ class Connections:
         self._buffer = memoryview(bytearray(READ))
         self._idle: list[_Connection] = []  # the one used last is last
         self._open: set[_Connection] = set()
-        self._tls = ssl.create_default_context() if place.encrypted else None
-        if self._tls is not None:
-            self._tls.set_alpn_protocols(["http/1.1"])
 
     async def ask(self, head: bytes, body: bytes | None, *, most: int, most_of_error: int) -> Answer:
         """The server's answer to a request; ``head`` is of :meth:`Place.head`.
@@ -158,13 +157,13 @@ class Connections:
         try:
             if place.proxy is None:
                 _, connection = await loop.create_connection(
-                    self._made, host, port, ssl=self._tls, happy_eyeballs_delay=0.25
+                    self._made, host, port, ssl=place.tls, happy_eyeballs_delay=0.25
                 )
                 return connection
             _, connection = await loop.create_connection(self._made, *host_and_port(place.proxy))
-            if self._tls is not None:
+            if place.tls is not None:
                 try:
-                    await self._through_proxy(connection, self._tls)
+                    await self._through_proxy(connection, place.tls)
                 except BaseException:
                     connection.abort()
                     raise

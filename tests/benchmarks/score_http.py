@@ -8,8 +8,9 @@ tests/pipelines/score-http.yaml. A figure is comparable only with the same serve
 
 How many characters would be new to the cache if prompts had the statement before its evidence, or besides the answer
 before the notes, is reckoned from the run's own prompts, in the order in which their replies came, as the server does:
-a cache of blocks of 64 characters. So is how often what several prompts begin with (instructions and examples, notes)
-was new.
+a cache of blocks of 64 characters. So are how many would be new if evidence began with the passages that most
+statements have, in place of the document's order, and how often what several prompts begin with (instructions and
+examples, notes) was new.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sqlite3
 import subprocess
 import sys
@@ -111,8 +113,8 @@ def prompts_of(journal: Path) -> list[Prompt]:
 def prefixes(prompts: Sequence[Prompt]) -> dict[str, Any]:
     statements = [(kind, last_first(texts) if kind == "verdict" else texts) for kind, texts in prompts]
     answers = [(kind, last_first(texts) if kind == "rating" else texts) for kind, texts in statements]
-    orders = (prompts, statements, answers)
-    as_sent, otherwise, both = (sum(sum(new) for new in new_characters(order)) for order in orders)
+    orders = (prompts, statements, answers, common_first(prompts))
+    as_sent, otherwise, both, common = (sum(sum(new) for new in new_characters(order)) for order in orders)
     paths = Counter(texts[: i + 1] for _, texts in prompts for i in range(len(texts)))
     new: Counter[tuple[str, ...]] = Counter()
     for (_, texts), of_segments in zip(prompts, new_characters(prompts), strict=True):
@@ -127,6 +129,7 @@ def prefixes(prompts: Sequence[Prompt]) -> dict[str, Any]:
         "ratio_to_statements_first": round(as_sent / otherwise, 3),
         "new_characters_with_statements_and_answers_first": both,
         "ratio_to_statements_and_answers_first": round(as_sent / both, 3),
+        "ratio_to_statements_first_if_common_passages_came_first": round(common / otherwise, 3),
         "long_beginnings_that_prompts_share": len(shared),
         "of_them_computed_once": once,
     }
@@ -135,6 +138,20 @@ def prefixes(prompts: Sequence[Prompt]) -> dict[str, Any]:
 def last_first(texts: tuple[str, ...]) -> tuple[str, ...]:
     """The prompt with the statement or answer before the evidence, notes and question; instructions stay in front."""
     return (texts[0], *texts[-2:], *texts[1:-2])
+
+
+def common_first(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts with each statement's passages in the order of how many statements have them."""
+    texts_of = {texts: re.split(r"(?:^|\n\n)\[\d+\]", texts[1])[1:] for kind, texts in prompts if kind == "verdict"}
+    times = Counter(passage for passages in texts_of.values() for passage in passages)
+    found = []
+    for kind, texts in prompts:
+        if kind == "verdict":
+            ordered = sorted(texts_of[texts], key=lambda passage: (-times[passage], passage))
+            evidence = "\n\n".join(f"[{n}]{passage}" for n, passage in enumerate(ordered, start=1))
+            texts = (texts[0], evidence, *texts[2:])
+        found.append((kind, texts))
+    return found
 
 
 def new_characters(prompts: Sequence[Prompt]) -> list[list[int]]:
