@@ -214,22 +214,26 @@ class _Connection(asyncio.BufferedProtocol):
     async def ask(self, request: bytes, most: int, most_of_error: int) -> Answer:
         self._most, self._most_of_error = most, most_of_error
         self._begin()
-        answer: asyncio.Future[Answer] = self.loop.create_future()
-        self._answer = answer
         if self.closed:
             raise Broken("the server closed it")
+        self._answer = self.loop.create_future()
         self._transport.write(request)
-        return await answer
+        try:
+            return await self._answer
+        finally:
+            self._answer = None  # else an error, whose traceback holds this frame, would hold itself
 
     async def tunnel(self, request: bytes) -> int:
         """The status of a proxy's answer to CONNECT."""
         self._begin()
         self._tunnel = self.loop.create_future()
         self._transport.write(request)
-        return await self._tunnel
+        try:
+            return await self._tunnel
+        finally:
+            self._tunnel = None
 
     async def encrypt(self, tls: ssl.SSLContext, host: str) -> None:
-        self._tunnel = None
         self._parser = httptools.HttpResponseParser(self)
         transport = await self.loop.start_tls(self._transport, self, tls, server_hostname=host)
         assert transport is not None
@@ -239,7 +243,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def _begin(self) -> None:
-        self._status = self._size = self._head = 0
+        self._status = self._size = self._received = 0
         self._headers: dict[str, str] = {}
         self._parts: list[bytes] = []
         self._to_end = self.reusable = False
@@ -248,6 +252,7 @@ class _Connection(asyncio.BufferedProtocol):
         """The answer is there."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(Answer(self._status, self._headers, b"".join(self._parts)))
+            self._parts = []
 
     def _failed(self, error: Exception) -> None:
         self.reusable = False
@@ -273,12 +278,12 @@ class _Connection(asyncio.BufferedProtocol):
             self.reusable = False
             self.abort()
             return
-        self._head += nbytes
+        self._received += nbytes
         try:
             self._parser.feed_data(self._buffer[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
             self._failed(Broken(f"no HTTP: {e}"))
-        if not self._status and self._head > _HEAD:
+        if not self._status and self._received > _HEAD:
             self._failed(Broken("the headers never end"))
 
     def eof_received(self) -> None:
@@ -288,6 +293,7 @@ class _Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self._open.discard(self)
+        del self._parser  # which holds this connection's methods: only a collector would find the two
         self._failed(Broken(str(exc) if exc else "the server closed it"))
 
     # --- what httptools calls --------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import gzip
 import itertools
 import ssl
@@ -16,7 +18,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.connections import Answer, Broken, CannotConnect, Connections, Place, TooLong, host_and_port
+from lrf.connections import Answer, Broken, CannotConnect, Connections, Place, TooLong, _Connection, host_and_port
 from lrf.endpoint import EndpointSettings
 from lrf.errors import JudgeMisconfigured, Unavailable
 from lrf.http import HttpClient
@@ -80,7 +82,8 @@ async def connected(port: int, most: int = 8, keep_s: float = 4.0) -> AsyncItera
 
 async def ask(connections: Connections, *, most: int = 1_000_000, most_of_error: int = 1_000) -> Answer:
     head = Place("http://127.0.0.1:1/v1").head("POST", "/x", {})
-    return await asyncio.wait_for(connections.ask(head, b"{}", most=most, most_of_error=most_of_error), 20)
+    async with asyncio.timeout(20):
+        return await connections.ask(head, b"{}", most=most, most_of_error=most_of_error)
 
 
 async def answer_to(said: bytes, **limits: int) -> Answer:
@@ -272,6 +275,33 @@ async def test_closing_ends_what_waits_for_an_answer() -> None:
         await connections.aclose()
         with pytest.raises(Broken):
             await waiting
+
+
+async def test_connections_and_errors_leave_nothing_for_the_collector() -> None:
+    cut = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello" + CLOSE
+    broken = whole(b"1"), cut, whole(b"x" * 2_000), b"nonsense\r\n"
+    said = [answer for n in range(10) for answer in (whole(b"1", "200 OK", "Connection: close"), broken[n % 4])]
+    answers = iter(said)
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await saying(next(answers))(reader, writer)
+
+    async with server(speak) as port, connected(port) as connections:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in said:
+                with contextlib.suppress(Broken, TooLong):
+                    await ask(connections, most=1_000)
+            await connections.aclose()
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            left = [type(o).__name__ for o in gc.garbage if isinstance(o, Broken | TooLong | Answer | _Connection)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert left == []
 
 
 # --- encrypted, and through proxies ----------------------------------------------------------------------------------
