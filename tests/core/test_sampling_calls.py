@@ -17,7 +17,7 @@ from lrf.errors import BudgetError, JudgeMisconfigured, Rejected, Unscorable
 from lrf.protocols import Capabilities, Drawing, Sampler
 from lrf.replies import Reply, Usage
 from lrf.store.journal import Journal
-from lrf.types import JSON, Message
+from lrf.types import JSON, Message, ToolCall
 
 
 class Echo:
@@ -214,3 +214,18 @@ async def test_a_samplers_own_fault_is_counted_and_told_as_one_and_what_was_draw
     await asyncio.to_thread(journal.close)
     assert told == [None, None, "judge_error"]
     assert (ledger.total().calls, ledger.total().reused, ledger.total().faults) == (2, 2, 1)
+
+
+def test_tools_and_their_calls_count_against_the_window_before_anything_is_asked() -> None:
+    sampler = Echo()
+    sampler.capabilities = Capabilities(seed=True, context_window=60)
+    long = "fee " * 50
+    tools = {"tools": ({"type": "function", "function": {"name": "look_up", "description": long}},)}
+    called = Message("assistant", "", tool_calls=(ToolCall("look_up", {"what": long}),))
+    turns = (Message("user", "Which fee?"), called, Message("tool", "7"))
+    for too_long in (drawing([1], **tools), replace(drawing([1]), messages=turns)):
+        with pytest.raises(Unscorable, match="context_window") as caught:
+            draw(sampler, Journal(), too_long)
+        assert caught.value.reason == "context_too_small"
+    assert sampler.calls == 0
+    assert draw(sampler, Journal(), drawing([1])) == [["1"]]

@@ -81,7 +81,9 @@ class SamplerCalls:
         can = self.sampler.capabilities
         if can.context_window is None:
             return
-        tokens = sum(count_tokens(m.content) for m in drawing.messages)
+        calls = [call for m in drawing.messages for call in m.tool_calls]
+        texts = [*(m.content for m in drawing.messages), *(call.name + dump(dict(call.arguments)) for call in calls)]
+        tokens = sum(map(count_tokens, (*texts, *(dump(dict(tool)) for tool in drawing.tools))))
         longest = drawing.max_tokens + can.reasoning_tokens
         if tokens + longest > can.context_window:
             raise Unscorable(
