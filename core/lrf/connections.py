@@ -1,7 +1,8 @@
 """HTTP/1.1 as calls to a server need it: one request at a time on each of a few connections that are kept open.
 
 asyncio opens the connections and encrypts them, httptools (llhttp, the parser of Node.js) reads what comes. Nothing is
-retried, redirected or followed; a request is bytes, and a reply a status, headers and a body of bounded size.
+redirected or followed; a request is bytes, and a reply a status, headers and a body of bounded size. A request is sent
+once more only where the server had closed an idle connection in the meantime, as it may.
 """
 
 from __future__ import annotations
@@ -9,19 +10,18 @@ from __future__ import annotations
 import asyncio
 import ssl
 import zlib
-from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
-from urllib.parse import quote, unquote, urlsplit
 
 import httptools
+
+from lrf.addresses import Place, host_and_port
 
 READ = 65_536
 """Bytes that are taken from a connection at once."""
 
 _HEAD = 262_144  # bytes of a reply's headers at most
-_IN_PATHS = "/%:@!$&'()*+,;=~-._"
 
 
 class CannotConnect(Exception):
@@ -45,69 +45,6 @@ class Answer:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where connections go. ``proxy`` is an address like ``http://user:password@proxy:3128``, or None.
-
-    ``tls`` is what an encrypted server must be trusted by: read from the disk once, before anything is under way.
-    Raises ValueError for an address that can't be asked.
-    """
-
-    base_url: str
-    proxy: str | None = None
-    tls: ssl.SSLContext | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        for url in (self.base_url, self.proxy):
-            if url is not None:
-                host_and_port(url)
-        if self.proxy is not None and urlsplit(self.proxy).scheme != "http":
-            raise ValueError("only proxies whose address begins with http:// can be used")
-        if urlsplit(self.base_url).scheme == "https":
-            tls = ssl.create_default_context()
-            tls.set_alpn_protocols(["http/1.1"])
-            object.__setattr__(self, "tls", tls)
-
-    def head(self, method: str, path: str, headers: Mapping[str, str]) -> bytes:
-        """The beginning of a request, up to and without ``Content-Length``. ``path`` follows the base URL's own.
-
-        Raises ValueError for a header that can't be sent.
-        """
-        parts = urlsplit(self.base_url)
-        target = quote(parts.path + path, safe=_IN_PATHS)
-        headers = {"Host": _authority(self.base_url), **headers}
-        if self.proxy is not None and self.tls is None:  # the proxy reads where the request is to go
-            target = f"{parts.scheme}://{_authority(self.base_url)}{target}"
-            headers |= self.of_proxy()
-        lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-        if not all(line.isascii() and line.isprintable() for line in lines):
-            raise ValueError("a header holds characters that can't be sent")
-        return "\r\n".join(lines).encode() + b"\r\n"
-
-    def of_proxy(self) -> dict[str, str]:
-        """The header that tells the proxy who asks, where its address does."""
-        parts = urlsplit(self.proxy or "")
-        if parts.username is None:
-            return {}
-        who = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        return {"Proxy-Authorization": f"Basic {b64encode(who.encode()).decode()}"}
-
-
-def host_and_port(url: str) -> tuple[str, int]:
-    """The host, as it is looked up, and the port. Raises ValueError where there is none, or none that can be."""
-    parts = urlsplit(url)
-    host = (parts.hostname or "").encode("idna").decode()  # UnicodeError is a ValueError
-    if not host or parts.port == 0:
-        raise ValueError("no host or no port")
-    return host, parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def _authority(url: str) -> str:
-    host, port = host_and_port(url)
-    host = f"[{host}]" if ":" in host else host
-    return host if urlsplit(url).port is None else f"{host}:{port}"
-
-
 class Connections:
     """The connections of one event loop to one place, at most ``most``. One idle for ``keep_s`` isn't used again."""
 
@@ -118,6 +55,7 @@ class Connections:
         self._buffer = memoryview(bytearray(READ))
         self._idle: list[_Connection] = []  # the one used last is last
         self._open: set[_Connection] = set()
+        self._closed = False
 
     async def ask(self, head: bytes, body: bytes | None, *, most: int, most_of_error: int) -> Answer:
         """The server's answer to a request; ``head`` is of :meth:`Place.head`.
@@ -128,19 +66,34 @@ class Connections:
         """
         request = head + b"\r\n" if body is None else b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
         async with self._turns:
-            connection = self._kept() or await self._connect()
+            answer = await self._answer(request, most, most_of_error)
+        if answer.headers.get("content-encoding", "").lower() not in ("gzip", "x-gzip", "deflate"):
+            return answer
+        body = _unpacked(answer.body, most) if answer.status == 200 else _begun(answer.body, most_of_error)
+        return Answer(answer.status, answer.headers, body)
+
+    async def _answer(self, request: bytes, most: int, most_of_error: int) -> Answer:
+        if kept := self._kept():
             try:
-                answer = await connection.ask(request, most, most_of_error)
-            except BaseException:
-                connection.abort()
-                raise
-            if connection.reusable:
-                connection.idle_since = connection.loop.time()
-                self._idle.append(connection)
-            else:
-                connection.abort()
-        if (encoding := answer.headers.get("content-encoding", "identity").lower()) != "identity":
-            return Answer(answer.status, answer.headers, _unpacked(answer.body, encoding, most))
+                return await self._over(kept, request, most, most_of_error)
+            except Broken:
+                if self._closed or not kept.untouched:
+                    raise
+        return await self._over(await self._connect(), request, most, most_of_error)
+
+    async def _over(self, connection: _Connection, request: bytes, most: int, most_of_error: int) -> Answer:
+        try:
+            if self._closed:
+                raise Broken("the client was closed")
+            answer = await connection.ask(request, most, most_of_error)
+        except BaseException:
+            connection.abort()
+            raise
+        if connection.reusable and not self._closed:
+            connection.idle_since = connection.loop.time()
+            self._idle.append(connection)
+        else:
+            connection.abort()
         return answer
 
     def _kept(self) -> _Connection | None:
@@ -166,6 +119,7 @@ class Connections:
                     await self._through_proxy(connection, place.tls)
                 except BaseException:
                     connection.abort()
+                    self._open.discard(connection)  # asyncio doesn't tell of an end amid the handshake
                     raise
         except ssl.SSLCertVerificationError:
             raise
@@ -189,6 +143,7 @@ class Connections:
 
     async def aclose(self) -> None:
         """Close all connections; whoever waits for an answer gets :class:`Broken`."""
+        self._closed = True
         for connection in list(self._open):
             connection.abort()
         self._idle.clear()
@@ -196,20 +151,28 @@ class Connections:
             await asyncio.sleep(0)
 
 
+def _parser(of: _Connection) -> httptools.HttpResponseParser:
+    """A parser that takes what most clients take: line feeds alone, folded headers, spaces behind a chunk's size."""
+    parser = httptools.HttpResponseParser(of)
+    parser.set_dangerous_leniencies(
+        lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+    )
+    return parser
+
+
 class _Connection(asyncio.BufferedProtocol):
     """One connection. Its buffer may be others', too: nothing stays in it beyond a call of :meth:`buffer_updated`."""
 
     def __init__(self, buffer: memoryview, open_: set[_Connection]) -> None:
         self.loop = asyncio.get_running_loop()
-        self.closed = False
-        self.reusable = False
+        self.reusable = self._to_end = False
         self.idle_since = 0.0
         self._buffer = buffer
         self._open = open_
         self._transport: asyncio.Transport
         self._answer: asyncio.Future[Answer] | None = None
         self._tunnel: asyncio.Future[int] | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser = _parser(self)
 
     async def ask(self, request: bytes, most: int, most_of_error: int) -> Answer:
         self._most, self._most_of_error = most, most_of_error
@@ -234,13 +197,24 @@ class _Connection(asyncio.BufferedProtocol):
             self._tunnel = None
 
     async def encrypt(self, tls: ssl.SSLContext, host: str) -> None:
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser = _parser(self)
         transport = await self.loop.start_tls(self._transport, self, tls, server_hostname=host)
-        assert transport is not None
+        if transport is None:  # it was aborted amid the handshake
+            raise Broken("the connection was closed")
         self._transport = transport
 
     def abort(self) -> None:
         self._transport.abort()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended; asyncio tells of that some turns of its loop later."""
+        return self._transport.is_closing()
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing has come since it was last asked."""
+        return not (self._status or self._received)
 
     def _begin(self) -> None:
         self._status = self._size = self._received = 0
@@ -283,15 +257,14 @@ class _Connection(asyncio.BufferedProtocol):
             self._parser.feed_data(self._buffer[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
             self._failed(Broken(f"no HTTP: {e}"))
-        if not self._status and self._received > _HEAD:
-            self._failed(Broken("the headers never end"))
+        if self._received > _HEAD:
+            self._failed(Broken("its headers never end"))
 
     def eof_received(self) -> None:
         if self._to_end:
             self._ended()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = True
         self._open.discard(self)
         del self._parser  # which holds this connection's methods: only a collector would find the two
         self._failed(Broken(str(exc) if exc else "the server closed it"))
@@ -303,6 +276,8 @@ class _Connection(asyncio.BufferedProtocol):
             self.reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._status:  # behind the body, or of an answer to nothing
+            return
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1").strip()
 
     def on_headers_complete(self) -> None:
@@ -318,12 +293,13 @@ class _Connection(asyncio.BufferedProtocol):
             return
         self._status = status
         length = self._headers.get("content-length")
-        self._to_end = length is None and "transfer-encoding" not in self._headers
+        self._to_end = length is None and self._headers.get("transfer-encoding", "identity").lower() == "identity"
         if status == 200 and length is not None and int(length) > self._most:
             self._failed(TooLong())
 
     def on_body(self, part: bytes) -> None:
         self._size += len(part)
+        self._received = 0
         self._parts.append(part)
         if self._status == 200 and self._size > self._most:
             self._failed(TooLong())
@@ -333,18 +309,27 @@ class _Connection(asyncio.BufferedProtocol):
 
     def on_message_complete(self) -> None:
         if self._status and self._waited_for:
-            self.reusable = self._parser.should_keep_alive()
+            self.reusable = self._parser.should_keep_alive() and not self._transport.get_write_buffer_size()
             self._ended()
 
 
-def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
+def _unpacked(body: bytes, most: int) -> bytes:
     """The body of a server that packs what was to come as it is."""
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise Broken(f"its body is packed as {encoding[:40]}, which nobody asked for")
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
     try:
-        plain = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, most + 1)
+        plain = unpacking.decompress(body, most + 1)
     except zlib.error as e:
         raise Broken(f"its body can't be unpacked: {e}") from None
     if len(plain) > most:
         raise TooLong
+    if not unpacking.eof or unpacking.unused_data.strip(b"\0"):
+        raise Broken("its packed body ends midway, or goes on after its end")
     return plain
+
+
+def _begun(body: bytes, most: int) -> bytes:
+    """What can be unpacked of an error's body, which may be cut off: its status is what counts."""
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, most)
+    except zlib.error:
+        return b""

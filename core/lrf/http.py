@@ -7,6 +7,7 @@ says what to do about it. Keys come from the environment and appear in no messag
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import os
@@ -23,13 +24,15 @@ from urllib.parse import urlsplit
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from lrf.connections import Answer, Broken, CannotConnect, Connections, Place, TooLong
+from lrf.addresses import Place
+from lrf.connections import Answer, Broken, CannotConnect, Connections, TooLong
 from lrf.endpoint import EndpointSettings
 from lrf.errors import BadReply, JudgeError, JudgeMisconfigured, RateLimited, Rejected, TimedOut, Unavailable
 from lrf.types import JSON
 
 _QUOTED = 300  # characters of a server's words in an error
 _ERROR_BYTES = 65_536  # read of an error's body
+_CLOSING_S = 5  # that another thread's event loop, which may be ending, has for closing its connections
 _KEEPALIVE_S = 4  # shorter than the servers' own (uvicorn: 5), so that none closes a connection being used
 
 
@@ -85,6 +88,9 @@ class HttpClient:
             self._headers["Authorization"] = f"Bearer {key}"
         for name, variable in endpoint.header_env.items():
             if value := self._secret(variable):
+                same = [other for other in self._headers if other.lower() == name.lower()]
+                for other in same:
+                    del self._headers[other]
                 self._headers[name] = value
         try:
             self._place = Place(endpoint.base_url, _proxy(endpoint.base_url))
@@ -123,7 +129,9 @@ class HttpClient:
             if loop is here:
                 await connections.aclose()
             elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(connections.aclose(), loop))
+                with contextlib.suppress(RuntimeError):  # it was closed in this moment
+                    closing = asyncio.run_coroutine_threadsafe(connections.aclose(), loop)
+                    await asyncio.wait([asyncio.wrap_future(closing)], timeout=_CLOSING_S)
 
     # --- one exchange ----------------------------------------------------------------------------------------------
 
@@ -164,6 +172,8 @@ class HttpClient:
         """The connections of the event loop that asks."""
         loop = asyncio.get_running_loop()
         if (found := self._connections.get(loop)) is None:
+            for ended in [other for other in list(self._connections) if other.is_closed()]:
+                self._connections.pop(ended, None)
             found = Connections(self._place, self._endpoint.max_concurrency, keep_s=_KEEPALIVE_S)
             self._connections[loop] = found
         return found
@@ -233,7 +243,8 @@ class HttpClient:
     def _quote(self, said: object) -> str:
         """What a server said, as one short printable line without keys."""
         text = str(said)
-        for secret in self._secrets:  # before anything is cut: half a key is none of these
+        # before anything is cut, since half a key is none of these; a key that another one begins with after that one
+        for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, "***")
         text = " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text[: 20 * _QUOTED]).split())
         return text if len(text) <= _QUOTED else text[:_QUOTED] + " …"
@@ -270,9 +281,11 @@ def _codes_and_message(value: Any) -> tuple[frozenset[str], Any]:
         error = {**value, "message": error}
     words = (error.get("code"), error.get("type"), error.get("status"))
     found = frozenset(str(w).lower() for w in words if isinstance(w, str | int) and w)
-    return found, error.get("message") or error.get("detail") or error.get("msg") or json.dumps(
-        value, ensure_ascii=False
-    )
+    said = error.get("message") or error.get("detail") or error.get("msg")
+    try:
+        return found, said or json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return found, None
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

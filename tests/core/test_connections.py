@@ -18,9 +18,10 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.connections import Answer, Broken, CannotConnect, Connections, Place, TooLong, _Connection, host_and_port
+from lrf.addresses import Place
+from lrf.connections import Answer, Broken, CannotConnect, Connections, TooLong, _Connection
 from lrf.endpoint import EndpointSettings
-from lrf.errors import JudgeMisconfigured, Unavailable
+from lrf.errors import JudgeMisconfigured, TimedOut, Unavailable
 from lrf.http import HttpClient
 
 Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -112,8 +113,31 @@ CHUNKED = (
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3 + CHUNKED,
         whole(gzip.compress(b"hello"), "200 OK", "Content-Encoding: gzip"),
         whole(zlib.compress(b"hello"), "200 OK", "Content-Encoding: Deflate"),
+        whole(b"hello", "200 OK", "Content-Encoding: "),
+        whole(b"hello", "200 OK", "Content-Encoding: utf-8"),
+        whole(b"hello").replace(b"\r\n", b"\n"),
+        whole(b"hello", "200 OK", "X-Folded: a", " b"),
+        CHUNKED.replace(b"3\r", b"3  \r"),
+        CHUNKED.replace(b"X-Late: 1", b"Content-Encoding: br"),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nhello" + CLOSE,
     ],
-    ids=["length", "chunked", "to-the-end", "http-1.0", "continue", "early-hints", "gzip", "deflate"],
+    ids=[
+        "length",
+        "chunked",
+        "to-the-end",
+        "http-1.0",
+        "continue",
+        "early-hints",
+        "gzip",
+        "deflate",
+        "no-encoding",
+        "odd-encoding",
+        "line-feeds",
+        "folded",
+        "spaces",
+        "trailer",
+        "identity",
+    ],
 )
 async def test_a_body_is_read_in_whatever_form_it_comes(said: bytes) -> None:
     answer = await answer_to(said)
@@ -217,8 +241,11 @@ async def test_a_connection_that_was_idle_for_long_is_not_used_again() -> None:
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 2_000_000,
         b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 200_000,
-        whole(b"hello", "200 OK", "Content-Encoding: br"),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n" + b"X-A: b\r\n" * 200_000,
         whole(b"hello", "200 OK", "Content-Encoding: gzip"),
+        whole(gzip.compress(b"hello" * 1_000)[:-20], "200 OK", "Content-Encoding: gzip"),
+        whole(gzip.compress(b"hello")[:-8], "200 OK", "Content-Encoding: gzip"),
+        whole(gzip.compress(b"hello") + gzip.compress(b"world"), "200 OK", "Content-Encoding: gzip"),
     ],
 )
 async def test_what_is_no_answer_is_a_broken_connection(said: bytes) -> None:
@@ -240,6 +267,41 @@ async def test_what_is_no_answer_is_a_broken_connection(said: bytes) -> None:
 async def test_a_body_above_the_limit_is_refused_without_waiting_for_its_end(said: bytes) -> None:
     with pytest.raises(TooLong):
         await answer_to(said, most=60_000 if b"gzip" in said else 1_000)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br"])
+async def test_an_error_whose_body_cannot_be_read_keeps_its_status(encoding: str) -> None:
+    packed = gzip.compress(b"overloaded " * 10_000) + b"x" * 5_000
+    for body in (packed, packed[:40], b"nonsense", b""):
+        answer = await answer_to(whole(body, "429 Slow", f"Content-Encoding: {encoding}", "Retry-After: 7"))
+        assert (answer.status, answer.headers["retry-after"]) == (429, "7")
+        assert len(answer.body) <= 1_000
+    assert (await answer_to(whole(packed, "429 Slow", "Content-Encoding: gzip"))).body.startswith(b"overloaded over")
+
+
+@pytest.mark.parametrize("most", [1, 4])
+async def test_calls_that_wait_their_turn_get_no_connection_that_is_being_closed(most: int) -> None:
+    async with server(saying(*[whole(b"1") + CLOSE] * 40)) as port, connected(port, most=most) as connections:
+        answers = await asyncio.gather(*(ask(connections) for _ in range(20)))
+    assert [a.body for a in answers] == [b"1"] * 20
+
+
+async def test_an_answer_that_comes_before_the_request_is_sent_ends_the_connections_use() -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"Content-Length: 2\r" in head:
+            writer.write(whole(b"small"))
+        else:  # answered without having been read
+            writer.write(whole(b"too large", "413 Too Large"))
+        await writer.drain()
+        await asyncio.sleep(3600)
+
+    async with server(speak) as port, connected(port) as connections:
+        head = Place("http://a").head("POST", "/x", {})
+        async with asyncio.timeout(20):
+            large = await connections.ask(head, b" " * 30_000_000, most=1_000, most_of_error=1_000)
+        assert (large.status, large.body) == (413, b"too large")
+        assert (await ask(connections)).body == b"small"
 
 
 async def test_of_a_long_error_the_beginning_is_kept() -> None:
@@ -265,6 +327,34 @@ async def test_who_gives_up_leaves_no_connection_and_no_place_taken() -> None:
         assert open_now == 0
 
 
+async def test_a_request_is_sent_again_once_and_only_where_a_kept_connection_gave_no_byte() -> None:
+    requests = 0
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        while await one_request(reader):
+            requests += 1
+            if requests > 4:
+                return
+            writer.write(whole())
+            await asyncio.sleep(0.02)
+
+    async with server(speak) as port, connected(port) as connections:
+        await asyncio.gather(*(ask(connections) for _ in range(4)))  # four connections are kept
+        await asyncio.sleep(0.1)
+        with pytest.raises(Broken):
+            await ask(connections)
+        assert requests == 6  # over one of the kept connections, and over a new one
+
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await saying(whole(), b"HTTP/1.1 200 OK\r\n" + CLOSE)(reader, writer)
+
+    async with server(half) as port, connected(port) as connections:
+        await ask(connections)
+        with pytest.raises(Broken):
+            await ask(connections)
+
+
 async def test_closing_ends_what_waits_for_an_answer() -> None:
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -275,6 +365,27 @@ async def test_closing_ends_what_waits_for_an_answer() -> None:
         await connections.aclose()
         with pytest.raises(Broken):
             await waiting
+
+
+async def test_closing_reaches_those_that_wait_for_a_turn_and_leaves_no_connection() -> None:
+    open_now = 0
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now
+        open_now += 1
+        while await one_request(reader):
+            await asyncio.sleep(0.05)
+            writer.write(whole())
+        open_now -= 1
+
+    async with server(speak) as port, connected(port, most=1) as connections:
+        waiting = [asyncio.create_task(ask(connections)) for _ in range(3)]
+        await asyncio.sleep(0.02)
+        await connections.aclose()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(o) for o in outcomes] == [Broken] * 3
+        await asyncio.sleep(0.2)
+        assert open_now == 0
 
 
 async def test_connections_and_errors_leave_nothing_for_the_collector() -> None:
@@ -414,6 +525,28 @@ async def test_an_encrypted_server_is_reached_through_a_proxy_that_reads_nothing
 
 
 @pytest.mark.usefixtures("no_proxy")
+async def test_a_proxy_that_falls_silent_can_be_given_up_and_the_client_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await one_request(reader)
+        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        await asyncio.sleep(3600)
+
+    async with server(silent) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy}")
+        endpoint = EndpointSettings(base_url="https://judge.example/v1", model="m", api_key_env="LRF_UNSET_KEY")
+        client = HttpClient(endpoint)
+        with pytest.raises(TimedOut):
+            await client.post("/x", {}, timeout_s=0.1)
+        (connections,) = client._connections.values()
+        assert not connections._open
+        waiting = asyncio.create_task(client.post("/x", {}))
+        await asyncio.sleep(0.1)
+        await client.aclose()
+        with pytest.raises(Unavailable):
+            await waiting
+
+
+@pytest.mark.usefixtures("no_proxy")
 async def test_a_proxy_that_refuses_is_named_and_its_password_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bytes] = []
     refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
@@ -434,40 +567,36 @@ async def test_a_kind_of_proxy_that_lrf_cannot_speak_with_is_told_before_anythin
     assert "secret-word" not in str(caught.value)
 
 
-# --- addresses -------------------------------------------------------------------------------------------------------
-
-
+@pytest.mark.usefixtures("no_proxy")
 @pytest.mark.parametrize(
-    ("url", "host", "port", "line"),
-    [
-        ("http://a.example/v1", "a.example", 80, "a.example"),
-        ("https://a.example", "a.example", 443, "a.example"),
-        ("https://A.Example:444", "a.example", 444, "a.example:444"),
-        ("http://[::1]:8000/v1", "::1", 8000, "[::1]:8000"),
-        ("http://bücher.example", "xn--bcher-kva.example", 80, "xn--bcher-kva.example"),
-    ],
+    "proxy", ["http://me:secret/word@proxy:3128", "http://me:secret\uff20word@proxy:3128", "http://:1"]
 )
-def test_an_address_gives_host_port_and_the_host_line(url: str, host: str, port: int, line: str) -> None:
-    assert host_and_port(url) == (host, port)
-    assert f"\r\nHost: {line}\r\n".encode() in Place(url).head("GET", "/x", {})
+async def test_a_proxys_address_that_is_none_is_not_shown(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
+    with pytest.raises(JudgeMisconfigured, match="proxy's address") as caught:
+        await posted("https://judge.example/v1")
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(Place("https://judge.example", "http://me:secret@proxy:3128"))
 
 
-@pytest.mark.parametrize("url", ["http://a:0", "http://a:99999", "http://a:b", "http://", f"http://{'a' * 64}.example"])
-def test_an_address_that_cannot_be_asked_is_refused(url: str) -> None:
-    with pytest.raises(ValueError):
-        Place(url)
-
-
-@given(st.text(max_size=40), st.text(max_size=40))
-def test_no_path_and_no_header_can_add_a_line_to_a_request(path: str, value: str) -> None:
-    try:
-        head = Place("http://a.example/v1").head("POST", "/" + path, {"X-A": value})
-    except ValueError:  # what can't be written as UTF-8 in a path, or in a header at all
-        return
-    lines = head.split(b"\r\n")
-    assert lines[0].startswith(b"POST /v1/")
-    assert lines[0].count(b" ") == 2
-    assert lines[1:] == [b"Host: a.example", b"X-A: " + value.encode(), b""]
+async def test_an_encrypted_connection_given_up_at_any_moment_leaves_no_noise(
+    tls: ssl.SSLContext,
+    authority: trustme.CA,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with trusted(authority, monkeypatch):
+        async with server(saying(*[whole(b"{}")] * 100), tls) as port:
+            connections = Connections(Place(f"https://localhost:{port}"), 1, keep_s=4)
+            for turns in range(24):
+                task = asyncio.create_task(ask(connections))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task])
+            assert (await ask(connections)).body == b"{}"
+            await connections.aclose()
+    assert "eof_received" not in caplog.text
 
 
 async def test_a_host_that_is_not_there_cannot_be_connected_to(unused_tcp_port: int) -> None:

@@ -113,3 +113,23 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_not_reported(caplog: 
         await asyncio.sleep(0.01)
     gc.collect()
     assert not caplog.records
+
+
+async def test_a_call_that_begins_while_all_are_given_up_is_given_up_too() -> None:
+    flights, late = Flights[str](), []
+
+    async def call() -> str:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            if not late:
+                late.append(flights.join(b"b", call))
+        return ""
+
+    first = flights.join(b"a", call)
+    await asyncio.sleep(0)
+    await flights.aclose()
+    for waiter in (first, *late):
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+    assert b"b" not in flights

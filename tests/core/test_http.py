@@ -32,6 +32,7 @@ from lrf.http import ErrorCodes, HttpClient
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handler], Awaitable[str]]
 
+DEEP = '{"x": ' + "[" * 980 + "]" * 980 + "}"
 KEY = "sk-very-secret-0123456789"
 CODES = ErrorCodes(
     wait=frozenset({"1302"}),
@@ -110,6 +111,17 @@ async def test_more_headers_come_from_the_environment(serve: Serve, monkeypatch:
     assert await post(await serve(handler), header_env=names) == ["org-1", None]
 
 
+async def test_a_header_of_the_environment_replaces_one_of_lrfs_whatever_its_case(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LRF_TEST_OTHER", "Token other")
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response(request.headers.getall("Authorization"))
+
+    assert await post(await serve(handler), header_env={"authorization": "LRF_TEST_OTHER"}) == ["Token other"]
+
+
 async def test_a_key_in_a_header_of_its_own_goes_bare_beside_fixed_headers(serve: Serve) -> None:
     async def handler(request: web.Request) -> web.Response:
         return web.json_response([request.headers.get(n) for n in ("X-Api-Key", "Api-Version", "Authorization")])
@@ -161,7 +173,9 @@ async def test_each_refusal_is_an_error_of_the_class_that_says_what_to_do(
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
-@pytest.mark.parametrize("body", ["null", "[]", "7", '"x"', '{"error": null}', '{"error": []}', "[" * 100_000, "\xff"])
+@pytest.mark.parametrize(
+    "body", ["null", "[]", "7", '"x"', '{"error": null}', '{"error": []}', "[" * 100_000, "\xff", DEEP]
+)
 async def test_a_refusal_of_any_shape_is_still_told(serve: Serve, status: int, body: str) -> None:
     with pytest.raises(JudgeError, match=f"status {status}"):
         await post(await serve(always(status, body)))
@@ -389,6 +403,16 @@ async def test_a_key_that_the_server_echoes_is_in_no_message_log_or_repr(
     await client.aclose()
 
 
+async def test_a_key_that_another_one_begins_with_hides_all_of_that_one(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LRF_TEST_OTHER", KEY + "-and-more")
+    url = await serve(always(400, error_body(f"what is {KEY}-and-more?")))
+    with pytest.raises(Rejected) as caught:
+        await post(url, header_env={"X-Other": "LRF_TEST_OTHER"})
+    assert "what is ***?" in str(caught.value)
+
+
 @pytest.mark.parametrize("status", [200, 400])
 async def test_half_of_a_key_where_an_echo_is_cut_is_not_shown_either(serve: Serve, status: int) -> None:
     async def echo(request: web.Request) -> web.Response:
@@ -480,6 +504,40 @@ async def test_one_client_serves_several_event_loops_and_closes_them_all(serve: 
     loop.call_soon_threadsafe(loop.stop)
     await asyncio.to_thread(running.join)
     loop.close()
+
+
+async def test_connections_of_event_loops_that_have_ended_are_forgotten(serve: Serve) -> None:
+    client = client_for(await serve(always()))
+
+    def ask_ten_times() -> None:
+        for _ in range(10):
+            asyncio.run(client.post("/x", {}))
+
+    await asyncio.to_thread(ask_ten_times)
+    await client.post("/x", {})
+    assert len(client._connections) == 1
+    await client.aclose()
+
+
+async def test_closing_waits_no_longer_than_a_moment_for_an_event_loop_that_is_ending(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrf.http._CLOSING_S", 0.2)
+    client = client_for(await serve(always()))
+    asked, free = threading.Event(), threading.Event()
+
+    async def ask_then_block() -> None:
+        await client.post("/x", {})
+        asked.set()
+        free.wait(20)
+
+    thread = threading.Thread(target=lambda: asyncio.run(ask_then_block()))
+    thread.start()
+    await asyncio.to_thread(asked.wait, 20)
+    async with asyncio.timeout(10):
+        await client.aclose()
+    free.set()
+    await asyncio.to_thread(thread.join)
 
 
 async def test_a_closed_client_opens_again_when_asked(serve: Serve) -> None:

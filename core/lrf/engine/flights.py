@@ -47,7 +47,8 @@ class Flights(Generic[T]):
 
     async def aclose(self) -> None:
         """Give up all calls."""
-        tasks = [task for task, _ in self._under_way.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := [task for task, _ in self._under_way.values()]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await asyncio.sleep(0)  # the outcomes are handed on
