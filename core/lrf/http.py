@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from pydantic_core import PydanticSerializationError, to_json
 
+import lrf
 from lrf.addresses import Place
 from lrf.connections import Answer, Broken, CannotConnect, Connections, TooLong
 from lrf.endpoint import EndpointSettings
@@ -79,6 +80,7 @@ class HttpClient:
             "Content-Type": "application/json",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
+            "User-Agent": f"lrf/{lrf.__version__}",
             **(headers or {}),
         }
         key = self._secret(endpoint.api_key_env)

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+import lrf
 from lrf.endpoint import EndpointSettings
 from lrf.errors import (
     BadReply,
@@ -90,6 +91,7 @@ async def test_json_goes_out_as_utf8_with_the_key_and_json_comes_back(serve: Ser
     assert "海港".encode() in seen["raw"]
     assert seen["headers"]["Authorization"] == f"Bearer {KEY}"
     assert seen["headers"]["Content-Type"] == "application/json"
+    assert seen["headers"]["User-Agent"] == f"lrf/{lrf.__version__}"
 
 
 async def test_without_a_key_no_authorization_is_sent(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
