@@ -44,16 +44,25 @@ class Place:
         """
         parts = urlsplit(self.base_url)
         target = quote(parts.path + path, safe=_IN_PATHS)
-        headers = {"Host": _authority(self.base_url), **headers}
+        if not any(name.lower() == "host" for name in headers):
+            headers = {"Host": _authority(self.base_url), **headers}
         if self.proxy is not None and self.tls is None:  # the proxy reads where the request is to go
             target = f"{parts.scheme}://{_authority(self.base_url)}{target}"
-            headers |= self.of_proxy()
+            headers = {**headers, **self._of_proxy()}
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         if not all(line.isascii() and line.isprintable() for line in lines):
             raise ValueError("a header holds characters that can't be sent")
         return "\r\n".join(lines).encode() + b"\r\n"
 
-    def of_proxy(self) -> dict[str, str]:
+    def tunnel(self) -> bytes:
+        """The request that has the proxy connect to the server."""
+        host, port = host_and_port(self.base_url)
+        to = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        headers = {"Host": to, **self._of_proxy()}
+        lines = [f"CONNECT {to} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+    def _of_proxy(self) -> dict[str, str]:
         """The header that tells the proxy who asks, where its address does."""
         parts = urlsplit(self.proxy or "")
         if parts.username is None:

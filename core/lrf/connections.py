@@ -129,14 +129,10 @@ class Connections:
 
     async def _through_proxy(self, connection: _Connection, tls: ssl.SSLContext) -> None:
         """Have the proxy connect to the server, and speak with that from now on."""
-        host, port = host_and_port(self._place.base_url)
-        to = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        headers = {"Host": to, **self._place.of_proxy()}
-        lines = [f"CONNECT {to} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-        status = await connection.tunnel("\r\n".join(lines).encode() + b"\r\n\r\n")
+        status = await connection.tunnel(self._place.tunnel())
         if not 200 <= status < 300:
             raise CannotConnect(f"the proxy answered with status {status}")
-        await connection.encrypt(tls, host)
+        await connection.encrypt(tls, host_and_port(self._place.base_url)[0])
 
     def _made(self) -> _Connection:
         return _Connection(self._buffer, self._open)

@@ -40,3 +40,8 @@ def test_no_path_and_no_header_can_add_a_line_to_a_request(path: str, value: str
     assert lines[0].startswith(b"POST /v1/")
     assert lines[0].count(b" ") == 2
     assert lines[1:] == [b"Host: a.example", b"X-A: " + value.encode(), b""]
+
+
+def test_a_host_line_of_the_users_own_takes_the_place_of_lrfs() -> None:
+    head = Place("http://a.example/v1").head("GET", "/x", {"host": "b.example"})
+    assert head == b"GET /v1/x HTTP/1.1\r\nhost: b.example\r\n"
