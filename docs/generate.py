@@ -22,11 +22,11 @@ import click
 from pydantic import BaseModel
 
 import lrf
-from lrf import hookspecs
-from lrf.catalog import load_catalog, load_settings
+from lrf.plugin import hookspecs
+from lrf.plugin.catalog import load_catalog, load_settings
 from lrf.cli.main import COMMANDS, cli
-from lrf.config.pipeline import Budget, DataKeys, DimensionKeys, Head, Interpreters, Policy, RateKeys, SampleKeys
-from lrf.spec import ComponentSpec
+from lrf.config.model import Budget, DataKeys, DimensionKeys, Head, Interpreters, Policy, RateKeys, SampleKeys
+from lrf.plugin.spec import ComponentSpec
 
 REFERENCE = Path(__file__).parent / "reference"
 MODELS: Mapping[str, type[BaseModel]] = {

@@ -13,7 +13,7 @@ from hypothesis import settings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait by spinning starve each other
 
-sys.path.append(str(Path(__file__).parent))  # helpers of several test folders are importable
+sys.path.append(str(Path(__file__).parent / "support"))  # helpers of several test folders are importable
 
 from judge_server import JudgeServer
 from project import Project

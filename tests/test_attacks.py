@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import lrf
 from judge_server import JudgeServer
 from lrf.protocols import Capabilities
-from lrf.replies import Reply, Request
+from lrf.prompting.requests import Reply, Request
 from lrf.testing import ATTACKS, HashEmbedder, ScriptedJudge
 from lrf.testing.strategies import nasty_texts
 from lrf.types import Candidate, Document, Reward, Sample

@@ -20,7 +20,7 @@ import asyncio
 from importlib.metadata import entry_points
 
 from lrf import Candidate, Document, Sample
-from lrf.catalog import load_catalog, load_settings, load_target
+from lrf.plugin.catalog import load_catalog, load_settings, load_target
 from lrf.testing import DirectContext
 
 spec = load_catalog().find("dimension", "section_citations")

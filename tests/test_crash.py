@@ -55,7 +55,7 @@ PRELOADED = """
 import os, sys
 from pathlib import Path
 import lrf.cli.run, lrf.stages.runner
-from lrf.catalog import load_catalog, load_target
+from lrf.plugin.catalog import load_catalog, load_target
 from lrf.cli.main import main
 from lrf.config import load_pipeline
 

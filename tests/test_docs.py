@@ -32,10 +32,10 @@ import pytest
 import yaml
 from aiohttp import web
 
-from lrf.catalog import load_catalog, load_settings
+from lrf.plugin.catalog import load_catalog, load_settings
 from lrf.config import parse_pipeline
-from lrf.config.read import KEYS
-from lrf.spec import KINDS
+from lrf.config.parser import KEYS
+from lrf.plugin.spec import KINDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if p.parent.name != "changelog.d")]
@@ -231,7 +231,7 @@ class Workspace:
 
 READ = """
 import json, sys
-from lrf.catalog import load_catalog
+from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
 
 parse_pipeline(json.loads(sys.argv[1]), load_catalog())

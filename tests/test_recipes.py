@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lrf.catalog import load_catalog
+from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
 
 RECIPES = Path(__file__).parents[1] / "docs" / "recipes"

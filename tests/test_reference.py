@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 import lrf
-from lrf.catalog import load_catalog, load_settings
-from lrf.config.read import KEYS
-from lrf.rows import FIELDS
-from lrf.spec import KINDS
-from lrf.stages.pairs import pair_row
-from lrf.stages.rows import judgement_row, reward_row
-from lrf.templates import Template
+from lrf.plugin.catalog import load_catalog, load_settings
+from lrf.config.parser import KEYS
+from lrf.rows.data import FIELDS
+from lrf.plugin.spec import KINDS
+from lrf.stages.pairs.stage import pair_row
+from lrf.stages.score.rows import judgement_row, reward_row
+from lrf.prompting.templates import Template
 from lrf.types import (
     Candidate,
     Document,
@@ -121,7 +121,7 @@ def test_every_field_of_a_row_is_in_the_reference() -> None:
 
 
 def test_the_example_of_a_row_is_a_sample(tmp_path: Path) -> None:
-    from lrf.rows import sample_from_row
+    from lrf.rows.data import sample_from_row
 
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "letter.txt").write_text("A letter.")

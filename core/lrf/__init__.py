@@ -31,8 +31,8 @@ if TYPE_CHECKING:
         Unavailable,
         Unscorable,
     )
-    from lrf.expectations import Choice, Rating, Statements, Text, Verdict, Verdicts
-    from lrf.hookspecs import hookimpl
+    from lrf.prompting.expectations import Choice, Rating, Statements, Text, Verdict, Verdicts
+    from lrf.plugin.hookspecs import hookimpl
     from lrf.protocols import (
         Aggregator,
         Capabilities,
@@ -50,10 +50,10 @@ if TYPE_CHECKING:
         TrainingJob,
         TrainingResult,
     )
-    from lrf.replies import Answer, Reply, Request, Usage
+    from lrf.prompting.requests import Answer, Reply, Request, Usage
     from lrf.settings import FilePath, Settings
-    from lrf.spec import API_VERSION, ComponentSpec
-    from lrf.templates import Prompt, Segment, Template
+    from lrf.plugin.spec import API_VERSION, ComponentSpec
+    from lrf.prompting.templates import Prompt, Segment, Template
     from lrf.types import (
         BadRow,
         Candidate,

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lrf.engine import interpreter
+from lrf.engine import event_loop as interpreter
 from lrf.errors import ConfigError, Interrupted
 from lrf.types import Candidate, Document, Message, Reward, Sample
 
@@ -225,7 +225,7 @@ def run(
     Works inside a running event loop too. A KeyboardInterrupt lets the run drain: the summary's status is then
     "interrupted", and the same call goes on from there.
     """
-    from lrf.catalog import load_catalog
+    from lrf.plugin.catalog import load_catalog
     from lrf.stages.runner import run_pipeline
 
     drains: list[Callable[[], object]] = []
@@ -265,7 +265,7 @@ def run(
 
 def load(pipeline: str | os.PathLike[str] | Mapping[str, JSON]) -> Pipeline:
     """A checked pipeline from a file's path or from a mapping. Raises :class:`lrf.ConfigError`."""
-    from lrf.catalog import load_catalog
+    from lrf.plugin.catalog import load_catalog
     from lrf.config import load_pipeline, parse_pipeline
 
     if isinstance(pipeline, Mapping):
@@ -282,7 +282,7 @@ def _sample(context: Context, query: str, answers: Sequence[str]) -> Sample:
 
 def _documents(context: Sequence[Document] | Sequence[Message]) -> tuple[Document, ...]:
     """The documents; turns as documents."""
-    from lrf.rows import turn_documents
+    from lrf.rows.data import turn_documents
 
     turns = [part for part in context if isinstance(part, Message)]
     return turn_documents(turns) if turns else tuple(part for part in context if isinstance(part, Document))

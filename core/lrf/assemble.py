@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lrf.build import asking_of, build, check_ways, engine_of, rates_of
-from lrf.catalog import Catalog, load_catalog
+from lrf.plugin.catalog import Catalog, load_catalog
 from lrf.config.block import parse_block
-from lrf.config.pipeline import needed_kinds
-from lrf.engine.embedding import EmbedCalls
+from lrf.config.model import needed_kinds
+from lrf.engine.embedder_calls import EmbedCalls
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
-from lrf.engine.ledger import Ledger
+from lrf.engine.budget import Ledger
 from lrf.engine.observers import Observers
 from lrf.engine.panel import Asking
-from lrf.engine.rates import Rates
+from lrf.engine.rate_limits import Rates
 from lrf.errors import ConfigError
 from lrf.store.journal import Journal
-from lrf.store.shared import open_journal
+from lrf.store.cache import open_journal
 
 if TYPE_CHECKING:
     from lrf.config import Pipeline

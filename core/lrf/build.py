@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from math import floor
 from typing import TYPE_CHECKING, Any
 
-from lrf.catalog import load_target
+from lrf.plugin.catalog import load_target
 from lrf.config.prices import SAMPLING, priced, read_prices
-from lrf.engine.embedding import EmbedCalls
+from lrf.engine.embedder_calls import EmbedCalls
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
-from lrf.engine.ledger import Budget, Ledger
+from lrf.engine.budget import Budget, Ledger
 from lrf.engine.observers import Observers
 from lrf.engine.panel import Asking
-from lrf.engine.rates import Rates
-from lrf.engine.rounds import Rounds
+from lrf.engine.rate_limits import Rates
+from lrf.engine.rescoring import Rounds
 from lrf.errors import ConfigError, LrfError
 from lrf.prices import UNITS, Price
 from lrf.protocols import Aggregator, Judge, Launcher, Pairing, Retriever, Sampler, Source, Trainer
-from lrf.store.filesystem import dump
+from lrf.store.files import dump
 from lrf.store.journal import Journal
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
 
-from lrf.replies import Answer, Expectation, Reply, Request
-from lrf.templates import Prompt
-from lrf.tokens import DEFAULT, TokenizerName
+from lrf.prompting.requests import Answer, Expectation, Reply, Request
+from lrf.prompting.templates import Prompt
+from lrf.text.tokenizers import DEFAULT, TokenizerName
 from lrf.types import (
     JSON,
     BadRow,

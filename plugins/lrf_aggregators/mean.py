@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from lrf.errors import ConfigError
-from lrf.suggest import did_you_mean
+from lrf.plugin.suggest import did_you_mean
 from lrf_aggregators.settings import MeanSettings, Missing, WeightedSettings
 
 

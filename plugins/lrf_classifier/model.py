@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lrf.errors import StageError
-from lrf.templates import Template, prompt_text
+from lrf.prompting.templates import Template, prompt_text
 from lrf.types import Message, Sample
 from lrf_classifier.about import read_about
 from lrf_classifier.settings import ClassifierSettings

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from lrf.errors import ConfigError
 from lrf.settings import FilePath, Settings
-from lrf.templates import Template
+from lrf.prompting.templates import Template
 
 
 def _template(text: str) -> str:

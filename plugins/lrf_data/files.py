@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from lrf.errors import DataError
-from lrf.rows import Row, parse_line
+from lrf.rows.data import Row, parse_line
 from lrf.types import BadRow
 
 

@@ -1,4 +1,4 @@
-"""The source ``huggingface``: a dataset's rows, in the fields of :mod:`lrf.rows` or mapped to them by ``columns``.
+"""The source ``huggingface``: a dataset's rows, in the fields of :mod:`lrf.rows.data` or mapped to them by ``columns``.
 
 Code that a dataset brings along is never run: the ``datasets`` versions that lrf asks for can't.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import datasets
 
 from lrf.errors import DataError
-from lrf.rows import Row, samples_from_rows
+from lrf.rows.data import Row, samples_from_rows
 from lrf.types import BadRow, Sample
 from lrf_data.settings import HuggingFaceSettings
 

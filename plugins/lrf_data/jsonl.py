@@ -1,10 +1,10 @@
-"""The source ``jsonl``: one row a line, in the fields of :mod:`lrf.rows`."""
+"""The source ``jsonl``: one row a line, in the fields of :mod:`lrf.rows.data`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lrf.rows import samples_from_rows
+from lrf.rows.data import samples_from_rows
 from lrf.types import BadRow, Sample
 from lrf_data.files import find_files, read_jsonl
 from lrf_data.settings import JsonlSettings

@@ -1,4 +1,4 @@
-"""The source ``parquet``: one row a record, in the fields of :mod:`lrf.rows`; nested columns are objects and lists."""
+"""The source ``parquet``: one row a record, in the fields of :mod:`lrf.rows.data`; nested columns are objects and lists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lrf.errors import DataError
-from lrf.rows import Row, samples_from_rows
+from lrf.rows.data import Row, samples_from_rows
 from lrf.types import BadRow, Sample
 from lrf_data.files import find_files
 from lrf_data.settings import ParquetSettings

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from lrf.rows import FIELDS
+from lrf.rows.data import FIELDS
 from lrf.settings import FilePath, Settings
 
 

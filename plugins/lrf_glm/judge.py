@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 from lrf.errors import Unavailable
-from lrf.http_base import HttpJudge
-from lrf.openai_wire import chat_body, first_choice, read_chat
+from lrf.http.bases import HttpJudge
+from lrf.http.openai import chat_body, first_choice, read_chat
 from lrf.protocols import Capabilities
-from lrf.replies import Reply, Request
+from lrf.prompting.requests import Reply, Request
 from lrf.types import JSON
 from lrf_glm.codes import GLM_CODES
 from lrf_glm.settings import GLMJudgeSettings

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lrf.endpoint import BaseUrl, ContextWindow, EndpointSettings, EnvName
+from lrf.http.settings import BaseUrl, ContextWindow, EndpointSettings, EnvName
 from lrf.types import JSON
 
 _BIGMODEL = "https://open.bigmodel.cn/api/paas/v4"

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar
 
 from lrf.errors import Unscorable
-from lrf.expectations import Rating
+from lrf.prompting.expectations import Rating
 from lrf.protocols import Context
-from lrf.replies import Answer
-from lrf.templates import Prompt
+from lrf.prompting.requests import Answer
+from lrf.prompting.templates import Prompt
 from lrf.types import JSON, Judgement, Note
 
 T = TypeVar("T")

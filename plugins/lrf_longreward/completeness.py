@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from lrf.chunking import count_tokens
+from lrf.text.chunking import count_tokens
 from lrf.errors import Unscorable
-from lrf.expectations import Text
+from lrf.prompting.expectations import Text
 from lrf.protocols import Context
-from lrf.templates import Template, prompt_text
-from lrf.tokens import tokenizer_of
+from lrf.prompting.templates import Template, prompt_text
+from lrf.text.tokenizers import tokenizer_of
 from lrf.types import JSON, Candidate, Chunk, Judgement, Note, Sample
 from lrf_longreward.asking import RATING_TOKENS, attempted, rate
 from lrf_longreward.documents import Whole, check_documents

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lrf.errors import Unscorable
-from lrf.expectations import Statements
+from lrf.prompting.expectations import Statements
 from lrf.protocols import Context
 from lrf.types import JSON, Candidate, Judgement, Sample
 from lrf_longreward.documents import check_documents

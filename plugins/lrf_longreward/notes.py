@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from lrf.chunking import count_tokens
+from lrf.text.chunking import count_tokens
 from lrf.types import Chunk
 from lrf_longreward.asking import all_of
 from lrf_longreward.documents import Whole

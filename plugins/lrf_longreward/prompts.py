@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import get_args
 
 from lrf.errors import ConfigError
-from lrf.suggest import did_you_mean
-from lrf.templates import Template
+from lrf.plugin.suggest import did_you_mean
+from lrf.prompting.templates import Template
 from lrf_longreward.settings import Language, PromptSettings
 
 BUILT_IN = Path(__file__).with_name("prompts")

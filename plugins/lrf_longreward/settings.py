@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lrf.settings import FilePath, Settings
-from lrf.tokens import DEFAULT, Bundled
+from lrf.text.tokenizers import DEFAULT, Bundled
 
 Language = Literal["en", "zh"]
 

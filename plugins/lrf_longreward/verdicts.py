@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lrf.errors import Unscorable
-from lrf.expectations import Verdict, Verdicts
+from lrf.prompting.expectations import Verdict, Verdicts
 from lrf.protocols import Context
-from lrf.replies import Answer
+from lrf.prompting.requests import Answer
 from lrf.types import Chunk, JudgedStatement, Opinion, Sample
 from lrf_longreward.asking import all_of, analysis_in, analysis_of, object_of
 from lrf_longreward.documents import heading

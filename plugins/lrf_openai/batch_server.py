@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import IO, Any
 
 from lrf.errors import BadReply, JudgeError, JudgeMisconfigured, Rejected, TimedOut, Unavailable
-from lrf.http import HttpClient
+from lrf.http.client import HttpClient
 from lrf_openai.settings import OpenAIJudgeSettings
 from lrf_openai.spool import Replies, Spool
 

@@ -25,7 +25,7 @@ from lrf.errors import (
     TimedOut,
     Unavailable,
 )
-from lrf.http import HttpClient
+from lrf.http.client import HttpClient
 from lrf_openai.batch_server import Batch, BatchServer
 from lrf_openai.held import Held
 from lrf_openai.settings import BatchSettings

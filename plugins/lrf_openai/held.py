@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lrf.errors import JudgeError, JudgeMisconfigured, TimedOut, Unavailable
-from lrf.http import HttpClient
+from lrf.http.client import HttpClient
 from lrf_openai.batch_server import Batch
 from lrf_openai.spool import Replies
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lrf.http_base import HttpJudge
-from lrf.openai_wire import OPENAI_CODES, chat_body, first_choice, json_schema_format, post_chat, read_chat
+from lrf.http.bases import HttpJudge
+from lrf.http.openai import OPENAI_CODES, chat_body, first_choice, json_schema_format, post_chat, read_chat
 from lrf.protocols import Capabilities
-from lrf.replies import Reply, Request
-from lrf.thoughts import without_thoughts
+from lrf.prompting.requests import Reply, Request
+from lrf.prompting.reasoning import without_thoughts
 from lrf.types import JSON
 from lrf_openai.batch_server import KEPT_S, BatchServer, check_package
 from lrf_openai.batches import Batches

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrf.errors import ParseFailure
-from lrf.replies import Reply, Request
-from lrf.templates import untrusted_text
+from lrf.prompting.requests import Reply, Request
+from lrf.prompting.templates import untrusted_text
 from lrf.types import JSON
 
 _AFTER_A_NUMBER = (b",", b"}", b" ", b"\n", b"\r", b"\t")
@@ -32,7 +32,7 @@ def label_name(schema: Mapping[str, JSON]) -> str:
 def find_place(text: str, request: Request, *, in_json: bool) -> Place | None:
     """The place of the label by which the reply is read when it is read as it is written.
 
-    The rules are those of reading (:mod:`lrf.expectations`): a mark that could be a quotation is passed over, and
+    The rules are those of reading (:mod:`lrf.prompting.expectations`): a mark that could be a quotation is passed over, and
     several different ones are none. Of equal marks the first counts; the later ones repeat it. None where there is no
     label, or one that is written in another way than the options are.
     """

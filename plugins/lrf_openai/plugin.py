@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lrf.hookspecs import hookimpl
-from lrf.spec import ComponentSpec
+from lrf.plugin.hookspecs import hookimpl
+from lrf.plugin.spec import ComponentSpec
 
 
 @hookimpl

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lrf.chunking import count_tokens
+from lrf.text.chunking import count_tokens
 from lrf.errors import BadReply, JudgeMisconfigured
-from lrf.http import HttpClient
-from lrf.openai_wire import OPENAI_CODES, post_chat, read_chat
+from lrf.http.client import HttpClient
+from lrf.http.openai import OPENAI_CODES, post_chat, read_chat
 from lrf.protocols import Capabilities, Drawing
-from lrf.replies import Reply, Usage
+from lrf.prompting.requests import Reply, Usage
 from lrf.types import JSON, Message
 from lrf_openai.settings import OpenAISamplerSettings
 

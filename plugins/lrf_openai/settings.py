@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from lrf.endpoint import BaseUrl, ContextWindow, EndpointSettings, EnvName
+from lrf.http.settings import BaseUrl, ContextWindow, EndpointSettings, EnvName
 from lrf.settings import Settings
 from lrf.types import JSON
 

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 from uuid import UUID, uuid4
 
-from lrf.chunking import chunk_document
+from lrf.text.chunking import chunk_document
 from lrf.protocols import Embed
-from lrf.tokens import tokenizer_of
+from lrf.text.tokenizers import tokenizer_of
 from lrf.types import Chunk, Document
 from lrf_qdrant.bm25 import Bm25
 from lrf_qdrant.fusion import fuse

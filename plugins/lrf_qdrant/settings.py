@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from lrf.endpoint import BaseUrl, EnvName
+from lrf.http.settings import BaseUrl, EnvName
 from lrf.settings import FilePath, Settings
-from lrf.tokens import DEFAULT, Bundled
+from lrf.text.tokenizers import DEFAULT, Bundled
 
 
 class QdrantSettings(Settings):

@@ -11,7 +11,7 @@ from torch import Tensor
 from lrf.errors import BadReply, ContextTooSmall, JudgeError, Rejected
 from lrf.local_models import Encoder
 from lrf.protocols import Drawing
-from lrf.replies import Reply, Usage
+from lrf.prompting.requests import Reply, Usage
 from lrf_transformers.batch import Batch, check, no_numbers
 from lrf_transformers.kv import Beginning
 from lrf_transformers.sampler_settings import TransformersSamplerSettings

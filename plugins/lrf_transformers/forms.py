@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lrf.expectations import cue_of
-from lrf.replies import FinishReason, Request
-from lrf.templates import untrusted_text
+from lrf.prompting.expectations import cue_of
+from lrf.prompting.requests import FinishReason, Request
+from lrf.prompting.templates import untrusted_text
 from lrf_transformers.settings import TransformersSettings
 
 _OPEN, _CLOSE = "<statement>", "</statement>"

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from lrf.local_models import Compute, LocalModel
 from lrf.protocols import Capabilities
-from lrf.replies import Reply, Request
+from lrf.prompting.requests import Reply, Request
 from lrf.types import JSON
 
 # Threads of torch that spin while they wait make it twenty times slower as soon as another process wants a core.

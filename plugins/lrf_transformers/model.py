@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from lrf.errors import ContextTooSmall, JudgeError, Rejected
-from lrf.expectations import analysis_of
+from lrf.prompting.expectations import analysis_of
 from lrf.local_models import Encoder
-from lrf.replies import FinishReason, Reply, Request, Usage
-from lrf.templates import prompt_text
+from lrf.prompting.requests import FinishReason, Reply, Request, Usage
+from lrf.prompting.templates import prompt_text
 from lrf_transformers.batch import Batch, check, no_numbers
 from lrf_transformers.forms import Form, form_of, whole_sentences
 from lrf_transformers.kv import Beginning, Beginnings, shared

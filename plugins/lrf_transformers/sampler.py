@@ -9,7 +9,7 @@ from functools import cached_property
 
 from lrf.local_models import Compute, LocalModel
 from lrf.protocols import Capabilities, Drawing
-from lrf.replies import Reply
+from lrf.prompting.requests import Reply
 from lrf.types import JSON
 from lrf_transformers.sampler_settings import TransformersSamplerSettings
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from lrf.errors import JudgeMisconfigured, Rejected
-from lrf.expectations import Verdict
+from lrf.prompting.expectations import Verdict
 from lrf.local_models import Compute, LocalModel, weights_identity
 from lrf.protocols import Capabilities
-from lrf.replies import Reply, Request, Usage
+from lrf.prompting.requests import Reply, Request, Usage
 from lrf.types import JSON
 
 # Threads of torch that spin while they wait starve every other process that wants a core.

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from lrf.errors import ContextTooSmall, JudgeMisconfigured, Rejected, Unavailable
 from lrf.local_models import Encoder
-from lrf.replies import FinishReason, Usage
+from lrf.prompting.requests import FinishReason, Usage
 from lrf_vllm.guard import SWITCH
 from lrf_vllm.metrics import Metrics, parse_metrics
 from lrf_vllm.settings import EngineSettings

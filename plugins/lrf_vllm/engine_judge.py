@@ -9,8 +9,8 @@ from typing import Any
 
 from lrf.local_models import weights_identity
 from lrf.protocols import Capabilities
-from lrf.replies import Reply, Request, Usage
-from lrf.templates import prompt_text
+from lrf.prompting.requests import Reply, Request, Usage
+from lrf.prompting.templates import prompt_text
 from lrf.types import JSON
 from lrf_vllm.engine import Engine, Running, finish_of, usage_of, vllm_version
 from lrf_vllm.settings import EngineSettings, VLLMEngineSettings

@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from lrf.errors import BadReply, JudgeError, TimedOut, Unavailable
-from lrf.http import HttpClient
-from lrf.http_base import HttpJudge
-from lrf.openai_wire import chat_body, first_choice, post_chat, read_chat, read_usage
+from lrf.http.client import HttpClient
+from lrf.http.bases import HttpJudge
+from lrf.http.openai import chat_body, first_choice, post_chat, read_chat, read_usage
 from lrf.protocols import Capabilities
-from lrf.replies import Reply, Request, Usage
-from lrf.templates import prompt_text
+from lrf.prompting.requests import Reply, Request, Usage
+from lrf.prompting.templates import prompt_text
 from lrf.types import JSON
 from lrf_vllm.metrics import Metrics, parse_metrics
 from lrf_vllm.settings import VLLMSettings

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from lrf.protocols import Capabilities, Drawing
-from lrf.replies import Reply, Usage
+from lrf.prompting.requests import Reply, Usage
 from lrf.types import JSON
 from lrf_vllm.engine import Engine, Running, finish_of, usage_of
 from lrf_vllm.engine_judge import engine_identity

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from lrf.endpoint import BaseUrl, EndpointSettings, EnvName
+from lrf.http.settings import BaseUrl, EndpointSettings, EnvName
 from lrf.settings import FilePath, Settings
 from lrf.types import JSON
 

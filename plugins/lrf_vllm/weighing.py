@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from lrf.errors import BadReply, Rejected
-from lrf.expectations import analysis_of, cue_of, own_mark
-from lrf.replies import Reply, Request, Usage
-from lrf.templates import untrusted_text
+from lrf.prompting.expectations import analysis_of, cue_of, own_mark
+from lrf.prompting.requests import Reply, Request, Usage
+from lrf.prompting.templates import untrusted_text
 from lrf_vllm.labels import common_beginning, label_probabilities
 
 QUESTIONS = 2

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lrf.catalog import Catalog
-from lrf.loader import load_plugins
+from lrf.plugin.catalog import Catalog
+from lrf.plugin.loader import load_plugins
 
 Distribute = Callable[..., Path]
 
@@ -97,8 +97,8 @@ TOY = """
                 raise ValueError(f"{self.word} is a bad word")
 """
 TOY_PLUGIN = """
-    from lrf.hookspecs import hookimpl
-    from lrf.spec import ComponentSpec
+    from lrf.plugin.hookspecs import hookimpl
+    from lrf.plugin.spec import ComponentSpec
 
     def spec(name, settings, *needs):
         target = f"toy_settings:{settings}"

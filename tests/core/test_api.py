@@ -14,10 +14,10 @@ import pytest
 import lrf
 from judge_server import JudgeServer
 from lrf.errors import ConfigError, Interrupted, JudgeMisconfigured, PluginError
-from lrf.expectations import Rating
+from lrf.prompting.expectations import Rating
 from lrf.protocols import Context
-from lrf.replies import Request
-from lrf.templates import Segment
+from lrf.prompting.requests import Request
+from lrf.prompting.templates import Segment
 from lrf.testing import HashEmbedder, ScriptedJudge
 from lrf.types import Candidate, Document, Judgement, Message, Sample
 from project import Project

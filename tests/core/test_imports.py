@@ -38,7 +38,7 @@ def test_the_help_imports_no_command() -> None:
     _, last = fresh(SCRIPT, "--help")
     modules = json.loads(last)[1]
     assert [m for m in modules if m.startswith("lrf.cli.")] == ["lrf.cli.main", "lrf.cli.output"]
-    assert "lrf.loader" not in modules
+    assert "lrf.plugin.loader" not in modules
 
 
 def test_importing_lrf_imports_none_of_it() -> None:

@@ -37,7 +37,7 @@ def test_the_wheel_has_every_package_on_disk_and_no_other() -> None:
 
 
 def test_every_built_in_plugin_loads() -> None:
-    from lrf.loader import load_plugins
+    from lrf.plugin.loader import load_plugins
 
     assert [b for b in load_plugins({}).broken if b.distribution.startswith("lrf ")] == []
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from lrf.engine.calls import Caller, JudgeCalls
-from lrf.engine.ledger import Ledger
+from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.budget import Ledger
 from lrf.errors import Unscorable
-from lrf.expectations import Rating
+from lrf.prompting.expectations import Rating
 from lrf.store.journal import Journal
-from lrf.templates import Segment
+from lrf.prompting.templates import Segment
 from lrf_openai.judge import OpenAIJudge
 from lrf_openai.settings import OpenAIJudgeSettings
 

@@ -26,8 +26,8 @@ import lrf
 from lrf.api import load
 from lrf.errors import StageError, Unscorable
 from lrf.protocols import Dimension
-from lrf.stages.plan import plan_pipeline
-from lrf.templates import Template
+from lrf.planning.plan import plan_pipeline
+from lrf.prompting.templates import Template
 from lrf.testing import DirectContext, check_dimension
 from lrf.types import Candidate, Document, Message, Sample
 from lrf_classifier.about import KEY

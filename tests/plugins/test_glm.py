@@ -12,12 +12,12 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from lrf.chunking import count_tokens
+from lrf.text.chunking import count_tokens
 from lrf.errors import JudgeError, JudgeMisconfigured, RateLimited, Rejected, Unavailable
-from lrf.expectations import Rating
+from lrf.prompting.expectations import Rating
 from lrf.protocols import Capabilities, Embedder, Judge
-from lrf.replies import Reply, Request, Usage
-from lrf.templates import Segment
+from lrf.prompting.requests import Reply, Request, Usage
+from lrf.prompting.templates import Segment
 from lrf_glm.embedder import GLMEmbedder
 from lrf_glm.judge import GLMJudge
 from lrf_glm.settings import THINKING_TOKENS, GLMEmbedderSettings, GLMJudgeSettings

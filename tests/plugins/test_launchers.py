@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from lrf.catalog import load_catalog
+from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.errors import ConfigError
 from lrf.protocols import LaunchJob, LaunchPlan
@@ -36,8 +36,8 @@ from lrf_launchers.settings import (
 from lrf_launchers.slurm import Slurm
 from lrf_launchers.torchrun import Torchrun
 
-JOB = LaunchJob("run", "/venv/bin/python", "lrf.stages.worker", ("/runs/a run", "/work"), Path("/runs/a run/launch"))
-WORKER = ("-m", "lrf.stages.worker", "/runs/a run", "/work")
+JOB = LaunchJob("run", "/venv/bin/python", "lrf.stages.train.worker", ("/runs/a run", "/work"), Path("/runs/a run/launch"))
+WORKER = ("-m", "lrf.stages.train.worker", "/runs/a run", "/work")
 
 
 def test_the_plugin_keeps_the_rules_of_plugins() -> None:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf.protocols import Capabilities
-from lrf.replies import Reply, Request
-from lrf.stages.rows import judgement_json
+from lrf.prompting.requests import Reply, Request
+from lrf.stages.score.rows import judgement_json
 from lrf.testing import ScriptedJudge
 from lrf.testing.judge import valid_reply
 from lrf.types import Candidate, Document, Judgement, Sample, Unscored

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.errors import Unscorable
-from lrf.replies import Answer, Expectation, Reply, Way
-from lrf.templates import Prompt, prompt_text
-from lrf.tokens import DEFAULT, TokenizerName
+from lrf.prompting.requests import Answer, Expectation, Reply, Way
+from lrf.prompting.templates import Prompt, prompt_text
+from lrf.text.tokenizers import DEFAULT, TokenizerName
 from lrf.types import Candidate, Chunk, Document, JudgedStatement, Judgement, Note, Sample, Span
 from lrf_longreward.completeness import NO_NOTES, Completeness, says_nothing
 from lrf_longreward.documents import Whole

@@ -10,14 +10,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.chunking import count_tokens
-from lrf.engine.ledger import Ledger
+from lrf.text.chunking import count_tokens
+from lrf.engine.budget import Ledger
 from lrf.engine.panel import Asking
 from lrf.protocols import Capabilities
-from lrf.replies import Request
-from lrf.stages.rows import judgement_json
+from lrf.prompting.requests import Request
+from lrf.stages.score.rows import judgement_json
 from lrf.store.journal import Journal
-from lrf.templates import prompt_text
+from lrf.prompting.templates import prompt_text
 from lrf.testing import ScriptedJudge
 from lrf.types import Candidate, Chunk, Document, Sample, Unscored
 from lrf_longreward.completeness import Completeness
@@ -196,9 +196,9 @@ def test_merging_ends_keeps_the_order_and_never_shortens_a_text_itself(
 async def test_the_most_of_a_plan_holds_when_notes_are_merged(tmp_path, serve) -> None:  # type: ignore[no-untyped-def]
     from aiohttp import web
 
-    from lrf.catalog import load_catalog
+    from lrf.plugin.catalog import load_catalog
     from lrf.config import parse_pipeline
-    from lrf.stages.plan import plan_pipeline
+    from lrf.planning.plan import plan_pipeline
     from lrf.stages.runner import run_pipeline
 
     async def answer(request: web.Request) -> web.Response:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lrf.chunking import count_tokens
+from lrf.text.chunking import count_tokens
 from lrf.errors import ConfigError
-from lrf.expectations import Rating, Statements, Text, Verdict, Verdicts
-from lrf.replies import Expectation, Reply, Way
+from lrf.prompting.expectations import Rating, Statements, Text, Verdict, Verdicts
+from lrf.prompting.requests import Expectation, Reply, Way
 from lrf.settings import Settings
 from lrf_longreward.completeness import Completeness, says_nothing
 from lrf_longreward.faithfulness import Faithfulness

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from judge_server import JudgeServer
-from lrf.chunking import chunk_document
+from lrf.text.chunking import chunk_document
 from lrf.cli.main import invoke
 from lrf.protocols import Capabilities
-from lrf.replies import Reply, Request
-from lrf.stages.rows import judgement_json
+from lrf.prompting.requests import Reply, Request
+from lrf.stages.score.rows import judgement_json
 from lrf.testing import DirectContext, ScriptedJudge
 from lrf.testing.strategies import nasty_texts
 from lrf.types import Candidate, Chunk, Document, Judgement, Quotation, Sample, Span

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from lrf.chunking import chunk_document
-from lrf.engine.ledger import Ledger
+from lrf.text.chunking import chunk_document
+from lrf.engine.budget import Ledger
 from lrf.engine.panel import Asking
 from lrf.protocols import Capabilities
-from lrf.replies import Reply, Request
-from lrf.stages.rows import judgement_json
+from lrf.prompting.requests import Reply, Request
+from lrf.stages.score.rows import judgement_json
 from lrf.store.journal import Journal
 from lrf.testing import ScriptedJudge
 from lrf.types import Candidate, Document, Sample, Unscored

@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.chunking import chunk_document
+from lrf.text.chunking import chunk_document
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
-from lrf.engine.ledger import Ledger
+from lrf.engine.budget import Ledger
 from lrf.engine.observers import Observers
 from lrf.engine.panel import Asking
 from lrf.errors import ConfigError, Rejected, Unscorable
 from lrf.protocols import Capabilities
-from lrf.replies import Reply, Request
-from lrf.stages.rows import judgement_json
+from lrf.prompting.requests import Reply, Request
+from lrf.stages.score.rows import judgement_json
 from lrf.store.journal import Journal
-from lrf.templates import prompt_text
+from lrf.prompting.templates import prompt_text
 from lrf.testing import ScriptedJudge
 from lrf.types import Candidate, Chunk, Document, Judgement, Sample, Span, Unscored
 from lrf_aggregators.mean import Mean

@@ -20,8 +20,8 @@ from click.testing import CliRunner
 import lrf
 from batch_provider import BatchProvider
 from lrf.cli.main import cli
-from lrf.engine.calls import JudgeCalls
-from lrf.engine.ledger import Ledger
+from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.budget import Ledger
 from lrf.errors import (
     BadReply,
     Interrupted,
@@ -31,11 +31,11 @@ from lrf.errors import (
     TimedOut,
     Unavailable,
 )
-from lrf.expectations import Text
+from lrf.prompting.expectations import Text
 from lrf.protocols import Judge, Leaving
-from lrf.replies import Reply, Request
+from lrf.prompting.requests import Reply, Request
 from lrf.store.journal import Journal
-from lrf.templates import Segment
+from lrf.prompting.templates import Segment
 from lrf.testing import check_judge
 from lrf_openai.batch_server import BatchServer
 from lrf_openai.judge import OpenAIJudge

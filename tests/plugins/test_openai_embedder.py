@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from lrf.chunking import count_tokens
+from lrf.text.chunking import count_tokens
 from lrf.errors import BadReply, Unavailable
 from lrf.protocols import Embedder
 from lrf_openai.embedder import OpenAIEmbedder

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lrf.errors import BadReply, ContextTooSmall, JudgeMisconfigured, RateLimited, Rejected, TimedOut
-from lrf.expectations import Rating, Text
-from lrf.openai_wire import read_chat
+from lrf.prompting.expectations import Rating, Text
+from lrf.http.openai import read_chat
 from lrf.protocols import Capabilities, Judge
-from lrf.replies import Reply, Request, Usage
-from lrf.templates import Segment
+from lrf.prompting.requests import Reply, Request, Usage
+from lrf.prompting.templates import Segment
 from lrf_openai.judge import OpenAIJudge
 from lrf_openai.settings import OpenAIJudgeSettings
 

@@ -14,13 +14,13 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.engine.calls import Caller, JudgeCalls
-from lrf.engine.ledger import Ledger
+from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.budget import Ledger
 from lrf.errors import Unscorable
-from lrf.expectations import Choice, Rating, Verdict
-from lrf.replies import Answer, Expectation, RatingWay, Request
+from lrf.prompting.expectations import Choice, Rating, Verdict
+from lrf.prompting.requests import Answer, Expectation, RatingWay, Request
 from lrf.store.journal import Journal
-from lrf.templates import Segment
+from lrf.prompting.templates import Segment
 from lrf.testing import check_judge
 from lrf_openai.judge import OpenAIJudge
 from lrf_openai.places import find_place

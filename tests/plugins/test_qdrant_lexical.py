@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import lrf
-from lrf.catalog import load_catalog
+from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
-from lrf.engine.embedding import EmbedCalls
-from lrf.engine.ledger import Ledger
+from lrf.engine.embedder_calls import EmbedCalls
+from lrf.engine.budget import Ledger
 from lrf.errors import ConfigError, StageError, Unscorable
 from lrf.store.journal import Journal
 from lrf.testing import HashEmbedder, ScriptedJudge

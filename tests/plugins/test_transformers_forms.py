@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from lrf.expectations import Rating, Statements, Text, Verdict
-from lrf.replies import Request
-from lrf.templates import Segment
+from lrf.prompting.expectations import Rating, Statements, Text, Verdict
+from lrf.prompting.requests import Request
+from lrf.prompting.templates import Segment
 from lrf_transformers.forms import Form, form_of, whole_sentences
 from lrf_transformers.settings import TransformersSettings
 

@@ -7,9 +7,9 @@ import importlib.util
 
 import pytest
 
-from lrf.expectations import Rating, Statements, Text, Verdict
-from lrf.replies import Reply, Request
-from lrf.templates import Segment
+from lrf.prompting.expectations import Rating, Statements, Text, Verdict
+from lrf.prompting.requests import Reply, Request
+from lrf.prompting.templates import Segment
 from lrf_transformers.judge import TransformersJudge
 from lrf_transformers.settings import TransformersSettings
 

@@ -12,11 +12,11 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lrf.errors import BadReply, JudgeMisconfigured, Rejected
-from lrf.expectations import Rating, Text, Verdict
+from lrf.prompting.expectations import Rating, Text, Verdict
 from lrf.local_models import Encoder
 from lrf.protocols import Judge
-from lrf.replies import Reply, Request
-from lrf.templates import Segment
+from lrf.prompting.requests import Reply, Request
+from lrf.prompting.templates import Segment
 from lrf.types import Message
 from lrf_transformers import weights
 from lrf_transformers.batch import check

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lrf.languages import language_of
+from lrf.text.languages import language_of
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
 ROWS = [json.loads(line) for line in QUICKSTART.joinpath("data.jsonl").read_text("utf-8").splitlines()]

@@ -11,11 +11,11 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from lrf.catalog import load_catalog
+from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.errors import ConfigError, JudgeMisconfigured, Rejected
 from lrf.protocols import Drawing
-from lrf.replies import Reply
+from lrf.prompting.requests import Reply
 from lrf.testing import check_sampler
 from lrf.types import Message, ToolCall
 from lrf_transformers.draw import _pick, _uniform

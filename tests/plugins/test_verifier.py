@@ -17,17 +17,17 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, set_seed
 
 from judge_server import JudgeServer
-from lrf.catalog import load_catalog
+from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
-from lrf.engine.ledger import Ledger
+from lrf.engine.budget import Ledger
 from lrf.engine.panel import Asking
 from lrf.errors import JudgeMisconfigured, Rejected
-from lrf.expectations import Rating, Verdict
+from lrf.prompting.expectations import Rating, Verdict
 from lrf.protocols import Judge
-from lrf.replies import Reply, Request
-from lrf.stages.plan import plan_pipeline
+from lrf.prompting.requests import Reply, Request
+from lrf.planning.plan import plan_pipeline
 from lrf.stages.runner import run_pipeline
-from lrf.templates import Template
+from lrf.prompting.templates import Template
 from lrf.testing import ScriptedJudge, check_judge
 from lrf.types import Candidate, Chunk, Document, Sample
 from lrf_longreward.faithfulness import Faithfulness

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from lrf.errors import ContextTooSmall, JudgeMisconfigured, Rejected
-from lrf.expectations import Choice, Rating, Text, Verdict
+from lrf.prompting.expectations import Choice, Rating, Text, Verdict
 from lrf.local_models import Encoder
 from lrf.protocols import Drawing, Judge, Sampler, TellsFigures
-from lrf.replies import Reply, Request
-from lrf.templates import Segment
+from lrf.prompting.requests import Reply, Request
+from lrf.prompting.templates import Segment
 from lrf.types import JSON, Message
 from lrf_vllm.labels import common_beginning
 from lrf_vllm.settings import VLLMEngineSettings, VLLMSamplerSettings

@@ -16,10 +16,10 @@ import pytest
 from aiohttp import web
 
 from lrf.errors import BadReply, ContextTooSmall, Rejected, Unavailable
-from lrf.expectations import Choice, Rating, Text, Verdict
+from lrf.prompting.expectations import Choice, Rating, Text, Verdict
 from lrf.protocols import Capabilities, Judge
-from lrf.replies import Reply, Request, Usage
-from lrf.templates import Segment
+from lrf.prompting.requests import Reply, Request, Usage
+from lrf.prompting.templates import Segment
 from lrf.types import JSON
 from lrf_vllm.judge import VLLMJudge
 from lrf_vllm.metrics import Metrics, parse_metrics

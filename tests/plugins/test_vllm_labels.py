@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.errors import BadReply
-from lrf.expectations import Rating, Verdict
+from lrf.prompting.expectations import Rating, Verdict
 from lrf_vllm.labels import common_beginning, label_probabilities
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from lrf.catalog import load_catalog
+from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.errors import JudgeMisconfigured
-from lrf.expectations import Text
+from lrf.prompting.expectations import Text
 from lrf.protocols import Drawing
-from lrf.replies import Request
+from lrf.prompting.requests import Request
 from lrf.stages.runner import _own_process
-from lrf.templates import Segment
+from lrf.prompting.templates import Segment
 from lrf.types import Message
 from lrf_vllm.engine_judge import VLLMEngineJudge
 from lrf_vllm.guard import SWITCH

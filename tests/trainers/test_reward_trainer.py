@@ -103,7 +103,7 @@ async def test_the_dimension_classifier_scores_with_what_was_trained(scored_job)
 
 
 def _sha256(template: str) -> str:
-    from lrf.templates import Template
+    from lrf.prompting.templates import Template
 
     return Template(template, ("context", "question")).sha256
 

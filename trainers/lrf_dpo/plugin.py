@@ -1,7 +1,7 @@
 """What this package registers."""
 
-from lrf.hookspecs import hookimpl
-from lrf.spec import ComponentSpec
+from lrf.plugin.hookspecs import hookimpl
+from lrf.plugin.spec import ComponentSpec
 
 
 @hookimpl

@@ -15,7 +15,7 @@ from lrf_anthropic.prefixes import KNOWN, LIVES_S, Prefixes
 from lrf_anthropic.settings import AnthropicJudgeSettings
 
 from lrf import Rating, Request, Segment
-from lrf.templates import Prompt, prompt_text
+from lrf.prompting.templates import Prompt, prompt_text
 
 
 def prompt(answer: str, document: str = "A long document.", instructions: str = "Rate the answer.\n") -> Prompt:

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from lrf.errors import DataError
-from lrf.suggest import did_you_mean
+from lrf.plugin.suggest import did_you_mean
 
 PREFERENCES = ("sample_id", "preferred", "other")
 RATINGS = ("sample_id", "candidate_id", "rating")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lrf.catalog import load_catalog
+from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.errors import DataError, LrfError, RunError
-from lrf.stages.rows import reward_rows
+from lrf.stages.score.rows import reward_rows
 from lrf.stages.run_dir import RunDir
-from lrf.stages.sampled import source_with_candidates
-from lrf.stages.samples import good_samples
-from lrf.store.filesystem import read_json
+from lrf.stages.sample.source import source_with_candidates
+from lrf.stages.reading import good_samples
+from lrf.store.files import read_json
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lrf.catalog import Catalog, load_catalog
+from lrf.plugin.catalog import Catalog, load_catalog
 from lrf.cli.output import clean, show_json, table
 from lrf.errors import PluginError
 

@@ -16,7 +16,7 @@ import click
 
 from lrf.cli.output import clean
 from lrf.errors import LrfError
-from lrf.suggest import did_you_mean
+from lrf.plugin.suggest import did_you_mean
 
 COMMANDS = {
     "run": "Score, pair and train: do a pipeline, or go on where it was left.",

@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from lrf.config import Budget, Pipeline
-    from lrf.stages.plan import Plan
+    from lrf.planning.plan import Plan
 
 
 @click.command()
@@ -26,11 +26,11 @@ def plan(pipeline: Path, samples: int, as_json: bool) -> None:
     sentence of the answer each), and so is the length of replies; equal requests are counted once, as the engine sends
     them once. What it can come to at most assumes nothing: a run over the same data stays below.
     """
-    from lrf.catalog import load_catalog
+    from lrf.plugin.catalog import load_catalog
     from lrf.cli.output import show_json
     from lrf.config import load_pipeline
-    from lrf.stages.launch import plan_launch
-    from lrf.stages.plan import plan_pipeline
+    from lrf.stages.train.launch import plan_launch
+    from lrf.planning.plan import plan_pipeline
     from lrf.stages.run_dir import RunDir
     from lrf.stages.runner import chosen_stages
 
@@ -89,7 +89,7 @@ def _show_dimensions(made: Plan, judges: Mapping[str, str], budget: Budget) -> N
     """What is expected and what it comes to at most, each a table, and what they rest on."""
     from lrf.cli.output import clean, table
     from lrf.config.prices import SAMPLING
-    from lrf.stages.plan_sample import BYTES_A_TOKEN, CANDIDATE_TOKENS
+    from lrf.planning.sampling import BYTES_A_TOKEN, CANDIDATE_TOKENS
 
     total = made.total()
     lines = (*made.dimensions.items(), ("total", total))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lrf.catalog import Catalog, load_catalog
+from lrf.plugin.catalog import Catalog, load_catalog
 from lrf.cli.output import clean, show_json, table
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lrf.catalog import load_catalog
+from lrf.plugin.catalog import load_catalog
 from lrf.cli.output import show_json
 from lrf.errors import ConfigError
 

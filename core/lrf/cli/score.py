@@ -48,7 +48,7 @@ def score(documents: tuple[str, ...], question: str, answer: str, pipeline: Path
         costs = model.costs
     if as_json:
         from lrf.cli.output import show_json
-        from lrf.stages.rows import judgement_row, reward_row
+        from lrf.stages.score.rows import judgement_row, reward_row
 
         row = {**reward_row(reward), **judgement_row(reward), "costs": costs}
         show_json(row)
@@ -76,7 +76,7 @@ def _sample(documents: tuple[str, ...], question: str, answer: str) -> Sample:
 
 def _text(option: str, value: str, *, or_itself: bool) -> str:
     """What an option stands for. Raises :class:`lrf.errors.ConfigError` for what can't be read or is empty."""
-    from lrf.rows import quoted, text_problem
+    from lrf.rows.data import quoted, text_problem
 
     try:
         if value == "-":

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lrf.catalog import Catalog
-from lrf.config.document import read_document
-from lrf.config.pipeline import Block, DimensionKeys
+from lrf.plugin.catalog import Catalog
+from lrf.config.yaml_document import read_document
+from lrf.config.model import Block, DimensionKeys
 from lrf.config.problems import Problems
-from lrf.config.read import Reading
+from lrf.config.parser import Reading
 
 
 def parse_block(

@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 
-from lrf.config.document import read_document, read_text
-from lrf.config.messages import report
+from lrf.config.yaml_document import read_document, read_text
+from lrf.config.pydantic_errors import report
 from lrf.config.problems import Problems
 from lrf.errors import ConfigError
 from lrf.prices import Price
 from lrf.settings import Settings
-from lrf.suggest import did_you_mean
+from lrf.plugin.suggest import did_you_mean
 
 SAMPLING = "(sampling)"
 """What the books call the sampler's calls; no judge and no dimension can have this name."""

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from lrf.engine.calls import Caller, JudgeCalls
+from lrf.engine.judge_calls import Caller, JudgeCalls
 from lrf.errors import Unscorable
-from lrf.expectations import Choice, Rating, Verdict, Verdicts
-from lrf.replies import Answer, Expectation, RatingWay
-from lrf.templates import Prompt
+from lrf.prompting.expectations import Choice, Rating, Verdict, Verdicts
+from lrf.prompting.requests import Answer, Expectation, RatingWay
+from lrf.prompting.templates import Prompt
 from lrf.types import Opinion
 
 T = TypeVar("T")

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from lrf.chunking import chunk_document
-from lrf.engine.around import around, check_pieces
-from lrf.engine.calls import Caller, InFlight, JudgeCalls
-from lrf.engine.embedding import EmbedCalls
-from lrf.engine.flights import Flights
-from lrf.engine.ledger import Ledger
+from lrf.text.chunking import chunk_document
+from lrf.engine.passages import around, check_pieces
+from lrf.engine.judge_calls import Caller, InFlight, JudgeCalls
+from lrf.engine.embedder_calls import EmbedCalls
+from lrf.engine.single_flight import Flights
+from lrf.engine.budget import Ledger
 from lrf.engine.observers import Observers
 from lrf.engine.panel import Asking, ask_panel, spread
-from lrf.engine.rates import Rates
-from lrf.engine.rounds import Rounds
+from lrf.engine.rate_limits import Rates
+from lrf.engine.rescoring import Rounds
 from lrf.engine.turns import Turns
 from lrf.errors import (
     BudgetError,
@@ -31,15 +31,15 @@ from lrf.errors import (
     StageError,
     Unscorable,
 )
-from lrf.expectations import Rating
-from lrf.languages import language_of
+from lrf.prompting.expectations import Rating
+from lrf.text.languages import language_of
 from lrf.prices import Price
 from lrf.protocols import Aggregator, Dimension, Index, Judge, Leaving, Retriever
-from lrf.replies import Answer, Expectation, Reply
-from lrf.store.filesystem import dump
+from lrf.prompting.requests import Answer, Expectation, Reply
+from lrf.store.files import dump
 from lrf.store.journal import Journal
-from lrf.templates import Prompt
-from lrf.tokens import DEFAULT, TokenizerName
+from lrf.prompting.templates import Prompt
+from lrf.text.tokenizers import DEFAULT, TokenizerName
 from lrf.types import Candidate, Chunk, Document, Judgement, Opinion, Reward, Sample, Unscored
 
 T = TypeVar("T")

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from lrf.engine.calls import Caller, JudgeCalls
+from lrf.engine.judge_calls import Caller, JudgeCalls
 from lrf.engine.cascade import ask_cascade
 from lrf.errors import Unscorable
-from lrf.expectations import Choice, Rating, Verdict, Verdicts
-from lrf.replies import Answer, Expectation, PanelRule, RatingWay
-from lrf.templates import Prompt
+from lrf.prompting.expectations import Choice, Rating, Verdict, Verdicts
+from lrf.prompting.requests import Answer, Expectation, PanelRule, RatingWay
+from lrf.prompting.templates import Prompt
 from lrf.types import Opinion
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from lrf.engine.limits import Limiter
+from lrf.engine.limiter import Limiter
 from lrf.errors import BadReply, JudgeError, RateLimited, Rejected, StageError, TimedOut, Unavailable, Unscorable
 
 T = TypeVar("T")

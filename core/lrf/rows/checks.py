@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
-from lrf.suggest import did_you_mean
+from lrf.plugin.suggest import did_you_mean
 from lrf.types import JSON
 
 T = TypeVar("T")

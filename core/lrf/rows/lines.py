@@ -18,7 +18,7 @@ class Row:
     """One row as it was read.
 
     ``value`` is any JSON value; ``line`` its line (or number) in ``file``, from 1; ``folder`` as in
-    :func:`lrf.rows.sample_from_row`.
+    :func:`lrf.rows.data.sample_from_row`.
     """
 
     file: str

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrf.errors import StageError
 from lrf.stages.run_dir import RunDir
-from lrf.store.filesystem import replacing
+from lrf.store.files import replacing
 from lrf.types import JSON
 
 if TYPE_CHECKING:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from lrf.config.pipeline import RateKeys
+from lrf.config.model import RateKeys
 from lrf.engine.observers import Observers
-from lrf.engine.rounds import Rounds
+from lrf.engine.rescoring import Rounds
 from lrf.errors import LrfError
-from lrf.stages.rescore import rounds_of
+from lrf.stages.score.rescore import rounds_of
 from lrf.stages.run_dir import RunDir, fingerprint, path_fingerprint
 from lrf.types import JSON
 
 if TYPE_CHECKING:
-    from lrf.catalog import Catalog
+    from lrf.plugin.catalog import Catalog
     from lrf.config import Block, Pipeline
 
 Report = Callable[[Mapping[str, JSON]], None]

@@ -11,8 +11,8 @@ from lrf.build import source_of
 from lrf.errors import DataError
 from lrf.protocols import Source
 from lrf.stages.context import StageContext
-from lrf.stages.samples import sample_digest
-from lrf.store.filesystem import dump, replacing
+from lrf.stages.reading import sample_digest
+from lrf.store.files import dump, replacing
 from lrf.types import JSON, BadRow
 
 SHOWN = 20

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrf.store.filesystem import dump, read_json, sha256_of, write_json
+from lrf.store.files import dump, read_json, sha256_of, write_json
 from lrf.types import JSON
 
 

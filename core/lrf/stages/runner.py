@@ -18,29 +18,29 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from lrf.config import changes
-from lrf.config.document import write_document
+from lrf.config.diff import changes
+from lrf.config.yaml_document import write_document
 from lrf.errors import ConfigError, Interrupted, LrfError, RunError, StageError
-from lrf.log import run_log
+from lrf.store.log import run_log
 from lrf.stages.cards import write_cards
-from lrf.stages.child import run_child
+from lrf.stages.child_process import run_child
 from lrf.stages.context import Report, StageContext, installed_versions
 from lrf.stages.data import data_stage
-from lrf.stages.launch import plan_launch
-from lrf.stages.pairs import pairs_stage
-from lrf.stages.rescore import Rescore, begin_rescore
+from lrf.stages.train.launch import plan_launch
+from lrf.stages.pairs.stage import pairs_stage
+from lrf.stages.score.rescore import Rescore, begin_rescore
 from lrf.stages.run_dir import RunDir, said_by_system
-from lrf.stages.sample import check_left_out, sample_finished, sample_stage
-from lrf.stages.score import Stopped, check_unscored, score_stage
-from lrf.stages.train import train_finished
-from lrf.store.filesystem import replacing, write_json
+from lrf.stages.sample.stage import check_left_out, sample_finished, sample_stage
+from lrf.stages.score.stage import Stopped, check_unscored, score_stage
+from lrf.stages.train.stage import train_finished
+from lrf.store.files import replacing, write_json
 from lrf.store.lock import RunLock
 from lrf.types import JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lrf.catalog import Catalog
+    from lrf.plugin.catalog import Catalog
     from lrf.config import Block, Pipeline
 
 STAGES = ("data", "sample", "score", "pairs", "train")

@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lrf.errors import RunError
-from lrf.replies import Reply, Request, Usage
-from lrf.store.filesystem import dump, storable
+from lrf.prompting.requests import Reply, Request, Usage
+from lrf.store.files import dump, storable
 from lrf.store.keys import PerhapsThere
-from lrf.store.schema import open_database, unusable
+from lrf.store.database import open_database, unusable
 from lrf.types import JSON
 
 if TYPE_CHECKING:

@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from lrf.chunking import chunk_document
-from lrf.engine.around import around
+from lrf.text.chunking import chunk_document
+from lrf.engine.passages import around
 from lrf.errors import JudgeError, ParseFailure, Unscorable
-from lrf.languages import language_of
+from lrf.text.languages import language_of
 from lrf.protocols import Judge
-from lrf.replies import Answer, Expectation, Request
-from lrf.templates import Prompt
+from lrf.prompting.requests import Answer, Expectation, Request
+from lrf.prompting.templates import Prompt
 from lrf.testing.embedder import HashEmbedder
 from lrf.testing.judge import ScriptedJudge
-from lrf.tokens import DEFAULT, TokenizerName
+from lrf.text.tokenizers import DEFAULT, TokenizerName
 from lrf.types import Chunk, Sample
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from lrf.errors import Unscorable
 from lrf.protocols import Dimension
 from lrf.testing.context import DirectContext
 from lrf.testing.judge import ScriptedJudge
-from lrf.testing.must import must, must_be_json, must_be_number
-from lrf.testing.specimens import CANARIES, CHINESE
+from lrf.testing.require import must, must_be_json, must_be_number
+from lrf.testing.example_samples import CANARIES, CHINESE
 from lrf.types import Candidate, JudgedStatement, Judgement, Sample, Span, Unscored
 
 

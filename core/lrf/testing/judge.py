@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from lrf.protocols import Capabilities
-from lrf.replies import Reply, Request
+from lrf.prompting.requests import Reply, Request
 from lrf.types import JSON
 
 Scripted = Reply | str | BaseException

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from lrf.expectations import Choice, Rating, Statements, Text, Verdict
+from lrf.prompting.expectations import Choice, Rating, Statements, Text, Verdict
 from lrf.protocols import Capabilities, Embedder, Judge
-from lrf.replies import Reply, Request, Way
-from lrf.templates import Segment
-from lrf.testing.must import must, must_be_json
+from lrf.prompting.requests import Reply, Request, Way
+from lrf.prompting.templates import Segment
+from lrf.testing.require import must, must_be_json
 
 
 async def check_judge(judge: Judge) -> None:

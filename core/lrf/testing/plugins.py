@@ -11,10 +11,10 @@ from typing import Any
 
 import pluggy
 
-from lrf import hookspecs
+from lrf.plugin import hookspecs
 from lrf.settings import Settings
-from lrf.spec import API_VERSION, KINDS, ComponentSpec
-from lrf.testing.must import must
+from lrf.plugin.spec import API_VERSION, KINDS, ComponentSpec
+from lrf.testing.require import must
 
 _METHODS: Mapping[str, tuple[str, ...]] = {
     "source": ("read",),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from lrf.protocols import Capabilities, Drawing, Sampler
-from lrf.replies import Reply
-from lrf.testing.must import must, must_be_json
+from lrf.prompting.requests import Reply
+from lrf.testing.require import must, must_be_json
 from lrf.types import Message
 
 DRAWING = Drawing((Message("user", "The contract was signed in 1997.\n\nWhen was it signed?"),), (1,), 1.0, 1.0, 24)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from lrf.replies import FinishReason, Reply, Usage
+from lrf.prompting.requests import FinishReason, Reply, Usage
 from lrf.types import Candidate, Document, Reward, Sample, Unscored
 
 DIMENSIONS = ("helpfulness", "logicality", "faithfulness", "completeness")

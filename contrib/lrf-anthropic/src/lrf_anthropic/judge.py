@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lrf.errors import JudgeMisconfigured, Rejected
-from lrf.http_base import HttpJudge
+from lrf.http.bases import HttpJudge
 from lrf.protocols import Capabilities
-from lrf.replies import Reply, Request
+from lrf.prompting.requests import Reply, Request
 from lrf_anthropic.codes import ANTHROPIC_CODES, NO_CREDIT
 from lrf_anthropic.messages import message_body, read_message
 from lrf_anthropic.prefixes import Mark, Prefixes

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lrf.errors import BadReply
-from lrf.replies import FinishReason, Reply, Request, Usage
-from lrf.templates import prompt_text
+from lrf.prompting.requests import FinishReason, Reply, Request, Usage
+from lrf.prompting.templates import prompt_text
 from lrf.types import JSON
 from lrf_anthropic.prefixes import Mark
 

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lrf.templates import Prompt
+from lrf.prompting.templates import Prompt
 
 LIVES_S = 280.0
 """Seconds since its last use for which a beginning is taken to be in the cache: a little less than five minutes."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from lrf.endpoint import BaseUrl, ContextWindow, EndpointSettings, EnvName
+from lrf.http.settings import BaseUrl, ContextWindow, EndpointSettings, EnvName
 from lrf.types import JSON
 
 Temperature = Annotated[float, Field(ge=0, le=1)]

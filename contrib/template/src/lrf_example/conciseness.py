@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lrf.expectations import Rating
+from lrf.prompting.expectations import Rating
 from lrf.protocols import Context
-from lrf.templates import Template
+from lrf.prompting.templates import Template
 from lrf.types import Candidate, Judgement, Sample
 from lrf_example.settings import ConcisenessSettings
 

@@ -1,0 +1,305 @@
+"""How long a prompt DPO with LoRA takes on one GPU, stock TRL against lrf's prefix sharing. Random weights.
+
+For each prompt length and both ways, in a child process of its own: seconds a pair (the median of the steps after the
+first), peak memory, and the share of the device's own bf16 matrix rate, measured first, that the step reaches. Frozen
+weights are bfloat16 and adapters float32, under autocast, as the trainer ``dpo`` has them. A step's work is counted
+as what is executed: with activation checkpointing and frozen weights, four passes over the weights (forward, again,
+backward through activations, reference) of 2 operations a weight and token, and five units of causal attention. A way
+that runs out of memory says so, and longer prompts are not tried with it.
+
+Not yet run on a GPU. It is dry-run by:
+
+    python benchmarks/dpo_long_prompts.py --tiny --device cpu --prompts 64 128 --json
+
+On a GPU, in calls of ten minutes at most: the same command again goes on where the last one stopped, since each child's
+figures are kept in a file; what doesn't fit into ``--budget`` seconds is left to the next call.
+
+    python benchmarks/dpo_long_prompts.py --json --budget 540 --results long_prompts.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+WAYS = ("stock", "shared")
+LENGTHS = (8_192, 16_384, 32_768, 65_536, 131_072)
+LLAMA_3_1_8B = {
+    "hidden_size": 4096,
+    "intermediate_size": 14_336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128_256,
+}
+TINY = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 300,
+}
+
+
+def matmul_rate(device: str, size: int) -> float:
+    """Operations a second of bf16 matrix products of ``size``³."""
+    import torch
+
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    seconds = []
+    for _ in range(20):
+        wait(device)
+        start = time.perf_counter()
+        a @ b
+        wait(device)
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / statistics.median(seconds[5:])
+
+
+def wait(device: str) -> None:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def operations(shape: dict[str, int], sequences: list[int], answers: int) -> float:
+    """What a step executes: ``sequences`` are the lengths of what is forwarded, ``answers`` the tokens of both answers.
+
+    The LM head is counted for answers only (so does TRL on a GPU).
+    """
+    hidden, layers = shape["hidden_size"], shape["num_hidden_layers"]
+    kv = hidden * shape["num_key_value_heads"] // shape["num_attention_heads"]
+    weights = layers * (2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * shape["intermediate_size"])
+    head = hidden * shape["vocab_size"]
+    attention = sum(2 * layers * hidden * length**2 for length in sequences)  # causal: half of the square
+    return 4 * 2 * (weights * sum(sequences) + head * answers) + 5 * attention
+
+
+def child(way: str, shape: dict[str, int], prompt: int, answer: int, device: str, steps: int, enough: float) -> None:
+    """Print the seconds of each step, the first one's too, and then what was measured; a line of JSON each."""
+    from lrf_training.preflight import is_out_of_memory, peak_bytes
+
+    try:
+        loss = train(way, shape, prompt, answer, device, steps, enough)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        say({"out_of_memory": True, "peak_gib": round(peak_bytes() / 2**30, 2)})
+        return
+    say({"loss": loss, "peak_gib": round(peak_bytes() / 2**30, 2)})
+
+
+def say(figures: dict[str, Any]) -> None:
+    print(json.dumps(figures), flush=True)
+
+
+def train(way: str, shape: dict[str, int], prompt: int, answer: int, device: str, steps: int, enough: float) -> float:
+    """One step and then ``steps``, or fewer once those have taken ``enough`` seconds; the last loss."""
+    from lrf_training.arguments import quiet
+
+    quiet()
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from trl import DPOConfig, DPOTrainer
+
+    from lrf_dpo.objective import DPOWithCE, loss_terms
+    from lrf_dpo.prefix_sharing import SharedPromptCollator, Sharing
+    from lrf_dpo.settings import CE
+    from lrf_training.models import new_tokenizer
+    from lrf_training.settings import Init
+
+    gpu = device == "cuda"
+    torch.manual_seed(0)
+    torch.set_default_device(device)
+    torch.set_default_dtype(torch.bfloat16)
+    config = LlamaConfig(**shape, max_position_embeddings=prompt + answer, pad_token_id=0, eos_token_id=1)
+    model = LlamaForCausalLM._from_config(config, attn_implementation="sdpa")
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device("cpu")
+    lengths = {"prompt_ids": prompt, "chosen_ids": answer, "rejected_ids": answer}
+    rows = [{name: torch.randint(2, shape["vocab_size"], (n,)).tolist() for name, n in lengths.items()}]
+    checkpointing = {"use_reentrant": False}
+    options: dict[str, Any] = {
+        "args": DPOConfig(
+            tempfile.mkdtemp(),
+            beta=0.15,
+            **loss_terms(CE()),
+            max_length=None,
+            per_device_train_batch_size=1,
+            use_cpu=not gpu,
+            bf16=True,
+            gradient_checkpointing=True,
+            gradient_checkpointing_kwargs=checkpointing,
+            report_to="none",
+        ),
+        "model": model,
+        "peft_config": LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
+        "processing_class": new_tokenizer(["x"], Init()),
+    }
+    if way == "shared":
+        collator = SharedPromptCollator(0)
+        trainer = DPOWithCE(ce=CE(), train_dataset=Dataset.from_list(rows), data_collator=collator, **options)
+        Sharing(trainer.model)
+    else:  # stock insists on preparing text itself
+        text: Any = {"prompt": ["x"], "chosen": ["y"], "rejected": ["z"]}
+        trainer = DPOTrainer(train_dataset=Dataset.from_dict(text), **options)
+    trainer.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=checkpointing)
+    policy = trainer.accelerator.prepare_model(trainer.model)  # the device, and autocast
+    policy.train()
+    optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=1e-6, fused=gpu)
+    measured = 0.0
+    for step in range(steps + 1):
+        batch = {k: v.to(device) if hasattr(v, "to") else v for k, v in trainer.data_collator(rows).items()}
+        wait(device)
+        start = time.perf_counter()
+        loss = trainer.compute_loss(policy, batch)
+        trainer.accelerator.backward(loss)
+        if step == 0 and not any(p.grad is not None and bool(p.grad.any()) for p in policy.parameters()):
+            raise AssertionError("no adapter has a gradient, so a step would be less than a step")
+        optimizer.step()
+        optimizer.zero_grad()
+        wait(device)
+        seconds = time.perf_counter() - start
+        say({"step": step, "seconds": round(seconds, 4)})
+        measured += seconds if step else 0
+        if measured > enough:
+            break
+    return float(loss.detach())
+
+
+def run(way: str, prompt: int, options: argparse.Namespace, limit: float | None) -> dict[str, Any]:
+    """What a child measured. One that is stopped after ``limit`` seconds keeps the steps that it has done."""
+    command = [sys.executable, __file__, "--child", way, "--prompts", str(prompt), "--answer", str(options.answer)]
+    command += ["--device", options.device, "--steps", str(options.steps), "--enough", str(options.enough)]
+    command += ["--tiny"] if options.tiny else []
+    began = time.monotonic()
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        try:
+            subprocess.run(command, stdout=out, stderr=err, timeout=limit)
+            ended: dict[str, Any] = {}
+        except subprocess.TimeoutExpired:
+            ended = {"timed_out": True}
+        out.seek(0)
+        err.seek(0)
+        said = [json.loads(line) for line in out if line.startswith("{") and line.endswith("}\n")]
+        complaint = err.read()[-800:]
+    figures: dict[str, Any] = dict(ended)
+    steps = [one["seconds"] for one in said if "step" in one]
+    figures |= next((one for one in said if "step" not in one), {})
+    if steps[1:] and "out_of_memory" not in figures:
+        figures["seconds"] = round(statistics.median(steps[1:]), 4)
+    elif not figures:
+        figures["failed"] = complaint
+    return figures | {"steps": steps, "wall_s": round(time.monotonic() - began, 1)}
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    shape = TINY if options.tiny else LLAMA_3_1_8B
+    until = time.monotonic() + options.budget
+    what = {"device": options.device, "shape": "tiny" if options.tiny else "Llama-3.1-8B", "answer": options.answer}
+    known: list[dict[str, Any]] = []
+    if options.results is not None and options.results.exists():
+        known = [json.loads(line) for line in options.results.read_text().splitlines()]
+        known = [one for one in known if {name: one[name] for name in what} == what]
+
+    def keep(figures: dict[str, Any]) -> dict[str, Any]:
+        print(json.dumps(figures), file=sys.stderr, flush=True)
+        if options.results is not None:
+            with options.results.open("a") as file:
+                file.write(json.dumps(what | figures) + "\n")
+        return figures
+
+    rate = next((one["rate"] for one in known if "rate" in one), None)
+    if rate is None:  # in a process of its own, which leaves nothing on the GPU
+        command = [sys.executable, __file__, "--child", "rate", "--device", options.device]
+        command += ["--tiny"] if options.tiny else []
+        rate = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)["rate"]
+        keep({"rate": rate})
+    by_way: dict[str, dict[int, dict[str, Any]]] = {way: {} for way in WAYS}
+    for one in known:
+        if "way" in one:
+            by_way[one["way"]][one["prompt"]] = {k: v for k, v in one.items() if k not in (*what, "way", "prompt")}
+    for prompt in options.prompts:
+        for way in WAYS:
+            found = by_way[way]
+            if prompt in found or any("seconds" not in f for n, f in found.items() if n < prompt):
+                continue
+            left = until - time.monotonic()
+            if left < _needed(prompt, found):
+                found[prompt] = {"left_out": f"{left:.0f} s left; run the command again"}
+                continue
+            figures = found[prompt] = run(way, prompt, options, left)
+            if "seconds" in figures:
+                forwarded = [prompt + options.answer] * 2 if way == "stock" else [prompt + 2 * options.answer]
+                work = operations(shape, forwarded, 2 * options.answer)
+                figures["share_of_bf16_rate"] = round(work / figures["seconds"] / rate, 3)
+            if "seconds" in figures or "out_of_memory" in figures:
+                keep({"way": way, "prompt": prompt, **figures})
+            else:
+                print(json.dumps({"way": way, "prompt": prompt, **figures}), file=sys.stderr, flush=True)
+    return what | _summary(by_way, rate)
+
+
+def _needed(prompt: int, found: dict[int, dict[str, Any]]) -> float:
+    """Seconds that two steps take, by the length before; attention makes them grow by the square at most."""
+    before = {n: f for n, f in found.items() if n < prompt and "seconds" in f}
+    if not before:
+        return 0.0
+    last = max(before)
+    start = before[last]["wall_s"] - sum(before[last]["steps"])
+    return float(start + 2 * before[last]["seconds"] * (prompt / last) ** 2)
+
+
+def _summary(by_way: dict[str, dict[int, dict[str, Any]]], rate: float) -> dict[str, Any]:
+    stock, shared = ({n: f for n, f in sorted(by_way[way].items()) if "seconds" in f} for way in WAYS)
+    speedups = {n: round(stock[n]["seconds"] / shared[n]["seconds"], 3) for n in stock if n in shared}
+    return {
+        "bf16_tflops": round(rate / 1e12, 2),
+        "longest_prompt": {"stock": max(stock, default=None), "shared": max(shared, default=None)},
+        "speedup_at_the_longest_of_stock": speedups[max(speedups)] if speedups else None,
+        "speedup": speedups,
+        "by_prompt": {
+            n: {way: found[n] for way, found in by_way.items() if n in found}
+            for n in sorted({n for found in by_way.values() for n in found})
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model, to try the script itself")
+    parser.add_argument("--prompts", type=int, nargs="+", default=LENGTHS, help="lengths in tokens")
+    parser.add_argument("--answer", type=int, default=512, help="length of each answer in tokens")
+    parser.add_argument("--steps", type=int, default=3, help="steps to measure, after one that isn't")
+    parser.add_argument("--enough", type=float, default=45, help="seconds after which no further step is measured")
+    parser.add_argument("--budget", type=float, default=540, help="seconds that all together may take")
+    parser.add_argument("--results", type=Path, help="a file to keep each child's figures in, and to go on from")
+    parser.add_argument("--child", choices=(*WAYS, "rate"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    shape = TINY if options.tiny else LLAMA_3_1_8B
+    if options.child == "rate":
+        say({"rate": matmul_rate(options.device, 256 if options.tiny else 8192)})
+        return
+    if options.child:
+        few = (options.device, options.steps, options.enough)
+        child(options.child, shape, options.prompts[0], options.answer, *few)
+        return
+    result = measure(options)
+    print(json.dumps(result) if options.json else json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""What a pipeline file means, once it is known to be right."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo
+
+from lrf.errors import ConfigError
+from lrf.prompting.requests import PanelRule, RatingWay
+from lrf.settings import FilePath, Settings
+from lrf.plugin.spec import ComponentSpec
+from lrf.prompting.templates import Template
+from lrf.types import JSON
+
+PROMPT_FIELDS = ("context", "question")
+"""What ``policy.prompt_template`` may use."""
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+def safe_name(name: str) -> str:
+    """The name, if it is also a safe file name. Raises ValueError."""
+    if not _SAFE_NAME.fullmatch(name):
+        raise ValueError(
+            "expected letters, digits, '.', '_' and '-', beginning with a letter, a digit or '_', at most 100"
+        )
+    return name
+
+
+SafeName = Annotated[str, AfterValidator(safe_name)]
+"""A name that is also a safe file name."""
+
+
+def _prompt_template(text: str) -> str:
+    try:
+        Template(text, PROMPT_FIELDS, "the template")
+    except ConfigError as e:
+        raise ValueError(str(e)) from None
+    return text
+
+
+def _model(name: str, info: ValidationInfo) -> str:
+    """A name of a model stays as it is; what is plainly a relative path starts at the pipeline's folder."""
+    folder = (info.context or {}).get("folder")
+    if folder is None or not name.startswith(("./", "../", "~/")):
+        return name
+    return str(Path(os.path.normpath(Path(folder) / Path(name).expanduser())))
+
+
+def _interpreter(command: str, info: ValidationInfo) -> str:
+    """The path of an interpreter. It is not resolved further: a virtual environment's is a link."""
+    folder = (info.context or {}).get("folder")
+    if os.sep in command and folder is not None:
+        command = str(Path(folder) / Path(command).expanduser())
+    found = shutil.which(command)
+    if found is None:
+        raise ValueError(f"there is no program {command}; give the path of a Python interpreter")
+    return found
+
+
+Interpreter = Annotated[str, AfterValidator(_interpreter)]
+BadRowRule = Literal["stop", "skip"]
+CutOffRule = Literal["keep", "drop"]
+DuplicateRule = Literal["merge", "keep"]
+
+
+class Policy(Settings):
+    """The model that is made better."""
+
+    model: Annotated[str, AfterValidator(_model)] | None = Field(
+        default=None, description="Name or path of the policy, as transformers loads it."
+    )
+    prompt_template: Annotated[str, AfterValidator(_prompt_template)] = Field(
+        default="<<context>>\n\n<<question>>",
+        description="How context and query become the policy's prompt: the fields are <<context>> and <<question>>.",
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="Whether models may bring Python code of their own, which is then run."
+    )
+
+
+class Budget(Settings):
+    """What a run may use at most, over all its resumptions."""
+
+    calls: int | None = Field(default=None, ge=1, description="Calls to judges, and candidates of a sampler.")
+    tokens: int | None = Field(default=None, ge=1, description="Tokens of judges and sampler, prompt and reply.")
+    money: float | None = Field(
+        default=None,
+        gt=0,
+        description="Money for judges and sampler, in the currency of their prices; each needs a price.",
+    )
+
+
+class Calibration(Settings):
+    """Samples that are scored when scoring begins and again when it ends."""
+
+    path: FilePath = Field(description="A file of JSON Lines with rows as in the data, candidates included.")
+    max_drift: float = Field(
+        default=1.0,
+        ge=0,
+        le=10,
+        description="By how much the ratings of a dimension may differ on average between the two times without an "
+        "alarm.",
+    )
+
+
+class Interpreters(Settings):
+    """Python interpreters of the stages that need an environment of their own."""
+
+    sample: Interpreter | None = Field(default=None, description="Interpreter that samples.")
+    score: Interpreter | None = Field(default=None, description="Interpreter that scores.")
+    pairs: Interpreter | None = Field(default=None, description="Interpreter that makes pairs.")
+    train: Interpreter | None = Field(default=None, description="Interpreter that trains.")
+
+
+class Head(Settings):
+    """The keys of a pipeline that name no component."""
+
+    name: SafeName = Field(description="Name of the pipeline, and of its folder under runs/.")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of everything that is drawn at random.")
+    policy: Policy = Field(default=Policy(), description="The model that is made better.")
+    python: Interpreters = Field(
+        default=Interpreters(), description="Python interpreter of a stage that needs an environment of its own."
+    )
+    max_unscored: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of candidates that may end unscored before the run counts as failed; and, where candidates "
+        "are sampled, share of the samples that may end without any.",
+    )
+    budget: Budget = Field(default=Budget(), description="What a run may use at most.")
+    calibration: Calibration | None = Field(
+        default=None,
+        description="Samples scored at the start and at the end of scoring, to notice that the judge has changed. They "
+        "are paid for twice and are no part of the rewards.",
+    )
+    prices: FilePath | None = Field(
+        default=None, description="A file with prices of models; what it doesn't list has lrf's own price, if any."
+    )
+    cache: FilePath | None = Field(
+        default=None,
+        description="A file of replies and embeddings that runs share: what stands in it isn't paid for again. It is "
+        "made if it isn't there; several runs may use it at once.",
+    )
+
+
+class DataKeys(Settings):
+    """What every data source has besides its own settings."""
+
+    on_bad_row: BadRowRule = Field(
+        default="stop", description="What a row that is no sample does: stop the run, or be skipped and counted."
+    )
+
+
+class RateKeys(Settings):
+    """What every judge, every embedder and every sampler has besides its own settings."""
+
+    requests_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Requests sent in any minute at most, a tenth of them in any 6 s; null: no limit.",
+    )
+    tokens_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens sent and asked for in any minute at most, a tenth of them in any 6 s; null: no limit. A "
+        "call counts with what it may take at most until its reply says what it took.",
+    )
+
+
+class DimensionKeys(Settings):
+    """What every dimension has besides its own settings."""
+
+    name: SafeName | None = Field(
+        default=None, description="Name of the dimension in ratings and files; its type, if left out."
+    )
+    rating: RatingWay = Field(
+        default="auto",
+        description="How ratings, verdicts and choices are asked for: as a mark in free text after an analysis (text), "
+        "as a JSON object (structured), or as the expectation over the probabilities of all ratings (expected). auto "
+        "is the last of these that the judge can.",
+    )
+    repeat: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="Draws of each rating, verdict or choice; their mean counts and their spread is kept. The first is "
+        "made at temperature 0.01, the others at 0.95.",
+    )
+    judges: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="A panel, in place of judge: each of these judges rates. Statements and notes are the first's.",
+    )
+    panel: PanelRule = Field(
+        default="mean",
+        description="How the ratings of a panel become one. trimmed_mean leaves out the highest and the lowest of "
+        "three or more. Of verdicts the mean of the supports counts. cascade asks the judges one after another: the "
+        "first that is `sure` decides, else the last. Statements and notes are then the last's.",
+    )
+    sure: float = Field(
+        default=0.9,
+        gt=0.5,
+        le=1,
+        description="The probability that a judge of a cascade must give its rating, verdict or choice to decide.",
+    )
+    panel_min: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many judges of the panel must answer a question, or the candidate is unscored; null: all.",
+    )
+
+
+class SampleKeys(RateKeys):
+    """What every sampler has besides its own settings."""
+
+    n: int = Field(
+        default=10, ge=1, le=1000, description="Candidates a sample has in the end; those of the data count."
+    )
+    temperature: float = Field(default=1.0, ge=0, le=2, description="Sampling temperature; 0 takes the likeliest.")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Only the likeliest tokens of this share are drawn.")
+    max_tokens: int = Field(default=1024, ge=1, description="Longest candidate, in tokens of the policy.")
+    on_cut_off: CutOffRule = Field(
+        default="keep", description="What becomes of a candidate that was cut off at max_tokens: keep or drop it."
+    )
+    duplicates: DuplicateRule = Field(
+        default="merge",
+        description="What becomes of a candidate whose text another one of the sample has: merge leaves one of them.",
+    )
+
+
+RESERVED: Mapping[str, type[Settings]] = {
+    "source": DataKeys,
+    "sampler": SampleKeys,
+    "judge": RateKeys,
+    "embedder": RateKeys,
+    "dimension": DimensionKeys,
+}
+"""Keys of a block that are lrf's and not the component's, by kind. The kinds that a component needs are too."""
+
+
+def reserved_keys(kind: str, spec: ComponentSpec) -> tuple[str, ...]:
+    """The keys of a block of this component that are lrf's own. How a judge is asked needs a judge."""
+    keys = tuple(RESERVED[kind].model_fields) if kind in RESERVED else ()
+    return ("name",) if kind == "dimension" and "judge" not in spec.needs else keys
+
+
+def needed_kinds(spec: ComponentSpec, settings: Settings) -> tuple[str, ...]:
+    """The kinds of component that one with these settings works with."""
+    return tuple(kind for kind in spec.needs if kind not in settings.without)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A component of a pipeline: what it is, its settings, and the names of the components it works with.
+
+    ``name`` is what the pipeline calls it; of a block that has no name of its own, the type. ``needs`` has an entry
+    for each kind that it needs with its settings; of a panel, ``needs["judge"]`` is the first judge. ``reserved`` are
+    the keys of the block that are lrf's own.
+    """
+
+    kind: str
+    name: str
+    type: str
+    spec: ComponentSpec
+    settings: Settings
+    needs: Mapping[str, str]
+    reserved: Settings | None = None
+
+    @property
+    def keys(self) -> DimensionKeys:
+        """What a dimension's block says besides the component's own settings."""
+        return self.reserved if isinstance(self.reserved, DimensionKeys) else DimensionKeys()
+
+    @property
+    def drawing(self) -> SampleKeys:
+        """What a sampler's block says besides the component's own settings."""
+        return self.reserved if isinstance(self.reserved, SampleKeys) else SampleKeys()
+
+    @property
+    def rates(self) -> RateKeys:
+        """What may be sent a minute to the component of this block."""
+        return self.reserved if isinstance(self.reserved, RateKeys) else RateKeys()
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Names of the judges that a dimension asks: its own, then the others of its panel."""
+        return self.keys.judges or tuple(name for kind, name in self.needs.items() if kind == "judge")
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A pipeline whose every part was checked.
+
+    ``resolved`` is the pipeline as plain JSON values, with defaults filled in and what came from the environment as
+    ``${NAME}``; it is itself a pipeline. ``folder`` is where relative paths start.
+    """
+
+    name: str
+    seed: int
+    data: Block | None
+    sample: Block | None
+    on_bad_row: BadRowRule
+    judges: Mapping[str, Block]
+    embedders: Mapping[str, Block]
+    retrievers: Mapping[str, Block]
+    dimensions: tuple[Block, ...]
+    aggregator: Block | None
+    pairs: Block | None
+    train: Block | None
+    launcher: Block | None
+    policy: Policy
+    python: Mapping[str, str]
+    max_unscored: float
+    cache: Path | None
+    budget: Budget
+    calibration: Calibration | None
+    prices: Path | None
+    folder: Path
+    file: Path | None
+    resolved: Mapping[str, JSON]

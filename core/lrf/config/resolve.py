@@ -1,0 +1,86 @@
+"""The resolved pipeline: plain values with every default filled in, and no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lrf.config.yaml_document import Document
+from lrf.config.model import Block, Head
+from lrf.types import JSON
+
+_SHORTEST_SECRET = 8
+
+
+def resolve(
+    keys: Sequence[str], head: Head, blocks: Mapping[str, Any], on_bad_row: str, document: Document
+) -> dict[str, JSON]:
+    """The pipeline as JSON values, laid out as a pipeline file and itself a valid one.
+
+    Where the file has a ``${NAME}`` (or ``$$``), the resolved pipeline has what is written there.
+    """
+    plain: dict[str, JSON] = head.model_dump(mode="json")
+    for key, found in blocks.items():
+        if isinstance(found, Block):
+            drawing = found.drawing.model_dump(mode="json", exclude_none=True)
+            own = {"data": {"on_bad_row": on_bad_row}, "sample": drawing}
+            plain[key] = _plain(found, own.get(key, {}))
+        elif isinstance(found, Mapping):
+            plain[key] = {
+                name: _plain(block, block.rates.model_dump(mode="json", exclude_none=True))
+                for name, block in found.items()
+            }
+        elif found:
+            plain[key] = [_plain(block, {"name": block.name, **_reserved(block)}) for block in found]
+    ordered = {key: plain[key] for key in keys if plain.get(key) not in (None, {}, [])}
+    redacted: dict[str, JSON] = _redacted(ordered, document)
+    for path, text in document.as_written.items():
+        _put(redacted, path, text)
+    return redacted
+
+
+def _reserved(block: Block) -> dict[str, JSON]:
+    """How a dimension asks, as far as it asks; of a panel the judges, else nothing of panels."""
+    if "judge" not in block.needs:
+        return {}
+    left_out = {"name"}
+    if not block.keys.judges:
+        left_out |= {"judges", "panel", "panel_min", "sure"}
+    elif block.keys.panel != "cascade":
+        left_out.add("sure")
+    keys: dict[str, JSON] = block.keys.model_dump(mode="json", exclude=left_out)
+    return keys
+
+
+def _plain(block: Block, reserved: Mapping[str, JSON]) -> dict[str, JSON]:
+    needs = {kind: name for kind, name in block.needs.items() if not (kind == "judge" and "judges" in reserved)}
+    return {"type": block.type, **reserved, **needs, **block.settings.model_dump(mode="json", by_alias=True)}
+
+
+def _redacted(value: JSON, document: Document) -> Any:
+    """The value as a file has it, with what settings may have copied elsewhere from the environment taken out again."""
+    if isinstance(value, dict):
+        return {key: _redacted(v, document) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_redacted(v, document) for v in value]
+    return document.written(value, _SHORTEST_SECRET) if isinstance(value, str) else value
+
+
+def _put(values: Any, path: Sequence[str | int], text: str) -> None:
+    """Put the text where the path leads, if the settings still have that place."""
+    *before, last = path
+    for part in before:
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            return
+    if isinstance(values, dict) and last in values:
+        here: Any = values[last]
+    elif isinstance(values, list) and isinstance(last, int) and last < len(values):
+        here = values[last]
+    else:
+        return
+    if isinstance(here, dict) and "type" in here:
+        here["type"] = text  # the file has the bare type in the block's place
+    else:
+        values[last] = text

@@ -1,0 +1,332 @@
+"""Calls to one judge: journal first, then one call in flight for equal requests, retries by class of error."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from lrf.text.chunking import count_tokens
+from lrf.engine.single_flight import Flights
+from lrf.engine.budget import Ledger
+from lrf.engine.limiter import Limiter, Priority
+from lrf.engine.worst_case import Counted, most_of, most_prompt_tokens, most_reply_tokens, next_limit
+from lrf.engine.latency import Pace
+from lrf.engine.rate_limits import Rates, Sent
+from lrf.engine.retries import Retries
+from lrf.engine.reply_modes import as_written, way_of
+from lrf.errors import BadReply, Interrupted, JudgeError, ParseFailure, TimedOut, Unscorable
+from lrf.prices import Price
+from lrf.protocols import Judge
+from lrf.prompting.requests import Answer, Expectation, RatingWay, Reply, Request, Usage
+from lrf.store.files import storable
+from lrf.store.journal import Journal, identity_text, request_key
+from lrf.prompting.templates import Prompt, prompt_text, shared_beginning
+from lrf.prompting.reasoning import without_thoughts
+
+T = TypeVar("T")
+
+FIRST_TEMPERATURE, RETRY_TEMPERATURE, ATTEMPTS = 0.01, 0.95, 5  # the paper's public code
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """For whom a call is made: for the books, the log and the order of calls.
+
+    ``round`` is how often the dimension was rescored: each round has replies of its own. ``again`` is how often the
+    candidate's failed questions were rescored: each time gives them as many attempts more. ``take`` is 0, or the number
+    of a calibration, whose replies are nobody else's.
+    """
+
+    sample: str
+    dimension: str
+    priority: Priority = (0, 0)
+    round: int = 0
+    again: int = 0
+    take: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A call that has been sent and not answered yet; ``began`` is on the monotonic clock.
+
+    ``request`` and ``timeout``, of a call that has one, are for shortening it.
+    """
+
+    judge: str
+    caller: Caller
+    kind: str
+    began: float
+    request: Request | None = None
+    timeout: asyncio.Timeout | None = None
+
+
+CallListener = Callable[[str, str, str, int, float, str | None], None]
+
+
+@dataclass(slots=True)
+class JudgeCalls:
+    """The engine's side of one judge.
+
+    ``flights`` are the questions under way, by what their replies are kept under. Judges of one engine share them: two
+    may be one model (at once and by batches, say), whose replies are one another's.
+    """
+
+    name: str
+    judge: Judge
+    journal: Journal
+    ledger: Ledger
+    seed: int = 0
+    listener: CallListener | None = None
+    price: Price | None = None
+    rates: Rates | None = None
+    flights: Flights[Reply] = field(default_factory=Flights)
+    limiter: Limiter = field(init=False)
+    retries: Retries = field(init=False)
+    pace: Pace = field(default_factory=Pace)
+    _identity: str = field(init=False)
+    _prompt_share: float = 1.0
+    _counted: Counted = field(default_factory=Counted)
+    _in_flight: dict[int, InFlight] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.limiter = Limiter(self.judge.max_concurrency, self.rates, adapts=self.judge.capabilities.steady)
+        self.retries = Retries(f"judges.{self.name}", self.limiter)
+        self._identity = identity_text(self.judge.identity)
+
+    # --- asking until the reply holds what was expected ---------------------------------------------------------
+
+    @property
+    def identity(self) -> str:
+        """What the judge's replies depend on, as the journal has it."""
+        return self._identity
+
+    @property
+    def oldest(self) -> InFlight | None:
+        """The call that has been in flight for longest."""
+        return next(iter(self._in_flight.values()), None)
+
+    async def ask(
+        self,
+        prompt: Prompt,
+        expects: Expectation[T],
+        max_tokens: int,
+        caller: Caller,
+        *,
+        way: RatingWay = "auto",
+        draw: int = 0,
+    ) -> Answer[T]:
+        """An answer, or :class:`lrf.errors.Unscorable` after the last attempt with the reason of the last failure.
+
+        Draws above 0 are made at the temperature of retries, so that they can differ.
+        """
+        wanted, way = way, way_of(self.judge, expects, way)
+        quoted = "\n".join(s.text for s in prompt if not s.trusted)
+        failure = ParseFailure("no_reply")
+        temperature = RETRY_TEMPERATURE if draw else FIRST_TEMPERATURE
+        attempts, filtered = ATTEMPTS * (1 + caller.again), 0
+        for attempt in range(attempts):
+            request = Request(
+                prompt=prompt,
+                expects=expects,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                way=way,
+                seed=self._seed(caller.round, draw, attempt),
+                attempt=attempt,
+                draw=draw,
+                round=caller.round + caller.take,
+            )
+            reply = await self._once(request, caller)
+            if reply.finish == "filter":
+                filtered += 1
+                failure = ParseFailure("filtered", "the judge's content filter held the reply back")
+                if filtered > caller.again:
+                    raise Unscorable(failure.reason, failure.detail)
+            elif reply.finish == "length":  # looked at first: half a reply often looks like a bad one
+                if failure.reason == "truncated_reply":  # more room alone didn't end it
+                    temperature = RETRY_TEMPERATURE
+                failure = ParseFailure("truncated_reply", f"cut off at {max_tokens} tokens")
+                max_tokens = next_limit(max_tokens)
+            else:
+                read_as = as_written(self.judge, reply) if way == "expected" and wanted == "auto" else way
+                try:
+                    value = expects.read(reply, read_as, quoted)
+                except ParseFailure as e:
+                    failure, temperature = e.with_traceback(None), RETRY_TEMPERATURE
+                else:
+                    return Answer(value, reply.text, read_as, attempt + 1, reply.probabilities)
+            self.ledger.lines[caller.dimension].asked_again += attempt < attempts - 1
+        raise Unscorable(failure.reason, f"{failure.detail} (asked {attempts} times)")
+
+    def _seed(self, round_: int, draw: int, attempt: int) -> int | None:
+        """Another one for each request that is otherwise equal; None for a judge without seeds."""
+        return self.seed + attempt + 1_000 * draw + 1_000_000 * round_ if self.judge.capabilities.seed else None
+
+    # --- one reply for one request ------------------------------------------------------------------------------
+
+    async def _once(self, request: Request, caller: Caller) -> Reply:
+        """The reply to this request: from the journal, from the call that is already under way, or from the judge."""
+        key = request_key(self._identity, request)
+        if key in self.flights:
+            self.ledger.lines[caller.dimension].reused += 1
+        return await self.flights.join(key, lambda: self._fetch(key, request, caller))
+
+    async def _fetch(self, key: bytes, request: Request, caller: Caller) -> Reply:
+        kept = await self.journal.reply(key)
+        if kept is not None:
+            self.ledger.lines[caller.dimension].reused += 1
+            return kept
+        await self._check_window(request)
+        late: list[float] = []
+        return await self.retries.run(lambda: self._call(key, request, caller, late))
+
+    async def _check_window(self, request: Request) -> None:
+        """Raises :class:`lrf.errors.Unscorable` for a request that is too long for the judge: before it is paid."""
+        window = self.judge.capabilities.context_window
+        if window is None:
+            return
+        reply = most_reply_tokens(self.judge, request.max_tokens)
+        if most_prompt_tokens(request) + reply <= window:
+            return
+        if await asyncio.to_thread(self._counted.tokens, request.prompt) + reply <= window:
+            return
+        tokens = await asyncio.to_thread(count_tokens, prompt_text(request.prompt))
+        if tokens + reply > window:
+            raise Unscorable(
+                "context_too_small",
+                f"the prompt has {tokens} tokens and the reply may have {reply}; "
+                f"judges.{self.name} takes {window} together (`context_window`)",
+            )
+
+    def _worst(self, request: Request) -> tuple[int, int, int]:
+        """(tokens, money, calls) that the request may take at most; of no account where there is no budget."""
+        if not self.ledger.budget.limited:
+            return 0, 0, 1
+        most = most_of(self.judge, request)
+        money = self.price.most(most.prompt, most.reply) if self.price else 0
+        return most.prompt + most.reply, money, most.calls
+
+    def _likely(self, request: Request) -> tuple[int, float]:
+        """(calls, tokens) that the request counts as against what may be sent a minute, until its reply has come.
+
+        The most that it may take; of the prompts' tokens the largest share of the most that any prompt had so far.
+        """
+        if self.rates is None:
+            return 1, 0
+        most = most_of(self.judge, request)
+        return most.calls, most.prompt * self._prompt_share + most.reply
+
+    def _deadline_s(self, request: Request, late: Sequence[float]) -> float:
+        """Seconds that this call may take: by the pace of other replies, twice as many for each time it was late."""
+        most: float = self.judge.request_timeout_s
+        due = None
+        if self.judge.capabilities.steady:
+            due = self.pace.deadline_s(most_reply_tokens(self.judge, request.max_tokens))
+        return most if due is None else min(most, due * 2.0 ** len(late))
+
+    async def _call(self, key: bytes, request: Request, caller: Caller, late: list[float]) -> Reply:
+        tokens, money, calls = self._worst(request)
+        beginning = shared_beginning(request.prompt) if self.judge.capabilities.steady else None
+        async with self.limiter.slot(caller.priority, *self._likely(request), beginning) as sent:
+            await self.ledger.admit(tokens, money, calls=calls)
+            if self.limiter.draining:
+                self.ledger.release(tokens, money, calls=calls)
+                raise Interrupted("the run is being stopped")
+            usage: Usage | None = None
+            reason: str | None = "cancelled"
+            began = time.monotonic()
+            deadline_s = self._deadline_s(request, late)
+            timeout = asyncio.timeout(deadline_s)
+            call = InFlight(self.name, caller, request.expects.kind, began, request, timeout)
+            self._in_flight[id(call)] = call
+            try:
+                async with timeout:
+                    answered = await self.judge.complete(replace(request, deadline_s=deadline_s))
+                reply = storable_reply(without_thoughts(answered, request.prompt))
+                usage, reason = reply.usage, None
+            except TimeoutError:
+                late.append(deadline_s)
+                reason = TimedOut.reason
+                raise TimedOut(f"no reply from {self.name} within {round(time.monotonic() - began, 2):g} s") from None
+            except JudgeError as e:
+                if isinstance(e, TimedOut):
+                    late.append(deadline_s)
+                reason = e.reason
+                raise
+            except Interrupted:  # left to the server
+                raise
+            except Exception:  # a plugin's own fault
+                reason = JudgeError.reason
+                raise
+            finally:
+                del self._in_flight[id(call)]
+                seconds = time.monotonic() - began
+                if usage is None and reason == "cancelled":  # given up: no fault
+                    self.ledger.release(tokens, money, calls=calls)
+                else:
+                    self.ledger.settle(caller.dimension, tokens, usage, money, self.price, calls=calls)
+                if usage is not None:
+                    self._learn(request, usage, sent, seconds)
+                if self.listener:
+                    self.listener(self.name, request.expects.kind, caller.sample, request.attempt, seconds, reason)
+            self.limiter.replied()
+        most = (0, 0) if reply.usage.told else most_of(self.judge, request)[1:]
+        try:
+            await self.journal.commit_reply(
+                key,
+                self._identity,
+                request,
+                reply,
+                sample=caller.sample,
+                dimension=caller.dimension,
+                seconds=seconds,
+                most=most,
+            )
+        finally:
+            self.limiter.written()
+        return reply
+
+    def _learn(self, request: Request, usage: Usage, sent: Sent | None, seconds: float) -> None:
+        """What a reply says about how long replies take, and how many tokens prompts have."""
+        if sent and self.rates and (tokens := usage.prompt_tokens + usage.completion_tokens):
+            self.rates.settle(sent, usage.calls, tokens)
+            share = usage.prompt_tokens / max(1, usage.calls) / most_prompt_tokens(request)
+            self._prompt_share = share if self._prompt_share == 1.0 else max(self._prompt_share, share)
+        if self.judge.capabilities.steady:
+            known = self.pace.known
+            slowness = self.pace.slowness(seconds, usage)
+            if self.pace.known and not known:
+                self._shorten()
+            if slowness is not None and (usual := self.limiter.timed(slowness)) is not None:
+                self.pace.accept(usual)
+
+    def _shorten(self) -> None:
+        """Now that the pace is known, calls that were sent before have a deadline, too."""
+        now = asyncio.get_running_loop().time()
+        for call in self._in_flight.values():
+            if call.request is None or call.timeout is None or call.timeout.expired():
+                continue
+            if (when := call.timeout.when()) is not None:
+                left_s = self._deadline_s(call.request, ()) - (time.monotonic() - call.began)
+                call.timeout.reschedule(min(when, now + left_s))
+
+    async def aclose(self) -> None:
+        await self.flights.aclose()
+        await self.judge.aclose()
+
+
+def storable_reply(reply: Reply) -> Reply:
+    """The reply as the journal can hold it, so that it reads the same today and when it is taken from there.
+
+    Raises :class:`lrf.errors.BadReply` for probabilities that are none.
+    """
+    if reply.probabilities is not None and not all(0 <= p <= 1 for p in reply.probabilities.values()):  # NaN included
+        raise BadReply(f"the judge gave probabilities that are not from 0 to 1: {str(reply.probabilities)[:200]}")
+    texts = (reply.text, reply.reasoning, reply.model)
+    text, reasoning, model = (None if t is None else storable(t) for t in texts)
+    if (text, reasoning, model) == texts:
+        return reply
+    return replace(reply, text=text or "", reasoning=reasoning, model=model)

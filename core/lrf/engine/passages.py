@@ -1,0 +1,60 @@
+"""Pieces of documents: whether they are what they say, and what stands around them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from lrf.text.chunking import joined
+from lrf.errors import Unscorable
+from lrf.types import Chunk, Document
+
+TIMES = 3
+"""How many times as long as a chunk it is with what stands around it, at most."""
+
+_BREAK = re.compile(r"\s|[。！？；，、]")
+_MOST_TO_BREAK = 80  # characters given up so that a passage starts and ends between words
+
+
+def around(documents: Sequence[Document], chunks: Sequence[Chunk]) -> list[Chunk]:
+    """The chunks with what stands before and after them, as much again on both sides; what touches becomes one.
+
+    ``chunks`` are in document order.
+    """
+    found: list[Chunk] = []
+    by_id = {document.id: document for document in documents}
+    for name, of_document in groupby(chunks, lambda chunk: chunk.document):
+        spans: list[tuple[int, int]] = []
+        for start, end in sorted(_wide(by_id[name], chunk) for chunk in of_document):
+            if spans and start <= spans[-1][1]:
+                spans[-1] = spans[-1][0], max(end, spans[-1][1])
+            else:
+                spans.append((start, end))
+        found += [Chunk(name, start, end, by_id[name].text[start:end]) for start, end in spans]
+    return found
+
+
+def check_pieces(documents: Sequence[Document], pieces: Iterable[Chunk]) -> None:
+    """Raises :class:`lrf.errors.Unscorable` for a chunk that isn't ``document[start:end]``: nobody could look it up."""
+    by_id = {document.id: document.text for document in documents}
+    for piece in pieces:
+        if not 0 <= piece.start <= piece.end or by_id.get(piece.document, "")[piece.start : piece.end] != piece.text:
+            where = f"{piece.document!r} from {piece.start} to {piece.end}"
+            raise Unscorable("wrong_evidence", f"the retriever gave a chunk that isn't the text of document {where}")
+
+
+def _wide(document: Document, chunk: Chunk) -> tuple[int, int]:
+    text, length = document.text, chunk.end - chunk.start
+    start, end = max(0, chunk.start - length), min(len(text), chunk.end + length)
+    if start:
+        space = _BREAK.search(text, start, min(chunk.start, start + _MOST_TO_BREAK))
+        start = space.end() if space else start
+    if end < len(text):
+        spaces = list(_BREAK.finditer(text, max(chunk.end, end - _MOST_TO_BREAK), end))
+        end = spaces[-1].end() if spaces else end
+    while 0 < start < chunk.start and joined(text, start):
+        start += 1
+    while chunk.end < end < len(text) and joined(text, end):
+        end -= 1
+    return start, end

@@ -1,0 +1,70 @@
+"""The most that a request can take: what a budget sets aside, what a plan is bound by, what fits a judge's window."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lrf.text.chunking import count_tokens
+from lrf.protocols import Judge
+from lrf.prompting.requests import Request
+from lrf.store.files import dump
+from lrf.prompting.templates import Prompt
+
+MOST_TOKENS = 8192
+LABEL_BYTES = 64  # a rating or verdict, and the words before it, that a reply is continued with
+CHAT_TOKENS = 256  # what a chat template, with a system prompt of the model's own, may add to a prompt
+
+
+def next_limit(max_tokens: int) -> int:
+    """The limit of the next attempt after a reply was cut off."""
+    return min(2 * max_tokens, max(MOST_TOKENS, max_tokens))
+
+
+def most_prompt_tokens(request: Request) -> int:
+    """The most tokens that a request's prompt can have: no tokenizer makes more of a text than it has bytes."""
+    texts = [s.text for s in request.prompt]
+    if request.schema:
+        texts.append(dump(request.schema))
+    return CHAT_TOKENS + sum(len(t) if t.isascii() else len(t.encode("utf-8", "surrogatepass")) for t in texts)
+
+
+def most_reply_tokens(judge: Judge, max_tokens: int) -> int:
+    """The most tokens that a reply of this limit can have, thoughts included."""
+    return max_tokens + judge.capabilities.reasoning_tokens
+
+
+class Counted:
+    """Tokens of prompts; what many of them share is counted once. Not exact to the token where segments meet."""
+
+    ROOM = 4096
+
+    def __init__(self) -> None:
+        self._tokens: dict[int, int] = {}  # by the texts' hashes: the texts would take too much memory
+
+    def tokens(self, prompt: Prompt) -> int:
+        """Takes a while: not for the event loop."""
+        return sum(self._of(segment.text) for segment in prompt)
+
+    def _of(self, text: str) -> int:
+        key = hash(text)
+        found = self._tokens.get(key)
+        if found is None:
+            if len(self._tokens) >= self.ROOM:
+                self._tokens.clear()
+            found = self._tokens[key] = count_tokens(text)
+        return found
+
+
+class Most(NamedTuple):
+    """The most that a request can take: calls, and the tokens of all of them."""
+
+    calls: int
+    prompt: int
+    reply: int
+
+
+def most_of(judge: Judge, request: Request) -> Most:
+    """The most of one try. Labels are weighed in calls of one token, after the prompt and what was written before."""
+    prompt, reply = most_prompt_tokens(request), most_reply_tokens(judge, request.max_tokens)
+    again = judge.capabilities.calls - 1 if request.way == "expected" else 0
+    return Most(1 + again, prompt + again * (prompt + reply + LABEL_BYTES), reply + again)

@@ -1,0 +1,1 @@
+"""The kit for judges and embedders behind an HTTP address."""

@@ -1,0 +1,102 @@
+"""Bases for judges and embedders behind an HTTP address: what all of them need beside asking and reading.
+
+Using one is a convenience: lrf asks for the methods of :mod:`lrf.protocols`, not for a base class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+from lrf.http.settings import EndpointSettings
+from lrf.http.client import ErrorCodes, HttpClient
+from lrf.protocols import Capabilities
+from lrf.types import JSON
+
+S = TypeVar("S", bound=EndpointSettings)
+
+
+class _OverHttp(Generic[S]):
+    """Settings, a client, and an identity that is known from the start."""
+
+    def __init__(
+        self,
+        settings: S,
+        codes: ErrorCodes | None = None,
+        *,
+        identity: Mapping[str, JSON],
+        key_header: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.client = HttpClient(settings, codes, key_header=key_header, headers=headers)
+        self._identity = identity
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        return self._identity
+
+    @property
+    def max_concurrency(self) -> int:
+        return self.settings.max_concurrency
+
+    async def aclose(self) -> None:
+        await self.client.aclose()
+
+
+class HttpJudge(_OverHttp[S]):
+    """A :class:`lrf.protocols.Judge` but for ``complete``, which a subclass adds.
+
+    Parameters
+    ----------
+    settings: an :class:`lrf.http.settings.EndpointSettings`, kept as ``self.settings``.
+    codes: the provider's error codes, where they say more than the status does.
+    identity: what replies depend on: the judge's type, the model, and whatever else is sent. Not the address, no key.
+    capabilities: what the judge can do beyond free text.
+    key_header, headers: of ``self.client``, see :class:`lrf.http.client.HttpClient`.
+    """
+
+    def __init__(
+        self,
+        settings: S,
+        codes: ErrorCodes | None = None,
+        *,
+        identity: Mapping[str, JSON],
+        capabilities: Capabilities | None = None,
+        key_header: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(settings, codes, identity=identity, key_header=key_header, headers=headers)
+        self._capabilities = capabilities or Capabilities()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    @property
+    def request_timeout_s(self) -> float:
+        return self.settings.request_timeout_s
+
+
+class HttpEmbedder(_OverHttp[S]):
+    """An :class:`lrf.protocols.Embedder` but for ``embed``, which a subclass adds. Parameters as of :class:`HttpJudge`.
+
+    ``batch_size``: how many texts one request takes at most.
+    """
+
+    def __init__(
+        self,
+        settings: S,
+        codes: ErrorCodes | None = None,
+        *,
+        identity: Mapping[str, JSON],
+        batch_size: int,
+        key_header: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(settings, codes, identity=identity, key_header=key_header, headers=headers)
+        self._batch_size = batch_size
+
+    @property
+    def batch_size(self) -> int:
+        return self._batch_size

@@ -1,0 +1,208 @@
+"""Chat completions and embeddings as OpenAI's API writes them, which most servers speak: bodies out, replies in."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lrf.errors import BadReply, ContextTooSmall, RateLimited, Rejected
+from lrf.http.client import ErrorCodes, HttpClient
+from lrf.prompting.requests import FinishReason, Reply, Request, Usage
+from lrf.prompting.templates import prompt_text
+from lrf.types import JSON
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lrf.protocols import Vectors
+
+OPENAI_CODES = ErrorCodes(
+    wait=frozenset({"rate_limit_exceeded"}),
+    stop=frozenset(
+        {
+            "account_deactivated",
+            "billing_hard_limit_reached",
+            "billing_not_active",
+            "insufficient_quota",
+            "invalid_api_key",
+            "model_not_found",
+            "unknown_parameter",
+            "unsupported_parameter",
+            "unsupported_value",
+        }
+    ),
+    reject=frozenset({"content_filter", "content_policy_violation", "context_length_exceeded", "invalid_prompt"}),
+    hints={
+        "billing_hard_limit_reached": "the account has reached its spending limit: raise it, then run again",
+        "billing_not_active": "the account has no active billing: set it up, then run again",
+        "insufficient_quota": "the account has no credit or quota left: add some, then run again",
+        "context_length_exceeded": "the prompt is longer than the model takes",
+        "model_not_found": "check `model`",
+        "unknown_parameter": "change the setting that sends it (`extra_body`, `seed`, `structured`)",
+        "unsupported_parameter": "change the setting that sends it (`max_tokens_field`, `temperature`, `extra_body`)",
+        "unsupported_value": "change the setting that sends it (`temperature`, `extra_body`)",
+    },
+)
+"""OpenAI's error codes, which many compatible servers have taken over."""
+
+_FINISH: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "content_filter": "filter",
+    "sensitive": "filter",
+}
+
+
+_MOST_TOKENS = 1 << 40
+"""A usage of more is none: no journal could hold it."""
+
+
+def chat_body(
+    model: str, request: Request, *, max_tokens_field: str = "max_tokens", temperature: float | None = None
+) -> dict[str, JSON]:
+    """The body of a chat completion: the whole prompt as one user message. ``temperature`` None is left out."""
+    body: dict[str, JSON] = {
+        "model": model,
+        "messages": [{"role": "user", "content": prompt_text(request.prompt)}],
+        max_tokens_field: request.max_tokens,
+    }
+    if temperature is not None:
+        body["temperature"] = temperature
+    return body
+
+
+async def post_chat(client: HttpClient, body: Mapping[str, JSON], *, timeout_s: float | None = None) -> Any:
+    """The body that answers a chat completion. Raises a :class:`lrf.errors.JudgeError`.
+
+    That is a :class:`lrf.errors.ContextTooSmall` for a prompt that is longer than the model takes, or larger than what
+    the account may send a minute: the latter comes as status 429, and waiting would never help.
+    """
+    try:
+        return await client.post("/chat/completions", body, timeout_s=timeout_s)
+    except (Rejected, RateLimited) as e:
+        known = "request too large" if isinstance(e, RateLimited) else "maximum context length"
+        if known in str(e).lower():
+            raise ContextTooSmall(str(e)) from None
+        raise
+
+
+def json_schema_format(name: str, schema: Mapping[str, JSON]) -> dict[str, JSON]:
+    """The ``response_format`` that holds a reply to a JSON schema."""
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
+
+
+def read_chat(value: Any) -> Reply:
+    """The reply in the body of a chat completion. Raises :class:`lrf.errors.BadReply` when there is none."""
+    choice = first_choice(value)
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise BadReply("the reply's choice holds no message")
+    finish = _FINISH.get(str(choice.get("finish_reason")), "other")
+    content = message.get("content")
+    if not content and message.get("refusal") and isinstance(message["refusal"], str):
+        content, finish = message["refusal"], "filter"
+    reasoning = message.get("reasoning_content") or message.get("reasoning")
+    return Reply(
+        text=_text(content),
+        finish=finish,
+        usage=read_usage(value),
+        model=value["model"] if isinstance(value.get("model"), str) else None,
+        reasoning=reasoning if isinstance(reasoning, str) else None,
+    )
+
+
+def first_choice(value: Any) -> Mapping[str, Any]:
+    """The first choice of a completion's body. Raises :class:`lrf.errors.BadReply` when there is none."""
+    choices = value.get("choices") if isinstance(value, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise BadReply("the reply is JSON, but no completion: it holds no choices")
+    choice: Mapping[str, Any] = choices[0]
+    return choice
+
+
+def _text(content: Any) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, list):  # parts, as some servers write them
+        content = "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
+    if not isinstance(content, str):
+        raise BadReply(f"the reply's content is no text but {type(content).__name__}")
+    return content
+
+
+def read_usage(value: Mapping[str, Any]) -> Usage:
+    """The tokens a body reports, 0 where it reports none.
+
+    Some servers leave thoughts out of ``completion_tokens`` and have them, as they are paid for, in the total only.
+    """
+    usage = value.get("usage")
+    if not isinstance(usage, dict):
+        return Usage()
+    details = usage.get("prompt_tokens_details")
+    details = details if isinstance(details, dict) else {}
+    prompt = _count(usage.get("prompt_tokens"))
+    return Usage(
+        prompt,
+        max(_count(usage.get("completion_tokens")), _count(usage.get("total_tokens")) - prompt if prompt else 0),
+        cached_tokens=_count(details.get("cached_tokens")),
+        written_tokens=_count(details.get("cache_write_tokens")),
+    )
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and 0 < value < _MOST_TOKENS else 0
+
+
+def embeddings_body(model: str, texts: Sequence[str], dimensions: int | None = None) -> dict[str, JSON]:
+    """The body of an embeddings request. ``dimensions`` None is left out."""
+    body: dict[str, JSON] = {"model": model, "input": list(texts)}
+    if dimensions is not None:
+        body["dimensions"] = dimensions
+    return body
+
+
+def read_embeddings(value: Any, count: int) -> Vectors:
+    """The vectors in the body of an embeddings reply, in the order of the texts: (count, dimensions), float32.
+
+    Takes numbers and base64 alike. Raises :class:`lrf.errors.BadReply` when some are missing, not finite, or of
+    different lengths.
+    """
+    import numpy as np
+
+    data = value.get("data") if isinstance(value, dict) else None
+    if not isinstance(data, list) or len(data) != count or not all(isinstance(row, dict) for row in data):
+        got = f"{len(data)} embeddings" if isinstance(data, list) else "no embeddings"
+        raise BadReply(f"the reply holds {got} for {count} texts")
+    rows: list[Any] = [None] * count
+    for position, row in enumerate(data):
+        index = row.get("index", position)
+        if not isinstance(index, int) or not 0 <= index < count or rows[index] is not None:
+            raise BadReply(f"the reply's embeddings are numbered wrongly: {str(index)[:20]} among {count}")
+        rows[index] = _vector(row.get("embedding"))
+    sizes = sorted({len(row) for row in rows})
+    if sizes != sizes[:1] or 0 in sizes:
+        raise BadReply(f"the reply's embeddings are of different or no length: {sizes[:4]}")
+    with np.errstate(over="ignore"):
+        vectors: Vectors = np.array(rows, dtype=np.float32).reshape(count, -1)
+    if not np.isfinite(vectors).all():
+        raise BadReply("the reply's embeddings hold numbers that are not finite")
+    return vectors
+
+
+def _vector(embedding: Any) -> NDArray[Any]:
+    import numpy as np
+
+    try:
+        if isinstance(embedding, str):
+            return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4")
+        floats = np.asarray(embedding, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError, binascii.Error):
+        floats = np.empty((0, 0))
+    if floats.ndim != 1:
+        raise BadReply("the reply holds an embedding that is no list of numbers")
+    return floats

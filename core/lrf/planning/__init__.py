@@ -1,0 +1,1 @@
+"""What a pipeline will ask for, before it asks."""

@@ -1,0 +1,1 @@
+"""What a plugin says of itself, and how plugins are found, loaded and listed."""

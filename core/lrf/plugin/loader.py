@@ -1,0 +1,217 @@
+"""Finds and loads plugins: the entry points of the group ``lrf``.
+
+pluggy's own loader stops at the first plugin that can't be imported and drops a second one of the same name without a
+word. Here each is loaded by itself, and one that is broken is recorded with its reason and left out.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import pluggy
+
+from lrf.plugin import hookspecs
+from lrf.errors import PluginError
+from lrf.plugin.spec import API_VERSION, KINDS, ComponentSpec
+from lrf.plugin.suggest import did_you_mean
+
+GROUP = "lrf"
+DISABLE = "LRF_DISABLE_PLUGINS"
+"""The environment variable that leaves plugins out: entry point names with commas between them, or ``*`` for all."""
+
+_REGISTER = {f"lrf_register_{kind}s": kind for kind in KINDS}
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_CAN_NEED = ("judge", "embedder", "retriever")
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """An installed distribution."""
+
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A component, and who registered it: ``plugin`` is the name of the entry point."""
+
+    kind: str
+    spec: ComponentSpec
+    plugin: str
+    package: Package
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenPlugin:
+    """A plugin that was left out: the name of its entry point, its distribution with version, and why."""
+
+    name: str
+    distribution: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """What loading came to."""
+
+    manager: pluggy.PluginManager
+    registrations: tuple[Registration, ...]
+    broken: tuple[BrokenPlugin, ...]
+    disabled: tuple[str, ...]
+
+
+class _Broken(Exception):
+    """The plugin at hand can't be used; the text says why."""
+
+
+def load_plugins(environ: Mapping[str, str] = os.environ) -> Plugins:
+    """Load every installed plugin that ``LRF_DISABLE_PLUGINS`` doesn't name.
+
+    Raises :class:`lrf.errors.PluginError` when two distributions have an entry point of the same name.
+    """
+    manager = pluggy.PluginManager("lrf")
+    manager.add_hookspecs(hookspecs)
+    found, disabled = _entry_points(environ)
+    registrations: list[Registration] = []
+    broken: list[BrokenPlugin] = []
+    for entry_point, package in found:
+        try:
+            specs = _load(manager, entry_point)
+        except _Broken as e:
+            broken.append(BrokenPlugin(entry_point.name, str(package), " ".join(str(e).split())))
+        else:
+            registrations += (Registration(kind, spec, entry_point.name, package) for kind, spec in specs)
+    return Plugins(manager, tuple(registrations), tuple(broken), disabled)
+
+
+def _entry_points(environ: Mapping[str, str]) -> tuple[list[tuple[metadata.EntryPoint, Package]], tuple[str, ...]]:
+    """The entry points to load, sorted by name, and the names of those that are disabled."""
+    unwanted = {name.strip() for name in environ.get(DISABLE, "").split(",")}
+    wanted: dict[str, tuple[metadata.EntryPoint, Package]] = {}
+    disabled: set[str] = set()
+    packages: dict[int, Package] = {}  # reading a distribution's metadata is slow, and it may have many entry points
+    for entry_point in metadata.entry_points(group=GROUP):
+        name, distribution = entry_point.name, entry_point.dist
+        if name in unwanted or "*" in unwanted:
+            disabled.add(name)
+            continue
+        if id(distribution) not in packages:
+            about: Any = distribution.metadata if distribution else {}
+            packages[id(distribution)] = Package(about.get("Name", "unknown"), about.get("Version", "unknown"))
+        package = packages[id(distribution)]
+        if name in wanted:
+            raise PluginError(
+                f"two plugins are named {name!r}: one of {wanted[name][1]} and one of {package}; "
+                f"uninstall one of the two packages, or set {DISABLE}={name} to do without both"
+            )
+        wanted[name] = entry_point, package
+    return [wanted[name] for name in sorted(wanted)], tuple(sorted(disabled))
+
+
+def _load(manager: pluggy.PluginManager, entry_point: metadata.EntryPoint) -> list[tuple[str, ComponentSpec]]:
+    """Import and register one plugin. Raises _Broken, with nothing of it left in the manager."""
+    try:
+        plugin = entry_point.load()
+    except (Exception, SystemExit) as e:
+        raise _Broken(f"importing {entry_point.value} failed: {_describe(e)}") from e
+    try:
+        manager.register(plugin, name=entry_point.name)
+        _check_hooks(manager, plugin)
+        return _components(manager, plugin)
+    except _Broken:
+        _forget(manager, plugin, entry_point.name)
+        raise
+    except (Exception, SystemExit) as e:
+        _forget(manager, plugin, entry_point.name)
+        raise _Broken(_describe(e)) from e
+
+
+def _forget(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
+    if manager.get_plugin(name) is plugin:
+        manager.unregister(plugin, name)
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _own_hookimpls(manager: pluggy.PluginManager, plugin: object) -> Iterable[tuple[str, pluggy.HookImpl]]:
+    for caller in manager.get_hookcallers(plugin) or ():
+        for implementation in caller.get_hookimpls():
+            if implementation.plugin is plugin:
+                yield caller.name, implementation
+
+
+def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
+    known = [name for name in dir(hookspecs) if name.startswith("lrf_")]
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as e:
+        misspelt = [name for name, _ in _own_hookimpls(manager, plugin) if name not in known]
+        name = misspelt[0] if misspelt else ""
+        raise _Broken(f"unknown hook {name}; hooks: {', '.join(known)}{did_you_mean(name, known)}") from e
+    for name, implementation in _own_hookimpls(manager, plugin):
+        function = implementation.function
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise _Broken(f"{name} is a coroutine function; hooks are called without await: write it with plain def")
+        if name in _REGISTER and (implementation.hookwrapper or implementation.wrapper):
+            raise _Broken(f"{name} is a wrapper; a plugin registers its own components only")
+    for name in known:
+        unmarked = getattr(plugin, name, None)
+        if inspect.isroutine(unmarked) and not hasattr(unmarked, "lrf_impl"):
+            raise _Broken(f"{name} is not marked as a hook; put @lrf.hookimpl above it")
+
+
+def _components(manager: pluggy.PluginManager, plugin: object) -> list[tuple[str, ComponentSpec]]:
+    components: dict[tuple[str, str], ComponentSpec] = {}
+    for hook, implementation in _own_hookimpls(manager, plugin):
+        if hook not in _REGISTER:
+            continue
+        kind = _REGISTER[hook]
+        specs = implementation.function()
+        if not isinstance(specs, Iterable):
+            raise _Broken(f"{hook} returned {type(specs).__name__}; it must return a list of ComponentSpec")
+        for spec in specs:
+            if not isinstance(spec, ComponentSpec):
+                raise _Broken(f"{hook} returned a {type(spec).__name__} where a ComponentSpec is expected")
+            _check_spec(hook, spec)
+            if (kind, spec.name) in components:
+                raise _Broken(f"{hook} registers {spec.name!r} twice")
+            components[kind, spec.name] = spec
+    return [(kind, spec) for (kind, _), spec in components.items()]
+
+
+def _check_spec(hook: str, spec: ComponentSpec) -> None:
+    def wrong(field: str, allowed: str) -> _Broken:
+        return _Broken(f"{hook}: component {spec.name!r}: {field} is {getattr(spec, field)!r}; it must be {allowed}")
+
+    if spec.api != API_VERSION:
+        raise _Broken(
+            f"{hook}: component {spec.name!r} was written for version {spec.api} of lrf's plugin interface; "
+            f"this lrf has version {API_VERSION}: install a matching release of the plugin or of lrf"
+        )
+    if not isinstance(spec.name, str) or not _NAME.fullmatch(spec.name):
+        raise wrong("name", "letters, digits, '.', '_' and '-'")
+    for field in ("target", "settings"):
+        value = getattr(spec, field)
+        if not isinstance(value, str) or not _REFERENCE.fullmatch(value):
+            raise wrong(field, "'package.module:Name'")
+    if not isinstance(spec.summary, str) or not spec.summary.strip():
+        raise wrong("summary", "a line of text")
+    if not (spec.extra is None or isinstance(spec.extra, str)):
+        raise wrong("extra", "the name of an extra, or None")
+    if not isinstance(spec.distribution, str):
+        raise wrong("distribution", "the name of a distribution")
+    if not isinstance(spec.needs, tuple) or not set(spec.needs) <= set(_CAN_NEED):
+        raise wrong("needs", f"a tuple of {', '.join(_CAN_NEED)}")

@@ -1,0 +1,1 @@
+"""Stage *pairs*: from rewards to preference pairs."""

@@ -1,0 +1,61 @@
+"""Reading a source without holding it, and without blocking the event loop; and what the policy is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
+
+from lrf.config.model import PROMPT_FIELDS
+from lrf.protocols import Source
+from lrf.store.files import dump
+from lrf.store.journal import digest
+from lrf.prompting.templates import Template, prompt_text
+from lrf.types import Message, Sample
+
+if TYPE_CHECKING:
+    from lrf.config import Pipeline
+
+ROWS_A_HOP = 16
+
+
+def good_samples(source: Source) -> Iterator[Sample]:
+    """The samples of a source in order, bad rows passed over (the data stage has counted them)."""
+    return (row for row in source.read() if isinstance(row, Sample))
+
+
+async def samples(source: Source) -> AsyncIterator[tuple[int, Sample]]:
+    """(position, sample) in order. The source is read in a thread, a few rows at a time."""
+    rows = enumerate(good_samples(source))
+    while part := await asyncio.to_thread(lambda: list(itertools.islice(rows, ROWS_A_HOP))):
+        for position, sample in part:
+            yield position, sample
+
+
+def sample_digest(sample: Sample) -> bytes:
+    """A hash of everything a sample holds."""
+    parts: list[str] = [sample.id, sample.query, sample.reference or ""]
+    for document in sample.documents:
+        parts += ("document", document.id, document.title or "", document.text)
+    for candidate in sample.candidates:
+        parts += ("candidate", candidate.id, candidate.text, candidate.source or "", dump(dict(candidate.metadata)))
+    for message in sample.messages or ():
+        parts += ("message", message.role, message.content)
+        if len(row := message.as_row()) > 2:
+            parts.append(dump(row))
+    if sample.tools:
+        parts += ("tools", dump(list(map(dict, sample.tools))))
+    return digest(*parts, dump(dict(sample.metadata)))
+
+
+def prompt_template(pipeline: Pipeline) -> Template:
+    """What makes the policy's prompt of a sample without messages."""
+    return Template(pipeline.policy.prompt_template, PROMPT_FIELDS, "policy.prompt_template")
+
+
+def policy_prompt(sample: Sample, template: Template) -> tuple[Message, ...]:
+    """The policy's prompt: the sample's own messages, else one user message made by the template."""
+    if sample.messages is not None:
+        return sample.messages
+    return (Message("user", prompt_text(template.fill({"context": sample.context, "question": sample.query}))),)

@@ -1,0 +1,74 @@
+"""The data with the candidates that stage *sample* wrote, for the stages after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrf.build import source_of
+from lrf.errors import StageError
+from lrf.protocols import Source
+from lrf.rows.data import Row, parse_line
+from lrf.stages.context import StageContext
+from lrf.stages.run_dir import RunDir, fingerprint
+from lrf.types import JSON, BadRow, Candidate, Sample
+
+if TYPE_CHECKING:
+    from lrf.config import Pipeline
+
+SAMPLE_FIRST = "sample first (`--from sample`)"
+
+
+def sampled(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """The counts of stage *data* as the later stages see them: samples that were left out count no more.
+
+    Raises :class:`lrf.errors.StageError` when the candidates are not those of this data.
+    """
+    if context.pipeline.sample is None:
+        return data
+    counts = context.run_dir.record("sample").last()
+    if counts is None or counts["data"] != data["sha256"]:
+        raise StageError(f"{context.run_dir.candidates} is not there or not of this data; {SAMPLE_FIRST}")
+    return {
+        **data,
+        "samples": counts["sampled"],
+        "candidates": counts["candidates"],
+        "sha256": fingerprint(data["sha256"], counts["sha256"]),
+    }
+
+
+def sampled_source(context: StageContext) -> Source:
+    """Where the later stages read samples from."""
+    return source_with_candidates(context.pipeline, context.run_dir)
+
+
+def source_with_candidates(pipeline: Pipeline, run: RunDir) -> Source:
+    """The pipeline's source, with the candidates that stand in the run's directory if it samples some."""
+    source = source_of(pipeline)
+    return source if pipeline.sample is None else _Sampled(source, run.candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """A source whose samples have the candidates of a file; samples that the file leaves out are passed over."""
+
+    source: Source
+    file: Path
+
+    def read(self) -> Iterator[Sample | BadRow]:
+        with self.file.open("rb") as lines:
+            for row in self.source.read():
+                if isinstance(row, BadRow):
+                    yield row
+                    continue
+                match parse_line(next(lines, b"{}"), str(self.file), 0):
+                    case Row(value={"sample_id": row.id, "left_out": left_out, "candidates": candidates}):
+                        pass
+                    case _:
+                        raise StageError(
+                            f"{self.file} doesn't belong to this data: no line for {row.id!r}; {SAMPLE_FIRST}"
+                        )
+                if left_out is None:
+                    yield replace(row, candidates=tuple(Candidate(**c) for c in candidates))

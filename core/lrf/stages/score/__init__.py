@@ -1,0 +1,1 @@
+"""Stage *score*: every candidate gets a reward, or a reason for having none."""

@@ -1,0 +1,116 @@
+"""A frozen calibration set, scored when scoring begins and again when it ends: does the judge still rate as it did?
+
+Its candidates are no part of the run's rewards. Its requests are like no others (see ``take`` of ``Engine.score``), so
+neither a cache nor the first time answers the second one; in a run that goes on after a stop, the journal does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import statistics
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from lrf.engine.engine import Engine
+from lrf.errors import DataError, LrfError
+from lrf.rows.data import Row, parse_line, samples_from_rows
+from lrf.stages.context import StageContext
+from lrf.store.files import read_json, write_json
+from lrf.types import JSON, BadRow, Reward, Sample
+
+
+async def calibrated(
+    context: StageContext, engine: Engine, scoring: str, score: Callable[[], Awaitable[None]]
+) -> Mapping[str, JSON] | None:
+    """Score, with the calibration set before and after it. ``scoring``: what is scored, as its fingerprint.
+
+    Returns how far the ratings of each dimension moved: None without a set, or when the run was stopped. Raises
+    :class:`lrf.errors.DataError` when the set can't be read.
+    """
+    wanted = context.pipeline.calibration
+    if wanted is None:
+        await score()
+        return None
+    samples = await asyncio.to_thread(calibration_samples, wanted.path)
+    take = await asyncio.to_thread(_take, context.run_dir.path / "calibration.json", scoring)
+    before = asyncio.create_task(_rate(engine, samples, take))
+    await score()
+    first = await before
+    last = None if engine.fatal or context.stop else await _rate(engine, samples, take + 1)
+    if first is None or last is None:
+        return None
+    return {**drift(first, last), "max_drift": wanted.max_drift}
+
+
+def calibration_samples(path: Path) -> list[Sample]:
+    """The samples of a file of JSON Lines. Raises :class:`lrf.errors.DataError` unless all are good."""
+
+    def rows() -> Iterator[Row | BadRow]:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.isspace():
+                    yield parse_line(line, str(path), number, path.parent)
+
+    found = []
+    try:
+        for row in samples_from_rows(rows()):
+            if isinstance(row, BadRow):
+                raise DataError(f"calibration: {row.file}:{row.line}: {row.message}")
+            found.append(row)
+    except OSError as e:
+        raise DataError(f"calibration: {path} can't be read: {e.strerror}") from e
+    if not any(sample.candidates for sample in found):
+        raise DataError(f"calibration: {path} holds no candidates; give samples as in the data, with candidates")
+    return found
+
+
+def drift(first: Sequence[Reward], last: Sequence[Reward]) -> dict[str, JSON]:
+    """By dimension, the mean absolute difference of the ratings of candidates that were rated both times."""
+    moved: dict[str, list[float]] = {}
+    for before, after in zip(first, last, strict=True):
+        for dimension, rating in before.ratings.items():
+            again = after.ratings[dimension]
+            moved.setdefault(dimension, [])
+            if rating is not None and again is not None:
+                moved[dimension].append(abs(again - rating))
+    return {
+        "candidates": len(first),
+        "rated_twice": {dimension: len(found) for dimension, found in moved.items()},
+        "drift": {dimension: round(statistics.fmean(found), 6) for dimension, found in moved.items() if found},
+    }
+
+
+def drift_alarms(found: Mapping[str, JSON] | None) -> list[dict[str, JSON]]:
+    """An alarm for each dimension whose ratings moved by more than is allowed."""
+    return [
+        {
+            "alarm": "drift",
+            "dimension": dimension,
+            "drift": moved,
+            "of": found["rated_twice"][dimension],
+            "message": f"{dimension}: the calibration set's ratings moved by {moved:.2g} on average from the start to "
+            f"the end, more than `max_drift: {found['max_drift']:g}`; was the model behind the judge's name changed?",
+        }
+        for dimension, moved in (found["drift"] if found else {}).items()
+        if found and moved > found["max_drift"]
+    ]
+
+
+async def _rate(engine: Engine, samples: Sequence[Sample], take: int) -> list[Reward] | None:
+    """The rewards of all candidates in order; None when the run was stopped meanwhile."""
+    try:
+        scored = await asyncio.gather(*(engine.score(sample, take=take) for sample in samples))
+    except LrfError:  # the engine keeps the reason
+        return None
+    return [reward for rewards in scored for reward in rewards]
+
+
+def _take(file: Path, scoring: str) -> int:
+    """A number that no other run has: drawn once for what is scored, and kept, so that a stopped run goes on."""
+    kept = read_json(file)
+    if not isinstance(kept, dict) or kept.get("scoring") != scoring:
+        kept = {"scoring": scoring, "take": 2 * secrets.randbelow(2**40) + 2**20}
+        write_json(file, kept)
+    take: int = kept["take"]
+    return take

@@ -1,0 +1,120 @@
+"""Rewards and judgements as rows of JSON, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lrf.errors import RunError
+from lrf.rows.data import Row, parse_line
+from lrf.types import JSON, BadRow, JudgedStatement, Judgement, Opinion, Reward, Span, Unscored
+
+_SCORE_AGAIN = "remove the file and run `lrf run`: replies come from the journal and cost nothing"
+
+
+def reward_row(reward: Reward) -> Mapping[str, JSON]:
+    """A row of ``rewards.jsonl``."""
+    return {
+        "sample_id": reward.sample_id,
+        "candidate_id": reward.candidate_id,
+        "reward": reward.reward,
+        "ratings": dict(reward.ratings),
+        "unscored": _unscored(reward.unscored) if reward.unscored else None,
+    }
+
+
+def judgement_row(reward: Reward) -> Mapping[str, JSON]:
+    """A row of ``judgements.jsonl``: what each dimension's rating rests on."""
+    return {
+        "sample_id": reward.sample_id,
+        "candidate_id": reward.candidate_id,
+        "judgements": {
+            name: {"unscored": _unscored(j)} if isinstance(j, Unscored) else judgement_json(j)
+            for name, j in reward.judgements.items()
+        },
+    }
+
+
+def judgement_json(judgement: Judgement) -> Mapping[str, JSON]:
+    row: dict[str, JSON] = {"rating": judgement.rating, "way": judgement.way, "analysis": judgement.analysis}
+    if judgement.spread is not None:
+        row["spread"] = judgement.spread
+    if judgement.opinions:
+        row["opinions"] = [_opinion(o) for o in judgement.opinions]
+    if judgement.seen:
+        row["seen"] = dict(judgement.seen)
+    if judgement.statements:
+        row["statements"] = [_statement(s) for s in judgement.statements]
+    if judgement.notes:
+        row["notes"] = [{**_span(n.span), "text": n.text} for n in judgement.notes]
+    if judgement.extra:
+        row["extra"] = dict(judgement.extra)
+    return row
+
+
+def reward_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The rows of a ``rewards.jsonl``. Raises :class:`lrf.errors.RunError` for a line that is none."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            found = parse_line(line, str(path), number)
+            match found:
+                case Row(value={"sample_id": str(), "candidate_id": str(), "reward": reward, "ratings": dict(ratings),
+                         "unscored": None | {"dimension": str(), "reason": str(), "detail": str()}} as row) if all(
+                    r is None or type(r) in (int, float) for r in (reward, *ratings.values())
+                ):  # fmt: skip
+                    yield row
+                case _:
+                    why = found.message if isinstance(found, BadRow) else "no row of rewards"
+                    raise RunError(f"{path}:{number}: {why}; {_SCORE_AGAIN}")
+
+
+def rewards_of(rows: Iterable[Mapping[str, JSON]]) -> list[Reward]:
+    """Rows of ``rewards.jsonl`` as objects, without their judgements."""
+    return [
+        Reward(
+            r["sample_id"],
+            r["candidate_id"],
+            r["reward"],
+            r["ratings"],
+            Unscored(u["dimension"], u["reason"], u["detail"]) if (u := r["unscored"]) else None,
+        )
+        for r in rows
+    ]
+
+
+def _statement(statement: JudgedStatement) -> Mapping[str, JSON]:
+    row: dict[str, JSON] = {
+        "text": statement.text,
+        "verdict": statement.verdict,
+        "support": statement.support,
+        "evidence": [_span(e) for e in statement.evidence],
+        "analysis": statement.analysis,
+    }
+    if statement.probabilities:
+        row["probabilities"] = dict(statement.probabilities)
+    if statement.opinions:
+        row["opinions"] = [_opinion(o) for o in statement.opinions]
+    if statement.quotations:
+        row["quotations"] = [
+            {"text": q.text, "score": q.score, "span": None if q.span is None else _span(q.span)}
+            for q in statement.quotations
+        ]
+    if statement.attribution:
+        row["attribution"] = statement.attribution
+    if statement.first:
+        row["first"] = _statement(statement.first)
+    return row
+
+
+def _opinion(opinion: Opinion) -> Mapping[str, JSON]:
+    row = {"judge": opinion.judge, "draw": opinion.draw, "value": opinion.value, "way": opinion.way}
+    return {**row, "probabilities": dict(opinion.probabilities)} if opinion.probabilities else row
+
+
+def _span(span: Span) -> Mapping[str, JSON]:
+    return {"document": span.document, "start": span.start, "end": span.end}
+
+
+def _unscored(unscored: Unscored) -> Mapping[str, JSON]:
+    return {"dimension": unscored.dimension, "reason": unscored.reason, "detail": unscored.detail}

@@ -1,0 +1,112 @@
+"""What a run has paid, over all its sittings: made of the journal, with the prices of today."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lrf.build import prices_of
+from lrf.config.prices import SAMPLING, Prices, read_prices
+from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.budget import Ledger
+from lrf.errors import ConfigError
+from lrf.prices import Price, amount
+from lrf.store.journal import Journal
+from lrf.types import JSON
+
+if TYPE_CHECKING:
+    from lrf.config import Pipeline
+
+
+@dataclass(slots=True)
+class Paid:
+    """Replies, their tokens and what they cost. ``money`` has units of money by currency (see ``lrf.prices``).
+
+    ``untold_tokens`` and ``untold_money`` are the most that replies may have taken whose server told no usage. Only a
+    budget counts them, as it did while the calls were made.
+    """
+
+    calls: int = 0
+    tokens: int = 0
+    money: Counter[str] = field(default_factory=Counter)
+    money_by_dimension: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    unpriced: Counter[str] = field(default_factory=Counter)
+    asked: Counter[str] = field(default_factory=Counter)
+    asked_again: Counter[str] = field(default_factory=Counter)
+    untold_tokens: int = 0
+    untold_money: int = 0
+
+    def as_json(self, prices: Prices) -> Mapping[str, JSON]:
+        """``money`` of the summary: by currency, in all and by dimension; and calls of models without a price."""
+        return {
+            "spent": {currency: amount(money) for currency, money in sorted(self.money.items())},
+            "by_dimension": {
+                dimension: {currency: amount(money) for currency, money in sorted(spent.items())}
+                for dimension, spent in sorted(self.money_by_dimension.items())
+            },
+            "unpriced_calls": dict(sorted(self.unpriced.items())),
+            "prices": prices.version,
+        }
+
+    def carry_into(self, ledger: Ledger, prices: Iterable[Price]) -> None:
+        """Hold it against the ledger's budget, which is in the currency of these prices.
+
+        Raises :class:`lrf.errors.ConfigError` when the budget is one of money and something has no price.
+        """
+        money = sum(self.money.values())
+        known = not self.unpriced and set(self.money) <= {price.currency for price in prices}
+        if ledger.budget.money is not None and not known:
+            models = ", ".join(self.unpriced) or " and ".join(sorted(self.money))
+            raise ConfigError(
+                f"the run has replies whose price is not known in the budget's currency ({models}): give one in a "
+                "file that `prices:` names, or take `budget.money` out"
+            )
+        ledger.carry(self.calls, self.tokens + self.untold_tokens, money + self.untold_money)
+
+
+def paid(journal: Journal, pipeline: Pipeline, judges: Mapping[str, JudgeCalls] | None = None) -> Paid:
+    """What the journal holds, at the prices of today. ``judges`` are those at hand, by name. Blocks."""
+    found, price_of = Paid(), _prices_of_replies(pipeline, judges or {})
+    for used in journal.usage():
+        found.calls += used.calls
+        found.tokens += used.prompt_tokens + used.completion_tokens
+        found.untold_tokens += used.most_prompt + used.most_reply
+        found.asked[used.dimension] += used.replies
+        found.asked_again[used.dimension] += used.asked_again
+        identity = json.loads(used.judge)
+        model = str(identity.get("model") or identity.get("type") or "unnamed")
+        price = price_of(used.dimension, used.judge, model)
+        if price is None:
+            found.unpriced[model] += used.calls
+        else:
+            cost = price.cost(used.prompt_tokens, used.completion_tokens, used.cached_tokens, used.written_tokens)
+            found.money[price.currency] += cost
+            found.money_by_dimension[used.dimension][price.currency] += cost
+            found.untold_money += price.most(used.most_prompt, used.most_reply)
+    return found
+
+
+def _prices_of_replies(pipeline: Pipeline, judges: Mapping[str, JudgeCalls]) -> Callable[[str, str, str], Price | None]:
+    """The price of what a dimension was replied, by judge's identity and model.
+
+    One model may be two judges, one of them by batches. So what counts is the judge that the dimension asks: the one
+    of this identity, else, where it isn't at hand, of this model (of several the dearest), else any with this model.
+    """
+    prices, known = read_prices(pipeline.prices), prices_of(pipeline)
+    asked = {b.name: b.judges for b in pipeline.dimensions} | {SAMPLING: (SAMPLING,)}
+    blocks = {**pipeline.judges, **({SAMPLING: pipeline.sample} if pipeline.sample else {})}
+    models = {name: getattr(block.settings, "model", None) for name, block in blocks.items()}
+    exact = {(d, judges[n].identity): judges[n].price for d, names in asked.items() for n in names if n in judges}
+
+    def price_of(dimension: str, identity: str, model: str) -> Price | None:
+        if (dimension, identity) in exact:
+            return exact[dimension, identity]
+        for names in (asked.get(dimension, ()), models):
+            if fits := [known[name] for name in names if name in known and models[name] == model]:
+                return max(fits, key=lambda price: price.most(1, 1))
+        return prices.of_model(model)
+
+    return price_of

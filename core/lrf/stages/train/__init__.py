@@ -1,0 +1,1 @@
+"""Stage *train*: a trainer makes a better policy."""

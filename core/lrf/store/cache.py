@@ -1,0 +1,81 @@
+"""A journal beside which a cache stands: a second journal that many runs read and add to."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrf.errors import RunError
+from lrf.prompting.requests import Reply, Request
+from lrf.store.journal import Journal
+
+if TYPE_CHECKING:
+    from lrf.protocols import Vectors
+
+PATIENCE_S = 30.0
+
+
+class CachedJournal(Journal):
+    """A run's own journal; what it lacks is looked up in the cache, and what it keeps is put there, too.
+
+    Replies of the cache are not copied: the run's own journal holds what this run paid for and nothing else. SQLite
+    lets one process at a time write to the cache, and each does so for moments only.
+
+    Raises :class:`lrf.errors.RunError` when either file can't be used.
+    """
+
+    def __init__(self, path: Path | None, cache: Path) -> None:
+        self._cache = _open(cache)
+        try:
+            super().__init__(path)
+        except BaseException:
+            self._cache.close()
+            raise
+
+    async def reply(self, key: bytes) -> Reply | None:
+        return await super().reply(key) or await self._cache.reply(key)
+
+    async def commit_reply(self, key: bytes, judge: str, request: Request, reply: Reply, **about: Any) -> None:
+        await asyncio.gather(
+            super().commit_reply(key, judge, request, reply, **about),
+            self._cache.commit_reply(key, judge, request, reply, **about),
+        )
+
+    async def vectors(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        own = await super().vectors(keys)
+        missing = [key for key in keys if key not in own]
+        return {**own, **(await self._cache.vectors(missing) if missing else {})}
+
+    async def commit_vectors(self, embedder: str, keys: Sequence[bytes], vectors: Vectors, *, seconds: float) -> None:
+        await asyncio.gather(
+            super().commit_vectors(embedder, keys, vectors, seconds=seconds),
+            self._cache.commit_vectors(embedder, keys, vectors, seconds=seconds),
+        )
+
+    def close(self) -> None:
+        super().close()
+        self._cache.close()
+
+
+def open_journal(path: Path | None, cache: Path | None = None) -> Journal:
+    """The journal of a run, with the cache that its pipeline names. Raises :class:`lrf.errors.RunError`."""
+    return Journal(path) if cache is None else CachedJournal(path, cache)
+
+
+def _open(cache: Path) -> Journal:
+    """The cache's journal; while another process makes the file or changes its mode, it is waited for."""
+    if not cache.parent.is_dir():
+        raise RunError(f"cache: there is no folder {cache.parent}; make it, or name another file")
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return Journal(cache, shared=True)
+        except RunError as e:
+            busy = isinstance(e.__cause__, sqlite3.OperationalError) and "locked" in str(e.__cause__)
+            if not busy or time.monotonic() > until:
+                raise
+        time.sleep(0.05)

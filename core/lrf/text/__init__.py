@@ -1,0 +1,1 @@
+"""Texts as tokens and chunks, and their language."""

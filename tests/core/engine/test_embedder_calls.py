@@ -1,0 +1,313 @@
+"""Calls to an embedder: each text once a run, in full batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pytest
+
+from lrf.engine import embedder_calls as embedding as embedding_module
+from lrf.engine import retries as retries_module
+from lrf.engine.embedder_calls import EmbedCalls
+from lrf.engine.budget import Ledger
+from lrf.errors import Interrupted, JudgeMisconfigured, StageError, Unavailable, Unscorable
+from lrf.protocols import EmbedKind
+from lrf.store.journal import Journal
+from lrf.testing import HashEmbedder
+
+if TYPE_CHECKING:
+    from lrf.protocols import Vectors
+
+
+@asynccontextmanager
+async def calls_to(embedder: HashEmbedder, journal: Journal | None = None) -> AsyncIterator[EmbedCalls]:
+    kept = journal or Journal()
+    calls = EmbedCalls("main", embedder, kept, Ledger())
+    try:
+        yield calls
+    finally:
+        await calls.aclose()
+        if journal is None:
+            await asyncio.to_thread(kept.close)
+
+
+def texts_of(embedder: HashEmbedder) -> list[str]:
+    return [text for batch in embedder.batches for text in batch]
+
+
+async def test_vectors_come_in_the_order_of_the_texts() -> None:
+    embedder = HashEmbedder()
+    texts = [f"text number {i}" for i in range(10)]
+    async with calls_to(embedder) as calls:
+        vectors = await calls.embed(texts, "document")
+    assert vectors.dtype == np.float32
+    assert np.array_equal(vectors, await HashEmbedder().embed(texts, "document"))
+
+
+async def test_thousands_of_texts_come_in_order_and_the_event_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding_module, "AT_ONCE", 100)
+    embedder, ticks = HashEmbedder(batch_size=30), 0
+    texts = [f"text number {i % 700}" for i in range(1_000)]
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0)
+            ticks += 1
+
+    async with calls_to(embedder) as calls:
+        ticking = asyncio.create_task(tick())
+        vectors = await calls.embed(texts, "document")
+        again = await calls.embed(texts, "document")
+        ticking.cancel()
+    assert np.array_equal(vectors, await HashEmbedder().embed(texts, "document"))
+    assert np.array_equal(vectors, again)
+    assert sorted(texts_of(embedder)) == sorted(set(texts))
+    assert calls.ledger.reused_texts == 700
+    assert ticks > 14
+
+
+async def test_a_text_given_twice_is_embedded_once() -> None:
+    embedder = HashEmbedder()
+    async with calls_to(embedder) as calls:
+        vectors = await calls.embed(["a", "b", "a"], "document")
+        await calls.embed(["b", "a"], "document")
+    assert np.array_equal(vectors[0], vectors[2])
+    assert texts_of(embedder) == ["a", "b"]
+
+
+async def test_as_a_query_a_text_is_another_than_as_a_document() -> None:
+    embedder = HashEmbedder()
+    async with calls_to(embedder) as calls:
+        await calls.embed(["a"], "document")
+        await calls.embed(["a"], "query")
+    assert embedder.batches == [("a",), ("a",)]
+
+
+async def test_what_is_asked_at_once_goes_in_full_batches() -> None:
+    embedder = HashEmbedder(batch_size=8)
+    async with calls_to(embedder) as calls:
+        await asyncio.gather(*(calls.embed([f"{i}", f"{i + 1}"], "query") for i in range(20)))
+    assert [len(batch) for batch in embedder.batches] == [8, 8, 5]
+    assert len(set(texts_of(embedder))) == 21
+
+
+async def test_another_process_takes_vectors_from_the_journal(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "j")
+    async with calls_to(HashEmbedder(), first) as calls:
+        before = await calls.embed(["a", "b"], "document")
+    await asyncio.to_thread(first.close)
+    second, embedder = Journal(tmp_path / "j"), HashEmbedder()
+    async with calls_to(embedder, second) as calls:
+        assert np.array_equal(await calls.embed(["b", "a"], "document"), before[::-1])
+        assert calls.ledger.reused_texts == 2
+    await asyncio.to_thread(second.close)
+    assert not embedder.batches
+
+
+async def test_a_lone_surrogate_reaches_no_embedder() -> None:
+    embedder = HashEmbedder()
+    async with calls_to(embedder) as calls:
+        vectors = await calls.embed(["a\ud800b", "a\ufffdb", "\ud83d\ude00"], "document")
+    assert np.array_equal(vectors[0], vectors[1])
+    assert texts_of(embedder) == ["a\ufffdb", "\U0001f600"]
+
+
+async def test_no_text_gives_no_vector_and_no_call() -> None:
+    embedder = HashEmbedder()
+    async with calls_to(embedder) as calls:
+        assert len(await calls.embed([], "query")) == 0
+    assert not embedder.batches
+
+
+class Held(HashEmbedder):
+    """Waits before it answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.release = asyncio.Event(), asyncio.Event()
+
+    async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
+        vectors = await super().embed(texts, kind)
+        self.asked.set()
+        await self.release.wait()
+        return vectors
+
+
+async def test_a_text_that_is_under_way_is_waited_for_even_if_it_arrives_while_others_are_looked_up() -> None:
+    journal, embedder = Journal(), Held()
+    async with calls_to(embedder, journal) as calls:
+        first = asyncio.create_task(calls.embed(["shared"], "document"))
+        await embedder.asked.wait()
+        # The second request begins while "shared" is under way, and is still looking for "other" when it arrives.
+        look_up = journal.vectors
+
+        async def slow(keys: Sequence[bytes]) -> dict[bytes, bytes]:
+            found = await look_up(keys)
+            embedder.release.set()
+            await first
+            return found
+
+        journal.vectors = slow  # type: ignore[method-assign]
+        await calls.embed(["shared", "other"], "document")
+    await asyncio.to_thread(journal.close)
+    assert sorted(texts_of(embedder)) == ["other", "shared"]
+
+
+async def test_who_gives_up_takes_nothing_from_the_others() -> None:
+    embedder = Held()
+    async with calls_to(embedder) as calls:
+        first, second = (asyncio.create_task(calls.embed(["a"], "document")) for _ in range(2))
+        await embedder.asked.wait()
+        first.cancel()
+        embedder.release.set()
+        assert len(await second) == 1
+    assert texts_of(embedder) == ["a"]
+
+
+class Failing(HashEmbedder):
+    """Raises, or gives, what it is told to before it works."""
+
+    def __init__(self, *outcomes: BaseException | Vectors) -> None:
+        super().__init__()
+        self.outcomes = list(outcomes)
+
+    async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
+        if self.outcomes:
+            outcome = self.outcomes.pop(0)
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+        return await super().embed(texts, kind)
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries_module, "BACKOFF_S", 0.0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Unavailable("503"),
+        np.full((1, 4), np.nan, np.float32),
+        np.ones((2, 4), np.float32),
+        np.ones((0, 4), np.float32),
+        np.ones(4, np.float32),
+    ],
+    ids=["unavailable", "not-finite", "too-many", "too-few", "one-dimension"],
+)
+async def test_a_fault_or_a_useless_array_is_asked_again(no_pauses: None, bad: BaseException | Vectors) -> None:
+    async with calls_to(Failing(bad)) as calls:
+        assert (await calls.embed(["a"], "document")).shape == (1, 256)
+
+
+async def test_five_faults_reach_everybody_who_waits(no_pauses: None) -> None:
+    async with calls_to(Failing(*(Unavailable("503") for _ in range(5)))) as calls:
+        outcomes = await asyncio.gather(
+            *(calls.embed([text], "document") for text in ("a", "b")), return_exceptions=True
+        )
+        assert all(isinstance(o, Unscorable) and o.transient for o in outcomes)
+        assert len(await calls.embed(["a"], "document")) == 1
+
+
+async def test_an_embedder_that_can_not_work_stops_the_run() -> None:
+    async with calls_to(Failing(JudgeMisconfigured("wrong key"))) as calls:
+        with pytest.raises(JudgeMisconfigured):
+            await calls.embed(["a"], "document")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf], ids=["nan", "inf"])
+async def test_an_embedder_that_keeps_giving_what_is_no_number_leaves_candidates_unscored(
+    no_pauses: None, bad: float
+) -> None:
+    async with calls_to(Failing(*(np.full((1, 256), bad, np.float32) for _ in range(5)))) as calls:
+        with pytest.raises(Unscorable, match=r"embedders\.main gave a vector that is not finite") as caught:
+            await calls.embed(["a"], "document")
+        assert (caught.value.reason, caught.value.transient) == ("judge_bad_reply", True)
+        assert (await calls.embed(["a"], "document")).shape == (1, 256)  # and nothing of it was kept
+
+
+async def test_numbers_too_large_for_single_precision_are_not_finite(no_pauses: None) -> None:
+    async with calls_to(Failing(*(np.full((1, 256), 1e300) for _ in range(5)))) as calls:
+        with pytest.raises(Unscorable, match=r"embedders\.main gave a vector that is not finite"):
+            await calls.embed(["a"], "document")
+
+
+async def test_vectors_without_numbers_are_a_bad_reply(no_pauses: None) -> None:
+    async with calls_to(Failing(*(np.ones((1, 0), np.float32) for _ in range(5)))) as calls:
+        with pytest.raises(Unscorable, match=r"shape \(1, 0\) for 1 texts"):
+            await calls.embed(["a"], "document")
+
+
+async def test_an_embedder_that_keeps_giving_too_few_vectors_leaves_candidates_unscored(no_pauses: None) -> None:
+    async with calls_to(Failing(*(np.ones((1, 256), np.float32) for _ in range(5)))) as calls:
+        with pytest.raises(Unscorable, match=r"shape \(1, 256\) for 2 texts"):
+            await calls.embed(["a", "b"], "document")
+
+
+async def test_another_dimension_than_before_stops_the_run_and_is_not_kept(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    async with calls_to(Failing(np.ones((1, 4), np.float32)), journal) as calls:
+        await calls.embed(["a"], "document")
+        with pytest.raises(StageError, match=r"embedders\.main gave vectors of 4 and of 256 dimensions.*new run"):
+            await calls.embed(["b"], "query")
+    async with calls_to(HashEmbedder(), journal) as calls:
+        await calls.embed(["b"], "query")
+        assert calls.ledger.reused_texts == 0
+    await asyncio.to_thread(journal.close)
+
+
+async def test_kept_vectors_of_another_dimension_stop_the_run(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    async with calls_to(Failing(np.ones((1, 4), np.float32)), journal) as calls:
+        await calls.embed(["a"], "document")
+    async with calls_to(HashEmbedder(), journal) as calls:
+        with pytest.raises(StageError, match="dimensions"):
+            await calls.embed(["a", "b"], "document")
+    await asyncio.to_thread(journal.close)
+
+
+async def test_a_drain_ends_what_has_not_been_sent() -> None:
+    async with calls_to(HashEmbedder()) as calls:
+        calls.limiter.drain()
+        with pytest.raises(Interrupted):
+            await calls.embed(["a"], "document")
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.05])  # before and after the texts were sent
+async def test_who_waits_for_vectors_when_everything_is_closed_is_told(seconds: float) -> None:
+    class Silent(HashEmbedder):
+        async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async with calls_to(Silent()) as calls:
+        waiting = asyncio.create_task(calls.embed(["a text"], "document"))
+        await asyncio.sleep(seconds)
+        await calls.aclose()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(waiting, 5)
+
+
+async def test_queries_go_before_the_chunks_of_a_long_document() -> None:
+    class Kinds(HashEmbedder):
+        kinds: ClassVar[list[EmbedKind]] = []
+
+        async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
+            self.kinds.append(kind)
+            await asyncio.sleep(0.01)
+            return await super().embed(texts, kind)
+
+    async with calls_to(Kinds(batch_size=1, max_concurrency=1)) as calls:
+        document = asyncio.create_task(calls.embed([f"chunk {i}" for i in range(20)], "document"))
+        await asyncio.sleep(0.005)
+        await calls.embed(["a query"], "query")
+        assert Kinds.kinds.count("document") < 20
+        await document
+    assert len(Kinds.kinds) == 21

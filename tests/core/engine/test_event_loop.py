@@ -1,0 +1,100 @@
+"""The event loop and the interpreter while calls are in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import socket
+import sys
+
+import pytest
+
+from lrf.engine import event_loop as interpreter
+from lrf.engine.event_loop import FEW, PYTHONS_OWN, SWITCH_S, tuned
+
+
+def test_what_was_set_for_a_run_is_as_before_after_it() -> None:
+    before, frozen = (gc.get_threshold(), sys.getswitchinterval()), gc.get_freeze_count()
+    assert frozen < PYTHONS_OWN
+    with contextlib.suppress(ValueError), tuned():
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_S)
+        assert gc.get_freeze_count() > PYTHONS_OWN
+        raise ValueError("the run failed")
+    assert (gc.get_threshold(), sys.getswitchinterval()) == before
+    assert gc.get_freeze_count() <= frozen
+
+
+def test_what_the_program_itself_has_frozen_stays_so() -> None:
+    gc.freeze()
+    try:
+        with tuned():
+            pass
+        assert gc.get_freeze_count() > PYTHONS_OWN
+    finally:
+        gc.unfreeze()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its event loop has no selector")
+def test_many_replies_at_once_are_read_a_few_in_a_turn_and_none_is_forgotten() -> None:
+    pairs = [socket.socketpair() for _ in range(5 * FEW)]
+    turns: list[list[int]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for number, (reader, writer) in enumerate(pairs):
+            reader.setblocking(False)
+            loop.add_reader(reader, lambda number=number, reader=reader: turns[-1].append(number) or reader.recv(1))
+            writer.send(b"x")
+        while sum(map(len, turns)) < len(pairs):
+            turns.append([])
+            await asyncio.sleep(0)
+        for reader, _ in pairs:
+            loop.remove_reader(reader)
+
+    interpreter.run(asyncio.wait_for(main(), 30))
+    for pair in pairs:
+        for end in pair:
+            end.close()
+    assert max(map(len, turns)) <= FEW
+    assert sorted(number for turn in turns for number in turn) == list(range(len(pairs)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its event loop has no selector")
+def test_files_that_always_have_more_to_read_keep_no_other_from_its_turn() -> None:
+    pairs = [socket.socketpair() for _ in range(2 * FEW + 1)]
+    read = [0] * len(pairs)
+
+    def take(number: int) -> None:
+        reader, writer = pairs[number]
+        read[number] += len(reader.recv(1))
+        writer.send(b"x")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for number, (reader, writer) in enumerate(pairs):
+            reader.setblocking(False)
+            writer.send(b"x")
+            loop.add_reader(reader, take, number)
+        for _ in range(100 * len(pairs) // FEW):
+            await asyncio.sleep(0)
+        for reader, _ in pairs:
+            loop.remove_reader(reader)
+
+    interpreter.run(asyncio.wait_for(main(), 30))
+    for pair in pairs:
+        for end in pair:
+            end.close()
+    assert min(read) > 50
+
+
+def test_it_runs_a_coroutine_and_passes_on_what_it_raises() -> None:
+    async def three() -> int:
+        return 3
+
+    async def broken() -> None:
+        raise ValueError("mine")
+
+    assert interpreter.run(three()) == 3
+    with pytest.raises(ValueError, match="mine"):
+        interpreter.run(broken())

@@ -1,0 +1,231 @@
+"""Calls to a sampler: each candidate is drawn once, whatever was drawn before and however calls are cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrf.engine.budget import Budget, Ledger
+from lrf.engine.sampler_calls import SamplerCalls, most_tokens, requests_of
+from lrf.errors import BudgetError, JudgeMisconfigured, Rejected, Unscorable
+from lrf.protocols import Capabilities, Drawing, Sampler
+from lrf.prompting.requests import Reply, Usage
+from lrf.store.journal import Journal
+from lrf.types import JSON, Message, ToolCall
+
+
+class Echo:
+    """Writes the seed as the candidate, or, without seeds, how many it has drawn. Remembers every seed asked for."""
+
+    max_concurrency = 4
+    request_timeout_s = 5.0
+
+    def __init__(self, per_call: int = 1, *, seeded: bool = True) -> None:
+        self.per_call = per_call
+        self.capabilities = Capabilities(seed=seeded)
+        self.drawn: list[int] = []
+        self.calls = 0
+        self.error: Exception | None = None
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        return {"type": "echo", "model": "echo"}
+
+    async def sample(self, drawing: Drawing) -> Sequence[Reply]:
+        self.calls += 1
+        if self.error:
+            raise self.error
+        replies = []
+        for seed in drawing.seeds:
+            self.drawn.append(seed)
+            text = str(seed if self.capabilities.seed else len(self.drawn))
+            replies.append(Reply(text, usage=Usage(10, 5)))
+        return replies
+
+    async def aclose(self) -> None:
+        return None
+
+
+def drawing(seeds: Sequence[int], **fields: Any) -> Drawing:
+    given: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 8, **fields}
+    return Drawing((Message("user", "Which fee?"),), tuple(seeds), **given)
+
+
+def draw(sampler: Sampler, journal: Journal, *drawings: Drawing, budget: Budget | None = None) -> list[list[str]]:
+    async def all_of_them() -> list[list[str]]:
+        calls = SamplerCalls("(sampling)", sampler, journal, Ledger(budget or Budget()))
+        return [[r.text for r in await calls.draw(d, "s", 0)] for d in drawings]
+
+    return asyncio.run(all_of_them())
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.integers(1, 10**6), min_size=1, max_size=12, unique=True),
+    st.lists(st.integers(0, 12), max_size=3),
+    st.integers(1, 5),
+    st.booleans(),
+)
+def test_every_candidate_is_drawn_once_whatever_was_there_before(
+    seeds: list[int], earlier: list[int], per_call: int, seeded: bool
+) -> None:
+    journal = Journal()
+    try:
+        sampler = Echo(per_call, seeded=seeded)
+        found = draw(sampler, journal, *(drawing(seeds[:n]) for n in (*earlier, len(seeds))))
+        assert sorted(sampler.drawn) == sorted(seeds)
+        for texts in found:
+            assert texts == found[-1][: len(texts)]
+        if seeded:
+            assert found[-1] == [str(seed) for seed in seeds]
+        assert len({*found[-1]}) == len(seeds)
+        other = Echo(per_call, seeded=seeded)
+        assert draw(other, journal, drawing(seeds)) == [found[-1]]
+        assert other.drawn == []
+    finally:
+        journal.close()
+
+
+@pytest.mark.parametrize(
+    "changed", [{"temperature": 0.5}, {"top_p": 0.9}, {"max_tokens": 9}, {"tools": ({"name": "a"},)}]
+)
+def test_what_is_asked_otherwise_is_drawn_anew(changed: dict[str, Any]) -> None:
+    journal, sampler = Journal(), Echo()
+    draw(sampler, journal, drawing([1]), drawing([1], **changed), drawing([1]))
+    assert sampler.drawn == [1, 1]
+    journal.close()
+
+
+def test_what_came_before_a_failure_is_kept() -> None:
+    journal, sampler = Journal(), Echo()
+    draw(sampler, journal, drawing([1, 2]))
+    sampler.error = Rejected("too long")
+    with pytest.raises(Unscorable, match="judge_rejected"):
+        draw(sampler, journal, drawing([1, 2, 3, 4]))
+    sampler.error = None
+    assert draw(sampler, journal, drawing([1, 2, 3, 4])) == [["1", "2", "3", "4"]]
+    assert sampler.drawn == [1, 2, 3, 4]
+    journal.close()
+
+
+def test_an_error_that_stops_the_run_counts_before_one_that_leaves_a_sample_out() -> None:
+    journal, sampler = Journal(), Echo()
+
+    async def fail(drawing: Drawing) -> Sequence[Reply]:
+        raise Rejected("no") if drawing.seeds == (1,) else JudgeMisconfigured("wrong key")
+
+    sampler.sample = fail  # type: ignore[method-assign]
+    with pytest.raises(JudgeMisconfigured):
+        draw(sampler, journal, drawing([1, 2]))
+    journal.close()
+
+
+def test_a_budget_counts_candidates_and_not_requests() -> None:
+    journal, sampler = Journal(), Echo(per_call=3)
+    with pytest.raises(BudgetError, match="budget of 4 calls"):
+        draw(sampler, journal, drawing([1, 2, 3]), drawing([4, 5, 6]), budget=Budget(calls=4))
+    assert sampler.drawn == [1, 2, 3]
+    journal.close()
+
+
+def test_of_candidates_without_usage_the_most_counts_against_the_budget() -> None:
+    class Silent(Echo):
+        async def sample(self, drawing: Drawing) -> Sequence[Reply]:
+            return [replace(reply, usage=Usage()) for reply in await super().sample(drawing)]
+
+    most = sum(most_tokens(Silent(), requests_of(drawing([1]), seeded=True)))
+    with pytest.raises(BudgetError, match="could be overrun"):
+        draw(Silent(), Journal(), drawing([1]), drawing([2]), drawing([3]), budget=Budget(tokens=2 * most + 1))
+
+
+async def test_a_call_that_is_given_up_is_no_fault() -> None:
+    asked = asyncio.Event()
+
+    class Slow(Echo):
+        async def sample(self, drawing: Drawing) -> Sequence[Reply]:
+            asked.set()
+            await asyncio.sleep(60)
+            return []
+
+    journal, ledger = Journal(), Ledger()
+    calls = SamplerCalls("sampler", Slow(), journal, ledger)
+    task = asyncio.create_task(calls.draw(drawing([1]), "s", 0))
+    await asked.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    journal.close()
+    assert ledger.total().faults == 0
+
+
+def test_a_sampler_that_gives_another_number_of_candidates_is_asked_again_and_then_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 0.001)
+    journal, sampler = Journal(), Echo(per_call=2)
+
+    async def one(drawing: Drawing) -> Sequence[Reply]:
+        sampler.calls += 1
+        return [Reply("a")]
+
+    sampler.sample = one  # type: ignore[method-assign]
+    with pytest.raises(Unscorable, match="gave 1 candidates where 2 were asked for"):
+        draw(sampler, journal, drawing([1, 2]))
+    assert sampler.calls == 5
+    journal.close()
+
+
+@pytest.mark.parametrize("per_call", [1, 2, 5])
+def test_candidates_without_usage_count_at_most_when_the_run_goes_on_as_when_they_were_drawn(per_call: int) -> None:
+    class Untold(Echo):
+        async def sample(self, drawing: Drawing) -> Sequence[Reply]:
+            return [replace(reply, usage=Usage()) for reply in await super().sample(drawing)]
+
+    async def drawn() -> tuple[Ledger, int]:
+        journal = Journal()
+        calls = SamplerCalls("(sampling)", Untold(per_call), journal, Ledger(Budget(tokens=10**6)))
+        await calls.draw(drawing(range(5)), "s", 0)
+        (used,) = await asyncio.to_thread(journal.usage)
+        await asyncio.to_thread(journal.close)
+        return calls.ledger, used.most_prompt + used.most_reply
+
+    ledger, most = asyncio.run(drawn())
+    assert most == ledger._tokens > 0
+
+
+async def test_a_samplers_own_fault_is_counted_and_told_as_one_and_what_was_drawn_before_as_reused() -> None:
+    told: list[str | None] = []
+    journal, ledger, sampler = Journal(), Ledger(), Echo()
+    calls = SamplerCalls("sampler", sampler, journal, ledger, lambda *what: told.append(what[5]))
+    await calls.draw(drawing([1, 2]), "s", 0)
+    await calls.draw(drawing([1, 2]), "s", 0)
+
+    async def broken(drawing: Drawing) -> Sequence[Reply]:
+        raise ValueError("a bug")
+
+    sampler.sample = broken  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="a bug"):
+        await calls.draw(drawing([3]), "s", 0)
+    await asyncio.to_thread(journal.close)
+    assert told == [None, None, "judge_error"]
+    assert (ledger.total().calls, ledger.total().reused, ledger.total().faults) == (2, 2, 1)
+
+
+def test_tools_and_their_calls_count_against_the_window_before_anything_is_asked() -> None:
+    sampler = Echo()
+    sampler.capabilities = Capabilities(seed=True, context_window=60)
+    long = "fee " * 50
+    tools = {"tools": ({"type": "function", "function": {"name": "look_up", "description": long}},)}
+    called = Message("assistant", "", tool_calls=(ToolCall("look_up", {"what": long}),))
+    turns = (Message("user", "Which fee?"), called, Message("tool", "7"))
+    for too_long in (drawing([1], **tools), replace(drawing([1]), messages=turns)):
+        with pytest.raises(Unscorable, match="context_window") as caught:
+            draw(sampler, Journal(), too_long)
+        assert caught.value.reason == "context_too_small"
+    assert sampler.calls == 0
+    assert draw(sampler, Journal(), drawing([1])) == [["1"]]

@@ -1,0 +1,336 @@
+"""Launching: the plan that is written, and real processes that it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from lrf.plugin.catalog import load_catalog
+from lrf.cli.main import cli
+from lrf.config import parse_pipeline
+from lrf.errors import ConfigError, StageError
+from lrf.protocols import LaunchPlan
+from lrf.stages.train.launch import plan_launch, prepare_launch
+from lrf.stages.run_dir import RunDir
+from lrf.stages.train.supervise import _told, launch
+from lrf.stages.train.stage import make_room, train_stage
+
+Start = Callable[..., LaunchPlan]
+
+RANK = """
+import json, os, sys, time
+folder = {folder!r}
+rank = int(sys.argv[1])
+log = os.open(f"{{folder}}/ranks/{{rank}}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.dup2(log, 1); os.dup2(log, 2)
+def say(**message):
+    with open(f"{{folder}}/ranks/{{rank}}.jsonl", "a") as f:
+        f.write(json.dumps(message) + "\\n")
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """A plan that starts two processes, ranks 0 and 1, with this code; ``say`` writes to the rank's channel."""
+
+    def make(code: str, **fields: Any) -> LaunchPlan:
+        (tmp_path / "ranks").mkdir(exist_ok=True)
+        rank = tmp_path / "rank.py"
+        rank.write_text(RANK.format(folder=str(tmp_path)) + textwrap.dedent(code))
+        both = f"{sys.executable} {rank} 0 & zero=$!; {sys.executable} {rank} 1 & one=$!; wait $zero && wait $one"
+        return LaunchPlan(world=2, per_node=2, argv=("bash", "-c", both), **fields)
+
+    return make
+
+
+def run(plan: LaunchPlan, folder: Path, told: list[Any] | None = None) -> dict[str, Any]:
+    return launch(plan, folder, (told if told is not None else []).append)
+
+
+def test_progress_and_result_are_those_of_rank_0(start: Start, tmp_path: Path) -> None:
+    plan = start(
+        """
+        for step in range(3):
+            say(progress={"step": step, "rank": rank})
+        say(result={"checkpoint": f"of rank {rank}", "loss": 0.5})
+        """
+    )
+    told: list[Any] = []
+    assert run(plan, tmp_path, told) == {"checkpoint": "of rank 0", "loss": 0.5}
+    assert told == [{"step": step, "rank": 0} for step in range(3)]
+
+
+def test_a_result_that_another_machine_s_disk_shows_late_is_waited_for(tmp_path: Path) -> None:
+    late = f"(sleep 0.5; echo '{json.dumps({'result': {'loss': 1}})}' > {tmp_path}/ranks/0.jsonl) > /dev/null 2>&1 &"
+    plan = LaunchPlan(world=1, argv=("bash", "-c", f"set -m; {late} disown"))
+    assert run(plan, tmp_path) == {"loss": 1}
+
+
+def test_processes_that_end_well_without_a_result_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrf.stages.train.supervise.SETTLE_S", 0.2)
+    with pytest.raises(StageError, match="bash ended with exit code 0"):
+        run(LaunchPlan(world=1, argv=("bash", "-c", "true")), tmp_path)
+
+
+def test_what_ranks_print_lies_in_a_log_of_each(start: Start, tmp_path: Path) -> None:
+    run(start('print("hello from", rank, flush=True); say(result={})'), tmp_path)
+    assert [(tmp_path / f"ranks/{rank}.log").read_text() for rank in (0, 1)] == ["hello from 0\n", "hello from 1\n"]
+
+
+def test_a_plan_s_variables_reach_every_rank(start: Start, tmp_path: Path) -> None:
+    plan = start('say(result={"found": os.environ["NCCL_SOCKET_IFNAME"]})', env={"NCCL_SOCKET_IFNAME": "ib0"})
+    assert run(plan, tmp_path)["found"] == "ib0"
+
+
+def test_an_error_of_any_rank_ends_the_stage_with_its_words_and_exit_code(start: Start, tmp_path: Path) -> None:
+    plan = start('if rank: say(error="row 7: there is no answer", exit_code=2)')
+    with pytest.raises(StageError, match="row 7: there is no answer") as raised:
+        run(plan, tmp_path)
+    assert raised.value.exit_code == 2
+
+
+def test_a_rank_that_dies_is_told_with_the_last_lines_of_its_own_log(start: Start, tmp_path: Path) -> None:
+    plan = start(
+        """
+        if rank:
+            print("out of memory", flush=True)
+            os.kill(os.getpid(), 9)
+        """
+    )
+    with pytest.raises(StageError) as raised:
+        run(plan, tmp_path)
+    message = str(raised.value)
+    assert "ended with exit code 137" in message
+    assert f"last lines of rank 1 ({tmp_path}/ranks/1.log):\n  out of memory" in message
+
+
+def test_lines_of_an_earlier_attempt_are_not_told_again(start: Start, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="first attempt"):
+        run(start('print("first attempt", flush=True); sys.exit(1)'), tmp_path)
+    with pytest.raises(StageError) as raised:
+        run(start('print("second attempt", flush=True); sys.exit(1)'), tmp_path)
+    assert "first attempt" not in str(raised.value)
+    assert "first attempt" in (tmp_path / "ranks/0.log").read_text()
+
+
+def test_the_rank_that_torchrun_blames_is_the_one_told(tmp_path: Path) -> None:
+    (tmp_path / "ranks").mkdir()
+    for rank in range(4):
+        (tmp_path / f"ranks/{rank}.log").touch()
+    blame = "Root Cause (first observed failure):\n  rank      : 3 (local_rank: 3)\n  exitcode  : -9 (pid: 4242)\n"
+    code = f'echo "the lines of 3" >> {tmp_path}/ranks/3.log; printf {json.dumps(blame)}; exit 1'
+    with pytest.raises(StageError) as raised:
+        run(LaunchPlan(world=4, per_node=4, argv=("bash", "-c", code)), tmp_path)
+    assert "rank 3 of 4 was ended by signal 9, and the training with it" in str(raised.value)
+    assert "the lines of 3" in str(raised.value)
+
+
+def test_what_other_ranks_say_when_one_is_killed_is_not_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "ranks").mkdir()
+    (tmp_path / "ranks/1.log").write_text("")
+    blame = "".join(
+        f"  rank      : {r} (local_rank: {r})\n  exitcode  : {code} (pid: 4)\n" for r, code in ((0, 1), (1, -9))
+    )
+    says = json.dumps({"error": "connection closed by peer", "exit_code": 1})
+    code = f"echo '{says}' >> {tmp_path}/ranks/0.jsonl; printf {json.dumps(blame)}; exit 1"
+    with pytest.raises(StageError, match="rank 1 of 2 was ended by signal 9"):
+        run(LaunchPlan(world=2, per_node=2, argv=("bash", "-c", code)), tmp_path)
+
+
+def test_what_a_rank_says_is_the_reason_though_another_fell_over_it_first(tmp_path: Path) -> None:
+    (tmp_path / "ranks").mkdir()
+    blame = "".join(
+        f"  rank      : {r} (local_rank: {r})\n  exitcode  : {code} (pid: 4)\n" for r, code in ((0, 1), (1, 2))
+    )
+    says = json.dumps({"error": "the loss became nan in step 3", "exit_code": 2})
+    code = f"echo '{says}' >> {tmp_path}/ranks/1.jsonl; printf {json.dumps(blame)}; exit 1"
+    with pytest.raises(StageError, match="the loss became nan in step 3"):
+        run(LaunchPlan(world=2, per_node=2, argv=("bash", "-c", code)), tmp_path)
+
+
+def test_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="no-such-launcher can't be started"):
+        run(LaunchPlan(world=2, argv=("no-such-launcher",)), tmp_path)
+
+
+SUPERVISOR = """
+import sys
+from pathlib import Path
+from lrf.protocols import LaunchPlan
+from lrf.stages.train.supervise import _told, launch
+launch(LaunchPlan(world=1, argv=("bash", "-c", {command!r})), Path({folder!r}), print)
+"""
+WAITING = """
+import os, signal, threading
+from pathlib import Path
+from lrf.stages.child_process import end_with_parent
+threading.Thread(target=end_with_parent, daemon=True).start()
+os.setsid()  # as torchrun's workers do: no signal to a group reaches them
+Path({pid!r}).write_text(str(os.getpid()))
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_no_process_outlives_the_one_that_launched_it(number: signal.Signals, tmp_path: Path) -> None:
+    pid, code = tmp_path / "pid", tmp_path / "waiting.py"
+    code.write_text(WAITING.format(pid=str(pid)))
+    supervisor = SUPERVISOR.format(command=f"{sys.executable} {code}; true", folder=str(tmp_path))
+    process = subprocess.Popen([sys.executable, "-c", supervisor], stderr=subprocess.DEVNULL)
+    _until(lambda: pid.exists() and pid.read_text() != "")
+    process.send_signal(number)
+    process.wait(30)
+    _until(lambda: not _lives(int(pid.read_text())))
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+# --- the policy's folder ------------------------------------------------------------------------------------------
+
+
+def test_a_policy_of_other_settings_gives_way_and_one_of_these_is_not_touched(tmp_path: Path) -> None:
+    policy = tmp_path / "policy"
+    make_room(policy, "these")
+    (policy / "checkpoint").mkdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # a full disk
+    try:
+        make_room(policy, "these")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    make_room(policy, "these")
+    assert (policy / "checkpoint").exists()
+    make_room(policy, "others")
+    assert not (policy / "checkpoint").exists()
+
+
+def test_what_cannot_be_written_before_the_training_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("no folder")
+    pipeline = parse_pipeline({"name": "run", "train": TRAIN}, load_catalog(), folder=tmp_path)
+    context: Any = SimpleNamespace(
+        pipeline=pipeline, run_dir=RunDir(tmp_path / "runs" / "run"), train_fingerprint=lambda *_: "these"
+    )
+    with pytest.raises(StageError, match=r"Not a directory; what was saved stays as it is"):
+        train_stage(context)
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------
+
+TRAIN = {"type": "sft", "sources": [{"path": "rows.jsonl"}], "init": {}, "global_batch": 16}
+
+
+def planned(folder: Path, train: dict[str, Any] | None = None, **launcher: Any) -> Any:
+    values = {"name": "run", "train": {**TRAIN, **(train or {})}, **({"launcher": launcher} if launcher else {})}
+    pipeline = parse_pipeline(values, load_catalog(), folder=folder)
+    return plan_launch(pipeline, RunDir(folder / "runs" / "run"))
+
+
+def test_lrf_plan_says_how_the_batch_is_shared_and_what_memory_it_takes(tmp_path: Path) -> None:
+    train = {**TRAIN, "init": None, "zero": 3, "sequence_parallel": 2, "max_tokens": 65536}
+    launcher = {"type": "torchrun", "nproc_per_node": 8}
+    values = {"name": "run", "train": train, "launcher": launcher, "policy": {"model": "meta-llama/Llama-3.1-8B"}}
+    (tmp_path / "p.yaml").write_text(json.dumps(values))
+    said = CliRunner().invoke(cli, ["plan", str(tmp_path / "p.yaml")], catch_exceptions=False).output
+    assert "16 a step = 4 at once × 1 each × 4 one after the other, 2 share a sequence" in said
+    assert "for a longest sample of 65,536 tokens" in said
+    values["policy"] = {"model": "org/nobody-knows"}
+    (tmp_path / "p.yaml").write_text(json.dumps(values))
+    said = CliRunner().invoke(cli, ["plan", str(tmp_path / "p.yaml")], catch_exceptions=False).output
+    assert "memory a GPU: unknown; the shape of org/nobody-knows" in said
+
+
+def test_without_a_launcher_the_stage_s_own_process_trains(tmp_path: Path) -> None:
+    plain, local = planned(tmp_path), planned(tmp_path, type="local")
+    assert plain.plan == local.plan == LaunchPlan()
+    assert plain.about["processes"] == 1
+    assert plain.about["accumulation"] == 16
+
+
+@pytest.mark.parametrize(
+    ("train", "processes", "accumulation"),
+    [
+        ({"global_batch": 16}, 8, 2),
+        ({"global_batch": 16, "micro_batch": 2}, 4, 2),
+        ({"global_batch": 16, "zero": 3, "sequence_parallel": 2}, 32, 1),
+        ({"global_batch": 16, "zero": 3, "sequence_parallel": 4}, 8, 8),
+    ],
+)
+def test_accumulation_follows_from_batch_processes_and_sequence_parallelism(
+    train: dict[str, Any], processes: int, accumulation: int, tmp_path: Path
+) -> None:
+    about = planned(tmp_path, train, type="torchrun", nproc_per_node=processes).about
+    assert about["accumulation"] == accumulation
+    micro = train.get("micro_batch", 1)
+    assert about["data_parallel"] * micro * about["accumulation"] == train["global_batch"]
+
+
+def test_a_batch_that_processes_cannot_share_says_what_would_fit(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        planned(tmp_path, {"global_batch": 16, "zero": 3}, type="torchrun", nproc_per_node=32)
+    message = str(raised.value)
+    assert "16 × 1 / (32 × 1) is no whole number" in message
+    assert "global_batch: 32, or 16 processes, or sequence_parallel: 2 (zero: 3)" in message
+
+
+def test_what_will_run_is_written_and_a_plan_before_it_gives_way(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "runs" / "run")
+    values: dict[str, Any] = {"name": "run", "train": {**TRAIN, "zero": 2}}
+    launcher = {"type": "torchrun", "nproc_per_node": 4}
+    prepare_launch(parse_pipeline({**values, "launcher": launcher}, load_catalog(), folder=tmp_path), run_dir)
+    found = {path.name for path in run_dir.launch.iterdir()}
+    assert found == {"plan.json", "ds_config.json", "launch.sh"}
+    assert json.loads((run_dir.launch / "ds_config.json").read_text())["gradient_accumulation_steps"] == 4
+    assert subprocess.run(["bash", "-n", run_dir.launch / "launch.sh"]).returncode == 0
+    plan = json.loads((run_dir.launch / "plan.json").read_text())
+    assert [rank["log"] for rank in plan["ranks"]] == [f"ranks/{rank}.log" for rank in range(4)]
+    prepare_launch(parse_pipeline({**values, "train": TRAIN}, load_catalog(), folder=tmp_path), run_dir)
+    assert {path.name for path in run_dir.launch.iterdir()} == {"plan.json"}
+
+
+def test_a_dry_run_writes_what_would_run_and_imports_no_torch(tmp_path: Path) -> None:
+    train = {**TRAIN, "zero": 3, "sequence_parallel": 2}
+    launcher = {"type": "slurm", "nodes": 4, "gpus_per_node": 8, "time": "2-00:00:00"}
+    (tmp_path / "p.yaml").write_text(json.dumps({"name": "run", "train": train, "launcher": launcher}))
+    code = (
+        "import sys; from lrf.cli.main import main; sys.argv = ['lrf', 'run', 'p.yaml', '--dry-run']\n"
+        "try:\n main()\n"
+        "finally:\n print({'torch', 'deepspeed', 'transformers', 'trl', 'accelerate'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    *lines, heavy = done.stdout.splitlines()
+    assert heavy == "set()", done.stderr
+    folder = tmp_path / "runs/run/launch"
+    assert [Path(line).name for line in lines[:3]] == ["plan.json", "ds_config.json", "job.sbatch"]
+    assert "#SBATCH --time=2-00:00:00" in (folder / "job.sbatch").read_text()
+    assert not (tmp_path / "runs/run/policy").exists()
+    assert not os.path.lexists(tmp_path / "runs/run/pipeline.yaml")
+
+
+def test_a_line_that_ends_within_a_character_was_never_said(tmp_path: Path) -> None:
+    (tmp_path / "0.jsonl").write_bytes('{"result": 1}\n{"progress": "测'.encode()[:-1])
+    assert _told(tmp_path) == {0: [{"result": 1}]}

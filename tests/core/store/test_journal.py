@@ -1,0 +1,558 @@
+"""The journal: what is committed is there, whatever happens to the process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from lrf.errors import RunError
+from lrf.prompting.expectations import Choice, Rating, Text
+from lrf.prompting.requests import Reply, Request, Usage, Way
+from lrf.store import database as schema
+from lrf.store.journal import Journal, digest, request_key
+from lrf.store.database import VERSION
+from lrf.store.cache import _open
+from lrf.prompting.templates import Segment
+
+DOCUMENT = "A long document that hundreds of calls share. " * 50
+
+
+def request(answer: str = "an answer", **changes: object) -> Request:
+    prompt = (Segment("Instructions.\n"), Segment(DOCUMENT, trusted=False), Segment(answer, trusted=False))
+    values = {"prompt": prompt, "expects": Rating(), "max_tokens": 512, "temperature": 0.01, **changes}
+    return Request(**values)  # type: ignore[arg-type]
+
+
+def commit(journal: Journal, key: bytes, reply: Reply, asked: Request | None = None) -> None:
+    work = journal.commit_reply(key, "judge", asked or request(), reply, sample="s", dimension="d", seconds=0.1)
+    asyncio.run(work)
+
+
+def found(journal: Journal, key: bytes) -> Reply | None:
+    return asyncio.run(journal.reply(key))
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal(tmp_path / "journal.sqlite")
+    yield journal
+    journal.close()
+
+
+def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+# --- replies --------------------------------------------------------------------------------------------------------
+
+
+def test_a_reply_comes_back_as_it_was_committed(journal: Journal) -> None:
+    reply = Reply(
+        "[[7]] 好", "length", Usage(100, 20, 60), {"[[1]]": 0.25, "[[2]]": 0.75}, model="m-1", reasoning="hm\x00m"
+    )
+    commit(journal, b"k", reply)
+    assert found(journal, b"k") == reply
+
+
+def test_what_was_never_committed_is_not_there(journal: Journal) -> None:
+    commit(journal, b"k", Reply("[[7]]"))
+    assert found(journal, b"other") is None
+
+
+def test_the_first_reply_of_a_key_stays(journal: Journal) -> None:
+    commit(journal, b"k", Reply("first"))
+    commit(journal, b"k", Reply("second"))
+    kept = found(journal, b"k")
+    assert kept is not None
+    assert kept.text == "first"
+
+
+def test_another_reader_sees_a_reply_as_soon_as_its_commit_returns(journal: Journal) -> None:
+    commit(journal, b"k", Reply("[[7]]"))
+    assert journal.path is not None
+    assert rows(journal.path, "SELECT text FROM replies") == [("[[7]]",)]
+
+
+def test_a_journal_in_memory_works_without_a_file() -> None:
+    journal = Journal()
+    commit(journal, b"k", Reply("[[7]]"))
+    assert found(journal, b"k") == Reply("[[7]]")
+    journal.close()
+
+
+def test_a_reply_is_there_after_closing_and_opening_again(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    commit(journal, b"k", Reply("[[7]]"))
+    journal.close()
+    again = Journal(tmp_path / "j")
+    assert found(again, b"k") == Reply("[[7]]")
+    again.close()
+
+
+async def test_replies_that_arrive_together_are_one_transaction(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    groups: list[int] = []
+    commit_group = journal._commit
+
+    def counting(connection: sqlite3.Connection, group: list[object], *, writes: bool) -> None:
+        groups.append(len(group))
+        commit_group(connection, group, writes=writes)  # type: ignore[arg-type]
+
+    journal._commit = counting  # type: ignore[assignment, method-assign]
+    await asyncio.gather(
+        *(
+            journal.commit_reply(bytes([i]), "j", request(), Reply("x"), sample="s", dimension="d", seconds=0)
+            for i in range(200)
+        )
+    )
+    await asyncio.to_thread(journal.close)
+    assert sum(groups) == 200
+    assert len(groups) < 20
+
+
+async def test_a_waiter_that_is_cancelled_loses_no_paid_reply(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    commits = [
+        asyncio.create_task(
+            journal.commit_reply(bytes([i]), "j", request(), Reply("x"), sample="s", dimension="d", seconds=0)
+        )
+        for i in range(50)
+    ]
+    await asyncio.sleep(0)
+    for task in commits:
+        task.cancel()
+    await asyncio.gather(*commits, return_exceptions=True)
+    await asyncio.to_thread(journal.close)
+    assert rows(tmp_path / "j", "SELECT count(*) FROM replies") == [(50,)]
+
+
+def test_a_prompt_with_half_a_surrogate_pair_is_kept_with_a_replacement(journal: Journal) -> None:
+    commit(journal, b"k", Reply("[[7]]"), request("an answer with \udc80 in it"))
+    assert journal.path is not None
+    assert ("an answer with \ufffd in it",) in rows(journal.path, "SELECT text FROM segments")
+
+
+# --- prompts --------------------------------------------------------------------------------------------------------
+
+
+def test_a_reply_to_a_sample_of_a_strange_name_is_kept(journal: Journal) -> None:
+    strange = journal.commit_reply(b"k", "j", request(), Reply("x"), sample="\ud800", dimension="d", seconds=0)
+    asyncio.run(strange)
+    asyncio.run(journal.put_row("stage", 0, "\ud800", b"digest", "row", transient=False))
+    assert found(journal, b"k") == Reply("x")
+    assert list(journal.rows("stage")) == [(0, "row")]
+
+
+def test_a_segment_that_many_prompts_share_is_stored_once(journal: Journal) -> None:
+    for i in range(20):
+        commit(journal, bytes([i]), Reply("x"), request(f"answer {i % 4}"))
+    assert journal.path is not None
+    assert rows(journal.path, "SELECT count(*) FROM segments") == [(2 + 4,)]
+    assert rows(journal.path, "SELECT count(*) FROM replies") == [(20,)]
+
+
+def test_a_segment_is_stored_once_across_openings(tmp_path: Path) -> None:
+    for i in range(3):
+        journal = Journal(tmp_path / "j")
+        commit(journal, bytes([i]), Reply("x"))
+        journal.close()
+    assert rows(tmp_path / "j", "SELECT count(*) FROM segments") == [(3,)]
+
+
+def test_no_column_holds_a_whole_prompt(journal: Journal) -> None:
+    commit(journal, b"k", Reply("x"))
+    assert journal.path is not None
+    for (table,) in rows(journal.path, "SELECT name FROM sqlite_master WHERE type = 'table'"):
+        for row in rows(journal.path, f"SELECT * FROM {table}"):
+            for value in row:
+                text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+                assert not ("Instructions." in text and "an answer" in text)
+
+
+def test_a_prompt_can_be_put_together_again_from_its_segments(journal: Journal) -> None:
+    asked = request()
+    commit(journal, b"k", Reply("x"), asked)
+    assert journal.path is not None
+    [(hashes,)] = rows(journal.path, "SELECT prompt FROM replies")
+    assert isinstance(hashes, bytes)
+    stored = dict(rows(journal.path, "SELECT hash, text FROM segments"))
+    parts = [stored[hashes[i : i + 16]] for i in range(0, len(hashes), 16)]
+    assert parts == [s.text for s in asked.prompt]
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attempt": 1},
+        {"draw": 1},
+        {"temperature": 0.95},
+        {"max_tokens": 1024},
+        {"seed": 7},
+        {"way": "expected"},
+        {"way": "structured"},
+        {"expects": Text()},
+        {"expects": Rating(1, 5)},
+        {"expects": Choice(("a", "b"))},
+        {"prompt": (Segment("another prompt"),)},
+    ],
+    ids=lambda c: "-".join(c),
+)
+def test_a_request_that_differs_in_anything_has_another_key(change: dict[str, object]) -> None:
+    assert request_key("judge", request(**change)) != request_key("judge", request())
+
+
+def test_another_judge_has_other_keys() -> None:
+    assert request_key('{"model": "a"}', request()) != request_key('{"model": "b"}', request())
+
+
+def test_the_schema_is_part_of_the_key_only_where_it_is_sent() -> None:
+    class Wide(Rating):
+        @property
+        def schema(self) -> dict[str, object]:
+            return {"type": "object"}
+
+    def keys(way: Way) -> set[bytes]:
+        return {request_key("j", request(expects=e, way=way)) for e in (Rating(), Wide())}
+
+    assert len(keys("structured")) == 2
+    assert len(keys("text")) == 1
+
+
+def test_equal_requests_have_equal_keys_however_the_prompt_is_cut() -> None:
+    whole = request(prompt=(Segment("ab"),))
+    cut = request(prompt=(Segment("a"), Segment("b", trusted=False)))
+    assert request_key("j", whole) == request_key("j", cut)
+
+
+def test_parts_of_a_digest_do_not_run_into_each_other() -> None:
+    assert digest("ab", "c") != digest("a", "bc")
+
+
+# --- vectors --------------------------------------------------------------------------------------------------------
+
+
+async def test_vectors_come_back_and_batches_are_counted(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
+    await journal.commit_vectors("e", [b"a", b"b"], vectors, seconds=0.1)
+    kept = await journal.vectors([b"a", b"b", b"c"])
+    assert kept == {b"a": vectors[0].tobytes(), b"b": vectors[1].tobytes()}
+    assert (await asyncio.to_thread(journal.totals))["embedding_calls"] == 1
+    await asyncio.to_thread(journal.close)
+
+
+async def test_more_vectors_than_one_query_takes_are_found() -> None:
+    journal = Journal()
+    keys = [i.to_bytes(2) for i in range(1300)]
+    await journal.commit_vectors("e", keys, np.ones((1300, 2), np.float32), seconds=0)
+    assert len(await journal.vectors(keys)) == 1300
+    await asyncio.to_thread(journal.close)
+
+
+# --- rows of a stage ------------------------------------------------------------------------------------------------
+
+
+async def test_rows_come_in_the_order_of_positions_whatever_the_order_of_writing() -> None:
+    journal = Journal()
+    for position in [*range(150, 0, -1), 0]:
+        await journal.put_row("st", position, "s", b"d", f"row {position}", transient=position == 3)
+    read = await asyncio.to_thread(lambda: list(journal.rows("st")))
+    assert read == [(int(i == 3), f"row {i}") for i in range(151)]
+    await asyncio.to_thread(journal.close)
+
+
+async def test_a_row_counts_only_for_the_same_sample_and_when_it_is_final() -> None:
+    journal = Journal()
+    await journal.put_row("st", 0, "s", b"digest", "row", transient=False)
+    await journal.put_row("st", 1, "t", b"digest", "row", transient=True)
+    assert await journal.has_row("st", 0, b"digest")
+    assert not await journal.has_row("st", 0, b"changed")
+    assert not await journal.has_row("other", 0, b"digest")
+    assert not await journal.has_row("st", 1, b"digest")
+    await asyncio.to_thread(journal.close)
+
+
+async def test_rows_of_other_stages_are_forgotten() -> None:
+    journal = Journal()
+    await journal.put_row("old", 0, "s", b"d", "row", transient=False)
+    await journal.put_row("new", 0, "s", b"d", "row", transient=False)
+    await journal.drop_rows(keep="new")
+    assert not await journal.has_row("old", 0, b"d")
+    assert await journal.has_row("new", 0, b"d")
+    await asyncio.to_thread(journal.close)
+
+
+# --- what can't be used ---------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_told_and_nothing_of_the_group_counts(journal: Journal) -> None:
+    commit(journal, b"k", Reply("x"))
+    journal.do(lambda c: c.execute("PRAGMA max_page_count = 1")).result()
+    pages = journal.do(lambda c: c.execute("PRAGMA page_count").fetchone()[0]).result()
+    journal.do(lambda c: c.execute(f"PRAGMA max_page_count = {pages}")).result()
+    with pytest.raises(RunError, match=r"can't be written.*free the disk"):
+        commit(journal, b"big", Reply("x" * 1_000_000))
+    assert found(journal, b"big") is None
+    assert found(journal, b"k") == Reply("x")
+
+
+def test_a_journal_goes_on_after_the_disk_has_room_again(journal: Journal) -> None:
+    pages = journal.do(lambda c: c.execute("PRAGMA page_count").fetchone()[0]).result()
+    journal.do(lambda c: c.execute(f"PRAGMA max_page_count = {pages}")).result()
+    with pytest.raises(RunError):
+        commit(journal, b"big", Reply("x" * 1_000_000))
+    journal.do(lambda c: c.execute("PRAGMA max_page_count = 1000000")).result()
+    commit(journal, b"big", Reply("x" * 1_000_000), request("with its segments"))
+    assert found(journal, b"big") == Reply("x" * 1_000_000)
+    assert journal.path is not None
+    assert rows(journal.path, "SELECT count(*) FROM segments") == [(3,)]
+
+
+def test_a_journal_that_can_only_be_read_is_told(journal: Journal) -> None:
+    commit(journal, b"k", Reply("x"))
+    journal.do(lambda c: c.execute("PRAGMA query_only = 1")).result()
+    with pytest.raises(RunError, match="can't be written"):
+        commit(journal, b"l", Reply("y"))
+
+
+def test_a_closed_journal_says_so_instead_of_waiting_for_ever(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.close()
+    with pytest.raises(RunError, match="closed"):
+        found(journal, b"k")
+
+
+def test_closing_twice_does_no_harm(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.close()
+    journal.close()
+
+
+def made_by_version(path: Path, version: int) -> None:
+    """A journal as an older lrf left it, with one reply."""
+    journal = Journal(path)
+    commit(journal, b"old", Reply("before", usage=Usage(10, 2, 3, 4, 5)))
+    journal.close()
+    connection = sqlite3.connect(path)
+    for since, column in schema._ADDED:
+        if since > version:
+            connection.execute(f"ALTER TABLE replies DROP COLUMN {column.split()[0]}")
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+
+
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_a_journal_of_an_older_lrf_is_read_and_added_to(tmp_path: Path, version: int) -> None:
+    made_by_version(tmp_path / "j", version)
+    journal = Journal(tmp_path / "j")
+    old = found(journal, b"old")
+    assert old is not None
+    assert old.usage == Usage(10, 2, 3, 1 if version < 2 else 4, 0 if version < 3 else 5)
+    commit(journal, b"new", Reply("after", usage=Usage(10, 2, 3, 4, 5)))
+    new = found(journal, b"new")
+    journal.close()
+    assert new is not None
+    assert new.usage == Usage(10, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("killed_after", range(10))
+def test_a_kill_while_an_older_journal_is_brought_up_to_date_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
+) -> None:
+    made_by_version(tmp_path / "j", 1)
+    left = killed_after
+
+    class Killed(sqlite3.Connection):
+        def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+            nonlocal left
+            left -= sql.lstrip().startswith(("ALTER", "CREATE", "PRAGMA user_version ="))
+            if left < 0:
+                raise KeyboardInterrupt
+            return super().execute(sql, *arguments)
+
+    connect = sqlite3.connect
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=Killed))
+        with pytest.raises(KeyboardInterrupt):
+            Journal(tmp_path / "j")
+    journal = Journal(tmp_path / "j")
+    old = found(journal, b"old")
+    journal.close()
+    assert old is not None
+    assert old.text == "before"
+
+
+def test_a_journal_that_a_newer_lrf_adds_to_meanwhile_takes_replies_as_before(journal: Journal) -> None:
+    assert journal.path is not None
+    with contextlib.closing(sqlite3.connect(journal.path)) as newer:
+        newer.execute("ALTER TABLE replies ADD COLUMN later INTEGER NOT NULL DEFAULT 0")
+    commit(journal, b"k", Reply("x", usage=Usage(1, 2, 3, 4, 5)))
+    assert found(journal, b"k") == Reply("x", usage=Usage(1, 2, 3, 4, 5))
+
+
+def test_several_processes_bring_one_journal_up_to_date(tmp_path: Path) -> None:
+    for path, version in ((tmp_path / "new", None), (tmp_path / "old", 1)):
+        if version:
+            made_by_version(path, version)
+        with ThreadPoolExecutor(8) as pool:
+            journals = list(pool.map(lambda _, path=path: _open(path), range(8)))
+        for i, journal in enumerate(journals):
+            commit(journal, b"%d" % i, Reply("x"))
+        for journal in journals:
+            journal.close()
+        assert rows(path, "PRAGMA user_version") == [(VERSION,)]
+
+
+def test_a_journal_of_a_newer_lrf_is_refused(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "j")
+    connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    connection.close()
+    with pytest.raises(RunError, match="newer lrf"):
+        Journal(tmp_path / "j")
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    content = b"this is a shopping list\n" * 100
+    (tmp_path / "j").write_bytes(content)
+    with pytest.raises(RunError, match="can't be used as a journal"):
+        Journal(tmp_path / "j")
+    assert (tmp_path / "j").read_bytes() == content
+
+
+def test_somebody_elses_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "j")
+    connection.execute("CREATE TABLE customers (name TEXT)")
+    connection.commit()
+    connection.close()
+    content = (tmp_path / "j").read_bytes()
+    with pytest.raises(RunError, match="no journal"):
+        Journal(tmp_path / "j")
+    assert (tmp_path / "j").read_bytes() == content
+
+
+def test_a_damaged_journal_is_told_as_such(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    for i in range(50):
+        commit(journal, bytes([i]), Reply("x" * 2000))
+    journal.close()
+    data = bytearray((tmp_path / "j").read_bytes())
+    data[100:-100] = b"\xff" * (len(data) - 200)
+    (tmp_path / "j").write_bytes(data)
+    with pytest.raises(RunError), contextlib.closing(Journal(tmp_path / "j")) as damaged:
+        found(damaged, bytes([7]))
+
+
+@pytest.mark.parametrize(("network", "mode"), [(True, "truncate"), (False, "wal")])
+def test_a_network_filesystem_gets_a_journal_mode_that_works_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: bool, mode: str
+) -> None:
+    monkeypatch.setattr(schema, "on_network_filesystem", lambda folder: network)
+    journal = Journal(tmp_path / "j")
+    commit(journal, b"k", Reply("x"))
+    assert journal.do(lambda c: c.execute("PRAGMA journal_mode").fetchone()[0]).result() == mode
+    assert (tmp_path / "j-wal").exists() != network
+    journal.close()
+
+
+# --- killed and resumed ---------------------------------------------------------------------------------------------
+
+
+class KillAndResume(RuleBasedStateMachine):
+    """Whatever is committed, cancelled, killed and resumed: a committed reply is never lost or changed.
+
+    A kill is the file and its write-ahead log as they lie on disk at that moment, opened by another journal, while
+    the first still has them open.
+    """
+
+    keys = Bundle("keys")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="lrf-journal-"))
+        self.lives = 0
+        self.journal = Journal(self.folder / "0")
+        self.committed: dict[bytes, Reply] = {}
+        self.old: list[Journal] = []
+
+    @rule(target=keys, number=st.integers(0, 30))
+    def key(self, number: int) -> bytes:
+        return digest(str(number))
+
+    @rule(key=keys, text=st.text(max_size=300), tokens=st.integers(0, 1000))
+    def commit_one(self, key: bytes, text: str, tokens: int) -> None:
+        reply = Reply(text.encode("utf-8", "replace").decode(), usage=Usage(tokens, 1, 0))
+        commit(self.journal, key, reply, request(text[:3] or "a"))
+        self.committed.setdefault(key, reply)
+
+    @rule(first=consumes(keys), others=st.lists(st.integers(100, 140), min_size=1, max_size=10))
+    def commit_many_at_once_and_cancel_some(self, first: bytes, others: list[int]) -> None:
+        many = [first, *(digest(str(n)) for n in others)]
+
+        async def work() -> None:
+            tasks = [
+                asyncio.create_task(
+                    self.journal.commit_reply(
+                        k, "j", request(), Reply(f"many {k.hex()}"), sample="s", dimension="d", seconds=0
+                    )
+                )
+                for k in many
+            ]
+            await asyncio.sleep(0)
+            for task in tasks[::2]:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        asyncio.run(work())
+        self.journal.do(lambda _: None).result()  # all jobs before this one are committed
+        for k in many:
+            self.committed.setdefault(k, Reply(f"many {k.hex()}"))
+
+    @rule()
+    def kill_and_resume(self) -> None:
+        self.lives += 1
+        for suffix in ("", "-wal"):
+            file = self.folder / f"{self.lives - 1}{suffix}"
+            if file.exists():
+                shutil.copy(file, self.folder / f"{self.lives}{suffix}")
+        self.old.append(self.journal)
+        self.journal = Journal(self.folder / str(self.lives))
+
+    @rule()
+    def close_and_resume(self) -> None:
+        self.journal.close()
+        self.journal = Journal(self.folder / str(self.lives))
+
+    @invariant()
+    def every_committed_reply_is_there_unchanged(self) -> None:
+        for key, reply in self.committed.items():
+            assert found(self.journal, key) == reply
+        assert self.journal.totals()["calls"] == len(self.committed)
+
+    def teardown(self) -> None:
+        for journal in (*self.old, self.journal):
+            journal.close()
+        shutil.rmtree(self.folder)
+
+
+TestKillAndResume = KillAndResume.TestCase
+TestKillAndResume.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
