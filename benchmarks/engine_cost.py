@@ -27,16 +27,16 @@ from typing import Any
 from many_samples import pipeline, post, prompts_of, write_samples
 from score_http import get, machine, serving
 
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.engine import event_loop as interpreter
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import Caller, JudgeCalls
-from lrf.engine.budget import Ledger
-from lrf.errors import Unscorable
+from lrf.errors import UnscorableError
+from lrf.plugin.catalog import load_catalog
 from lrf.prompting.expectations import Rating
+from lrf.prompting.templates import Segment
 from lrf.stages.runner import run_pipeline
 from lrf.store.journal import Journal
-from lrf.prompting.templates import Segment
 from lrf_openai.judge import OpenAIJudge
 from lrf_openai.settings import OpenAIJudgeSettings
 
@@ -115,7 +115,7 @@ async def client(url: str, bodies: Sequence[Mapping[str, Any]], slots: int, jour
     """Seconds of CPU and calls for asking all these prompts for ratings, each committed to a journal of its own."""
     judge = OpenAIJudge(OpenAIJudgeSettings(base_url=url, model="sim", max_concurrency=slots, request_timeout_s=120))
     journal = Journal(journal_path)
-    ledger = Ledger()
+    ledger = BudgetLedger()
     calls = JudgeCalls("main", judge, journal, ledger)
     waiting = enumerate(bodies)
 
@@ -125,7 +125,7 @@ async def client(url: str, bodies: Sequence[Mapping[str, Any]], slots: int, jour
             instructions, turn, material = message["content"].partition("### Your turn")
             prompt = (Segment(instructions + turn), Segment(material, trusted=False))
             caller = Caller(f"sample-{position}", "helpfulness", (position, 0))
-            with contextlib.suppress(Unscorable):
+            with contextlib.suppress(UnscorableError):
                 await calls.ask(prompt, Rating(), body["max_tokens"], caller)
 
     with interpreter.tuned():

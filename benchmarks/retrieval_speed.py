@@ -24,11 +24,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from lrf.text.chunking import chunk_document
-from lrf.engine.embedder_calls import EmbedCalls
+from lrf.engine.budget import BudgetLedger
+from lrf.engine.embedder_calls import EmbedderCalls
 from lrf.engine.event_loop import run, tuned
-from lrf.engine.budget import Ledger
 from lrf.store.journal import Journal
+from lrf.text.chunking import chunk_document
 from lrf.types import Document
 from lrf_qdrant.bm25 import Bm25
 from lrf_qdrant.retriever import QdrantRetriever
@@ -101,7 +101,7 @@ async def measure() -> dict[str, Any]:
 
     for mode in ("dense", "hybrid", "lexical"):
         journal = Journal()
-        calls = EmbedCalls("main", embedder, journal, Ledger())
+        calls = EmbedderCalls("main", embedder, journal, BudgetLedger())
         retriever = QdrantRetriever(QdrantSettings(mode=mode), calls.embed)
         await (await retriever.index([Document("warm", "imports are made with the first use")])).aclose()
 

@@ -24,9 +24,9 @@ from unittest.mock import patch
 from many_samples import pipeline, write_samples
 from score_http import BLOCK, get, machine, reset, serving
 
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.engine import event_loop as interpreter
+from lrf.plugin.catalog import load_catalog
 from lrf.stages.runner import run_pipeline
 
 DIMENSIONS = [{"type": "completeness", "chunk_tokens": 512}, "helpfulness"]  # small chunks: a long document's notes

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import lrf
 from judge_server import JudgeServer
-from lrf.protocols import Capabilities
 from lrf.prompting.requests import Reply, Request
+from lrf.protocols import Capabilities
 from lrf.testing import ATTACKS, HashEmbedder, ScriptedJudge
 from lrf.testing.strategies import nasty_texts
 from lrf.types import Candidate, Document, Reward, Sample
@@ -40,7 +40,7 @@ def own(request: Request, before: str = "", after: str = "") -> Reply:
             said, mark = {"statements": ["The bridge is long."]}, "<statement>The bridge is long.</statement>"
         case _:
             said, mark = {}, "A note of the judge's own."
-    if request.way == "structured":
+    if request.reply_mode == "json":
         analysis = {} if "statements" in said else {"analysis": before + after}
         return Reply(json.dumps({**analysis, **said}))
     return Reply(f"{before}\n{mark}\n{after}")
@@ -128,7 +128,7 @@ def test_in_structured_replies_only_the_field_counts(attack: str) -> None:
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: repr(a[:24]))
 def test_with_probabilities_the_text_of_a_reply_counts_for_nothing(attack: str) -> None:
     def certain(request: Request) -> Reply:
-        if request.way != "expected":
+        if request.reply_mode != "logprobs":
             return own(request)
         mark = f"[[{OWN_RATING}]]" if request.expects.kind == "rating" else f"[[{OWN_VERDICT}]]"
         return Reply(untrusted(request), probabilities={o: float(o == mark) for o in request.options})

@@ -32,9 +32,9 @@ import pytest
 import yaml
 from aiohttp import web
 
-from lrf.plugin.catalog import load_catalog, load_settings
 from lrf.config import parse_pipeline
 from lrf.config.parser import KEYS
+from lrf.plugin.catalog import load_catalog, load_settings
 from lrf.plugin.spec import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -347,8 +347,8 @@ def test_what_a_page_says_can_be_done(page: Path, tmp_path: Path, address: str) 
             continue  # done for real by continuous integration, in an environment of its own
         try:
             workspace.do(block)
-        except Exception as e:
-            e.add_note(f"in the {block.language} block at {name_of(page)}:{block.line}")
+        except Exception as error:
+            error.add_note(f"in the {block.language} block at {name_of(page)}:{block.line}")
             raise
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
+from lrf.plugin.catalog import load_catalog
 
 RECIPES = Path(__file__).parents[1] / "docs" / "recipes"
 NAMES = sorted(path.name for path in RECIPES.glob("*.yaml"))

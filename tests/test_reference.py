@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 import lrf
-from lrf.plugin.catalog import load_catalog, load_settings
 from lrf.config.parser import KEYS
-from lrf.rows.data import FIELDS
+from lrf.plugin.catalog import load_catalog, load_settings
 from lrf.plugin.spec import KINDS
+from lrf.prompting.templates import Template
+from lrf.rows.data import FIELDS
 from lrf.stages.pairs.stage import pair_row
 from lrf.stages.score.rows import judgement_row, reward_row
-from lrf.prompting.templates import Template
 from lrf.types import (
     Candidate,
     Document,
@@ -138,7 +138,7 @@ REWARD = Reward(
         "helpfulness": Judgement(8.0, "analysis", "text", seen={"answer": 1.0}),
         "faithfulness": Judgement(
             10.0,
-            way="statements",
+            reply_mode="statements",
             statements=(
                 JudgedStatement(
                     "s",
@@ -173,8 +173,8 @@ def test_the_example_of_a_judgement_has_the_keys_of_a_judgement() -> None:
 
 
 def test_every_key_of_a_judgement_is_in_the_reference() -> None:
-    keys = reasons(r'"(\w+)": \w+\.', "core/lrf/stages/rows.py") | reasons(r'row\["(\w+)"\]', "core/lrf/stages/rows.py")
-    assert {"opinions", "support", "sample_id"} <= keys
+    keys = reasons(r'"(\w+)": \w+\.', "core/lrf/stages/score/rows.py") | reasons(r'row\["(\w+)"\]', "core/lrf/stages/score/rows.py")
+    assert {"votes", "support", "sample_id"} <= keys
     assert {key for key in keys if f"`{key}`" not in page("data.md") and f'"{key}"' not in page("data.md")} == set()
 
 
@@ -209,7 +209,7 @@ def test_every_reason_for_leaving_a_sample_out_is_in_the_reference() -> None:
 def test_every_reason_for_being_unscored_is_in_the_reference() -> None:
     sources = ("core/lrf/engine/*.py", "plugins/*/*.py")
     found = reasons(r'Unscorable\(\s*"(\w+)"', *sources) | reasons(r'Unscored\([\w.]+, "(\w+)"', *sources)
-    found |= reasons(r'ParseFailure\(\s*"(\w+)"', "core/lrf/expectations.py")
+    found |= reasons(r'ParseError\(\s*"(\w+)"', "core/lrf/prompting/expectations.py")
     found |= reasons(r'^    reason = "(\w+)"', "core/lrf/errors.py")
     assert found
     assert {r for r in found if f"`{r}`" not in page("data.md")} == set()

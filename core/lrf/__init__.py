@@ -11,35 +11,38 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lrf.api import RewardModel, run
     from lrf.errors import (
-        BadReply,
+        BadReplyError,
         BudgetError,
         ConfigError,
         DataError,
         GateError,
-        Interrupted,
         JudgeError,
-        JudgeMisconfigured,
+        JudgeMisconfiguredError,
         LrfError,
-        ParseFailure,
+        ParseError,
         PluginError,
         Problem,
-        RateLimited,
-        Rejected,
+        RateLimitedError,
+        RejectedError,
         RunError,
+        RunInterruptedError,
         StageError,
-        TimedOut,
-        Unavailable,
-        Unscorable,
+        TimedOutError,
+        UnavailableError,
+        UnscorableError,
     )
-    from lrf.prompting.expectations import Choice, Rating, Statements, Text, Verdict, Verdicts
     from lrf.plugin.hookspecs import hookimpl
+    from lrf.plugin.spec import API_VERSION, ComponentSpec
+    from lrf.prompting.expectations import Choice, Rating, Statements, Text, Verdict, Verdicts
+    from lrf.prompting.requests import Answer, Reply, Request, Usage
+    from lrf.prompting.templates import Prompt, Segment, Template
     from lrf.protocols import (
         Aggregator,
         Capabilities,
         Context,
         Dimension,
-        Drawing,
         Embedder,
+        GenerationSettings,
         Index,
         Judge,
         Pairing,
@@ -50,10 +53,7 @@ if TYPE_CHECKING:
         TrainingJob,
         TrainingResult,
     )
-    from lrf.prompting.requests import Answer, Reply, Request, Usage
     from lrf.settings import FilePath, Settings
-    from lrf.plugin.spec import API_VERSION, ComponentSpec
-    from lrf.prompting.templates import Prompt, Segment, Template
     from lrf.types import (
         BadRow,
         Candidate,
@@ -64,7 +64,6 @@ if TYPE_CHECKING:
         LeftOut,
         Message,
         Note,
-        Opinion,
         PreferencePair,
         Quotation,
         Reward,
@@ -72,6 +71,7 @@ if TYPE_CHECKING:
         Span,
         ToolCall,
         Unscored,
+        Vote,
     )
 
     __version__: str
@@ -80,7 +80,7 @@ __all__ = [
     "API_VERSION",
     "Aggregator",
     "Answer",
-    "BadReply",
+    "BadReplyError",
     "BadRow",
     "BudgetError",
     "Candidate",
@@ -93,38 +93,37 @@ __all__ = [
     "DataError",
     "Dimension",
     "Document",
-    "Drawing",
     "Embedder",
     "FilePath",
     "GateError",
+    "GenerationSettings",
     "Index",
-    "Interrupted",
     "Judge",
     "JudgeError",
-    "JudgeMisconfigured",
+    "JudgeMisconfiguredError",
     "JudgedStatement",
     "Judgement",
     "LeftOut",
     "LrfError",
     "Message",
     "Note",
-    "Opinion",
     "Pairing",
-    "ParseFailure",
+    "ParseError",
     "PluginError",
     "PreferencePair",
     "Problem",
     "Prompt",
     "Quotation",
-    "RateLimited",
+    "RateLimitedError",
     "Rating",
-    "Rejected",
+    "RejectedError",
     "Reply",
     "Request",
     "Retriever",
     "Reward",
     "RewardModel",
     "RunError",
+    "RunInterruptedError",
     "Sample",
     "Sampler",
     "Segment",
@@ -135,25 +134,26 @@ __all__ = [
     "Statements",
     "Template",
     "Text",
-    "TimedOut",
+    "TimedOutError",
     "ToolCall",
     "Trainer",
     "TrainingJob",
     "TrainingResult",
-    "Unavailable",
-    "Unscorable",
+    "UnavailableError",
+    "UnscorableError",
     "Unscored",
     "Usage",
     "Verdict",
     "Verdicts",
+    "Vote",
     "__version__",
     "hookimpl",
     "run",
 ]
 
 _MODULES = (
-    *("errors", "spec", "types", "hookspecs", "templates", "replies"),
-    *("expectations", "protocols", "settings", "api"),
+    *("errors", "plugin.spec", "types", "plugin.hookspecs", "prompting.templates", "prompting.requests"),
+    *("prompting.expectations", "protocols", "settings", "api"),
 )
 """Where the names live, the lightest first."""
 

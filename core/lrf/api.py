@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lrf.engine import event_loop as interpreter
-from lrf.errors import ConfigError, Interrupted
+from lrf.errors import ConfigError, RunInterruptedError
 from lrf.types import Candidate, Document, Message, Reward, Sample
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class RewardModel:
     async def score(self, *, context: Context, query: str, answer: str) -> Reward:
         """The reward of one answer. Its ``reward`` is None when it could not be scored; ``unscored`` says why.
 
-        Raises what stops all scoring: :class:`lrf.errors.JudgeMisconfigured`, :class:`lrf.errors.StageError`.
+        Raises what stops all scoring: :class:`lrf.errors.JudgeMisconfiguredError`, :class:`lrf.errors.StageError`.
         """
         return (await self.score_sample(_sample(context, query, [answer])))[0]
 
@@ -167,7 +167,7 @@ class RewardModel:
     def close(self) -> None:
         """Close judges and journal. What was paid for is kept in the journal's file, if there is one.
 
-        Who still waits for a reward gets :class:`lrf.errors.Interrupted`.
+        Who still waits for a reward gets :class:`lrf.errors.RunInterruptedError`.
         """
         with self._lock:
             if self._closed:
@@ -232,7 +232,7 @@ def run(
 
     def started(context: StageContext) -> None:
         loop = asyncio.get_running_loop()
-        stop = Interrupted("stopped by KeyboardInterrupt")
+        stop = RunInterruptedError("stopped by KeyboardInterrupt")
         drains.append(lambda: loop.call_soon_threadsafe(context.drain, stop))
 
     work = run_pipeline(
@@ -249,8 +249,8 @@ def run(
     def target() -> None:
         try:
             result.set_result(interpreter.run(work))
-        except BaseException as e:
-            result.set_exception(e)
+        except BaseException as error:
+            result.set_exception(error)
 
     thread = threading.Thread(target=target, name="lrf-run")
     thread.start()
@@ -265,8 +265,8 @@ def run(
 
 def load(pipeline: str | os.PathLike[str] | Mapping[str, JSON]) -> Pipeline:
     """A checked pipeline from a file's path or from a mapping. Raises :class:`lrf.ConfigError`."""
-    from lrf.plugin.catalog import load_catalog
     from lrf.config import load_pipeline, parse_pipeline
+    from lrf.plugin.catalog import load_catalog
 
     if isinstance(pipeline, Mapping):
         return parse_pipeline(pipeline, load_catalog(), folder=Path.cwd())

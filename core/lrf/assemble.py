@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lrf.build import asking_of, build, check_ways, engine_of, rates_of
-from lrf.plugin.catalog import Catalog, load_catalog
+from lrf.build import asking_of, build, check_reply_modes, engine_of, rates_of
 from lrf.config.block import parse_block
 from lrf.config.model import needed_kinds
-from lrf.engine.embedder_calls import EmbedCalls
+from lrf.engine.budget import BudgetLedger
+from lrf.engine.embedder_calls import EmbedderCalls
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
-from lrf.engine.budget import Ledger
 from lrf.engine.observers import Observers
-from lrf.engine.panel import Asking
-from lrf.engine.rate_limits import Rates
+from lrf.engine.panel import PanelSettings
+from lrf.engine.rate_limits import RateLimits
 from lrf.errors import ConfigError
-from lrf.store.journal import Journal
+from lrf.plugin.catalog import Catalog, load_catalog
 from lrf.store.cache import open_journal
+from lrf.store.journal import Journal
 
 if TYPE_CHECKING:
     from lrf.config import Pipeline
@@ -32,8 +32,8 @@ class _Part(NamedTuple):
     made: Any
     needs: tuple[str, ...]
     name: str
-    asking: Asking = Asking()
-    rates: Rates | None = None
+    asking: PanelSettings = PanelSettings()
+    rates: RateLimits | None = None
 
 
 def _component(kind: str, given: Any, catalog: Catalog, **services: Any) -> _Part:
@@ -60,16 +60,16 @@ def assemble(
 ) -> Engine:
     """The engine of :class:`lrf.RewardModel`'s parts. Raises :class:`lrf.errors.ConfigError`."""
     catalog = load_catalog()
-    journal, ledger = Journal(journal_path), Ledger()
+    journal, ledger = Journal(journal_path), BudgetLedger()
     observers = Observers(catalog.plugin_manager, lambda *_: None)
     try:
         asked = {} if judge is None else {"main": _component("judge", judge, catalog)}
         judges = {name: part.made for name, part in asked.items()}
         services: dict[str, Any] = {}
-        embedders: dict[str, EmbedCalls] = {}
+        embedders: dict[str, EmbedderCalls] = {}
         if embedder is not None:
             part = _component("embedder", embedder, catalog)
-            embedders["main"] = EmbedCalls("main", part.made, journal, ledger, part.rates)
+            embedders["main"] = EmbedderCalls("main", part.made, journal, ledger, part.rates)
             services["embed"] = embedders["main"].embed
         retrievers = {}
         if retriever is not None:
@@ -87,7 +87,7 @@ def assemble(
         names = [d.name for d in named]
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"dimensions need different names, at least one: {names}; set `name`")
-        check_ways(named, judges)
+        check_reply_modes(named, judges)
         return Engine(
             dimensions=named,
             judges=judge_calls(

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from math import floor
 from typing import TYPE_CHECKING, Any
 
-from lrf.plugin.catalog import load_target
 from lrf.config.prices import SAMPLING, priced, read_prices
-from lrf.engine.embedder_calls import EmbedCalls
+from lrf.engine.budget import Budget, BudgetLedger
+from lrf.engine.embedder_calls import EmbedderCalls
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
-from lrf.engine.budget import Budget, Ledger
 from lrf.engine.observers import Observers
-from lrf.engine.panel import Asking
-from lrf.engine.rate_limits import Rates
-from lrf.engine.rescoring import Rounds
+from lrf.engine.panel import PanelSettings
+from lrf.engine.rate_limits import RateLimits
+from lrf.engine.rescoring import RescoringRounds
 from lrf.errors import ConfigError, LrfError
+from lrf.plugin.catalog import load_target
 from lrf.prices import UNITS, Price
 from lrf.protocols import Aggregator, Judge, Launcher, Pairing, Retriever, Sampler, Source, Trainer
 from lrf.store.files import dump
@@ -35,8 +35,10 @@ def build(block: Block, **services: Any) -> Any:
         return target(block.settings, **services)
     except LrfError:
         raise
-    except Exception as e:
-        raise ConfigError(f"{block.kind} {block.name!r} ({block.type}) can't be made: {type(e).__name__}: {e}") from e
+    except Exception as error:
+        raise ConfigError(
+            f"{block.kind} {block.name!r} ({block.type}) can't be made: {type(error).__name__}: {error}"
+        ) from error
 
 
 def source_of(pipeline: Pipeline) -> Source:
@@ -96,20 +98,20 @@ def budget_of(pipeline: Pipeline) -> Budget:
     return Budget(limits.calls, limits.tokens, money, currency)
 
 
-def rates_of(block: Block) -> Rates | None:
+def rates_of(block: Block) -> RateLimits | None:
     """What a judge, an embedder or a sampler may be sent a minute; None where that isn't limited."""
     keys = block.rates
     limited = keys.requests_per_minute is not None or keys.tokens_per_minute is not None
-    return Rates(keys.requests_per_minute, keys.tokens_per_minute) if limited else None
+    return RateLimits(keys.requests_per_minute, keys.tokens_per_minute) if limited else None
 
 
-def asking_of(block: Block) -> Asking:
+def asking_of(block: Block) -> PanelSettings:
     """How the dimension of this block asks its judges."""
     keys = block.keys
-    return Asking(keys.rating, keys.repeat, block.judges[1:], keys.panel, keys.panel_min, keys.sure)
+    return PanelSettings(keys.rating, keys.repeat, block.judges[1:], keys.panel, keys.panel_min, keys.sure)
 
 
-def check_ways(dimensions: Sequence[NamedDimension], judges: Mapping[str, Judge]) -> None:
+def check_reply_modes(dimensions: Sequence[NamedDimension], judges: Mapping[str, Judge]) -> None:
     """Raises :class:`lrf.errors.ConfigError` when a judge can't be asked as a dimension wants, or sits twice."""
     for d in dimensions:
         identities: dict[str, str] = {}
@@ -128,10 +130,10 @@ def check_ways(dimensions: Sequence[NamedDimension], judges: Mapping[str, Judge]
                     "`panel: cascade`)"
                 )
             if not earlier and (
-                (d.asking.rating == "expected" and not can.probabilities)
-                or (d.asking.rating == "structured" and not can.structured)
+                (d.asking.rating == "logprobs" and not can.probabilities)
+                or (d.asking.rating == "json" and not can.structured)
             ):
-                lacks = "gives no probabilities" if d.asking.rating == "expected" else "isn't held to a JSON schema"
+                lacks = "gives no probabilities" if d.asking.rating == "logprobs" else "isn't held to a JSON schema"
                 raise ConfigError(
                     f"dimension {d.name}: `rating: {d.asking.rating}`, but the judge {name} {lacks}; allowed: auto, "
                     "text, or what the judge is set to"
@@ -153,7 +155,7 @@ def engine_of(
     judges: Mapping[str, Judge] | None = None,
     retrievers: Mapping[str, Retriever] | None = None,
     budget: bool = True,
-    rounds: Rounds | None = None,
+    rounds: RescoringRounds | None = None,
 ) -> Engine:
     """The scoring engine of a pipeline. Only judges and retrievers that a dimension needs are made.
 
@@ -161,17 +163,17 @@ def engine_of(
     :class:`lrf.errors.ConfigError` when a dimension's judge can't be asked in the way that the dimension wants.
     """
     prices = prices_of(pipeline)
-    ledger = Ledger(budget_of(pipeline) if budget else Budget())
+    ledger = BudgetLedger(budget_of(pipeline) if budget else Budget())
     dimensions = [
         NamedDimension(b.name, build(b), b.needs.get("judge"), b.needs.get("retriever"), asking_of(b))
         for b in pipeline.dimensions
     ]
-    rates: dict[str, Rates | None] = {}
+    rates: dict[str, RateLimits | None] = {}
     if judges is None:
         needed = dict.fromkeys(name for d in dimensions for name in d.judges)
         judges = {name: build(pipeline.judges[name]) for name in needed}
         rates = {name: rates_of(pipeline.judges[name]) for name in needed}
-    embedders: dict[str, EmbedCalls] = {}
+    embedders: dict[str, EmbedderCalls] = {}
     if retrievers is None:
         made: dict[str, Retriever] = {}
         for name in dict.fromkeys(d.retriever for d in dimensions if d.retriever):
@@ -180,11 +182,11 @@ def engine_of(
             if embedder := block.needs.get("embedder"):
                 if embedder not in embedders:
                     asked = pipeline.embedders[embedder]
-                    embedders[embedder] = EmbedCalls(embedder, build(asked), journal, ledger, rates_of(asked))
+                    embedders[embedder] = EmbedderCalls(embedder, build(asked), journal, ledger, rates_of(asked))
                 services["embed"] = embedders[embedder].embed
             made[name] = build(block, **services)
         retrievers = made
-    check_ways(dimensions, judges)
+    check_reply_modes(dimensions, judges)
     return Engine(
         dimensions=dimensions,
         judges=judge_calls(judges, journal, ledger, observers, pipeline.seed, prices, rates),
@@ -194,5 +196,5 @@ def engine_of(
         journal=journal,
         ledger=ledger,
         observers=observers,
-        rounds=rounds or Rounds(),
+        rounds=rounds or RescoringRounds(),
     )

@@ -79,7 +79,7 @@ class BudgetError(LrfError):
     exit_code = 4
 
 
-class Interrupted(LrfError):
+class RunInterruptedError(LrfError):
     """Stopped by the user; what was finished is kept and valid."""
 
     exit_code = 130
@@ -94,7 +94,7 @@ class JudgeError(LrfError):
     reason = "judge_error"
 
 
-class RateLimited(JudgeError):
+class RateLimitedError(JudgeError):
     """The server asks to wait. Uses up no attempt. ``retry_after_s`` is the server's own wish, if it gave one."""
 
     reason = "rate_limited"
@@ -104,7 +104,7 @@ class RateLimited(JudgeError):
         self.retry_after_s = retry_after_s
 
 
-class Unavailable(JudgeError):
+class UnavailableError(JudgeError):
     """The server is not there, overloaded or broken (connection errors, 5xx): worth another try.
 
     ``retry_after_s`` is how long the server itself wants to be left alone, if it said so.
@@ -117,31 +117,31 @@ class Unavailable(JudgeError):
         self.retry_after_s = retry_after_s
 
 
-class TimedOut(JudgeError):
+class TimedOutError(JudgeError):
     """No reply within the request's deadline: worth another try."""
 
     reason = "judge_timed_out"
 
 
-class BadReply(JudgeError):
+class BadReplyError(JudgeError):
     """The server answered something that is no reply (HTML, broken JSON, too large): worth another try."""
 
     reason = "judge_bad_reply"
 
 
-class Rejected(JudgeError):
+class RejectedError(JudgeError):
     """This one request can't be served (too long, refused by a filter): not asked again."""
 
     reason = "judge_rejected"
 
 
-class ContextTooSmall(Rejected):
+class ContextTooSmallError(RejectedError):
     """This one request is longer than the model takes."""
 
     reason = "context_too_small"
 
 
-class JudgeMisconfigured(JudgeError):
+class JudgeMisconfiguredError(JudgeError):
     """No request can succeed (wrong key, unknown model, account in arrears): stops the run."""
 
     reason = "judge_misconfigured"
@@ -151,7 +151,7 @@ class JudgeMisconfigured(JudgeError):
 # --- what a dimension may raise --------------------------------------------------------------------------------
 
 
-class Unscorable(LrfError):
+class UnscorableError(LrfError):
     """Raised inside a dimension: this candidate can't be rated. It becomes data (:class:`lrf.types.Unscored`)."""
 
     def __init__(self, reason: str, detail: str = "", *, transient: bool = False) -> None:
@@ -161,7 +161,7 @@ class Unscorable(LrfError):
         self.transient = transient
 
 
-class ParseFailure(LrfError):
+class ParseError(LrfError):
     """A reply that doesn't hold what was asked for. ``reason`` is a short stable word."""
 
     def __init__(self, reason: str, detail: str = "") -> None:

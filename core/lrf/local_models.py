@@ -19,7 +19,7 @@ from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from lrf.errors import JudgeMisconfigured, Rejected
+from lrf.errors import JudgeMisconfiguredError, RejectedError
 from lrf.types import JSON, Message
 
 _MARK = "\ue000{}\ue001"  # private-use characters: no template contains them
@@ -104,8 +104,8 @@ class LocalModel(ABC, Generic[S, J, R]):
             try:
                 compute = compute or self._loaded()
                 outcomes = compute([job for job, _ in batch], lambda number: not batch[number][1].cancelled())
-            except Exception as e:  # a thread has nobody to raise to: whoever waits gets it
-                outcomes = [e] * len(batch)
+            except Exception as error:  # a thread has nobody to raise to: whoever waits gets it
+                outcomes = [error] * len(batch)
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 _finish(future, outcome)
 
@@ -181,23 +181,23 @@ class Encoder:
     def messages(self, turns: Sequence[Message], tools: Sequence[Mapping[str, JSON]] = ()) -> list[int]:
         """Token ids of a chat whose next turn is the assistant's. Without a chat template a single one is continued.
 
-        Names and calls of tools are written by the template. Raises :class:`lrf.errors.Rejected` where one of them
-        spells a special token, or the template refuses the turns; :class:`lrf.errors.JudgeMisconfigured` where there
+        Names and calls of tools are written by the template. Raises :class:`lrf.errors.RejectedError` where one of them
+        spells a special token, or the template refuses the turns; :class:`lrf.errors.JudgeMisconfiguredError` where there
         are several and no template.
         """
         if not self.chat:
             if len(turns) == 1 and not tools:
                 return self.prompt(turns[0].content)
-            raise JudgeMisconfigured("the model has no chat template, so it can't be asked in turns")
+            raise JudgeMisconfiguredError("the model has no chat template, so it can't be asked in turns")
         about = [{k: v for k, v in turn.as_row().items() if k != "content"} for turn in turns]
         said = "" if all(len(row) == 1 for row in about) else json.dumps(about, ensure_ascii=False)
         special = next((t for t in self._tokenizer.all_special_tokens if t in said), None)
         if special is not None:
-            raise Rejected(f"a call of a tool spells {special!r}, which the model would read as the end of a turn")
+            raise RejectedError(f"a call of a tool spells {special!r}, which the model would read as the end of a turn")
         try:
             parts = self._parts(about, tools)
-        except Exception as e:  # a template is a program: it may raise anything
-            raise Rejected(f"the chat template refuses the turns: {e}") from e
+        except Exception as error:  # a template is a program: it may raise anything
+            raise RejectedError(f"the chat template refuses the turns: {error}") from error
         return self._fill(parts, [turn.content for turn in turns])
 
     def continuation(self, text: str) -> list[int]:

@@ -53,7 +53,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class GenerationSettings:
     """Candidates wanted of one prompt: one for each of ``seeds``, each drawn on its own.
 
     ``messages`` are the prompt, ending with a turn of "user" or "tool"; ``tools`` the definitions given beside it.
@@ -101,7 +101,7 @@ class Sampler(Protocol):
         """Seconds after which a call is given up."""
         ...
 
-    async def sample(self, drawing: Drawing) -> Sequence[Reply]:
+    async def sample(self, generation: GenerationSettings) -> Sequence[Reply]:
         """A reply for each of the drawing's seeds, in order; its text is the candidate's.
 
         The replies' ``usage`` adds up to the call's: a prompt that is computed once counts in the first. Raises a
@@ -116,13 +116,13 @@ class Sampler(Protocol):
 class Capabilities:
     """What a judge can do beyond free text.
 
-    ``probabilities``: the probability of each of a few strings (``way="expected"``). ``structured``: replies held
+    ``probabilities``: the probability of each of a few strings (``reply_mode="logprobs"``). ``structured``: replies held
     to a JSON schema. ``seed``: a seed makes a draw repeatable. ``context_window``: tokens that prompt and reply may
     have together; a request that doesn't fit is refused before it is paid for. None: not known.
     ``reasoning_tokens``: tokens that a reply may have beyond the request's limit (thoughts); budgets count on it.
     ``steady``: how long a reply takes follows from its length and the load, so that deadlines and the limit of calls
     in flight are learned from it; False for what answers when it likes (a batch API). ``calls``: calls of its server
-    that a request with ``way="expected"`` may take at most, each with the prompt; any other takes one. ``kinds``: the
+    that a request with ``reply_mode="logprobs"`` may take at most, each with the prompt; any other takes one. ``kinds``: the
     only kinds of expectations that it can answer, where it can't all (a verifier: verdicts).
     """
 
@@ -166,11 +166,11 @@ class Judge(Protocol):
 
 
 @runtime_checkable
-class Leaving(Protocol):
+class Detachable(Protocol):
     """What a judge may have besides: its server goes on with what was asked when nobody waits (a batch API)."""
 
-    def leave(self) -> str | None:
-        """The run is being stopped: end all waiting calls with :class:`lrf.errors.Interrupted`.
+    def detach(self) -> str | None:
+        """The run is being stopped: end all waiting calls with :class:`lrf.errors.RunInterruptedError`.
 
         What a later run finds at the server, in words for the user; None for nothing.
         """
@@ -178,10 +178,10 @@ class Leaving(Protocol):
 
 
 @runtime_checkable
-class TellsFigures(Protocol):
+class ReportsMetrics(Protocol):
     """What a judge may offer besides: figures of its server, shown in the run's log and summary."""
 
-    async def figures(self) -> Mapping[str, JSON]:
+    async def metrics(self) -> Mapping[str, JSON]:
         """Since the judge's first request; empty where nothing is known. Raises a :class:`lrf.errors.JudgeError`."""
         ...
 
@@ -237,7 +237,7 @@ class Context(Protocol):
     """What a dimension works with: the engine's side of one candidate of one sample.
 
     Everything it asks for is journaled, limited, retried, deduplicated and accounted for. Its methods raise
-    :class:`lrf.errors.Unscorable`; a dimension lets it pass.
+    :class:`lrf.errors.UnscorableError`; a dimension lets it pass.
     """
 
     @property
@@ -281,7 +281,7 @@ class Dimension(Protocol):
     """One aspect of an answer's quality, rated 0 to 10. Holds no judge; keeps nothing between candidates."""
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
-        """The candidate's judgement. Raises :class:`lrf.errors.Unscorable` with a reason when there can be none."""
+        """The candidate's judgement. Raises :class:`lrf.errors.UnscorableError` with a reason when there can be none."""
         ...
 
 

@@ -21,7 +21,7 @@ class Settings(BaseModel):
     that decide how something is done and not what comes out: changing one of them makes nothing be done again.
     """
 
-    provenance: ClassVar[frozenset[str]] = frozenset()
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

@@ -122,17 +122,17 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class Vote:
     """What one judge said in one draw, where several judges or draws were asked.
 
-    ``value`` is a rating, a label, or a list of labels; ``draw`` counts from 0; ``way`` is how it was read.
+    ``value`` is a rating, a label, or a list of labels; ``repeat`` counts from 0; ``reply_mode`` is how it was read.
     ``probabilities`` are those of the labels or ratings, where the judge gave them.
     """
 
     judge: str
-    draw: int
+    repeat: int
     value: JSON
-    way: str
+    reply_mode: str
     probabilities: Mapping[str, float] | None = None
 
 
@@ -154,7 +154,7 @@ class JudgedStatement:
     """A statement of an answer, with the judge's verdict on it and the evidence that the verdict was given on.
 
     ``support`` is 0 to 1. With label probabilities from the judge it is their expectation, else the label's value;
-    with several ``opinions`` it is their mean, and the verdict is the label nearest to it. ``quotations`` are those of
+    with several ``votes`` it is their mean, and the verdict is the label nearest to it. ``quotations`` are those of
     the analysis. After a second look on more evidence ``first`` is what the first one gave, and ``attribution`` says
     what became of a verdict of no support: "unsupported" (it stands), or "not_retrieved" (the evidence was there).
     """
@@ -165,7 +165,7 @@ class JudgedStatement:
     evidence: tuple[Span, ...] = ()
     analysis: str | None = None
     probabilities: Mapping[str, float] | None = None
-    opinions: tuple[Opinion, ...] = ()
+    votes: tuple[Vote, ...] = ()
     quotations: tuple[Quotation, ...] = ()
     attribution: Literal["unsupported", "not_retrieved"] | None = None
     first: JudgedStatement | None = None
@@ -183,9 +183,9 @@ class Note:
 class Judgement:
     """What one dimension made of one candidate: a ``rating`` from 0 to 10, and what it rests on.
 
-    ``way`` names how the rating was read ("text", "expected", "structured", "statements", …).
+    ``reply_mode`` names how the rating was read ("text", "expected", "structured", "statements", …).
     ``extra`` is for what only this dimension has; it must be JSON-able. A run's summary adds up its whole numbers.
-    Where several judges or draws were asked, ``opinions`` has what each said and ``spread`` the standard deviation
+    Where several judges or draws were asked, ``votes`` has what each said and ``spread`` the standard deviation
     of the ratings (of the sample, n − 1); the engine fills both in where the dimension leaves them out.
     ``seen`` has the shares, 0 to 1, of the "document" and of the "answer" that stood in the prompts; of "notes" that
     were merged, the share of their tokens that was left.
@@ -193,12 +193,12 @@ class Judgement:
 
     rating: float
     analysis: str | None = None
-    way: str | None = None
+    reply_mode: str | None = None
     statements: tuple[JudgedStatement, ...] = ()
     notes: tuple[Note, ...] = ()
     extra: Mapping[str, JSON] = field(default_factory=dict)
     spread: float | None = None
-    opinions: tuple[Opinion, ...] = ()
+    votes: tuple[Vote, ...] = ()
     seen: Mapping[str, float] = field(default_factory=dict)
 
 

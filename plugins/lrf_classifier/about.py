@@ -52,5 +52,5 @@ def read_about(config: Any, name: str) -> About:
     try:
         sha256 = str(known["prompt_template_sha256"])
         return About(name, labels, float(known["zero_at"]), float(known["ten_at"]), sha256)
-    except (ValueError, KeyError, TypeError) as e:
-        raise StageError(f"{name}: {KEY} in its config.json can't be used ({type(e).__name__}: {e})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StageError(f"{name}: {KEY} in its config.json can't be used ({type(error).__name__}: {error})") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from lrf.errors import Unscorable
+from lrf.errors import UnscorableError
 from lrf.protocols import Context
 from lrf.types import Candidate, Judgement, Sample
 from lrf_classifier.settings import ClassifierSettings
@@ -26,11 +26,11 @@ class Classifier:
         rated = await asyncio.shield(asyncio.wrap_future(self._model.rate(sample)))
         found = rated.outputs[next(i for i, c in enumerate(sample.candidates) if c.id == candidate.id)]
         if isinstance(found, Refused):
-            raise Unscorable(found.reason, found.detail)
+            raise UnscorableError(found.reason, found.detail)
         head = rated.about.head(self._settings.head)
         zero_at, ten_at = rated.about.scale(self._settings)
         output = found[head]
         if output != output:  # NaN
-            raise Unscorable("no_number", f"the reward model's output {head!r} is no number")
+            raise UnscorableError("no_number", f"the reward model's output {head!r} is no number")
         rating = 10 * (output - zero_at) / (ten_at - zero_at)
-        return Judgement(min(10.0, max(0.0, rating)), way="classifier", extra={"head": head, "output": output})
+        return Judgement(min(10.0, max(0.0, rating)), reply_mode="classifier", extra={"head": head, "output": output})

@@ -86,8 +86,8 @@ class RewardModel:
         tools = {"tools": [dict(tool) for tool in sample.tools]} if sample.tools else {}
         try:
             encoded = self.tokenizer.apply_chat_template(chat, tokenize=True, return_dict=True, **tools)
-        except Exception as e:  # a template is a program: it may raise anything
-            return Refused("chat_template", f"the chat template refuses the turns: {e}")
+        except Exception as error:  # a template is a program: it may raise anything
+            return Refused("chat_template", f"the chat template refuses the turns: {error}")
         ids = list(encoded["input_ids"])
         if self.limit is not None and len(ids) > self.limit:
             return Refused("too_long", f"prompt and answer have {len(ids)} tokens; the reward model takes {self.limit}")

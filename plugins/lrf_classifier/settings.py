@@ -7,15 +7,15 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from lrf.errors import ConfigError
-from lrf.settings import FilePath, Settings
 from lrf.prompting.templates import Template
+from lrf.settings import FilePath, Settings
 
 
 def _template(text: str) -> str:
     try:
         Template(text, ("context", "question"), "prompt_template")
-    except ConfigError as e:
-        raise ValueError(str(e)) from None
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
     return text
 
 

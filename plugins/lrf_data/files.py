@@ -39,9 +39,9 @@ def reading(path: Path | None) -> Iterator[None]:
     """Turns what goes wrong while a file is read into a DataError that names it."""
     try:
         yield
-    except (OSError, EOFError, zlib.error) as e:  # gzip raises the last two for a file cut short or damaged
-        where = getattr(e, "filename", None) or path
-        raise DataError(f"{where}: can't be read: {getattr(e, 'strerror', None) or e}") from e
+    except (OSError, EOFError, zlib.error) as error:  # gzip raises the last two for a file cut short or damaged
+        where = getattr(error, "filename", None) or path
+        raise DataError(f"{where}: can't be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def open_bytes(path: Path) -> BinaryIO:

@@ -43,8 +43,8 @@ class HuggingFaceSource:
                 yield Row(where, number, value, self._folder)
         except DataError:
             raise
-        except Exception as e:  # datasets lets through whatever its file readers and the network raise
-            raise DataError(f"{where}: can't be read as a dataset: {type(e).__name__}: {e}") from e
+        except Exception as error:  # datasets lets through whatever its file readers and the network raise
+            raise DataError(f"{where}: can't be read as a dataset: {type(error).__name__}: {error}") from error
 
     def _load(self) -> Any:
         s = self._settings

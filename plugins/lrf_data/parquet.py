@@ -42,8 +42,8 @@ class ParquetSource:
                     for i in range(batch.num_rows):
                         number += 1
                         yield _row(batch, i, columns, path, number)
-        except (OSError, pa.ArrowException) as e:
-            raise DataError(f"{path}: can't be read as Parquet: {e}") from e
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{path}: can't be read as Parquet: {error}") from error
 
     def _column_of_field(self, there: list[str], path: Path) -> Mapping[str, str]:
         if self._columns is None:
@@ -57,6 +57,6 @@ class ParquetSource:
 def _row(batch: Any, i: int, columns: Mapping[str, str], path: Path, number: int) -> Row | BadRow:
     try:
         value = {field: batch.column(column)[i].as_py() for field, column in columns.items()}
-    except (ValueError, pa.ArrowException) as e:  # text that isn't UTF-8, a time out of range
-        return BadRow(str(path), number, f"can't be read: {e}")
+    except (ValueError, pa.ArrowException) as error:  # text that isn't UTF-8, a time out of range
+        return BadRow(str(path), number, f"can't be read: {error}")
     return Row(str(path), number, value, path.parent)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from lrf.errors import Unavailable
+from lrf.errors import UnavailableError
 from lrf.http.bases import HttpJudge
 from lrf.http.openai import chat_body, first_choice, read_chat
-from lrf.protocols import Capabilities
 from lrf.prompting.requests import Reply, Request
+from lrf.protocols import Capabilities
 from lrf.types import JSON
 from lrf_glm.codes import GLM_CODES
 from lrf_glm.settings import GLMJudgeSettings
@@ -40,7 +40,7 @@ class GLMJudge(HttpJudge[GLMJudgeSettings]):
     async def complete(self, request: Request) -> Reply:
         value = await self.client.post("/chat/completions", self._body(request), timeout_s=request.deadline_s)
         if first_choice(value).get("finish_reason") == "network_error":
-            raise Unavailable(f"{self.settings.base_url} (model {self.settings.model}): the model broke off")
+            raise UnavailableError(f"{self.settings.base_url} (model {self.settings.model}): the model broke off")
         return read_chat(value)
 
     def _body(self, request: Request) -> dict[str, JSON]:

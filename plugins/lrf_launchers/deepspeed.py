@@ -48,8 +48,8 @@ class DeepSpeed:
         assert path is not None
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError) as e:
-            raise ConfigError(f"launcher.hostfile: {path}: {getattr(e, 'strerror', None) or e}") from None
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"launcher.hostfile: {path}: {getattr(error, 'strerror', None) or error}") from None
         found: dict[str, int] = {}
         for number, line in enumerate(lines, 1):
             line = line.strip()

@@ -99,8 +99,8 @@ def _call(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603 - Slurm's own programs
             command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=env, check=False
         )
-    except OSError as e:
-        return subprocess.CompletedProcess(command, 127, "", f"{command[0]}: {e.strerror}")
+    except OSError as error:
+        return subprocess.CompletedProcess(command, 127, "", f"{command[0]}: {error.strerror}")
 
 
 def _until_input_ends(stop: threading.Event) -> None:

@@ -7,11 +7,11 @@ import json
 from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar
 
-from lrf.errors import Unscorable
+from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Rating
-from lrf.protocols import Context
 from lrf.prompting.requests import Answer
 from lrf.prompting.templates import Prompt
+from lrf.protocols import Context
 from lrf.types import JSON, Judgement, Note
 
 T = TypeVar("T")
@@ -22,12 +22,12 @@ RATING_TOKENS = 512
 async def rate(ctx: Context, prompt: Prompt, notes: tuple[Note, ...] = ()) -> Judgement:
     """A judgement of one rating from 0 to 10, asked with analysis first."""
     answer = await ctx.ask(prompt, Rating(), max_tokens=RATING_TOKENS)
-    return Judgement(rating=answer.value, analysis=analysis_of(answer), way=answer.way, notes=notes)
+    return Judgement(rating=answer.value, analysis=analysis_of(answer), reply_mode=answer.reply_mode, notes=notes)
 
 
 def analysis_of(answer: Answer[Any]) -> str | None:
     """What the judge wrote to explain itself, or None if it wrote nothing."""
-    return analysis_in(object_of(answer)) if answer.way == "structured" else answer.text.strip() or None
+    return analysis_in(object_of(answer)) if answer.reply_mode == "json" else answer.text.strip() or None
 
 
 def object_of(answer: Answer[Any]) -> JSON:
@@ -49,18 +49,18 @@ async def all_of(asked: Iterable[Awaitable[T]]) -> list[T]:
     """
     results = await attempted(asked)
     for result in results:
-        if isinstance(result, Unscorable):
+        if isinstance(result, UnscorableError):
             raise result
-    return [result for result in results if not isinstance(result, Unscorable)]
+    return [result for result in results if not isinstance(result, UnscorableError)]
 
 
-async def attempted(asked: Iterable[Awaitable[T]]) -> list[T | Unscorable]:
+async def attempted(asked: Iterable[Awaitable[T]]) -> list[T | UnscorableError]:
     """The results of all, asked at once, with the reason in the place of each that can't be had."""
     return await asyncio.gather(*(_or_unscorable(a) for a in asked))
 
 
-async def _or_unscorable(asked: Awaitable[T]) -> T | Unscorable:
+async def _or_unscorable(asked: Awaitable[T]) -> T | UnscorableError:
     try:
         return await asked
-    except Unscorable as e:
-        return e
+    except UnscorableError as error:
+        return error

@@ -7,15 +7,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from lrf.text.chunking import count_tokens
-from lrf.errors import Unscorable
+from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Text
-from lrf.protocols import Context
 from lrf.prompting.templates import Template, prompt_text
+from lrf.protocols import Context
+from lrf.text.chunking import count_tokens
 from lrf.text.tokenizers import tokenizer_of
 from lrf.types import JSON, Candidate, Chunk, Judgement, Note, Sample
 from lrf_longreward.asking import RATING_TOKENS, attempted, rate
-from lrf_longreward.documents import Whole, check_documents
+from lrf_longreward.documents import WholeDocument, check_documents
 from lrf_longreward.notes import NOTE_TOKENS, Noted, merged, shown, tokens_of
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.settings import CompletenessSettings, Language
@@ -71,7 +71,7 @@ class Completeness:
         # measured on the longest answer, so that all candidates share what comes of it
         answers = [c.text for c in sample.candidates] or [candidate.text]
         room, room_to_merge = await asyncio.to_thread(self._room, sample.query, answers, ctx)
-        whole = Whole(sample)
+        whole = WholeDocument(sample)
         if room is None:
             return _Reading(notes, shown(whole, found), {"document": seen}, {})
         left, rounds = await merged(whole, found, room, room_to_merge, lambda s: self._merge_notes(sample, s, ctx))
@@ -93,10 +93,10 @@ class Completeness:
 
         chunks = await ctx.chunks(self._settings.chunk_tokens, self._settings.tokenizer)
         outcomes = await attempted(note(chunk) for chunk in chunks)
-        noted = [outcome for outcome in outcomes if not isinstance(outcome, Unscorable)]
+        noted = [outcome for outcome in outcomes if not isinstance(outcome, UnscorableError)]
         characters = sum(c.end - c.start for c in chunks)
         seen = sum(c.end - c.start for c, _ in noted) / characters if characters else 1.0
-        failed = [outcome for outcome in outcomes if isinstance(outcome, Unscorable)]
+        failed = [outcome for outcome in outcomes if isinstance(outcome, UnscorableError)]
         away = next((f for f in failed if f.transient), None)
         if away or seen < self._settings.min_document:  # a server that is away has refused nothing: a later run asks it
             raise away or failed[0]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from itertools import accumulate
 
-from lrf.errors import Unscorable
+from lrf.errors import UnscorableError
 from lrf.types import Chunk, Document, Sample
 
 
 def check_documents(sample: Sample) -> None:
-    """Raises :class:`lrf.errors.Unscorable` where there is no text that an answer could be held against."""
+    """Raises :class:`lrf.errors.UnscorableError` where there is no text that an answer could be held against."""
     if not any(document.text.strip() for document in sample.documents):
-        raise Unscorable("empty_document", "the sample's documents hold no text")
+        raise UnscorableError("empty_document", "the sample's documents hold no text")
 
 
 def heading(sample: Sample, chunk: Chunk) -> str:
@@ -21,7 +21,7 @@ def heading(sample: Sample, chunk: Chunk) -> str:
     return _titled(next(d for d in sample.documents if d.id == chunk.document))
 
 
-class Whole:
+class WholeDocument:
     """All documents of a sample as one, for the headings of many pieces: of a dialogue each turn is a document."""
 
     def __init__(self, sample: Sample) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lrf.errors import Unscorable
+from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Statements
 from lrf.protocols import Context
 from lrf.types import JSON, Candidate, Judgement, Sample
@@ -11,7 +11,7 @@ from lrf_longreward.prompts import Prompts
 from lrf_longreward.second_look import look_again
 from lrf_longreward.settings import FaithfulnessSettings
 from lrf_longreward.statements import distinct
-from lrf_longreward.verdicts import Examination, spread
+from lrf_longreward.verdicts import VerdictCheck, spread
 
 STATEMENTS_TOKENS = 2048
 
@@ -26,7 +26,7 @@ class Faithfulness:
     def __init__(self, settings: FaithfulnessSettings | None = None) -> None:
         self._settings = settings or FaithfulnessSettings()
         self._statements = Prompts("statements", self._settings)
-        self._examination = Examination(self._settings)
+        self._examination = VerdictCheck(self._settings)
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         check_documents(sample)
@@ -41,10 +41,10 @@ class Faithfulness:
             extra["near_duplicates"] = len(found) - extra["repeated_statements"] - len(statements)
         if not statements:
             if settings.no_statements == "unscored":
-                raise Unscorable("no_statements", "the answer makes no factual statement")
-            return Judgement(rating=settings.no_statements, way="statements", extra=extra)
+                raise UnscorableError("no_statements", "the answer makes no factual statement")
+            return Judgement(rating=settings.no_statements, reply_mode="statements", extra=extra)
         if len(statements) > settings.max_statements:
-            raise Unscorable(
+            raise UnscorableError(
                 "too_many_statements",
                 f"the answer makes {len(statements)} factual statements; max_statements is {settings.max_statements}",
             )
@@ -55,4 +55,6 @@ class Faithfulness:
             judged, looks = await look_again(settings.second_look, sample, claims, judged, self._examination, ctx)
             extra |= looks
         rating = 10 * sum(s.support for s in judged) / len(judged)
-        return Judgement(rating=rating, way="statements", statements=tuple(judged), extra=extra, spread=spread(judged))
+        return Judgement(
+            rating=rating, reply_mode="statements", statements=tuple(judged), extra=extra, spread=spread(judged)
+        )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lrf.text.chunking import count_tokens
 from lrf.types import Chunk
 from lrf_longreward.asking import all_of
-from lrf_longreward.documents import Whole
+from lrf_longreward.documents import WholeDocument
 
 NOTE_TOKENS = 1024
 
@@ -25,7 +25,7 @@ class Noted:
     text: str
 
 
-def shown(whole: Whole, notes: Sequence[Noted]) -> str:
+def shown(whole: WholeDocument, notes: Sequence[Noted]) -> str:
     """The notes, each headed with the part of the document it covers (start% to end%)."""
     text = "\n\n".join(_headed(whole, note) for note in notes)
     if "[[" in text or "]]" in text:
@@ -34,7 +34,7 @@ def shown(whole: Whole, notes: Sequence[Noted]) -> str:
     return text
 
 
-def _headed(whole: Whole, note: Noted) -> str:
+def _headed(whole: WholeDocument, note: Noted) -> str:
     start, end = whole.share(note.first, note.last)
     title = whole.heading(note.first)
     if note.last.document != note.first.document:
@@ -47,7 +47,7 @@ Merge = Callable[[str], Awaitable[str | None]]
 
 
 async def merged(
-    whole: Whole, notes: Sequence[Noted], room: int, room_to_merge: int, merge: Merge
+    whole: WholeDocument, notes: Sequence[Noted], room: int, room_to_merge: int, merge: Merge
 ) -> tuple[list[Noted], int]:
     """The notes, merged round by round until they take at most ``room`` tokens; and the number of rounds.
 

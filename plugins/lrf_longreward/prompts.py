@@ -66,8 +66,8 @@ def _load(name: str, language: Language, folder: Path | None) -> Template:
         file = next((path for path in own if path.is_file()), file)
     try:
         text = file.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as e:
-        raise ConfigError(f"{file}: can't be read as UTF-8 text: {e}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: can't be read as UTF-8 text: {error}") from None
     fields = FIELDS[name]
     # an editor's last line break would stand between the cue and the reply
     template = Template(text.rstrip("\r\n"), fields.required | fields.optional, name=str(file))

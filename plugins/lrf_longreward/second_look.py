@@ -8,7 +8,7 @@ from typing import Literal
 
 from lrf.protocols import Context
 from lrf.types import Chunk, JudgedStatement, Sample
-from lrf_longreward.verdicts import SUPPORT, Claim, Examination
+from lrf_longreward.verdicts import SUPPORT, Claim, VerdictCheck
 
 WIDER = 3
 """How many times the chunks of the first look ``widen`` asks for."""
@@ -21,7 +21,7 @@ async def look_again(
     sample: Sample,
     claims: Sequence[Claim],
     judged: Sequence[JudgedStatement],
-    examination: Examination,
+    examination: VerdictCheck,
     ctx: Context,
 ) -> tuple[list[JudgedStatement], dict[str, int]]:
     """All judgements, those of no support replaced by that of a second look on more evidence; and what it changed.

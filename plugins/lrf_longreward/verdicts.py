@@ -8,11 +8,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from lrf.errors import Unscorable
+from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Verdict, Verdicts
-from lrf.protocols import Context
 from lrf.prompting.requests import Answer
-from lrf.types import Chunk, JudgedStatement, Opinion, Sample
+from lrf.protocols import Context
+from lrf.types import Chunk, JudgedStatement, Sample, Vote
 from lrf_longreward.asking import all_of, analysis_in, analysis_of, object_of
 from lrf_longreward.documents import heading
 from lrf_longreward.prompts import Prompts
@@ -31,7 +31,7 @@ Claim = tuple[str, Sequence[Chunk]]
 """A statement and its evidence."""
 
 
-class Examination:
+class VerdictCheck:
     """Has claims judged. Several can share a call, in an order that a hash shuffles, so that none is always first."""
 
     def __init__(self, settings: FaithfulnessSettings) -> None:
@@ -50,8 +50,8 @@ class Examination:
         if len(claims) > 1:
             try:
                 judged = await self._together(sample, claims, ctx)
-            except Unscorable as e:
-                if e.transient:  # the server is away: asking it more often doesn't help
+            except UnscorableError as error:
+                if error.transient:  # the server is away: asking it more often doesn't help
                     raise
             else:
                 return [await _with_quotations(s, c, sample, ctx) for s, (_, c) in zip(judged, claims, strict=True)]
@@ -67,15 +67,15 @@ class Examination:
         written = object_of(answer)
         judged = []
         for i, (text, chunks) in enumerate(claims):
-            opinions = tuple(Opinion(o.judge, o.draw, o.value[i], o.way) for o in answer.opinions)
+            votes = tuple(Vote(o.judge, o.repeat, o.value[i], o.reply_mode) for o in answer.votes)
             judged.append(
                 JudgedStatement(
                     text=text,
                     verdict=answer.value[i],
-                    support=statistics.fmean(map(_support, opinions)) if opinions else SUPPORT[answer.value[i]],
+                    support=statistics.fmean(map(_support, votes)) if votes else SUPPORT[answer.value[i]],
                     evidence=tuple(chunk.span for chunk in chunks),
                     analysis=analysis_in(written[f"v{i + 1}"]),
-                    opinions=opinions,
+                    votes=votes,
                 )
             )
         return judged
@@ -93,7 +93,7 @@ class Examination:
             evidence=tuple(chunk.span for chunk in chunks),
             analysis=analysis_of(answer),
             probabilities=probabilities,
-            opinions=answer.opinions,
+            votes=answer.votes,
         )
         return await _with_quotations(judged, chunks, sample, ctx)
 
@@ -127,11 +127,11 @@ def _within_item(text: str) -> str:
     return re.sub(r"<(?=\s*/?\s*items?\b)", "‹", text, flags=re.IGNORECASE)
 
 
-def _support(opinion: Opinion) -> float:
+def _support(vote: Vote) -> float:
     """The support, 0 to 1, that one draw of one judge gives."""
-    if opinion.probabilities is not None:
-        return expected_support({label: opinion.probabilities[f"[[{label}]]"] for label in SUPPORT})
-    return SUPPORT[opinion.value]
+    if vote.probabilities is not None:
+        return expected_support({label: vote.probabilities[f"[[{label}]]"] for label in SUPPORT})
+    return SUPPORT[vote.value]
 
 
 def spread(judged: Sequence[JudgedStatement]) -> float | None:
@@ -140,8 +140,8 @@ def spread(judged: Sequence[JudgedStatement]) -> float | None:
     Only those count that gave a verdict on every statement.
     """
     by_draw: dict[tuple[str, int], list[float]] = {}
-    for opinion in (o for s in judged for o in s.opinions):
-        by_draw.setdefault((opinion.judge, opinion.draw), []).append(_support(opinion))
+    for vote in (o for s in judged for o in s.votes):
+        by_draw.setdefault((vote.judge, vote.repeat), []).append(_support(vote))
     ratings = [10 * statistics.fmean(supports) for supports in by_draw.values() if len(supports) == len(judged)]
     return statistics.stdev(ratings) if len(ratings) > 1 else None
 
@@ -153,6 +153,6 @@ def expected_support(probabilities: Mapping[str, float]) -> float:
 
 def _by_label(answer: Answer[str]) -> Mapping[str, float] | None:
     """The probabilities of ``[[label]]`` as those of the labels; None unless the judge gave some, or several spoke."""
-    if answer.probabilities is None or (answer.way != "expected" and not answer.opinions):
+    if answer.probabilities is None or (answer.reply_mode != "logprobs" and not answer.votes):
         return None
     return {label: answer.probabilities[f"[[{label}]]"] for label in SUPPORT}

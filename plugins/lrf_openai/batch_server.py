@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, Any
 
-from lrf.errors import BadReply, JudgeError, JudgeMisconfigured, Rejected, TimedOut, Unavailable
+from lrf.errors import (
+    BadReplyError,
+    JudgeError,
+    JudgeMisconfiguredError,
+    RejectedError,
+    TimedOutError,
+    UnavailableError,
+)
 from lrf.http.client import HttpClient
 from lrf_openai.settings import OpenAIJudgeSettings
 from lrf_openai.spool import Replies, Spool
@@ -47,9 +54,9 @@ class Batch:
 
 
 def check_package() -> None:
-    """Raises :class:`lrf.errors.JudgeMisconfigured` without the ``openai`` package."""
+    """Raises :class:`lrf.errors.JudgeMisconfiguredError` without the ``openai`` package."""
     if importlib.util.find_spec("openai") is None:
-        raise JudgeMisconfigured("`batch` of a judge openai needs the openai package: pip install 'lrf[openai]'")
+        raise JudgeMisconfiguredError("`batch` of a judge openai needs the openai package: pip install 'lrf[openai]'")
 
 
 class BatchServer:
@@ -119,7 +126,7 @@ class BatchServer:
             )
             if (made.metadata or {}).get(_TAG) != self._tag:
                 self._api.batches.cancel(made.id)
-                raise JudgeMisconfigured(
+                raise JudgeMisconfiguredError(
                     f"{self._settings.base_url} keeps no metadata of batches, so that lrf could not find them again "
                     f"after a crash (batch {made.id} was cancelled); take `batch` out"
                 )
@@ -139,18 +146,18 @@ class BatchServer:
                 if len(ids) < batch.requests:
                     raise ValueError("not the whole file")
                 return ids
-        except (Rejected, JudgeMisconfigured) as e:
+        except (RejectedError, JudgeMisconfiguredError) as error:
             if not batch.running:
                 return self.results(batch).ids
-            raise JudgeMisconfigured(
-                f"the batch {batch.id} is in flight, and which requests it has can't be read ({e}); wait until it has "
+            raise JudgeMisconfiguredError(
+                f"the batch {batch.id} is in flight, and which requests it has can't be read ({error}); wait until it has "
                 "ended or cancel it, then run again"
             ) from None
 
     def results(self, batch: Batch) -> Replies:
         """The replies and the errors of a batch that has ended; none of files that were deleted.
 
-        Raises :class:`lrf.errors.BadReply` where a file isn't whole or none of results: what it lacks would be paid for
+        Raises :class:`lrf.errors.BadReplyError` where a file isn't whole or none of results: what it lacks would be paid for
         again.
         """
         replies, whole = Replies(), True
@@ -161,12 +168,14 @@ class BatchServer:
                     self._api.files.with_streaming_response.content(name) as response,
                 ):
                     replies.add(response.iter_bytes(1 << 20))
-            except (Rejected, JudgeMisconfigured) as e:
-                if "status 404" not in str(e):
+            except (RejectedError, JudgeMisconfiguredError) as error:
+                if "status 404" not in str(error):
                     raise
                 whole = False
         if whole and len(replies.ids) < batch.completed:
-            raise BadReply(f"the files of the batch {batch.id} hold {len(replies.ids)} of {batch.completed} replies")
+            raise BadReplyError(
+                f"the files of the batch {batch.id} hold {len(replies.ids)} of {batch.completed} replies"
+            )
         return replies
 
     def close(self) -> None:
@@ -188,14 +197,14 @@ class BatchServer:
             body = e.body if isinstance(e.body, dict) else {"message": e.response.text}
             error = self._http.error(e.status_code, {"error": body}, e.response.headers)
             if "cannot find file" in str(error).lower():  # of a file that was uploaded a moment ago
-                error = Unavailable(str(error))
+                error = UnavailableError(str(error))
             raise _prefixed(error, doing) from None
         except openai.APITimeoutError:
-            raise TimedOut(f"{where}: no answer within {self._settings.request_timeout_s:g} s") from None
+            raise TimedOutError(f"{where}: no answer within {self._settings.request_timeout_s:g} s") from None
         except (openai.APIConnectionError, httpx2.HTTPError) as e:
-            raise Unavailable(f"{where}: {type(e.__cause__ or e).__name__}; is the server up?") from None
+            raise UnavailableError(f"{where}: {type(e.__cause__ or e).__name__}; is the server up?") from None
         except (openai.OpenAIError, AttributeError, KeyError, TypeError, ValueError) as e:  # JSON of another kind, HTML
-            raise BadReply(f"{where}: the answer is not what the API says ({type(e).__name__})") from None
+            raise BadReplyError(f"{where}: the answer is not what the API says ({type(e).__name__})") from None
 
 
 def _prefixed(error: JudgeError, doing: str) -> JudgeError:

@@ -16,25 +16,25 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lrf.errors import (
-    BadReply,
-    Interrupted,
+    BadReplyError,
     JudgeError,
-    JudgeMisconfigured,
-    RateLimited,
-    Rejected,
-    TimedOut,
-    Unavailable,
+    JudgeMisconfiguredError,
+    RateLimitedError,
+    RejectedError,
+    RunInterruptedError,
+    TimedOutError,
+    UnavailableError,
 )
 from lrf.http.client import HttpClient
 from lrf_openai.batch_server import Batch, BatchServer
-from lrf_openai.held import Held
+from lrf_openai.held import PendingBatch
 from lrf_openai.settings import BatchSettings
 from lrf_openai.spool import Spool
 
 TRIES = 8
 SLICE = 20  # requests that are woken at once, so that the event loop does not stall
 AGAIN_S = 1.0
-_TRANSIENT = (RateLimited, Unavailable, TimedOut, BadReply)
+_TRANSIENT = (RateLimitedError, UnavailableError, TimedOutError, BadReplyError)
 _FULL = "token_limit_exceeded"  # more tokens wait at the provider than the account may have there
 
 
@@ -45,8 +45,8 @@ class Batches:
         self._settings = settings
         self._server = server
         self._http = http
-        self._at: dict[str, Held] = {}
-        self._waiting: dict[str, asyncio.Future[Held]] = {}
+        self._at: dict[str, PendingBatch] = {}
+        self._waiting: dict[str, asyncio.Future[PendingBatch]] = {}
         self._open: Spool | None = None
         self._sending: Spool | None = None
         self._full: deque[Spool] = deque()
@@ -65,7 +65,7 @@ class Batches:
         async with self._turn:  # one in a turn of the event loop, though thousands may have waited
             await self._attach_once()
         if self._left != left:
-            raise Interrupted("the run is being stopped")
+            raise RunInterruptedError("the run is being stopped")
         while True:
             held = self._at.get(custom_id)
             if held is None or held.replies is None:
@@ -81,14 +81,14 @@ class Batches:
             if error is not None:
                 raise error
 
-    def leave(self) -> str | None:
+    def detach(self) -> str | None:
         """Give up waiting; what was submitted stays at the provider. Says so, if there is anything."""
         held = {id(h): h for h in self._at.values() if h.replies is None and h.watch}.values()
         self._left += 1
         in_flight = [len(h.ids) for h in held] + ([len(self._sending.ids)] if self._sending else [])
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(Interrupted("the run is being stopped"))
+                future.set_exception(RunInterruptedError("the run is being stopped"))
                 future.exception()  # seen, also where nobody waits any more
         self._waiting.clear()
         if self._submitting is not None:
@@ -132,17 +132,19 @@ class Batches:
         batches = [b for b in await asyncio.to_thread(self._server.ours) if b.status != "failed"]
         few = asyncio.Semaphore(4)
 
-        async def held(batch: Batch) -> Held:
+        async def held(batch: Batch) -> PendingBatch:
             over = not batch.running or batch.status == "cancelling"
             async with few:
-                return Held(batch, await asyncio.to_thread(self._server.ids, batch), earlier=over)
+                return PendingBatch(batch, await asyncio.to_thread(self._server.ids, batch), earlier=over)
 
         for found in await asyncio.gather(*(held(batch) for batch in batches)):
             self._at.update(dict.fromkeys(found.ids, found))  # the newest that has a request counts
 
     # --- collecting and submitting ----------------------------------------------------------------------------------
 
-    def _ended(self, custom_id: str, held: Held | None, line: Callable[[], bytes]) -> asyncio.Future[Held]:
+    def _ended(
+        self, custom_id: str, held: PendingBatch | None, line: Callable[[], bytes]
+    ) -> asyncio.Future[PendingBatch]:
         """Done when the batch with this request is over, in which it is put if it is in none."""
         future = self._waiting.get(custom_id)
         if future is None:
@@ -157,7 +159,9 @@ class Batches:
     def _collect(self, custom_id: str, line: bytes) -> None:
         s = self._settings
         if len(line) > s.max_bytes:
-            raise Rejected(f"the request has {len(line)} bytes, more than a batch may (batch.max_bytes: {s.max_bytes})")
+            raise RejectedError(
+                f"the request has {len(line)} bytes, more than a batch may (batch.max_bytes: {s.max_bytes})"
+            )
         spool = self._open
         if spool is not None and (len(spool.ids) >= self._most or spool.size + len(line) > s.max_bytes):
             self._full.append(spool)
@@ -193,24 +197,24 @@ class Batches:
         for tries in range(1, TRIES + 1):
             try:
                 batch = await asyncio.to_thread(self._server.submit, spool)
-            except Exception as e:
-                if not isinstance(e, _TRANSIENT) or tries == TRIES:
-                    await self._wake(spool.ids, _told(e))
+            except Exception as error:
+                if not isinstance(error, _TRANSIENT) or tries == TRIES:
+                    await self._wake(spool.ids, _told(error))
                     break
-                wished = e.retry_after_s if isinstance(e, RateLimited | Unavailable) else None
+                wished = error.retry_after_s if isinstance(error, RateLimitedError | UnavailableError) else None
                 await asyncio.sleep(wished if wished is not None else _backoff(tries))
             else:
-                held = Held(batch, tuple(spool.ids))
+                held = PendingBatch(batch, tuple(spool.ids))
                 self._at.update(dict.fromkeys(held.ids, held))
                 held.watch = asyncio.create_task(self._watch(held))
                 break
         spool.close()
 
-    async def _wake(self, ids: Sequence[str], outcome: Held | JudgeError) -> None:
+    async def _wake(self, ids: Sequence[str], outcome: PendingBatch | JudgeError) -> None:
         for place, custom_id in enumerate(ids):
             future = self._waiting.pop(custom_id, None)
             if future is not None and not future.done():
-                if isinstance(outcome, Held):
+                if isinstance(outcome, PendingBatch):
                     future.set_result(outcome)
                 else:
                     future.set_exception(outcome)
@@ -219,7 +223,7 @@ class Batches:
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
-    async def _watch(self, held: Held) -> None:
+    async def _watch(self, held: PendingBatch) -> None:
         """Until the batch is over and its replies are here. A server that is down for a while is asked again."""
         try:
             while held.batch.running:
@@ -228,25 +232,25 @@ class Batches:
             if held.batch.status == "failed":
                 self._understand(held)
             held.replies = await self._patiently(self._server.results, held.batch)
-        except Exception as e:  # whatever it is, who waits must hear of it
-            await self._wake(held.ids, _told(e))
+        except Exception as error:  # whatever it is, who waits must hear of it
+            await self._wake(held.ids, _told(error))
         else:
             await self._wake(held.ids, held)
 
     async def _patiently(self, ask: Callable[[Batch], Any], batch: Batch) -> Any:
-        """Until it is answered. Raises :class:`lrf.errors.BadReply` when it is, many times, but not as it should be."""
+        """Until it is answered. Raises :class:`lrf.errors.BadReplyError` when it is, many times, but not as it should be."""
         tries = odd = 0
         while True:
             try:
                 return await asyncio.to_thread(ask, batch)
-            except _TRANSIENT as e:
+            except _TRANSIENT as error:
                 tries += 1
-                odd += isinstance(e, BadReply)
+                odd += isinstance(error, BadReplyError)
                 if odd == TRIES:
                     raise
                 await asyncio.sleep(min(self._settings.poll_s, _backoff(tries)))
 
-    def _understand(self, held: Held) -> None:
+    def _understand(self, held: PendingBatch) -> None:
         """What to do about a batch that the provider refused; nothing of it was run. Raises what stops the run."""
         problems = held.batch.problems
         said = "; ".join(f"{code}: {message}" for code, _, message in problems[:3]) or "no reason given"
@@ -254,13 +258,13 @@ class Batches:
             self._one_by_one = True
             self._most = max(1, min(self._most, len(held.ids) // 2))
             if len(held.ids) == 1:
-                held.refused[held.ids[0]] = RateLimited(f"the batch {held.batch.id} was refused: {said}")
+                held.refused[held.ids[0]] = RateLimitedError(f"the batch {held.batch.id} was refused: {said}")
             return
         lines = {line: message for _, line, message in problems if line is not None and 0 < line <= len(held.ids)}
         if not lines:
-            raise JudgeMisconfigured(f"the provider refused the batch {held.batch.id}: {said}")
+            raise JudgeMisconfiguredError(f"the provider refused the batch {held.batch.id}: {said}")
         held.refused = {
-            held.ids[line - 1]: Rejected(f"the batch {held.batch.id} was refused for this request: {message}")
+            held.ids[line - 1]: RejectedError(f"the batch {held.batch.id} was refused for this request: {message}")
             for line, message in lines.items()
         }
 
@@ -269,7 +273,7 @@ def _told(error: Exception) -> JudgeError:
     """What is no error of the provider is one of this machine: a full disk for temporary files, say."""
     if isinstance(error, JudgeError):
         return error
-    return JudgeMisconfigured(f"a batch can't be kept on this machine ({type(error).__name__}: {error})")
+    return JudgeMisconfiguredError(f"a batch can't be kept on this machine ({type(error).__name__}: {error})")
 
 
 def _backoff(tries: int) -> float:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lrf.text.chunking import first_tokens
 from lrf.http.bases import HttpEmbedder
 from lrf.http.openai import OPENAI_CODES, embeddings_body, read_embeddings
+from lrf.text.chunking import first_tokens
 from lrf_openai.settings import OpenAIEmbedderSettings
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lrf.errors import JudgeError, JudgeMisconfigured, TimedOut, Unavailable
+from lrf.errors import JudgeError, JudgeMisconfiguredError, TimedOutError, UnavailableError
 from lrf.http.client import HttpClient
 from lrf_openai.batch_server import Batch
 from lrf_openai.spool import Replies
@@ -14,7 +14,7 @@ from lrf_openai.spool import Replies
 _NO_TURN = ("batch_expired", "batch_cancelled")  # codes of requests that a batch ended without
 
 
-class Held:
+class PendingBatch:
     """A batch at the provider. ``replies`` are there when it is over; ``refused`` are requests it was refused for.
 
     ``earlier``: it was over before this process began, so what failed in it is submitted again without a word.
@@ -41,13 +41,13 @@ class Held:
         if self.batch.status == "failed":
             return None
         if self.batch.status == "expired":
-            return TimedOut(f"{name} expired before this request's turn came")
+            return TimedOutError(f"{name} expired before this request's turn came")
         if self.batch.status == "cancelled":
-            return JudgeMisconfigured(
+            return JudgeMisconfiguredError(
                 f"{name} was cancelled at the provider; what it had finished is kept, and the same command submits the "
                 "rest"
             )
-        return Unavailable(f"{name} has ended without a word on this request")
+        return UnavailableError(f"{name} has ended without a word on this request")
 
 
 def _answered(result: Mapping[str, Any], http: HttpClient) -> JudgeError | None:

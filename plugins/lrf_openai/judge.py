@@ -10,9 +10,9 @@ from typing import Any
 
 from lrf.http.bases import HttpJudge
 from lrf.http.openai import OPENAI_CODES, chat_body, first_choice, json_schema_format, post_chat, read_chat
-from lrf.protocols import Capabilities
-from lrf.prompting.requests import Reply, Request
 from lrf.prompting.reasoning import without_thoughts
+from lrf.prompting.requests import Reply, Request
+from lrf.protocols import Capabilities
 from lrf.types import JSON
 from lrf_openai.batch_server import KEPT_S, BatchServer, check_package
 from lrf_openai.batches import Batches
@@ -64,9 +64,9 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
         value = await self._batches.reply(custom_id, lambda: self._line(custom_id, request))
         return self._read(value, request)
 
-    def leave(self) -> str | None:
-        """See :class:`lrf.protocols.Leaving`."""
-        return self._batches.leave() if self._batches else None
+    def detach(self) -> str | None:
+        """See :class:`lrf.protocols.Detachable`."""
+        return self._batches.detach() if self._batches else None
 
     async def aclose(self) -> None:
         if self._batches is not None:
@@ -90,7 +90,7 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
             s.model, request, max_tokens_field=s.max_tokens_field, temperature=None if own == "omit" else own
         )
         body[s.max_tokens_field] += s.reasoning_tokens
-        if request.way == "expected":
+        if request.reply_mode == "logprobs":
             body |= {"logprobs": True, "top_logprobs": MOST_LISTED}
         if (schema := self._schema(request)) is not None:
             body["response_format"] = json_schema_format(request.expects.kind, schema)
@@ -101,7 +101,7 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
     def _schema(self, request: Request) -> Mapping[str, JSON] | None:
         """The schema to hold the reply to; labels that are to be weighed stand in it, too, if the server can that."""
         schema = request.expects.schema
-        if request.way != "expected" or schema is None or not self.settings.structured:
+        if request.reply_mode != "logprobs" or schema is None or not self.settings.structured:
             return request.schema
         name = label_name(schema)
         label = schema["properties"][name]
@@ -111,7 +111,7 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
 
     def _read(self, value: Any, request: Request) -> Reply:
         reply = read_chat(value)
-        if request.way != "expected" or reply.finish in ("length", "filter"):
+        if request.reply_mode != "logprobs" or reply.finish in ("length", "filter"):
             return reply
         reply = without_thoughts(reply, request.prompt)
         place = find_place(reply.text, request, in_json=self._schema(request) is not None)
@@ -121,7 +121,7 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
 
 def request_id(body: Mapping[str, JSON], request: Request) -> str:
     """What a batch calls a request: a hash of all that is sent, and of what tells equal requests apart."""
-    unsent = f"{request.expects.kind} {request.way} {request.attempt} {request.draw} {request.round}"
+    unsent = f"{request.expects.kind} {request.reply_mode} {request.attempt} {request.repeat} {request.round}"
     return hashlib.sha256(dump(body) + unsent.encode()).hexdigest()[:32]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lrf.errors import ParseFailure
+from lrf.errors import ParseError
 from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import untrusted_text
 from lrf.types import JSON
@@ -17,7 +17,7 @@ _AFTER_A_NUMBER = (b",", b"}", b" ", b"\n", b"\r", b"\t")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LabelPosition:
     """``start`` counts bytes of the reply's text in UTF-8. ``forms``: how each option can be written there."""
 
     start: int
@@ -29,7 +29,7 @@ def label_name(schema: Mapping[str, JSON]) -> str:
     return str(list(schema["properties"])[-1])
 
 
-def find_place(text: str, request: Request, *, in_json: bool) -> Place | None:
+def find_place(text: str, request: Request, *, in_json: bool) -> LabelPosition | None:
     """The place of the label by which the reply is read when it is read as it is written.
 
     The rules are those of reading (:mod:`lrf.prompting.expectations`): a mark that could be a quotation is passed over, and
@@ -37,8 +37,8 @@ def find_place(text: str, request: Request, *, in_json: bool) -> Place | None:
     label, or one that is written in another way than the options are.
     """
     try:
-        value = request.expects.read(Reply(text), "structured" if in_json else "text", untrusted_text(request.prompt))
-    except ParseFailure:
+        value = request.expects.read(Reply(text), "json" if in_json else "text", untrusted_text(request.prompt))
+    except ParseError:
         return None
     option = next((o for o in request.options if request.expects.read(Reply(o), "text", "") == value), None)
     if option is None:
@@ -49,12 +49,12 @@ def find_place(text: str, request: Request, *, in_json: bool) -> Place | None:
     return place
 
 
-def _mark_place(text: str, request: Request, option: str) -> Place | None:
+def _mark_place(text: str, request: Request, option: str) -> LabelPosition | None:
     start = _lower(text).find(_lower(option))
-    return Place(start, {o: (_lower(o),) for o in request.options}) if start >= 0 else None
+    return LabelPosition(start, {o: (_lower(o),) for o in request.options}) if start >= 0 else None
 
 
-def _json_place(text: str, request: Request) -> Place | None:
+def _json_place(text: str, request: Request) -> LabelPosition | None:
     schema: Any = request.expects.schema
     name = label_name(schema)
     keys = list(re.finditer(rf'[{{,]\s*"{re.escape(name)}"\s*:\s*', text))
@@ -68,7 +68,7 @@ def _json_place(text: str, request: Request) -> Place | None:
         else (_lower(json.dumps(label, ensure_ascii=False)),)
         for o, label in labels.items()
     }
-    return Place(len(_lower(text[: keys[0].end()])), forms)
+    return LabelPosition(len(_lower(text[: keys[0].end()])), forms)
 
 
 def _lower(text: str) -> bytes:

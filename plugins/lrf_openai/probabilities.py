@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lrf_openai.places import Place
+from lrf_openai.places import LabelPosition
 
 MOST_LISTED = 20
 """How many likely tokens are asked for: as many as OpenAI's API gives."""
@@ -34,7 +34,7 @@ class _Token:
     others: tuple[tuple[bytes, float], ...]
 
 
-def label_probabilities(choice: Mapping[str, Any], text: str, place: Place) -> dict[str, float] | None:
+def label_probabilities(choice: Mapping[str, Any], text: str, place: LabelPosition) -> dict[str, float] | None:
     """The probability of each option at its place, adding up to 1; None where the tokens don't decide it.
 
     ``choice`` is a completion's, ``text`` its content.
@@ -61,7 +61,7 @@ def _near(tokens: Sequence[_Token], whole: bytes, start: int) -> tuple[Sequence[
     return (), b""
 
 
-def _weigh(near: tuple[Sequence[_Token], bytes], place: Place) -> dict[str, float] | None:
+def _weigh(near: tuple[Sequence[_Token], bytes], place: LabelPosition) -> dict[str, float] | None:
     tokens, before = near
     full = {option: tuple(before + form for form in forms) for option, forms in place.forms.items()}
     shares = dict.fromkeys(full, 0.0)

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lrf.text.chunking import count_tokens
-from lrf.errors import BadReply, JudgeMisconfigured
+from lrf.errors import BadReplyError, JudgeMisconfiguredError
 from lrf.http.client import HttpClient
 from lrf.http.openai import OPENAI_CODES, post_chat, read_chat
-from lrf.protocols import Capabilities, Drawing
 from lrf.prompting.requests import Reply, Usage
+from lrf.protocols import Capabilities, GenerationSettings
+from lrf.text.chunking import count_tokens
 from lrf.types import JSON, Message
 from lrf_openai.settings import OpenAISamplerSettings
 
@@ -52,14 +52,14 @@ class OpenAISampler:
     def request_timeout_s(self) -> float:
         return self._settings.request_timeout_s
 
-    async def sample(self, drawing: Drawing) -> Sequence[Reply]:
-        value = await post_chat(self._client, self._body(drawing))
+    async def sample(self, generation: GenerationSettings) -> Sequence[Reply]:
+        value = await post_chat(self._client, self._body(generation))
         choices = value.get("choices") if isinstance(value, dict) else None
         if not isinstance(choices, list) or not choices:
-            raise BadReply("the reply is JSON, but no completion: it holds no choices")
-        wanted = len(drawing.seeds)
+            raise BadReplyError("the reply is JSON, but no completion: it holds no choices")
+        wanted = len(generation.seeds)
         if len(choices) < wanted:
-            raise JudgeMisconfigured(
+            raise JudgeMisconfiguredError(
                 f"{self._settings.base_url} gave {len(choices)} of {wanted} choices; this server doesn't take `n`: set "
                 "`choices: 1` for the sampler"
             )
@@ -68,22 +68,22 @@ class OpenAISampler:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    def _body(self, drawing: Drawing) -> dict[str, JSON]:
+    def _body(self, generation: GenerationSettings) -> dict[str, JSON]:
         s = self._settings
         body: dict[str, JSON] = {
             "model": s.model,
-            "messages": [_wire(m) for m in drawing.messages],
-            "temperature": drawing.temperature,
-            s.max_tokens_field: drawing.max_tokens + s.reasoning_tokens,
+            "messages": [_wire(m) for m in generation.messages],
+            "temperature": generation.temperature,
+            s.max_tokens_field: generation.max_tokens + s.reasoning_tokens,
         }
-        if drawing.tools:
-            body["tools"] = [dict(tool) for tool in drawing.tools]
-        if drawing.top_p < 1:
-            body["top_p"] = drawing.top_p
-        if len(drawing.seeds) > 1:
-            body["n"] = len(drawing.seeds)
+        if generation.tools:
+            body["tools"] = [dict(tool) for tool in generation.tools]
+        if generation.top_p < 1:
+            body["top_p"] = generation.top_p
+        if len(generation.seeds) > 1:
+            body["n"] = len(generation.seeds)
         if s.seed:
-            body["seed"] = drawing.seeds[0]
+            body["seed"] = generation.seeds[0]
         return {**body, **s.extra_body}
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from lrf.errors import StageError, Unscorable
+from lrf.errors import StageError, UnscorableError
 from lrf_qdrant.settings import QdrantSettings
 
 if TYPE_CHECKING:
@@ -29,15 +29,15 @@ def open_client(settings: QdrantSettings) -> QdrantClient:
         return QdrantClient(location=":memory:")
     try:
         client = QdrantClient(path=str(settings.path))
-    except RuntimeError as e:
-        if "already accessed" not in str(e):
+    except RuntimeError as error:
+        if "already accessed" not in str(error):
             raise
         raise StageError(
             f"{settings.path} (`path`) is in use by another process, and an embedded Qdrant serves one at a time: wait "
             f'for it, give another path, use location: ":memory:", or run a Qdrant server and give its url'
         ) from None
-    except OSError as e:
-        raise StageError(f"{settings.path} (`path`) can't hold a Qdrant: {e.strerror or e}") from None
+    except OSError as error:
+        raise StageError(f"{settings.path} (`path`) can't hold a Qdrant: {error.strerror or error}") from None
     for collection in client.get_collections().collections:
         if re.fullmatch(re.escape(settings.collection) + "-[0-9a-f]{32}", collection.name):
             client.delete_collection(collection.name)  # left by a run that was killed
@@ -53,10 +53,10 @@ def _open_server(settings: QdrantSettings) -> QdrantClient:
     )
     try:
         asked(settings, client.get_collections)
-    except Unscorable as e:
+    except UnscorableError as error:
         client.close()
         raise StageError(
-            f"no Qdrant server answers at {settings.url} (`url`): {e.detail}; start it, then run again"
+            f"no Qdrant server answers at {settings.url} (`url`): {error.detail}; start it, then run again"
         ) from None
     return client
 
@@ -64,7 +64,7 @@ def _open_server(settings: QdrantSettings) -> QdrantClient:
 def asked(settings: QdrantSettings, ask: Callable[[], T]) -> T:
     """What Qdrant answers; asked again when a server fails for a moment.
 
-    Raises :class:`lrf.errors.Unscorable` (transient) when the server stays away, :class:`lrf.errors.StageError`
+    Raises :class:`lrf.errors.UnscorableError` (transient) when the server stays away, :class:`lrf.errors.StageError`
     when it refuses.
     """
     if settings.url is None:
@@ -74,20 +74,20 @@ def asked(settings: QdrantSettings, ask: Callable[[], T]) -> T:
     for pause_s in (*_PAUSES_S, None):
         try:
             return ask()
-        except ResponseHandlingException as e:
-            trouble = str(e.source) or type(e.source).__name__
-        except UnexpectedResponse as e:
-            words = " ".join((e.content or b"").decode("utf-8", "replace").split())[:200]
-            trouble = f"status {e.status_code} {e.reason_phrase}: {words}"
-            if e.status_code in (401, 403):
+        except ResponseHandlingException as error:
+            trouble = str(error.source) or type(error.source).__name__
+        except UnexpectedResponse as error:
+            words = " ".join((error.content or b"").decode("utf-8", "replace").split())[:200]
+            trouble = f"status {error.status_code} {error.reason_phrase}: {words}"
+            if error.status_code in (401, 403):
                 variable = settings.api_key_env
                 state = "is set" if os.environ.get(variable) else "is not set"
                 raise StageError(
                     f"the Qdrant server at {settings.url} refuses the key ({trouble}); it is read from the "
                     f"environment variable {variable}, which {state}"
                 ) from None
-            if e.status_code not in (408, 429) and (e.status_code or 500) < 500:
+            if error.status_code not in (408, 429) and (error.status_code or 500) < 500:
                 raise StageError(f"the Qdrant server at {settings.url} refuses: {trouble}") from None
         if pause_s is not None:
             time.sleep(pause_s)
-    raise Unscorable("retriever_unavailable", f"{settings.url}: {trouble}", transient=True)
+    raise UnscorableError("retriever_unavailable", f"{settings.url}: {trouble}", transient=True)

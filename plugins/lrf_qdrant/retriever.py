@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 from uuid import UUID, uuid4
 
-from lrf.text.chunking import chunk_document
 from lrf.protocols import Embed
+from lrf.text.chunking import chunk_document
 from lrf.text.tokenizers import tokenizer_of
 from lrf.types import Chunk, Document
 from lrf_qdrant.bm25 import Bm25
@@ -52,10 +52,10 @@ class QdrantRetriever:
                     both.create_task(index.by_meaning())
                 if chunks and self.settings.mode != "dense":
                     both.create_task(index.by_words(documents, cut))
-        except BaseException as e:
+        except BaseException as error:
             self.forget(index.tenant)  # in the same thread, so after whatever it is still doing
-            if isinstance(e, BaseExceptionGroup):
-                raise e.exceptions[0] from None
+            if isinstance(error, BaseExceptionGroup):
+                raise error.exceptions[0] from None
             raise
         return index
 

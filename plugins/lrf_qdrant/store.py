@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID, uuid5
 
-from lrf.errors import StageError, Unscorable
+from lrf.errors import StageError, UnscorableError
 from lrf_qdrant.client import asked, open_client
 from lrf_qdrant.settings import QdrantSettings
 from lrf_qdrant.spaces import Space
@@ -62,7 +62,7 @@ class Store:
             for q, hits in zip(open_queries, answers, strict=True):
                 if queries.full and len(hits) < limit:
                     lost = f"vectors are gone from {self._name(tenant, queries.suffix)}"
-                    raise Unscorable("retriever_incomplete", lost, transient=True)
+                    raise UnscorableError("retriever_incomplete", lost, transient=True)
                 ranked = sorted((-round(score, 6), number) for number, score in hits)
                 if len(ranked) == limit < count and ranked[-1][0] == ranked[top_k - 1][0]:
                     still_open.append(q)  # a tie across the limit: more of it may be better placed
@@ -74,7 +74,7 @@ class Store:
     def drop(self, tenant: UUID) -> None:
         """Forget what :meth:`add` kept, if anything. A server that is away forgets it after a week."""
         for name in self._held.pop(tenant, ()):
-            with suppress(Unscorable):  # all that was asked of it is answered: no reason to stop a run
+            with suppress(UnscorableError):  # all that was asked of it is answered: no reason to stop a run
                 self._drop(name, tenant)
 
     def close(self) -> None:

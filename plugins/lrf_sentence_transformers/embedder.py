@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrf.errors import JudgeMisconfigured
+from lrf.errors import JudgeMisconfiguredError
 from lrf.local_models import weights_identity
 from lrf.protocols import EmbedKind
 from lrf.types import JSON
@@ -78,8 +78,10 @@ class SentenceTransformersEmbedder:
                 truncate_dim=s.dimensions,
                 model_kwargs={"use_safetensors": True},
             )
-        except Exception as e:  # transformers, the hub and torch each raise their own
-            raise JudgeMisconfigured(f"embedder sentence-transformers can't load model {s.model!r}: {e}") from e
+        except Exception as error:  # transformers, the hub and torch each raise their own
+            raise JudgeMisconfiguredError(
+                f"embedder sentence-transformers can't load model {s.model!r}: {error}"
+            ) from error
         if s.max_tokens is not None:
             model.max_seq_length = s.max_tokens
         return model

@@ -15,7 +15,7 @@ class SentenceTransformersSettings(Settings):
     Some models want to be told what a text is, by words before it (E5: ``"query: "`` and ``"passage: "``).
     """
 
-    provenance: ClassVar[frozenset[str]] = frozenset({"device", "threads", "batch_size"})
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"device", "threads", "batch_size"})
 
     model: str = Field(min_length=1, description="A folder, or a model id of the Hugging Face hub.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")

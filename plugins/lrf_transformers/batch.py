@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lrf.errors import BadReply, JudgeMisconfigured
+from lrf.errors import BadReplyError, JudgeMisconfiguredError
 from lrf_transformers.kv import Beginning, buffer
 from lrf_transformers.weights import Loaded
 
@@ -127,29 +127,29 @@ class Batch:
         return masks
 
 
-def no_numbers() -> BadReply:
+def no_numbers() -> BadReplyError:
     """The error for logits that are no numbers."""
-    return BadReply("the model computed NaN or infinity; set dtype to float32, or to bfloat16 where it is float16")
+    return BadReplyError("the model computed NaN or infinity; set dtype to float32, or to bfloat16 where it is float16")
 
 
 @torch.inference_mode()
 def check(loaded: Loaded) -> None:
     """Compare a batch with the model's own forward pass, so that no architecture is computed wrongly in silence.
 
-    Raises :class:`lrf.errors.JudgeMisconfigured`.
+    Raises :class:`lrf.errors.JudgeMisconfiguredError`.
     """
     length = min(24, loaded.context_tokens - 1)
     tokens = [5 + i % 17 for i in range(length)]
     name = type(loaded.model).__name__
     advice = "serve it (vLLM, say) and use the judge openai instead"
     if other := set(getattr(loaded.model.config.get_text_config(), "layer_types", None) or ()) - _KINDS:
-        raise JudgeMisconfigured(f"{name} has layers of kind {', '.join(sorted(other))}; {advice}")
+        raise JudgeMisconfiguredError(f"{name} has layers of kind {', '.join(sorted(other))}; {advice}")
     try:
         half = Batch(loaded, [tokens[: length // 2]], [(None, 0)], 0).beginning(0, tokens[: length // 2])
         batch = Batch(loaded, [tokens, tokens[:5]], [(half, length // 2), (half, 3)], 0)
         expected = loaded.model(torch.tensor([tokens], device=loaded.device)).logits[0, -1].float()
-    except Exception as e:
-        raise JudgeMisconfigured(f"{name} can't be computed in batches here ({e!r}); {advice}") from e
+    except Exception as error:
+        raise JudgeMisconfiguredError(f"{name} can't be computed in batches here ({error!r}); {advice}") from error
     difference = (batch.logits[0].float() - expected).norm() / expected.norm()
     if not difference < 0.1:
-        raise JudgeMisconfigured(f"{name} computes differently in batches (by {difference:.0%}); {advice}")
+        raise JudgeMisconfiguredError(f"{name} computes differently in batches (by {difference:.0%}); {advice}")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrf.errors import BadReply, ContextTooSmall, JudgeError, Rejected
+from lrf.errors import BadReplyError, ContextTooSmallError, JudgeError, RejectedError
 from lrf.local_models import Encoder
-from lrf.protocols import Drawing
 from lrf.prompting.requests import Reply, Usage
+from lrf.protocols import GenerationSettings
 from lrf_transformers.batch import Batch, check, no_numbers
 from lrf_transformers.kv import Beginning
 from lrf_transformers.sampler_settings import TransformersSamplerSettings
@@ -20,21 +20,21 @@ from lrf_transformers.weights import load
 
 @dataclass(slots=True)
 class _Row:
-    """One candidate on its way. ``place`` is (its drawing, its seed's place)."""
+    """One candidate on its way. ``place`` is (its generation, its seed's place)."""
 
     place: tuple[int, int]
-    drawing: Drawing
+    generation: GenerationSettings
     seed: int
     tokens: list[int]
 
     @property
     def how(self) -> tuple[float, float]:
         """How its tokens are drawn."""
-        return self.drawing.temperature, self.drawing.top_p
+        return self.generation.temperature, self.generation.top_p
 
     @property
     def width(self) -> int:
-        return len(self.tokens) + self.drawing.max_tokens
+        return len(self.tokens) + self.generation.max_tokens
 
 
 class Policy:
@@ -52,34 +52,34 @@ class Policy:
         self._ends = torch.tensor(sorted({e for e in ends if e is not None}), device=self._loaded.device)
 
     @torch.inference_mode()
-    def draw(self, drawings: Sequence[Drawing]) -> list[Sequence[Reply] | Exception]:
-        """The candidates of each drawing, or the error that kept them away."""
+    def draw(self, drawings: Sequence[GenerationSettings]) -> list[Sequence[Reply] | Exception]:
+        """The candidates of each generation, or the error that kept them away."""
         failed: dict[int, Exception] = {}
         rows: list[_Row] = []
-        for number, drawing in enumerate(drawings):
+        for number, generation in enumerate(drawings):
             try:
-                tokens = self._prompt(drawing)
+                tokens = self._prompt(generation)
             except JudgeError as e:
                 failed[number] = e
                 continue
-            rows += [_Row((number, i), drawing, seed, tokens) for i, seed in enumerate(drawing.seeds)]
+            rows += [_Row((number, i), generation, seed, tokens) for i, seed in enumerate(generation.seeds)]
         replies: dict[tuple[int, int], Reply | Exception] = {}
         for batch in self._batches(rows):
             replies.update(self._run(batch))
         outcomes: list[Sequence[Reply] | Exception] = []
-        for number, drawing in enumerate(drawings):
-            found = [replies[number, i] for i in range(len(drawing.seeds))] if number not in failed else []
+        for number, generation in enumerate(drawings):
+            found = [replies[number, i] for i in range(len(generation.seeds))] if number not in failed else []
             error = failed.get(number) or next((r for r in found if isinstance(r, Exception)), None)
             outcomes.append(error or [r for r in found if isinstance(r, Reply)])
         return outcomes
 
-    def _prompt(self, drawing: Drawing) -> list[int]:
+    def _prompt(self, generation: GenerationSettings) -> list[int]:
         """Token ids of the prompt. Raises a :class:`lrf.errors.JudgeError` where it can't be made or doesn't fit."""
-        tokens = self._encoder.messages(drawing.messages, drawing.tools)
+        tokens = self._encoder.messages(generation.messages, generation.tools)
         most = self._loaded.context_tokens
-        if len(tokens) + drawing.max_tokens > most:
-            raise ContextTooSmall(
-                f"the prompt has {len(tokens)} tokens and a candidate may have {drawing.max_tokens}; the model takes "
+        if len(tokens) + generation.max_tokens > most:
+            raise ContextTooSmallError(
+                f"the prompt has {len(tokens)} tokens and a candidate may have {generation.max_tokens}; the model takes "
                 f"{most} together"
             )
         return tokens
@@ -97,18 +97,18 @@ class Policy:
     def _run(self, rows: Sequence[_Row]) -> dict[tuple[int, int], Reply | Exception]:
         try:
             return dict(zip([row.place for row in rows], self._generate(rows), strict=True))
-        except BadReply as e:
-            return {row.place: e for row in rows}
+        except BadReplyError as error:
+            return {row.place: error for row in rows}
         except torch.OutOfMemoryError:
             if len(rows) == 1:
-                return {rows[0].place: Rejected(f"a prompt of {len(rows[0].tokens)} tokens doesn't fit the GPU")}
+                return {rows[0].place: RejectedError(f"a prompt of {len(rows[0].tokens)} tokens doesn't fit the GPU")}
         half = len(rows) // 2
         return {**self._run(rows[:half]), **self._run(rows[half:])}
 
     def _generate(self, rows: Sequence[_Row]) -> list[Reply]:
-        device, room = self._loaded.device, max(row.drawing.max_tokens for row in rows)
+        device, room = self._loaded.device, max(row.generation.max_tokens for row in rows)
         batch = Batch(self._loaded, [r.tokens for r in rows], self._beginnings(rows), room)
-        limits = torch.tensor([r.drawing.max_tokens for r in rows], device=device)
+        limits = torch.tensor([r.generation.max_tokens for r in rows], device=device)
         draws = torch.stack([_uniform(r.seed, room) for r in rows]).to(device)  # (rows, room)
         ids = torch.zeros(len(rows), room, dtype=torch.long, device=device)
         lengths = torch.zeros(len(rows), dtype=torch.long, device=device)

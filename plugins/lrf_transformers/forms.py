@@ -88,7 +88,7 @@ def form_of(request: Request, settings: TransformersSettings, chat: bool) -> For
     kind, most = request.expects.kind, request.max_tokens
     brief, number = settings.brief(chat), settings.most_statements(chat)
     stop = None if chat else _BLANK_LINE
-    if request.way == "expected":
+    if request.reply_mode == "logprobs":
         cue = cue_of(request.prompt, request.options)
         wanted = brief if settings.analysis_tokens is None else settings.analysis_tokens
         judged = untrusted_text(request.prompt)

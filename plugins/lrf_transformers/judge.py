@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from lrf.local_models import Compute, LocalModel
-from lrf.protocols import Capabilities
 from lrf.prompting.requests import Reply, Request
+from lrf.protocols import Capabilities
 from lrf.types import JSON
 
 # Threads of torch that spin while they wait make it twenty times slower as soon as another process wants a core.
@@ -24,7 +24,7 @@ from lrf_transformers.weights import weights_identity
 class TransformersJudge(LocalModel[TransformersSettings, Request, Reply]):
     """Any Hugging Face causal language model, computed in batches by a thread of this process.
 
-    With ``way="expected"`` the judge writes a short analysis, then weighs the options after it; their probabilities are
+    With ``reply_mode="logprobs"`` the judge writes a short analysis, then weighs the options after it; their probabilities are
     the model's own, whatever the request's temperature.
     """
 

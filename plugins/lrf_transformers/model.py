@@ -10,9 +10,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lrf.errors import ContextTooSmall, JudgeError, Rejected
-from lrf.prompting.expectations import analysis_of
+from lrf.errors import ContextTooSmallError, JudgeError, RejectedError
 from lrf.local_models import Encoder
+from lrf.prompting.expectations import analysis_of
 from lrf.prompting.requests import FinishReason, Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
 from lrf_transformers.batch import Batch, check, no_numbers
@@ -82,8 +82,8 @@ class Model:
         for number, request in enumerate(requests):
             try:
                 rows.append(self._row(number, request))
-            except JudgeError as e:
-                results[number] = e
+            except JudgeError as error:
+                results[number] = error
         self._share(rows)
         for batch in self._batches(rows):
             results.update(self._run(batch, wanted))
@@ -94,11 +94,11 @@ class Model:
         text = prompt_text(request.prompt)
         tokens = self._encoder.prompt(text, form.seed if not form.seed or text.endswith("\n") else f"\n{form.seed}")
         if not tokens:
-            raise Rejected("the prompt is empty")
+            raise RejectedError("the prompt is empty")
         options = [] if form.cue is None else [self._encoder.continuation("\n" + form.cue + o) for o in request.options]
         longest, most = form.limit + max(map(len, options), default=0), self._loaded.context_tokens
         if len(tokens) + longest > most:
-            raise ContextTooSmall(
+            raise ContextTooSmallError(
                 f"the prompt has {len(tokens)} tokens and the reply may have {longest}; the model takes {most} together"
             )
         return Row(number, request, form, tokens, options)
@@ -147,7 +147,7 @@ class Model:
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 n = len(rows[0].tokens)
-                return {rows[0].number: Rejected(f"a prompt of {n} tokens doesn't fit the GPU's memory")}
+                return {rows[0].number: RejectedError(f"a prompt of {n} tokens doesn't fit the GPU's memory")}
         half = len(rows) // 2
         fresh = [replace(row, ids=[], end=None, closed=False, broken=False) for row in rows]
         return self._run(fresh[:half], wanted) | self._run(fresh[half:], wanted)
@@ -252,7 +252,7 @@ def _draws(request: Request) -> torch.Generator | None:
     if request.seed is None:
         generator.seed()
     else:
-        name = f"{request.seed}/{request.attempt}/{request.draw}"
+        name = f"{request.seed}/{request.attempt}/{request.repeat}"
         generator.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:7]))
     return generator
 

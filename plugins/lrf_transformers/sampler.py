@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from lrf.local_models import Compute, LocalModel
-from lrf.protocols import Capabilities, Drawing
 from lrf.prompting.requests import Reply
+from lrf.protocols import Capabilities, GenerationSettings
 from lrf.types import JSON
 from lrf_transformers.sampler_settings import TransformersSamplerSettings
 
@@ -21,7 +21,7 @@ from lrf_transformers.weights import weights_identity
 _LINGER_S = 0.02
 
 
-class TransformersSampler(LocalModel[TransformersSamplerSettings, Drawing, Sequence[Reply]]):
+class TransformersSampler(LocalModel[TransformersSamplerSettings, GenerationSettings, Sequence[Reply]]):
     """Draws candidates from any Hugging Face causal language model, in batches, by a thread of this process.
 
     A prompt is computed once for all of its candidates. Each candidate follows its own seed, whatever it is computed
@@ -47,9 +47,9 @@ class TransformersSampler(LocalModel[TransformersSamplerSettings, Drawing, Seque
     def per_call(self) -> int:
         return self._settings.max_batch
 
-    async def sample(self, drawing: Drawing) -> Sequence[Reply]:
-        return await self._ask(drawing)
+    async def sample(self, generation: GenerationSettings) -> Sequence[Reply]:
+        return await self._ask(generation)
 
-    def _load(self) -> Compute[Drawing, Sequence[Reply]]:
+    def _load(self) -> Compute[GenerationSettings, Sequence[Reply]]:
         policy = Policy(self._settings)
         return lambda drawings, wanted: policy.draw(drawings)

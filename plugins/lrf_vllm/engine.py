@@ -18,7 +18,7 @@ from importlib import metadata
 from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
-from lrf.errors import ContextTooSmall, JudgeMisconfigured, Rejected, Unavailable
+from lrf.errors import ContextTooSmallError, JudgeMisconfiguredError, RejectedError, UnavailableError
 from lrf.local_models import Encoder
 from lrf.prompting.requests import FinishReason, Usage
 from lrf_vllm.guard import SWITCH
@@ -73,7 +73,7 @@ class Engine:
     async def run(self, work: Callable[[Running], Awaitable[T]]) -> T:
         """What ``work`` returns, awaited on the engine's event loop.
 
-        Raises :class:`lrf.errors.JudgeMisconfigured` when the engine can't start or has died.
+        Raises :class:`lrf.errors.JudgeMisconfiguredError` when the engine can't start or has died.
         """
 
         async def when_started() -> T:
@@ -106,11 +106,11 @@ class Engine:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._running = Running(self._settings)
-        except JudgeMisconfigured as e:
-            self._running = e
-        except Exception as e:
-            self._running = JudgeMisconfigured(
-                f"vLLM can't run model {self._settings.model!r} here: {e}; what it said is above, or in the stage's log"
+        except JudgeMisconfiguredError as error:
+            self._running = error
+        except Exception as error:
+            self._running = JudgeMisconfiguredError(
+                f"vLLM can't run model {self._settings.model!r} here: {error}; what it said is above, or in the stage's log"
             )
         loop.run_forever()
         running, self._running = self._running, None
@@ -128,7 +128,7 @@ class Running:
 
     def __init__(self, settings: EngineSettings) -> None:
         if importlib.util.find_spec("vllm") is None:
-            raise JudgeMisconfigured(
+            raise JudgeMisconfiguredError(
                 f"there is no vLLM in this environment ({sys.executable}): pip install 'lrf[vllm]' into it, or name "
                 "another one under `python:` in the pipeline"
             )
@@ -170,7 +170,7 @@ class Running:
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         if len(prompt) + max_tokens > self.window:
-            raise ContextTooSmall(
+            raise ContextTooSmallError(
                 f"the prompt has {len(prompt)} tokens and the reply may have {max_tokens}; the model takes "
                 f"{self.window} together"
             )
@@ -183,15 +183,15 @@ class Running:
             tokens = TokensPrompt(prompt_token_ids=list(prompt))
             generating = self._engine.generate(tokens, sampling, request_id=str(next(self._number)))
             outputs = [output async for output in generating]
-        except EngineDeadError as e:
-            raise JudgeMisconfigured(
+        except EngineDeadError as error:
+            raise JudgeMisconfiguredError(
                 "vLLM's engine has died; what it said is above, or in the stage's log. What is done is kept: give it "
                 "less (max_model_len, max_num_seqs, gpu_memory_utilization), and run the same command again"
-            ) from e
-        except EngineGenerateError as e:
-            raise Unavailable(f"vLLM failed at a request: {e.__cause__!r}") from e
-        except (VLLMClientError, TypeError, ValueError) as e:
-            raise Rejected(f"vLLM refuses the request: {e}") from e
+            ) from error
+        except EngineGenerateError as error:
+            raise UnavailableError(f"vLLM failed at a request: {error.__cause__!r}") from error
+        except (VLLMClientError, TypeError, ValueError) as error:
+            raise RejectedError(f"vLLM refuses the request: {error}") from error
         return outputs[-1]
 
     def metrics(self) -> Metrics:

@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from lrf.local_models import weights_identity
-from lrf.protocols import Capabilities
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
+from lrf.protocols import Capabilities
 from lrf.types import JSON
 from lrf_vllm.engine import Engine, Running, finish_of, usage_of, vllm_version
 from lrf_vllm.settings import EngineSettings, VLLMEngineSettings
@@ -50,7 +50,7 @@ class VLLMEngineJudge:
     async def complete(self, request: Request) -> Reply:
         return await self._engine.run(lambda running: _Asking(running, request, self._settings).reply())
 
-    async def figures(self) -> Mapping[str, JSON]:
+    async def metrics(self) -> Mapping[str, JSON]:
         """What the engine did since it started."""
 
         async def read(running: Running) -> Mapping[str, JSON]:
@@ -88,7 +88,7 @@ class _Asking:
         from vllm.sampling_params import StructuredOutputsParams
 
         request = self._request
-        if request.way == "expected":
+        if request.reply_mode == "logprobs":
             return await weigh(request, self._up_to if self._settings.analysis else None, self._next_token)
         held = StructuredOutputsParams(json=request.schema) if request.schema is not None else None
         return held_to_schema(self._read(await self._write(structured_outputs=held)), request)

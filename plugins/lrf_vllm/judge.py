@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lrf.errors import BadReply, JudgeError, TimedOut, Unavailable
-from lrf.http.client import HttpClient
+from lrf.errors import BadReplyError, JudgeError, TimedOutError, UnavailableError
 from lrf.http.bases import HttpJudge
+from lrf.http.client import HttpClient
 from lrf.http.openai import chat_body, first_choice, post_chat, read_chat, read_usage
-from lrf.protocols import Capabilities
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
+from lrf.protocols import Capabilities
 from lrf.types import JSON
 from lrf_vllm.metrics import Metrics, parse_metrics
 from lrf_vllm.settings import VLLMSettings
@@ -44,7 +44,7 @@ class VLLMJudge(HttpJudge[VLLMSettings]):
 
     async def complete(self, request: Request) -> Reply:
         await self._look_once()
-        if request.way == "expected":
+        if request.reply_mode == "logprobs":
             return await self._weigh(request)
         body = self._body(request)
         if request.schema is not None:
@@ -52,7 +52,7 @@ class VLLMJudge(HttpJudge[VLLMSettings]):
         value = await post_chat(self.client, {**body, **self.settings.extra_body}, timeout_s=request.deadline_s)
         return held_to_schema(read_chat(value), request)
 
-    async def figures(self) -> Mapping[str, JSON]:
+    async def metrics(self) -> Mapping[str, JSON]:
         """What the server did since the judge's first request, all of its users together.
 
         Raises a :class:`lrf.errors.JudgeError`.
@@ -89,7 +89,7 @@ class VLLMJudge(HttpJudge[VLLMSettings]):
         """The text at a path; None where the server doesn't have it."""
         try:
             return await client.get_text(path)
-        except (Unavailable, TimedOut):
+        except (UnavailableError, TimedOutError):
             raise
         except JudgeError:
             return None
@@ -138,7 +138,7 @@ def _likeliest(choice: Mapping[str, Any]) -> list[tuple[str, float]]:
         listed = choice["logprobs"]["content"][0]["top_logprobs"]
         return [(str(entry["token"]), float(entry["logprob"])) for entry in listed]
     except (KeyError, IndexError, TypeError, ValueError):
-        raise BadReply("the reply holds no list of log probabilities") from None
+        raise BadReplyError("the reply holds no list of log probabilities") from None
 
 
 def _window(models: str, model: str) -> int | None:

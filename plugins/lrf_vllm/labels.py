@@ -11,7 +11,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 
-from lrf.errors import BadReply
+from lrf.errors import BadReplyError
 
 NextToken = Callable[[str, Sequence[str]], Awaitable[Sequence[tuple[str, float]]]]
 """Asked with the text so far and the strings that may follow: likely next tokens with their log probabilities.
@@ -26,7 +26,7 @@ _LEAST = 0.5  # the labels' part of the probability that the answer must cover
 async def label_probabilities(next_token: NextToken, text: str, labels: Sequence[str]) -> dict[str, float]:
     """The probability with which the model, held to the labels, goes on after ``text`` with each of them.
 
-    No label may begin with another one. Raises :class:`lrf.errors.BadReply` when the answers don't bear on them.
+    No label may begin with another one. Raises :class:`lrf.errors.BadReplyError` when the answers don't bear on them.
     """
     shared = common_beginning(labels)
     rests = [label[len(shared) :] for label in labels]
@@ -77,7 +77,7 @@ def _shares(tokens: Sequence[tuple[str, float]], rests: Sequence[str]) -> dict[t
             shares[token, open_rests] = shares.get((token, open_rests), 0.0) + p
     covered = math.fsum(shares.values())
     if covered < _LEAST * everything or not covered:
-        raise BadReply(
+        raise BadReplyError(
             f"the labels {list(rests)} have {covered:.2g} of the next token's probability: the server did not hold the "
             "token to them (is it vLLM, at a version that knows structured_outputs?)"
         )

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from lrf.protocols import Capabilities, Drawing
 from lrf.prompting.requests import Reply, Usage
+from lrf.protocols import Capabilities, GenerationSettings
 from lrf.types import JSON
 from lrf_vllm.engine import Engine, Running, finish_of, usage_of
 from lrf_vllm.engine_judge import engine_identity
@@ -42,27 +42,27 @@ class VLLMEngineSampler:
     def request_timeout_s(self) -> float:
         return self._settings.request_timeout_s
 
-    async def sample(self, drawing: Drawing) -> Sequence[Reply]:
-        return await self._engine.run(lambda running: self._draw(running, drawing))
+    async def sample(self, generation: GenerationSettings) -> Sequence[Reply]:
+        return await self._engine.run(lambda running: self._draw(running, generation))
 
     async def aclose(self) -> None:
         await self._engine.aclose()
 
-    async def _draw(self, running: Running, drawing: Drawing) -> list[Reply]:
-        prompt = running.encoder.messages(drawing.messages, drawing.tools)
+    async def _draw(self, running: Running, generation: GenerationSettings) -> list[Reply]:
+        prompt = running.encoder.messages(generation.messages, generation.tools)
 
         async def candidate(seed: int) -> Reply:
             # Requests of one engine step share what they begin with, so the prompt is computed once, as with vLLM's
             # own n; but that would number the seeds itself.
             output = await running.generate(
                 prompt,
-                max_tokens=drawing.max_tokens,
-                temperature=drawing.temperature,
-                top_p=drawing.top_p,
+                max_tokens=generation.max_tokens,
+                temperature=generation.temperature,
+                top_p=generation.top_p,
                 seed=seed,
             )
             one = output.outputs[0]
             return Reply(one.text, finish_of(one.finish_reason), usage_of(output), model=self._settings.model)
 
-        first, *others = await asyncio.gather(*(candidate(seed) for seed in drawing.seeds))
+        first, *others = await asyncio.gather(*(candidate(seed) for seed in generation.seeds))
         return [first, *(replace(r, usage=Usage(0, r.usage.completion_tokens)) for r in others)]

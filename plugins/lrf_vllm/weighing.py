@@ -1,4 +1,4 @@
-"""``way="expected"``: an analysis up to the mark, then the labels weighed at that place.
+"""``reply_mode="logprobs"``: an analysis up to the mark, then the labels weighed at that place.
 
 The analysis is computed once, and what comes after it takes one token, rarely a few. It ends where a mark begins,
 unless the judged text holds the beginning of one: then that could be a quotation, after which the quoted label would be
@@ -11,7 +11,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from lrf.errors import BadReply, Rejected
+from lrf.errors import BadReplyError, RejectedError
 from lrf.prompting.expectations import analysis_of, cue_of, own_mark
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import untrusted_text
@@ -53,7 +53,9 @@ async def weigh(request: Request, write: Write | None, next_token: NextToken) ->
         nonlocal asked
         asked += 1
         if asked > QUESTIONS:
-            raise Rejected(f"two tokens don't tell {list(request.options)} apart; the dimension needs `rating: text`")
+            raise RejectedError(
+                f"two tokens don't tell {list(request.options)} apart; the dimension needs `rating: text`"
+            )
         listed, usage = await next_token(so_far, labels)
         usages.append(usage)
         return listed
@@ -66,14 +68,16 @@ async def weigh(request: Request, write: Write | None, next_token: NextToken) ->
 def held_to_schema(reply: Reply, request: Request) -> Reply:
     """The reply, if it is JSON wherever that was asked for: an engine that knows no constraints ignores them.
 
-    Raises :class:`lrf.errors.BadReply`.
+    Raises :class:`lrf.errors.BadReplyError`.
     """
     if request.schema is not None and reply.finish == "stop":
         try:
             json.loads(reply.text, strict=False)
         except (ValueError, RecursionError):
             start = " ".join(reply.text[:80].split())
-            raise BadReply(f"the reply was not held to its JSON schema (is it vLLM?); it begins: {start}") from None
+            raise BadReplyError(
+                f"the reply was not held to its JSON schema (is it vLLM?); it begins: {start}"
+            ) from None
     return reply
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import Caller, JudgeCalls
-from lrf.engine.budget import Ledger
-from lrf.errors import Unscorable
+from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Rating
-from lrf.store.journal import Journal
 from lrf.prompting.templates import Segment
+from lrf.store.journal import Journal
 from lrf_openai.judge import OpenAIJudge
 from lrf_openai.settings import OpenAIJudgeSettings
 
@@ -32,9 +32,9 @@ def says(content: Any, finish: str = "stop", **message: Any) -> bytes:
 async def reason_of(serve: Serve, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> str:
     settings = OpenAIJudgeSettings(base_url=await serve(handler), model="m", max_reply_mb=1, request_timeout_s=0.3)
     journal = Journal()
-    calls = JudgeCalls("main", OpenAIJudge(settings), journal, Ledger())
+    calls = JudgeCalls("main", OpenAIJudge(settings), journal, BudgetLedger())
     try:
-        with pytest.raises(Unscorable) as caught:
+        with pytest.raises(UnscorableError) as caught:
             await calls.ask(PROMPT, Rating(), 64, Caller("s", "helpfulness"))
     finally:
         await calls.aclose()

@@ -24,10 +24,10 @@ from transformers import (
 
 import lrf
 from lrf.api import load
-from lrf.errors import StageError, Unscorable
-from lrf.protocols import Dimension
+from lrf.errors import StageError, UnscorableError
 from lrf.planning.plan import plan_pipeline
 from lrf.prompting.templates import Template
+from lrf.protocols import Dimension
 from lrf.testing import DirectContext, check_dimension
 from lrf.types import Candidate, Document, Message, Sample
 from lrf_classifier.about import KEY
@@ -114,7 +114,7 @@ async def test_the_rating_is_the_output_between_the_two_that_are_0_and_10(folder
     rated = dimension(folder, zero_at=raw - 1, ten_at=raw + 3)
     judgement = await rated.score(SAMPLE, SAMPLE.candidates[0], DirectContext(SAMPLE))
     assert judgement.rating == pytest.approx(2.5)
-    assert judgement.way == "classifier"
+    assert judgement.reply_mode == "classifier"
     assert judgement.extra == {"head": "faithfulness", "output": raw}
 
 
@@ -172,7 +172,7 @@ async def test_an_answer_too_long_is_unscored_and_nothing_is_cut(folder) -> None
     rated = dimension(folder, max_tokens=300)
     long = replace(SAMPLE, candidates=(*SAMPLE.candidates, Candidate("long", "word " * 80)))
     context = DirectContext(long)
-    with pytest.raises(Unscorable, match=r"have \d+ tokens; the reward model takes 300") as e:
+    with pytest.raises(UnscorableError, match=r"have \d+ tokens; the reward model takes 300") as e:
         await rated.score(long, long.candidates[-1], context)
     assert e.value.reason == "too_long"
     assert (await rated.score(long, long.candidates[0], context)).rating >= 0
@@ -181,7 +181,7 @@ async def test_an_answer_too_long_is_unscored_and_nothing_is_cut(folder) -> None
 async def test_an_answer_that_spells_a_mark_of_the_model_is_unscored_so_that_it_gains_nothing(folder) -> None:
     forged = replace(SAMPLE, candidates=(Candidate("0", "It did.<|pad|>"), Candidate("1", "It did.")))
     context = DirectContext(forged)
-    with pytest.raises(Unscorable, match=r"spells '<\|pad\|>'") as e:
+    with pytest.raises(UnscorableError, match=r"spells '<\|pad\|>'") as e:
         await dimension(folder).score(forged, forged.candidates[0], context)
     assert e.value.reason == "special_token"
     assert (await dimension(folder).score(forged, forged.candidates[1], context)).rating >= 0
@@ -201,7 +201,7 @@ async def test_turns_that_the_template_refuses_leave_the_answer_unscored(tmp_pat
     folder = saved(tmp_path / "m")
     template = tmp_path / "strict.jinja"
     template.write_text("{{ raise_exception('no such role') }}")
-    with pytest.raises(Unscorable, match="no such role") as e:
+    with pytest.raises(UnscorableError, match="no such role") as e:
         await outputs(dimension(folder, chat_template=template))
     assert e.value.reason == "chat_template"
 

@@ -12,12 +12,12 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from lrf.text.chunking import count_tokens
-from lrf.errors import JudgeError, JudgeMisconfigured, RateLimited, Rejected, Unavailable
+from lrf.errors import JudgeError, JudgeMisconfiguredError, RateLimitedError, RejectedError, UnavailableError
 from lrf.prompting.expectations import Rating
-from lrf.protocols import Capabilities, Embedder, Judge
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import Segment
+from lrf.protocols import Capabilities, Embedder, Judge
+from lrf.text.chunking import count_tokens
 from lrf_glm.embedder import GLMEmbedder
 from lrf_glm.judge import GLMJudge
 from lrf_glm.settings import THINKING_TOKENS, GLMEmbedderSettings, GLMJudgeSettings
@@ -130,7 +130,7 @@ async def test_thoughts_are_kept_apart_from_the_text(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("finish", "expected"),
+    ("finish", "logprobs"),
     [("stop", "stop"), ("length", "length"), ("sensitive", "filter"), ("model_context_window_exceeded", "length")],
 )
 async def test_why_it_ended_is_told_in_lrfs_words(serve: Serve, finish: str, expected: str) -> None:
@@ -139,12 +139,12 @@ async def test_why_it_ended_is_told_in_lrfs_words(serve: Serve, finish: str, exp
 
 
 async def test_a_model_that_broke_off_is_unavailable(serve: Serve) -> None:
-    with pytest.raises(Unavailable, match="broke off"):
+    with pytest.raises(UnavailableError, match="broke off"):
         await ask(serve, completion("half", "network_error"))
 
 
 async def test_a_structured_reply_is_asked_for_as_a_json_object_with_its_schema_in_the_prompt(serve: Serve) -> None:
-    _, sent = await ask(serve, completion('{"rating": 7}'), request(way="structured"), structured=True)
+    _, sent = await ask(serve, completion('{"rating": 7}'), request(reply_mode="json"), structured=True)
     assert sent["response_format"] == {"type": "json_object"}
     [message] = sent["messages"]
     beginning, _, schema = message["content"].partition("JSON schema, and with nothing else:\n")
@@ -155,27 +155,27 @@ async def test_a_structured_reply_is_asked_for_as_a_json_object_with_its_schema_
 @pytest.mark.parametrize(
     ("status", "code", "raised"),
     [
-        (429, "1302", RateLimited),
-        (429, "1303", RateLimited),
-        (429, "1305", RateLimited),
-        (500, "1305", RateLimited),
-        (429, "1312", RateLimited),
-        (429, 1302, RateLimited),
-        (429, "1113", JudgeMisconfigured),
-        (429, "1304", JudgeMisconfigured),
-        (429, "1308", JudgeMisconfigured),
-        (429, "1310", JudgeMisconfigured),
-        (429, "1112", JudgeMisconfigured),
-        (401, "1002", JudgeMisconfigured),
-        (400, "1211", JudgeMisconfigured),
-        (400, "1261", Rejected),
-        (400, "1301", Rejected),
-        (400, "1214", Rejected),
-        (400, "1210", JudgeMisconfigured),
-        (400, "1215", JudgeMisconfigured),
-        (400, "1234", Unavailable),
-        (500, "500", Unavailable),
-        (429, "no such code", RateLimited),
+        (429, "1302", RateLimitedError),
+        (429, "1303", RateLimitedError),
+        (429, "1305", RateLimitedError),
+        (500, "1305", RateLimitedError),
+        (429, "1312", RateLimitedError),
+        (429, 1302, RateLimitedError),
+        (429, "1113", JudgeMisconfiguredError),
+        (429, "1304", JudgeMisconfiguredError),
+        (429, "1308", JudgeMisconfiguredError),
+        (429, "1310", JudgeMisconfiguredError),
+        (429, "1112", JudgeMisconfiguredError),
+        (401, "1002", JudgeMisconfiguredError),
+        (400, "1211", JudgeMisconfiguredError),
+        (400, "1261", RejectedError),
+        (400, "1301", RejectedError),
+        (400, "1214", RejectedError),
+        (400, "1210", JudgeMisconfiguredError),
+        (400, "1215", JudgeMisconfiguredError),
+        (400, "1234", UnavailableError),
+        (500, "500", UnavailableError),
+        (429, "no such code", RateLimitedError),
     ],
 )
 async def test_its_codes_say_what_is_to_be_retried_and_what_is_not(
@@ -192,13 +192,13 @@ async def test_its_codes_say_what_is_to_be_retried_and_what_is_not(
     [("1113", "top it up"), ("1308", "run again after that"), ("1211", "`model`"), ("1210", "change the setting")],
 )
 async def test_a_code_that_stops_the_run_says_what_to_do(serve: Serve, code: str, says: str) -> None:
-    with pytest.raises(JudgeMisconfigured, match=says):
+    with pytest.raises(JudgeMisconfiguredError, match=says):
         await ask(serve, {"error": {"code": code, "message": "no"}}, status=429)
 
 
 async def test_a_refused_key_names_its_variable_and_never_itself(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZHIPUAI_API_KEY", KEY)
-    with pytest.raises(JudgeMisconfigured, match="ZHIPUAI_API_KEY, which is set") as caught:
+    with pytest.raises(JudgeMisconfiguredError, match="ZHIPUAI_API_KEY, which is set") as caught:
         await ask(serve, {"error": {"message": f"key {KEY} is wrong"}}, status=401)
     assert KEY not in str(caught.value)
 

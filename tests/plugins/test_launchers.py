@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.errors import ConfigError
+from lrf.plugin.catalog import load_catalog
 from lrf.protocols import LaunchJob, LaunchPlan
 from lrf.testing import check_plugin
 from lrf_launchers import plugin
@@ -36,7 +36,9 @@ from lrf_launchers.settings import (
 from lrf_launchers.slurm import Slurm
 from lrf_launchers.torchrun import Torchrun
 
-JOB = LaunchJob("run", "/venv/bin/python", "lrf.stages.train.worker", ("/runs/a run", "/work"), Path("/runs/a run/launch"))
+JOB = LaunchJob(
+    "run", "/venv/bin/python", "lrf.stages.train.worker", ("/runs/a run", "/work"), Path("/runs/a run/launch")
+)
 WORKER = ("-m", "lrf.stages.train.worker", "/runs/a run", "/work")
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.protocols import Capabilities
 from lrf.prompting.requests import Reply, Request
+from lrf.protocols import Capabilities
 from lrf.stages.score.rows import judgement_json
 from lrf.testing import ScriptedJudge
 from lrf.testing.judge import valid_reply
@@ -55,14 +55,14 @@ def judge(structured: bool = False) -> ScriptedJudge:
         shown = task_of(request)[-400:]
         said = " ".join(shown.replace("[[", "").replace("]]", "").split())
         match request.expects.kind:
-            case "statements" if request.way == "structured":
+            case "statements" if request.reply_mode == "json":
                 return Reply(json.dumps({"statements": [said[:80], said[-80:], said[:80]]}))
             case "statements":
                 return Reply(tagged(said[:80].replace("<", ""), said[-80:].replace("<", "")))
             case "verdict" | "verdicts":
                 reply = valid_reply(request)
                 text = reply.text.replace("Partially supported", "No support")
-                return Reply(text if request.way == "structured" else f'It says "{said[:60]}". [[No support]]')
+                return Reply(text if request.reply_mode == "json" else f'It says "{said[:60]}". [[No support]]')
             case "text":
                 return Reply(said or "A note.")
         return valid_reply(request)

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.errors import Unscorable
-from lrf.prompting.requests import Answer, Expectation, Reply, Way
+from lrf.errors import UnscorableError
+from lrf.prompting.requests import Answer, Expectation, Reply, ReplyMode
 from lrf.prompting.templates import Prompt, prompt_text
 from lrf.text.tokenizers import DEFAULT, TokenizerName
 from lrf.types import Candidate, Chunk, Document, JudgedStatement, Judgement, Note, Sample, Span
 from lrf_longreward.completeness import NO_NOTES, Completeness, says_nothing
-from lrf_longreward.documents import Whole
+from lrf_longreward.documents import WholeDocument
 from lrf_longreward.faithfulness import Faithfulness
 from lrf_longreward.helpfulness import Helpfulness
 from lrf_longreward.logicality import Logicality
@@ -27,7 +27,7 @@ from lrf_longreward.statements import distinct
 from lrf_longreward.verdicts import NO_EVIDENCE, expected_support
 
 T = TypeVar("T")
-Script = Callable[[str, Sequence[str]], str | Reply | Unscorable]
+Script = Callable[[str, Sequence[str]], str | Reply | UnscorableError]
 """Of the kind that is asked for and the values that filled the fields, in the prompt's order."""
 
 DOCUMENT = Document("d", "The mill was built in 1790. It burnt down in 1850. A school stands there now.")
@@ -41,7 +41,7 @@ class Scripted:
 
     script: Script
     language: str = "en"
-    way: Way = "text"
+    reply_mode: ReplyMode = "text"
     context_window: int | None = None
     pieces: tuple[Chunk, ...] = (Chunk("d", 0, len(DOCUMENT.text), DOCUMENT.text),)
     asked: list[tuple[str, Prompt, int]] = field(default_factory=list)
@@ -52,12 +52,12 @@ class Scripted:
         self.asked.append((expects.kind, prompt, max_tokens))
         values = [s.text for s in prompt if not s.trusted]
         reply = self.script(expects.kind, values)
-        if isinstance(reply, Unscorable):
+        if isinstance(reply, UnscorableError):
             raise reply
         if isinstance(reply, str):
             reply = Reply(text=reply)
-        value = expects.read(reply, self.way, "\n".join(values))
-        return Answer(value, reply.text, self.way, probabilities=reply.probabilities)
+        value = expects.read(reply, self.reply_mode, "\n".join(values))
+        return Answer(value, reply.text, self.reply_mode, probabilities=reply.probabilities)
 
     async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
         self.searched.append((tuple(queries), top_k))
@@ -94,7 +94,7 @@ async def test_a_rating_comes_with_its_analysis_and_was_asked_on_query_and_answe
 
     judgement = await dimension.score(SAMPLE, CANDIDATE, ctx)
 
-    assert judgement == Judgement(rating=7.5, analysis="It is fine.\nRating: [[7.5]]", way="text")
+    assert judgement == Judgement(rating=7.5, analysis="It is fine.\nRating: [[7.5]]", reply_mode="text")
     [(kind, prompt, max_tokens)] = ctx.asked
     assert (kind, max_tokens) == ("rating", 512)
     assert [s.text for s in prompt if not s.trusted] == [SAMPLE.query, CANDIDATE.text]
@@ -104,13 +104,13 @@ async def test_a_rating_comes_with_its_analysis_and_was_asked_on_query_and_answe
 
 async def test_the_analysis_of_a_structured_reply_is_its_field() -> None:
     reply = json.dumps({"analysis": " It is fine. ", "rating": 4})
-    judgement = await Helpfulness().score(SAMPLE, CANDIDATE, Scripted(always(reply), way="structured"))
-    assert judgement == Judgement(rating=4.0, analysis="It is fine.", way="structured")
+    judgement = await Helpfulness().score(SAMPLE, CANDIDATE, Scripted(always(reply), reply_mode="json"))
+    assert judgement == Judgement(rating=4.0, analysis="It is fine.", reply_mode="json")
 
 
 async def test_line_breaks_in_the_strings_of_a_structured_reply_are_fine() -> None:
     """Grammars of servers let them through, though JSON doesn't."""
-    rated = Scripted(always('{"analysis": "It is\nfine.", "rating": 4}'), way="structured")
+    rated = Scripted(always('{"analysis": "It is\nfine.", "rating": 4}'), reply_mode="json")
     assert (await Helpfulness().score(SAMPLE, CANDIDATE, rated)).analysis == "It is\nfine."
 
     def script(kind: str, values: Sequence[str]) -> str:
@@ -120,20 +120,22 @@ async def test_line_breaks_in_the_strings_of_a_structured_reply_are_fine() -> No
 
     for per_call in (1, 2):
         faithfulness = Faithfulness(FaithfulnessSettings(verdicts_per_call=per_call))
-        judgement = await faithfulness.score(SAMPLE, CANDIDATE, Scripted(script, way="structured"))
+        judgement = await faithfulness.score(SAMPLE, CANDIDATE, Scripted(script, reply_mode="json"))
         assert [s.analysis for s in judgement.statements] == ["It is\nsaid."] * 2
 
 
 @pytest.mark.parametrize("analysis", [{}, {"analysis": None}, {"analysis": 3}, {"analysis": " "}])
 async def test_a_structured_reply_without_an_analysis_has_none(analysis: dict[str, object]) -> None:
-    ctx = Scripted(always(json.dumps({**analysis, "rating": 4})), way="structured")
+    ctx = Scripted(always(json.dumps({**analysis, "rating": 4})), reply_mode="json")
     assert (await Helpfulness().score(SAMPLE, CANDIDATE, ctx)).analysis is None
 
 
 async def test_an_expected_rating_is_kept_with_the_way_it_was_read() -> None:
     p = {f"[[{n}]]": 0.5 if n in (6, 7) else 0.0 for n in range(11)}
-    ctx = Scripted(lambda kind, values: Reply(text="", probabilities=p), way="expected")
-    assert await Logicality().score(SAMPLE, CANDIDATE, ctx) == Judgement(rating=6.5, analysis=None, way="expected")
+    ctx = Scripted(lambda kind, values: Reply(text="", probabilities=p), reply_mode="logprobs")
+    assert await Logicality().score(SAMPLE, CANDIDATE, ctx) == Judgement(
+        rating=6.5, analysis=None, reply_mode="logprobs"
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,8 +151,8 @@ async def test_prompts_follow_the_documents_language_unless_one_is_set(
 
 
 async def test_what_the_engine_could_not_get_passes_through() -> None:
-    with pytest.raises(Unscorable, match="no_rating"):
-        await Helpfulness().score(SAMPLE, CANDIDATE, Scripted(lambda kind, values: Unscorable("no_rating")))
+    with pytest.raises(UnscorableError, match="no_rating"):
+        await Helpfulness().score(SAMPLE, CANDIDATE, Scripted(lambda kind, values: UnscorableError("no_rating")))
 
 
 async def test_candidates_share_the_prompt_up_to_their_answers() -> None:
@@ -185,7 +187,7 @@ async def test_the_rating_is_ten_times_the_mean_support() -> None:
     judgement = await Faithfulness().score(SAMPLE, CANDIDATE, ctx)
 
     assert judgement.rating == pytest.approx(5.0)
-    assert judgement.way == "statements"
+    assert judgement.reply_mode == "statements"
     assert [(s.text, s.verdict, s.support) for s in judgement.statements] == [
         ("It was built in 1790.", "Fully supported", 1.0),
         ("It burnt down.", "Partially supported", 0.5),
@@ -241,7 +243,7 @@ async def test_with_label_probabilities_support_is_their_expectation() -> None:
 
     class Weighing(Scripted):
         async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
-            self.way = "expected" if expects.options else "text"
+            self.reply_mode = "logprobs" if expects.options else "text"
             return await super().ask(prompt, expects, max_tokens=max_tokens)
 
     def script(kind: str, values: Sequence[str]) -> str | Reply:
@@ -264,7 +266,7 @@ def test_expected_support_lies_between_none_and_full(p: list[float]) -> None:
 
 async def test_an_answer_without_statements_is_unscored() -> None:
     ctx = Scripted(always("[[No factual statements]]"))
-    with pytest.raises(Unscorable) as caught:
+    with pytest.raises(UnscorableError) as caught:
         await Faithfulness().score(SAMPLE, CANDIDATE, ctx)
     assert caught.value.reason == "no_statements"
     assert ctx.searched == []
@@ -273,7 +275,7 @@ async def test_an_answer_without_statements_is_unscored() -> None:
 async def test_an_answer_without_statements_gets_the_rating_that_was_set() -> None:
     dimension = Faithfulness(FaithfulnessSettings(no_statements=0))
     judgement = await dimension.score(SAMPLE, CANDIDATE, Scripted(always("[[No factual statements]]")))
-    assert judgement == Judgement(rating=0, way="statements", extra={"repeated_statements": 0})
+    assert judgement == Judgement(rating=0, reply_mode="statements", extra={"repeated_statements": 0})
 
 
 async def test_more_statements_than_allowed_make_it_unscored_and_none_is_cut() -> None:
@@ -281,7 +283,7 @@ async def test_more_statements_than_allowed_make_it_unscored_and_none_is_cut() -
     two = await dimension.score(SAMPLE, CANDIDATE, Scripted(verdicts({"A.": "No support", "B.": "No support"})))
     ctx = Scripted(verdicts(dict.fromkeys(["A.", "B.", "C."], "No support")))
 
-    with pytest.raises(Unscorable, match="3 factual statements; max_statements is 2") as caught:
+    with pytest.raises(UnscorableError, match="3 factual statements; max_statements is 2") as caught:
         await dimension.score(SAMPLE, CANDIDATE, ctx)
 
     assert len(two.statements) == 2
@@ -297,11 +299,11 @@ async def test_one_statement_without_a_verdict_makes_the_whole_unscored_for_the_
                     await asyncio.sleep(0)
             return await super().ask(prompt, expects, max_tokens=max_tokens)
 
-    def script(kind: str, values: Sequence[str]) -> str | Unscorable:
-        failures = {"B.": Unscorable("no_verdict", "B"), "C.": Unscorable("filtered", "C")}
+    def script(kind: str, values: Sequence[str]) -> str | UnscorableError:
+        failures = {"B.": UnscorableError("no_verdict", "B"), "C.": UnscorableError("filtered", "C")}
         return tagged("A.", "B.", "C.") if kind == "statements" else failures.get(values[-1], "[[Fully supported]]")
 
-    with pytest.raises(Unscorable) as caught:
+    with pytest.raises(UnscorableError) as caught:
         await Faithfulness().score(SAMPLE, CANDIDATE, Slow(script))
     assert str(caught.value) == "no_verdict: B"
 
@@ -442,7 +444,7 @@ async def test_several_documents_are_one_whole_and_named_by_title_or_id() -> Non
 
 def test_parts_of_many_documents_are_headed_with_their_place_in_all_of_them() -> None:
     documents = tuple(Document(f"turn-{n}", "x" * (n + 1), f"turn {n}") for n in range(4))
-    whole = Whole(Sample("s", "?", documents))
+    whole = WholeDocument(Sample("s", "?", documents))
     first, last = (Chunk(d.id, 0, len(d.text), d.text) for d in documents[1:3])
     assert whole.share(first, last) == (10, 60)
     assert (whole.heading(first), whole.heading(last)) == (" turn 1", " turn 2")
@@ -456,10 +458,10 @@ async def test_a_mark_in_a_note_cannot_stand_in_the_way_of_the_rating() -> None:
 
 
 async def test_a_chunk_without_a_note_makes_the_answer_unscored() -> None:
-    def script(kind: str, values: Sequence[str]) -> str | Unscorable:
-        return Unscorable("truncated_reply") if values[0] == PIECES[1].text else "1."
+    def script(kind: str, values: Sequence[str]) -> str | UnscorableError:
+        return UnscorableError("truncated_reply") if values[0] == PIECES[1].text else "1."
 
-    with pytest.raises(Unscorable, match="truncated_reply"):
+    with pytest.raises(UnscorableError, match="truncated_reply"):
         await Completeness().score(SAMPLE, CANDIDATE, Scripted(script, pieces=PIECES))
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from judge_server import JudgeServer, default_reply
-from lrf.plugin.catalog import load_catalog
 from lrf.cli.run import show
 from lrf.config import parse_pipeline
+from lrf.plugin.catalog import load_catalog
 from lrf.stages.runner import RunSummary, run_pipeline
 from lrf_longreward.quotations import ALIKE, plain
 

@@ -10,18 +10,18 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.text.chunking import count_tokens
-from lrf.engine.budget import Ledger
-from lrf.engine.panel import Asking
-from lrf.protocols import Capabilities
+from lrf.engine.budget import BudgetLedger
+from lrf.engine.panel import PanelSettings
 from lrf.prompting.requests import Request
+from lrf.prompting.templates import prompt_text
+from lrf.protocols import Capabilities
 from lrf.stages.score.rows import judgement_json
 from lrf.store.journal import Journal
-from lrf.prompting.templates import prompt_text
 from lrf.testing import ScriptedJudge
+from lrf.text.chunking import count_tokens
 from lrf.types import Candidate, Chunk, Document, Sample, Unscored
 from lrf_longreward.completeness import Completeness
-from lrf_longreward.documents import Whole
+from lrf_longreward.documents import WholeDocument
 from lrf_longreward.notes import NOTE_TOKENS, Noted, merged, shown
 from lrf_longreward.settings import CompletenessSettings
 from scoring import judgement_of, outcome_of, rewards_of, task_of
@@ -106,7 +106,7 @@ async def test_the_judges_window_decides_where_it_is_known() -> None:
 async def test_thoughts_take_room_too_and_the_smallest_window_of_a_panel_counts() -> None:
     wide, narrow = noting(200_000), noting(4600)
     judgement = await judgement_of(
-        reading(), {"wide": wide, "narrow": narrow}, SAMPLE, asking=Asking(others=("narrow",))
+        reading(), {"wide": wide, "narrow": narrow}, SAMPLE, asking=PanelSettings(others=("narrow",))
     )
     assert judgement.extra["merge_rounds"] >= 1
     thinking = noting(12_000, reasoning_tokens=7400)
@@ -157,7 +157,7 @@ async def test_merging_in_chinese_asks_in_chinese() -> None:
 
 
 async def test_merging_is_replayed_from_the_journal_without_a_call() -> None:
-    journal, first, again = Journal(), Ledger(), Ledger()
+    journal, first, again = Journal(), BudgetLedger(), BudgetLedger()
     made = await rewards_of(reading(max_notes_tokens=500), noting(), SAMPLE, journal=journal, ledger=first)
     replayed = await rewards_of(reading(max_notes_tokens=500), noting(), SAMPLE, journal=journal, ledger=again)
     await asyncio.to_thread(journal.close)
@@ -172,7 +172,7 @@ def test_merging_ends_keeps_the_order_and_never_shortens_a_text_itself(
     lengths: list[int], room: int, room_to_merge: int, empty: bool
 ) -> None:
     document = Document("d", "x" * len(lengths))
-    whole = Whole(Sample("s", "?", (document,)))
+    whole = WholeDocument(Sample("s", "?", (document,)))
     notes = [Noted(c, c, f"n{i} " * n) for i, n in enumerate(lengths) for c in [Chunk("d", i, i + 1, "x")]]
     asked: list[str] = []
 
@@ -196,9 +196,9 @@ def test_merging_ends_keeps_the_order_and_never_shortens_a_text_itself(
 async def test_the_most_of_a_plan_holds_when_notes_are_merged(tmp_path, serve) -> None:  # type: ignore[no-untyped-def]
     from aiohttp import web
 
-    from lrf.plugin.catalog import load_catalog
     from lrf.config import parse_pipeline
     from lrf.planning.plan import plan_pipeline
+    from lrf.plugin.catalog import load_catalog
     from lrf.stages.runner import run_pipeline
 
     async def answer(request: web.Request) -> web.Response:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lrf.text.chunking import count_tokens
 from lrf.errors import ConfigError
 from lrf.prompting.expectations import Rating, Statements, Text, Verdict, Verdicts
-from lrf.prompting.requests import Expectation, Reply, Way
+from lrf.prompting.requests import Expectation, Reply, ReplyMode
 from lrf.settings import Settings
+from lrf.text.chunking import count_tokens
 from lrf_longreward.completeness import Completeness, says_nothing
 from lrf_longreward.faithfulness import Faithfulness
 from lrf_longreward.helpfulness import Helpfulness
@@ -94,9 +94,9 @@ def test_the_reply_in_each_example_is_one_that_we_can_read(language: str, name: 
     _, *examples, _ = blocks(built_in(language, name))
     shown, values = zip(*(example.split(f"\n{cue}") for example in examples), strict=True)
 
-    way: Way = "structured" if isinstance(expects, Verdicts) else "text"
+    reply_mode: ReplyMode = "json" if isinstance(expects, Verdicts) else "text"
 
-    read = [expects.read(Reply(text=reply), way, quoted) for quoted, reply in zip(shown, values, strict=True)]
+    read = [expects.read(Reply(text=reply), reply_mode, quoted) for quoted, reply in zip(shown, values, strict=True)]
 
     assert 2 <= len(read) <= 3
     if isinstance(expects, Rating):

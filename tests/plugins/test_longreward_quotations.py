@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from judge_server import JudgeServer
-from lrf.text.chunking import chunk_document
 from lrf.cli.main import invoke
-from lrf.protocols import Capabilities
 from lrf.prompting.requests import Reply, Request
+from lrf.protocols import Capabilities
 from lrf.stages.score.rows import judgement_json
 from lrf.testing import DirectContext, ScriptedJudge
 from lrf.testing.strategies import nasty_texts
+from lrf.text.chunking import chunk_document
 from lrf.types import Candidate, Chunk, Document, Judgement, Quotation, Sample, Span
 from lrf_longreward.faithfulness import Faithfulness
 from lrf_longreward.quotations import ALIKE, LONGEST, MOST, alike, exactly, located, passages, plain, quotations_in
@@ -269,22 +269,22 @@ SAMPLE = Sample("s", "What became of the mill?", (DOCUMENT,), (Candidate("c", "I
 
 def quoting(request: Request) -> Reply:
     analysis, verdict = "It “burnt down in 1850” in the passage.", "Fully supported"
-    match request.expects.kind, request.way:
-        case "statements", "structured":
+    match request.expects.kind, request.reply_mode:
+        case "statements", "json":
             return Reply(json.dumps({"statements": ["The mill burnt down.", "A school stands there."]}))
         case "statements", _:
             return Reply(tagged("The mill burnt down.", "A school stands there."))
         case "verdicts", _:
             one = {"analysis": analysis, "verdict": verdict}
             return Reply(json.dumps({f"v{n}": one for n in range(1, len(statements_in(request)) + 1)}))
-        case _, "structured":
+        case _, "json":
             return Reply(json.dumps({"analysis": analysis, "verdict": verdict}))
-        case _, "expected":
+        case _, "logprobs":
             return Reply(analysis, probabilities={o: float(verdict in o) for o in request.options})
     return Reply(f"{analysis} [[{verdict}]]")
 
 
-@pytest.mark.parametrize("can", [{}, {"structured": True}, {"probabilities": True}])
+@pytest.mark.parametrize("can", [{}, {"json": True}, {"probabilities": True}])
 @pytest.mark.parametrize("per_call", [1, 4])
 async def test_quotations_are_kept_with_every_way_of_asking(can: dict[str, bool], per_call: int) -> None:
     judge = ScriptedJudge(quoting, capabilities=Capabilities(**can))

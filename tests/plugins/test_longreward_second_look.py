@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 import pytest
 
-from lrf.text.chunking import chunk_document
-from lrf.engine.budget import Ledger
-from lrf.engine.panel import Asking
-from lrf.protocols import Capabilities
+from lrf.engine.budget import BudgetLedger
+from lrf.engine.panel import PanelSettings
 from lrf.prompting.requests import Reply, Request
+from lrf.protocols import Capabilities
 from lrf.stages.score.rows import judgement_json
 from lrf.store.journal import Journal
 from lrf.testing import ScriptedJudge
+from lrf.text.chunking import chunk_document
 from lrf.types import Candidate, Document, Sample, Unscored
 from lrf_longreward.faithfulness import Faithfulness
 from lrf_longreward.second_look import WIDER
@@ -47,7 +47,7 @@ def judge_of(
 
     def script(request: Request) -> str:
         if request.expects.kind == "statements":
-            return json.dumps({"statements": statements}) if request.way == "structured" else tagged(*statements)
+            return json.dumps({"statements": statements}) if request.reply_mode == "json" else tagged(*statements)
         items = task_of(request).split("<item ")[1:] or [task_of(request)]
         verdicts = [
             "Fully supported" if supported(s, item) else "No support"
@@ -153,7 +153,7 @@ async def test_a_second_look_that_brings_no_verdict_makes_the_answer_unscored() 
 
 
 async def test_a_second_look_is_replayed_from_the_journal_without_a_call() -> None:
-    journal, first, again = Journal(), Ledger(), Ledger()
+    journal, first, again = Journal(), BudgetLedger(), BudgetLedger()
     statements = (FAR, ABSENT, THERE)
     rewards = await rewards_of(
         looking("widen"), judge_of(*statements), SAMPLE, retriever=ONE, journal=journal, ledger=first
@@ -169,6 +169,8 @@ async def test_a_second_look_is_replayed_from_the_journal_without_a_call() -> No
 
 async def test_the_verdict_of_a_panel_is_doubted_as_a_whole() -> None:
     judges = {"one": judge_of(FAR), "two": judge_of(FAR, truth=lambda s, shown: True, name="two")}
-    judgement = await judgement_of(looking("widen"), judges, SAMPLE, retriever=ONE, asking=Asking(others=("two",)))
+    judgement = await judgement_of(
+        looking("widen"), judges, SAMPLE, retriever=ONE, asking=PanelSettings(others=("two",))
+    )
     [statement] = judgement.statements
     assert (statement.verdict, statement.attribution) == ("Partially supported", None)

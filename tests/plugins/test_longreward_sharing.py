@@ -13,18 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.text.chunking import chunk_document
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
-from lrf.engine.budget import Ledger
 from lrf.engine.observers import Observers
-from lrf.engine.panel import Asking
-from lrf.errors import ConfigError, Rejected, Unscorable
-from lrf.protocols import Capabilities
+from lrf.engine.panel import PanelSettings
+from lrf.errors import ConfigError, RejectedError, UnscorableError
 from lrf.prompting.requests import Reply, Request
+from lrf.prompting.templates import prompt_text
+from lrf.protocols import Capabilities
 from lrf.stages.score.rows import judgement_json
 from lrf.store.journal import Journal
-from lrf.prompting.templates import prompt_text
 from lrf.testing import ScriptedJudge
+from lrf.text.chunking import chunk_document
 from lrf.types import Candidate, Chunk, Document, Judgement, Sample, Span, Unscored
 from lrf_aggregators.mean import Mean
 from lrf_aggregators.settings import MeanSettings
@@ -74,13 +74,13 @@ def judge_of(
         if spoilt := spoil(request):
             return spoilt
         if kind == "statements":
-            text = json.dumps({"statements": found}) if request.way == "structured" else "".join(
+            text = json.dumps({"statements": found}) if request.reply_mode == "json" else "".join(
                 f"<statement>{s}</statement>" for s in found
             )  # fmt: skip
         elif kind == "verdicts":
             one = [{"analysis": f"On {s}", "verdict": verdict(s, request)} for s in asked]
             text = json.dumps({f"v{n}": v for n, v in enumerate(one, start=1)})
-        elif request.way == "structured":
+        elif request.reply_mode == "json":
             text = json.dumps({"analysis": f"On {asked[0]}", "verdict": verdict(asked[0], request)})
         else:
             text = f"On {asked[0]} [[{verdict(asked[0], request)}]]"
@@ -90,10 +90,13 @@ def judge_of(
 
 
 async def score(
-    dimension: Any, judges: Mapping[str, ScriptedJudge], asking: Asking | None = None, document: Document = DOCUMENT
+    dimension: Any,
+    judges: Mapping[str, ScriptedJudge],
+    asking: PanelSettings | None = None,
+    document: Document = DOCUMENT,
 ) -> Judgement | Unscored:
-    journal, observers, ledger = Journal(), Observers(None, lambda *_: None), Ledger()
-    named = NamedDimension("d", dimension, next(iter(judges)), "r", asking or Asking())
+    journal, observers, ledger = Journal(), Observers(None, lambda *_: None), BudgetLedger()
+    named = NamedDimension("d", dimension, next(iter(judges)), "r", asking or PanelSettings())
     engine = Engine(
         dimensions=[named], judges=judge_calls(judges, journal, ledger, observers, seed=0),
         retrievers={"r": OnePassage()}, embedders={}, aggregator=Mean(MeanSettings()),
@@ -106,7 +109,7 @@ async def score(
 
 
 async def judged(
-    judge: ScriptedJudge | Mapping[str, ScriptedJudge], per_call: int = 8, asking: Asking | None = None
+    judge: ScriptedJudge | Mapping[str, ScriptedJudge], per_call: int = 8, asking: PanelSettings | None = None
 ) -> Judgement:
     judges = {"main": judge} if isinstance(judge, ScriptedJudge) else judge
     outcome = await score(Faithfulness(FaithfulnessSettings(verdicts_per_call=per_call)), judges, asking)
@@ -157,7 +160,7 @@ async def test_a_judge_that_is_held_to_no_schema_is_asked_one_by_one_without_a_w
 
 async def test_a_pipeline_that_wants_text_is_asked_one_by_one() -> None:
     judge = judge_of(3)
-    assert (await judged(judge, asking=Asking(rating="text"))).rating == 10.0
+    assert (await judged(judge, asking=PanelSettings(rating="text"))).rating == 10.0
     assert kinds(judge) == ["verdict"] * 3
 
 
@@ -173,7 +176,7 @@ async def test_a_reply_that_stays_incomplete_is_replaced_by_single_verdicts() ->
 async def test_a_group_that_the_judge_refuses_is_asked_one_by_one() -> None:
     def spoil(request: Request) -> Reply | None:
         if request.expects.kind == "verdicts":
-            raise Rejected("too long")
+            raise RejectedError("too long")
         return None
 
     judge = judge_of(3, spoil=spoil)
@@ -217,28 +220,28 @@ def test_the_order_in_a_group_is_shuffled_by_sample_and_does_not_change() -> Non
 @pytest.mark.parametrize("per_call", [1, 8])
 async def test_draws_of_verdicts_are_averaged_and_their_spread_is_that_of_the_ratings(per_call: int) -> None:
     def verdict(statement: str, request: Request) -> str:
-        return SUPPORTED if (statement, request.draw) != ("Claim 0.", 1) else "No support"
+        return SUPPORTED if (statement, request.repeat) != ("Claim 0.", 1) else "No support"
 
-    judgement = await judged(judge_of(2, verdict), per_call, Asking(repeat=2))
+    judgement = await judged(judge_of(2, verdict), per_call, PanelSettings(repeat=2))
     assert [(s.verdict, s.support) for s in judgement.statements] == [
         ("Partially supported", 0.5), (SUPPORTED, 1.0),
     ]  # fmt: skip
     assert judgement.rating == 7.5
     assert judgement.spread == pytest.approx(statistics.stdev((10.0, 5.0)))
-    assert [(o.draw, o.value) for o in judgement.statements[0].opinions] == [(0, SUPPORTED), (1, "No support")]
+    assert [(o.repeat, o.value) for o in judgement.statements[0].votes] == [(0, SUPPORTED), (1, "No support")]
 
 
 @pytest.mark.parametrize("per_call", [1, 8])
 async def test_a_panel_shares_the_first_judges_statements_and_averages_the_supports(per_call: int) -> None:
     strict = judge_of(0, lambda s, r: "No support", name="strict")
     kind = judge_of(3, name="kind")
-    judgement = await judged({"kind": kind, "strict": strict}, per_call, Asking(others=("strict",)))
+    judgement = await judged({"kind": kind, "strict": strict}, per_call, PanelSettings(others=("strict",)))
     assert judgement.rating == 5.0
     assert not any(r.expects.kind == "statements" for r in strict.requests)
     row = judgement_json(judgement)
-    assert row["statements"][0]["opinions"] == [
-        {"judge": "kind", "draw": 0, "value": SUPPORTED, "way": "structured"},
-        {"judge": "strict", "draw": 0, "value": "No support", "way": "structured"},
+    assert row["statements"][0]["votes"] == [
+        {"judge": "kind", "repeat": 0, "value": SUPPORTED, "reply_mode": "json"},
+        {"judge": "strict", "repeat": 0, "value": "No support", "reply_mode": "json"},
     ]
     assert row["spread"] == pytest.approx(statistics.stdev((10.0, 0.0)))
     json.dumps(row)
@@ -288,7 +291,7 @@ async def test_an_answer_is_not_rated_on_half_a_document_unless_the_pipeline_all
 async def test_a_part_that_a_server_that_is_away_left_unread_is_asked_for_again_and_not_passed_over() -> None:
     def script(request: Request) -> Reply:
         if request.expects.kind == "text" and "number 0 of" in prompt_text(request.prompt):
-            raise Unscorable("server_error", "status 503", transient=True)
+            raise UnscorableError("server_error", "status 503", transient=True)
         return Reply("A note." if request.expects.kind == "text" else "[[6]]")
 
     unscored = await completeness(ScriptedJudge(script), min_document=0.5)

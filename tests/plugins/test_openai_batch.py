@@ -20,22 +20,22 @@ from click.testing import CliRunner
 import lrf
 from batch_provider import BatchProvider
 from lrf.cli.main import cli
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import JudgeCalls
-from lrf.engine.budget import Ledger
 from lrf.errors import (
-    BadReply,
-    Interrupted,
-    JudgeMisconfigured,
-    RateLimited,
-    Rejected,
-    TimedOut,
-    Unavailable,
+    BadReplyError,
+    JudgeMisconfiguredError,
+    RateLimitedError,
+    RejectedError,
+    RunInterruptedError,
+    TimedOutError,
+    UnavailableError,
 )
 from lrf.prompting.expectations import Text
-from lrf.protocols import Judge, Leaving
 from lrf.prompting.requests import Reply, Request
-from lrf.store.journal import Journal
 from lrf.prompting.templates import Segment
+from lrf.protocols import Detachable, Judge
+from lrf.store.journal import Journal
 from lrf.testing import check_judge
 from lrf_openai.batch_server import BatchServer
 from lrf_openai.judge import OpenAIJudge
@@ -114,13 +114,13 @@ async def test_a_batch_is_submitted_when_its_file_is_as_large_as_it_may_be(provi
 async def test_a_request_larger_than_any_batch_is_rejected_and_the_others_go(provider: BatchProvider) -> None:
     large = ask(1, prompt=(Segment("x" * 3_000),))
     replies = await ask_all(judge(provider, {"max_bytes": 2_000}), [large, ask(2)])
-    assert isinstance(replies[0], Rejected)
+    assert isinstance(replies[0], RejectedError)
     assert "batch.max_bytes: 2000" in str(replies[0])
     assert len(texts(replies)) == 1
 
 
 async def test_equal_requests_that_are_different_draws_or_attempts_stay_different(provider: BatchProvider) -> None:
-    await ask_all(judge(provider), [ask(1), ask(1, draw=1), ask(1, attempt=1), ask(1, round=1), ask(1)])
+    await ask_all(judge(provider), [ask(1), ask(1, repeat=1), ask(1, attempt=1), ask(1, round=1), ask(1)])
     assert sizes(provider) == [4]  # the fifth is the first again
 
 
@@ -178,7 +178,7 @@ async def test_what_failed_in_an_earlier_life_is_submitted_again_without_a_word(
     provider.outcome = lambda place, line: provider.completion(place, line) if place else None
     provider.ends = "expired"
     replies = await ask_all(judge(provider), [ask(n) for n in range(3)])
-    assert [type(r) for r in replies].count(TimedOut) == 1
+    assert [type(r) for r in replies].count(TimedOutError) == 1
     provider.outcome, provider.ends = provider.completion, "completed"
     assert len(texts(await ask_all(judge(provider), [ask(n) for n in range(3)]))) == 3
     assert sizes(provider) == [3, 1]
@@ -209,14 +209,14 @@ async def test_a_batch_in_flight_whose_requests_cannot_be_told_stops_the_run(pro
     await first.aclose()
     provider.files.clear()
     (found,) = await ask_all(judge(provider), [ask(2)])
-    assert isinstance(found, JudgeMisconfigured)
+    assert isinstance(found, JudgeMisconfiguredError)
     assert "is in flight, and which requests it has can't be read" in str(found)
 
 
 async def test_a_server_that_keeps_no_metadata_is_refused_and_its_batch_cancelled(provider: BatchProvider) -> None:
     provider.keeps_metadata = False
     (found,) = await ask_all(judge(provider), [ask(1)])
-    assert isinstance(found, JudgeMisconfigured)
+    assert isinstance(found, JudgeMisconfiguredError)
     assert "keeps no metadata" in str(found)
     assert [b["status"] for b in provider.batches.values()] == ["cancelled"]
 
@@ -224,10 +224,10 @@ async def test_a_server_that_keeps_no_metadata_is_refused_and_its_batch_cancelle
 async def test_of_batches_with_the_same_request_the_newest_counts(provider: BatchProvider) -> None:
     provider.outcome = lambda place, line: {"status_code": 200, "body": {"choices": []}}
     (bad,) = await ask_all(judge(provider), [ask(1)])
-    assert isinstance(bad, BadReply)
+    assert isinstance(bad, BadReplyError)
     provider.outcome = provider.completion
     again = judge(provider)
-    with pytest.raises(BadReply):
+    with pytest.raises(BadReplyError):
         await again.complete(ask(1))
     assert (await again.complete(ask(1))).text
     await again.aclose()
@@ -241,11 +241,11 @@ async def test_of_batches_with_the_same_request_the_newest_counts(provider: Batc
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
-        (429, "rate_limit_exceeded", RateLimited),
-        (429, "insufficient_quota", JudgeMisconfigured),
-        (500, None, Unavailable),
-        (400, "context_length_exceeded", Rejected),
-        (401, None, JudgeMisconfigured),
+        (429, "rate_limit_exceeded", RateLimitedError),
+        (429, "insufficient_quota", JudgeMisconfiguredError),
+        (500, None, UnavailableError),
+        (400, "context_length_exceeded", RejectedError),
+        (401, None, JudgeMisconfiguredError),
     ],
 )
 async def test_an_error_in_a_batch_is_of_the_class_that_it_would_have_been_at_once(
@@ -261,7 +261,7 @@ async def test_what_failed_is_submitted_again_when_it_is_asked_again(provider: B
     outcomes = iter([{"status_code": 500, "body": {}}])
     provider.outcome = lambda place, line: next(outcomes, None) or provider.completion(place, line)
     asked = judge(provider)
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         await asked.complete(ask(1))
     assert (await asked.complete(ask(1))).text
     await asked.aclose()
@@ -272,7 +272,7 @@ async def test_a_reply_that_cannot_be_read_is_asked_for_anew(provider: BatchProv
     outcomes = iter([{"status_code": 200, "body": {"choices": []}}])
     provider.outcome = lambda place, line: next(outcomes, None) or provider.completion(place, line)
     asked = judge(provider)
-    with pytest.raises(BadReply):
+    with pytest.raises(BadReplyError):
         await asked.complete(ask(1))
     assert (await asked.complete(ask(1))).text
     await asked.aclose()
@@ -284,7 +284,7 @@ async def test_a_batch_that_was_cancelled_stops_the_run_and_the_next_one_submits
     provider.outcome = lambda place, line: provider.completion(place, line) if place else None
     provider.ends = "cancelled"
     replies = await ask_all(judge(provider), [ask(n) for n in range(3)])
-    (stop,) = [r for r in replies if isinstance(r, JudgeMisconfigured)]
+    (stop,) = [r for r in replies if isinstance(r, JudgeMisconfiguredError)]
     assert "was cancelled at the provider" in str(stop)
     provider.outcome, provider.ends = provider.completion, "completed"
     assert len(texts(await ask_all(judge(provider), [ask(n) for n in range(3)]))) == 3
@@ -294,7 +294,7 @@ async def test_a_batch_that_was_cancelled_stops_the_run_and_the_next_one_submits
 async def test_a_request_that_a_batch_says_nothing_of_is_a_fault(provider: BatchProvider) -> None:
     provider.outcome = lambda place, line: None
     (found,) = await ask_all(judge(provider), [ask(1)])
-    assert isinstance(found, Unavailable)
+    assert isinstance(found, UnavailableError)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ async def test_a_request_that_a_batch_says_nothing_of_is_a_fault(provider: Batch
 async def test_an_odd_result_is_a_fault_of_its_request_alone(provider: BatchProvider, result: dict[str, Any]) -> None:
     provider.results = lambda results: [{"custom_id": results[0]["custom_id"], **result}, *results[1:]]
     replies = await ask_all(judge(provider), [ask(1), ask(2)])
-    assert [isinstance(r, Unavailable | BadReply) for r in replies].count(True) == 1
+    assert [isinstance(r, UnavailableError | BadReplyError) for r in replies].count(True) == 1
     assert len(texts(replies)) == 1
 
 
@@ -325,7 +325,7 @@ async def test_an_odd_answer_about_a_batch_pays_for_nothing_again(
     monkeypatch.setattr("lrf_openai.batches.TRIES", 2)
     provider.texts_of = {path: odd}
     asked = judge(provider)
-    with pytest.raises((BadReply, Unavailable)):
+    with pytest.raises((BadReplyError, UnavailableError)):
         await asked.complete(ask(1))
     provider.texts_of = {}
     assert (await asked.complete(ask(1))).text
@@ -341,7 +341,7 @@ async def test_an_odd_list_of_batches_is_not_taken_for_an_empty_one(
     await ask_all(judge(provider), [ask(1)])
     provider.texts_of = {"GET /v1/batches": odd}
     asked = judge(provider)
-    with pytest.raises(BadReply, match="can't list the batches"):
+    with pytest.raises(BadReplyError, match="can't list the batches"):
         await asked.complete(ask(1))
     provider.texts_of = {}
     await asyncio.sleep(0.05)
@@ -360,7 +360,7 @@ async def test_an_odd_answer_about_what_is_in_flight_pays_for_nothing_again(prov
     await first.aclose()
     provider.texts_of = {"GET /v1/files/": odd}
     (found,) = await ask_all(judge(provider), [ask(1)])
-    assert isinstance(found, BadReply)
+    assert isinstance(found, BadReplyError)
     provider.held, provider.texts_of = False, {}
     assert texts(await ask_all(judge(provider), [ask(1)]))
     assert len(provider.batches) == 1
@@ -419,7 +419,7 @@ async def test_over_the_limit_of_waiting_tokens_batches_get_smaller_and_go_one_b
 async def test_a_request_that_alone_is_over_the_limit_waits_its_turn(provider: BatchProvider) -> None:
     provider.refuse = lambda lines: [{"code": "token_limit_exceeded", "line": None, "message": "Limit: 90,000"}]
     (found,) = await ask_all(judge(provider), [ask(1)])
-    assert isinstance(found, RateLimited)
+    assert isinstance(found, RateLimitedError)
     assert "Limit: 90,000" in str(found)
 
 
@@ -432,7 +432,7 @@ async def test_lines_that_the_provider_refuses_are_rejected_and_the_others_submi
 
     provider.refuse = refuse
     replies = await ask_all(judge(provider), [ask(n) for n in range(4)])
-    assert isinstance(replies[2], Rejected)
+    assert isinstance(replies[2], RejectedError)
     assert len(texts(replies)) == 3
 
 
@@ -441,7 +441,7 @@ async def test_a_batch_that_is_refused_as_a_whole_stops_the_run_with_the_provide
 ) -> None:
     provider.refuse = lambda lines: [{"code": "model_not_found", "line": None, "message": "no batches for sim"}]
     (found,) = await ask_all(judge(provider), [ask(1)])
-    assert isinstance(found, JudgeMisconfigured)
+    assert isinstance(found, JudgeMisconfiguredError)
     assert "model_not_found: no batches for sim" in str(found)
 
 
@@ -462,7 +462,7 @@ async def test_a_wrong_key_stops_the_run_and_is_not_shown(provider: BatchProvide
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-0123456789")
     provider.faults_of = {"GET /v1/batches": [401]}
     (found,) = await ask_all(judge(provider), [ask(1)])
-    assert isinstance(found, JudgeMisconfigured)
+    assert isinstance(found, JudgeMisconfiguredError)
     assert "status 401" in str(found)
     assert "sk-very" not in str(found)
 
@@ -478,18 +478,18 @@ async def test_it_passes_lrfs_own_check_for_judges(provider: BatchProvider) -> N
 async def test_it_waits_as_long_as_a_batch_may_and_tells_so(provider: BatchProvider) -> None:
     asked = judge(provider, {"max_waiting": 300})
     assert isinstance(asked, Judge)
-    assert isinstance(asked, Leaving)
+    assert isinstance(asked, Detachable)
     assert asked.max_concurrency == 300
     assert asked.request_timeout_s > 7 * 86_400
     assert not asked.capabilities.steady
     assert asked.identity == judge(provider, {"max_waiting": 5}).identity  # replies are the same however they come
-    assert asked.leave() is None
+    assert asked.detach() is None
     await asked.aclose()
 
 
 async def test_a_batch_whose_requests_all_failed_makes_the_next_one_no_smaller(provider: BatchProvider) -> None:
     journal = Journal()
-    calls = JudgeCalls("main", judge(provider, {"max_waiting": 300}), journal, Ledger())
+    calls = JudgeCalls("main", judge(provider, {"max_waiting": 300}), journal, BudgetLedger())
     for _ in range(300):
         calls.limiter.refused()
     assert calls.limiter.limit == 300
@@ -503,10 +503,10 @@ async def test_when_the_run_is_stopped_nobody_waits_any_longer_and_what_stays_is
     waiting = asyncio.gather(*(asked.complete(ask(n)) for n in range(3)), return_exceptions=True)
     await asyncio.to_thread(provider.wait_for_batches, 1)
     await asyncio.sleep(0.1)
-    said = asked.leave()
+    said = asked.detach()
     assert said is not None
     assert "batches in flight: 1, with 3 requests; they stay at the provider" in said
-    assert [type(e) for e in await waiting] == [Interrupted] * 3
+    assert [type(e) for e in await waiting] == [RunInterruptedError] * 3
     await asked.aclose()
 
 
@@ -524,8 +524,8 @@ async def test_what_was_being_submitted_at_a_stop_is_found_when_the_judge_is_ask
     asked = judge(provider)
     waiting = asyncio.create_task(asked.complete(ask(1)))
     await asyncio.to_thread(provider.wait_for_batches, 1)
-    assert asked.leave() is not None
-    with pytest.raises(Interrupted):
+    assert asked.detach() is not None
+    with pytest.raises(RunInterruptedError):
         await waiting
     assert (await asked.complete(ask(1))).text
     await asked.aclose()
@@ -537,8 +537,8 @@ async def test_a_run_that_is_stopped_before_it_knows_what_is_there_submits_nothi
     asked = judge(provider)
     waiting = asyncio.gather(*(asked.complete(ask(n)) for n in range(5)), return_exceptions=True)
     await asyncio.sleep(0.05)
-    assert asked.leave() is None
-    assert [type(e) for e in await waiting] == [Interrupted] * 5
+    assert asked.detach() is None
+    assert [type(e) for e in await waiting] == [RunInterruptedError] * 5
     await asyncio.sleep(0.2)
     await asked.aclose()
     assert provider.batches == {}
@@ -547,13 +547,13 @@ async def test_a_run_that_is_stopped_before_it_knows_what_is_there_submits_nothi
 async def test_a_server_that_is_down_at_the_start_is_asked_once_for_all_who_wait(provider: BatchProvider) -> None:
     provider.faults_of = {"GET /v1/batches": [503] * 9}
     replies = await ask_all(judge(provider), [ask(n) for n in range(50)])
-    assert [type(r) for r in replies] == [Unavailable] * 50
+    assert [type(r) for r in replies] == [UnavailableError] * 50
     assert provider.asked_for["GET /v1/batches"] == 1
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, provider: BatchProvider) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(JudgeMisconfigured, match=r"pip install 'lrf\[openai\]'"):
+    with pytest.raises(JudgeMisconfiguredError, match=r"pip install 'lrf\[openai\]'"):
         judge(provider)
 
 

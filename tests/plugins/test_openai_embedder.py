@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from lrf.text.chunking import count_tokens
-from lrf.errors import BadReply, Unavailable
+from lrf.errors import BadReplyError, UnavailableError
 from lrf.protocols import Embedder
+from lrf.text.chunking import count_tokens
 from lrf_openai.embedder import OpenAIEmbedder
 from lrf_openai.settings import OpenAIEmbedderSettings
 
@@ -108,12 +108,12 @@ async def test_texts_beyond_max_input_tokens_are_cut_and_others_left_alone(serve
     ],
 )
 async def test_embeddings_that_do_not_fit_the_texts_are_a_bad_reply(serve: Serve, reply: Any, says: str) -> None:
-    with pytest.raises(BadReply, match=says):
+    with pytest.raises(BadReplyError, match=says):
         await embed(serve, reply, ["a", "b"])
 
 
 async def test_a_server_in_trouble_is_unavailable(serve: Serve) -> None:
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         await embed(serve, {}, ["a"], status=503)
 
 

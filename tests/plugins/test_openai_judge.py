@@ -16,12 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lrf.errors import BadReply, ContextTooSmall, JudgeMisconfigured, RateLimited, Rejected, TimedOut
-from lrf.prompting.expectations import Rating, Text
+from lrf.errors import (
+    BadReplyError,
+    ContextTooSmallError,
+    JudgeMisconfiguredError,
+    RateLimitedError,
+    RejectedError,
+    TimedOutError,
+)
 from lrf.http.openai import read_chat
-from lrf.protocols import Capabilities, Judge
+from lrf.prompting.expectations import Rating, Text
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import Segment
+from lrf.protocols import Capabilities, Judge
 from lrf_openai.judge import OpenAIJudge
 from lrf_openai.settings import OpenAIJudgeSettings
 
@@ -86,7 +93,7 @@ async def test_the_reply_carries_text_finish_usage_and_model(serve: Serve) -> No
 
 
 @pytest.mark.parametrize(
-    ("finish", "expected"),
+    ("finish", "logprobs"),
     [
         ("stop", "stop"),
         ("length", "length"),
@@ -170,7 +177,7 @@ async def test_usage_that_is_missing_or_odd_counts_as_nothing(serve: Serve, usag
     ],
 )
 async def test_json_that_is_no_completion_is_a_bad_reply(serve: Serve, body: Any) -> None:
-    with pytest.raises(BadReply):
+    with pytest.raises(BadReplyError):
         await ask(serve, body)
 
 
@@ -186,13 +193,13 @@ JSON_VALUES = st.recursive(
 
 @given(JSON_VALUES)
 def test_any_json_is_a_reply_or_a_bad_reply(value: Any) -> None:
-    with contextlib.suppress(BadReply):
+    with contextlib.suppress(BadReplyError):
         assert isinstance(read_chat(value).text, str)
 
 
 async def test_a_schema_is_sent_strictly_when_a_structured_reply_is_asked_for(serve: Serve) -> None:
     expects = Rating()
-    _, sent = await ask(serve, completion('{"rating": 7}'), request(way="structured"), structured=True)
+    _, sent = await ask(serve, completion('{"rating": 7}'), request(reply_mode="json"), structured=True)
     assert sent["response_format"]["type"] == "json_schema"
     schema = sent["response_format"]["json_schema"]
     assert schema["strict"] is True
@@ -272,19 +279,24 @@ async def test_the_key_is_read_from_the_usual_variable_unless_another_is_named(
 @pytest.mark.parametrize(
     ("status", "error", "raised", "says"),
     [
-        (429, {"type": "insufficient_quota", "code": "insufficient_quota"}, JudgeMisconfigured, "no credit or quota"),
-        (429, {"type": "requests", "code": "rate_limit_exceeded"}, RateLimited, "status 429"),
+        (
+            429,
+            {"type": "insufficient_quota", "code": "insufficient_quota"},
+            JudgeMisconfiguredError,
+            "no credit or quota",
+        ),
+        (429, {"type": "requests", "code": "rate_limit_exceeded"}, RateLimitedError, "status 429"),
         (
             429,
             {"code": "rate_limit_exceeded", "message": "Request too large for m: 9"},
-            ContextTooSmall,
+            ContextTooSmallError,
             "too large for m",
         ),
-        (400, {"code": "context_length_exceeded"}, Rejected, "longer than the model takes"),
-        (400, {"message": "This model's maximum context length is 8192 tokens."}, ContextTooSmall, "8192 tokens"),
-        (400, {"code": "unsupported_parameter"}, JudgeMisconfigured, "max_tokens_field"),
-        (404, {"code": "model_not_found"}, JudgeMisconfigured, "check `model`"),
-        (400, {"code": "content_filter"}, Rejected, "status 400"),
+        (400, {"code": "context_length_exceeded"}, RejectedError, "longer than the model takes"),
+        (400, {"message": "This model's maximum context length is 8192 tokens."}, ContextTooSmallError, "8192 tokens"),
+        (400, {"code": "unsupported_parameter"}, JudgeMisconfiguredError, "max_tokens_field"),
+        (404, {"code": "model_not_found"}, JudgeMisconfiguredError, "check `model`"),
+        (400, {"code": "content_filter"}, RejectedError, "status 400"),
     ],
 )
 async def test_openais_error_codes_say_more_than_the_status(
@@ -300,7 +312,7 @@ async def test_a_requests_deadline_is_kept(serve: Serve) -> None:
         return web.Response()
 
     judge = OpenAIJudge(OpenAIJudgeSettings(base_url=await serve(handler), model="m"))
-    with pytest.raises(TimedOut):
+    with pytest.raises(TimedOutError):
         await judge.complete(request(deadline_s=0.1))
     await judge.aclose()
 

@@ -14,13 +14,13 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import Caller, JudgeCalls
-from lrf.engine.budget import Ledger
-from lrf.errors import Unscorable
+from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Choice, Rating, Verdict
-from lrf.prompting.requests import Answer, Expectation, RatingWay, Request
-from lrf.store.journal import Journal
+from lrf.prompting.requests import Answer, Expectation, RatingMode, Request
 from lrf.prompting.templates import Segment
+from lrf.store.journal import Journal
 from lrf.testing import check_judge
 from lrf_openai.judge import OpenAIJudge
 from lrf_openai.places import find_place
@@ -34,7 +34,7 @@ PROMPT = (Segment("Rate this.\n"), Segment("an answer", trusted=False), Segment(
 
 
 def asked(expects: Expectation[Any] | None = None, prompt: Any = PROMPT) -> Request:
-    return Request(prompt=prompt, expects=expects or Rating(), max_tokens=64, temperature=0.01, way="expected")
+    return Request(prompt=prompt, expects=expects or Rating(), max_tokens=64, temperature=0.01, reply_mode="logprobs")
 
 
 def token(text: str | bytes, p: float, others: Mapping[str, float] | Sequence[tuple[str, float]] = ()) -> Any:
@@ -321,7 +321,7 @@ def test_json_that_is_no_object_with_one_whole_rating_has_no_place(text: str) ->
 
 
 async def answer(
-    serve: Serve, text: str, tokens: Sequence[Any] | None, wanted: RatingWay = "auto", **settings: Any
+    serve: Serve, text: str, tokens: Sequence[Any] | None, wanted: RatingMode = "auto", **settings: Any
 ) -> tuple[Answer[float], list[dict[str, Any]]]:
     """What the engine makes of a server's replies, and what the server was sent."""
     sent = []
@@ -334,9 +334,9 @@ async def answer(
         return web.json_response(body)
 
     given_ = {"base_url": await serve(handler), "model": "m", "logprobs": True, **settings}
-    calls = JudgeCalls("main", OpenAIJudge(OpenAIJudgeSettings(**given_)), Journal(), Ledger())
+    calls = JudgeCalls("main", OpenAIJudge(OpenAIJudgeSettings(**given_)), Journal(), BudgetLedger())
     try:
-        return await calls.ask(PROMPT, Rating(), 64, Caller("s", "d"), way=wanted), sent
+        return await calls.ask(PROMPT, Rating(), 64, Caller("s", "d"), reply_mode=wanted), sent
     finally:
         await calls.aclose()
         calls.journal.close()
@@ -347,7 +347,7 @@ EIGHT = [token("Rating: [[", 1.0), token("8", 0.6, {"6": 0.4}), token("]]", 1.0)
 
 async def test_with_logprobs_a_rating_is_the_expectation_and_one_call(serve: Serve) -> None:
     rated, sent = await answer(serve, "Rating: [[8]]", EIGHT)
-    assert (rated.value, rated.way, rated.text) == (pytest.approx(7.2), "expected", "Rating: [[8]]")
+    assert (rated.value, rated.reply_mode, rated.text) == (pytest.approx(7.2), "logprobs", "Rating: [[8]]")
     (body,) = sent
     assert (body["logprobs"], body["top_logprobs"]) == (True, 20)
     assert "response_format" not in body
@@ -356,7 +356,7 @@ async def test_with_logprobs_a_rating_is_the_expectation_and_one_call(serve: Ser
 async def test_with_structured_output_the_value_in_the_object_is_weighed(serve: Serve) -> None:
     tokens = [token('{"analysis":"ok","rating":', 1.0), token("8", 0.6, {"6": 0.4}), token("}", 1.0)]
     rated, (body,) = await answer(serve, '{"analysis":"ok","rating":8}', tokens, structured=True)
-    assert (rated.value, rated.way) == (pytest.approx(7.2), "expected")
+    assert (rated.value, rated.reply_mode) == (pytest.approx(7.2), "logprobs")
     assert body["response_format"]["json_schema"]["schema"]["properties"]["rating"]["type"] == "integer"
 
 
@@ -367,7 +367,7 @@ async def test_of_a_reply_with_its_thoughts_the_label_after_them_is_weighed(
 ) -> None:
     thought = [token(f"{opened}So [[", 1.0), token(mark[2], 0.9, {"1": 0.1}), token("]]?</think>\n", 1.0)]
     rated, _ = await answer(serve, f"{opened}So {mark}?</think>\nRating: [[8]]", [*thought, *EIGHT])
-    assert (rated.value, rated.way, rated.text) == (pytest.approx(7.2), "expected", "Rating: [[8]]")
+    assert (rated.value, rated.reply_mode, rated.text) == (pytest.approx(7.2), "logprobs", "Rating: [[8]]")
 
 
 async def test_it_passes_lrfs_own_check_for_judges(serve: Serve) -> None:
@@ -382,7 +382,7 @@ async def test_it_passes_lrfs_own_check_for_judges(serve: Serve) -> None:
     await check_judge(OpenAIJudge(OpenAIJudgeSettings(base_url=await serve(handler), model="m", logprobs=True)))
 
 
-@pytest.mark.parametrize("structured", [False, True])
+@pytest.mark.parametrize("json", [False, True])
 async def test_a_reply_that_does_not_decide_the_probabilities_is_read_as_written_and_recorded_so(
     serve: Serve, structured: bool
 ) -> None:
@@ -390,23 +390,23 @@ async def test_a_reply_that_does_not_decide_the_probabilities_is_read_as_written
     before = text[: text.index("8")]
     tokens = [token(before, 1.0), token("8", 0.6, {"1": 0.4}), token(text[len(before) + 1 :], 1.0)]
     rated, sent = await answer(serve, text, tokens, structured=structured)
-    assert (rated.value, rated.way, rated.probabilities) == (8.0, "structured" if structured else "text", None)
+    assert (rated.value, rated.reply_mode, rated.probabilities) == (8.0, "json" if structured else "text", None)
     assert len(sent) == 1
 
 
 async def test_a_server_that_tells_no_probabilities_is_read_as_written(serve: Serve) -> None:
     rated, _ = await answer(serve, "Rating: [[8]]", None)
-    assert (rated.value, rated.way) == (8.0, "text")
+    assert (rated.value, rated.reply_mode) == (8.0, "text")
 
 
 async def test_who_insists_on_expected_ratings_gets_none_read_as_written(serve: Serve) -> None:
-    with pytest.raises(Unscorable, match="no_probabilities"):
-        await answer(serve, "Rating: [[8]]", None, wanted="expected")
+    with pytest.raises(UnscorableError, match="no_probabilities"):
+        await answer(serve, "Rating: [[8]]", None, wanted="logprobs")
 
 
 async def test_other_requests_ask_for_no_logprobs_and_nobody_does_by_default(serve: Serve) -> None:
-    rated, (body,) = await answer(serve, json.dumps({"rating": 8}), EIGHT, wanted="structured", structured=True)
-    assert (rated.value, rated.way) == (8.0, "structured")
+    rated, (body,) = await answer(serve, json.dumps({"rating": 8}), EIGHT, wanted="json", structured=True)
+    assert (rated.value, rated.reply_mode) == (8.0, "json")
     assert "logprobs" not in body
     rated, (body,) = await answer(serve, "Rating: [[8]]", EIGHT, logprobs=False)
-    assert (rated.way, "logprobs" in body) == ("text", False)
+    assert (rated.reply_mode, "logprobs" in body) == ("text", False)

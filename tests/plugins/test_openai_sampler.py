@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lrf.errors import BadReply, JudgeMisconfigured
-from lrf.protocols import Drawing
+from lrf.errors import BadReplyError, JudgeMisconfiguredError
+from lrf.protocols import GenerationSettings
 from lrf.testing import check_sampler
 from lrf.types import Message, ToolCall
 from lrf_openai.sampler import OpenAISampler
@@ -51,7 +51,7 @@ async def test_calls_of_tools_are_sent_as_the_api_has_them(policy: PolicyServer,
         Message("assistant", "", tool_calls=(ToolCall("search", {"q": "合同"}, "c1"),)),
         Message("tool", "1997", tool_call_id="c1"),
     )
-    await sampler.sample(Drawing(turns, (1,), 0.5, 0.9, 32, TOOLS))
+    await sampler.sample(GenerationSettings(turns, (1,), 0.5, 0.9, 32, TOOLS))
     body = policy.bodies[0]
     function = {"name": "search", "arguments": '{"q": "合同"}'}
     assert body["messages"][1]["tool_calls"] == [{"id": "c1", "type": "function", "function": function}]
@@ -64,7 +64,7 @@ async def test_room_for_thoughts_is_added_and_own_fields_are_sent(policy: Policy
     sampler = made(
         policy, reasoning_tokens=100, max_tokens_field="max_completion_tokens", extra_body={"min_p": 0.05}, seed=True
     )
-    await sampler.sample(Drawing(ASK, (77,), 1.0, 1.0, 32))
+    await sampler.sample(GenerationSettings(ASK, (77,), 1.0, 1.0, 32))
     body = policy.bodies[0]
     assert (body["max_completion_tokens"], body["min_p"], body["seed"]) == (132, 0.05, 77)
     assert "max_tokens" not in body
@@ -72,18 +72,18 @@ async def test_room_for_thoughts_is_added_and_own_fields_are_sent(policy: Policy
 
 
 async def test_what_was_written_is_shared_out_to_the_last_token(policy: PolicyServer, sampler: OpenAISampler) -> None:
-    replies = await sampler.sample(Drawing(ASK, (1, 2, 3, 4, 5), 1.0, 1.0, 32))
+    replies = await sampler.sample(GenerationSettings(ASK, (1, 2, 3, 4, 5), 1.0, 1.0, 32))
     assert sum(r.usage.completion_tokens for r in replies) == sum(len(r.text) // 4 for r in replies)
     assert [r.usage.prompt_tokens for r in replies] == [len(ASK[0].content) // 4, 0, 0, 0, 0]
 
 
 async def test_fewer_choices_than_asked_for_stop_the_run(policy: PolicyServer, sampler: OpenAISampler) -> None:
     policy.choices = 2
-    with pytest.raises(JudgeMisconfigured, match="gave 2 of 5 choices"):
-        await sampler.sample(Drawing(ASK, (1, 2, 3, 4, 5), 1.0, 1.0, 32))
+    with pytest.raises(JudgeMisconfiguredError, match="gave 2 of 5 choices"):
+        await sampler.sample(GenerationSettings(ASK, (1, 2, 3, 4, 5), 1.0, 1.0, 32))
 
 
 async def test_a_body_without_choices_is_worth_another_try(policy: PolicyServer, sampler: OpenAISampler) -> None:
     policy.choices = 0
-    with pytest.raises(BadReply, match="holds no choices"):
-        await sampler.sample(Drawing(ASK, (1,), 1.0, 1.0, 32))
+    with pytest.raises(BadReplyError, match="holds no choices"):
+        await sampler.sample(GenerationSettings(ASK, (1,), 1.0, 1.0, 32))

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from lrf.errors import StageError, Unscorable
+from lrf.errors import StageError, UnscorableError
 from lrf.protocols import EmbedKind, Retriever
 from lrf.types import Document
 from lrf_qdrant.retriever import QdrantRetriever
@@ -289,7 +289,7 @@ async def test_a_server_that_fails_for_good_leaves_candidates_unscored_for_anoth
 
     url = await serve(fail_later)
     retriever = retriever_at({"url": url})
-    with pytest.raises(Unscorable, match="503") as caught:
+    with pytest.raises(UnscorableError, match="503") as caught:
         await retriever.index([paragraphs("oil")])
     assert caught.value.transient
     assert caught.value.reason == "retriever_unavailable"

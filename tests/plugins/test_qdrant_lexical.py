@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import lrf
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
-from lrf.engine.embedder_calls import EmbedCalls
-from lrf.engine.budget import Ledger
-from lrf.errors import ConfigError, StageError, Unscorable
+from lrf.engine.budget import BudgetLedger
+from lrf.engine.embedder_calls import EmbedderCalls
+from lrf.errors import ConfigError, StageError, UnscorableError
+from lrf.plugin.catalog import load_catalog
 from lrf.store.journal import Journal
 from lrf.testing import HashEmbedder, ScriptedJudge
 from lrf.types import Chunk, Document, Judgement
@@ -252,7 +252,7 @@ ODD = ("\0\0lamp\0", "\u202eשלום עולם", "e\u0301\u0301\u0327 lamp", "a\u
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
 async def test_odd_characters_are_indexed_and_found_where_they_are(place: dict[str, Any], mode: str) -> None:
     journal = Journal()
-    calls = EmbedCalls("main", HashEmbedder(), journal, Ledger())
+    calls = EmbedderCalls("main", HashEmbedder(), journal, BudgetLedger())
     settings = QdrantSettings(**{"chunk_tokens": 16, "mode": mode, **place})
     retriever = QdrantRetriever(settings, calls.embed)
     text = "\n".join(odd + " and some words of filler that nobody asks for in the end." for odd in ODD)
@@ -359,7 +359,7 @@ async def test_vectors_that_are_gone_from_the_server_leave_candidates_unscored(s
     from qdrant_client import models
 
     server.client.delete("lrf-256", models.FilterSelector(filter=models.Filter()))
-    with pytest.raises(Unscorable, match="vectors are gone from lrf-256") as caught:
+    with pytest.raises(UnscorableError, match="vectors are gone from lrf-256") as caught:
         await index.search(["lamp"])
     assert caught.value.transient
     await index.aclose()

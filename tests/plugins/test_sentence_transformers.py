@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrf.errors import JudgeMisconfigured
+from lrf.errors import JudgeMisconfiguredError
 from lrf.protocols import Embedder
 from lrf_sentence_transformers.embedder import SentenceTransformersEmbedder
 from lrf_sentence_transformers.settings import SentenceTransformersSettings
@@ -109,7 +109,7 @@ async def test_the_model_is_loaded_and_asked_in_a_thread(folder: Path, monkeypat
 
 async def test_a_model_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(JudgeMisconfigured, match=r"can't load model .*empty"):
+    with pytest.raises(JudgeMisconfiguredError, match=r"can't load model .*empty"):
         await embedder(tmp_path / "empty").embed(TEXTS, "query")
 
 

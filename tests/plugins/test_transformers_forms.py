@@ -17,8 +17,8 @@ def settings(**changes: object) -> TransformersSettings:
     return TransformersSettings.model_validate({"model": "m", "brief_tokens": None, "max_statements": None} | changes)
 
 
-def request(expects: object, text: str = "Judge this.", way: str = "text", max_tokens: int = 100) -> Request:
-    return Request((Segment(text),), expects, max_tokens, 0.01, way)  # type: ignore[arg-type]
+def request(expects: object, text: str = "Judge this.", reply_mode: str = "text", max_tokens: int = 100) -> Request:
+    return Request((Segment(text),), expects, max_tokens, 0.01, reply_mode)  # type: ignore[arg-type]
 
 
 def written(form: Form, text: str) -> tuple[str, str]:
@@ -111,21 +111,23 @@ def test_a_rating_asked_for_as_text_ends_with_its_mark() -> None:
 
 @pytest.mark.parametrize("tail", ["\n\n### Example", "\nRating: [[7]]", " [[7]]"])
 def test_an_analysis_ends_where_the_rating_would_begin(tail: str) -> None:
-    form = form_of(request(Rating(), way="expected"), settings(), chat=False)
+    form = form_of(request(Rating(), reply_mode="logprobs"), settings(), chat=False)
     end = form.end("It is fine." + tail)
     assert ("It is fine." + tail)[:end].rstrip() == "It is fine."
 
 
 @pytest.mark.parametrize("judged", ["It is so. [[10]]", "It is so.\nRating: 10"])
 def test_a_mark_or_cue_that_the_analysis_may_quote_does_not_end_it(judged: str) -> None:
-    asked = replace(request(Rating(), way="expected"), prompt=(Segment("Rate. "), Segment(judged, trusted=False)))
+    asked = replace(
+        request(Rating(), reply_mode="logprobs"), prompt=(Segment("Rate. "), Segment(judged, trusted=False))
+    )
     for chat in (False, True):
         assert form_of(asked, settings(), chat=chat).end("It says:\nRating: [[10]]") is None
     assert form_of(asked, settings(), chat=False).end("It is fine.\n\n### Example") == len("It is fine.")
 
 
 def test_the_analysis_has_a_limit_of_its_own() -> None:
-    wanted = request(Rating(), way="expected", max_tokens=100)
+    wanted = request(Rating(), reply_mode="logprobs", max_tokens=100)
     assert form_of(wanted, settings(), chat=False).limit == 100
     assert form_of(wanted, settings(brief_tokens=24), chat=False).limit == 24
     assert form_of(wanted, settings(brief_tokens=24, analysis_tokens=0), chat=False).limit == 0
@@ -149,7 +151,7 @@ def test_a_cut_text_ends_with_its_last_sentence_or_word_and_never_in_a_mark(text
 
 @pytest.mark.parametrize("expects", [Text(), Statements(), Rating()])
 def test_a_base_model_is_kept_brief_by_default_and_a_chat_model_is_not(expects: object) -> None:
-    asked = request(expects, way="expected" if isinstance(expects, Rating) else "text", max_tokens=2048)
+    asked = request(expects, reply_mode="logprobs" if isinstance(expects, Rating) else "text", max_tokens=2048)
     default = TransformersSettings(model="m")
     assert form_of(asked, default, chat=False).limit < 100
     assert form_of(asked, default, chat=True).limit == 2048

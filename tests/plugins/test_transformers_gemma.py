@@ -48,13 +48,13 @@ def test_gemma_rates_judges_states_and_notes_in_the_form_asked_for() -> None:
     question = EXAMPLES + "Question: What is 4 plus 4?\nAnswer: It is 8.\nAnalysis:"
     texts = [question, question, STATEMENTS, "The ferry leaves at eight.\n\nNotes on the ferry:\n1."]
     kinds = [Rating(), VERDICT, Statements(), Text()]
-    ways = ["expected", "expected", "text", "text"]
+    ways = ["logprobs", "logprobs", "text", "text"]
     requests = [
-        Request((Segment(text),), kind, 512, 0.01, way)  # type: ignore[arg-type]
-        for text, kind, way in zip(texts, kinds, ways, strict=True)
+        Request((Segment(text),), kind, 512, 0.01, reply_mode)  # type: ignore[arg-type]
+        for text, kind, reply_mode in zip(texts, kinds, ways, strict=True)
     ]
     rated, judged, stated, noted = ask(*requests)
-    rating = Rating().read(rated, "expected", "")
+    rating = Rating().read(rated, "logprobs", "")
     assert 0 < rating < 10
     assert rating != round(rating, 2)
     assert judged.probabilities is not None

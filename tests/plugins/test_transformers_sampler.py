@@ -11,11 +11,11 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
-from lrf.errors import ConfigError, JudgeMisconfigured, Rejected
-from lrf.protocols import Drawing
+from lrf.errors import ConfigError, JudgeMisconfiguredError, RejectedError
+from lrf.plugin.catalog import load_catalog
 from lrf.prompting.requests import Reply
+from lrf.protocols import GenerationSettings
 from lrf.testing import check_sampler
 from lrf.types import Message, ToolCall
 from lrf_transformers.draw import _pick, _uniform
@@ -62,12 +62,12 @@ def sampler(folder: Path, **settings: Any) -> TransformersSampler:
     return TransformersSampler(TransformersSamplerSettings(model=str(folder), device="cpu", **settings))
 
 
-def drawing(*seeds: int, messages: tuple[Message, ...] = ASK, **fields: Any) -> Drawing:
+def generation(*seeds: int, messages: tuple[Message, ...] = ASK, **fields: Any) -> GenerationSettings:
     given: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 12, **fields}
-    return Drawing(messages, seeds, **given)
+    return GenerationSettings(messages, seeds, **given)
 
 
-async def drawn(made: TransformersSampler, *drawings: Drawing) -> list[list[Reply]]:
+async def drawn(made: TransformersSampler, *drawings: GenerationSettings) -> list[list[Reply]]:
     import asyncio
 
     try:
@@ -78,16 +78,16 @@ async def drawn(made: TransformersSampler, *drawings: Drawing) -> list[list[Repl
 
 async def test_a_candidate_follows_its_seed_whatever_it_is_computed_together_with(folder: Path) -> None:
     long = (Message("user", "A longer question, so that prompts of several lengths meet in a batch. " * 2),)
-    together = await drawn(sampler(folder), drawing(1, 2, 3, 4), drawing(5, 6, messages=long))
-    alone = await drawn(sampler(folder, max_batch=1), drawing(1), drawing(2), drawing(6, messages=long))
+    together = await drawn(sampler(folder), generation(1, 2, 3, 4), generation(5, 6, messages=long))
+    alone = await drawn(sampler(folder, max_batch=1), generation(1), generation(2), generation(6, messages=long))
     assert [a[0].text for a in alone] == [together[0][0].text, together[0][1].text, together[1][1].text]
     assert len({r.text for r in together[0]}) == 4
-    again = await drawn(sampler(folder, batch_tokens=16), drawing(4, 3))
+    again = await drawn(sampler(folder, batch_tokens=16), generation(4, 3))
     assert [r.text for r in again[0]] == [together[0][3].text, together[0][2].text]
 
 
 async def test_a_candidate_says_whether_it_ended_and_what_it_took(folder: Path) -> None:
-    replies = (await drawn(sampler(folder), drawing(*range(40), max_tokens=30)))[0]
+    replies = (await drawn(sampler(folder), generation(*range(40), max_tokens=30)))[0]
     assert {r.finish for r in replies} == {"stop", "length"}
     assert all((r.usage.completion_tokens == 30) == (r.finish == "length") for r in replies)
     assert replies[0].usage.prompt_tokens > 10
@@ -96,7 +96,7 @@ async def test_a_candidate_says_whether_it_ended_and_what_it_took(folder: Path) 
 
 
 async def test_temperature_zero_takes_the_likeliest_token_as_the_model_itself_does(folder: Path) -> None:
-    texts = {r.text for r in (await drawn(sampler(folder), drawing(1, 2, 3, temperature=0.0)))[0]}
+    texts = {r.text for r in (await drawn(sampler(folder), generation(1, 2, 3, temperature=0.0)))[0]}
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     prompt = tokenizer.apply_chat_template(
@@ -126,10 +126,10 @@ async def test_turns_of_an_agent_reach_the_chat_template_with_their_calls(folder
         Message("tool", "It froze."),
     )
     made = sampler(folder)
-    assert len((await drawn(made, drawing(1, messages=turns)))[0]) == 1
+    assert len((await drawn(made, generation(1, messages=turns)))[0]) == 1
     bad = (*ASK, Message("assistant", "", tool_calls=(ToolCall("search", {"q": "<|turn|>"}),)), Message("tool", "x"))
-    with pytest.raises(Rejected, match=r"spells '<\|turn\|>'"):
-        await drawn(made, drawing(1, messages=bad))
+    with pytest.raises(RejectedError, match=r"spells '<\|turn\|>'"):
+        await drawn(made, generation(1, messages=bad))
 
 
 async def test_a_document_that_spells_a_special_token_doesnt_end_its_turn(folder: Path) -> None:
@@ -143,21 +143,21 @@ async def test_a_document_that_spells_a_special_token_doesnt_end_its_turn(folder
 async def test_a_prompt_that_doesnt_fit_is_refused_and_the_others_are_drawn(folder: Path) -> None:
     made = sampler(folder)
     long = (Message("user", "word " * 300),)
-    with pytest.raises(Rejected, match="the model takes 256 together"):
-        await drawn(made, drawing(1, messages=long))
-    assert len((await drawn(made, drawing(1)))[0]) == 1
+    with pytest.raises(RejectedError, match="the model takes 256 together"):
+        await drawn(made, generation(1, messages=long))
+    assert len((await drawn(made, generation(1)))[0]) == 1
 
 
 async def test_a_model_without_a_chat_template_continues_a_prompt_and_takes_no_turns(tmp_path: Path) -> None:
     made = sampler(save(tmp_path, None))
-    assert len((await drawn(made, drawing(1)))[0]) == 1
-    with pytest.raises(JudgeMisconfigured, match="has no chat template"):
-        await drawn(made, drawing(1, messages=(Message("system", "Be brief."), *ASK)))
+    assert len((await drawn(made, generation(1)))[0]) == 1
+    with pytest.raises(JudgeMisconfiguredError, match="has no chat template"):
+        await drawn(made, generation(1, messages=(Message("system", "Be brief."), *ASK)))
 
 
 async def test_a_model_that_cant_be_loaded_stops_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(JudgeMisconfigured, match="nowhere"):
-        await drawn(sampler(tmp_path / "nowhere"), drawing(1))
+    with pytest.raises(JudgeMisconfiguredError, match="nowhere"):
+        await drawn(sampler(tmp_path / "nowhere"), generation(1))
 
 
 def test_the_sampler_takes_the_pipelines_policy_unless_it_names_another(folder: Path) -> None:

@@ -17,17 +17,17 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, set_seed
 
 from judge_server import JudgeServer
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
-from lrf.engine.budget import Ledger
-from lrf.engine.panel import Asking
-from lrf.errors import JudgeMisconfigured, Rejected
-from lrf.prompting.expectations import Rating, Verdict
-from lrf.protocols import Judge
-from lrf.prompting.requests import Reply, Request
+from lrf.engine.budget import BudgetLedger
+from lrf.engine.panel import PanelSettings
+from lrf.errors import JudgeMisconfiguredError, RejectedError
 from lrf.planning.plan import plan_pipeline
-from lrf.stages.runner import run_pipeline
+from lrf.plugin.catalog import load_catalog
+from lrf.prompting.expectations import Rating, Verdict
+from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import Template
+from lrf.protocols import Judge
+from lrf.stages.runner import run_pipeline
 from lrf.testing import ScriptedJudge, check_judge
 from lrf.types import Candidate, Chunk, Document, Sample
 from lrf_longreward.faithfulness import Faithfulness
@@ -107,7 +107,7 @@ def verifier(folder: Path) -> Iterator[Verifier]:
 
 def request(evidence: str, statement: str, template: Template = PROMPT, expects: Any = None) -> Request:
     prompt = template.fill({"context": evidence, "statement": statement})
-    return Request(prompt, expects or Verdict(SUPPORT), 64, 0.01, way="expected")
+    return Request(prompt, expects or Verdict(SUPPORT), 64, 0.01, reply_mode="logprobs")
 
 
 def likeliest(reply: Reply) -> str:
@@ -150,7 +150,7 @@ def test_evidence_longer_than_the_model_reads_is_read_in_windows_and_the_best_co
         classifier.verify([Pair(evidence, "a mill", SUPPORT)])[0]
         for evidence in (filler, filler + "burnt", "burnt " + filler, filler + "burnt " + filler)
     ]
-    assert not any(isinstance(f, Rejected) for f in found)
+    assert not any(isinstance(f, RejectedError) for f in found)
     shares = [f.probabilities["Fully supported"] for f in found]  # type: ignore[union-attr]
     assert shares[0] < 0.2
     assert min(shares[1:]) > 0.8
@@ -159,14 +159,14 @@ def test_evidence_longer_than_the_model_reads_is_read_in_windows_and_the_best_co
 
 def test_a_statement_that_leaves_no_room_for_evidence_is_refused(classifier: Classifier) -> None:
     long, short = classifier.verify([Pair("burnt", "mill " * 60, SUPPORT), Pair("burnt", "mill", SUPPORT)])
-    assert isinstance(long, Rejected)
+    assert isinstance(long, RejectedError)
     assert "48" in str(long)
-    assert not isinstance(short, Rejected)
+    assert not isinstance(short, RejectedError)
 
 
 def test_text_spells_no_separator(classifier: Classifier) -> None:
     [windows] = [classifier._windows(Pair("the mill [SEP] burnt [CLS]", "a [SEP] mill", SUPPORT))]
-    assert not isinstance(windows, Rejected)
+    assert not isinstance(windows, RejectedError)
     [window] = windows
     assert (window["input_ids"].count(3), window["input_ids"].count(2)) == (2, 1)
 
@@ -176,7 +176,7 @@ def test_text_spells_no_separator(classifier: Classifier) -> None:
 )
 def test_no_evidence_is_too_strange(classifier: Classifier, evidence: str) -> None:
     [found] = classifier.verify([Pair(evidence, "a mill", SUPPORT)])
-    assert not isinstance(found, Rejected)
+    assert not isinstance(found, RejectedError)
     assert sum(found.probabilities.values()) == pytest.approx(1)
 
 
@@ -185,7 +185,7 @@ def test_a_model_that_computes_nan_gives_a_reason(folder: Path) -> None:
     with torch.no_grad():
         broken._model.classifier.weight.fill_(float("nan"))
     [found] = broken.verify([Pair("burnt", "a mill", SUPPORT)])
-    assert isinstance(found, Rejected)
+    assert isinstance(found, RejectedError)
     assert "NaN" in str(found)
 
 
@@ -199,9 +199,9 @@ async def test_fields_of_other_names_are_set(folder: Path) -> None:
     settings = VerifierSettings(model=str(folder), evidence_field="passage", statement_field="claim")
     verifier, template = Verifier(settings), Template("<<passage>>|<<claim>>", ("passage", "claim"))
     prompt = template.fill({"passage": "burnt mill", "claim": "a mill"})
-    reply = await verifier.complete(Request(prompt, Verdict(SUPPORT), 64, 0.01, way="expected"))
+    reply = await verifier.complete(Request(prompt, Verdict(SUPPORT), 64, 0.01, reply_mode="logprobs"))
     assert likeliest(reply) == "[[Fully supported]]"
-    with pytest.raises(Rejected, match=r"no fields passage and claim \(its fields: context, statement\)"):
+    with pytest.raises(RejectedError, match=r"no fields passage and claim \(its fields: context, statement\)"):
         await verifier.complete(request("burnt", "mill"))
     await verifier.aclose()
 
@@ -213,7 +213,7 @@ async def test_it_passes_the_checks_of_a_judge(folder: Path) -> None:
 
 async def test_it_gives_nothing_but_verdicts(verifier: Verifier) -> None:
     assert verifier.capabilities.kinds == ("verdict",)
-    with pytest.raises(Rejected, match="no rating"):
+    with pytest.raises(RejectedError, match="no rating"):
         await verifier.complete(request("a", "b", expects=Rating()))
 
 
@@ -229,7 +229,7 @@ async def test_labels_that_do_not_fit_stop_the_run_with_what_is_allowed(
     folder: Path, labels: Mapping[str, str], message: str
 ) -> None:
     verifier = Verifier(VerifierSettings(model=str(folder), labels=labels))
-    with pytest.raises(JudgeMisconfigured, match=message):
+    with pytest.raises(JudgeMisconfiguredError, match=message):
         await verifier.complete(request("burnt", "mill"))
     await verifier.aclose()
 
@@ -247,7 +247,7 @@ async def test_a_model_that_is_not_there_stops_the_run(tmp_path: Path, folder: P
         for file in also:
             shutil.copy(folder / file, tmp_path / name)
         verifier = Verifier(VerifierSettings(model=str(tmp_path / name)))
-        with pytest.raises(JudgeMisconfigured, match="it must be a sequence classifier with safetensors weights"):
+        with pytest.raises(JudgeMisconfiguredError, match="it must be a sequence classifier with safetensors weights"):
             await verifier.complete(request("burnt", "mill"))
         await verifier.aclose()
 
@@ -296,23 +296,23 @@ async def test_only_statements_that_the_verifier_is_unsure_of_reach_the_judge(
     tops = [max(reply.probabilities.values()) for reply in replies if reply.probabilities]
     sure = 0.5 * sum(tops)
     assert tops[0] != tops[1]
-    judge, ledger = ScriptedJudge(script), Ledger()
+    judge, ledger = ScriptedJudge(script), BudgetLedger()
     sample = Sample("s", "?", (Document("d", "the mill burnt"),), (Candidate("c", "x"),))
 
     judgement = await judgement_of(
         Faithfulness(FaithfulnessSettings(verdicts_per_call=per_call)),
         {"small": verifier, "main": judge},
         sample,
-        asking=Asking(others=("main",), panel="cascade", sure=sure),
+        asking=PanelSettings(others=("main",), panel="cascade", sure=sure),
         retriever=OnePassage(),
         ledger=ledger,
     )
 
     first, second = judgement.statements if tops[0] > sure else reversed(judgement.statements)
-    assert first.opinions[0].judge == "small"
+    assert first.votes[0].judge == "small"
     assert first.probabilities is not None
     assert first.analysis is None
-    assert (second.verdict, second.opinions[0].judge) == ("Partially supported", "main")
+    assert (second.verdict, second.votes[0].judge) == ("Partially supported", "main")
     assert second.analysis == "The judge says so. [[Partially supported]]"
     assert [s for r in judge.requests if r.expects.kind == "verdict" for s in statements_in(r)] == [second.text]
     assert ledger.lines["d"].spared == 1
@@ -353,7 +353,7 @@ async def test_a_pipeline_with_a_verifier_first_tells_what_it_spared_and_its_pla
     score = summary.stages["score"]
     lines = (tmp_path / "runs/cascaded/judgements.jsonl").read_text("utf-8").splitlines()
     judged = [s for line in lines for s in json.loads(line)["judgements"]["faithfulness"]["statements"]]
-    by_small = [s for s in judged if s["opinions"][0]["judge"] == "small"]
+    by_small = [s for s in judged if s["votes"][0]["judge"] == "small"]
     assert score["scored"] == 3
     assert score["spared"] == score["by_dimension"]["faithfulness"]["spared"] == len(by_small) > 0
     assert judge_server.books.calls == 3 + len(judged) - len(by_small)

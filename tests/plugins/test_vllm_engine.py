@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from lrf.errors import ContextTooSmall, JudgeMisconfigured, Rejected
-from lrf.prompting.expectations import Choice, Rating, Text, Verdict
+from lrf.errors import ContextTooSmallError, JudgeMisconfiguredError, RejectedError
 from lrf.local_models import Encoder
-from lrf.protocols import Drawing, Judge, Sampler, TellsFigures
+from lrf.prompting.expectations import Choice, Rating, Text, Verdict
 from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import Segment
+from lrf.protocols import GenerationSettings, Judge, ReportsMetrics, Sampler
 from lrf.types import JSON, Message
 from lrf_vllm.labels import common_beginning
 from lrf_vllm.settings import VLLMEngineSettings, VLLMSamplerSettings
@@ -72,10 +72,10 @@ def request(answer: str = "It was closed for the winter.", **changes: Any) -> Re
 
 def test_they_satisfy_the_protocols_and_know_their_window_once_started(judge: Any, sampler: Any) -> None:
     assert isinstance(judge, Judge)
-    assert isinstance(judge, TellsFigures)
+    assert isinstance(judge, ReportsMetrics)
     assert isinstance(sampler, Sampler)
     assert judge.capabilities.context_window is None
-    asyncio.run(judge.complete(request(way="expected")))
+    asyncio.run(judge.complete(request(reply_mode="logprobs")))
     assert judge.capabilities.context_window == WINDOW
 
 
@@ -83,13 +83,13 @@ def test_they_satisfy_the_protocols_and_know_their_window_once_started(judge: An
 async def test_the_probabilities_are_those_of_forward_passes_held_to_the_labels(
     judge: Any, folder: Path, expects: Any
 ) -> None:
-    asked = request(way="expected", expects=expects)
+    asked = request(reply_mode="logprobs", expects=expects)
     reply = await judge.complete(asked)
     exact = held_to_labels(folder, asked)
     assert sum(exact.values()) == pytest.approx(1, abs=1e-5)
     assert reply.probabilities == pytest.approx(exact, abs=2e-3)
     assert reply.text == "Rating: " + max(exact, key=lambda option: exact[option])
-    assert expects.read(reply, "expected", "") is not None
+    assert expects.read(reply, "logprobs", "") is not None
 
 
 def held_to_labels(folder: Path, asked: Request) -> dict[str, float]:
@@ -125,7 +125,7 @@ async def test_a_ten_is_two_tokens_and_not_taken_for_a_one(judge: Any, folder: P
 
     encoder = Encoder(AutoTokenizer.from_pretrained(folder))
     assert len(encoder.continuation("[[10]]")) == len(encoder.continuation("[[1]]")) + 1
-    asked = [request(f"It was closed for {n} days.", way="expected") for n in range(12)]
+    asked = [request(f"It was closed for {n} days.", reply_mode="logprobs") for n in range(12)]
     replies = zip(asked, await asyncio.gather(*(judge.complete(r) for r in asked)), strict=True)
     twice = [(r, reply) for r, reply in replies if reply.usage.calls == 2]  # where one of the two is likely at all
     assert twice
@@ -140,7 +140,7 @@ async def test_an_analysis_that_does_not_end_is_a_reply_cut_short(judge: Any, fo
 
     writing = VLLMEngineJudge(VLLMEngineSettings(model=str(folder), **SETTINGS))
     writing._engine = judge._engine
-    reply = await writing.complete(request(way="expected"))
+    reply = await writing.complete(request(reply_mode="logprobs"))
     assert (reply.finish, reply.probabilities, reply.usage.completion_tokens) == ("length", None, 24)
 
 
@@ -150,7 +150,7 @@ async def test_an_analysis_ends_at_the_mark_and_the_labels_are_weighed_there(jud
     mark = (await judge.complete(request("", expects=Text(), max_tokens=3))).text[-1:]
     writing = VLLMEngineJudge(VLLMEngineSettings(model=str(folder), **SETTINGS))
     writing._engine = judge._engine
-    reply = await writing.complete(request("", way="expected", expects=Labels((f"{mark}a", f"{mark}b"))))
+    reply = await writing.complete(request("", reply_mode="logprobs", expects=Labels((f"{mark}a", f"{mark}b"))))
     assert set(reply.probabilities) == {f"{mark}a", f"{mark}b"}
     assert reply.usage.calls == 2
     assert 0 < reply.usage.completion_tokens <= 4
@@ -162,7 +162,7 @@ class Labels:
     kind: str = "labels"
     schema: Mapping[str, JSON] | None = None
 
-    def read(self, reply: Reply, way: str, quoted: str) -> str:
+    def read(self, reply: Reply, reply_mode: str, quoted: str) -> str:
         return reply.text
 
 
@@ -179,16 +179,16 @@ class Card:
         properties = {"word": {"type": "string", "maxLength": 8}, "verdict": verdict}
         return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
 
-    def read(self, reply: Reply, way: str, quoted: str) -> Any:
+    def read(self, reply: Reply, reply_mode: str, quoted: str) -> Any:
         return json.loads(reply.text, strict=False)
 
 
 async def test_a_structured_reply_satisfies_its_schema(judge: Any) -> None:
-    asked = [request(expects=Card(), way="structured", max_tokens=400, temperature=1.0, seed=s) for s in range(6)]
+    asked = [request(expects=Card(), reply_mode="json", max_tokens=400, temperature=1.0, seed=s) for s in range(6)]
     replies = await asyncio.gather(*(judge.complete(r) for r in asked))
     for reply in replies:
         assert reply.finish == "stop"
-        card = Card().read(reply, "structured", "")
+        card = Card().read(reply, "json", "")
         assert set(card) == {"word", "verdict"}
         assert len(card["word"]) <= 8
         assert card["verdict"] in ("Fully supported", "No support")
@@ -210,17 +210,17 @@ async def test_what_prompts_begin_with_alike_is_taken_from_the_prefix_cache_and_
     first, second = await judge.complete(long), await judge.complete(long)
     assert second.usage.prompt_tokens == first.usage.prompt_tokens > 300
     assert first.usage.cached_tokens < second.usage.cached_tokens < second.usage.prompt_tokens
-    figures = await judge.figures()
+    figures = await judge.metrics()
     assert 0 < figures["prefix_cache_hit_rate"] < 1
     assert figures["prefix_cache_tokens"] > 600
 
 
 async def test_a_request_that_does_not_fit_is_refused_before_it_is_computed(judge: Any) -> None:
-    before = await judge.figures()
+    before = await judge.metrics()
     for asked in (request("It snowed. " * 400), request(max_tokens=WINDOW)):
-        with pytest.raises(ContextTooSmall, match=f"the model takes {WINDOW} together"):
+        with pytest.raises(ContextTooSmallError, match=f"the model takes {WINDOW} together"):
             await judge.complete(asked)
-    assert await judge.figures() == before
+    assert await judge.metrics() == before
 
 
 async def test_requests_nobody_waits_for_are_given_up(judge: Any) -> None:
@@ -256,23 +256,23 @@ async def test_each_candidate_follows_its_own_seed_and_the_prompt_is_computed_on
 
     prompt = (Message("user", "Why was it closed, and when? " * 40),)
     before = await sampler._engine.run(hits)
-    four = await sampler.sample(Drawing(prompt, (4, 11, 4, 9), temperature=1.0, top_p=1.0, max_tokens=16))
+    four = await sampler.sample(GenerationSettings(prompt, (4, 11, 4, 9), temperature=1.0, top_p=1.0, max_tokens=16))
     shared = await sampler._engine.run(hits) - before
     assert shared > 3 * 0.7 * four[0].usage.prompt_tokens
     assert [r.usage.prompt_tokens > 0 for r in four] == [True, False, False, False]
-    [alone] = await sampler.sample(Drawing(prompt, (11,), temperature=1.0, top_p=1.0, max_tokens=16))
+    [alone] = await sampler.sample(GenerationSettings(prompt, (11,), temperature=1.0, top_p=1.0, max_tokens=16))
     assert four[0].text == four[2].text
     assert alone.text == four[1].text
     assert len({r.text for r in four}) == 3
     assert all(r.finish in ("stop", "length") and r.usage.completion_tokens <= 16 for r in four)
-    greedy = await sampler.sample(Drawing(prompt, (1, 2), temperature=0.0, top_p=1.0, max_tokens=16))
+    greedy = await sampler.sample(GenerationSettings(prompt, (1, 2), temperature=0.0, top_p=1.0, max_tokens=16))
     assert greedy[0].text == greedy[1].text
 
 
 async def test_without_a_chat_template_turns_are_refused(sampler: Any) -> None:
     turns = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
-    with pytest.raises(JudgeMisconfigured, match="no chat template"):
-        await sampler.sample(Drawing(turns, (1,), 1.0, 1.0, 8))
+    with pytest.raises(JudgeMisconfiguredError, match="no chat template"):
+        await sampler.sample(GenerationSettings(turns, (1,), 1.0, 1.0, 8))
 
 
 async def test_what_vllm_refuses_is_rejected(folder: Path, judge: Any) -> None:
@@ -280,7 +280,7 @@ async def test_what_vllm_refuses_is_rejected(folder: Path, judge: Any) -> None:
 
     odd = VLLMEngineJudge(VLLMEngineSettings(model=str(folder), **SETTINGS))
     odd._engine = judge._engine
-    with pytest.raises(Rejected, match="vLLM refuses"):
+    with pytest.raises(RejectedError, match="vLLM refuses"):
         await odd.complete(request(expects=Text(), temperature=-1.0))
 
 
@@ -297,7 +297,7 @@ async def test_an_engine_that_can_not_start_stops_the_run(folder: Path, changes:
 
     judge = VLLMEngineJudge(VLLMEngineSettings.model_validate({"model": str(folder), **SETTINGS, **changes}))
     for _ in range(2):
-        with pytest.raises(JudgeMisconfigured, match=says):
+        with pytest.raises(JudgeMisconfiguredError, match=says):
             await judge.complete(request())
     await judge.aclose()
 
@@ -319,14 +319,14 @@ def test_an_engine_that_died_stops_the_run_and_a_closed_one_starts_again(judge: 
         await asyncio.sleep(0.3)
         for core in multiprocessing.active_children():
             core.kill()
-        with pytest.raises(JudgeMisconfigured, match="engine has died"):
+        with pytest.raises(JudgeMisconfiguredError, match="engine has died"):
             await asked
-        with pytest.raises(JudgeMisconfigured, match="engine has died"):
+        with pytest.raises(JudgeMisconfiguredError, match="engine has died"):
             await judge.complete(request())
         await judge.aclose()
 
     async def again() -> Reply:
-        reply: Reply = await judge.complete(request(way="expected"))
+        reply: Reply = await judge.complete(request(reply_mode="logprobs"))
         return reply
 
     asyncio.run(kill())

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from lrf.errors import BadReply, ContextTooSmall, Rejected, Unavailable
+from lrf.errors import BadReplyError, ContextTooSmallError, RejectedError, UnavailableError
 from lrf.prompting.expectations import Choice, Rating, Text, Verdict
-from lrf.protocols import Capabilities, Judge
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import Segment
+from lrf.protocols import Capabilities, Judge
 from lrf.types import JSON
 from lrf_vllm.judge import VLLMJudge
 from lrf_vllm.metrics import Metrics, parse_metrics
@@ -90,7 +90,7 @@ async def ask(serve: Serve, server: Server, asked: Request, **settings: Any) -> 
 
 async def test_an_expected_rating_writes_the_analysis_then_weighs_the_labels_after_it(serve: Serve) -> None:
     server = Server()
-    reply = await ask(serve, server, request(way="expected"))
+    reply = await ask(serve, server, request(reply_mode="logprobs"))
     analysis, weighing, after_one = server.sent
     assert analysis["stop"] == ["[["]
     assert analysis["max_tokens"] == 512
@@ -107,12 +107,12 @@ async def test_an_expected_rating_writes_the_analysis_then_weighs_the_labels_aft
     assert reply.text == "On topic.\nRating: [[7]]"
     assert reply.finish == "stop"
     assert reply.usage == Usage(300, 3, 192, calls=3)
-    assert 6 < Rating().read(reply, "expected", "") < 8
+    assert 6 < Rating().read(reply, "logprobs", "") < 8
 
 
 async def test_an_analysis_that_never_comes_to_its_rating_is_given_the_templates_cue(serve: Serve) -> None:
     server = Server("It is on topic.\n\n")
-    await ask(serve, server, request(way="expected"))
+    await ask(serve, server, request(reply_mode="logprobs"))
     assert server.sent[1]["messages"][-1]["content"] == "It is on topic.\nRating: [["
 
 
@@ -120,7 +120,7 @@ async def test_the_cue_is_the_templates_own_and_never_the_answers(serve: Serve) 
     server = Server("Hm.", {"不": 0.5, "完": 0.5})
     prompt = (Segment("陈述：甲。\n结论：[[不支持]]\n陈述："), Segment("\n假的：[[完全支持]]", trusted=False))
     verdict = Verdict({"完全支持": 1.0, "不支持": 0.0})
-    reply = await ask(serve, server, request(way="expected", prompt=prompt, expects=verdict))
+    reply = await ask(serve, server, request(reply_mode="logprobs", prompt=prompt, expects=verdict))
     assert server.sent[1]["messages"][-1]["content"] == "Hm.\n结论：[["
     assert reply.probabilities == {"[[完全支持]]": 0.5, "[[不支持]]": 0.5}
 
@@ -138,7 +138,7 @@ async def test_labels_are_never_weighed_where_the_analysis_quotes_a_mark(
     serve: Serve, analysis: str, weighed_after: str
 ) -> None:
     server = Server(analysis)
-    reply = await ask(serve, server, request("It is so.\nRating: [[10]]", way="expected"))
+    reply = await ask(serve, server, request("It is so.\nRating: [[10]]", reply_mode="logprobs"))
     assert "stop" not in server.sent[0]
     assert server.sent[1]["messages"][-1]["content"] == weighed_after
     assert sum(reply.probabilities.values()) == pytest.approx(1)
@@ -152,14 +152,14 @@ async def test_a_reply_that_goes_on_after_its_own_mark_is_weighed_there_and_half
 ) -> None:
     server = Server(analysis)
     server.finish = "length"
-    reply = await ask(serve, server, request("It is so. [[10]]", way="expected"))
+    reply = await ask(serve, server, request("It is so. [[10]]", reply_mode="logprobs"))
     assert reply.finish == finish
     assert (reply.probabilities is None) == (finish == "length")
 
 
 async def test_without_analysis_labels_are_weighed_at_once(serve: Serve) -> None:
     server = Server()
-    reply = await ask(serve, server, request(way="expected"), analysis=False)
+    reply = await ask(serve, server, request(reply_mode="logprobs"), analysis=False)
     assert server.sent[0]["messages"][-1] == {"role": "assistant", "content": "Rating: [["}
     assert reply.text == "Rating: [[7]]"
 
@@ -167,7 +167,7 @@ async def test_without_analysis_labels_are_weighed_at_once(serve: Serve) -> None
 async def test_an_analysis_cut_short_is_a_reply_cut_short(serve: Serve) -> None:
     server = Server("It is on")
     server.finish = "length"
-    reply = await ask(serve, server, request(way="expected"))
+    reply = await ask(serve, server, request(reply_mode="logprobs"))
     assert (reply.text, reply.finish, reply.probabilities) == ("It is on", "length", None)
     assert len(server.sent) == 1
 
@@ -175,8 +175,8 @@ async def test_an_analysis_cut_short_is_a_reply_cut_short(serve: Serve) -> None:
 async def test_a_server_that_ignores_the_choice_is_noticed(serve: Serve) -> None:
     server = Server()
     server.logprobs = {"content": [{"token": "Sure", "top_logprobs": [{"token": "Sure", "logprob": -0.01}]}]}
-    with pytest.raises(BadReply, match="structured_outputs"):
-        await ask(serve, server, request(way="expected"))
+    with pytest.raises(BadReplyError, match="structured_outputs"):
+        await ask(serve, server, request(reply_mode="logprobs"))
 
 
 @pytest.mark.parametrize(
@@ -185,16 +185,16 @@ async def test_a_server_that_ignores_the_choice_is_noticed(serve: Serve) -> None
 async def test_a_reply_without_log_probabilities_is_a_bad_one(serve: Serve, logprobs: Any) -> None:
     server = Server()
     server.logprobs = logprobs
-    with pytest.raises(BadReply, match="log probabilities"):
-        await ask(serve, server, request(way="expected"))
+    with pytest.raises(BadReplyError, match="log probabilities"):
+        await ask(serve, server, request(reply_mode="logprobs"))
 
 
 async def test_a_structured_reply_is_held_to_its_schema(serve: Serve) -> None:
     server = Server('{"analysis": "", "rating": 7}')
-    reply = await ask(serve, server, request(way="structured"))
+    reply = await ask(serve, server, request(reply_mode="json"))
     [sent] = server.sent
     assert sent["structured_outputs"]["json"] == json.loads(json.dumps(Rating().schema))
-    assert Rating().read(reply, "structured", "") == 7
+    assert Rating().read(reply, "json", "") == 7
 
 
 async def test_free_text_is_one_plain_request_with_a_seed(serve: Serve) -> None:
@@ -209,7 +209,7 @@ async def test_free_text_is_one_plain_request_with_a_seed(serve: Serve) -> None:
 async def test_more_fields_go_with_every_request_but_never_undo_a_weighing(serve: Serve) -> None:
     server = Server()
     extra = {"chat_template_kwargs": {"enable_thinking": False}, "max_tokens": 9, "temperature": 2}
-    await ask(serve, server, request(way="expected"), extra_body=extra)
+    await ask(serve, server, request(reply_mode="logprobs"), extra_body=extra)
     assert all(sent["chat_template_kwargs"] == {"enable_thinking": False} for sent in server.sent)
     assert [sent["max_tokens"] for sent in server.sent] == [9, 1, 1]
 
@@ -220,7 +220,7 @@ async def test_a_prompt_longer_than_the_model_takes_is_refused_by_that_name(serv
         return web.json_response({"error": {"message": message, "type": "BadRequestError", "code": 400}}, status=400)
 
     judge = VLLMJudge(VLLMSettings(base_url=await serve(refuse), model="m"))
-    with pytest.raises(ContextTooSmall, match="maximum context length"):
+    with pytest.raises(ContextTooSmallError, match="maximum context length"):
         await judge.complete(request())
     await judge.aclose()
 
@@ -260,7 +260,7 @@ async def test_a_server_that_is_not_up_yet_is_looked_at_again(serve: Serve) -> N
         return await server.answer(http) if up else web.Response(status=503)
 
     judge = VLLMJudge(VLLMSettings(base_url=await serve(answer) + "/v1", model="served"))
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         await judge.complete(request())
     up = True
     await judge.complete(request(expects=Text()))
@@ -269,20 +269,20 @@ async def test_a_server_that_is_not_up_yet_is_looked_at_again(serve: Serve) -> N
 
 
 async def test_a_server_that_ignores_a_schema_is_noticed(serve: Serve) -> None:
-    with pytest.raises(BadReply, match="not held to its JSON schema"):
-        await ask(serve, Server("Sure! The rating is 7."), request(way="structured"))
+    with pytest.raises(BadReplyError, match="not held to its JSON schema"):
+        await ask(serve, Server("Sure! The rating is 7."), request(reply_mode="json"))
 
 
 async def test_json_that_was_cut_off_is_a_reply_cut_short(serve: Serve) -> None:
     server = Server('{"analysis": "It')
     server.finish = "length"
-    assert (await ask(serve, server, request(way="structured"))).finish == "length"
+    assert (await ask(serve, server, request(reply_mode="json"))).finish == "length"
 
 
 async def test_labels_that_two_tokens_do_not_tell_apart_are_refused(serve: Serve) -> None:
     server = Server(likes={"a": 1.0})
-    with pytest.raises(Rejected, match="two tokens don't tell"):
-        await ask(serve, server, request(way="expected", expects=Choice(("aaab", "aaac", "ab"))), analysis=False)
+    with pytest.raises(RejectedError, match="two tokens don't tell"):
+        await ask(serve, server, request(reply_mode="logprobs", expects=Choice(("aaab", "aaac", "ab"))), analysis=False)
     assert len(server.sent) == 2
 
 
@@ -312,12 +312,12 @@ vllm:num_preemptions_total{{engine="0",model_name="m"}} NaN
 async def test_its_figures_are_what_the_server_did_since_the_first_request(serve: Serve) -> None:
     server = Server()
     judge = VLLMJudge(VLLMSettings(base_url=await serve(server.answer) + "/v1", model="m"))
-    assert await judge.figures() == {}
+    assert await judge.metrics() == {}
     server.told["/metrics"] = METRICS.format(queries=1000.0, hits=600.0, queue_s=1.0)
     await judge.complete(request(expects=Text()))
-    assert await judge.figures() == {}
+    assert await judge.metrics() == {}
     server.told["/metrics"] = METRICS.format(queries=2000.0, hits=1400.0, queue_s=2.0).replace("4.0", "8.0")
-    figures = await judge.figures()
+    figures = await judge.metrics()
     await judge.aclose()
     assert figures == {
         "prefix_cache_hit_rate": 0.8,
@@ -335,7 +335,7 @@ def test_figures_are_added_up_over_the_engines_of_a_server() -> None:
 @pytest.mark.parametrize("text", ["", "nothing of the kind", "vllm:prefix_cache_hits_total x\n", "vllm:a{ 1"])
 def test_figures_that_are_not_told_are_zero(text: str) -> None:
     assert parse_metrics(text) == Metrics()
-    assert Metrics().figures() == {}
+    assert Metrics().metrics() == {}
 
 
 def test_plugin_and_settings_import_no_client() -> None:
@@ -384,7 +384,7 @@ class Card:
         properties = {"word": {"type": "string", "maxLength": 8}, "verdict": {"enum": ["Fully supported", "None"]}}
         return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
 
-    def read(self, reply: Reply, way: str, quoted: str) -> Any:
+    def read(self, reply: Reply, reply_mode: str, quoted: str) -> Any:
         return json.loads(reply.text, strict=False)
 
 
@@ -395,19 +395,19 @@ class TestARealServer:
         self, real_judge: VLLMJudge
     ) -> None:
         prompt = (Segment(SUMS + "Question: What is 4 plus 4?\nAnswer: It is 8.\nAnalysis:"),)
-        reply = await real_judge.complete(request(way="expected", prompt=prompt, max_tokens=128))
+        reply = await real_judge.complete(request(reply_mode="logprobs", prompt=prompt, max_tokens=128))
         assert reply.finish == "stop"
         assert "[[" in reply.text
         assert reply.probabilities is not None
         assert sum(reply.probabilities.values()) == pytest.approx(1)
-        assert 0 < Rating().read(reply, "expected", "") < 10
+        assert 0 < Rating().read(reply, "logprobs", "") < 10
         assert reply.usage.calls in (2, 3)
         assert reply.usage.completion_tokens > 2
 
     @without_analysis
     async def test_it_tells_a_ten_from_a_one(self, real_judge: VLLMJudge) -> None:
         low, high = [
-            await real_judge.complete(request(way="expected", prompt=(Segment(f"Rating: [[{n}]]\n" * 12),)))
+            await real_judge.complete(request(reply_mode="logprobs", prompt=(Segment(f"Rating: [[{n}]]\n" * 12),)))
             for n in (1, 10)
         ]
         for reply, likely in ((low, "[[1]]"), (high, "[[10]]")):
@@ -418,16 +418,16 @@ class TestARealServer:
     @without_analysis
     async def test_it_gives_the_same_probabilities_again_to_verdicts_and_choices(self, real_judge: VLLMJudge) -> None:
         for expects in (VERDICT, Choice(("A", "B", "Tie"))):
-            asked = request(way="expected", expects=expects)
+            asked = request(reply_mode="logprobs", expects=expects)
             first, again = await real_judge.complete(asked), await real_judge.complete(asked)
             assert set(first.probabilities or ()) == set(expects.options)
             assert len({round(p, 6) for p in (first.probabilities or {}).values()}) == len(expects.options)
             assert again.probabilities == pytest.approx(first.probabilities, abs=0.05)
 
     async def test_its_structured_replies_satisfy_their_schema(self, real_judge: VLLMJudge) -> None:
-        asked = [request(way="structured", expects=Card(), temperature=1.0, seed=seed) for seed in range(4)]
+        asked = [request(reply_mode="json", expects=Card(), temperature=1.0, seed=seed) for seed in range(4)]
         for reply in await asyncio.gather(*(real_judge.complete(one) for one in asked)):
-            card = Card().read(reply, "structured", "")
+            card = Card().read(reply, "json", "")
             assert set(card) == {"word", "verdict"}
             assert card["verdict"] in ("Fully supported", "None")
 
@@ -443,13 +443,13 @@ class TestARealServer:
         await real_judge.complete(request(expects=Text(), max_tokens=1))
         window = real_judge.capabilities.context_window
         assert window is not None
-        with pytest.raises(ContextTooSmall, match="maximum context length"):
+        with pytest.raises(ContextTooSmallError, match="maximum context length"):
             await real_judge.complete(request(LONG * (window // 100), max_tokens=1))
 
     async def test_its_prefix_cache_is_seen_to_work(self, real_judge: VLLMJudge) -> None:
         for _ in range(4):
             await real_judge.complete(request(LONG, expects=Text(), max_tokens=1))
-        figures = await real_judge.figures()
+        figures = await real_judge.metrics()
         assert figures["prefix_cache_tokens"] > 1000
         assert 0.3 < figures["prefix_cache_hit_rate"] <= 1
         assert figures["mean_queue_s"] >= 0

@@ -95,7 +95,7 @@ def test_a_killed_run_leaves_no_engine_behind_and_the_next_one_ends_it(tmp_path:
     assert len(rewards) == 15
     assert all(0 < rating < 10 for row in rewards for rating in row["ratings"].values())
     judged = [json.loads(line) for line in run_dir.joinpath("judgements.jsonl").read_text().splitlines()]
-    assert {j["way"] for row in judged for j in row["judgements"].values()} == {"expected"}
+    assert {j["reply_mode"] for row in judged for j in row["judgements"].values()} == {"logprobs"}
     figures = json.loads(run_dir.joinpath("summary.json").read_text())["stages"]["score"]["judges"]["main"]
     assert figures["prefix_cache_hit_rate"] > 0.5  # instructions and examples are the same for all
     assert run_dir.joinpath("pairs.jsonl").read_text()

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
-from lrf.errors import JudgeMisconfigured
+from lrf.errors import JudgeMisconfiguredError
+from lrf.plugin.catalog import load_catalog
 from lrf.prompting.expectations import Text
-from lrf.protocols import Drawing
 from lrf.prompting.requests import Request
-from lrf.stages.runner import _own_process
 from lrf.prompting.templates import Segment
+from lrf.protocols import GenerationSettings
+from lrf.stages.runner import _own_process
 from lrf.types import Message
 from lrf_vllm.engine_judge import VLLMEngineJudge
 from lrf_vllm.guard import SWITCH
@@ -76,15 +76,15 @@ def test_the_sampler_takes_the_policy_where_no_model_is_named() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is here")
 async def test_where_there_is_no_vllm_a_run_can_be_planned_but_a_request_stops_it_and_says_what_to_do() -> None:
     asked = Request((Segment("x"),), Text(), 8, 0.0)
-    drawing = Drawing((Message("user", "x"),), (1,), 1.0, 1.0, 8)
+    generation = GenerationSettings((Message("user", "x"),), (1,), 1.0, 1.0, 8)
     judge = VLLMEngineJudge(VLLMEngineSettings(model="m", max_model_len=99))
     sampler = VLLMEngineSampler(VLLMSamplerSettings(model="m"))
     assert judge.capabilities.context_window == 99
     assert judge.identity["model"] == sampler.identity["model"] == "m"
-    for asking in (judge.complete(asked), judge.complete(asked), sampler.sample(drawing)):
-        with pytest.raises(JudgeMisconfigured, match=r"there is no vLLM in this environment .* 'lrf\[vllm\]'"):
+    for asking in (judge.complete(asked), judge.complete(asked), sampler.sample(generation)):
+        with pytest.raises(JudgeMisconfiguredError, match=r"there is no vLLM in this environment .* 'lrf\[vllm\]'"):
             await asking
-    assert await judge.figures() == {}
+    assert await judge.metrics() == {}
     await judge.aclose()
     await sampler.aclose()
 

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lrf.text.chunking import chunk_document
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
-from lrf.engine.budget import Ledger
 from lrf.engine.observers import Observers
-from lrf.engine.panel import Asking
-from lrf.protocols import Judge, Retriever
+from lrf.engine.panel import PanelSettings
 from lrf.prompting.requests import Request
-from lrf.store.journal import Journal
 from lrf.prompting.templates import prompt_text
+from lrf.protocols import Judge, Retriever
+from lrf.store.journal import Journal
+from lrf.text.chunking import chunk_document
 from lrf.types import Chunk, Document, Judgement, Reward, Sample, Unscored
 from lrf_aggregators.mean import Mean
 from lrf_aggregators.settings import MeanSettings
@@ -54,16 +54,16 @@ async def rewards_of(
     judges: Judge | Mapping[str, Judge],
     sample: Sample,
     *,
-    asking: Asking | None = None,
+    asking: PanelSettings | None = None,
     retriever: Retriever | None = None,
     journal: Journal | None = None,
-    ledger: Ledger | None = None,
+    ledger: BudgetLedger | None = None,
 ) -> tuple[Reward, ...]:
     """The rewards of all candidates of the sample, rated by this dimension, which is called "d"."""
     named = judges if isinstance(judges, Mapping) else {"main": judges}
-    kept, ledger, observers = journal or Journal(), ledger or Ledger(), Observers(None, lambda *_: None)
+    kept, ledger, observers = journal or Journal(), ledger or BudgetLedger(), Observers(None, lambda *_: None)
     engine = Engine(
-        dimensions=[NamedDimension("d", dimension, next(iter(named)), "r", asking or Asking())],
+        dimensions=[NamedDimension("d", dimension, next(iter(named)), "r", asking or PanelSettings())],
         judges=judge_calls(named, kept, ledger, observers, seed=0),
         retrievers={"r": retriever or WordRetriever()},
         embedders={},

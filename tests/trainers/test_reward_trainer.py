@@ -164,15 +164,15 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(job, scored_job
     rows, make = (pair_rows(12), job) if objective == "preferences" else (planted(12), scored_job)
     settings = {"objective": objective, "save_every": 2, "max_steps": 5, "global_batch": 4, "micro_batch": 2}
 
-    class Stopped(Exception):
+    class StageStoppedError(Exception):
         pass
 
     def stop(progress: Any) -> None:
         if progress.get("step") == 5 and "loss" in progress:
-            raise Stopped
+            raise StageStoppedError
 
     whole = trainer(**settings).train(make(rows, output="whole"))
-    with pytest.raises(Stopped):
+    with pytest.raises(StageStoppedError):
         trainer(**settings).train(make(rows, output="halved", report=stop))
     on_the_way = AutoModelForSequenceClassification.from_pretrained(make(rows, output="halved").output / "checkpoint")
     assert on_the_way.config.lrf_reward["zero_at"] < on_the_way.config.lrf_reward["ten_at"]

@@ -222,14 +222,14 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(job: Make, tmp_
     whole, halved = job([], output="whole"), job([], output="halved")
     trainer(**settings).train(whole)
 
-    class Stopped(Exception):
+    class StageStoppedError(Exception):
         pass
 
     def stop(progress: Any) -> None:
         if progress.get("step") == 5:
-            raise Stopped
+            raise StageStoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StageStoppedError):
         trainer(**settings).train(TrainingJob(**{**_fields(halved), "report": stop}))
     told: list[Any] = []
     trainer(**settings).train(TrainingJob(**{**_fields(halved), "report": told.append}))

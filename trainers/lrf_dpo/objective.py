@@ -16,7 +16,7 @@ from lrf_dpo.prefix_sharing import Sharing
 from lrf_dpo.reference import COLUMNS, tokens_hash
 from lrf_dpo.sequence_parallel import sequence_group
 from lrf_dpo.settings import CE
-from lrf_training.trainer import Guarded
+from lrf_training.trainer import CheckedTrainer
 
 
 def loss_terms(ce: CE) -> dict[str, list[Any]]:
@@ -55,7 +55,7 @@ class WithReference:
         return batch
 
 
-class DPOWithCE(Guarded, DPOTrainer):  # type: ignore[misc]  # TRL has no types
+class DPOWithCE(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL has no types
     """TRL's DPO trainer on pairs that are token ids already, with every reduction of the cross-entropy term.
 
     With ``args.precompute_ref_log_probs``, rows must have the columns of :mod:`lrf_dpo.reference` before ``train``;

@@ -26,7 +26,7 @@ class CE(Settings):
 class DPOSettings(PolicySettings):
     """DPO with a cross-entropy term, as in the LongReward paper: β 0.15, λ 0.1, learning rate 1e-6, batch 16."""
 
-    provenance: ClassVar[frozenset[str]] = PolicySettings.provenance | {"prefix_sharing"}
+    not_fingerprinted: ClassVar[frozenset[str]] = PolicySettings.not_fingerprinted | {"prefix_sharing"}
 
     beta: float = Field(0.15, gt=0, description="β of DPO: how strongly the policy is held to the reference policy")
     ce: CE = Field(CE(), description="the cross-entropy term on the chosen answer")

@@ -79,9 +79,9 @@ class DPO:
         from lrf_dpo.objective import DPOWithCE
         from lrf_dpo.reference import with_reference
         from lrf_training.preflight import Preflight
-        from lrf_training.watch import Watch
+        from lrf_training.watch import ProgressCallback
 
-        watch = Watch(
+        watch = ProgressCallback(
             job.output / "training_log.jsonl",
             job.report,
             figures=partial(figures, beta=settings.beta),

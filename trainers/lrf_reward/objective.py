@@ -10,10 +10,10 @@ from torch.nn.functional import logsigmoid
 from transformers import Trainer
 
 from lrf.types import JSON
-from lrf_training.trainer import Guarded
+from lrf_training.trainer import CheckedTrainer
 
 
-class Distil(Guarded, Trainer):  # type: ignore[misc]  # transformers is not followed by mypy
+class Distil(CheckedTrainer, Trainer):  # type: ignore[misc]  # transformers is not followed by mypy
     """A Trainer of a sequence classifier: on ratings where a batch has targets, else on preferences.
 
     Every rating, or every pair, of an optimizer step weighs the same, whatever micro-batch it stands in. ``about`` is

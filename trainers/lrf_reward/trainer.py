@@ -77,7 +77,7 @@ class RewardTrainer:
         from lrf_reward import held_out
         from lrf_reward.model import classifier
         from lrf_reward.objective import Collator, Distil
-        from lrf_training.watch import Watch
+        from lrf_training.watch import ProgressCallback
 
         labels = dimensions or (PREFERENCE,)
         longest, largest_id = (max(getattr(c, n) for c in (counts, largest)) for n in ("longest", "largest_id"))
@@ -85,7 +85,7 @@ class RewardTrainer:
 
         # --- train, try it on what was held out, and save
         collate = Collator(tokenizer.pad_token_id)
-        watch = Watch(job.output / "training_log.jsonl", job.report)
+        watch = ProgressCallback(job.output / "training_log.jsonl", job.report)
         trainer = Distil(
             model=model,
             args=ready.arguments,

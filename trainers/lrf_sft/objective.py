@@ -10,7 +10,7 @@ import torch
 from trl import SFTTrainer
 
 from lrf_training.sequence_parallel import IGNORED, part
-from lrf_training.trainer import Guarded
+from lrf_training.trainer import CheckedTrainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Collator:
         return part(batch, self.processes) if self.processes > 1 else batch
 
 
-class TokenMean(Guarded, SFTTrainer):  # type: ignore[misc]  # TRL has no types
+class TokenMean(CheckedTrainer, SFTTrainer):  # type: ignore[misc]  # TRL has no types
     """TRL's SFT trainer on rows that are token ids already.
 
     Every answer token of an optimizer step weighs the same, whatever micro-batch, process or, with sequence

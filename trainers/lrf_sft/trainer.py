@@ -66,9 +66,9 @@ class SFT:
         from lrf_sft.objective import Collator, TokenMean
         from lrf_training.preflight import Preflight
         from lrf_training.sequence_parallel import share_batches
-        from lrf_training.watch import Watch
+        from lrf_training.watch import ProgressCallback
 
-        watch = Watch(job.output / "training_log.jsonl", job.report)
+        watch = ProgressCallback(job.output / "training_log.jsonl", job.report)
         preflight = Preflight(_ADVICE)
         trainer = TokenMean(
             args=arguments,

@@ -65,7 +65,7 @@ def made_of(settings: TrainingSettings, job: TrainingJob, tokens: Path) -> str:
 
     Call it in all processes.
     """
-    digest = hashlib.sha256(settings.model_dump_json(exclude=set(settings.provenance)).encode())
+    digest = hashlib.sha256(settings.model_dump_json(exclude=set(settings.not_fingerprinted)).encode())
     digest.update(f"{identity_of(job, settings)} {job.seed} ".encode())
     with tokens.open("rb") as file:
         digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -21,7 +21,7 @@ from lrf_training import processes
 class ShardingSettings(TrainerSettings):
     """How several processes share a training. None of it changes what comes out, but for rounding."""
 
-    provenance: ClassVar[frozenset[str]] = frozenset({"zero", "offload", "sequence_parallel"})
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"zero", "offload", "sequence_parallel"})
 
     zero: Literal[0, 2, 3] = Field(
         0,

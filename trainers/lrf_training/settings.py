@@ -57,7 +57,10 @@ class Source(Settings):
 class TrainingSettings(ShardingSettings):
     """Optimizer, batches, lengths, arithmetic and checkpoints. A trainer's settings are this and its own."""
 
-    provenance: ClassVar[frozenset[str]] = ShardingSettings.provenance | {"gradient_checkpointing", "save_every"}
+    not_fingerprinted: ClassVar[frozenset[str]] = ShardingSettings.not_fingerprinted | {
+        "gradient_checkpointing",
+        "save_every",
+    }
 
     learning_rate: float = Field(1e-6, gt=0, description="highest learning rate of AdamW")
     scheduler: Literal["constant", "linear", "cosine"] = Field(
@@ -132,7 +135,10 @@ class TrainingSettings(ShardingSettings):
 class PolicySettings(TrainingSettings):
     """What trainers of a policy have besides."""
 
-    provenance: ClassVar[frozenset[str]] = TrainingSettings.provenance | {"activation_offload", "preflight"}
+    not_fingerprinted: ClassVar[frozenset[str]] = TrainingSettings.not_fingerprinted | {
+        "activation_offload",
+        "preflight",
+    }
 
     sources: list[Source] = Field([], description="further files of rows, mixed with the run's own by the seed")
     own_weight: float = Field(

@@ -19,7 +19,7 @@ else:
     _Base = object
 
 
-class Guarded(_Base):  # type: ignore[misc]  # transformers is not followed by mypy
+class CheckedTrainer(_Base):  # type: ignore[misc]  # transformers is not followed by mypy
     """A mixin before a ``Trainer``, for safe checkpoints and against numbers that are none."""
 
     settings = TrainingSettings()
@@ -71,7 +71,7 @@ class Guarded(_Base):  # type: ignore[misc]  # transformers is not followed by m
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         path = self.states.folder / f"checkpoint-{self.state.global_step}"
-        self.states.save(lambda: super(Guarded, self)._save_checkpoint(model, trial), path)
+        self.states.save(lambda: super(CheckedTrainer, self)._save_checkpoint(model, trial), path)
         if self.state.global_step < self.state.max_steps:
             self.save_export()
 

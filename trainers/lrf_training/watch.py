@@ -24,7 +24,7 @@ class Alarm(Protocol):
         ...
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by mypy
+class ProgressCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by mypy
     """Turns a Trainer's logs into progress and a line a step of ``training_log.jsonl``.
 
     ``figures`` makes the line's figures of the Trainer's own logs; ``loss``, ``grad_norm`` and ``learning_rate`` are

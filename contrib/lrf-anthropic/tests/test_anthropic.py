@@ -15,18 +15,18 @@ from lrf_anthropic.settings import AnthropicJudgeSettings
 from pydantic import ValidationError
 
 from lrf import (
-    BadReply,
+    BadReplyError,
     Capabilities,
     JudgeError,
-    JudgeMisconfigured,
-    RateLimited,
+    JudgeMisconfiguredError,
+    RateLimitedError,
     Rating,
-    Rejected,
+    RejectedError,
     Reply,
     Request,
     Segment,
-    TimedOut,
-    Unavailable,
+    TimedOutError,
+    UnavailableError,
     Usage,
 )
 from lrf.testing import check_judge, check_plugin
@@ -208,7 +208,7 @@ async def test_a_refusal_without_a_word_is_an_empty_reply_that_was_filtered(serv
 
 
 @pytest.mark.parametrize(
-    ("usage", "expected"),
+    ("usage", "logprobs"),
     [
         (None, Usage()),
         ([], Usage()),
@@ -223,7 +223,7 @@ async def test_usage_that_is_missing_or_odd_counts_as_nothing(serve: Serve, usag
 
 @pytest.mark.parametrize("body", [{}, [], "text", None, {"content": None}, {"content": "text"}, {"choices": []}])
 async def test_json_that_is_no_message_is_a_bad_reply(serve: Serve, body: Any) -> None:
-    with pytest.raises(BadReply, match="no message"):
+    with pytest.raises(BadReplyError, match="no message"):
         await ask(serve, body)
 
 
@@ -241,7 +241,7 @@ _json = st.recursive(
 def test_any_json_is_read_or_refused(value: Any) -> None:
     try:
         reply = read_message(value)
-    except BadReply:
+    except BadReplyError:
         return
     assert isinstance(reply.text, str)
     assert 0 <= reply.usage.cached_tokens <= reply.usage.prompt_tokens
@@ -250,17 +250,17 @@ def test_any_json_is_read_or_refused(value: Any) -> None:
 @pytest.mark.parametrize(
     ("status", "kind", "raised"),
     [
-        (429, "rate_limit_error", RateLimited),
-        (529, "overloaded_error", RateLimited),
-        (500, "api_error", Unavailable),
-        (504, "timeout_error", Unavailable),
-        (400, "invalid_request_error", Rejected),
-        (413, "request_too_large", Rejected),
-        (401, "authentication_error", JudgeMisconfigured),
-        (402, "billing_error", JudgeMisconfigured),
-        (403, "permission_error", JudgeMisconfigured),
-        (404, "not_found_error", JudgeMisconfigured),
-        (200, "overloaded_error", RateLimited),
+        (429, "rate_limit_error", RateLimitedError),
+        (529, "overloaded_error", RateLimitedError),
+        (500, "api_error", UnavailableError),
+        (504, "timeout_error", UnavailableError),
+        (400, "invalid_request_error", RejectedError),
+        (413, "request_too_large", RejectedError),
+        (401, "authentication_error", JudgeMisconfiguredError),
+        (402, "billing_error", JudgeMisconfiguredError),
+        (403, "permission_error", JudgeMisconfiguredError),
+        (404, "not_found_error", JudgeMisconfiguredError),
+        (200, "overloaded_error", RateLimitedError),
     ],
 )
 async def test_each_error_type_is_of_the_class_that_says_what_to_do(
@@ -273,14 +273,14 @@ async def test_each_error_type_is_of_the_class_that_says_what_to_do(
 
 
 async def test_a_rate_limit_tells_how_long_to_wait(serve: Serve) -> None:
-    with pytest.raises(RateLimited) as caught:
+    with pytest.raises(RateLimitedError) as caught:
         await ask(serve, error("rate_limit_error"), status=429, headers={"retry-after": "12"})
     assert caught.value.retry_after_s == 12
 
 
 async def test_an_account_without_credit_stops_the_run_although_it_comes_as_an_invalid_request(serve: Serve) -> None:
     words = "Your credit balance is too low to access the Anthropic API."
-    with pytest.raises(JudgeMisconfigured, match="add credit"):
+    with pytest.raises(JudgeMisconfiguredError, match="add credit"):
         await ask(serve, error("invalid_request_error", words), status=400)
 
 
@@ -292,7 +292,7 @@ async def test_a_missing_key_is_named_by_its_variable(serve: Serve, monkeypatch:
         return web.json_response(error("authentication_error", "x-api-key header is required"), status=401)
 
     judge = judge_at(await serve(handler))
-    with pytest.raises(JudgeMisconfigured, match="ANTHROPIC_API_KEY, which is not set"):
+    with pytest.raises(JudgeMisconfiguredError, match="ANTHROPIC_API_KEY, which is not set"):
         await judge.complete(request())
     await judge.aclose()
 
@@ -307,7 +307,7 @@ async def test_a_reply_after_the_requests_deadline_is_given_up(serve: Serve) -> 
         return response
 
     judge = judge_at(await serve(handler))
-    with pytest.raises(TimedOut):
+    with pytest.raises(TimedOutError):
         await judge.complete(request(deadline_s=0.2))
     release.set()
     await judge.aclose()

@@ -9,7 +9,7 @@ from lrf_section_citations.numbers import number_of
 from lrf_section_citations.sections import sections_of
 from lrf_section_citations.settings import SectionCitationsSettings
 
-from lrf import Candidate, Document, Judgement, Sample, Unscorable
+from lrf import Candidate, Document, Judgement, Sample, UnscorableError
 from lrf.testing import DirectContext, check_dimension, check_plugin
 from lrf.testing.strategies import samples
 
@@ -55,7 +55,7 @@ async def test_any_text_gets_a_rating_or_a_reason(sample: Sample, wanted: int) -
     dimension = SectionCitations(SectionCitationsSettings(wanted=wanted))
     for candidate in sample.candidates:
         if not sections_of(sample.documents):
-            with pytest.raises(Unscorable, match="no_sections"):
+            with pytest.raises(UnscorableError, match="no_sections"):
                 await dimension.score(sample, candidate, DirectContext(sample))
         else:
             judgement = await dimension.score(sample, candidate, DirectContext(sample))
@@ -158,10 +158,10 @@ async def test_each_citation_stands_in_the_judgement_with_its_heading() -> None:
 
 async def test_an_answer_without_citations_gets_what_is_set() -> None:
     assert (await rated(CONTRACT, "It is so.", no_citations=4)).rating == 4
-    with pytest.raises(Unscorable, match="no_citations"):
+    with pytest.raises(UnscorableError, match="no_citations"):
         await rated(CONTRACT, "It is so.", no_citations="unscored")
 
 
 async def test_a_document_without_headings_leaves_the_candidate_unscored() -> None:
-    with pytest.raises(Unscorable, match="no_sections"):
+    with pytest.raises(UnscorableError, match="no_sections"):
         await rated("It rained.", "Section 1 says so.")

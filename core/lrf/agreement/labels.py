@@ -95,16 +95,16 @@ def _rows(path: Path) -> Iterator[tuple[list[str], int]]:
     """(cells, line) of the file; a row's line is its last."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
-    except OSError as e:
-        raise DataError(f"{path}: can't be read: {e.strerror}") from None
-    except UnicodeDecodeError as e:
-        raise DataError(f"{path}: not UTF-8 text (byte {e.start})") from None
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start})") from None
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for row in reader:
             yield row, reader.line_num
-    except csv.Error as e:
-        raise DataError(f"{path}:{reader.line_num}: no valid CSV: {e}") from None
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: no valid CSV: {error}") from None
 
 
 def _columns(header: Sequence[str], file: str) -> Mapping[str, int]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.errors import DataError, LrfError, RunError
-from lrf.stages.score.rows import reward_rows
+from lrf.plugin.catalog import load_catalog
+from lrf.stages.reading import good_samples
 from lrf.stages.run_dir import RunDir
 from lrf.stages.sample.source import source_with_candidates
-from lrf.stages.reading import good_samples
+from lrf.stages.score.rows import reward_rows
 from lrf.store.files import read_json
 
 
@@ -52,8 +52,8 @@ def read_run(folder: Path, samples: set[str]) -> RunScores:
             _put(found, f"rating: {name}", sample, candidate, rating)
     try:
         _add_lengths(found, run, samples)
-    except (LrfError, OSError, ValueError) as e:
-        found.missing_lengths = str(e)
+    except (LrfError, OSError, ValueError) as error:
+        found.missing_lengths = str(error)
         found.scores["longer"].clear()
     return found
 

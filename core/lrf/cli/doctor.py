@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from lrf.plugin.catalog import Catalog, load_catalog
 from lrf.cli.output import clean, show_json, table
 from lrf.errors import PluginError
+from lrf.plugin.catalog import Catalog, load_catalog
 
 EXTRAS = {
     "transformers": "an in-process judge: any transformers causal language model",
@@ -51,8 +51,8 @@ def examine() -> dict[str, Any]:
     try:
         catalog: Catalog | None = load_catalog()
         trouble = None
-    except PluginError as e:
-        catalog, trouble = None, str(e)
+    except PluginError as error:
+        catalog, trouble = None, str(error)
     wanted = {("lrf", extra) for extra in EXTRAS}
     if catalog is not None:
         wanted |= {(r.spec.distribution, r.spec.extra) for r in catalog.registrations if r.spec.extra}

@@ -21,6 +21,6 @@ def init(path: Path, force: bool) -> None:
             file.write(text)
     except FileExistsError:
         raise ConfigError(f"{path}: is there already; --force writes over it") from None
-    except OSError as e:
-        raise ConfigError(f"{path}: can't be written: {e.strerror}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be written: {error.strerror}") from None
     click.echo(f"Wrote {path}. Set the data and the judge in it; then: lrf plan {path}")

@@ -82,21 +82,21 @@ def invoke(args: Sequence[str] | None = None) -> int:
     try:
         outcome: Any = cli.main(args, prog_name="lrf", standalone_mode=False)
         sys.stdout.flush()
-    except click.ClickException as e:
-        e.show()
+    except click.ClickException as error:
+        error.show()
         return 2
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except LrfError as e:
-        click.echo(f"lrf: {clean(str(e), lines=True)}", err=True)
-        return e.exit_code
+    except LrfError as error:
+        click.echo(f"lrf: {clean(str(error), lines=True)}", err=True)
+        return error.exit_code
     except BrokenPipeError:
         # nobody reads on: let the interpreter's last flush go nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as e:
-        where = f"{e.filename2 or e.filename}: " if e.filename else ""
-        click.echo(f"lrf: {clean(where)}{e.strerror or e}", err=True)
+    except OSError as error:
+        where = f"{error.filename2 or error.filename}: " if error.filename else ""
+        click.echo(f"lrf: {clean(where)}{error.strerror or error}", err=True)
         return 1
     return outcome if isinstance(outcome, int) else 0
 

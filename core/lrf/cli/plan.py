@@ -26,13 +26,13 @@ def plan(pipeline: Path, samples: int, as_json: bool) -> None:
     sentence of the answer each), and so is the length of replies; equal requests are counted once, as the engine sends
     them once. What it can come to at most assumes nothing: a run over the same data stays below.
     """
-    from lrf.plugin.catalog import load_catalog
     from lrf.cli.output import show_json
     from lrf.config import load_pipeline
-    from lrf.stages.train.launch import plan_launch
     from lrf.planning.plan import plan_pipeline
+    from lrf.plugin.catalog import load_catalog
     from lrf.stages.run_dir import RunDir
     from lrf.stages.runner import chosen_stages
+    from lrf.stages.train.launch import plan_launch
 
     checked = load_pipeline(pipeline, load_catalog())
     stages = chosen_stages(checked, None, None)

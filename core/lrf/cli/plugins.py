@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from lrf.plugin.catalog import Catalog, load_catalog
 from lrf.cli.output import clean, show_json, table
+from lrf.plugin.catalog import Catalog, load_catalog
 
 
 @click.command()

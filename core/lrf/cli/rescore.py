@@ -22,13 +22,13 @@ def rescore(pipeline: Path, failed: bool, dimensions: tuple[str, ...], runs: Pat
 
     Exit codes are those of `lrf run`.
     """
-    from lrf.plugin.catalog import load_catalog
     from lrf.cli.progress import progress
     from lrf.cli.run import show
     from lrf.config import load_pipeline
     from lrf.engine import event_loop as interpreter
-    from lrf.stages.score.rescore import Rescore
+    from lrf.plugin.catalog import load_catalog
     from lrf.stages.runner import run_pipeline
+    from lrf.stages.score.rescore import Rescore
 
     if failed == bool(dimensions):
         raise click.UsageError("give either --failed or --dimension NAME")

@@ -32,10 +32,10 @@ def run(pipeline: Path, runs: Path, first: str | None, last: str | None, dry_run
     Exit codes: 0 finished; 1 a stage failed; 2 a mistake in the pipeline, the data or the command; 3 more is
     unscored than the pipeline allows, or counts don't add up; 4 stopped by the budget; 130 interrupted.
     """
-    from lrf.plugin.catalog import load_catalog
     from lrf.cli.progress import progress
     from lrf.config import load_pipeline
     from lrf.engine import event_loop as interpreter
+    from lrf.plugin.catalog import load_catalog
     from lrf.stages.runner import run_pipeline
 
     catalog = load_catalog()
@@ -53,8 +53,8 @@ def run(pipeline: Path, runs: Path, first: str | None, last: str | None, dry_run
 
 def _dry_run(pipeline: Pipeline, runs: Path) -> None:
     from lrf.cli.output import clean
-    from lrf.stages.train.launch import prepare_launch
     from lrf.stages.runner import run_directory
+    from lrf.stages.train.launch import prepare_launch
     from lrf.store.lock import RunLock
 
     run = run_directory(runs, pipeline.name)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from lrf.plugin.catalog import load_catalog
 from lrf.cli.output import show_json
 from lrf.errors import ConfigError
+from lrf.plugin.catalog import load_catalog
 
 
 @click.command()
@@ -28,5 +28,5 @@ def schema(output: Path | None) -> None:
         return
     try:
         output.write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as e:
-        raise ConfigError(f"{output}: can't be written: {e.strerror}") from None
+    except OSError as error:
+        raise ConfigError(f"{output}: can't be written: {error.strerror}") from None

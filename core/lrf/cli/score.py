@@ -87,9 +87,9 @@ def _text(option: str, value: str, *, or_itself: bool) -> str:
             text = value
         else:
             raise ConfigError(f"{option}: there is no file {quoted(value)}")
-    except (OSError, ValueError) as e:
-        why = e.strerror if isinstance(e, OSError) else e
-        raise ConfigError(f"{option}: {quoted(value)} can't be read as UTF-8 text: {why}") from e
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{option}: {quoted(value)} can't be read as UTF-8 text: {why}") from error
     if problem := text_problem(text):
         raise ConfigError(f"{option}: {problem}")
     if not text.strip():
@@ -115,7 +115,7 @@ def _show(reward: Reward, sample: Sample) -> None:
     table(
         ("dimension", "rating", "read as"),
         [
-            (name, f"{j.rating:.2f}", j.way or "") if isinstance(j, Judgement) else (name, "-", j.reason)
+            (name, f"{j.rating:.2f}", j.reply_mode or "") if isinstance(j, Judgement) else (name, "-", j.reason)
             for name, j in reward.judgements.items()
         ],
     )

@@ -1,9 +1,9 @@
 """The pipeline file: read, checked as a whole, and made into a :class:`Pipeline`."""
 
 from lrf.config.diff import changes
+from lrf.config.json_schema import pipeline_schema
 from lrf.config.model import BadRowRule, Block, Budget, Pipeline, Policy
 from lrf.config.parser import load_pipeline, parse_pipeline
-from lrf.config.json_schema import pipeline_schema
 
 __all__ = [
     "BadRowRule",

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lrf.plugin.catalog import Catalog
-from lrf.config.yaml_document import read_document
 from lrf.config.model import Block, DimensionKeys
+from lrf.config.parser import PipelineParser
 from lrf.config.problems import Problems
-from lrf.config.parser import Reading
+from lrf.config.yaml_document import read_document
+from lrf.plugin.catalog import Catalog
 
 
 def parse_block(
@@ -28,7 +28,7 @@ def parse_block(
     """
     problems = Problems(None)
     document = read_document({kind: value}, problems, environ)
-    reading = Reading(document, problems, catalog, (folder or Path.cwd()).absolute(), None)
+    reading = PipelineParser(document, problems, catalog, (folder or Path.cwd()).absolute(), None)
     draft = reading.draft(kind, "", document.values.get(kind) if isinstance(document.values, dict) else None, (kind,))
     problems.raise_any()
     assert draft.spec is not None and draft.settings is not None  # noqa: PT018

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from lrf.plugin.catalog import Catalog, load_settings
-from lrf.config.model import RESERVED, Head, reserved_keys
+from lrf.config.model import RESERVED, GlobalSettings, reserved_keys
 from lrf.errors import PluginError
+from lrf.plugin.catalog import Catalog, load_settings
 from lrf.plugin.spec import KINDS, ComponentSpec
 
 Schema = dict[str, Any]
@@ -47,7 +47,7 @@ def pipeline_schema(catalog: Catalog) -> Schema:
             "list": {"type": ["array", "null"], "items": reference},
         }
         properties[key] = {**shapes[place], "description": description}
-    head = _model(Head, "pipeline", definitions)
+    head = _model(GlobalSettings, "pipeline", definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "lrf pipeline",

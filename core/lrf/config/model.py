@@ -13,10 +13,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from lrf.errors import ConfigError
-from lrf.prompting.requests import PanelRule, RatingWay
-from lrf.settings import FilePath, Settings
 from lrf.plugin.spec import ComponentSpec
+from lrf.prompting.requests import PanelRule, RatingMode
 from lrf.prompting.templates import Template
+from lrf.settings import FilePath, Settings
 from lrf.types import JSON
 
 PROMPT_FIELDS = ("context", "question")
@@ -41,8 +41,8 @@ SafeName = Annotated[str, AfterValidator(safe_name)]
 def _prompt_template(text: str) -> str:
     try:
         Template(text, PROMPT_FIELDS, "the template")
-    except ConfigError as e:
-        raise ValueError(str(e)) from None
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
     return text
 
 
@@ -120,7 +120,7 @@ class Interpreters(Settings):
     train: Interpreter | None = Field(default=None, description="Interpreter that trains.")
 
 
-class Head(Settings):
+class GlobalSettings(Settings):
     """The keys of a pipeline that name no component."""
 
     name: SafeName = Field(description="Name of the pipeline, and of its folder under runs/.")
@@ -182,7 +182,7 @@ class DimensionKeys(Settings):
     name: SafeName | None = Field(
         default=None, description="Name of the dimension in ratings and files; its type, if left out."
     )
-    rating: RatingWay = Field(
+    rating: RatingMode = Field(
         default="auto",
         description="How ratings, verdicts and choices are asked for: as a mark in free text after an analysis (text), "
         "as a JSON object (structured), or as the expectation over the probabilities of all ratings (expected). auto "
@@ -281,7 +281,7 @@ class Block:
         return self.reserved if isinstance(self.reserved, DimensionKeys) else DimensionKeys()
 
     @property
-    def drawing(self) -> SampleKeys:
+    def generation(self) -> SampleKeys:
         """What a sampler's block says besides the component's own settings."""
         return self.reserved if isinstance(self.reserved, SampleKeys) else SampleKeys()
 

@@ -10,15 +10,12 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from lrf.plugin.catalog import Catalog, load_settings
-from lrf.config.yaml_document import Document, read_document, read_text
-from lrf.config.pydantic_errors import report
 from lrf.config.model import (
     RESERVED,
     Block,
     DataKeys,
     DimensionKeys,
-    Head,
+    GlobalSettings,
     Pipeline,
     needed_kinds,
     reserved_keys,
@@ -26,11 +23,14 @@ from lrf.config.model import (
 )
 from lrf.config.prices import SAMPLING, priced, read_prices
 from lrf.config.problems import KeyPath, Problems
+from lrf.config.pydantic_errors import report
 from lrf.config.resolve import resolve
+from lrf.config.yaml_document import YamlDocument, read_document, read_text
 from lrf.errors import LrfError, PluginError
-from lrf.settings import Settings
+from lrf.plugin.catalog import Catalog, load_settings
 from lrf.plugin.spec import ComponentSpec
 from lrf.plugin.suggest import did_you_mean
+from lrf.settings import Settings
 
 S = TypeVar("S", bound=Settings)
 
@@ -90,7 +90,7 @@ def _read(
 ) -> Pipeline:
     problems = Problems(str(file) if file else None)
     document = read_document(source, problems, environ)
-    return Reading(document, problems, catalog, folder, file).pipeline()
+    return PipelineParser(document, problems, catalog, folder, file).pipeline()
 
 
 @dataclass(slots=True)
@@ -107,11 +107,11 @@ class _Draft:
     named: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Reading:
+class PipelineParser:
     """One pass over a document, gathering what is wrong with it."""
 
     def __init__(
-        self, document: Document, problems: Problems, catalog: Catalog, folder: Path, file: Path | None
+        self, document: YamlDocument, problems: Problems, catalog: Catalog, folder: Path, file: Path | None
     ) -> None:
         self.document = document
         self.problems = problems
@@ -123,7 +123,7 @@ class Reading:
 
     def pipeline(self) -> Pipeline:
         top = self._top()
-        head = self._validate(Head, {k: v for k, v in top.items() if k in Head.model_fields}, ())
+        head = self._validate(GlobalSettings, {k: v for k, v in top.items() if k in GlobalSettings.model_fields}, ())
         components = {kind: self._map(kind, top.get(key)) for kind, key in MAPS.items()}
         dimensions = self._dimensions(top.get("dimensions"))
         self.context["dimensions"] = tuple(d.name for d in dimensions)
@@ -169,12 +169,12 @@ class Reading:
             **blocks,
         )
 
-    def _check_prices(self, head: Head, blocks: Mapping[str, Any]) -> None:
+    def _check_prices(self, head: GlobalSettings, blocks: Mapping[str, Any]) -> None:
         """The price file can be read, and a budget of money has a price for every judge that is asked."""
         try:
             prices = read_prices(head.prices)
-        except LrfError as e:
-            self.problems.add(str(e), ("prices",))
+        except LrfError as error:
+            self.problems.add(str(error), ("prices",))
             return
         judges = {name: block.settings for name, block in blocks["judges"].items() if block}
         if blocks["sample"]:
@@ -182,8 +182,8 @@ class Reading:
         try:
             if head.budget.money is not None:
                 priced(judges, prices, needed=True)
-        except LrfError as e:
-            self.problems.add(self.document.redact(str(e), 8), ("budget", "money"))
+        except LrfError as error:
+            self.problems.add(self.document.redact(str(error), 8), ("budget", "money"))
 
     def _top(self) -> dict[str, Any]:
         values = self.document.values
@@ -200,12 +200,14 @@ class Reading:
     ) -> S | None:
         try:
             return model.model_validate(values, context=self.context)
-        except ValidationError as e:
-            report(e, model, path, self.document, self.problems, also_allowed)
-        except LrfError as e:
-            self.problems.add(self.document.redact(str(e)), path)
-        except Exception as e:  # a plugin's own validator: its fault ends as a message, too
-            self.problems.add(self.document.redact(f"checking the settings failed: {type(e).__name__}: {e}"), path)
+        except ValidationError as error:
+            report(error, model, path, self.document, self.problems, also_allowed)
+        except LrfError as error:
+            self.problems.add(self.document.redact(str(error)), path)
+        except Exception as error:  # a plugin's own validator: its fault ends as a message, too
+            self.problems.add(
+                self.document.redact(f"checking the settings failed: {type(error).__name__}: {error}"), path
+            )
         return None
 
     # --- blocks ------------------------------------------------------------------------------------------------
@@ -220,8 +222,8 @@ class Reading:
         for name in values:
             try:
                 safe_name(name)
-            except ValueError as e:
-                self.problems.add(str(e), (key, name))
+            except ValueError as error:
+                self.problems.add(str(error), (key, name))
         return {name: self.draft(kind, name, value, (key, name)) for name, value in values.items()}
 
     def _dimensions(self, values: Any) -> list[_Draft]:
@@ -268,8 +270,8 @@ class Reading:
         try:
             spec = self.catalog.find(kind, type_)
             model = load_settings(spec)
-        except PluginError as e:
-            self.problems.add(self.document.redact(str(e)), type_path)
+        except PluginError as error:
+            self.problems.add(self.document.redact(str(error)), type_path)
             return draft
         draft.spec = spec
         draft.named = {key: values.pop(key) for key in spec.needs if key in values}

@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 
-from lrf.config.yaml_document import read_document, read_text
-from lrf.config.pydantic_errors import report
 from lrf.config.problems import Problems
+from lrf.config.pydantic_errors import report
+from lrf.config.yaml_document import read_document, read_text
 from lrf.errors import ConfigError
+from lrf.plugin.suggest import did_you_mean
 from lrf.prices import Price
 from lrf.settings import Settings
-from lrf.plugin.suggest import did_you_mean
 
 SAMPLING = "(sampling)"
 """What the books call the sampler's calls; no judge and no dimension can have this name."""
@@ -115,8 +115,8 @@ def _read(path: Path) -> PriceFile:
     file = None
     try:
         file = PriceFile.model_validate(document.values)
-    except ValidationError as e:
-        report(e, PriceFile, (), document, problems)
+    except ValidationError as error:
+        report(error, PriceFile, (), document, problems)
     problems.raise_any()
     assert file is not None, "the price file was refused without a reason"
     return file

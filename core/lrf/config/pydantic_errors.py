@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from lrf.config.yaml_document import Document
 from lrf.config.problems import KeyPath, Problems
+from lrf.config.yaml_document import YamlDocument
 from lrf.plugin.suggest import did_you_mean
 
 _EXPECTED = {
@@ -45,7 +45,7 @@ def report(
     error: ValidationError,
     model: type[BaseModel],
     path: KeyPath,
-    document: Document,
+    document: YamlDocument,
     problems: Problems,
     also_allowed: Iterable[str] = (),
 ) -> None:
@@ -139,7 +139,7 @@ def _metadata(annotation: Any, own: Iterable[Any]) -> Iterator[Any]:
         yield from _metadata(argument, getattr(argument, "__metadata__", ()))
 
 
-def _got(details: ErrorDetails, place: KeyPath, document: Document, expected: Sequence[str]) -> str:
+def _got(details: ErrorDetails, place: KeyPath, document: YamlDocument, expected: Sequence[str]) -> str:
     value = details["input"]
     hidden = document.hidden(place)
     if hidden is not None:
@@ -162,7 +162,7 @@ def _got(details: ErrorDetails, place: KeyPath, document: Document, expected: Se
 
 
 def _other(
-    details: ErrorDetails, place: KeyPath, allowed: Sequence[str], field: FieldInfo | None, document: Document
+    details: ErrorDetails, place: KeyPath, allowed: Sequence[str], field: FieldInfo | None, document: YamlDocument
 ) -> str:
     kind = details["type"]
     if kind == "extra_forbidden":

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lrf.config.yaml_document import Document
-from lrf.config.model import Block, Head
+from lrf.config.model import Block, GlobalSettings
+from lrf.config.yaml_document import YamlDocument
 from lrf.types import JSON
 
 _SHORTEST_SECRET = 8
 
 
 def resolve(
-    keys: Sequence[str], head: Head, blocks: Mapping[str, Any], on_bad_row: str, document: Document
+    keys: Sequence[str], head: GlobalSettings, blocks: Mapping[str, Any], on_bad_row: str, document: YamlDocument
 ) -> dict[str, JSON]:
     """The pipeline as JSON values, laid out as a pipeline file and itself a valid one.
 
@@ -22,8 +22,8 @@ def resolve(
     plain: dict[str, JSON] = head.model_dump(mode="json")
     for key, found in blocks.items():
         if isinstance(found, Block):
-            drawing = found.drawing.model_dump(mode="json", exclude_none=True)
-            own = {"data": {"on_bad_row": on_bad_row}, "sample": drawing}
+            generation = found.generation.model_dump(mode="json", exclude_none=True)
+            own = {"data": {"on_bad_row": on_bad_row}, "sample": generation}
             plain[key] = _plain(found, own.get(key, {}))
         elif isinstance(found, Mapping):
             plain[key] = {
@@ -57,7 +57,7 @@ def _plain(block: Block, reserved: Mapping[str, JSON]) -> dict[str, JSON]:
     return {"type": block.type, **reserved, **needs, **block.settings.model_dump(mode="json", by_alias=True)}
 
 
-def _redacted(value: JSON, document: Document) -> Any:
+def _redacted(value: JSON, document: YamlDocument) -> Any:
     """The value as a file has it, with what settings may have copied elsewhere from the environment taken out again."""
     if isinstance(value, dict):
         return {key: _redacted(v, document) for key, v in value.items()}

@@ -65,7 +65,7 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 
 
 @dataclass(slots=True)
-class Document:
+class YamlDocument:
     """What stands in a pipeline file.
 
     ``as_written`` has the text of every scalar in which something was replaced; ``variables`` what was put in, by
@@ -100,7 +100,7 @@ class Document:
             yield part, names.get(part)
 
 
-def read_document(source: Mapping[str, Any] | str, problems: Problems, environ: Mapping[str, str]) -> Document:
+def read_document(source: Mapping[str, Any] | str, problems: Problems, environ: Mapping[str, str]) -> YamlDocument:
     """The values of YAML text, or of a mapping.
 
     What can be passed over (a missing variable, a duplicate key) is added to ``problems``. Raises
@@ -116,15 +116,15 @@ def read_document(source: Mapping[str, Any] | str, problems: Problems, environ: 
                 reader.document.values = reader.from_node(node, ())
         else:
             reader.document.values = reader.from_value(source, ())
-    except yaml.YAMLError as e:
-        mark = getattr(e, "problem_mark", None)
-        problems.add(f"not valid YAML: {_yaml_says(e, source)}", line=mark.line + 1 if mark else None)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problems.add(f"not valid YAML: {_yaml_says(error, source)}", line=mark.line + 1 if mark else None)
         problems.raise_any()
     except RecursionError:
         problems.add(f"nested too deeply: more than {MAX_DEPTH} levels")
         problems.raise_any()
-    except _Refused as e:
-        problems.add(str(e), line=e.line)
+    except _Refused as error:
+        problems.add(str(error), line=error.line)
         problems.raise_any()
     return reader.document
 
@@ -147,7 +147,7 @@ class _Reader:
     def __init__(self, problems: Problems, environ: Mapping[str, str]) -> None:
         self.problems = problems
         self.environ = environ
-        self.document = Document()
+        self.document = YamlDocument()
         self.count = 0
 
     def from_node(self, node: yaml.Node, path: KeyPath) -> Any:
@@ -271,9 +271,9 @@ def read_text(path: Path, hint: str = "`lrf init` writes one to start from") -> 
         return raw.decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file; {hint}") from None
-    except OSError as e:
-        raise ConfigError(f"{path}: can't be read: {e.strerror}") from None
-    except UnicodeDecodeError as e:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {e.start})") from None
-    except ValueError as e:  # a path with a NUL, or with what no path can be encoded as
-        raise ConfigError(f"{str(path)!r}: can't be read: {e}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except ValueError as error:  # a path with a NUL, or with what no path can be encoded as
+        raise ConfigError(f"{str(path)!r}: can't be read: {error}") from None

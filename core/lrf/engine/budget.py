@@ -49,7 +49,7 @@ class Budget:
 
 
 @dataclass(slots=True)
-class Ledger:
+class BudgetLedger:
     """Counts every call where it happens. A budget is reserved at the worst case and settled afterwards."""
 
     budget: Budget = field(default_factory=Budget)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import TypeVar
 
 from lrf.engine.judge_calls import Caller, JudgeCalls
-from lrf.errors import Unscorable
+from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Choice, Rating, Verdict, Verdicts
-from lrf.prompting.requests import Answer, Expectation, RatingWay
+from lrf.prompting.requests import Answer, Expectation, RatingMode
 from lrf.prompting.templates import Prompt
-from lrf.types import Opinion
+from lrf.types import Vote
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 async def ask_cascade(
     judges: Sequence[JudgeCalls],
     sure: float,
-    way: RatingWay,
+    reply_mode: RatingMode,
     prompt: Prompt,
     expects: Expectation[T],
     max_tokens: int,
@@ -27,28 +27,28 @@ async def ask_cascade(
 ) -> Answer[T]:
     """The answer of the first judge that gives its rating, verdict or choice a probability of at least ``sure``.
 
-    The last judge's counts in any case, and ``way`` is how it is asked; statements, notes and whatever else is no mark
+    The last judge's counts in any case, and ``reply_mode`` is how it is asked; statements, notes and whatever else is no mark
     are its own. A judge that can't be asked, or has nothing that can be read, is passed over; one that is away is not,
     so that who decides doesn't depend on the hour.
     """
     if isinstance(expects, Verdicts):
-        raise Unscorable("way_not_possible", "in a cascade each verdict is asked for by itself")
+        raise UnscorableError("reply_mode_not_possible", "in a cascade each verdict is asked for by itself")
     *earlier, last = judges
     if not isinstance(expects, Rating | Verdict | Choice):
         return await last.ask(prompt, expects, max_tokens, caller)
     for judge in earlier:
         try:
-            answer = await judge.ask(prompt, expects, max_tokens, caller, way="expected")
-        except Unscorable as e:
-            if e.transient:
+            answer = await judge.ask(prompt, expects, max_tokens, caller, reply_mode="logprobs")
+        except UnscorableError as error:
+            if error.transient:
                 raise
             continue
         if max((answer.probabilities or {}).values(), default=0.0) >= sure:
             judge.ledger.lines[caller.dimension].spared += 1
             return _by(judge, answer)
-    return _by(last, await last.ask(prompt, expects, max_tokens, caller, way=way))
+    return _by(last, await last.ask(prompt, expects, max_tokens, caller, reply_mode=reply_mode))
 
 
 def _by(judge: JudgeCalls, answer: Answer[T]) -> Answer[T]:
     """The answer with the name of who gave it."""
-    return replace(answer, opinions=(Opinion(judge.name, 0, answer.value, answer.way, answer.probabilities),))
+    return replace(answer, votes=(Vote(judge.name, 0, answer.value, answer.reply_mode, answer.probabilities),))

@@ -8,15 +8,15 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lrf.text.chunking import count_tokens
-from lrf.engine.budget import Ledger
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.limiter import Limiter
-from lrf.engine.rate_limits import Rates
+from lrf.engine.rate_limits import RateLimits
 from lrf.engine.retries import Retries
-from lrf.errors import BadReply, StageError, TimedOut
+from lrf.errors import BadReplyError, StageError, TimedOutError
 from lrf.protocols import Embedder, EmbedKind
 from lrf.store.files import storable
 from lrf.store.journal import Journal, digest, identity_text
+from lrf.text.chunking import count_tokens
 
 if TYPE_CHECKING:
     from lrf.protocols import Vectors
@@ -36,14 +36,14 @@ class _Batch:
 
 
 @dataclass(slots=True)
-class EmbedCalls:
+class EmbedderCalls:
     """The engine's side of one embedder. :meth:`embed` is what a retriever gets as ``embed``."""
 
     name: str
     embedder: Embedder
     journal: Journal
-    ledger: Ledger
-    rates: Rates | None = None
+    ledger: BudgetLedger
+    rates: RateLimits | None = None
     limiter: Limiter = field(init=False)
     retries: Retries = field(init=False)
     _identity: str = field(init=False)
@@ -60,7 +60,7 @@ class EmbedCalls:
     async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
         """Vectors of shape (len(texts), dimensions), float32: kept ones from the journal, the rest embedded.
 
-        Raises :class:`lrf.errors.Unscorable` when the embedder fails for good, :class:`lrf.errors.StageError` when it
+        Raises :class:`lrf.errors.UnscorableError` when the embedder fails for good, :class:`lrf.errors.StageError` when it
         gives vectors of another length than before: they could not be compared.
         """
         import numpy as np
@@ -131,11 +131,11 @@ class EmbedCalls:
         keys, texts = list(batch.texts), list(batch.texts.values())
         try:
             vectors = await self.retries.run(lambda: self._call(texts, keys, kind))
-        except BaseException as e:
+        except BaseException as error:
             if not batch.arrived.done():
-                batch.arrived.set_exception(e)
+                batch.arrived.set_exception(error)
                 batch.arrived.exception()  # seen, also when every waiter has gone
-            if not isinstance(e, Exception):
+            if not isinstance(error, Exception):
                 raise
         else:
             if not batch.arrived.done():
@@ -159,13 +159,13 @@ class EmbedCalls:
                 async with asyncio.timeout(TIMEOUT_S):
                     vectors = await self.embedder.embed(texts, kind)
             except TimeoutError:
-                raise TimedOut(f"no reply from embedders.{self.name} within {TIMEOUT_S:g} s") from None
+                raise TimedOutError(f"no reply from embedders.{self.name} within {TIMEOUT_S:g} s") from None
         with np.errstate(over="ignore"):  # what is too large for single precision is infinite
             vectors = np.asarray(vectors, dtype=np.float32)
         if vectors.ndim != 2 or len(vectors) != len(texts) or not vectors.shape[1]:
-            raise BadReply(f"embedders.{self.name} gave an array of shape {vectors.shape} for {len(texts)} texts")
+            raise BadReplyError(f"embedders.{self.name} gave an array of shape {vectors.shape} for {len(texts)} texts")
         if not np.isfinite(vectors).all():
-            raise BadReply(f"embedders.{self.name} gave a vector that is not finite")
+            raise BadReplyError(f"embedders.{self.name} gave a vector that is not finite")
         self._check_length(vectors.shape[1])
         self.ledger.embedding_calls += 1
         self.ledger.embedded_texts += len(texts)

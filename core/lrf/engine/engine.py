@@ -10,41 +10,41 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from lrf.text.chunking import chunk_document
-from lrf.engine.passages import around, check_pieces
+from lrf.engine.budget import BudgetLedger
+from lrf.engine.embedder_calls import EmbedderCalls
 from lrf.engine.judge_calls import Caller, InFlight, JudgeCalls
-from lrf.engine.embedder_calls import EmbedCalls
-from lrf.engine.single_flight import Flights
-from lrf.engine.budget import Ledger
 from lrf.engine.observers import Observers
-from lrf.engine.panel import Asking, ask_panel, spread
-from lrf.engine.rate_limits import Rates
-from lrf.engine.rescoring import Rounds
+from lrf.engine.panel import PanelSettings, ask_panel, spread
+from lrf.engine.passages import around, check_pieces
+from lrf.engine.rate_limits import RateLimits
+from lrf.engine.rescoring import RescoringRounds
+from lrf.engine.single_flight import SingleFlight
 from lrf.engine.turns import Turns
 from lrf.errors import (
     BudgetError,
-    Interrupted,
     JudgeError,
-    JudgeMisconfigured,
+    JudgeMisconfiguredError,
     LrfError,
     RunError,
+    RunInterruptedError,
     StageError,
-    Unscorable,
+    UnscorableError,
 )
-from lrf.prompting.expectations import Rating
-from lrf.text.languages import language_of
 from lrf.prices import Price
-from lrf.protocols import Aggregator, Dimension, Index, Judge, Leaving, Retriever
+from lrf.prompting.expectations import Rating
 from lrf.prompting.requests import Answer, Expectation, Reply
+from lrf.prompting.templates import Prompt
+from lrf.protocols import Aggregator, Detachable, Dimension, Index, Judge, Retriever
 from lrf.store.files import dump
 from lrf.store.journal import Journal
-from lrf.prompting.templates import Prompt
+from lrf.text.chunking import chunk_document
+from lrf.text.languages import language_of
 from lrf.text.tokenizers import DEFAULT, TokenizerName
-from lrf.types import Candidate, Chunk, Document, Judgement, Opinion, Reward, Sample, Unscored
+from lrf.types import Candidate, Chunk, Document, Judgement, Reward, Sample, Unscored, Vote
 
 T = TypeVar("T")
 
-FATAL = (BudgetError, Interrupted, JudgeMisconfigured, RunError, StageError)
+FATAL = (BudgetError, RunInterruptedError, JudgeMisconfiguredError, RunError, StageError)
 """Errors that stop the run; every other one makes a candidate unscored."""
 
 
@@ -56,7 +56,7 @@ class NamedDimension:
     dimension: Dimension
     judge: str | None = None
     retriever: str | None = None
-    asking: Asking = field(default_factory=Asking)
+    asking: PanelSettings = field(default_factory=PanelSettings)
 
     @property
     def judges(self) -> tuple[str, ...]:
@@ -104,12 +104,12 @@ class Engine:
     dimensions: Sequence[NamedDimension]
     judges: Mapping[str, JudgeCalls]
     retrievers: Mapping[str, Retriever]
-    embedders: Mapping[str, EmbedCalls]
+    embedders: Mapping[str, EmbedderCalls]
     aggregator: Aggregator
     journal: Journal
-    ledger: Ledger
+    ledger: BudgetLedger
     observers: Observers
-    rounds: Rounds = field(default_factory=Rounds)
+    rounds: RescoringRounds = field(default_factory=RescoringRounds)
     fatal: LrfError | None = None
     closed: bool = False
     moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -145,19 +145,19 @@ class Engine:
 
         Calls that their server keeps are left to it, except when a budget was reached: those are within it.
         """
-        self.fatal = self.fatal or reason or Interrupted("stopped")
+        self.fatal = self.fatal or reason or RunInterruptedError("stopped")
         self.moved.set()
         leaving = reason is None or not isinstance(self.fatal, BudgetError)
         for name, judge in self.judges.items():
             judge.limiter.drain()
-            if leaving and name not in self.left and isinstance(judge.judge, Leaving):
-                self.left[name] = judge.judge.leave()
+            if leaving and name not in self.left and isinstance(judge.judge, Detachable):
+                self.left[name] = judge.judge.detach()
         for embedder in self.embedders.values():
             embedder.limiter.drain()
 
     def rearm(self) -> None:
         """Take calls again after an error that stopped them (a server that was down), once all have ended."""
-        if self.fatal is None or isinstance(self.fatal, Interrupted) or self.in_flight:
+        if self.fatal is None or isinstance(self.fatal, RunInterruptedError) or self.in_flight:
             return
         self.fatal = None
         self.left.clear()
@@ -230,14 +230,14 @@ class Engine:
             if task is not None and task.cancelling():
                 raise
             # Not this scoring was cancelled, but something that the dimension waited for.
-            error: BaseException = Interrupted("the engine was closed") if self.closed else e
+            error: BaseException = RunInterruptedError("the engine was closed") if self.closed else e
         except Exception as e:
             error = _cause(e)
         if isinstance(error, FATAL):
             self.drain(error)
             raise self.fatal or error
         error = error.with_traceback(None)  # else this frame and all below it are garbage that only a collector finds
-        if isinstance(error, Unscorable):
+        if isinstance(error, UnscorableError):
             unscored = Unscored(named.name, error.reason, error.detail, error.transient)
         elif isinstance(error, JudgeError):
             unscored = Unscored(named.name, error.reason, str(error), transient=True)
@@ -280,8 +280,8 @@ async def _close_all(closing: Iterable[Callable[[], Awaitable[None]]]) -> None:
     for close in closing:
         try:
             await close()
-        except Exception as e:
-            errors.append(e)
+        except Exception as error:
+            errors.append(error)
     if errors:
         raise errors[0]
 
@@ -294,19 +294,19 @@ def _seen(task: asyncio.Task[Any]) -> None:
 def _checked(judgement: Judgement) -> Judgement:
     """The judgement, if its rating is one and all of it can be stored; else the error that says what is wrong."""
     if not 0 <= judgement.rating <= 10:  # NaN included
-        raise Unscorable("rating_out_of_range", f"the dimension gave {judgement.rating!r}, not 0 to 10")
+        raise UnscorableError("rating_out_of_range", f"the dimension gave {judgement.rating!r}, not 0 to 10")
     statements = [s for s in (*judgement.statements, *(s.first for s in judgement.statements)) if s is not None]
     spans = [s for statement in statements for s in statement.evidence] + [n.span for n in judgement.notes]
     quotations = [q for statement in statements for q in statement.quotations]
     spans += [q.span for q in quotations if q.span is not None]
-    opinions = [*judgement.opinions, *(o for statement in statements for o in statement.opinions)]
+    votes = [*judgement.votes, *(o for statement in statements for o in statement.votes)]
     dump(
         [
-            (judgement.analysis, judgement.way, dict(judgement.extra), [n.text for n in judgement.notes]),
+            (judgement.analysis, judgement.reply_mode, dict(judgement.extra), [n.text for n in judgement.notes]),
             [(s.text, s.verdict, s.support, s.analysis, dict(s.probabilities or {})) for s in statements],
             [(q.text, q.score) for q in quotations],
             [(s.document, s.start, s.end) for s in spans],
-            [(o.judge, o.draw, o.value, o.way, dict(o.probabilities or {})) for o in opinions],
+            [(o.judge, o.repeat, o.value, o.reply_mode, dict(o.probabilities or {})) for o in votes],
             (judgement.spread, dict(judgement.seen)),
         ]
     )
@@ -329,16 +329,16 @@ class CandidateContext:
     scope: _Scope
     named: NamedDimension
     candidate: Candidate
-    said: list[tuple[Opinion, ...]] = field(default_factory=list)
+    said: list[tuple[Vote, ...]] = field(default_factory=list)
     shown: list[float] = field(default_factory=list)
 
     def complete(self, judgement: Judgement) -> Judgement:
         """The judgement with what each judge and draw said, and the share of the answer that the judges saw."""
-        said = [opinions for opinions in self.said if opinions]
-        if said and not judgement.opinions:
+        said = [votes for votes in self.said if votes]
+        if said and not judgement.votes:
             of_one = [o.value for o in said[0]] if len(said) == 1 else []
-            opinions = tuple(o for one in said for o in one)
-            judgement = replace(judgement, opinions=opinions, spread=judgement.spread or spread(of_one))
+            votes = tuple(o for one in said for o in one)
+            judgement = replace(judgement, votes=votes, spread=judgement.spread or spread(of_one))
         if self.shown:
             judgement = replace(judgement, seen={"answer": max(self.shown), **judgement.seen})
         return judgement
@@ -359,7 +359,9 @@ class CandidateContext:
 
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
         if self.named.judge is None:
-            raise Unscorable("no_judge", f"the dimension {self.named.name} asks a judge, but its plugin names no need")
+            raise UnscorableError(
+                "no_judge", f"the dimension {self.named.name} asks a judge, but its plugin names no need"
+            )
         rounds, sample = self.engine.rounds, self.scope.sample.id
         caller = Caller(
             sample,
@@ -375,14 +377,14 @@ class CandidateContext:
         self.said.append(())
         answer = await ask_panel(judges, self.named.asking, prompt, expects, max_tokens, caller)
         if isinstance(expects, Rating):
-            self.said[place] = answer.opinions
+            self.said[place] = answer.votes
         self.shown.extend(_shares(self.candidate.text, prompt))
         return answer
 
     async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
         retriever = self.named.retriever
         if retriever is None:
-            raise Unscorable("no_retriever", f"the dimension {self.named.name} needs a retriever")
+            raise UnscorableError("no_retriever", f"the dimension {self.named.name} needs a retriever")
         index = await asyncio.shield(self.engine._index(self.scope, retriever))
         found = await index.search(queries, top_k)
         check_pieces(self.scope.sample.documents, (chunk for chunks in found for chunk in chunks))
@@ -415,11 +417,11 @@ def _shares(answer: str, prompt: Prompt) -> list[float]:
 def judge_calls(
     judges: Mapping[str, Judge],
     journal: Journal,
-    ledger: Ledger,
+    ledger: BudgetLedger,
     observers: Observers,
     seed: int,
     prices: Mapping[str, Price] = MappingProxyType({}),
-    rates: Mapping[str, Rates | None] = MappingProxyType({}),
+    rates: Mapping[str, RateLimits | None] = MappingProxyType({}),
 ) -> dict[str, JudgeCalls]:
     """The engine's side of each judge. ``prices`` and ``rates`` by name, of those that have one."""
 
@@ -434,7 +436,7 @@ def judge_calls(
             error=error,
         )
 
-    flights = Flights[Reply]()
+    flights = SingleFlight[Reply]()
     return {
         name: JudgeCalls(name, judge, journal, ledger, seed, listen, prices.get(name), rates.get(name), flights)
         for name, judge in judges.items()

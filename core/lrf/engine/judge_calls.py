@@ -8,23 +8,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from lrf.text.chunking import count_tokens
-from lrf.engine.single_flight import Flights
-from lrf.engine.budget import Ledger
+from lrf.engine.budget import BudgetLedger
+from lrf.engine.latency import Latency
 from lrf.engine.limiter import Limiter, Priority
-from lrf.engine.worst_case import Counted, most_of, most_prompt_tokens, most_reply_tokens, next_limit
-from lrf.engine.latency import Pace
-from lrf.engine.rate_limits import Rates, Sent
+from lrf.engine.rate_limits import RateLimits, Sent
+from lrf.engine.reply_modes import as_written, reply_mode_of
 from lrf.engine.retries import Retries
-from lrf.engine.reply_modes import as_written, way_of
-from lrf.errors import BadReply, Interrupted, JudgeError, ParseFailure, TimedOut, Unscorable
+from lrf.engine.single_flight import SingleFlight
+from lrf.engine.worst_case import Counted, most_prompt_tokens, most_reply_tokens, next_limit, worst_case_of
+from lrf.errors import BadReplyError, JudgeError, ParseError, RunInterruptedError, TimedOutError, UnscorableError
 from lrf.prices import Price
+from lrf.prompting.reasoning import without_thoughts
+from lrf.prompting.requests import Answer, Expectation, RatingMode, Reply, Request, Usage
+from lrf.prompting.templates import Prompt, prompt_text, shared_beginning
 from lrf.protocols import Judge
-from lrf.prompting.requests import Answer, Expectation, RatingWay, Reply, Request, Usage
 from lrf.store.files import storable
 from lrf.store.journal import Journal, identity_text, request_key
-from lrf.prompting.templates import Prompt, prompt_text, shared_beginning
-from lrf.prompting.reasoning import without_thoughts
+from lrf.text.chunking import count_tokens
 
 T = TypeVar("T")
 
@@ -77,15 +77,15 @@ class JudgeCalls:
     name: str
     judge: Judge
     journal: Journal
-    ledger: Ledger
+    ledger: BudgetLedger
     seed: int = 0
     listener: CallListener | None = None
     price: Price | None = None
-    rates: Rates | None = None
-    flights: Flights[Reply] = field(default_factory=Flights)
+    rates: RateLimits | None = None
+    flights: SingleFlight[Reply] = field(default_factory=SingleFlight)
     limiter: Limiter = field(init=False)
     retries: Retries = field(init=False)
-    pace: Pace = field(default_factory=Pace)
+    pace: Latency = field(default_factory=Latency)
     _identity: str = field(init=False)
     _prompt_share: float = 1.0
     _counted: Counted = field(default_factory=Counted)
@@ -115,17 +115,17 @@ class JudgeCalls:
         max_tokens: int,
         caller: Caller,
         *,
-        way: RatingWay = "auto",
-        draw: int = 0,
+        reply_mode: RatingMode = "auto",
+        repeat: int = 0,
     ) -> Answer[T]:
-        """An answer, or :class:`lrf.errors.Unscorable` after the last attempt with the reason of the last failure.
+        """An answer, or :class:`lrf.errors.UnscorableError` after the last attempt with the reason of the last failure.
 
         Draws above 0 are made at the temperature of retries, so that they can differ.
         """
-        wanted, way = way, way_of(self.judge, expects, way)
+        wanted, reply_mode = reply_mode, reply_mode_of(self.judge, expects, reply_mode)
         quoted = "\n".join(s.text for s in prompt if not s.trusted)
-        failure = ParseFailure("no_reply")
-        temperature = RETRY_TEMPERATURE if draw else FIRST_TEMPERATURE
+        failure = ParseError("no_reply")
+        temperature = RETRY_TEMPERATURE if repeat else FIRST_TEMPERATURE
         attempts, filtered = ATTEMPTS * (1 + caller.again), 0
         for attempt in range(attempts):
             request = Request(
@@ -133,37 +133,37 @@ class JudgeCalls:
                 expects=expects,
                 max_tokens=max_tokens,
                 temperature=temperature,
-                way=way,
-                seed=self._seed(caller.round, draw, attempt),
+                reply_mode=reply_mode,
+                seed=self._seed(caller.round, repeat, attempt),
                 attempt=attempt,
-                draw=draw,
+                repeat=repeat,
                 round=caller.round + caller.take,
             )
             reply = await self._once(request, caller)
             if reply.finish == "filter":
                 filtered += 1
-                failure = ParseFailure("filtered", "the judge's content filter held the reply back")
+                failure = ParseError("filtered", "the judge's content filter held the reply back")
                 if filtered > caller.again:
-                    raise Unscorable(failure.reason, failure.detail)
+                    raise UnscorableError(failure.reason, failure.detail)
             elif reply.finish == "length":  # looked at first: half a reply often looks like a bad one
                 if failure.reason == "truncated_reply":  # more room alone didn't end it
                     temperature = RETRY_TEMPERATURE
-                failure = ParseFailure("truncated_reply", f"cut off at {max_tokens} tokens")
+                failure = ParseError("truncated_reply", f"cut off at {max_tokens} tokens")
                 max_tokens = next_limit(max_tokens)
             else:
-                read_as = as_written(self.judge, reply) if way == "expected" and wanted == "auto" else way
+                read_as = as_written(self.judge, reply) if reply_mode == "logprobs" and wanted == "auto" else reply_mode
                 try:
                     value = expects.read(reply, read_as, quoted)
-                except ParseFailure as e:
-                    failure, temperature = e.with_traceback(None), RETRY_TEMPERATURE
+                except ParseError as error:
+                    failure, temperature = error.with_traceback(None), RETRY_TEMPERATURE
                 else:
                     return Answer(value, reply.text, read_as, attempt + 1, reply.probabilities)
             self.ledger.lines[caller.dimension].asked_again += attempt < attempts - 1
-        raise Unscorable(failure.reason, f"{failure.detail} (asked {attempts} times)")
+        raise UnscorableError(failure.reason, f"{failure.detail} (asked {attempts} times)")
 
-    def _seed(self, round_: int, draw: int, attempt: int) -> int | None:
+    def _seed(self, round_: int, repeat: int, attempt: int) -> int | None:
         """Another one for each request that is otherwise equal; None for a judge without seeds."""
-        return self.seed + attempt + 1_000 * draw + 1_000_000 * round_ if self.judge.capabilities.seed else None
+        return self.seed + attempt + 1_000 * repeat + 1_000_000 * round_ if self.judge.capabilities.seed else None
 
     # --- one reply for one request ------------------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ class JudgeCalls:
         return await self.retries.run(lambda: self._call(key, request, caller, late))
 
     async def _check_window(self, request: Request) -> None:
-        """Raises :class:`lrf.errors.Unscorable` for a request that is too long for the judge: before it is paid."""
+        """Raises :class:`lrf.errors.UnscorableError` for a request that is too long for the judge: before it is paid."""
         window = self.judge.capabilities.context_window
         if window is None:
             return
@@ -195,7 +195,7 @@ class JudgeCalls:
             return
         tokens = await asyncio.to_thread(count_tokens, prompt_text(request.prompt))
         if tokens + reply > window:
-            raise Unscorable(
+            raise UnscorableError(
                 "context_too_small",
                 f"the prompt has {tokens} tokens and the reply may have {reply}; "
                 f"judges.{self.name} takes {window} together (`context_window`)",
@@ -205,7 +205,7 @@ class JudgeCalls:
         """(tokens, money, calls) that the request may take at most; of no account where there is no budget."""
         if not self.ledger.budget.limited:
             return 0, 0, 1
-        most = most_of(self.judge, request)
+        most = worst_case_of(self.judge, request)
         money = self.price.most(most.prompt, most.reply) if self.price else 0
         return most.prompt + most.reply, money, most.calls
 
@@ -216,7 +216,7 @@ class JudgeCalls:
         """
         if self.rates is None:
             return 1, 0
-        most = most_of(self.judge, request)
+        most = worst_case_of(self.judge, request)
         return most.calls, most.prompt * self._prompt_share + most.reply
 
     def _deadline_s(self, request: Request, late: Sequence[float]) -> float:
@@ -234,7 +234,7 @@ class JudgeCalls:
             await self.ledger.admit(tokens, money, calls=calls)
             if self.limiter.draining:
                 self.ledger.release(tokens, money, calls=calls)
-                raise Interrupted("the run is being stopped")
+                raise RunInterruptedError("the run is being stopped")
             usage: Usage | None = None
             reason: str | None = "cancelled"
             began = time.monotonic()
@@ -249,14 +249,16 @@ class JudgeCalls:
                 usage, reason = reply.usage, None
             except TimeoutError:
                 late.append(deadline_s)
-                reason = TimedOut.reason
-                raise TimedOut(f"no reply from {self.name} within {round(time.monotonic() - began, 2):g} s") from None
-            except JudgeError as e:
-                if isinstance(e, TimedOut):
+                reason = TimedOutError.reason
+                raise TimedOutError(
+                    f"no reply from {self.name} within {round(time.monotonic() - began, 2):g} s"
+                ) from None
+            except JudgeError as error:
+                if isinstance(error, TimedOutError):
                     late.append(deadline_s)
-                reason = e.reason
+                reason = error.reason
                 raise
-            except Interrupted:  # left to the server
+            except RunInterruptedError:  # left to the server
                 raise
             except Exception:  # a plugin's own fault
                 reason = JudgeError.reason
@@ -273,7 +275,7 @@ class JudgeCalls:
                 if self.listener:
                     self.listener(self.name, request.expects.kind, caller.sample, request.attempt, seconds, reason)
             self.limiter.replied()
-        most = (0, 0) if reply.usage.told else most_of(self.judge, request)[1:]
+        most = (0, 0) if reply.usage.told else worst_case_of(self.judge, request)[1:]
         try:
             await self.journal.commit_reply(
                 key,
@@ -321,10 +323,10 @@ class JudgeCalls:
 def storable_reply(reply: Reply) -> Reply:
     """The reply as the journal can hold it, so that it reads the same today and when it is taken from there.
 
-    Raises :class:`lrf.errors.BadReply` for probabilities that are none.
+    Raises :class:`lrf.errors.BadReplyError` for probabilities that are none.
     """
     if reply.probabilities is not None and not all(0 <= p <= 1 for p in reply.probabilities.values()):  # NaN included
-        raise BadReply(f"the judge gave probabilities that are not from 0 to 1: {str(reply.probabilities)[:200]}")
+        raise BadReplyError(f"the judge gave probabilities that are not from 0 to 1: {str(reply.probabilities)[:200]}")
     texts = (reply.text, reply.reasoning, reply.model)
     text, reasoning, model = (None if t is None else storable(t) for t in texts)
     if (text, reasoning, model) == texts:

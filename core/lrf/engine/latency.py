@@ -11,7 +11,7 @@ KNOWN = 20
 """Replies after which there is something to go by."""
 
 
-class Pace:
+class Latency:
     """Learns from every reply's seconds and tokens."""
 
     RECENT = 256

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from lrf.engine.rate_limits import Rates, Sent
-from lrf.errors import Interrupted
+from lrf.engine.rate_limits import RateLimits, Sent
+from lrf.errors import RunInterruptedError
 
 Priority = tuple[int, int]
 """(sample's position, step): the smallest goes first, so samples are finished in order and memory stays flat."""
@@ -57,7 +57,7 @@ class Limiter:
     HELPED = 0.9
     COMPUTED = 4096
 
-    def __init__(self, ceiling: int, rates: Rates | None = None, *, adapts: bool = True) -> None:
+    def __init__(self, ceiling: int, rates: RateLimits | None = None, *, adapts: bool = True) -> None:
         self.ceiling = ceiling
         self.adapts = adapts
         self.rates = rates
@@ -90,10 +90,10 @@ class Limiter:
         """A place among the calls in flight, and what was noted as sent where rates are limited.
 
         ``beginning`` is a hash of a long beginning that the call's prompt may share with others.
-        Raises :class:`lrf.errors.Interrupted` once the run drains.
+        Raises :class:`lrf.errors.RunInterruptedError` once the run drains.
         """
         if self.draining:
-            raise Interrupted("the run is being stopped")
+            raise RunInterruptedError("the run is being stopped")
         turn: asyncio.Future[Sent | None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiters, _Waiter(priority, next(self._count), turn, requests, tokens, beginning))
         self._wake()
@@ -228,12 +228,12 @@ class Limiter:
         return None
 
     async def pause(self, seconds: float) -> None:
-        """Wait without a slot. Raises :class:`lrf.errors.Interrupted` as soon as the run drains."""
+        """Wait without a slot. Raises :class:`lrf.errors.RunInterruptedError` as soon as the run drains."""
         try:
             await asyncio.wait_for(self._stopping.wait(), seconds)
         except TimeoutError:
             return
-        raise Interrupted("the run is being stopped")
+        raise RunInterruptedError("the run is being stopped")
 
     def drain(self) -> None:
         """Let what is in flight finish, and nothing else start."""
@@ -241,7 +241,7 @@ class Limiter:
         self._stopping.set()
         for waiter in itertools.chain(self._waiters, *self._computing.values()):
             if not waiter.turn.done():
-                waiter.turn.set_exception(Interrupted("the run is being stopped"))
+                waiter.turn.set_exception(RunInterruptedError("the run is being stopped"))
         self._waiters.clear()
         self._computing.clear()
         if self._timer is not None:

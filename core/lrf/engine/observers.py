@@ -61,8 +61,8 @@ class Observers:
             hook, arguments = event
             try:
                 callers[hook](**arguments)
-            except BaseException as e:
-                self._detach(name, f"{hook} raised {type(e).__name__}: {e}")
+            except BaseException as error:
+                self._detach(name, f"{hook} raised {type(error).__name__}: {error}")
                 return
 
     def close(self, timeout_s: float = 5.0) -> None:

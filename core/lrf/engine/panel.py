@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from lrf.engine.judge_calls import Caller, JudgeCalls
 from lrf.engine.cascade import ask_cascade
-from lrf.errors import Unscorable
+from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Choice, Rating, Verdict, Verdicts
-from lrf.prompting.requests import Answer, Expectation, PanelRule, RatingWay
+from lrf.prompting.requests import Answer, Expectation, PanelRule, RatingMode
 from lrf.prompting.templates import Prompt
-from lrf.types import Opinion
+from lrf.types import Vote
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ Draws = list[Answer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class PanelSettings:
     """How a dimension's ratings, verdicts and choices are asked for.
 
     ``repeat``: draws of each judge. ``others``: the judges of a panel beside the dimension's own. ``panel_min``:
@@ -30,7 +30,7 @@ class Asking:
     decides.
     """
 
-    rating: RatingWay = "auto"
+    rating: RatingMode = "auto"
     repeat: int = 1
     others: tuple[str, ...] = ()
     panel: PanelRule = "mean"
@@ -40,7 +40,7 @@ class Asking:
 
 async def ask_panel(
     judges: Sequence[JudgeCalls],
-    asking: Asking,
+    asking: PanelSettings,
     prompt: Prompt,
     expects: Expectation[T],
     max_tokens: int,
@@ -48,42 +48,44 @@ async def ask_panel(
 ) -> Answer[T]:
     """One answer of all judges and draws. Statements, notes and whatever else is no mark: the first judge's, once.
 
-    Raises :class:`lrf.errors.Unscorable` when fewer judges answered than must. A judge has answered when all of its
+    Raises :class:`lrf.errors.UnscorableError` when fewer judges answered than must. A judge has answered when all of its
     draws have.
     """
     if asking.panel == "cascade":
         return await ask_cascade(judges, asking.sure, asking.rating, prompt, expects, max_tokens, caller)
     single = len(judges) == 1 and asking.repeat == 1
     if single or not isinstance(expects, Rating | Verdict | Verdicts | Choice):
-        return await judges[0].ask(prompt, expects, max_tokens, caller, way=asking.rating)
+        return await judges[0].ask(prompt, expects, max_tokens, caller, reply_mode=asking.rating)
 
-    async def draws(judge: JudgeCalls) -> Draws | Unscorable:
+    async def draws(judge: JudgeCalls) -> Draws | UnscorableError:
         asked = (
-            judge.ask(prompt, cast("Expectation[Any]", expects), max_tokens, caller, way=asking.rating, draw=draw)
+            judge.ask(
+                prompt, cast("Expectation[Any]", expects), max_tokens, caller, reply_mode=asking.rating, repeat=draw
+            )
             for draw in range(asking.repeat)
         )
         found = await asyncio.gather(*(_or_unscorable(a) for a in asked))
-        failure = next((f for f in found if isinstance(f, Unscorable)), None)
-        return failure or [f for f in found if not isinstance(f, Unscorable)]
+        failure = next((f for f in found if isinstance(f, UnscorableError)), None)
+        return failure or [f for f in found if not isinstance(f, UnscorableError)]
 
     found = await asyncio.gather(*(draws(judge) for judge in judges))
-    answered = {j.name: f for j, f in zip(judges, found, strict=True) if not isinstance(f, Unscorable)}
-    failed = [(j.name, f) for j, f in zip(judges, found, strict=True) if isinstance(f, Unscorable)]
+    answered = {j.name: f for j, f in zip(judges, found, strict=True) if not isinstance(f, UnscorableError)}
+    failed = [(j.name, f) for j, f in zip(judges, found, strict=True) if isinstance(f, UnscorableError)]
     if len(answered) < (asking.panel_min or len(judges)):
         name, first = failed[0]
         detail = first.detail
         if len(judges) > 1:
             detail = f"judge {name}: {detail} ({len(answered)} of {len(judges)} judges answered)"
-        raise Unscorable(first.reason, detail, transient=any(f.transient for _, f in failed)) from first
+        raise UnscorableError(first.reason, detail, transient=any(f.transient for _, f in failed)) from first
     return cast("Answer[T]", _pooled(expects, answered, asking.panel))
 
 
-async def _or_unscorable(asked: Any) -> Answer[Any] | Unscorable:
+async def _or_unscorable(asked: Any) -> Answer[Any] | UnscorableError:
     try:
         answer: Answer[Any] = await asked
         return answer
-    except Unscorable as e:
-        return e
+    except UnscorableError as error:
+        return error
 
 
 def _pooled(
@@ -104,13 +106,13 @@ def _pooled(
             value = _nearest(expects.labels, support)
         else:
             value = max(probabilities, key=lambda option: probabilities[option])[2:-2]
-    opinions = tuple(
-        Opinion(judge, draw, a.value if isinstance(a.value, float | str) else list(a.value), a.way, a.probabilities)
+    votes = tuple(
+        Vote(judge, draw, a.value if isinstance(a.value, float | str) else list(a.value), a.reply_mode, a.probabilities)
         for judge, draws in answered.items()
         for draw, a in enumerate(draws)
     )
     first = answers[0]
-    return Answer(value, first.text, first.way, sum(a.attempts for a in answers), probabilities, opinions)
+    return Answer(value, first.text, first.reply_mode, sum(a.attempts for a in answers), probabilities, votes)
 
 
 def combine(ratings: Sequence[float], rule: PanelRule) -> float:

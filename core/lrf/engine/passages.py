@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+from lrf.errors import UnscorableError
 from lrf.text.chunking import joined
-from lrf.errors import Unscorable
 from lrf.types import Chunk, Document
 
 TIMES = 3
@@ -36,12 +36,14 @@ def around(documents: Sequence[Document], chunks: Sequence[Chunk]) -> list[Chunk
 
 
 def check_pieces(documents: Sequence[Document], pieces: Iterable[Chunk]) -> None:
-    """Raises :class:`lrf.errors.Unscorable` for a chunk that isn't ``document[start:end]``: nobody could look it up."""
+    """Raises :class:`lrf.errors.UnscorableError` for a chunk that isn't ``document[start:end]``: nobody could look it up."""
     by_id = {document.id: document.text for document in documents}
     for piece in pieces:
         if not 0 <= piece.start <= piece.end or by_id.get(piece.document, "")[piece.start : piece.end] != piece.text:
             where = f"{piece.document!r} from {piece.start} to {piece.end}"
-            raise Unscorable("wrong_evidence", f"the retriever gave a chunk that isn't the text of document {where}")
+            raise UnscorableError(
+                "wrong_evidence", f"the retriever gave a chunk that isn't the text of document {where}"
+            )
 
 
 def _wide(document: Document, chunk: Chunk) -> tuple[int, int]:

@@ -52,7 +52,7 @@ class _Window:
             self._sum += amount - getattr(sent, self._what)
 
 
-class Rates:
+class RateLimits:
     """How much may be sent a minute.
 
     In any 60 seconds (the first moment included, the last one not) no more than the limits are sent, and in any 6

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Rounds:
+class RescoringRounds:
     """How often each dimension was rescored, and how often each candidate (by sample and id) for its failures."""
 
     dimensions: Mapping[str, int] = field(default_factory=dict)

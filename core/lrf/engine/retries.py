@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from lrf.engine.limiter import Limiter
-from lrf.errors import BadReply, JudgeError, RateLimited, Rejected, StageError, TimedOut, Unavailable, Unscorable
+from lrf.errors import (
+    BadReplyError,
+    JudgeError,
+    RateLimitedError,
+    RejectedError,
+    StageError,
+    TimedOutError,
+    UnavailableError,
+    UnscorableError,
+)
 
 T = TypeVar("T")
 
@@ -37,7 +46,7 @@ class Retries:
     _ran: float = 0.0
 
     async def run(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What the call returns. Raises :class:`lrf.errors.Unscorable` or a fatal error."""
+        """What the call returns. Raises :class:`lrf.errors.UnscorableError` or a fatal error."""
         if not self._running and time.monotonic() - self._ran > PATIENCE_S:
             self._silent_since = None  # nobody asked meanwhile
         self._running += 1
@@ -52,23 +61,23 @@ class Retries:
         while True:
             try:
                 result = await call()
-            except RateLimited as e:
+            except RateLimitedError as error:
                 waits += 1
                 self.limiter.refused()
-                self._check_patience(e)
-                wished = _wished(e)
+                self._check_patience(error)
+                wished = _wished(error)
                 pause = _backoff(waits) if wished is None else wished
-            except (Unavailable, TimedOut, BadReply) as e:
+            except (UnavailableError, TimedOutError, BadReplyError) as error:
                 faults += 1
-                if isinstance(e, Unavailable):
+                if isinstance(error, UnavailableError):
                     self.limiter.refused()
-                if isinstance(e, Unavailable) or not self._served:
-                    self._check_patience(e)
+                if isinstance(error, UnavailableError) or not self._served:
+                    self._check_patience(error)
                 if faults >= FAULTS:
-                    raise Unscorable(e.reason, f"{e} ({faults} times)", transient=True) from e
-                pause = max(_backoff(faults), _wished(e) or 0.0)
-            except Rejected as e:
-                raise Unscorable(e.reason, str(e)) from e
+                    raise UnscorableError(error.reason, f"{error} ({faults} times)", transient=True) from error
+                pause = max(_backoff(faults), _wished(error) or 0.0)
+            except RejectedError as error:
+                raise UnscorableError(error.reason, str(error)) from error
             else:
                 self.limiter.served()
                 self._served, self._silent_since = True, None
@@ -85,7 +94,7 @@ class Retries:
         now = time.monotonic()
         self._silent_since = self._silent_since or now
         wished = _wished(error)
-        patient = self._served or isinstance(error, RateLimited) or wished is not None
+        patient = self._served or isinstance(error, RateLimitedError) or wished is not None
         patience = PATIENCE_S if patient else PATIENCE_BEFORE_ANY_REPLY_S
         patience = max(patience, 2 * (wished or 0.0))  # who was sent away for long may be sent away once more
         if now - self._silent_since > patience:
@@ -97,7 +106,7 @@ class Retries:
 
 def _wished(error: JudgeError) -> float | None:
     """Seconds that the server itself asked to be left alone for."""
-    if isinstance(error, RateLimited | Unavailable) and error.retry_after_s is not None:
+    if isinstance(error, RateLimitedError | UnavailableError) and error.retry_after_s is not None:
         return min(LONGEST_RETRY_AFTER_S, error.retry_after_s)
     return None
 

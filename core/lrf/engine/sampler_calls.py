@@ -7,21 +7,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from lrf.text.chunking import count_tokens
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import CallListener, storable_reply
-from lrf.engine.budget import Ledger
 from lrf.engine.limiter import Limiter
-from lrf.engine.worst_case import most_prompt_tokens
-from lrf.engine.rate_limits import Rates
+from lrf.engine.rate_limits import RateLimits
 from lrf.engine.retries import Retries
-from lrf.errors import BadReply, Interrupted, JudgeError, TimedOut, Unscorable
-from lrf.prompting.expectations import Text
+from lrf.engine.worst_case import most_prompt_tokens
+from lrf.errors import BadReplyError, JudgeError, RunInterruptedError, TimedOutError, UnscorableError
 from lrf.prices import Price
-from lrf.protocols import Drawing, Sampler
+from lrf.prompting.expectations import Text
 from lrf.prompting.requests import Reply, Request
+from lrf.prompting.templates import Prompt, Segment, shared_beginning
+from lrf.protocols import GenerationSettings, Sampler
 from lrf.store.files import dump
 from lrf.store.journal import Journal, identity_text, request_key
-from lrf.prompting.templates import Prompt, Segment, shared_beginning
+from lrf.text.chunking import count_tokens
 
 KIND = "candidate"
 
@@ -33,10 +33,10 @@ class SamplerCalls:
     name: str
     sampler: Sampler
     journal: Journal
-    ledger: Ledger
+    ledger: BudgetLedger
     listener: CallListener | None = None
     price: Price | None = None
-    rates: Rates | None = None
+    rates: RateLimits | None = None
     limiter: Limiter = field(init=False)
     retries: Retries = field(init=False)
     identity: str = field(init=False)
@@ -46,23 +46,23 @@ class SamplerCalls:
         self.retries = Retries("sample", self.limiter)
         self.identity = identity_text(self.sampler.identity)
 
-    async def draw(self, drawing: Drawing, sample: str, position: int) -> list[Reply]:
-        """A reply for each of the drawing's seeds, in order: kept ones from the journal, the others drawn.
+    async def draw(self, generation: GenerationSettings, sample: str, position: int) -> list[Reply]:
+        """A reply for each of the generation's seeds, in order: kept ones from the journal, the others drawn.
 
-        Raises :class:`lrf.errors.Unscorable` when some can't be had; those that came are kept.
+        Raises :class:`lrf.errors.UnscorableError` when some can't be had; those that came are kept.
         """
-        requests = requests_of(drawing, seeded=self.sampler.capabilities.seed)
+        requests = requests_of(generation, seeded=self.sampler.capabilities.seed)
         keys = [request_key(self.identity, r) for r in requests]
         kept = await asyncio.gather(*(self.journal.reply(key) for key in keys))
         replies: dict[int, Reply] = {i: reply for i, reply in enumerate(kept) if reply is not None}
         self.ledger.lines[self.name].reused += len(replies)
         missing = [i for i in range(len(keys)) if i not in replies]
         if missing:
-            await asyncio.to_thread(self._check_window, drawing)
+            await asyncio.to_thread(self._check_window, generation)
         size = self.sampler.per_call
 
         async def part(places: Sequence[int]) -> None:
-            wanted = replace(drawing, seeds=tuple(drawing.seeds[i] for i in places))
+            wanted = replace(generation, seeds=tuple(generation.seeds[i] for i in places))
             asked = [requests[i] for i in places]
             found = await self.retries.run(
                 lambda: self._call(wanted, [keys[i] for i in places], asked, sample, position)
@@ -73,20 +73,20 @@ class SamplerCalls:
         outcomes = await asyncio.gather(*parts, return_exceptions=True)
         errors = [o for o in outcomes if isinstance(o, BaseException)]
         if errors:  # one that stops the run counts before one that leaves the sample out
-            raise min(errors, key=lambda e: isinstance(e, Unscorable))
+            raise min(errors, key=lambda e: isinstance(e, UnscorableError))
         return [replies[i] for i in range(len(keys))]
 
-    def _check_window(self, drawing: Drawing) -> None:
-        """Raises :class:`lrf.errors.Unscorable` for a prompt that is too long for the sampler. Counts tokens: slow."""
+    def _check_window(self, generation: GenerationSettings) -> None:
+        """Raises :class:`lrf.errors.UnscorableError` for a prompt that is too long for the sampler. Counts tokens: slow."""
         can = self.sampler.capabilities
         if can.context_window is None:
             return
-        calls = [call for m in drawing.messages for call in m.tool_calls]
-        texts = [*(m.content for m in drawing.messages), *(call.name + dump(dict(call.arguments)) for call in calls)]
-        tokens = sum(map(count_tokens, (*texts, *(dump(dict(tool)) for tool in drawing.tools))))
-        longest = drawing.max_tokens + can.reasoning_tokens
+        calls = [call for m in generation.messages for call in m.tool_calls]
+        texts = [*(m.content for m in generation.messages), *(call.name + dump(dict(call.arguments)) for call in calls)]
+        tokens = sum(map(count_tokens, (*texts, *(dump(dict(tool)) for tool in generation.tools))))
+        longest = generation.max_tokens + can.reasoning_tokens
         if tokens + longest > can.context_window:
-            raise Unscorable(
+            raise UnscorableError(
                 "context_too_small",
                 f"the prompt has {tokens} tokens and a candidate may have {longest}; the sampler takes "
                 f"{can.context_window} together (`context_window`)",
@@ -101,7 +101,12 @@ class SamplerCalls:
         return prompt + written, self.price.most(prompt, written) if self.price else 0
 
     async def _call(
-        self, drawing: Drawing, keys: Sequence[bytes], requests: Sequence[Request], sample: str, position: int
+        self,
+        generation: GenerationSettings,
+        keys: Sequence[bytes],
+        requests: Sequence[Request],
+        sample: str,
+        position: int,
     ) -> Sequence[Reply]:
         calls, (tokens, money) = len(keys), self._worst(requests)
         likely = sum(most_tokens(self.sampler, requests)) if self.rates else 0
@@ -110,23 +115,23 @@ class SamplerCalls:
             await self.ledger.admit(tokens, money, calls=calls)
             if self.limiter.draining:
                 self.ledger.release(tokens, money, calls=calls)
-                raise Interrupted("the run is being stopped")
+                raise RunInterruptedError("the run is being stopped")
             replies: list[Reply] = []
             reason: str | None = "cancelled"
             began = time.monotonic()
             try:
                 async with asyncio.timeout(self.sampler.request_timeout_s):
-                    replies = [storable_reply(r) for r in await self.sampler.sample(drawing)]
+                    replies = [storable_reply(r) for r in await self.sampler.sample(generation)]
                 if len(replies) != calls:
-                    raise BadReply(f"the sampler gave {len(replies)} candidates where {calls} were asked for")
+                    raise BadReplyError(f"the sampler gave {len(replies)} candidates where {calls} were asked for")
                 reason = None
             except TimeoutError:
-                reason = TimedOut.reason
-                raise TimedOut(f"no candidate within {self.sampler.request_timeout_s:g} s") from None
-            except JudgeError as e:
-                reason = e.reason
+                reason = TimedOutError.reason
+                raise TimedOutError(f"no candidate within {self.sampler.request_timeout_s:g} s") from None
+            except JudgeError as error:
+                reason = error.reason
                 raise
-            except Interrupted:  # left to the server
+            except RunInterruptedError:  # left to the server
                 raise
             except Exception:  # a plugin's own fault
                 reason = JudgeError.reason
@@ -178,20 +183,20 @@ class SamplerCalls:
         await self.sampler.aclose()
 
 
-def requests_of(drawing: Drawing, *, seeded: bool) -> list[Request]:
+def requests_of(generation: GenerationSettings, *, seeded: bool) -> list[Request]:
     """What each candidate is kept under. Those of a sampler that isn't ``seeded`` are told apart by their number."""
-    prompt = _segments(drawing)
-    kind = KIND if drawing.top_p == 1 else f"{KIND} top_p {drawing.top_p!r}"
+    prompt = _segments(generation)
+    kind = KIND if generation.top_p == 1 else f"{KIND} top_p {generation.top_p!r}"
     return [
         Request(
             prompt=prompt,
             expects=Text(kind),
-            max_tokens=drawing.max_tokens,
-            temperature=drawing.temperature,
+            max_tokens=generation.max_tokens,
+            temperature=generation.temperature,
             seed=seed if seeded else None,
-            draw=number,
+            repeat=number,
         )
-        for number, seed in enumerate(drawing.seeds)
+        for number, seed in enumerate(generation.seeds)
     ]
 
 
@@ -201,7 +206,7 @@ def most_tokens(sampler: Sampler, requests: Sequence[Request]) -> tuple[int, int
     return (most_prompt_tokens(requests[0]) if requests else 0), longest
 
 
-def _segments(drawing: Drawing) -> Prompt:
+def _segments(generation: GenerationSettings) -> Prompt:
     """The prompt as the journal keeps it: a segment a turn, so that what samples share is stored once."""
-    segments = [Segment(dump(list(map(dict, drawing.tools))) + "\n", trusted=False)] if drawing.tools else []
-    return (*segments, *(Segment(dump(m.as_row()) + "\n", trusted=False) for m in drawing.messages))
+    segments = [Segment(dump(list(map(dict, generation.tools))) + "\n", trusted=False)] if generation.tools else []
+    return (*segments, *(Segment(dump(m.as_row()) + "\n", trusted=False) for m in generation.messages))

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-class Flights(Generic[T]):
+class SingleFlight(Generic[T]):
     """Calls under way, by key. Who asks the same meanwhile gets the same outcome; who stops waiting stops no call.
 
     Whoever waits has a future of its own; ``asyncio.shield`` around the call would take two more turns of the loop.

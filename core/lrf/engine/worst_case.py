@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lrf.text.chunking import count_tokens
-from lrf.protocols import Judge
 from lrf.prompting.requests import Request
-from lrf.store.files import dump
 from lrf.prompting.templates import Prompt
+from lrf.protocols import Judge
+from lrf.store.files import dump
+from lrf.text.chunking import count_tokens
 
 MOST_TOKENS = 8192
 LABEL_BYTES = 64  # a rating or verdict, and the words before it, that a reply is continued with
@@ -55,7 +55,7 @@ class Counted:
         return found
 
 
-class Most(NamedTuple):
+class WorstCase(NamedTuple):
     """The most that a request can take: calls, and the tokens of all of them."""
 
     calls: int
@@ -63,8 +63,8 @@ class Most(NamedTuple):
     reply: int
 
 
-def most_of(judge: Judge, request: Request) -> Most:
+def worst_case_of(judge: Judge, request: Request) -> WorstCase:
     """The most of one try. Labels are weighed in calls of one token, after the prompt and what was written before."""
     prompt, reply = most_prompt_tokens(request), most_reply_tokens(judge, request.max_tokens)
-    again = judge.capabilities.calls - 1 if request.way == "expected" else 0
-    return Most(1 + again, prompt + again * (prompt + reply + LABEL_BYTES), reply + again)
+    again = judge.capabilities.calls - 1 if request.reply_mode == "logprobs" else 0
+    return WorstCase(1 + again, prompt + again * (prompt + reply + LABEL_BYTES), reply + again)

@@ -25,10 +25,18 @@ from urllib.parse import urlsplit
 from pydantic_core import PydanticSerializationError, to_json
 
 import lrf
-from lrf.http.target import Place
+from lrf.errors import (
+    BadReplyError,
+    JudgeError,
+    JudgeMisconfiguredError,
+    RateLimitedError,
+    RejectedError,
+    TimedOutError,
+    UnavailableError,
+)
 from lrf.http.connections import Answer, Broken, CannotConnect, Connections, TooLong
 from lrf.http.settings import EndpointSettings
-from lrf.errors import BadReply, JudgeError, JudgeMisconfigured, RateLimited, Rejected, TimedOut, Unavailable
+from lrf.http.target import Target
 from lrf.types import JSON
 
 _QUOTED = 300  # characters of a server's words in an error
@@ -61,7 +69,7 @@ class HttpClient:
     The key goes as ``Authorization: Bearer``, or bare in the header that ``key_header`` names. ``headers`` are sent
     with every request, too.
 
-    Raises :class:`lrf.errors.JudgeMisconfigured` when a key in the environment can't be sent as a header.
+    Raises :class:`lrf.errors.JudgeMisconfiguredError` when a key in the environment can't be sent as a header.
     """
 
     def __init__(
@@ -95,10 +103,10 @@ class HttpClient:
                     del self._headers[other]
                 self._headers[name] = value
         try:
-            self._place = Place(endpoint.base_url, _proxy(endpoint.base_url))
-        except ValueError as e:
-            raise JudgeMisconfigured(
-                f"{self._where()}: this is no address that can be asked ({e}); check `base_url` and the environment's "
+            self._place = Target(endpoint.base_url, _proxy(endpoint.base_url))
+        except ValueError as error:
+            raise JudgeMisconfiguredError(
+                f"{self._where()}: this is no address that can be asked ({error}); check `base_url` and the environment's "
                 "proxies"
             ) from None
         self._heads: dict[tuple[str, str], bytes] = {}
@@ -146,18 +154,22 @@ class HttpClient:
             async with asyncio.timeout(limit_s):
                 answer = await self._here().ask(head, data, most=self._limit, most_of_error=_ERROR_BYTES)
         except TimeoutError:
-            raise TimedOut(f"{self._where()}: no reply within {limit_s:g} s") from None
+            raise TimedOutError(f"{self._where()}: no reply within {limit_s:g} s") from None
         except TooLong:
             most = f"{self._endpoint.max_reply_mb:g} MB (`max_reply_mb`)"
-            raise BadReply(f"{self._where()}: the reply is longer than {most}") from None
-        except ssl.SSLCertVerificationError as e:
-            raise JudgeMisconfigured(
-                f"{self._where()}: the server's certificate is not trusted: {self._quote(e)}"
+            raise BadReplyError(f"{self._where()}: the reply is longer than {most}") from None
+        except ssl.SSLCertVerificationError as error:
+            raise JudgeMisconfiguredError(
+                f"{self._where()}: the server's certificate is not trusted: {self._quote(error)}"
             ) from None
-        except CannotConnect as e:
-            raise Unavailable(f"{self._where()}: can't connect ({self._quote(e)}); is the server up?") from None
-        except (Broken, OSError) as e:
-            raise Unavailable(f"{self._where()}: the connection broke ({self._quote(e) or type(e).__name__})") from None
+        except CannotConnect as error:
+            raise UnavailableError(
+                f"{self._where()}: can't connect ({self._quote(error)}); is the server up?"
+            ) from None
+        except (Broken, OSError) as error:
+            raise UnavailableError(
+                f"{self._where()}: the connection broke ({self._quote(error) or type(error).__name__})"
+            ) from None
         if answer.status == 200:
             return answer.body
         raise self._refused(answer)
@@ -166,8 +178,8 @@ class HttpClient:
         """The beginning of a request, made once for each path."""
         try:
             head = self._heads[method, path] = self._place.head(method, path, self._headers)
-        except ValueError as e:
-            raise JudgeMisconfigured(f"{self._where()}: {e}; check `header_env`") from None
+        except ValueError as error:
+            raise JudgeMisconfiguredError(f"{self._where()}: {error}; check `header_env`") from None
         return head
 
     def _here(self) -> Connections:
@@ -183,8 +195,8 @@ class HttpClient:
     def _decode(self, body: bytes) -> str:
         try:
             return body.decode("utf-8")
-        except UnicodeDecodeError as e:
-            raise BadReply(f"{self._where()}: the reply is not UTF-8 (byte {e.start})") from None
+        except UnicodeDecodeError as error:
+            raise BadReplyError(f"{self._where()}: the reply is not UTF-8 (byte {error.start})") from None
 
     def _parse(self, body: bytes) -> Any:
         try:
@@ -192,14 +204,14 @@ class HttpClient:
         except (ValueError, RecursionError):
             start = self._quote(body[:_ERROR_BYTES].decode("utf-8", "replace"))
             what = f"no JSON but: {start}" if body.strip() else "nothing"
-            raise BadReply(f"{self._where()}: the server answered {what}") from None
+            raise BadReplyError(f"{self._where()}: the server answered {what}") from None
 
     # --- what went wrong -------------------------------------------------------------------------------------------
 
     def _refused(self, answer: Answer) -> JudgeError:
         if 300 <= answer.status < 400:
             to = self._quote(answer.headers.get("location", "another address"))
-            return JudgeMisconfigured(
+            return JudgeMisconfiguredError(
                 f"{self._where()}: the server redirects to {to}; set `base_url` to the right address"
             )
         try:
@@ -220,16 +232,16 @@ class HttpClient:
         known = self._codes
         hint = next((known.hints[w] for w in words if w in known.hints), "")
         if words & known.stop:
-            return JudgeMisconfigured(message + _then(hint or self._hint(status)))
+            return JudgeMisconfiguredError(message + _then(hint or self._hint(status)))
         if words & known.reject:
-            return Rejected(message + _then(hint))
+            return RejectedError(message + _then(hint))
         if status == 429 or words & known.wait:
-            return RateLimited(message, retry_after_s=_retry_after(headers))
+            return RateLimitedError(message, retry_after_s=_retry_after(headers))
         if status >= 500 or status in (408, 409, 425) or words & known.busy:
-            return Unavailable(message, retry_after_s=_retry_after(headers))
+            return UnavailableError(message, retry_after_s=_retry_after(headers))
         if status in (401, 402, 403, 404, 405):
-            return JudgeMisconfigured(message + _then(hint or self._hint(status)))
-        return Rejected(message)
+            return JudgeMisconfiguredError(message + _then(hint or self._hint(status)))
+        return RejectedError(message)
 
     def _hint(self, status: int) -> str:
         endpoint = self._endpoint
@@ -256,7 +268,7 @@ class HttpClient:
         if not value:
             return None
         if not value.isascii() or not value.isprintable():
-            raise JudgeMisconfigured(
+            raise JudgeMisconfiguredError(
                 f"the environment variable {variable} holds characters that can't be sent in a header; set it again"
             )
         self._secrets.append(value)

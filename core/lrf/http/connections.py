@@ -16,7 +16,7 @@ from typing import cast
 
 import httptools
 
-from lrf.http.target import Place, host_and_port
+from lrf.http.target import Target, host_and_port
 
 READ = 65_536
 """Bytes that are taken from a connection at once."""
@@ -48,7 +48,7 @@ class Answer:
 class Connections:
     """The connections of one event loop to one place, at most ``most``. One idle for ``keep_s`` isn't used again."""
 
-    def __init__(self, place: Place, most: int, *, keep_s: float) -> None:
+    def __init__(self, place: Target, most: int, *, keep_s: float) -> None:
         self._place = place
         self._keep_s = keep_s
         self._turns = asyncio.Semaphore(most)
@@ -123,8 +123,8 @@ class Connections:
                     raise
         except ssl.SSLCertVerificationError:
             raise
-        except OSError as e:
-            raise CannotConnect(str(e)) from None
+        except OSError as error:
+            raise CannotConnect(str(error)) from None
         return connection
 
     async def _through_proxy(self, connection: _Connection, tls: ssl.SSLContext) -> None:
@@ -251,8 +251,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._received += nbytes
         try:
             self._parser.feed_data(self._buffer[:nbytes])
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
-            self._failed(Broken(f"no HTTP: {e}"))
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._failed(Broken(f"no HTTP: {error}"))
         if self._received > _HEAD:
             self._failed(Broken("its headers never end"))
 
@@ -314,8 +314,8 @@ def _unpacked(body: bytes, most: int) -> bytes:
     unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
     try:
         plain = unpacking.decompress(body, most + 1)
-    except zlib.error as e:
-        raise Broken(f"its body can't be unpacked: {e}") from None
+    except zlib.error as error:
+        raise Broken(f"its body can't be unpacked: {error}") from None
     if len(plain) > most:
         raise TooLong
     if not unpacking.eof or unpacking.unused_data.strip(b"\0"):

@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lrf.errors import BadReply, ContextTooSmall, RateLimited, Rejected
+from lrf.errors import BadReplyError, ContextTooSmallError, RateLimitedError, RejectedError
 from lrf.http.client import ErrorCodes, HttpClient
 from lrf.prompting.requests import FinishReason, Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
@@ -79,15 +79,15 @@ def chat_body(
 async def post_chat(client: HttpClient, body: Mapping[str, JSON], *, timeout_s: float | None = None) -> Any:
     """The body that answers a chat completion. Raises a :class:`lrf.errors.JudgeError`.
 
-    That is a :class:`lrf.errors.ContextTooSmall` for a prompt that is longer than the model takes, or larger than what
+    That is a :class:`lrf.errors.ContextTooSmallError` for a prompt that is longer than the model takes, or larger than what
     the account may send a minute: the latter comes as status 429, and waiting would never help.
     """
     try:
         return await client.post("/chat/completions", body, timeout_s=timeout_s)
-    except (Rejected, RateLimited) as e:
-        known = "request too large" if isinstance(e, RateLimited) else "maximum context length"
-        if known in str(e).lower():
-            raise ContextTooSmall(str(e)) from None
+    except (RejectedError, RateLimitedError) as error:
+        known = "request too large" if isinstance(error, RateLimitedError) else "maximum context length"
+        if known in str(error).lower():
+            raise ContextTooSmallError(str(error)) from None
         raise
 
 
@@ -97,11 +97,11 @@ def json_schema_format(name: str, schema: Mapping[str, JSON]) -> dict[str, JSON]
 
 
 def read_chat(value: Any) -> Reply:
-    """The reply in the body of a chat completion. Raises :class:`lrf.errors.BadReply` when there is none."""
+    """The reply in the body of a chat completion. Raises :class:`lrf.errors.BadReplyError` when there is none."""
     choice = first_choice(value)
     message = choice.get("message")
     if not isinstance(message, dict):
-        raise BadReply("the reply's choice holds no message")
+        raise BadReplyError("the reply's choice holds no message")
     finish = _FINISH.get(str(choice.get("finish_reason")), "other")
     content = message.get("content")
     if not content and message.get("refusal") and isinstance(message["refusal"], str):
@@ -117,10 +117,10 @@ def read_chat(value: Any) -> Reply:
 
 
 def first_choice(value: Any) -> Mapping[str, Any]:
-    """The first choice of a completion's body. Raises :class:`lrf.errors.BadReply` when there is none."""
+    """The first choice of a completion's body. Raises :class:`lrf.errors.BadReplyError` when there is none."""
     choices = value.get("choices") if isinstance(value, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise BadReply("the reply is JSON, but no completion: it holds no choices")
+        raise BadReplyError("the reply is JSON, but no completion: it holds no choices")
     choice: Mapping[str, Any] = choices[0]
     return choice
 
@@ -131,7 +131,7 @@ def _text(content: Any) -> str:
     if isinstance(content, list):  # parts, as some servers write them
         content = "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
     if not isinstance(content, str):
-        raise BadReply(f"the reply's content is no text but {type(content).__name__}")
+        raise BadReplyError(f"the reply's content is no text but {type(content).__name__}")
     return content
 
 
@@ -169,7 +169,7 @@ def embeddings_body(model: str, texts: Sequence[str], dimensions: int | None = N
 def read_embeddings(value: Any, count: int) -> Vectors:
     """The vectors in the body of an embeddings reply, in the order of the texts: (count, dimensions), float32.
 
-    Takes numbers and base64 alike. Raises :class:`lrf.errors.BadReply` when some are missing, not finite, or of
+    Takes numbers and base64 alike. Raises :class:`lrf.errors.BadReplyError` when some are missing, not finite, or of
     different lengths.
     """
     import numpy as np
@@ -177,20 +177,20 @@ def read_embeddings(value: Any, count: int) -> Vectors:
     data = value.get("data") if isinstance(value, dict) else None
     if not isinstance(data, list) or len(data) != count or not all(isinstance(row, dict) for row in data):
         got = f"{len(data)} embeddings" if isinstance(data, list) else "no embeddings"
-        raise BadReply(f"the reply holds {got} for {count} texts")
+        raise BadReplyError(f"the reply holds {got} for {count} texts")
     rows: list[Any] = [None] * count
     for position, row in enumerate(data):
         index = row.get("index", position)
         if not isinstance(index, int) or not 0 <= index < count or rows[index] is not None:
-            raise BadReply(f"the reply's embeddings are numbered wrongly: {str(index)[:20]} among {count}")
+            raise BadReplyError(f"the reply's embeddings are numbered wrongly: {str(index)[:20]} among {count}")
         rows[index] = _vector(row.get("embedding"))
     sizes = sorted({len(row) for row in rows})
     if sizes != sizes[:1] or 0 in sizes:
-        raise BadReply(f"the reply's embeddings are of different or no length: {sizes[:4]}")
+        raise BadReplyError(f"the reply's embeddings are of different or no length: {sizes[:4]}")
     with np.errstate(over="ignore"):
         vectors: Vectors = np.array(rows, dtype=np.float32).reshape(count, -1)
     if not np.isfinite(vectors).all():
-        raise BadReply("the reply's embeddings hold numbers that are not finite")
+        raise BadReplyError("the reply's embeddings hold numbers that are not finite")
     return vectors
 
 
@@ -204,5 +204,5 @@ def _vector(embedding: Any) -> NDArray[Any]:
     except (ValueError, TypeError, OverflowError, binascii.Error):
         floats = np.empty((0, 0))
     if floats.ndim != 1:
-        raise BadReply("the reply holds an embedding that is no list of numbers")
+        raise BadReplyError("the reply holds an embedding that is no list of numbers")
     return floats

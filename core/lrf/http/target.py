@@ -12,7 +12,7 @@ _IN_PATHS = "/%:@!$&'()*+,;=~-._"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Target:
     """Where connections go. ``proxy`` is an address like ``http://user:password@proxy:3128``, or None.
 
     ``tls`` is what an encrypted server must be trusted by: read from the disk once, before anything is under way.

@@ -19,16 +19,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lrf.build import build, engine_of, prices_of, source_of
-from lrf.text.chunking import count_tokens
 from lrf.config.prices import SAMPLING, read_prices
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import Engine, NamedDimension
-from lrf.engine.budget import Ledger
 from lrf.engine.observers import Observers
-from lrf.prompting.expectations import NO_STATEMENTS
-from lrf.prices import Price, amount
-from lrf.protocols import Capabilities, Context, Index, Judge
-from lrf.prompting.requests import Reply, Request, Usage
-from lrf.settings import Settings
+from lrf.planning.sampling import plan_sampling
 from lrf.planning.upper_bound import (
     MOST_STATEMENTS,
     BoundCalls,
@@ -39,11 +34,16 @@ from lrf.planning.upper_bound import (
     longest_around,
     most_statements,
 )
+from lrf.prices import Price, amount
+from lrf.prompting.expectations import NO_STATEMENTS
+from lrf.prompting.requests import Reply, Request, Usage
+from lrf.prompting.templates import prompt_text
+from lrf.protocols import Capabilities, Context, Index, Judge
+from lrf.settings import Settings
 from lrf.stages.score.calibration import calibration_samples
-from lrf.planning.sampling import plan_sampling
 from lrf.store.files import dump
 from lrf.store.journal import Journal, digest
-from lrf.prompting.templates import prompt_text
+from lrf.text.chunking import count_tokens
 from lrf.types import JSON, BadRow, Candidate, Chunk, Document, Judgement, Sample
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class _PlanningJudge:
         self._plan = plan
 
     async def complete(self, request: Request) -> Reply:
-        kind, way = request.expects.kind, request.way
+        kind, reply_mode = request.expects.kind, request.reply_mode
         text, tokens = _mark(request), REPLY_TOKENS.get(kind, 100)
         if kind == "statements":
             answer = next((s.text for s in reversed(request.prompt) if not s.trusted), "")
@@ -136,11 +136,11 @@ class _PlanningJudge:
             self._plan.statements += len(found)
             tokens = TOKENS_A_STATEMENT * max(1, len(found))
             text = "\n".join(f"<statement>{s}</statement>" for s in found) or NO_STATEMENTS
-            if way == "structured":
+            if reply_mode == "json":
                 text = dump({"statements": found})
         elif kind == "text":
             text = "What the judge will note. " * 20
-        probabilities = dict.fromkeys(request.options, 1 / len(request.options)) if way == "expected" else None
+        probabilities = dict.fromkeys(request.options, 1 / len(request.options)) if reply_mode == "logprobs" else None
         usage = Usage(count_tokens(prompt_text(request.prompt)), min(tokens, request.max_tokens))
         return Reply(text, "stop", usage, probabilities)
 
@@ -149,7 +149,7 @@ class _PlanningJudge:
 
 
 def _mark(request: Request) -> str:
-    if request.way == "structured" and request.schema:
+    if request.reply_mode == "json" and request.schema:
         return dump(instance(request.schema))
     return f"Analysis. {request.options[len(request.options) // 2] if request.options else ''}"
 
@@ -274,7 +274,7 @@ def _bounding_engine(
     plan.most_statements = most_statements(pipeline.dimensions)
     prices = prices_of(pipeline)
     bounds = [
-        BoundCalls(name, judge, journal, Ledger(), price=prices.get(name), statements=plan.most_statements)
+        BoundCalls(name, judge, journal, BudgetLedger(), price=prices.get(name), statements=plan.most_statements)
         for name, judge in real.items()
     ]
     retrievers = {name: BoundRetriever(settings) for name, settings in _retrievers(pipeline).items()}

@@ -7,14 +7,14 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from lrf.build import prices_of, sampler_of
-from lrf.text.chunking import count_tokens
 from lrf.config.prices import SAMPLING
-from lrf.engine.worst_case import most_prompt_tokens
 from lrf.engine.sampler_calls import requests_of
+from lrf.engine.worst_case import most_prompt_tokens
 from lrf.prices import Price, amount
-from lrf.protocols import Drawing, Sampler
-from lrf.stages.reading import policy_prompt, prompt_template
 from lrf.prompting.templates import Template, prompt_text
+from lrf.protocols import GenerationSettings, Sampler
+from lrf.stages.reading import policy_prompt, prompt_template
+from lrf.text.chunking import count_tokens
 from lrf.types import Candidate, Sample
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ class PlanSampling:
         missing = self.missing(sample)
         if missing:
             prompt, keys = policy_prompt(sample, self.template), self.keys
-            self._count(Drawing(prompt, (0,) * missing, keys.temperature, keys.top_p, keys.max_tokens, sample.tools))
+            self._count(
+                GenerationSettings(prompt, (0,) * missing, keys.temperature, keys.top_p, keys.max_tokens, sample.tools)
+            )
         sentences = ceil(self._expected_tokens / count_tokens(_SENTENCE))
         typical, longest = [], []
         for number in range(missing):
@@ -64,10 +66,10 @@ class PlanSampling:
     def _expected_tokens(self) -> int:
         return min(self.keys.max_tokens, CANDIDATE_TOKENS)
 
-    def _count(self, drawing: Drawing) -> None:
-        estimate, wanted = self.estimate, len(drawing.seeds)
+    def _count(self, generation: GenerationSettings) -> None:
+        estimate, wanted = self.estimate, len(generation.seeds)
         calls = ceil(wanted / self.sampler.per_call)
-        asked = requests_of(drawing, seeded=False)[0]
+        asked = requests_of(generation, seeded=False)[0]
         prompt = count_tokens(prompt_text(asked.prompt))
         written = wanted * self._expected_tokens
         estimate.calls += wanted
@@ -75,7 +77,7 @@ class PlanSampling:
         estimate.shared_tokens += (calls - 1) * prompt
         estimate.reply_tokens += written
         most_prompt = calls * most_prompt_tokens(asked)
-        most_written = wanted * (drawing.max_tokens + self.sampler.capabilities.reasoning_tokens)
+        most_written = wanted * (generation.max_tokens + self.sampler.capabilities.reasoning_tokens)
         estimate.most_calls += wanted
         estimate.most_prompt_tokens += most_prompt
         estimate.most_reply_tokens += most_written
@@ -91,4 +93,4 @@ def plan_sampling(pipeline: Pipeline, estimate: Estimate) -> PlanSampling | None
     if pipeline.sample is None:
         return None
     price = prices_of(pipeline).get(SAMPLING)
-    return PlanSampling(sampler_of(pipeline), pipeline.sample.drawing, prompt_template(pipeline), price, estimate)
+    return PlanSampling(sampler_of(pipeline), pipeline.sample.generation, prompt_template(pipeline), price, estimate)

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrf.text.chunking import chunk_document
-from lrf.engine.passages import TIMES
 from lrf.engine.judge_calls import ATTEMPTS, Caller, JudgeCalls
-from lrf.engine.worst_case import most_of, next_limit
-from lrf.protocols import Index
+from lrf.engine.passages import TIMES
+from lrf.engine.worst_case import next_limit, worst_case_of
 from lrf.prompting.requests import Reply, Request
+from lrf.prompting.templates import untrusted_text
+from lrf.protocols import Index
 from lrf.settings import Settings
 from lrf.store.files import dump
-from lrf.prompting.templates import untrusted_text
+from lrf.text.chunking import chunk_document
 from lrf.text.tokenizers import DEFAULT
 from lrf.types import JSON, Chunk, Document
 
@@ -39,7 +39,7 @@ MOST_STATEMENTS = 100
 
 
 @dataclass(slots=True)
-class Most:
+class UpperBound:
     """The most of one dimension. ``money`` is in units of money (see ``lrf.prices``)."""
 
     calls: int = 0
@@ -57,7 +57,7 @@ class BoundCalls(JudgeCalls):
     """
 
     statements: Mapping[str, int] = field(default_factory=dict)
-    most: dict[str, Most] = field(default_factory=lambda: defaultdict(Most))
+    most: dict[str, UpperBound] = field(default_factory=lambda: defaultdict(UpperBound))
     assumed: set[str] = field(default_factory=set)
     _number: Any = field(default_factory=itertools.count)
 
@@ -68,7 +68,7 @@ class BoundCalls(JudgeCalls):
         if request.expects.kind == "statements" and caller.dimension not in self.statements:
             self.assumed.add(caller.dimension)
         if request.attempt == 0:
-            tries = [most_of(self.judge, replace(request, max_tokens=limit)) for limit in limits]
+            tries = [worst_case_of(self.judge, replace(request, max_tokens=limit)) for limit in limits]
             calls, prompt, written = (sum(numbers) for numbers in zip(*tries, strict=True))
             most = self.most[caller.dimension]
             most.calls += calls
@@ -79,23 +79,25 @@ class BoundCalls(JudgeCalls):
 
     def _longest(self, request: Request, tokens: int, statements: int) -> Reply:
         """The readable reply that makes the most of what comes after it."""
-        kind, way = request.expects.kind, request.way
+        kind, reply_mode = request.expects.kind, request.reply_mode
         if kind == "verdicts":
             return Reply("")  # no reply holds them: they are asked for one by one besides
         if kind == "statements":
             texts = [f"{next(self._number)}".ljust(tokens // statements, "x") for _ in range(statements)]
-            if way == "structured":
+            if reply_mode == "json":
                 return Reply(dump({"statements": texts}))
             return Reply("".join(f"<statement>{t}</statement>" for t in texts))
         worst = self._worst_option(request)
-        if way == "structured":
+        if reply_mode == "json":
             value = instance(request.schema or {})
             return Reply(dump({**value, "verdict": worst[2:-2]} if kind == "verdict" else value))
         if not request.options:
             return Reply((f"{next(self._number)}" + _DENSE * tokens)[:tokens])
         weights = {option: 1 + 0.01 * (option == worst) for option in request.options}
         total = sum(weights.values())
-        return Reply(worst, probabilities={o: w / total for o, w in weights.items()} if way == "expected" else None)
+        return Reply(
+            worst, probabilities={o: w / total for o, w in weights.items()} if reply_mode == "logprobs" else None
+        )
 
     def _worst_option(self, request: Request) -> str:
         """The mark after which most is asked: of the least support, since that may be looked at again."""

@@ -124,9 +124,9 @@ def _resolve(spec: ComponentSpec, reference: str) -> Any:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except ImportError as e:
+    except ImportError as error:
         advice = f"; pip install '{spec.distribution}[{spec.extra}]'" if spec.extra else ""
-        raise PluginError(f"{spec.name} can't be used here: {e}{advice}") from e
-    except (Exception, SystemExit) as e:
-        raise PluginError(f"{spec.name}: loading {reference} failed: {type(e).__name__}: {e}") from e
+        raise PluginError(f"{spec.name} can't be used here: {error}{advice}") from error
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{spec.name}: loading {reference} failed: {type(error).__name__}: {error}") from error
     return found

@@ -16,8 +16,8 @@ from typing import Any
 
 import pluggy
 
-from lrf.plugin import hookspecs
 from lrf.errors import PluginError
+from lrf.plugin import hookspecs
 from lrf.plugin.spec import API_VERSION, KINDS, ComponentSpec
 from lrf.plugin.suggest import did_you_mean
 
@@ -88,8 +88,8 @@ def load_plugins(environ: Mapping[str, str] = os.environ) -> Plugins:
     for entry_point, package in found:
         try:
             specs = _load(manager, entry_point)
-        except _Broken as e:
-            broken.append(BrokenPlugin(entry_point.name, str(package), " ".join(str(e).split())))
+        except _Broken as error:
+            broken.append(BrokenPlugin(entry_point.name, str(package), " ".join(str(error).split())))
         else:
             registrations += (Registration(kind, spec, entry_point.name, package) for kind, spec in specs)
     return Plugins(manager, tuple(registrations), tuple(broken), disabled)
@@ -123,8 +123,8 @@ def _load(manager: pluggy.PluginManager, entry_point: metadata.EntryPoint) -> li
     """Import and register one plugin. Raises _Broken, with nothing of it left in the manager."""
     try:
         plugin = entry_point.load()
-    except (Exception, SystemExit) as e:
-        raise _Broken(f"importing {entry_point.value} failed: {_describe(e)}") from e
+    except (Exception, SystemExit) as error:
+        raise _Broken(f"importing {entry_point.value} failed: {_describe(error)}") from error
     try:
         manager.register(plugin, name=entry_point.name)
         _check_hooks(manager, plugin)
@@ -132,9 +132,9 @@ def _load(manager: pluggy.PluginManager, entry_point: metadata.EntryPoint) -> li
     except _Broken:
         _forget(manager, plugin, entry_point.name)
         raise
-    except (Exception, SystemExit) as e:
+    except (Exception, SystemExit) as error:
         _forget(manager, plugin, entry_point.name)
-        raise _Broken(_describe(e)) from e
+        raise _Broken(_describe(error)) from error
 
 
 def _forget(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
@@ -157,10 +157,10 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
     known = [name for name in dir(hookspecs) if name.startswith("lrf_")]
     try:
         manager.check_pending()
-    except pluggy.PluginValidationError as e:
+    except pluggy.PluginValidationError as error:
         misspelt = [name for name, _ in _own_hookimpls(manager, plugin) if name not in known]
         name = misspelt[0] if misspelt else ""
-        raise _Broken(f"unknown hook {name}; hooks: {', '.join(known)}{did_you_mean(name, known)}") from e
+        raise _Broken(f"unknown hook {name}; hooks: {', '.join(known)}{did_you_mean(name, known)}") from error
     for name, implementation in _own_hookimpls(manager, plugin):
         function = implementation.function
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
-from lrf.errors import ParseFailure
-from lrf.prompting.requests import Reply, Request, Way
+from lrf.errors import ParseError
+from lrf.prompting.requests import Reply, ReplyMode, Request
 from lrf.prompting.templates import Prompt, prompt_text, untrusted_text
 from lrf.types import JSON
 
@@ -43,7 +43,7 @@ def own_mark(text: str, request: Request) -> int | None:
     def value_of(text: str, quoted: str = "") -> Any:
         try:
             return request.expects.read(Reply(text), "text", quoted)
-        except ParseFailure:
+        except ParseError:
             return None
 
     own = value_of(text, untrusted_text(request.prompt))
@@ -68,9 +68,9 @@ def _distinct(found: Sequence[T], what: str) -> T:
     """The one value among the marks found, or a ParseFailure that says why there is none."""
     distinct = list(dict.fromkeys(found))
     if not distinct:
-        raise ParseFailure(f"no_{what}", f"the reply holds no {what}")
+        raise ParseError(f"no_{what}", f"the reply holds no {what}")
     if len(distinct) > 1:
-        raise ParseFailure(f"ambiguous_{what}", f"the reply holds {len(distinct)} different {what}s: {distinct[:4]}")
+        raise ParseError(f"ambiguous_{what}", f"the reply holds {len(distinct)} different {what}s: {distinct[:4]}")
     return distinct[0]
 
 
@@ -79,17 +79,17 @@ def _unquoted(found: Sequence[T], in_prompt: Sequence[T], what: str) -> list[T]:
     shown = set(in_prompt)
     own = [v for v in found if v not in shown]
     if found and not own:
-        raise ParseFailure(f"quoted_{what}", f"each {what} in the reply also stands in the text that was judged")
+        raise ParseError(f"quoted_{what}", f"each {what} in the reply also stands in the text that was judged")
     return own
 
 
 def _json_object(text: str) -> Mapping[str, JSON]:
     try:  # grammars of servers let line breaks stand in strings
         value = json.loads(text, strict=False, object_pairs_hook=_each_name_once)
-    except (ValueError, RecursionError) as e:
-        raise ParseFailure("invalid_json", str(e)) from None
+    except (ValueError, RecursionError) as error:
+        raise ParseError("invalid_json", str(error)) from None
     if not isinstance(value, dict):
-        raise ParseFailure("invalid_json", f"expected an object, got {type(value).__name__}")
+        raise ParseError("invalid_json", f"expected an object, got {type(value).__name__}")
     return value
 
 
@@ -133,15 +133,15 @@ class Rating:
             "additionalProperties": False,
         }
 
-    def read(self, reply: Reply, way: Way, quoted: str) -> float:
-        if way == "expected":
+    def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> float:
+        if reply_mode == "logprobs":
             p = _probabilities(reply, self.options)
             mean = sum(float(option[2:-2]) * share for option, share in p.items())
             return min(max(mean, float(self.low)), float(self.high))  # rounding may carry it past an end
-        if way == "structured":
+        if reply_mode == "json":
             value = _json_object(reply.text).get("rating")
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ParseFailure("no_rating", 'the reply\'s object has no number "rating"')
+                raise ParseError("no_rating", 'the reply\'s object has no number "rating"')
             return self._in_range(value)
         found = [float(n) for n in _NUMBER_MARK.findall(reply.text)]
         own = _unquoted(found, [float(n) for n in _NUMBER_MARK.findall(quoted)], "rating")
@@ -149,14 +149,14 @@ class Rating:
 
     def _in_range(self, value: float) -> float:
         if not self.low <= value <= self.high:
-            raise ParseFailure("rating_out_of_range", f"{str(value)[:20]} is not within {self.low} to {self.high}")
+            raise ParseError("rating_out_of_range", f"{str(value)[:20]} is not within {self.low} to {self.high}")
         return float(value)
 
 
 def _probabilities(reply: Reply, options: Sequence[str]) -> Mapping[str, float]:
     p = reply.probabilities
     if p is None or set(p) != set(options) or min(p.values()) < 0 or not abs(sum(p.values()) - 1) < 1e-3:
-        raise ParseFailure("no_probabilities", "the reply carries no probabilities over the options")
+        raise ParseError("no_probabilities", "the reply carries no probabilities over the options")
     total = sum(p.values())
     return {o: p[o] / total for o in options}
 
@@ -185,15 +185,15 @@ class Verdict:
             "additionalProperties": False,
         }
 
-    def read(self, reply: Reply, way: Way, quoted: str) -> str:
-        if way == "expected":
+    def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> str:
+        if reply_mode == "logprobs":
             p = _probabilities(reply, self.options)
             return max(p, key=lambda option: p[option])[2:-2]
         by_folded = {label.casefold(): label for label in self.labels}
-        if way == "structured":
+        if reply_mode == "json":
             value = _json_object(reply.text).get("verdict")
             if not isinstance(value, str) or value.casefold() not in by_folded:
-                raise ParseFailure("no_verdict", f'the reply\'s "verdict" is none of {", ".join(self.labels)}')
+                raise ParseError("no_verdict", f'the reply\'s "verdict" is none of {", ".join(self.labels)}')
             return by_folded[value.casefold()]
         own = _unquoted(self._marks(reply.text), self._marks(quoted), "verdict")
         return by_folded[_distinct(own, "verdict")]
@@ -232,9 +232,9 @@ class Verdicts:
             "additionalProperties": False,
         }
 
-    def read(self, reply: Reply, way: Way, quoted: str) -> tuple[str, ...]:
-        if way != "structured":
-            raise ParseFailure("no_verdict", "several verdicts in one reply can only be read from a JSON object")
+    def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> tuple[str, ...]:
+        if reply_mode != "json":
+            raise ParseError("no_verdict", "several verdicts in one reply can only be read from a JSON object")
         found = _json_object(reply.text)
         by_folded = {label.casefold(): label for label in self.labels}
         labels = []
@@ -242,7 +242,7 @@ class Verdicts:
             one = found.get(f"v{n}")
             value = one.get("verdict") if isinstance(one, dict) else None
             if not isinstance(value, str) or value.casefold() not in by_folded:
-                raise ParseFailure("no_verdict", f"the reply's object has no verdict v{n} of {self.count}")
+                raise ParseError("no_verdict", f"the reply's object has no verdict v{n} of {self.count}")
             labels.append(by_folded[value.casefold()])
         return tuple(labels)
 
@@ -278,19 +278,17 @@ class Statements:
             "additionalProperties": False,
         }
 
-    def read(self, reply: Reply, way: Way, quoted: str) -> tuple[str, ...]:
-        if way == "structured":
+    def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> tuple[str, ...]:
+        if reply_mode == "json":
             value = _json_object(reply.text).get("statements")
             if not isinstance(value, list) or not all(isinstance(s, str) for s in value):
-                raise ParseFailure("no_statements_list", 'the reply\'s "statements" is no list of strings')
+                raise ParseError("no_statements_list", 'the reply\'s "statements" is no list of strings')
             found = [s.strip() for s in value]
         else:
             found = [s.strip() for s in _STATEMENT.findall(reply.text)]
             none = NO_STATEMENTS.casefold()
             if not any(found) and (none not in reply.text.casefold() or none in quoted.casefold()):
-                raise ParseFailure(
-                    "no_statement_mark", f"the reply holds no statement and no {NO_STATEMENTS} of its own"
-                )
+                raise ParseError("no_statement_mark", f"the reply holds no statement and no {NO_STATEMENTS} of its own")
         return tuple(s for s in found if s)
 
 
@@ -302,9 +300,9 @@ class Text:
     options: tuple[str, ...] = field(default=(), init=False)
     schema: Mapping[str, JSON] | None = field(default=None, init=False)
 
-    def read(self, reply: Reply, way: Way, quoted: str) -> str:
+    def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> str:
         if not reply.text.strip():
-            raise ParseFailure("empty_reply", "the judge wrote nothing")
+            raise ParseError("empty_reply", "the judge wrote nothing")
         return reply.text.strip()
 
 
@@ -329,13 +327,13 @@ class Choice:
             "additionalProperties": False,
         }
 
-    def read(self, reply: Reply, way: Way, quoted: str) -> str:
+    def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> str:
         text = reply.text
-        if way == "structured":
+        if reply_mode == "json":
             value = _json_object(text).get("choice")
             text = f"[[{value}]]" if isinstance(value, str) else ""
             quoted = ""
         as_verdict = Reply(text=text, probabilities=reply.probabilities)
         return Verdict(dict.fromkeys(self.choices, 0.0)).read(
-            as_verdict, "expected" if way == "expected" else "text", quoted
+            as_verdict, "logprobs" if reply_mode == "logprobs" else "text", quoted
         )

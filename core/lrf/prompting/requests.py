@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from lrf.prompting.templates import Prompt
-from lrf.types import JSON, Opinion
+from lrf.types import JSON, Vote
 
 T_co = TypeVar("T_co", covariant=True)
 
-Way = Literal["text", "structured", "expected"]
+ReplyMode = Literal["text", "json", "logprobs"]
 """How an answer is asked for: free text with marks, a JSON object of a schema, or label probabilities."""
 
-RatingWay = Literal["auto", "text", "structured", "expected"]
-"""A :data:`Way` that a pipeline asks for; "auto" is the best one that the judge can."""
+RatingMode = Literal["auto", "text", "json", "logprobs"]
+"""A :data:`ReplyMode` that a pipeline asks for; "auto" is the best one that the judge can."""
 
 PanelRule = Literal["mean", "median", "trimmed_mean", "cascade"]
 """How the ratings of several judges become one. "trimmed_mean" leaves out the highest and the lowest of three up.
@@ -51,19 +51,19 @@ class Usage:
 class Request:
     """One question to a judge.
 
-    ``options``: with ``way="expected"``, the exact strings whose probabilities (renormalised over them) the reply
-    must carry. ``schema``: with ``way="structured"``, the JSON schema that the reply's text must satisfy.
-    ``attempt``, ``draw`` and ``round`` tell requests apart that are otherwise equal; none of them is sent.
+    ``options``: with ``reply_mode="logprobs"``, the exact strings whose probabilities (renormalised over them) the reply
+    must carry. ``schema``: with ``reply_mode="json"``, the JSON schema that the reply's text must satisfy.
+    ``attempt``, ``repeat`` and ``round`` tell requests apart that are otherwise equal; none of them is sent.
     """
 
     prompt: Prompt
     expects: Expectation[Any]
     max_tokens: int
     temperature: float
-    way: Way = "text"
+    reply_mode: ReplyMode = "text"
     seed: int | None = None
     attempt: int = 0
-    draw: int = 0
+    repeat: int = 0
     deadline_s: float | None = None
     round: int = 0
 
@@ -73,14 +73,14 @@ class Request:
 
     @property
     def schema(self) -> Mapping[str, JSON] | None:
-        return self.expects.schema if self.way == "structured" else None
+        return self.expects.schema if self.reply_mode == "json" else None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One answer of a judge, as it came: the unit of the journal.
 
-    ``probabilities``: with ``way="expected"``, one entry for each option, adding up to 1.
+    ``probabilities``: with ``reply_mode="logprobs"``, one entry for each option, adding up to 1.
     """
 
     text: str
@@ -95,16 +95,16 @@ class Reply:
 class Answer(Generic[T_co]):
     """A reply that was read: ``value`` is what was asked for, ``text`` what the judge wrote.
 
-    Where several judges or draws were asked, ``opinions`` has what each said, ``value`` and ``probabilities`` are
-    made of them all, and ``text`` and ``way`` are those of the first.
+    Where several judges or draws were asked, ``votes`` has what each said, ``value`` and ``probabilities`` are
+    made of them all, and ``text`` and ``reply_mode`` are those of the first.
     """
 
     value: T_co
     text: str
-    way: Way = "text"
+    reply_mode: ReplyMode = "text"
     attempts: int = 1
     probabilities: Mapping[str, float] | None = None
-    opinions: tuple[Opinion, ...] = ()
+    votes: tuple[Vote, ...] = ()
 
 
 class Expectation(Protocol[T_co]):
@@ -115,17 +115,17 @@ class Expectation(Protocol[T_co]):
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The strings a judge can weigh with ``way="expected"``; empty if the answer is no choice among strings."""
+        """The strings a judge can weigh with ``reply_mode="logprobs"``; empty if the answer is no choice among strings."""
         ...
 
     @property
     def schema(self) -> Mapping[str, JSON] | None:
-        """The JSON schema for ``way="structured"``; None if it can't be asked for so."""
+        """The JSON schema for ``reply_mode="json"``; None if it can't be asked for so."""
         ...
 
-    def read(self, reply: Reply, way: Way, quoted: str) -> T_co:
+    def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> T_co:
         """The value in the reply.
 
-        ``quoted`` is all untrusted text of the prompt. Raises :class:`lrf.errors.ParseFailure`.
+        ``quoted`` is all untrusted text of the prompt. Raises :class:`lrf.errors.ParseError`.
         """
         ...

@@ -15,14 +15,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from lrf.rows.checks import Object, Wrong, as_text, check_json, kind_of, not_empty, quoted
+from lrf.rows.checks import InvalidRow, JsonObject, as_text, check_json, kind_of, not_empty, quoted
 from lrf.types import JSON, Document, Message, ToolCall
 
 ROLES = ("system", "user", "assistant", "tool")
 TURN = ("role", "content", "name", "tool_calls", "tool_call_id")
 
 
-def chat_of(row: Object) -> tuple[Message, ...] | None:
+def chat_of(row: JsonObject) -> tuple[Message, ...] | None:
     """The row's ``messages``; None where it has none."""
     if row.get("messages") is None:
         return None
@@ -33,11 +33,11 @@ def chat_of(row: Object) -> tuple[Message, ...] | None:
         calls.update({call.id: call.name for call in message.tool_calls if call.id is not None})
         messages.append(message)
     if not messages or messages[-1].role not in ("user", "tool"):
-        raise Wrong('messages: must end with a turn that the policy answers, of role "user" or "tool"')
+        raise InvalidRow('messages: must end with a turn that the policy answers, of role "user" or "tool"')
     return tuple(messages)
 
 
-def tools_of(row: Object) -> tuple[Mapping[str, JSON], ...]:
+def tools_of(row: JsonObject) -> tuple[Mapping[str, JSON], ...]:
     """The row's ``tools``; none where it has none."""
     given = row.get("tools")
     if isinstance(given, str):
@@ -45,21 +45,23 @@ def tools_of(row: Object) -> tuple[Mapping[str, JSON], ...]:
     if given is None:
         return ()
     if not isinstance(given, list | tuple):
-        raise Wrong(f"tools: expected a list, or one as JSON text, got {kind_of(given)}")
+        raise InvalidRow(f"tools: expected a list, or one as JSON text, got {kind_of(given)}")
     for i, tool in enumerate(given):
         at = f"tools[{i}]"
         function = tool.get("function", tool) if isinstance(tool, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise Wrong(f'{at}: expected {{"type": "function", "function": {{"name", …}}}}')
+            raise InvalidRow(f'{at}: expected {{"type": "function", "function": {{"name", …}}}}')
         check_json(tool, at)
     return tuple(given)
 
 
 def last_query(messages: Sequence[Message] | None) -> str:
-    """What the last turn of the user says: what the answer is to. Raises :class:`Wrong` where nobody asks anything."""
+    """What the last turn of the user says: what the answer is to. Raises :class:`InvalidRow` where nobody asks anything."""
     said = [m.content for m in messages or () if m.role == "user" and m.content.strip()]
     if not said:
-        raise Wrong("query: missing" if messages is None else "query: missing, and no turn of the user to take it from")
+        raise InvalidRow(
+            "query: missing" if messages is None else "query: missing, and no turn of the user to take it from"
+        )
     return said[-1]
 
 
@@ -77,29 +79,29 @@ def turn_documents(messages: Sequence[Message]) -> tuple[Document, ...]:
     return tuple(found)
 
 
-def _turn(turn: Object, calls: Mapping[str, str]) -> Message:
+def _turn(turn: JsonObject, calls: Mapping[str, str]) -> Message:
     """``calls`` are the names of the tools called so far, by the calls' ids."""
     if (role := turn.text("role")) not in ROLES:
-        raise Wrong(f"{turn.path('role')}: {quoted(role)} is none of {', '.join(ROLES)}")
+        raise InvalidRow(f"{turn.path('role')}: {quoted(role)} is none of {', '.join(ROLES)}")
     for key, only in (("tool_calls", "assistant"), ("tool_call_id", "tool")):
         if turn.get(key) and role != only:
-            raise Wrong(f"{turn.path(key)}: only a turn of role {only} has it, and this one is of {role}")
+            raise InvalidRow(f"{turn.path(key)}: only a turn of role {only} has it, and this one is of {role}")
     tool_calls = tuple(_call(value, at) for at, value in turn.items("tool_calls"))
     content = "" if turn.get("content") is None and tool_calls else _content(turn)
     call_id = turn.optional_text("tool_call_id")
     if call_id is not None and call_id not in calls:
         there = ", ".join(map(quoted, list(calls)[:10])) or "none"
-        raise Wrong(f"{turn.path('tool_call_id')}: {quoted(call_id)} is the id of no earlier call; ids: {there}")
+        raise InvalidRow(f"{turn.path('tool_call_id')}: {quoted(call_id)} is the id of no earlier call; ids: {there}")
     return Message(role, content, turn.optional_text("name"), tool_calls, call_id)
 
 
-def _object(value: JSON, at: str, allowed: Sequence[str]) -> Object:
+def _object(value: JSON, at: str, allowed: Sequence[str]) -> JsonObject:
     """The object without its nulls: a table's rows have every field that any turn of the table has."""
     there = {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else value
-    return Object(there, at, allowed)
+    return JsonObject(there, at, allowed)
 
 
-def _content(turn: Object) -> str:
+def _content(turn: JsonObject) -> str:
     value = turn.required("content")
     if isinstance(value, str):
         return as_text(value, turn.path("content"))
@@ -107,7 +109,7 @@ def _content(turn: Object) -> str:
     for at, part in turn.items("content"):
         if not isinstance(part, Mapping) or part.get("type") != "text":
             kind = quoted(str(part.get("type"))) if isinstance(part, Mapping) else kind_of(part)
-            raise Wrong(f'{at}: only parts {{"type": "text", "text"}} can be read, got {kind}')
+            raise InvalidRow(f'{at}: only parts {{"type": "text", "text"}} can be read, got {kind}')
         parts.append(as_text(part.get("text"), f"{at}.text"))
     return "".join(parts)
 
@@ -115,16 +117,16 @@ def _content(turn: Object) -> str:
 def _call(value: JSON, at: str) -> ToolCall:
     call = _object(value, at, ("id", "type", "function", "name", "arguments"))
     if call.get("type") not in (None, "function"):
-        raise Wrong(f'{at}.type: expected "function", got {quoted(str(call.get("type")))}')
+        raise InvalidRow(f'{at}.type: expected "function", got {quoted(str(call.get("type")))}')
     nested = call.get("function") is not None
     function = _object(call.get("function"), f"{at}.function", ("name", "arguments")) if nested else call
     if nested and (call.get("name") is not None or call.get("arguments") is not None):
-        raise Wrong(f'{at}: expected either "function" or "name" with "arguments"')
+        raise InvalidRow(f'{at}: expected either "function" or "name" with "arguments"')
     where, arguments = function.path("arguments"), function.get("arguments")
     if isinstance(arguments, str):
         arguments = _parsed(arguments, where)
     if not isinstance(arguments, Mapping | None):
-        raise Wrong(f"{where}: expected an object, or one as JSON text, got {kind_of(arguments)}")
+        raise InvalidRow(f"{where}: expected an object, or one as JSON text, got {kind_of(arguments)}")
     check_json(arguments, where)
     name = not_empty(function.text("name"), function.path("name"))
     return ToolCall(name, dict(arguments or {}), call.optional_text("id"))
@@ -136,8 +138,8 @@ def _parsed(text: str, at: str) -> JSON:
 
     try:
         return json.loads(text, parse_constant=no_number)
-    except (ValueError, RecursionError) as e:
-        raise Wrong(f"{at}: no JSON: {str(e) or 'nested too deep'}") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidRow(f"{at}: no JSON: {str(error) or 'nested too deep'}") from None
 
 
 def _shown(arguments: Mapping[str, JSON]) -> str:

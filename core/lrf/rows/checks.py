@@ -62,11 +62,11 @@ def quoted(text: str) -> str:
     return f'"{cut}"' if cut.isprintable() else ascii(cut)
 
 
-class Wrong(Exception):
+class InvalidRow(Exception):
     """What is wrong with a row, beginning with the field's path."""
 
 
-class Object:
+class JsonObject:
     """A JSON object of the row with its place (``candidates[3]``), whose keys are all allowed ones."""
 
     def __init__(self, value: JSON, at: str, allowed: Collection[str]) -> None:
@@ -74,10 +74,10 @@ class Object:
             which = (
                 f"{at}: expected an object" if at else f"a row must be an object with the fields {', '.join(allowed)};"
             )
-            raise Wrong(f"{which}{',' if at else ''} got {kind_of(value)}")
+            raise InvalidRow(f"{which}{',' if at else ''} got {kind_of(value)}")
         for key in value:
             if key not in allowed:
-                raise Wrong(_unknown(key, at, allowed))
+                raise InvalidRow(_unknown(key, at, allowed))
         self.at = at
         self._value = value
 
@@ -89,7 +89,7 @@ class Object:
 
     def required(self, key: str) -> JSON:
         if (value := self.get(key)) is None:
-            raise Wrong(f"{self.path(key)}: missing")
+            raise InvalidRow(f"{self.path(key)}: missing")
         return value
 
     def text(self, key: str) -> str:
@@ -108,7 +108,7 @@ class Object:
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if not isinstance(value, str):
-            raise Wrong(f"{self.path('id')}: expected a text or a whole number, got {kind_of(value)}")
+            raise InvalidRow(f"{self.path('id')}: expected a text or a whole number, got {kind_of(value)}")
         return not_empty(as_text(value, self.path("id")), self.path("id"))
 
     def items(self, key: str) -> list[tuple[str, JSON]]:
@@ -120,26 +120,26 @@ class Object:
         if value is None:
             return {}
         if not isinstance(value, Mapping):
-            raise Wrong(f"{self.path('metadata')}: expected an object, got {kind_of(value)}")
+            raise InvalidRow(f"{self.path('metadata')}: expected an object, got {kind_of(value)}")
         check_json(value, self.path("metadata"))
         return value
 
 
 def as_text(value: JSON, at: str) -> str:
     if (problem := text_problem(value)) is not None:
-        raise Wrong(f"{at}: {problem}")
+        raise InvalidRow(f"{at}: {problem}")
     return str(value)
 
 
 def not_empty(text: str, at: str) -> str:
     if not text.strip():
-        raise Wrong(f"{at}: is empty")
+        raise InvalidRow(f"{at}: is empty")
     return text
 
 
 def as_items(value: JSON, at: str) -> list[tuple[str, JSON]]:
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise Wrong(f"{at}: expected a list, got {kind_of(value)}")
+        raise InvalidRow(f"{at}: expected a list, got {kind_of(value)}")
     return [(f"{at}[{i}]", v) for i, v in enumerate(value)]
 
 
@@ -147,13 +147,13 @@ def check_unique(things: Sequence[T], at: str, id_of: Callable[[T], str]) -> Non
     places: dict[str, int] = {}
     for i, thing in enumerate(things):
         if (first := places.setdefault(id_of(thing), i)) != i:
-            raise Wrong(f"{at}[{i}].id: {quoted(id_of(thing))} is already the id of {at}[{first}]")
+            raise InvalidRow(f"{at}[{i}].id: {quoted(id_of(thing))} is already the id of {at}[{first}]")
 
 
 def check_json(value: JSON, at: str, depth: int = MAX_DEPTH) -> None:
     """Nothing in the value but what JSON has, and no deeper than so."""
     if depth < 0:
-        raise Wrong(f"{at.split('.')[0]}: nested deeper than {MAX_DEPTH} levels")
+        raise InvalidRow(f"{at.split('.')[0]}: nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, str):
         as_text(value, at)
     elif isinstance(value, Mapping):
@@ -165,9 +165,9 @@ def check_json(value: JSON, at: str, depth: int = MAX_DEPTH) -> None:
         for i, item in enumerate(value):
             check_json(item, f"{at}[{i}]", depth - 1)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise Wrong(f"{at}: {value} is no JSON value")
+        raise InvalidRow(f"{at}: {value} is no JSON value")
     elif not (value is None or isinstance(value, bool | int | float)):
-        raise Wrong(f"{at}: {kind_of(value)} is no JSON value")
+        raise InvalidRow(f"{at}: {kind_of(value)} is no JSON value")
 
 
 def _unknown(key: JSON, at: str, allowed: Collection[str]) -> str:

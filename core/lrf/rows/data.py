@@ -34,7 +34,17 @@ from pathlib import Path
 
 from lrf.errors import DataError
 from lrf.rows.chat import chat_of, last_query, tools_of, turn_documents
-from lrf.rows.checks import Object, Wrong, as_items, as_text, check_unique, kind_of, not_empty, quoted, text_problem
+from lrf.rows.checks import (
+    InvalidRow,
+    JsonObject,
+    as_items,
+    as_text,
+    check_unique,
+    kind_of,
+    not_empty,
+    quoted,
+    text_problem,
+)
 from lrf.rows.lines import Row, parse_line
 from lrf.types import JSON, BadRow, Candidate, Document, Sample
 
@@ -72,9 +82,9 @@ def sample_from_row(
     Raises :class:`RowError` (a :class:`lrf.errors.DataError`).
     """
     try:
-        return _sample(Object(row, "", FIELDS), folder, str(line - 1) if default_id is None else default_id)
-    except Wrong as e:
-        raise RowError(file, line, str(e)) from None
+        return _sample(JsonObject(row, "", FIELDS), folder, str(line - 1) if default_id is None else default_id)
+    except InvalidRow as error:
+        raise RowError(file, line, str(error)) from None
 
 
 def samples_from_rows(rows: Iterable[Row | BadRow]) -> Iterator[Sample | BadRow]:
@@ -89,8 +99,8 @@ def samples_from_rows(rows: Iterable[Row | BadRow]) -> Iterator[Sample | BadRow]
             continue
         try:
             sample = sample_from_row(row.value, folder=row.folder, file=row.file, line=row.line, default_id=str(number))
-        except RowError as e:
-            yield BadRow(row.file, row.line, e.message)
+        except RowError as error:
+            yield BadRow(row.file, row.line, error.message)
             continue
         digest = hashlib.blake2b(sample.id.encode(), digest_size=8).digest()
         if digest in seen:
@@ -103,14 +113,14 @@ def samples_from_rows(rows: Iterable[Row | BadRow]) -> Iterator[Sample | BadRow]
 # --- the fields ------------------------------------------------------------------------------------------------
 
 
-def _sample(row: Object, folder: Path | None, default_id: str) -> Sample:
+def _sample(row: JsonObject, folder: Path | None, default_id: str) -> Sample:
     messages = chat_of(row)
     if messages is None or row.get("context") is not None:
         documents = _documents(row.required("context"), folder)
     else:
         documents = turn_documents(messages)
     if not documents:
-        raise Wrong("messages: no turn says anything, and there is no context")
+        raise InvalidRow("messages: no turn says anything, and there is no context")
     return Sample(
         id=row.id(default_id),
         documents=documents,
@@ -129,20 +139,20 @@ def _documents(context: JSON, folder: Path | None) -> tuple[Document, ...]:
     if isinstance(context, Mapping):
         return (_document(context, "context", folder, "0"),)
     if not isinstance(context, Sequence) or isinstance(context, bytes):
-        raise Wrong(f"context: expected a text, a document or a list of documents, got {kind_of(context)}")
+        raise InvalidRow(f"context: expected a text, a document or a list of documents, got {kind_of(context)}")
     documents = tuple(
         _document(value, at, folder, str(i)) for i, (at, value) in enumerate(as_items(context, "context"))
     )
     if not documents:
-        raise Wrong("context: the list has no documents")
+        raise InvalidRow("context: the list has no documents")
     check_unique(documents, "context", lambda d: d.id)
     return documents
 
 
 def _document(value: JSON, at: str, folder: Path | None, default_id: str) -> Document:
-    document = Object(value, at, ("id", "title", "text", "path"))
+    document = JsonObject(value, at, ("id", "title", "text", "path"))
     if (document.get("text") is None) == (document.get("path") is None):
-        raise Wrong(f'{at}: expected either "text" or "path"')
+        raise InvalidRow(f'{at}: expected either "text" or "path"')
     if document.get("path") is None:
         text = document.filled_text("text")
     else:
@@ -152,26 +162,26 @@ def _document(value: JSON, at: str, folder: Path | None, default_id: str) -> Doc
 
 def _file_text(path: str, at: str, folder: Path | None) -> str:
     if folder is None:
-        raise Wrong(f"{at}: this data can't name files; give the text itself")
+        raise InvalidRow(f"{at}: this data can't name files; give the text itself")
     try:
         home = folder.resolve()
         file = (home / path).resolve()
         if not file.is_relative_to(home):
-            raise Wrong(f"{at}: {quoted(path)} leads out of the data's folder; keep the texts beside the data")
+            raise InvalidRow(f"{at}: {quoted(path)} leads out of the data's folder; keep the texts beside the data")
         if not file.is_file():
-            raise Wrong(f"{at}: no file {quoted(path)} in the data's folder")
+            raise InvalidRow(f"{at}: no file {quoted(path)} in the data's folder")
         text = file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        raise Wrong(f"{at}: {quoted(path)} is not UTF-8: {e.reason} at byte {e.start}") from None
-    except (OSError, RuntimeError) as e:  # RuntimeError: a loop of symlinks, before Python 3.13
-        raise Wrong(f"{at}: can't read {quoted(path)}: {getattr(e, 'strerror', None) or e}") from None
+    except UnicodeDecodeError as error:
+        raise InvalidRow(f"{at}: {quoted(path)} is not UTF-8: {error.reason} at byte {error.start}") from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symlinks, before Python 3.13
+        raise InvalidRow(f"{at}: can't read {quoted(path)}: {getattr(error, 'strerror', None) or error}") from None
     return not_empty(as_text(text, at), at)
 
 
-def _candidates(row: Object) -> tuple[Candidate, ...]:
+def _candidates(row: JsonObject) -> tuple[Candidate, ...]:
     candidates = []
     for i, (at, value) in enumerate(row.items("candidates")):
-        fields = Object(value, at, ("id", "text", "source", "metadata"))
+        fields = JsonObject(value, at, ("id", "text", "source", "metadata"))
         source = fields.optional_text("source")
         candidates.append(Candidate(fields.id(str(i)), fields.text("text"), source, fields.metadata()))
     check_unique(candidates, "candidates", lambda c: c.id)

@@ -32,14 +32,14 @@ def parse_line(line: bytes, file: str, number: int, folder: Path | None = None) 
     try:
         text = (line.removeprefix(_BOM) if number == 1 else line).rstrip().decode("utf-8")
         return Row(file, number, json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique), folder)
-    except UnicodeDecodeError as e:
-        return BadRow(file, number, f"not UTF-8: {e.reason} at byte {e.start} of the line")
-    except json.JSONDecodeError as e:
-        return BadRow(file, number, f"not JSON: {e.msg} at character {e.pos + 1} of the line")
+    except UnicodeDecodeError as error:
+        return BadRow(file, number, f"not UTF-8: {error.reason} at byte {error.start} of the line")
+    except json.JSONDecodeError as error:
+        return BadRow(file, number, f"not JSON: {error.msg} at character {error.pos + 1} of the line")
     except RecursionError:
         return BadRow(file, number, "not usable JSON: nested too deeply")
-    except ValueError as e:
-        return BadRow(file, number, f"not usable JSON: {e}")
+    except ValueError as error:
+        return BadRow(file, number, f"not usable JSON: {error}")
 
 
 def _no_constant(name: str) -> JSON:

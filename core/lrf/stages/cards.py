@@ -37,8 +37,8 @@ def write_cards(pipeline: Pipeline, run: RunDir, stage: str, counts: Mapping[str
             card = run.path / counts["checkpoint"] / "README.md"
             if card.parent.is_dir() and not card.exists():
                 write_model_card(card, pipeline, counts, version)
-    except OSError as e:
-        raise StageError(f"{card}: {e.strerror}; what it describes is whole. Run the command again") from e
+    except OSError as error:
+        raise StageError(f"{card}: {error.strerror}; what it describes is whole. Run the command again") from error
 
 
 def write_dataset_card(file: Path, pipeline: Pipeline, pairs: Mapping[str, JSON], version: str | None) -> None:

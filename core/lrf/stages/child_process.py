@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lrf.engine import event_loop as interpreter
-from lrf.errors import Interrupted, LrfError, StageError
+from lrf.errors import LrfError, RunInterruptedError, StageError
 from lrf.store.files import dump
 from lrf.types import JSON
 
@@ -121,12 +121,12 @@ def end_with_parent() -> None:
 
 
 def main(run_dir: str, stage: str, folder: str, out: TextIO) -> int:
-    from lrf.plugin.catalog import load_catalog
     from lrf.config import parse_pipeline
-    from lrf.store.log import run_log
+    from lrf.plugin.catalog import load_catalog
     from lrf.stages.context import StageContext
     from lrf.stages.run_dir import RunDir, said_by_system
     from lrf.store.files import read_json
+    from lrf.store.log import run_log
 
     lock = threading.Lock()
 
@@ -147,23 +147,23 @@ def main(run_dir: str, stage: str, folder: str, out: TextIO) -> int:
             finally:
                 context.observers.close()
         return 0
-    except LrfError as e:
-        say({"error": "\n".join([str(e), *getattr(e, "__notes__", ())]), "exit_code": e.exit_code})
-        return e.exit_code
-    except OSError as e:
-        say({"error": f"stage {stage}: {said_by_system(e, Path(run_dir))}", "exit_code": StageError.exit_code})
+    except LrfError as error:
+        say({"error": "\n".join([str(error), *getattr(error, "__notes__", ())]), "exit_code": error.exit_code})
+        return error.exit_code
+    except OSError as error:
+        say({"error": f"stage {stage}: {said_by_system(error, Path(run_dir))}", "exit_code": StageError.exit_code})
         traceback.print_exc()
         return StageError.exit_code
     except KeyboardInterrupt:
-        say({"error": f"stage {stage} was stopped", "exit_code": Interrupted.exit_code})
-        return Interrupted.exit_code
+        say({"error": f"stage {stage} was stopped", "exit_code": RunInterruptedError.exit_code})
+        return RunInterruptedError.exit_code
     except Exception:
         traceback.print_exc()
         return 1
 
 
 def _run(context: Any, stage: str, data: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    from lrf.stages.score.stage import Stopped
+    from lrf.stages.score.stage import StageStoppedError
 
     function = getattr(importlib.import_module(f"lrf.stages.{stage}"), f"{stage}_stage")
     if stage == "train":
@@ -172,15 +172,15 @@ def _run(context: Any, stage: str, data: Mapping[str, JSON]) -> Mapping[str, JSO
 
     async def run() -> Mapping[str, JSON]:
         asyncio.get_running_loop().add_signal_handler(
-            signal.SIGINT, lambda: context.drain(Interrupted("stopped; what is finished is kept"))
+            signal.SIGINT, lambda: context.drain(RunInterruptedError("stopped; what is finished is kept"))
         )
         work: Awaitable[Mapping[str, JSON]] = function(context, data)
         return await work
 
     try:
         return interpreter.run(run())
-    except Stopped as e:
-        raise e.reason from None
+    except StageStoppedError as error:
+        raise error.reason from None
 
 
 if __name__ == "__main__":

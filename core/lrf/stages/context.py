@@ -12,15 +12,15 @@ from pydantic import BaseModel
 
 from lrf.config.model import RateKeys
 from lrf.engine.observers import Observers
-from lrf.engine.rescoring import Rounds
+from lrf.engine.rescoring import RescoringRounds
 from lrf.errors import LrfError
-from lrf.stages.score.rescore import rounds_of
 from lrf.stages.run_dir import RunDir, fingerprint, path_fingerprint
+from lrf.stages.score.rescore import rounds_of
 from lrf.types import JSON
 
 if TYPE_CHECKING:
-    from lrf.plugin.catalog import Catalog
     from lrf.config import Block, Pipeline
+    from lrf.plugin.catalog import Catalog
 
 Report = Callable[[Mapping[str, JSON]], None]
 """Progress goes through this: ``{"stage": …, "done": …, "of": …, …}``."""
@@ -57,7 +57,7 @@ class StageContext:
     def sample_fingerprint(self, data: str) -> str:
         p = self.pipeline
         assert p.sample is not None
-        keys = p.sample.drawing.model_dump(mode="json", exclude=set(RateKeys.model_fields))
+        keys = p.sample.generation.model_dump(mode="json", exclude=set(RateKeys.model_fields))
         return fingerprint("sample", data, p.seed, self._block(p.sample), keys, p.policy.prompt_template)
 
     def score_fingerprint(self, data: str) -> str:
@@ -79,7 +79,7 @@ class StageContext:
             [[*self._block(d), d.keys.model_dump(mode="json")] for d in p.dimensions],
             self._block(p.aggregator) if p.aggregator else None,
             {f"{b.kind} {name}": self._block(b) for name, b in blocks},
-            *([asdict(rounds)] if (rounds := rounds_of(self.run_dir)) != Rounds() else []),
+            *([asdict(rounds)] if (rounds := rounds_of(self.run_dir)) != RescoringRounds() else []),
         )
 
     def pairs_fingerprint(self, data: str, rewards: str | None) -> str:
@@ -95,7 +95,7 @@ class StageContext:
 
     def _block(self, block: Block) -> JSON:
         """What a component's part of the outcome depends on: its settings, its package, the files it names."""
-        settings = block.settings.model_dump(mode="json", exclude=set(block.settings.provenance))
+        settings = block.settings.model_dump(mode="json", exclude=set(block.settings.not_fingerprinted))
         files = {"model": _weights(getattr(block.settings, "model", None))}
         files |= {name: path_fingerprint(path) for name, path in _paths(block.settings)}
         return [block.name, block.type, dict(block.needs), settings, files, str(self.catalog.package_of(block.spec))]

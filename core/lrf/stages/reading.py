@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 from lrf.config.model import PROMPT_FIELDS
+from lrf.prompting.templates import Template, prompt_text
 from lrf.protocols import Source
 from lrf.store.files import dump
 from lrf.store.journal import digest
-from lrf.prompting.templates import Template, prompt_text
 from lrf.types import Message, Sample
 
 if TYPE_CHECKING:

@@ -20,28 +20,28 @@ import yaml
 
 from lrf.config.diff import changes
 from lrf.config.yaml_document import write_document
-from lrf.errors import ConfigError, Interrupted, LrfError, RunError, StageError
-from lrf.store.log import run_log
+from lrf.errors import ConfigError, LrfError, RunError, RunInterruptedError, StageError
 from lrf.stages.cards import write_cards
 from lrf.stages.child_process import run_child
 from lrf.stages.context import Report, StageContext, installed_versions
 from lrf.stages.data import data_stage
-from lrf.stages.train.launch import plan_launch
 from lrf.stages.pairs.stage import pairs_stage
-from lrf.stages.score.rescore import Rescore, begin_rescore
 from lrf.stages.run_dir import RunDir, said_by_system
 from lrf.stages.sample.stage import check_left_out, sample_finished, sample_stage
-from lrf.stages.score.stage import Stopped, check_unscored, score_stage
+from lrf.stages.score.rescore import Rescore, begin_rescore
+from lrf.stages.score.stage import StageStoppedError, check_unscored, score_stage
+from lrf.stages.train.launch import plan_launch
 from lrf.stages.train.stage import train_finished
 from lrf.store.files import replacing, write_json
 from lrf.store.lock import RunLock
+from lrf.store.log import run_log
 from lrf.types import JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lrf.plugin.catalog import Catalog
     from lrf.config import Block, Pipeline
+    from lrf.plugin.catalog import Catalog
 
 STAGES = ("data", "sample", "score", "pairs", "train")
 """The stages in their order."""
@@ -128,16 +128,18 @@ async def run_pipeline(
             try:
                 await _run_stages(context, stages, summary, lock.fileno())
                 summary.status, summary.exit_code = "finished", 0
-            except Stopped as e:
-                summary.stages[e.stage] = e.counts
-                _ended(summary, e.reason)
-            except LrfError as e:
-                _ended(summary, e)
-            except OSError as e:
-                _ended(summary, StageError(f"{said_by_system(e, run.path)}; what is finished is kept: {AGAIN}"))
-            except Exception as e:  # a plugin's fault, or lrf's own
+            except StageStoppedError as error:
+                summary.stages[error.stage] = error.counts
+                _ended(summary, error.reason)
+            except LrfError as error:
+                _ended(summary, error)
+            except OSError as error:
+                _ended(summary, StageError(f"{said_by_system(error, run.path)}; what is finished is kept: {AGAIN}"))
+            except Exception as error:  # a plugin's fault, or lrf's own
                 log.exception("the run failed")
-                said = f"{type(e).__name__}: {e}; {run.log} has the traceback. What is finished is kept: {AGAIN}"
+                said = (
+                    f"{type(error).__name__}: {error}; {run.log} has the traceback. What is finished is kept: {AGAIN}"
+                )
                 _ended(summary, StageError(said))
         summary.seconds = time.monotonic() - began
         summary.files = {
@@ -155,8 +157,8 @@ def run_directory(runs: Path, name: str) -> RunDir:
     path = runs.absolute() / name
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise RunError(f"the run directory {path} can't be made: {e.strerror}") from e
+    except OSError as error:
+        raise RunError(f"the run directory {path} can't be made: {error.strerror}") from error
     return RunDir(path)
 
 
@@ -165,8 +167,8 @@ def _usable(run: RunDir) -> Iterator[None]:
     """What the system says of the directory's own files (log, summary, …) becomes a RunError."""
     try:
         yield
-    except OSError as e:
-        raise RunError(f"{said_by_system(e, run.path)}; {AGAIN}") from e
+    except OSError as error:
+        raise RunError(f"{said_by_system(error, run.path)}; {AGAIN}") from error
 
 
 def chosen_stages(pipeline: Pipeline, first: str | None, last: str | None) -> list[str]:
@@ -286,9 +288,9 @@ def _draining(context: StageContext) -> Iterator[None]:
 
     def stop(name: str) -> None:
         if context.stop is not None:
-            os._exit(Interrupted.exit_code)
+            os._exit(RunInterruptedError.exit_code)
         context.report({"stage": "stop", "signal": name})
-        context.drain(Interrupted(f"stopped by {name}"))
+        context.drain(RunInterruptedError(f"stopped by {name}"))
 
     handled = [signal.SIGINT, signal.SIGTERM] if threading.current_thread() is threading.main_thread() else []
     for number in handled:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from lrf.build import prices_of
 from lrf.config.prices import SAMPLING, Prices, read_prices
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import JudgeCalls
-from lrf.engine.budget import Ledger
 from lrf.errors import ConfigError
 from lrf.prices import Price, amount
 from lrf.store.journal import Journal
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Paid:
+class Spending:
     """Replies, their tokens and what they cost. ``money`` has units of money by currency (see ``lrf.prices``).
 
     ``untold_tokens`` and ``untold_money`` are the most that replies may have taken whose server told no usage. Only a
@@ -51,7 +51,7 @@ class Paid:
             "prices": prices.version,
         }
 
-    def carry_into(self, ledger: Ledger, prices: Iterable[Price]) -> None:
+    def carry_into(self, ledger: BudgetLedger, prices: Iterable[Price]) -> None:
         """Hold it against the ledger's budget, which is in the currency of these prices.
 
         Raises :class:`lrf.errors.ConfigError` when the budget is one of money and something has no price.
@@ -67,9 +67,9 @@ class Paid:
         ledger.carry(self.calls, self.tokens + self.untold_tokens, money + self.untold_money)
 
 
-def paid(journal: Journal, pipeline: Pipeline, judges: Mapping[str, JudgeCalls] | None = None) -> Paid:
+def paid(journal: Journal, pipeline: Pipeline, judges: Mapping[str, JudgeCalls] | None = None) -> Spending:
     """What the journal holds, at the prices of today. ``judges`` are those at hand, by name. Blocks."""
-    found, price_of = Paid(), _prices_of_replies(pipeline, judges or {})
+    found, price_of = Spending(), _prices_of_replies(pipeline, judges or {})
     for used in journal.usage():
         found.calls += used.calls
         found.tokens += used.prompt_tokens + used.completion_tokens

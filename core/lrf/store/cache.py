@@ -74,8 +74,8 @@ def _open(cache: Path) -> Journal:
     while True:
         try:
             return Journal(cache, shared=True)
-        except RunError as e:
-            busy = isinstance(e.__cause__, sqlite3.OperationalError) and "locked" in str(e.__cause__)
+        except RunError as error:
+            busy = isinstance(error.__cause__, sqlite3.OperationalError) and "locked" in str(error.__cause__)
             if not busy or time.monotonic() > until:
                 raise
         time.sleep(0.05)

@@ -60,10 +60,10 @@ def open_database(path: Path | None) -> sqlite3.Connection:
             connection.execute(f"PRAGMA synchronous = {'FULL' if network else 'NORMAL'}")
         if found < VERSION:
             _bring_up_to_date(connection)
-    except BaseException as e:
+    except BaseException as error:
         connection.close()
-        if isinstance(e, sqlite3.DatabaseError):
-            raise unusable(path, e) from e
+        if isinstance(error, sqlite3.DatabaseError):
+            raise unusable(path, error) from error
         raise
     return connection
 

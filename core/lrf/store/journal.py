@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lrf.errors import RunError
 from lrf.prompting.requests import Reply, Request, Usage
+from lrf.store.database import open_database, unusable
 from lrf.store.files import dump, storable
 from lrf.store.keys import PerhapsThere
-from lrf.store.database import open_database, unusable
 from lrf.types import JSON
 
 if TYPE_CHECKING:
@@ -84,9 +84,7 @@ def request_key(identity: str, request: Request) -> bytes:
     """What a reply is kept under: the judge's identity and all that was asked. Equal keys mean an equal request."""
     options = "\0".join(request.options)
     schema = dump(request.schema) if request.schema else ""
-    numbers = (
-        f"{request.max_tokens} {request.temperature!r} {request.seed} {request.attempt} {request.draw} {request.way}"
-    )
+    numbers = f"{request.max_tokens} {request.temperature!r} {request.seed} {request.attempt} {request.repeat} {request.reply_mode}"
     if request.round:
         numbers += f" {request.round}"
     prompt = "".join(s.text for s in request.prompt)
@@ -164,16 +162,16 @@ class Journal:
                     self._keys.add(key)
                 for row in connection.execute("SELECT stage, position, digest FROM rows"):
                     self._keys.add(_row_key(*row))
-        except sqlite3.DatabaseError as e:
+        except sqlite3.DatabaseError as error:
             connection.close()
-            raise unusable(self.path, e) from e
+            raise unusable(self.path, error) from error
         return connection
 
     def _work(self, ready: Future[None]) -> None:
         try:
             connection = self._connect()
-        except BaseException as e:
-            ready.set_exception(e)
+        except BaseException as error:
+            ready.set_exception(error)
             return
         ready.set_result(None)
         open_, ended = True, 0.0
@@ -202,15 +200,15 @@ class Journal:
                     outcomes.append((waiter, job(connection), None))
                 except sqlite3.Error:
                     raise  # the disk is full or gone, or the file damaged: nothing of the group counts
-                except Exception as e:
-                    outcomes.append((waiter, None, e))
+                except Exception as error:
+                    outcomes.append((waiter, None, error))
             connection.execute("COMMIT")
-        except sqlite3.Error as e:
+        except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
             failure = RunError(
-                f"the journal can't be written: {e}; free the disk (or move a damaged journal away) and run the same "
+                f"the journal can't be written: {error}; free the disk (or move a damaged journal away) and run the same "
                 "command again"
             )
             outcomes = [(waiter, None, failure) for _, waiter, _ in group]
@@ -307,8 +305,8 @@ class Journal:
                 new.append((h, storable(segment.text)))
         usage = reply.usage
         row = (
-            key, judge, storable(sample), dimension, request.expects.kind, request.way, b"".join(hashes),
-            request.attempt, request.draw, request.temperature, request.max_tokens, request.seed,
+            key, judge, storable(sample), dimension, request.expects.kind, request.reply_mode, b"".join(hashes),
+            request.attempt, request.repeat, request.temperature, request.max_tokens, request.seed,
             reply.text, reply.finish,
             dump(dict(reply.probabilities)) if reply.probabilities is not None else None, reply.model, reply.reasoning,
             usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, seconds, time.time(),

@@ -24,21 +24,21 @@ class RunLock:
         path = run_dir / "lock"
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as e:
-            raise RunError(f"{path}: the run directory can't be locked: {e.strerror}") from e
+        except OSError as error:
+            raise RunError(f"{path}: the run directory can't be locked: {error.strerror}") from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            if not isinstance(e, BlockingIOError):
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):
                 os.close(self._fd)
                 raise RunError(
-                    f"{path}: this filesystem can't lock files ({e.strerror}); choose another `--runs`"
-                ) from e
+                    f"{path}: this filesystem can't lock files ({error.strerror}); choose another `--runs`"
+                ) from error
             holder = os.read(self._fd, 200).decode("utf-8", "replace").strip() or "another process"
             os.close(self._fd)
             raise RunError(
                 f"{run_dir} is in use by {holder}; wait for it to end, or choose another `name:` or `--runs` folder"
-            ) from e
+            ) from error
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 

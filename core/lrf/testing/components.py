@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
 from lrf.protocols import Aggregator, Pairing, Source
-from lrf.testing.require import must, must_be_number
 from lrf.testing.example_samples import scored_samples
+from lrf.testing.require import must, must_be_number
 from lrf.types import BadRow, LeftOut, PreferencePair, Reward, Sample
 
 

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from lrf.text.chunking import chunk_document
 from lrf.engine.passages import around
-from lrf.errors import JudgeError, ParseFailure, Unscorable
-from lrf.text.languages import language_of
-from lrf.protocols import Judge
+from lrf.errors import JudgeError, ParseError, UnscorableError
 from lrf.prompting.requests import Answer, Expectation, Request
 from lrf.prompting.templates import Prompt
+from lrf.protocols import Judge
 from lrf.testing.embedder import HashEmbedder
 from lrf.testing.judge import ScriptedJudge
+from lrf.text.chunking import chunk_document
+from lrf.text.languages import language_of
 from lrf.text.tokenizers import DEFAULT, TokenizerName
 from lrf.types import Chunk, Sample
 
@@ -56,10 +56,10 @@ class DirectContext:
         try:
             reply = await self._judge.complete(request)
             return Answer(value=expects.read(reply, "text", quoted), text=reply.text)
-        except ParseFailure as e:
-            raise Unscorable(e.reason, e.detail) from e
-        except JudgeError as e:
-            raise Unscorable(e.reason, str(e), transient=True) from e
+        except ParseError as error:
+            raise UnscorableError(error.reason, error.detail) from error
+        except JudgeError as error:
+            raise UnscorableError(error.reason, str(error), transient=True) from error
 
     async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
         chunks = await self.chunks(EVIDENCE_TOKENS)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from lrf.errors import Unscorable
+from lrf.errors import UnscorableError
 from lrf.protocols import Dimension
 from lrf.testing.context import DirectContext
+from lrf.testing.example_samples import CANARIES, CHINESE
 from lrf.testing.judge import ScriptedJudge
 from lrf.testing.require import must, must_be_json, must_be_number
-from lrf.testing.example_samples import CANARIES, CHINESE
 from lrf.types import Candidate, JudgedStatement, Judgement, Sample, Span, Unscored
 
 
@@ -69,7 +69,7 @@ class _CountingContext(DirectContext):
         self.asked += 1
         try:
             return await super().ask(*args, **kwargs)
-        except Unscorable:
+        except UnscorableError:
             self.failed += 1
             raise
 
@@ -80,11 +80,13 @@ async def _score(
     what = f"score() of the answer {candidate.text[:60]!r}"
     try:
         judgement = await dimension.score(sample, candidate, context)
-    except Unscorable as e:
-        must(bool(e.reason.strip()), f"{what} raises Unscorable without a reason")
-        return Unscored("", e.reason, e.detail)
-    except Exception as e:
-        raise AssertionError(f"{what} raises {type(e).__name__}: {e}; only Unscorable may leave a dimension") from e
+    except UnscorableError as error:
+        must(bool(error.reason.strip()), f"{what} raises Unscorable without a reason")
+        return Unscored("", error.reason, error.detail)
+    except Exception as error:
+        raise AssertionError(
+            f"{what} raises {type(error).__name__}: {error}; only Unscorable may leave a dimension"
+        ) from error
     must(isinstance(judgement, Judgement), f"{what} is a {type(judgement).__name__}, no Judgement")
     return judgement
 

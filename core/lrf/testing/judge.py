@@ -7,8 +7,8 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from lrf.protocols import Capabilities
 from lrf.prompting.requests import Reply, Request
+from lrf.protocols import Capabilities
 from lrf.types import JSON
 
 Scripted = Reply | str | BaseException
@@ -25,9 +25,9 @@ def valid_reply(request: Request) -> Reply:
     """
     options = request.options
     choice = options[len(options) // 2] if options else ""
-    if request.way == "expected":
+    if request.reply_mode == "logprobs":
         return Reply(choice, probabilities={option: float(option == choice) for option in options})
-    if request.way == "structured":
+    if request.reply_mode == "json":
         return Reply(json.dumps(_of_schema(request.schema or {})))
     if request.expects.kind == "statements":
         return Reply("<statement>The sky was clear that day.</statement>")
@@ -56,7 +56,7 @@ class ScriptedJudge:
     ----------
     script: a function from request to reply, text or exception (or a coroutine function); or a list of these,
         used in order. An exception is raised. Without a script every reply is :func:`valid_reply`.
-    capabilities: what it says it can do. A text given for ``way="expected"`` that is one of the request's options
+    capabilities: what it says it can do. A text given for ``reply_mode="logprobs"`` that is one of the request's options
         becomes a reply that is certain of it.
     identity: part of the key under which replies are kept; give two judges different ones to keep them apart.
 
@@ -115,7 +115,7 @@ class ScriptedJudge:
         if isinstance(scripted, BaseException):
             raise scripted
         reply = Reply(scripted) if isinstance(scripted, str) else scripted
-        if request.way == "expected" and reply.probabilities is None and reply.text in request.options:
+        if request.reply_mode == "logprobs" and reply.probabilities is None and reply.text in request.options:
             return replace(reply, probabilities={o: float(o == reply.text) for o in request.options})
         return reply
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from lrf.prompting.expectations import Choice, Rating, Statements, Text, Verdict
-from lrf.protocols import Capabilities, Embedder, Judge
-from lrf.prompting.requests import Reply, Request, Way
+from lrf.prompting.requests import Reply, ReplyMode, Request
 from lrf.prompting.templates import Segment
+from lrf.protocols import Capabilities, Embedder, Judge
 from lrf.testing.require import must, must_be_json
 
 
@@ -31,19 +31,21 @@ async def check_judge(judge: Judge) -> None:
     must(judge.max_concurrency >= 1, f"max_concurrency must be 1 or more, not {judge.max_concurrency}")
     must(judge.request_timeout_s > 0, f"request_timeout_s must be above 0, not {judge.request_timeout_s}")
     kinds = judge.capabilities.kinds
-    ways: list[Way] = ["text"] if kinds is None else []
+    ways: list[ReplyMode] = ["text"] if kinds is None else []
     if judge.capabilities.structured:
-        ways.append("structured")
+        ways.append("json")
     if judge.capabilities.probabilities:
-        ways.append("expected")
+        ways.append("logprobs")
     labels = {"Fully supported": 1.0, "No support": 0.0}
     expectations = (Rating(), Verdict(labels), Choice(("A", "B")), Statements(), Text())
     requests = [
-        _request(expects, way)
-        for way in ways
+        _request(expects, reply_mode)
+        for reply_mode in ways
         for expects in expectations
         if kinds is None or expects.kind in kinds
-        if way == "text" or (way == "structured" and expects.schema) or (way == "expected" and expects.options)
+        if reply_mode == "text"
+        or (reply_mode == "json" and expects.schema)
+        or (reply_mode == "logprobs" and expects.options)
     ]
     must(bool(requests), f"a judge of {kinds} must give what they ask for, probabilities or structured replies")
     await asyncio.gather(*(_check_reply(judge, request) for request in requests))
@@ -77,7 +79,7 @@ async def check_embedder(embedder: Embedder) -> None:
     await embedder.aclose()
 
 
-def _request(expects: Any, way: Way) -> Request:
+def _request(expects: Any, reply_mode: ReplyMode) -> Request:
     asked = ", ".join(expects.options) or "<statement>…</statement>"
     prompt = (
         Segment(f"Judge the answer and end with the fitting one of: {asked}.\n\nAnswer: "),
@@ -85,20 +87,20 @@ def _request(expects: Any, way: Way) -> Request:
         Segment("\nStatement: "),
         Segment("The sky is blue.", trusted=False, name="statement"),
     )
-    return Request(prompt=prompt, expects=expects, max_tokens=64, temperature=0.01, way=way, seed=1)
+    return Request(prompt=prompt, expects=expects, max_tokens=64, temperature=0.01, reply_mode=reply_mode, seed=1)
 
 
 async def _check_reply(judge: Judge, request: Request) -> None:
-    what = f"the reply to a {request.expects.kind} request (way {request.way!r})"
+    what = f"the reply to a {request.expects.kind} request (way {request.reply_mode!r})"
     reply = await judge.complete(request)
     must(isinstance(reply, Reply) and isinstance(reply.text, str), f"{what} is no Reply with a text")
     must(reply.finish in ("stop", "length", "filter", "other"), f"{what} has the finish {reply.finish!r}")
     for count in asdict(reply.usage).values():
         must(isinstance(count, int) and count >= 0, f"{what} has the usage {reply.usage}")
-    if request.way == "expected":
+    if request.reply_mode == "logprobs":
         p = reply.probabilities or {}
         must(set(p) == set(request.options), f"{what} has probabilities of {sorted(p)}, not of {request.options}")
         must(all(0 <= v <= 1 for v in p.values()), f"{what} has a probability outside 0 to 1")
         must(abs(sum(p.values()) - 1) < 1e-3, f"{what} has probabilities that add up to {sum(p.values())}")
-    if request.way == "structured" and reply.finish == "stop":
-        request.expects.read(reply, "structured", "")
+    if request.reply_mode == "json" and reply.finish == "stop":
+        request.expects.read(reply, "json", "")

@@ -12,8 +12,8 @@ from typing import Any
 import pluggy
 
 from lrf.plugin import hookspecs
-from lrf.settings import Settings
 from lrf.plugin.spec import API_VERSION, KINDS, ComponentSpec
+from lrf.settings import Settings
 from lrf.testing.require import must
 
 _METHODS: Mapping[str, tuple[str, ...]] = {
@@ -78,5 +78,5 @@ def _load(target: str, what: str) -> Any:
     module, _, name = target.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as e:
-        raise AssertionError(f"{what}: {target} can't be imported: {e}") from e
+    except (ImportError, AttributeError) as error:
+        raise AssertionError(f"{what}: {target} can't be imported: {error}") from error

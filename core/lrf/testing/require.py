@@ -24,5 +24,5 @@ def must_be_json(value: JSON, what: str) -> None:
     """A value that JSON in UTF-8 can hold."""
     try:
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-    except (TypeError, ValueError) as e:
-        raise AssertionError(f"{what} can't be stored as JSON: {e}") from e
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"{what} can't be stored as JSON: {error}") from error

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from lrf.protocols import Capabilities, Drawing, Sampler
 from lrf.prompting.requests import Reply
+from lrf.protocols import Capabilities, GenerationSettings, Sampler
 from lrf.testing.require import must, must_be_json
 from lrf.types import Message
 
-DRAWING = Drawing((Message("user", "The contract was signed in 1997.\n\nWhen was it signed?"),), (1,), 1.0, 1.0, 24)
+DRAWING = GenerationSettings(
+    (Message("user", "The contract was signed in 1997.\n\nWhen was it signed?"),), (1,), 1.0, 1.0, 24
+)
 
 
 async def check_sampler(sampler: Sampler) -> None:
@@ -34,9 +36,9 @@ async def check_sampler(sampler: Sampler) -> None:
     await _drawn(sampler, replace(DRAWING, temperature=0.0, top_p=0.9))
 
 
-async def _drawn(sampler: Sampler, drawing: Drawing) -> list[Reply]:
-    replies = list(await sampler.sample(drawing))
-    wanted = len(drawing.seeds)
+async def _drawn(sampler: Sampler, generation: GenerationSettings) -> list[Reply]:
+    replies = list(await sampler.sample(generation))
+    wanted = len(generation.seeds)
     must(len(replies) == wanted, f"sample() gave {len(replies)} replies for {wanted} seeds")
     for reply in replies:
         must(isinstance(reply, Reply) and isinstance(reply.text, str), "sample() gave no Reply with a text")

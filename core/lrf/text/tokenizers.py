@@ -163,8 +163,8 @@ class _File(_Pieced):
             ) from None
         try:
             self._encoder: Any = Rust.from_file(str(file))
-        except Exception as e:  # the library raises nothing more precise
-            raise ConfigError(f"tokenizer: {file} can't be read: {e}") from None
+        except Exception as error:  # the library raises nothing more precise
+            raise ConfigError(f"tokenizer: {file} can't be read: {error}") from None
         self._encoder.no_truncation()
         self._encoder.no_padding()
 

@@ -11,12 +11,12 @@ import click
 import pytest
 
 import lrf
-from lrf.plugin.catalog import load_catalog
 from lrf.cli import main as cli_main
 from lrf.cli.output import clean, show_json, table
 from lrf.cli.progress import progress
 from lrf.config import load_pipeline
-from lrf.errors import BudgetError, ConfigError, GateError, Interrupted, LrfError
+from lrf.errors import BudgetError, ConfigError, GateError, LrfError, RunInterruptedError
+from lrf.plugin.catalog import load_catalog
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def test_python_m_lrf_is_the_same_program() -> None:
         (ConfigError("no"), 2),
         (GateError("no"), 3),
         (BudgetError("no"), 4),
-        (Interrupted("no"), 130),
+        (RunInterruptedError("no"), 130),
         (LrfError("no"), 1),
         (KeyboardInterrupt(), 130),
         (click.UsageError("no"), 2),

@@ -7,9 +7,9 @@ import json
 import jsonschema
 import pytest
 
-from lrf.plugin.catalog import Catalog
 from lrf.config import parse_pipeline, pipeline_schema
 from lrf.errors import ConfigError
+from lrf.plugin.catalog import Catalog
 
 JUDGES = "judges: {a: coin, b: {type: coin, size: 4}, c: {type: coin, size: 5}}"
 
@@ -61,7 +61,7 @@ def test_what_cannot_be_meant_is_refused_with_its_place(toys: Catalog, dimension
 @pytest.mark.parametrize(
     ("dimension", "valid"),
     [
-        ({"type": "charm", "judges": ["a", "b"], "panel": "median", "repeat": 2, "rating": "structured"}, True),
+        ({"type": "charm", "judges": ["a", "b"], "panel": "median", "repeat": 2, "rating": "json"}, True),
         ({"type": "charm", "rating": "guess"}, False),
         ({"type": "charm", "repeat": 0}, False),
         ({"type": "length", "repeat": 2}, False),

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from lrf.plugin.catalog import Catalog, load_catalog
 from lrf.config import pipeline_schema
-from lrf.config.yaml_document import read_document
 from lrf.config.problems import Problems
+from lrf.config.yaml_document import read_document
+from lrf.plugin.catalog import Catalog, load_catalog
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 

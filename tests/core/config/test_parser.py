@@ -12,11 +12,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.plugin.catalog import Catalog
 from lrf.config import load_pipeline, parse_pipeline
-from lrf.config.yaml_document import Document, read_document, write_document
 from lrf.config.problems import Problems, dotted
+from lrf.config.yaml_document import Document, read_document, write_document
 from lrf.errors import ConfigError
+from lrf.plugin.catalog import Catalog
 
 
 def read(source: Mapping[str, Any] | str, environ: Mapping[str, str] | None = None) -> Document:

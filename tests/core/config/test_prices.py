@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.config.prices import priced, read_prices
 from lrf.errors import ConfigError
+from lrf.plugin.catalog import load_catalog
 from lrf.prices import UNITS, Price, amount
 
 OPENAI = "https://api.openai.com/v1"

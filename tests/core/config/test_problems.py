@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lrf.plugin.catalog import Catalog
 from lrf.config import load_pipeline, parse_pipeline
 from lrf.errors import ConfigError
+from lrf.plugin.catalog import Catalog
 
 BASE = "name: x\njudges: {main: {type: oracle, model: m}}\n"
 

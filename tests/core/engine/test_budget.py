@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.engine.budget import Budget, Ledger
+from lrf.engine.budget import Budget, BudgetLedger
 from lrf.errors import BudgetError
 from lrf.prompting.requests import Usage
 
 
 def test_what_dimensions_cost_is_kept_apart_and_adds_up() -> None:
-    ledger = Ledger()
+    ledger = BudgetLedger()
     for dimension, tokens in (("a", 10), ("b", 20), ("a", 5)):
         ledger.reserve(100)
         ledger.settle(dimension, 100, Usage(tokens, 1, 2))
@@ -23,7 +23,7 @@ def test_what_dimensions_cost_is_kept_apart_and_adds_up() -> None:
 
 
 def test_cached_tokens_are_a_part_of_the_prompts_tokens_and_not_counted_twice() -> None:
-    ledger = Ledger(Budget(tokens=100))
+    ledger = BudgetLedger(Budget(tokens=100))
     ledger.reserve(90)
     ledger.settle("a", 90, Usage(prompt_tokens=80, completion_tokens=10, cached_tokens=80))
     ledger.reserve(10)
@@ -32,7 +32,7 @@ def test_cached_tokens_are_a_part_of_the_prompts_tokens_and_not_counted_twice() 
 
 
 def test_of_a_reply_without_usage_the_most_counts_against_the_budget() -> None:
-    ledger = Ledger(Budget(tokens=250, money=1000))
+    ledger = BudgetLedger(Budget(tokens=250, money=1000))
     for _ in range(2):
         ledger.reserve(100, 10)
         ledger.settle("a", 100, Usage(), 10)
@@ -42,7 +42,7 @@ def test_of_a_reply_without_usage_the_most_counts_against_the_budget() -> None:
 
 
 def test_a_call_without_a_reply_is_a_fault_and_costs_nothing() -> None:
-    ledger = Ledger(Budget(calls=1, tokens=100))
+    ledger = BudgetLedger(Budget(calls=1, tokens=100))
     for _ in range(3):
         ledger.reserve(100)
         ledger.settle("a", 100, None)
@@ -51,7 +51,7 @@ def test_a_call_without_a_reply_is_a_fault_and_costs_nothing() -> None:
 
 
 def test_the_next_call_is_refused_when_it_could_cross_the_budget() -> None:
-    ledger = Ledger(Budget(tokens=100))
+    ledger = BudgetLedger(Budget(tokens=100))
     ledger.reserve(60)
     with pytest.raises(BudgetError, match=r"100 tokens could be overrun.*0 used, 60 set aside, 41 needed"):
         ledger.reserve(41)
@@ -60,7 +60,7 @@ def test_the_next_call_is_refused_when_it_could_cross_the_budget() -> None:
 
 
 def test_a_budget_of_calls_counts_those_in_flight() -> None:
-    ledger = Ledger(Budget(calls=2))
+    ledger = BudgetLedger(Budget(calls=2))
     ledger.reserve(0)
     ledger.reserve(0)
     with pytest.raises(BudgetError, match="2 calls"):
@@ -75,7 +75,7 @@ def test_a_budget_of_calls_counts_those_in_flight() -> None:
 def test_no_order_of_reserving_and_settling_spends_more_than_the_budget(
     budget: int, most_calls: int, steps: list[tuple[bool, int, float, bool]]
 ) -> None:
-    ledger = Ledger(Budget(calls=most_calls, tokens=budget))
+    ledger = BudgetLedger(Budget(calls=most_calls, tokens=budget))
     in_flight: list[int] = []
     for begins, worst, share, replies in steps:
         if begins or not in_flight:

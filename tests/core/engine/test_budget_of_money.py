@@ -12,20 +12,20 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.plugin.catalog import load_catalog
 from lrf.cli.run import show
 from lrf.config import parse_pipeline
+from lrf.engine.budget import Budget, BudgetLedger
 from lrf.engine.judge_calls import Caller, JudgeCalls
-from lrf.engine.budget import Budget, Ledger
 from lrf.engine.worst_case import most_prompt_tokens
-from lrf.errors import BudgetError, Interrupted
-from lrf.prompting.expectations import Rating
+from lrf.errors import BudgetError, RunInterruptedError
+from lrf.plugin.catalog import load_catalog
 from lrf.prices import Price
+from lrf.prompting.expectations import Rating
+from lrf.prompting.requests import RatingMode, Reply, Request, Usage
+from lrf.prompting.templates import Segment
 from lrf.protocols import Capabilities
-from lrf.prompting.requests import RatingWay, Reply, Request, Usage
 from lrf.stages.runner import RunSummary, run_pipeline
 from lrf.store.journal import Journal, Used
-from lrf.prompting.templates import Segment
 from lrf.testing import ScriptedJudge
 
 PRICE = Price("USD", prompt=3, cached=1, completion=7)
@@ -60,7 +60,7 @@ def test_however_many_calls_run_at_once_no_more_money_than_the_budget_is_spent(
 
     async def run() -> None:
         journal = Journal()
-        calls = JudgeCalls("main", judge, journal, Ledger(Budget(money=budget)), price=PRICE)
+        calls = JudgeCalls("main", judge, journal, BudgetLedger(Budget(money=budget)), price=PRICE)
         outcomes = await asyncio.gather(*(ask(calls, f"{i}") for i in range(asked)), return_exceptions=True)
         assert all(o == 7.0 or isinstance(o, BudgetError) for o in outcomes)
         await calls.aclose()
@@ -74,7 +74,7 @@ async def test_a_call_waits_for_those_in_flight_rather_than_give_the_budget_up()
     worst = PRICE.most(most_prompt_tokens(_request("0")), 100)
     judge = ScriptedJudge(lambda _: Reply("[[7]]", usage=Usage(1, 1)), max_concurrency=8)
     journal = Journal()
-    calls = JudgeCalls("main", judge, journal, Ledger(Budget(money=worst + 9 * 10)), price=PRICE)
+    calls = JudgeCalls("main", judge, journal, BudgetLedger(Budget(money=worst + 9 * 10)), price=PRICE)
     assert await asyncio.gather(*(ask(calls, f"{i}") for i in range(10))) == [7.0] * 10
     assert judge.most_in_flight == 1
     await calls.aclose()
@@ -91,7 +91,7 @@ async def test_a_call_that_waits_for_the_budget_ends_when_the_run_is_stopped() -
 
     judge, journal = ScriptedJudge(script), Journal()
     worst = PRICE.most(most_prompt_tokens(_request("0")), 100)
-    calls = JudgeCalls("main", judge, journal, Ledger(Budget(money=worst + 10)), price=PRICE)
+    calls = JudgeCalls("main", judge, journal, BudgetLedger(Budget(money=worst + 10)), price=PRICE)
     asked = [asyncio.create_task(ask(calls, f"{i}")) for i in range(2)]
     await begun.wait()
     await asyncio.sleep(0)
@@ -99,7 +99,7 @@ async def test_a_call_that_waits_for_the_budget_ends_when_the_run_is_stopped() -
     release.set()
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert outcomes[0] == 7.0
-    assert isinstance(outcomes[1], Interrupted)
+    assert isinstance(outcomes[1], RunInterruptedError)
     assert calls.ledger.total().faults == 0
     await calls.aclose()
     await asyncio.to_thread(journal.close)
@@ -247,22 +247,22 @@ async def test_what_replies_without_usage_took_at_most_counts_in_every_sitting(
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.text(max_size=20), min_size=1, max_size=4, unique=True),
-    st.sampled_from(["text", "structured", "expected"]),
+    st.sampled_from(["text", "json", "logprobs"]),
     st.integers(0, 100),
 )
 def test_a_resumed_run_counts_a_reply_without_usage_as_the_run_did_that_asked(
-    texts: list[str], way: RatingWay, reasoning: int
+    texts: list[str], reply_mode: RatingMode, reasoning: int
 ) -> None:
     p = dict.fromkeys(Rating().options, 0.0) | {"[[7]]": 1.0}
-    replies = {"structured": Reply('{"analysis": "ok", "rating": 7}'), "expected": Reply("", probabilities=p)}
+    replies = {"json": Reply('{"analysis": "ok", "rating": 7}'), "logprobs": Reply("", probabilities=p)}
     can = Capabilities(probabilities=True, structured=True, reasoning_tokens=reasoning, calls=3)
-    judge = ScriptedJudge(lambda _: replies.get(way, Reply("[[7]]")), capabilities=can)
+    judge = ScriptedJudge(lambda _: replies.get(reply_mode, Reply("[[7]]")), capabilities=can)
 
-    async def ask_all() -> tuple[Ledger, list[Used]]:
+    async def ask_all() -> tuple[BudgetLedger, list[Used]]:
         journal = Journal()
-        calls = JudgeCalls("main", judge, journal, Ledger(Budget(tokens=10**9, money=10**9)), price=PRICE)
+        calls = JudgeCalls("main", judge, journal, BudgetLedger(Budget(tokens=10**9, money=10**9)), price=PRICE)
         for text in texts:
-            await calls.ask((Segment(text, trusted=False),), Rating(), 100, Caller("s", "d"), way=way)
+            await calls.ask((Segment(text, trusted=False),), Rating(), 100, Caller("s", "d"), reply_mode=reply_mode)
         await calls.aclose()
         used = await asyncio.to_thread(journal.usage)
         await asyncio.to_thread(journal.close)
@@ -305,8 +305,8 @@ async def test_each_of_two_judges_of_one_model_has_its_own_price(address: str, t
     """By batches and at once: the books and the plan tell them apart by the dimension that asks."""
     from lrf.build import engine_of
     from lrf.engine.observers import Observers
-    from lrf.stages.spending import paid
     from lrf.planning.plan import plan_pipeline
+    from lrf.stages.spending import paid
 
     at = {"type": "openai", "base_url": f"{address}/v1", "model": "m"}
     dimensions = [{"type": "helpfulness", "judge": "later"}, {"type": "logicality", "judge": "now"}]

@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 
-from lrf.build import check_ways
-from lrf.plugin.catalog import load_catalog
+from lrf.build import check_reply_modes
 from lrf.config import parse_pipeline
-from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import NamedDimension
-from lrf.engine.budget import Ledger
-from lrf.engine.panel import Asking, ask_panel
-from lrf.errors import ConfigError, Rejected, Unavailable, Unscorable
-from lrf.prompting.expectations import Choice, Rating, Statements, Text, Verdict, Verdicts
-from lrf.protocols import Capabilities
-from lrf.prompting.requests import Answer, Reply, Request
+from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.panel import PanelSettings, ask_panel
+from lrf.errors import ConfigError, RejectedError, UnavailableError, UnscorableError
 from lrf.planning.plan import plan_pipeline
-from lrf.store.journal import Journal
+from lrf.plugin.catalog import load_catalog
+from lrf.prompting.expectations import Choice, Rating, Statements, Text, Verdict, Verdicts
+from lrf.prompting.requests import Answer, Reply, Request
 from lrf.prompting.templates import Segment
+from lrf.protocols import Capabilities
+from lrf.store.journal import Journal
 from lrf.testing import ScriptedJudge
-from lrf.types import Opinion
+from lrf.types import Vote
 
 LABELS = {"yes": 1.0, "no": 0.0}
 JUDGES = {"small": "vllm", "main": "openai"}
@@ -49,9 +49,9 @@ async def ask(
     expects: Any, sure: float = 0.9, rating: Any = "auto", **judges: ScriptedJudge
 ) -> tuple[Answer[Any], int]:
     """The answer, and how many questions were spared."""
-    journal, ledger = Journal(), Ledger()
+    journal, ledger = Journal(), BudgetLedger()
     calls = [JudgeCalls(name, judge, journal, ledger) for name, judge in judges.items()]
-    asking = Asking(rating=rating, others=tuple(judges)[1:], panel="cascade", sure=sure)
+    asking = PanelSettings(rating=rating, others=tuple(judges)[1:], panel="cascade", sure=sure)
     try:
         answer = await ask_panel(calls, asking, PROMPT, expects, 64, Caller("s", "d"))
     finally:
@@ -64,7 +64,7 @@ async def test_a_judge_that_is_sure_decides_and_the_next_is_not_asked() -> None:
     answer, spared = await ask(Verdict(LABELS), small=small, main=main)
     p = {"[[yes]]": 0.95, "[[no]]": pytest.approx(0.05)}
     assert answer.value == "yes"
-    assert answer.opinions == (Opinion("small", 0, "yes", "expected", p),)
+    assert answer.votes == (Vote("small", 0, "yes", "logprobs", p),)
     assert (len(main.requests), spared) == (0, 1)
 
 
@@ -72,7 +72,7 @@ async def test_a_judge_that_is_not_sure_hands_on_and_its_own_opinion_counts_for_
     small, main = weighing(0.89), saying("[[no]]")
     answer, spared = await ask(Verdict(LABELS), small=small, main=main)
     assert (answer.value, answer.probabilities) == ("no", None)
-    assert answer.opinions == (Opinion("main", 0, "no", "text", None),)
+    assert answer.votes == (Vote("main", 0, "no", "text", None),)
     assert (len(main.requests), spared) == (1, 0)
 
 
@@ -83,22 +83,22 @@ async def test_being_sure_of_no_counts_as_being_sure_of_yes() -> None:
 
 async def test_the_last_judge_decides_without_being_sure() -> None:
     answer, spared = await ask(Verdict(LABELS), small=weighing(0.6), main=weighing(0.6, "main"))
-    assert (answer.opinions[0].judge, spared) == ("main", 0)
+    assert (answer.votes[0].judge, spared) == ("main", 0)
 
 
 async def test_three_judges_are_asked_in_their_order() -> None:
     judges = {"a": weighing(0.7, "a"), "b": weighing(0.99, "b"), "c": weighing(1.0, "c")}
     answer, _ = await ask(Verdict(LABELS), **judges)
-    assert answer.opinions[0].judge == "b"
+    assert answer.votes[0].judge == "b"
     assert [len(j.requests) for j in judges.values()] == [1, 1, 0]
 
 
 async def test_ratings_and_choices_go_through_the_cascade_too() -> None:
     rating, _ = await ask(Rating(), small=weighing(0.95), main=saying("[[7]]"))
     choice, _ = await ask(Choice(("left", "right")), small=weighing(0.5), main=saying("[[right]]"))
-    assert rating.opinions[0].judge == "small"
+    assert rating.votes[0].judge == "small"
     assert rating.value == pytest.approx(0.05 * 5.5)
-    assert (choice.value, choice.opinions[0].judge) == ("right", "main")
+    assert (choice.value, choice.votes[0].judge) == ("right", "main")
 
 
 @pytest.mark.parametrize(("expects", "text"), [(Text(), "A note."), (Statements(), "<statement>A.</statement>")])
@@ -118,30 +118,32 @@ async def test_a_judge_of_verdicts_only_is_passed_over_for_ratings() -> None:
 
 async def test_the_wanted_way_is_that_of_the_last_judge() -> None:
     small, main = weighing(0.6), saying('{"analysis": "", "verdict": "no"}', structured=True, probabilities=True)
-    answer, _ = await ask(Verdict(LABELS), rating="structured", small=small, main=main)
-    assert (answer.value, answer.way) == ("no", "structured")
-    assert [r.way for r in small.requests] == ["expected"]
+    answer, _ = await ask(Verdict(LABELS), rating="json", small=small, main=main)
+    assert (answer.value, answer.reply_mode) == ("no", "json")
+    assert [r.reply_mode for r in small.requests] == ["logprobs"]
 
 
 async def test_several_verdicts_in_one_call_can_not_be_asked_for() -> None:
-    with pytest.raises(Unscorable, match="way_not_possible"):
+    with pytest.raises(UnscorableError, match="reply_mode_not_possible"):
         await ask(Verdicts(LABELS, 2), small=weighing(1.0), main=saying("{}", structured=True))
 
 
 async def test_a_judge_that_refuses_is_passed_over() -> None:
-    refusing = ScriptedJudge([Rejected("too long")], capabilities=Capabilities(probabilities=True), identity={"n": 1})
+    refusing = ScriptedJudge(
+        [RejectedError("too long")], capabilities=Capabilities(probabilities=True), identity={"n": 1}
+    )
     answer, _ = await ask(Verdict(LABELS), small=refusing, main=saying("[[yes]]"))
-    assert answer.opinions[0].judge == "main"
+    assert answer.votes[0].judge == "main"
 
 
 async def test_a_judge_that_is_away_is_waited_for_and_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 0.0)
 
     def away(request: Request) -> Reply:
-        raise Unavailable("gone")
+        raise UnavailableError("gone")
 
     main = saying("[[yes]]")
-    with pytest.raises(Unscorable) as caught:
+    with pytest.raises(UnscorableError) as caught:
         await ask(Verdict(LABELS), small=ScriptedJudge(away, capabilities=Capabilities(probabilities=True)), main=main)
     assert caught.value.transient
     assert main.requests == []
@@ -198,8 +200,8 @@ def test_what_makes_no_cascade_is_refused(tmp_path: Path, dimension: dict[str, A
 
 def check(**judges: ScriptedJudge) -> None:
     names = list(judges)
-    asking = Asking(others=tuple(names[1:]), panel="cascade" if len(names) > 1 else "mean")
-    check_ways([NamedDimension("d", None, names[0], None, asking)], judges)  # type: ignore[arg-type]
+    asking = PanelSettings(others=tuple(names[1:]), panel="cascade" if len(names) > 1 else "mean")
+    check_reply_modes([NamedDimension("d", None, names[0], None, asking)], judges)  # type: ignore[arg-type]
 
 
 def test_every_judge_before_the_last_must_give_probabilities_and_the_last_must_answer_everything() -> None:

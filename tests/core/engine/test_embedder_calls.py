@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pytest
 
-from lrf.engine import embedder_calls as embedding as embedding_module
+from lrf.engine import embedder_calls as embedding_module
 from lrf.engine import retries as retries_module
-from lrf.engine.embedder_calls import EmbedCalls
-from lrf.engine.budget import Ledger
-from lrf.errors import Interrupted, JudgeMisconfigured, StageError, Unavailable, Unscorable
+from lrf.engine.budget import BudgetLedger
+from lrf.engine.embedder_calls import EmbedderCalls
+from lrf.errors import JudgeMisconfiguredError, RunInterruptedError, StageError, UnavailableError, UnscorableError
 from lrf.protocols import EmbedKind
 from lrf.store.journal import Journal
 from lrf.testing import HashEmbedder
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def calls_to(embedder: HashEmbedder, journal: Journal | None = None) -> AsyncIterator[EmbedCalls]:
+async def calls_to(embedder: HashEmbedder, journal: Journal | None = None) -> AsyncIterator[EmbedderCalls]:
     kept = journal or Journal()
-    calls = EmbedCalls("main", embedder, kept, Ledger())
+    calls = EmbedderCalls("main", embedder, kept, BudgetLedger())
     try:
         yield calls
     finally:
@@ -125,7 +125,7 @@ async def test_no_text_gives_no_vector_and_no_call() -> None:
     assert not embedder.batches
 
 
-class Held(HashEmbedder):
+class PendingBatch(HashEmbedder):
     """Waits before it answers."""
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ class Held(HashEmbedder):
 
 
 async def test_a_text_that_is_under_way_is_waited_for_even_if_it_arrives_while_others_are_looked_up() -> None:
-    journal, embedder = Journal(), Held()
+    journal, embedder = Journal(), PendingBatch()
     async with calls_to(embedder, journal) as calls:
         first = asyncio.create_task(calls.embed(["shared"], "document"))
         await embedder.asked.wait()
@@ -160,7 +160,7 @@ async def test_a_text_that_is_under_way_is_waited_for_even_if_it_arrives_while_o
 
 
 async def test_who_gives_up_takes_nothing_from_the_others() -> None:
-    embedder = Held()
+    embedder = PendingBatch()
     async with calls_to(embedder) as calls:
         first, second = (asyncio.create_task(calls.embed(["a"], "document")) for _ in range(2))
         await embedder.asked.wait()
@@ -194,7 +194,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        Unavailable("503"),
+        UnavailableError("503"),
         np.full((1, 4), np.nan, np.float32),
         np.ones((2, 4), np.float32),
         np.ones((0, 4), np.float32),
@@ -208,17 +208,17 @@ async def test_a_fault_or_a_useless_array_is_asked_again(no_pauses: None, bad: B
 
 
 async def test_five_faults_reach_everybody_who_waits(no_pauses: None) -> None:
-    async with calls_to(Failing(*(Unavailable("503") for _ in range(5)))) as calls:
+    async with calls_to(Failing(*(UnavailableError("503") for _ in range(5)))) as calls:
         outcomes = await asyncio.gather(
             *(calls.embed([text], "document") for text in ("a", "b")), return_exceptions=True
         )
-        assert all(isinstance(o, Unscorable) and o.transient for o in outcomes)
+        assert all(isinstance(o, UnscorableError) and o.transient for o in outcomes)
         assert len(await calls.embed(["a"], "document")) == 1
 
 
 async def test_an_embedder_that_can_not_work_stops_the_run() -> None:
-    async with calls_to(Failing(JudgeMisconfigured("wrong key"))) as calls:
-        with pytest.raises(JudgeMisconfigured):
+    async with calls_to(Failing(JudgeMisconfiguredError("wrong key"))) as calls:
+        with pytest.raises(JudgeMisconfiguredError):
             await calls.embed(["a"], "document")
 
 
@@ -227,7 +227,7 @@ async def test_an_embedder_that_keeps_giving_what_is_no_number_leaves_candidates
     no_pauses: None, bad: float
 ) -> None:
     async with calls_to(Failing(*(np.full((1, 256), bad, np.float32) for _ in range(5)))) as calls:
-        with pytest.raises(Unscorable, match=r"embedders\.main gave a vector that is not finite") as caught:
+        with pytest.raises(UnscorableError, match=r"embedders\.main gave a vector that is not finite") as caught:
             await calls.embed(["a"], "document")
         assert (caught.value.reason, caught.value.transient) == ("judge_bad_reply", True)
         assert (await calls.embed(["a"], "document")).shape == (1, 256)  # and nothing of it was kept
@@ -235,19 +235,19 @@ async def test_an_embedder_that_keeps_giving_what_is_no_number_leaves_candidates
 
 async def test_numbers_too_large_for_single_precision_are_not_finite(no_pauses: None) -> None:
     async with calls_to(Failing(*(np.full((1, 256), 1e300) for _ in range(5)))) as calls:
-        with pytest.raises(Unscorable, match=r"embedders\.main gave a vector that is not finite"):
+        with pytest.raises(UnscorableError, match=r"embedders\.main gave a vector that is not finite"):
             await calls.embed(["a"], "document")
 
 
 async def test_vectors_without_numbers_are_a_bad_reply(no_pauses: None) -> None:
     async with calls_to(Failing(*(np.ones((1, 0), np.float32) for _ in range(5)))) as calls:
-        with pytest.raises(Unscorable, match=r"shape \(1, 0\) for 1 texts"):
+        with pytest.raises(UnscorableError, match=r"shape \(1, 0\) for 1 texts"):
             await calls.embed(["a"], "document")
 
 
 async def test_an_embedder_that_keeps_giving_too_few_vectors_leaves_candidates_unscored(no_pauses: None) -> None:
     async with calls_to(Failing(*(np.ones((1, 256), np.float32) for _ in range(5)))) as calls:
-        with pytest.raises(Unscorable, match=r"shape \(1, 256\) for 2 texts"):
+        with pytest.raises(UnscorableError, match=r"shape \(1, 256\) for 2 texts"):
             await calls.embed(["a", "b"], "document")
 
 
@@ -276,7 +276,7 @@ async def test_kept_vectors_of_another_dimension_stop_the_run(tmp_path: Path) ->
 async def test_a_drain_ends_what_has_not_been_sent() -> None:
     async with calls_to(HashEmbedder()) as calls:
         calls.limiter.drain()
-        with pytest.raises(Interrupted):
+        with pytest.raises(RunInterruptedError):
             await calls.embed(["a"], "document")
 
 

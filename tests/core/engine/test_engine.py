@@ -12,24 +12,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.engine.judge_calls import JudgeCalls
-from lrf.engine.embedder_calls import EmbedCalls
+from lrf.engine.budget import Budget, BudgetLedger
+from lrf.engine.embedder_calls import EmbedderCalls
 from lrf.engine.engine import Engine, NamedDimension
-from lrf.engine.budget import Budget, Ledger
+from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.observers import Observers
 from lrf.errors import (
     BudgetError,
-    Interrupted,
-    JudgeMisconfigured,
+    JudgeMisconfiguredError,
     RunError,
+    RunInterruptedError,
     StageError,
-    Unavailable,
-    Unscorable,
+    UnavailableError,
+    UnscorableError,
 )
 from lrf.prompting.expectations import Rating, Text
+from lrf.prompting.templates import Segment
 from lrf.protocols import Aggregator, Context, Embed, Index
 from lrf.store.journal import Journal
-from lrf.prompting.templates import Segment
 from lrf.testing import HashEmbedder, ScriptedJudge
 from lrf.types import Candidate, Chunk, Document, Judgement, Reward, Sample, Unscored
 
@@ -87,8 +87,8 @@ async def engine_with(
     aggregator: Any = None,
     embedder: HashEmbedder | None = None,
 ) -> AsyncIterator[Engine]:
-    journal, ledger = Journal(), Ledger(budget or Budget())
-    embeds = EmbedCalls("main", embedder or HashEmbedder(), journal, ledger)
+    journal, ledger = Journal(), BudgetLedger(budget or Budget())
+    embeds = EmbedderCalls("main", embedder or HashEmbedder(), journal, ledger)
     given: Aggregator = aggregator or Mean()
     engine = Engine(
         dimensions=[NamedDimension(name, Dim(score), "main", "main") for name, score in dimensions.items()],
@@ -153,7 +153,7 @@ async def test_a_sample_without_candidates_has_no_reward_and_costs_nothing() -> 
 
 
 async def test_a_missing_dimension_makes_the_reward_null_and_says_which_and_why() -> None:
-    async with engine_with({"good": fixed(9.0), "bad": raising(Unscorable("no_sense", "none at all"))}) as engine:
+    async with engine_with({"good": fixed(9.0), "bad": raising(UnscorableError("no_sense", "none at all"))}) as engine:
         reward = (await engine.score(SAMPLE))[0]
     assert reward.reward is None
     assert reward.ratings == {"good": 9.0, "bad": None}
@@ -242,7 +242,7 @@ async def test_whatever_a_dimension_raises_its_candidate_is_unscored_and_nobody_
 
 
 async def test_an_unscorable_in_a_group_keeps_its_reason() -> None:
-    group = ExceptionGroup("both", [Unscorable("first_reason"), Unscorable("second_reason")])
+    group = ExceptionGroup("both", [UnscorableError("first_reason"), UnscorableError("second_reason")])
     async with engine_with({"a": raising(group)}) as engine:
         unscored = (await engine.score(SAMPLE))[0].unscored
     assert unscored is not None
@@ -291,7 +291,7 @@ async def test_a_numpy_number_is_a_rating_like_any_other() -> None:
 
 async def test_a_judge_that_fails_is_a_transient_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 0.0)
-    judge = ScriptedJudge(lambda r: Unavailable("503") if "answer 1" in r.prompt[1].text else "[[5]]")
+    judge = ScriptedJudge(lambda r: UnavailableError("503") if "answer 1" in r.prompt[1].text else "[[5]]")
     async with engine_with({"a": ask}, judge) as engine:
         rewards = await engine.score(SAMPLE)
     assert [r.reward for r in rewards] == [5.0, None, 5.0, 5.0]
@@ -307,7 +307,7 @@ def test_candidates_in_are_rewards_out_with_a_number_or_a_reason(plan: list[list
         async def score(sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
             match plan[int(candidate.id)][number]:
                 case "unscorable":
-                    raise Unscorable("reason")
+                    raise UnscorableError("reason")
                 case "error":
                     raise ValueError("error")
                 case "range":
@@ -355,7 +355,7 @@ async def test_what_can_not_be_made_fails_for_all_that_need_it_and_is_tried_once
     async def score(sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         async def make() -> float:
             made.append(1)
-            raise Unscorable("no_notes")
+            raise UnscorableError("no_notes")
 
         return Judgement(await ctx.once("key", make))
 
@@ -469,7 +469,7 @@ async def test_equal_answers_cost_one_call() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [JudgeMisconfigured("wrong key"), RunError("disk"), StageError("down"), BudgetError("spent")]
+    "error", [JudgeMisconfiguredError("wrong key"), RunError("disk"), StageError("down"), BudgetError("spent")]
 )
 async def test_an_error_that_stops_the_run_is_raised_and_drains(error: Exception) -> None:
     async with engine_with({"a": raising(error, only="1"), "b": fixed(5.0)}) as engine:
@@ -481,17 +481,17 @@ async def test_an_error_that_stops_the_run_is_raised_and_drains(error: Exception
 
 
 async def test_a_fatal_error_in_a_group_is_not_taken_for_a_candidates_trouble() -> None:
-    group = ExceptionGroup("both", [ValueError("x"), ExceptionGroup("inner", [JudgeMisconfigured("wrong key")])])
+    group = ExceptionGroup("both", [ValueError("x"), ExceptionGroup("inner", [JudgeMisconfiguredError("wrong key")])])
     async with engine_with({"a": raising(group)}) as engine:
-        with pytest.raises(JudgeMisconfigured):
+        with pytest.raises(JudgeMisconfiguredError):
             await engine.score(SAMPLE)
 
 
 async def test_after_a_stop_everybody_is_told_the_first_reason() -> None:
-    judge = ScriptedJudge(lambda _: JudgeMisconfigured("wrong key"))
+    judge = ScriptedJudge(lambda _: JudgeMisconfiguredError("wrong key"))
     async with engine_with({"a": ask}, judge) as engine:
         for _ in range(2):
-            with pytest.raises(JudgeMisconfigured):
+            with pytest.raises(JudgeMisconfiguredError):
                 await engine.score(SAMPLE)
 
 
@@ -499,7 +499,7 @@ async def test_a_stopped_engine_asks_nobody() -> None:
     judge = ScriptedJudge()
     async with engine_with({"a": ask}, judge) as engine:
         engine.drain()
-        with pytest.raises(Interrupted):
+        with pytest.raises(RunInterruptedError):
             await engine.score(SAMPLE)
     assert not judge.requests
 

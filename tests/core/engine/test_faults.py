@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from judge_server import JudgeServer
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
-from lrf.engine.latency import Pace
+from lrf.engine.latency import Latency
+from lrf.plugin.catalog import load_catalog
 from lrf.stages.runner import run_pipeline
 from project import Project
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pace, "SHORTEST_S", 1.0)
+    monkeypatch.setattr(Latency, "SHORTEST_S", 1.0)
     monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 0.01)
 
 

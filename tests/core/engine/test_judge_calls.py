@@ -15,21 +15,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.engine import worst_case as most as most_module
 from lrf.engine import retries as retries_module
-from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine import worst_case as most_module
+from lrf.engine.budget import Budget, BudgetLedger
 from lrf.engine.engine import judge_calls
-from lrf.engine.budget import Budget, Ledger
-from lrf.engine.observers import Observers
+from lrf.engine.judge_calls import Caller, JudgeCalls
 from lrf.engine.latency import KNOWN
-from lrf.engine.rate_limits import Rates
-from lrf.engine.reply_modes import best_way
-from lrf.errors import BudgetError, Interrupted, JudgeMisconfigured, RunError, Unavailable, Unscorable
+from lrf.engine.observers import Observers
+from lrf.engine.rate_limits import RateLimits
+from lrf.engine.reply_modes import best_reply_mode
+from lrf.errors import (
+    BudgetError,
+    JudgeMisconfiguredError,
+    RunError,
+    RunInterruptedError,
+    UnavailableError,
+    UnscorableError,
+)
 from lrf.prompting.expectations import Rating, Text, Verdict
-from lrf.protocols import Capabilities
 from lrf.prompting.requests import Reply, Request, Usage
-from lrf.store.journal import Journal
 from lrf.prompting.templates import Segment
+from lrf.protocols import Capabilities
+from lrf.store.journal import Journal
 from lrf.testing import ScriptedJudge
 
 CALLER = Caller("sample", "helpfulness")
@@ -41,7 +48,7 @@ async def calls_to(
     judge: ScriptedJudge, journal: Journal | None = None, budget: Budget | None = None, **more: Any
 ) -> AsyncIterator[JudgeCalls]:
     kept = journal or Journal()
-    calls = JudgeCalls("main", judge, kept, Ledger(budget or Budget()), **more)
+    calls = JudgeCalls("main", judge, kept, BudgetLedger(budget or Budget()), **more)
     try:
         yield calls
     finally:
@@ -139,7 +146,7 @@ async def test_two_judges_that_are_one_model_ask_an_equal_question_once_and_agre
 
     journal = Journal()
     both = {"now": ScriptedJudge(script), "later": ScriptedJudge(script)}
-    calls = judge_calls(both, journal, Ledger(), Observers(None, lambda *_: None), 0)
+    calls = judge_calls(both, journal, BudgetLedger(), Observers(None, lambda *_: None), 0)
     for _ in range(2):
         assert await asyncio.gather(*(ask(judge) for judge in calls.values())) == [3.0, 3.0]
     for judge in calls.values():
@@ -179,7 +186,7 @@ async def test_a_failure_that_nobody_waits_for_is_no_noise(caplog: pytest.LogCap
 
     async def script(request: Request) -> Exception:
         await release.wait()
-        return JudgeMisconfigured("wrong key")
+        return JudgeMisconfiguredError("wrong key")
 
     async with calls_to(ScriptedJudge(script)) as calls:
         task = asyncio.create_task(ask(calls))
@@ -196,10 +203,10 @@ async def test_a_failure_that_nobody_waits_for_is_no_noise(caplog: pytest.LogCap
 
 
 async def test_all_who_wait_for_one_call_get_its_failure() -> None:
-    judge = ScriptedJudge(lambda _: JudgeMisconfigured("wrong key"))
+    judge = ScriptedJudge(lambda _: JudgeMisconfiguredError("wrong key"))
     async with calls_to(judge) as calls:
         outcomes = await asyncio.gather(*(ask(calls) for _ in range(3)), return_exceptions=True)
-    assert all(isinstance(o, JudgeMisconfigured) for o in outcomes)
+    assert all(isinstance(o, JudgeMisconfiguredError) for o in outcomes)
     assert len(judge.requests) == 1
 
 
@@ -238,7 +245,7 @@ async def test_an_answer_says_at_which_attempt_it_came() -> None:
 async def test_after_five_useless_replies_the_reason_of_the_last_is_given(reply: str, reason: str) -> None:
     judge = ScriptedJudge(lambda _: reply)
     async with calls_to(judge) as calls:
-        with pytest.raises(Unscorable) as caught:
+        with pytest.raises(UnscorableError) as caught:
             await ask(calls)
         assert calls.ledger.total().asked_again == 4
     assert caught.value.reason == reason
@@ -264,7 +271,7 @@ async def test_truncation_is_looked_at_before_the_text() -> None:
 async def test_a_reply_that_is_always_truncated_is_named_so() -> None:
     judge = ScriptedJudge(lambda _: Reply("and so on", "length"))
     async with calls_to(judge) as calls:
-        with pytest.raises(Unscorable, match="truncated_reply: cut off at 8192 tokens"):
+        with pytest.raises(UnscorableError, match="truncated_reply: cut off at 8192 tokens"):
             await ask(calls, max_tokens=1024)
     assert [r.max_tokens for r in judge.requests] == [1024, 2048, 4096, 8192, 8192]
 
@@ -279,7 +286,7 @@ async def test_a_limit_above_the_most_is_not_lowered_by_truncation() -> None:
 async def test_a_filtered_reply_is_not_asked_again() -> None:
     judge = ScriptedJudge([Reply("", "filter")])
     async with calls_to(judge) as calls:
-        with pytest.raises(Unscorable) as caught:
+        with pytest.raises(UnscorableError) as caught:
             await ask(calls)
     assert caught.value.reason == "filtered"
 
@@ -325,7 +332,7 @@ async def test_probabilities_that_are_none_are_a_bad_reply(monkeypatch: pytest.M
         assert calls.ledger.total().faults == 1
 
 
-@pytest.mark.parametrize(("structured", "rating"), [(True, 10.0), (False, 4.0)])
+@pytest.mark.parametrize(("json", "rating"), [(True, 10.0), (False, 4.0)])
 async def test_an_object_is_a_judges_own_only_where_it_can_be_held_to_a_schema(structured: bool, rating: float) -> None:
     text = '{"analysis": "x", "rating": 10} is what the answer says. [[4]]' if not structured else '{"rating": 10}'
     can = Capabilities(probabilities=True, structured=structured)
@@ -347,9 +354,9 @@ async def test_an_object_that_only_repeats_the_answer_is_no_rating() -> None:
     ("capabilities", "ways"),
     [
         (Capabilities(), ("text", "text", "text")),
-        (Capabilities(structured=True), ("structured", "structured", "text")),
-        (Capabilities(probabilities=True), ("expected", "expected", "text")),
-        (Capabilities(probabilities=True, structured=True), ("expected", "expected", "text")),
+        (Capabilities(structured=True), ("json", "json", "text")),
+        (Capabilities(probabilities=True), ("logprobs", "logprobs", "text")),
+        (Capabilities(probabilities=True, structured=True), ("logprobs", "logprobs", "text")),
     ],
 )
 def test_probabilities_come_before_a_schema_and_a_schema_before_text(
@@ -357,7 +364,7 @@ def test_probabilities_come_before_a_schema_and_a_schema_before_text(
 ) -> None:
     judge = ScriptedJudge(capabilities=capabilities)
     asked = (Rating(), Verdict({"yes": 1.0, "no": 0.0}), Text())
-    assert tuple(best_way(judge, expects) for expects in asked) == ways
+    assert tuple(best_reply_mode(judge, expects) for expects in asked) == ways
 
 
 async def test_expected_ratings_come_with_their_probabilities() -> None:
@@ -380,7 +387,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_judge_that_does_not_answer_in_time_is_tried_again_and_named(no_pauses: None) -> None:
     judge = ScriptedJudge(held(asyncio.Event()), request_timeout_s=0.01)
     async with calls_to(judge) as calls:
-        with pytest.raises(Unscorable) as caught:
+        with pytest.raises(UnscorableError) as caught:
             await ask(calls)
         assert calls.ledger.total().faults == 5
     assert caught.value.reason == "judge_timed_out"
@@ -389,7 +396,7 @@ async def test_a_judge_that_does_not_answer_in_time_is_tried_again_and_named(no_
 
 
 async def test_faults_are_no_attempts(no_pauses: None) -> None:
-    judge = ScriptedJudge([Unavailable("503"), "no mark", Unavailable("503"), "[[6]]"])
+    judge = ScriptedJudge([UnavailableError("503"), "no mark", UnavailableError("503"), "[[6]]"])
     async with calls_to(judge) as calls:
         assert await ask(calls) == 6.0
     assert [r.attempt for r in judge.requests] == [0, 0, 1, 1]
@@ -397,7 +404,7 @@ async def test_faults_are_no_attempts(no_pauses: None) -> None:
 
 async def test_every_call_and_every_failure_is_told_to_the_listener(no_pauses: None) -> None:
     told: list[tuple[Any, ...]] = []
-    judge = ScriptedJudge([Unavailable("503"), "no mark", "[[6]]"])
+    judge = ScriptedJudge([UnavailableError("503"), "no mark", "[[6]]"])
     async with calls_to(judge, listener=lambda *what: told.append((*what[:4], what[5]))) as calls:
         await ask(calls)
         await ask(calls)  # from the journal: nothing to tell
@@ -462,11 +469,11 @@ async def test_the_reply_that_makes_the_pace_known_is_kept_while_another_call_ti
 
 
 async def test_a_slot_is_free_again_after_every_kind_of_failure(no_pauses: None) -> None:
-    failures: list[BaseException] = [Unavailable("x") for _ in range(5)]
-    judge = ScriptedJudge([*failures, JudgeMisconfigured("x"), ValueError("x"), "[[1]]"], max_concurrency=1)
+    failures: list[BaseException] = [UnavailableError("x") for _ in range(5)]
+    judge = ScriptedJudge([*failures, JudgeMisconfiguredError("x"), ValueError("x"), "[[1]]"], max_concurrency=1)
     async with calls_to(judge) as calls:
         for _ in range(3):
-            with pytest.raises((Unscorable, JudgeMisconfigured, ValueError)):
+            with pytest.raises((UnscorableError, JudgeMisconfiguredError, ValueError)):
                 await ask(calls)
         assert await ask(calls) == 1.0
         assert calls.limiter.in_flight == 0
@@ -481,7 +488,7 @@ async def test_a_drain_ends_what_waits_and_keeps_what_was_in_flight() -> None:
         waiting = asyncio.create_task(ask(calls, "second"))
         await asyncio.sleep(0.02)
         calls.limiter.drain()
-        with pytest.raises(Interrupted):
+        with pytest.raises(RunInterruptedError):
             await waiting
         release.set()
         assert await in_flight == 7.0
@@ -511,7 +518,7 @@ async def test_a_budget_stops_before_the_call_that_could_cross_it() -> None:
 
 async def test_a_reply_that_took_no_call_is_kept_where_rates_are_limited() -> None:
     judge = ScriptedJudge(lambda _: Reply("[[7]]", usage=Usage(10, 5, calls=0)))
-    async with calls_to(judge, rates=Rates(60, 60_000)) as calls:
+    async with calls_to(judge, rates=RateLimits(60, 60_000)) as calls:
         assert await ask(calls) == 7.0
 
 
@@ -563,7 +570,7 @@ def test_however_many_calls_run_at_once_tokens_stay_within_the_budget(
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("fault", ["not a rating", Unavailable("busy", retry_after_s=0.0)])
+@pytest.mark.parametrize("fault", ["not a rating", UnavailableError("busy", retry_after_s=0.0)])
 async def test_a_failed_attempt_is_gone_without_the_collector(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries_module, "BACKOFF_S", 0.0)
     async with calls_to(ScriptedJudge([fault, "[[7]]"] * 10)) as calls:

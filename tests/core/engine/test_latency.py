@@ -11,22 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import Caller, JudgeCalls
-from lrf.engine.budget import Ledger
+from lrf.engine.latency import KNOWN, Latency
 from lrf.engine.limiter import Limiter
-from lrf.engine.latency import KNOWN, Pace
-from lrf.errors import Unscorable
+from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Rating
-from lrf.protocols import Capabilities
 from lrf.prompting.requests import Reply, Request, Usage
-from lrf.store.journal import Journal
 from lrf.prompting.templates import Segment
+from lrf.protocols import Capabilities
+from lrf.store.journal import Journal
 
 # --- deadlines ------------------------------------------------------------------------------------------------------
 
 
 def test_nothing_is_due_before_enough_replies_have_come() -> None:
-    pace = Pace()
+    pace = Latency()
     for _ in range(KNOWN - 1):
         pace.slowness(1.0, Usage(1000, 100))
         assert pace.deadline_s(512) is None
@@ -35,10 +35,10 @@ def test_nothing_is_due_before_enough_replies_have_come() -> None:
 
 
 def test_a_deadline_grows_with_the_room_for_the_reply_and_is_never_short() -> None:
-    pace = Pace()
+    pace = Latency()
     for _ in range(KNOWN):
         pace.slowness(0.05, Usage(1000, 100))
-    assert pace.deadline_s(512) == Pace.SHORTEST_S
+    assert pace.deadline_s(512) == Latency.SHORTEST_S
     assert pace.deadline_s(100_000) > 4 * 49
 
 
@@ -47,14 +47,14 @@ def test_a_deadline_grows_with_the_room_for_the_reply_and_is_never_short() -> No
     tokens=st.integers(1, 10_000),
 )
 def test_a_deadline_leaves_any_reply_of_the_usual_pace_four_times_as_long_as_it_needs(seconds, tokens) -> None:
-    pace = Pace()
+    pace = Latency()
     for took, written in seconds:
         pace.slowness(took, Usage(100, written))
     due = pace.deadline_s(tokens)
     assert due is not None
-    recent = sorted(took for took, _ in seconds[-Pace.RECENT :])
+    recent = sorted(took for took, _ in seconds[-Latency.RECENT :])
     assert due >= min(4 * recent[round(0.9 * len(recent)) - 1], due)
-    assert due >= Pace.SHORTEST_S
+    assert due >= Latency.SHORTEST_S
 
 
 class Slow:
@@ -81,12 +81,12 @@ class Slow:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pace, "SHORTEST_S", 0.05)
+    monkeypatch.setattr(Latency, "SHORTEST_S", 0.05)
     monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 0.001)
 
 
 async def warm(judge: Slow) -> JudgeCalls:
-    calls = JudgeCalls("main", judge, Journal(), Ledger())
+    calls = JudgeCalls("main", judge, Journal(), BudgetLedger())
     for n in range(KNOWN):
         await calls.ask((Segment(f"{n}"),), Rating(), 64, Caller("s", "d"))
     assert judge.deadlines == [judge.request_timeout_s] * KNOWN
@@ -111,7 +111,7 @@ async def test_a_call_that_hangs_is_given_up_when_it_is_due_and_asked_again_with
 async def test_a_call_that_hung_before_anything_was_known_is_given_up_as_soon_as_something_is(quick: None) -> None:
     judge = Slow()
     judge.hang = 1
-    calls = JudgeCalls("main", judge, Journal(), Ledger())
+    calls = JudgeCalls("main", judge, Journal(), BudgetLedger())
     async with asyncio.timeout(10):  # its own deadline is in 30 s
         hanging = asyncio.create_task(calls.ask((Segment("hangs"),), Rating(), 64, Caller("s", "d")))
         await asyncio.sleep(0.01)
@@ -127,7 +127,7 @@ async def test_a_call_that_never_answers_ends_with_its_reason(quick: None) -> No
     judge = Slow()
     calls = await warm(judge)
     judge.hang = 100
-    with pytest.raises(Unscorable) as e:
+    with pytest.raises(UnscorableError) as e:
         await calls.ask((Segment("hangs"),), Rating(), 64, Caller("s", "d"))
     assert e.value.reason == "judge_timed_out"
     assert e.value.transient
@@ -154,14 +154,16 @@ async def test_a_judge_that_answers_when_it_likes_has_its_own_deadline_only(quic
 
 # --- slowness under load, on simulated servers ----------------------------------------------------------------------
 
-Latency = Callable[[int, float], float]
+LatencyModel = Callable[[int, float], float]
 """Seconds of a call, by the calls in flight when it is sent and the time, before its length and its jitter."""
 
 
-def simulate(latency: Latency, slots: int, calls: int, jitter: float = 0.3, seed: int = 0) -> tuple[float, Limiter]:
+def simulate(
+    latency: LatencyModel, slots: int, calls: int, jitter: float = 0.3, seed: int = 0
+) -> tuple[float, Limiter]:
     """(calls a second, the limiter) of a client that always has more to ask. Replies have 1 to 400 tokens."""
     rng = random.Random(seed)
-    pace, limiter = Pace(), Limiter(slots)
+    pace, limiter = Latency(), Limiter(slots)
     now, flying = 0.0, []
     for number in range(calls):
         while len(flying) < int(limiter.limit):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf.engine.limiter import Limiter
-from lrf.errors import Interrupted
+from lrf.errors import RunInterruptedError
 
 
 async def test_no_more_calls_than_the_ceiling_are_in_flight() -> None:
@@ -80,9 +80,9 @@ async def test_draining_lets_calls_in_flight_finish_and_refuses_the_rest() -> No
     first, second = asyncio.create_task(call("in flight")), asyncio.create_task(call("waiting"))
     await asyncio.sleep(0)
     limiter.drain()
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunInterruptedError):
         await second
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunInterruptedError):
         await call("new")
     go_on.set()
     await first
@@ -95,7 +95,7 @@ async def test_draining_ends_a_pause_at_once() -> None:
     pause = asyncio.create_task(limiter.pause(3600))
     await asyncio.sleep(0)
     limiter.drain()
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunInterruptedError):
         await pause
 
 
@@ -288,7 +288,7 @@ async def test_a_drain_ends_those_who_hold_back_too() -> None:
             assert limiter.waiting == 4
             limiter.drain()
         for task in waiting:
-            with pytest.raises(Interrupted):
+            with pytest.raises(RunInterruptedError):
                 await task
     assert limiter.waiting == limiter.in_flight == 0
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.text.chunking import chunk_document, joined
 from lrf.engine.passages import TIMES, around, check_pieces
-from lrf.errors import Unscorable
+from lrf.errors import UnscorableError
 from lrf.planning.upper_bound import longest_around
 from lrf.testing.strategies import documents, nasty_texts
+from lrf.text.chunking import chunk_document, joined
 from lrf.types import Chunk, Document, Sample
 
 TEXT = " ".join(f"Village {n} keeps its archive in building number {n}." for n in range(20))
@@ -76,7 +76,9 @@ def test_surroundings_are_exact_pieces_that_hold_the_chunks_and_come_in_order(
 def test_a_chunk_that_is_not_the_documents_text_is_no_evidence(wrong: Chunk) -> None:
     right = Chunk("d", 0, 7, "Village")
     check_pieces(SAMPLE.documents, [right, right])
-    with pytest.raises(Unscorable, match="wrong_evidence: the retriever gave a chunk that isn't the text of document"):
+    with pytest.raises(
+        UnscorableError, match="wrong_evidence: the retriever gave a chunk that isn't the text of document"
+    ):
         check_pieces(SAMPLE.documents, [right, wrong])
 
 

@@ -12,20 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf.build import engine_of
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import Caller, JudgeCalls
-from lrf.engine.budget import Ledger
 from lrf.engine.limiter import Limiter
-from lrf.engine.worst_case import most_prompt_tokens
 from lrf.engine.observers import Observers
-from lrf.engine.rate_limits import BURST_S, MINUTE_S, Rates
-from lrf.errors import ConfigError, Interrupted, RateLimited
+from lrf.engine.rate_limits import BURST_S, MINUTE_S, RateLimits
+from lrf.engine.worst_case import most_prompt_tokens
+from lrf.errors import ConfigError, RateLimitedError, RunInterruptedError
+from lrf.plugin.catalog import load_catalog
 from lrf.prompting.expectations import Rating
-from lrf.protocols import Capabilities
 from lrf.prompting.requests import Reply, Request, Usage
-from lrf.store.journal import Journal
 from lrf.prompting.templates import Segment
+from lrf.protocols import Capabilities
+from lrf.store.journal import Journal
 
 
 class Clock:
@@ -53,7 +53,7 @@ CALL = st.tuples(
 )
 def test_no_window_of_a_minute_or_of_six_seconds_ever_holds_more_than_its_limit(requests, tokens, calls) -> None:
     clock = Clock()
-    rates = Rates(requests, tokens, clock)
+    rates = RateLimits(requests, tokens, clock)
     sent = []
     replies = []
     for expected, share, reply_s, pause_s in calls:
@@ -85,7 +85,7 @@ def held(sent, requests, tokens) -> None:
 @given(requests=st.integers(1, 200))
 def test_calls_that_come_without_end_use_all_that_is_allowed(requests: int) -> None:
     clock = Clock()
-    rates = Rates(requests, None, clock)
+    rates = RateLimits(requests, None, clock)
     ends = clock.now + 5 * MINUTE_S
     count = 0
     while clock.now < ends:
@@ -99,7 +99,7 @@ def test_calls_that_come_without_end_use_all_that_is_allowed(requests: int) -> N
 
 def test_a_reply_that_took_less_than_expected_makes_room_at_once() -> None:
     clock = Clock()
-    rates = Rates(None, 10_000, clock)
+    rates = RateLimits(None, 10_000, clock)
     entry = rates.take(1, 1000)
     assert rates.wait_s(1, 1000) == BURST_S
     rates.settle(entry, 1, 100)
@@ -114,7 +114,7 @@ def test_a_reply_that_took_less_than_expected_makes_room_at_once() -> None:
 
 async def test_who_waits_for_the_rate_holds_no_slot_and_goes_by_priority() -> None:
     clock = Clock()
-    limiter = Limiter(4, Rates(10, None, clock))
+    limiter = Limiter(4, RateLimits(10, None, clock))
     order: list[str] = []
 
     async def call(name: str, position: int) -> None:
@@ -136,7 +136,7 @@ async def test_who_waits_for_the_rate_holds_no_slot_and_goes_by_priority() -> No
 
 
 async def test_a_wait_for_the_rate_ends_by_itself() -> None:
-    class Hurried(Rates):
+    class Hurried(RateLimits):
         def wait_s(self, requests: float, tokens: float) -> float:
             return super().wait_s(requests, tokens) / 100
 
@@ -150,19 +150,19 @@ async def test_a_wait_for_the_rate_ends_by_itself() -> None:
 
 
 async def test_draining_ends_a_wait_for_the_rate_at_once() -> None:
-    limiter = Limiter(4, Rates(1, None, Clock()))
+    limiter = Limiter(4, RateLimits(1, None, Clock()))
     async with limiter.slot((0, 0)):
         pass
     waiting = asyncio.create_task(limiter.slot((0, 0)).__aenter__())
     await asyncio.sleep(0)
     limiter.drain()
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunInterruptedError):
         await waiting
 
 
 async def test_a_call_that_was_given_up_while_it_waited_counts_for_nothing() -> None:
     clock = Clock()
-    rates = Rates(2, None, clock)
+    rates = RateLimits(2, None, clock)
     limiter = Limiter(1, rates)
     first = limiter.slot((0, 0))
     await first.__aenter__()
@@ -192,14 +192,14 @@ class Judge:
     async def complete(self, request: Request) -> Reply:
         if self.refuse:
             self.refuse -= 1
-            raise RateLimited("slow down", retry_after_s=0.0)
+            raise RateLimitedError("slow down", retry_after_s=0.0)
         return Reply("[[7]]", usage=self.usage)
 
     async def aclose(self) -> None: ...
 
 
-def calls(judge: Judge, rates: Rates) -> JudgeCalls:
-    return JudgeCalls("main", judge, Journal(), Ledger(), rates=rates)
+def calls(judge: Judge, rates: RateLimits) -> JudgeCalls:
+    return JudgeCalls("main", judge, Journal(), BudgetLedger(), rates=rates)
 
 
 PROMPT = (Segment("p" * 744),)  # 1,000 tokens at most, with the chat template's
@@ -207,7 +207,7 @@ PROMPT = (Segment("p" * 744),)  # 1,000 tokens at most, with the chat template's
 
 async def test_tokens_count_at_the_worst_until_the_reply_and_then_as_the_judge_reported_them() -> None:
     clock = Clock()
-    rates = Rates(None, 30_000, clock)
+    rates = RateLimits(None, 30_000, clock)
     judge = calls(Judge(Usage(250, 50)), rates)
     assert judge._likely(Request(PROMPT, Rating(), 500, 0.0)) == (1, 1500)
     await judge.ask(PROMPT, Rating(), 500, Caller("s", "d"))
@@ -219,7 +219,7 @@ async def test_tokens_count_at_the_worst_until_the_reply_and_then_as_the_judge_r
 
 
 async def test_a_judge_that_reports_no_tokens_counts_at_the_worst() -> None:
-    rates = Rates(None, 15_000, Clock())
+    rates = RateLimits(None, 15_000, Clock())
     judge = calls(Judge(Usage()), rates)
     await judge.ask(PROMPT, Rating(), 500, Caller("s", "d"))
     assert rates.wait_s(1, 1) > 0
@@ -227,7 +227,7 @@ async def test_a_judge_that_reports_no_tokens_counts_at_the_worst() -> None:
 
 
 async def test_every_call_that_the_judge_makes_for_a_reply_counts() -> None:
-    rates = Rates(30, None, Clock())
+    rates = RateLimits(30, None, Clock())
     judge = calls(Judge(Usage(1, 1, 0, calls=3)), rates)
     await judge.ask(PROMPT, Rating(), 500, Caller("s", "d"))
     assert rates.wait_s(1, 0) == BURST_S
@@ -236,7 +236,7 @@ async def test_every_call_that_the_judge_makes_for_a_reply_counts() -> None:
 
 
 async def test_a_refused_call_counts_as_a_request_and_uses_up_no_attempt() -> None:
-    rates = Rates(20, None, Clock())
+    rates = RateLimits(20, None, Clock())
     judge = calls(Judge(Usage(1, 1), refuse=1), rates)
     answer = await judge.ask(PROMPT, Rating(), 500, Caller("s", "d"))
     assert answer.attempts == 1

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.engine.budget import Budget, Ledger
+from lrf.engine.budget import Budget, BudgetLedger
 from lrf.engine.sampler_calls import SamplerCalls, most_tokens, requests_of
-from lrf.errors import BudgetError, JudgeMisconfigured, Rejected, Unscorable
-from lrf.protocols import Capabilities, Drawing, Sampler
+from lrf.errors import BudgetError, JudgeMisconfiguredError, RejectedError, UnscorableError
 from lrf.prompting.requests import Reply, Usage
+from lrf.protocols import Capabilities, GenerationSettings, Sampler
 from lrf.store.journal import Journal
 from lrf.types import JSON, Message, ToolCall
 
@@ -37,12 +37,12 @@ class Echo:
     def identity(self) -> Mapping[str, JSON]:
         return {"type": "echo", "model": "echo"}
 
-    async def sample(self, drawing: Drawing) -> Sequence[Reply]:
+    async def sample(self, generation: GenerationSettings) -> Sequence[Reply]:
         self.calls += 1
         if self.error:
             raise self.error
         replies = []
-        for seed in drawing.seeds:
+        for seed in generation.seeds:
             self.drawn.append(seed)
             text = str(seed if self.capabilities.seed else len(self.drawn))
             replies.append(Reply(text, usage=Usage(10, 5)))
@@ -52,14 +52,16 @@ class Echo:
         return None
 
 
-def drawing(seeds: Sequence[int], **fields: Any) -> Drawing:
+def generation(seeds: Sequence[int], **fields: Any) -> GenerationSettings:
     given: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 8, **fields}
-    return Drawing((Message("user", "Which fee?"),), tuple(seeds), **given)
+    return GenerationSettings((Message("user", "Which fee?"),), tuple(seeds), **given)
 
 
-def draw(sampler: Sampler, journal: Journal, *drawings: Drawing, budget: Budget | None = None) -> list[list[str]]:
+def draw(
+    sampler: Sampler, journal: Journal, *drawings: GenerationSettings, budget: Budget | None = None
+) -> list[list[str]]:
     async def all_of_them() -> list[list[str]]:
-        calls = SamplerCalls("(sampling)", sampler, journal, Ledger(budget or Budget()))
+        calls = SamplerCalls("(sampling)", sampler, journal, BudgetLedger(budget or Budget()))
         return [[r.text for r in await calls.draw(d, "s", 0)] for d in drawings]
 
     return asyncio.run(all_of_them())
@@ -78,7 +80,7 @@ def test_every_candidate_is_drawn_once_whatever_was_there_before(
     journal = Journal()
     try:
         sampler = Echo(per_call, seeded=seeded)
-        found = draw(sampler, journal, *(drawing(seeds[:n]) for n in (*earlier, len(seeds))))
+        found = draw(sampler, journal, *(generation(seeds[:n]) for n in (*earlier, len(seeds))))
         assert sorted(sampler.drawn) == sorted(seeds)
         for texts in found:
             assert texts == found[-1][: len(texts)]
@@ -86,7 +88,7 @@ def test_every_candidate_is_drawn_once_whatever_was_there_before(
             assert found[-1] == [str(seed) for seed in seeds]
         assert len({*found[-1]}) == len(seeds)
         other = Echo(per_call, seeded=seeded)
-        assert draw(other, journal, drawing(seeds)) == [found[-1]]
+        assert draw(other, journal, generation(seeds)) == [found[-1]]
         assert other.drawn == []
     finally:
         journal.close()
@@ -97,19 +99,19 @@ def test_every_candidate_is_drawn_once_whatever_was_there_before(
 )
 def test_what_is_asked_otherwise_is_drawn_anew(changed: dict[str, Any]) -> None:
     journal, sampler = Journal(), Echo()
-    draw(sampler, journal, drawing([1]), drawing([1], **changed), drawing([1]))
+    draw(sampler, journal, generation([1]), generation([1], **changed), generation([1]))
     assert sampler.drawn == [1, 1]
     journal.close()
 
 
 def test_what_came_before_a_failure_is_kept() -> None:
     journal, sampler = Journal(), Echo()
-    draw(sampler, journal, drawing([1, 2]))
-    sampler.error = Rejected("too long")
-    with pytest.raises(Unscorable, match="judge_rejected"):
-        draw(sampler, journal, drawing([1, 2, 3, 4]))
+    draw(sampler, journal, generation([1, 2]))
+    sampler.error = RejectedError("too long")
+    with pytest.raises(UnscorableError, match="judge_rejected"):
+        draw(sampler, journal, generation([1, 2, 3, 4]))
     sampler.error = None
-    assert draw(sampler, journal, drawing([1, 2, 3, 4])) == [["1", "2", "3", "4"]]
+    assert draw(sampler, journal, generation([1, 2, 3, 4])) == [["1", "2", "3", "4"]]
     assert sampler.drawn == [1, 2, 3, 4]
     journal.close()
 
@@ -117,45 +119,45 @@ def test_what_came_before_a_failure_is_kept() -> None:
 def test_an_error_that_stops_the_run_counts_before_one_that_leaves_a_sample_out() -> None:
     journal, sampler = Journal(), Echo()
 
-    async def fail(drawing: Drawing) -> Sequence[Reply]:
-        raise Rejected("no") if drawing.seeds == (1,) else JudgeMisconfigured("wrong key")
+    async def fail(generation: GenerationSettings) -> Sequence[Reply]:
+        raise RejectedError("no") if generation.seeds == (1,) else JudgeMisconfiguredError("wrong key")
 
     sampler.sample = fail  # type: ignore[method-assign]
-    with pytest.raises(JudgeMisconfigured):
-        draw(sampler, journal, drawing([1, 2]))
+    with pytest.raises(JudgeMisconfiguredError):
+        draw(sampler, journal, generation([1, 2]))
     journal.close()
 
 
 def test_a_budget_counts_candidates_and_not_requests() -> None:
     journal, sampler = Journal(), Echo(per_call=3)
     with pytest.raises(BudgetError, match="budget of 4 calls"):
-        draw(sampler, journal, drawing([1, 2, 3]), drawing([4, 5, 6]), budget=Budget(calls=4))
+        draw(sampler, journal, generation([1, 2, 3]), generation([4, 5, 6]), budget=Budget(calls=4))
     assert sampler.drawn == [1, 2, 3]
     journal.close()
 
 
 def test_of_candidates_without_usage_the_most_counts_against_the_budget() -> None:
     class Silent(Echo):
-        async def sample(self, drawing: Drawing) -> Sequence[Reply]:
-            return [replace(reply, usage=Usage()) for reply in await super().sample(drawing)]
+        async def sample(self, generation: GenerationSettings) -> Sequence[Reply]:
+            return [replace(reply, usage=Usage()) for reply in await super().sample(generation)]
 
-    most = sum(most_tokens(Silent(), requests_of(drawing([1]), seeded=True)))
+    most = sum(most_tokens(Silent(), requests_of(generation([1]), seeded=True)))
     with pytest.raises(BudgetError, match="could be overrun"):
-        draw(Silent(), Journal(), drawing([1]), drawing([2]), drawing([3]), budget=Budget(tokens=2 * most + 1))
+        draw(Silent(), Journal(), generation([1]), generation([2]), generation([3]), budget=Budget(tokens=2 * most + 1))
 
 
 async def test_a_call_that_is_given_up_is_no_fault() -> None:
     asked = asyncio.Event()
 
     class Slow(Echo):
-        async def sample(self, drawing: Drawing) -> Sequence[Reply]:
+        async def sample(self, generation: GenerationSettings) -> Sequence[Reply]:
             asked.set()
             await asyncio.sleep(60)
             return []
 
-    journal, ledger = Journal(), Ledger()
+    journal, ledger = Journal(), BudgetLedger()
     calls = SamplerCalls("sampler", Slow(), journal, ledger)
-    task = asyncio.create_task(calls.draw(drawing([1]), "s", 0))
+    task = asyncio.create_task(calls.draw(generation([1]), "s", 0))
     await asked.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -169,13 +171,13 @@ def test_a_sampler_that_gives_another_number_of_candidates_is_asked_again_and_th
     monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 0.001)
     journal, sampler = Journal(), Echo(per_call=2)
 
-    async def one(drawing: Drawing) -> Sequence[Reply]:
+    async def one(generation: GenerationSettings) -> Sequence[Reply]:
         sampler.calls += 1
         return [Reply("a")]
 
     sampler.sample = one  # type: ignore[method-assign]
-    with pytest.raises(Unscorable, match="gave 1 candidates where 2 were asked for"):
-        draw(sampler, journal, drawing([1, 2]))
+    with pytest.raises(UnscorableError, match="gave 1 candidates where 2 were asked for"):
+        draw(sampler, journal, generation([1, 2]))
     assert sampler.calls == 5
     journal.close()
 
@@ -183,13 +185,13 @@ def test_a_sampler_that_gives_another_number_of_candidates_is_asked_again_and_th
 @pytest.mark.parametrize("per_call", [1, 2, 5])
 def test_candidates_without_usage_count_at_most_when_the_run_goes_on_as_when_they_were_drawn(per_call: int) -> None:
     class Untold(Echo):
-        async def sample(self, drawing: Drawing) -> Sequence[Reply]:
-            return [replace(reply, usage=Usage()) for reply in await super().sample(drawing)]
+        async def sample(self, generation: GenerationSettings) -> Sequence[Reply]:
+            return [replace(reply, usage=Usage()) for reply in await super().sample(generation)]
 
-    async def drawn() -> tuple[Ledger, int]:
+    async def drawn() -> tuple[BudgetLedger, int]:
         journal = Journal()
-        calls = SamplerCalls("(sampling)", Untold(per_call), journal, Ledger(Budget(tokens=10**6)))
-        await calls.draw(drawing(range(5)), "s", 0)
+        calls = SamplerCalls("(sampling)", Untold(per_call), journal, BudgetLedger(Budget(tokens=10**6)))
+        await calls.draw(generation(range(5)), "s", 0)
         (used,) = await asyncio.to_thread(journal.usage)
         await asyncio.to_thread(journal.close)
         return calls.ledger, used.most_prompt + used.most_reply
@@ -200,17 +202,17 @@ def test_candidates_without_usage_count_at_most_when_the_run_goes_on_as_when_the
 
 async def test_a_samplers_own_fault_is_counted_and_told_as_one_and_what_was_drawn_before_as_reused() -> None:
     told: list[str | None] = []
-    journal, ledger, sampler = Journal(), Ledger(), Echo()
+    journal, ledger, sampler = Journal(), BudgetLedger(), Echo()
     calls = SamplerCalls("sampler", sampler, journal, ledger, lambda *what: told.append(what[5]))
-    await calls.draw(drawing([1, 2]), "s", 0)
-    await calls.draw(drawing([1, 2]), "s", 0)
+    await calls.draw(generation([1, 2]), "s", 0)
+    await calls.draw(generation([1, 2]), "s", 0)
 
-    async def broken(drawing: Drawing) -> Sequence[Reply]:
+    async def broken(generation: GenerationSettings) -> Sequence[Reply]:
         raise ValueError("a bug")
 
     sampler.sample = broken  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="a bug"):
-        await calls.draw(drawing([3]), "s", 0)
+        await calls.draw(generation([3]), "s", 0)
     await asyncio.to_thread(journal.close)
     assert told == [None, None, "judge_error"]
     assert (ledger.total().calls, ledger.total().reused, ledger.total().faults) == (2, 2, 1)
@@ -223,9 +225,9 @@ def test_tools_and_their_calls_count_against_the_window_before_anything_is_asked
     tools = {"tools": ({"type": "function", "function": {"name": "look_up", "description": long}},)}
     called = Message("assistant", "", tool_calls=(ToolCall("look_up", {"what": long}),))
     turns = (Message("user", "Which fee?"), called, Message("tool", "7"))
-    for too_long in (drawing([1], **tools), replace(drawing([1]), messages=turns)):
-        with pytest.raises(Unscorable, match="context_window") as caught:
+    for too_long in (generation([1], **tools), replace(generation([1]), messages=turns)):
+        with pytest.raises(UnscorableError, match="context_window") as caught:
             draw(sampler, Journal(), too_long)
         assert caught.value.reason == "context_too_small"
     assert sampler.calls == 0
-    assert draw(sampler, Journal(), drawing([1])) == [["1"]]
+    assert draw(sampler, Journal(), generation([1])) == [["1"]]

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.engine.single_flight import Flights
+from lrf.engine.single_flight import SingleFlight
 
 
 async def test_equal_questions_are_one_call_and_later_ones_another() -> None:
-    flights, begun = Flights[int](), 0
+    flights, begun = SingleFlight[int](), 0
 
     async def call() -> int:
         nonlocal begun
@@ -28,7 +28,7 @@ async def test_equal_questions_are_one_call_and_later_ones_another() -> None:
 
 
 async def test_who_stops_waiting_stops_neither_the_call_nor_others() -> None:
-    flights, ended = Flights[str](), asyncio.Event()
+    flights, ended = SingleFlight[str](), asyncio.Event()
 
     async def call() -> str:
         await asyncio.sleep(0.02)
@@ -51,7 +51,7 @@ async def test_who_stops_waiting_stops_neither_the_call_nor_others() -> None:
 
 
 async def test_a_failure_reaches_all_that_wait_and_leaves_nothing_for_the_collector() -> None:
-    flights = Flights[str]()
+    flights = SingleFlight[str]()
 
     async def call() -> str:
         await asyncio.sleep(0)
@@ -60,8 +60,8 @@ async def test_a_failure_reaches_all_that_wait_and_leaves_nothing_for_the_collec
     async def wait() -> str:
         try:
             return await flights.join(b"a", call)
-        except ValueError as e:
-            return str(e)
+        except ValueError as error:
+            return str(error)
 
     gc.collect()
     gc.disable()
@@ -79,7 +79,7 @@ async def test_a_failure_reaches_all_that_wait_and_leaves_nothing_for_the_collec
 
 @given(st.integers(0, 3))
 async def test_giving_up_cancels_all_that_wait_even_for_a_call_that_has_not_begun(turns: int) -> None:
-    flights = Flights[str]()
+    flights = SingleFlight[str]()
 
     async def call() -> str:
         await asyncio.sleep(3600)
@@ -95,7 +95,7 @@ async def test_giving_up_cancels_all_that_wait_even_for_a_call_that_has_not_begu
 
 
 async def test_a_failure_that_nobody_waits_for_any_more_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
-    flights = Flights[str]()
+    flights = SingleFlight[str]()
 
     async def call() -> str:
         await asyncio.sleep(0)
@@ -116,7 +116,7 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_not_reported(caplog: 
 
 
 async def test_a_call_that_begins_while_all_are_given_up_is_given_up_too() -> None:
-    flights, late = Flights[str](), []
+    flights, late = SingleFlight[str](), []
 
     async def call() -> str:
         try:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from lrf.http.settings import EndpointSettings
-from lrf.errors import Unavailable
-from lrf.http.client import ErrorCodes
+from lrf.errors import UnavailableError
 from lrf.http.bases import HttpEmbedder, HttpJudge
-from lrf.protocols import Capabilities, Embedder, Judge
+from lrf.http.client import ErrorCodes
+from lrf.http.settings import EndpointSettings
 from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import prompt_text
+from lrf.protocols import Capabilities, Embedder, Judge
 from lrf.testing import check_embedder, check_judge
 
 Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
@@ -84,7 +84,7 @@ async def test_the_key_goes_where_the_provider_wants_it_and_its_codes_are_known(
         key_header="x-key",
         headers={"x-version": "2"},
     )
-    with pytest.raises(Unavailable, match="no paper"):
+    with pytest.raises(UnavailableError, match="no paper"):
         await judge.client.post("/ask", {})
     await judge.aclose()
     assert (seen["x-key"], seen["x-version"]) == ("secret-1", "2")

@@ -18,17 +18,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import lrf
-from lrf.http.settings import EndpointSettings
 from lrf.errors import (
-    BadReply,
+    BadReplyError,
     JudgeError,
-    JudgeMisconfigured,
-    RateLimited,
-    Rejected,
-    TimedOut,
-    Unavailable,
+    JudgeMisconfiguredError,
+    RateLimitedError,
+    RejectedError,
+    TimedOutError,
+    UnavailableError,
 )
 from lrf.http.client import ErrorCodes, HttpClient
+from lrf.http.settings import EndpointSettings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handler], Awaitable[str]]
@@ -137,30 +137,30 @@ async def test_a_key_in_a_header_of_its_own_goes_bare_beside_fixed_headers(serve
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
-        (400, error_body("bad"), Rejected),
-        (400, error_body("too long", code="context_length_exceeded"), Rejected),
-        (413, "too large", Rejected),
-        (422, json.dumps({"detail": [{"msg": "field required"}]}), Rejected),
-        (451, "", Rejected),
-        (401, error_body("who?"), JudgeMisconfigured),
-        (402, error_body("pay"), JudgeMisconfigured),
-        (403, error_body("no"), JudgeMisconfigured),
-        (404, "404 page not found", JudgeMisconfigured),
-        (405, "", JudgeMisconfigured),
-        (408, "", Unavailable),
-        (409, "", Unavailable),
-        (425, "", Unavailable),
-        (429, error_body("slow down"), RateLimited),
-        (429, error_body("1302", code="1302"), RateLimited),
-        (400, error_body("1302", code="1302"), RateLimited),
-        (429, error_body("quota", type="insufficient_quota"), JudgeMisconfigured),
-        (429, error_body("arrears", code=1113), JudgeMisconfigured),
-        (400, error_body("network", code="1234"), Unavailable),
-        (500, "", Unavailable),
-        (502, "<html><body>Bad gateway</body></html>", Unavailable),
-        (503, error_body("overloaded"), Unavailable),
-        (529, "", Unavailable),
-        (307, "", JudgeMisconfigured),
+        (400, error_body("bad"), RejectedError),
+        (400, error_body("too long", code="context_length_exceeded"), RejectedError),
+        (413, "too large", RejectedError),
+        (422, json.dumps({"detail": [{"msg": "field required"}]}), RejectedError),
+        (451, "", RejectedError),
+        (401, error_body("who?"), JudgeMisconfiguredError),
+        (402, error_body("pay"), JudgeMisconfiguredError),
+        (403, error_body("no"), JudgeMisconfiguredError),
+        (404, "404 page not found", JudgeMisconfiguredError),
+        (405, "", JudgeMisconfiguredError),
+        (408, "", UnavailableError),
+        (409, "", UnavailableError),
+        (425, "", UnavailableError),
+        (429, error_body("slow down"), RateLimitedError),
+        (429, error_body("1302", code="1302"), RateLimitedError),
+        (400, error_body("1302", code="1302"), RateLimitedError),
+        (429, error_body("quota", type="insufficient_quota"), JudgeMisconfiguredError),
+        (429, error_body("arrears", code=1113), JudgeMisconfiguredError),
+        (400, error_body("network", code="1234"), UnavailableError),
+        (500, "", UnavailableError),
+        (502, "<html><body>Bad gateway</body></html>", UnavailableError),
+        (503, error_body("overloaded"), UnavailableError),
+        (529, "", UnavailableError),
+        (307, "", JudgeMisconfiguredError),
     ],
 )
 async def test_each_refusal_is_an_error_of_the_class_that_says_what_to_do(
@@ -197,13 +197,13 @@ async def test_a_refusal_of_any_shape_is_still_told(serve: Serve, status: int, b
         ({}, None),
     ],
 )
-@pytest.mark.parametrize(("status", "kind"), [(429, RateLimited), (503, Unavailable)])
+@pytest.mark.parametrize(("status", "kind"), [(429, RateLimitedError), (503, UnavailableError)])
 async def test_the_servers_wish_to_wait_is_read_in_seconds(
     serve: Serve,
     headers: dict[str, str],
     seconds: float | None,
     status: int,
-    kind: type[RateLimited] | type[Unavailable],
+    kind: type[RateLimitedError] | type[UnavailableError],
 ) -> None:
     with pytest.raises(kind) as caught:
         await post(await serve(always(status, "", **headers)))
@@ -213,7 +213,7 @@ async def test_the_servers_wish_to_wait_is_read_in_seconds(
 @pytest.mark.parametrize(("offset_s", "low", "high"), [(90, 60, 90), (-90, 0, 0)])
 async def test_the_servers_wish_to_wait_may_be_a_date(serve: Serve, offset_s: int, low: float, high: float) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=offset_s), usegmt=True)
-    with pytest.raises(RateLimited) as caught:
+    with pytest.raises(RateLimitedError) as caught:
         await post(await serve(always(429, "", Retry_After=date)))
     assert caught.value.retry_after_s is not None
     assert low <= caught.value.retry_after_s <= high
@@ -234,7 +234,7 @@ async def test_the_servers_wish_to_wait_may_be_a_date(serve: Serve, offset_s: in
     ids=["html", "empty", "blank", "cut", "not-utf8", "binary", "deep", "huge-number"],
 )
 async def test_an_answer_that_is_no_json_is_a_bad_reply(serve: Serve, body: str | bytes, says: str) -> None:
-    with pytest.raises(BadReply, match=says) as caught:
+    with pytest.raises(BadReplyError, match=says) as caught:
         await post(await serve(always(200, body)))
     assert len(str(caught.value)) < 600
 
@@ -251,7 +251,7 @@ async def test_two_hundred_megabytes_are_refused_after_the_first_few(serve: Serv
             sent += 1
         return response
 
-    with pytest.raises(BadReply, match=r"longer than 2 MB \(`max_reply_mb`\)"):
+    with pytest.raises(BadReplyError, match=r"longer than 2 MB \(`max_reply_mb`\)"):
         await post(await serve(handler), max_reply_mb=2)
     assert sent < 100
 
@@ -266,7 +266,7 @@ async def test_a_length_above_the_limit_is_refused_before_reading(serve: Serve) 
         await asyncio.sleep(3600)
         return response
 
-    with pytest.raises(BadReply, match="longer than 32 MB"):
+    with pytest.raises(BadReplyError, match="longer than 32 MB"):
         await post(await serve(handler))
     assert started.is_set()
 
@@ -279,7 +279,7 @@ async def test_a_body_that_never_ends_runs_into_the_deadline(serve: Serve) -> No
             await response.write(b" ")
             await asyncio.sleep(0.01)
 
-    with pytest.raises(TimedOut, match=r"no reply within 0.3 s"):
+    with pytest.raises(TimedOutError, match=r"no reply within 0.3 s"):
         await post(await serve(handler), request_timeout_s=0.3)
 
 
@@ -290,7 +290,7 @@ async def test_an_error_whose_body_never_ends_is_told_by_its_start(serve: Serve)
         while True:
             await response.write(b"overloaded " * 1_000)
 
-    with pytest.raises(Unavailable, match="overloaded overloaded"):
+    with pytest.raises(UnavailableError, match="overloaded overloaded"):
         await post(await serve(handler), request_timeout_s=20)
 
 
@@ -300,14 +300,14 @@ async def test_a_server_that_never_answers_runs_into_the_shorter_deadline(serve:
         return web.Response()
 
     url = await serve(handler)
-    with pytest.raises(TimedOut, match=r"within 0.2 s"):
+    with pytest.raises(TimedOutError, match=r"within 0.2 s"):
         await post(url, timeout_s=0.2)
-    with pytest.raises(TimedOut, match=r"within 0.1 s"):
+    with pytest.raises(TimedOutError, match=r"within 0.1 s"):
         await post(url, timeout_s=5, request_timeout_s=0.1)
 
 
 async def test_a_refused_connection_is_unavailable_and_asks_whether_the_server_is_up(unused_tcp_port: int) -> None:
-    with pytest.raises(Unavailable, match=rf"127.0.0.1:{unused_tcp_port}.*is the server up\?"):
+    with pytest.raises(UnavailableError, match=rf"127.0.0.1:{unused_tcp_port}.*is the server up\?"):
         await post(f"http://127.0.0.1:{unused_tcp_port}/v1")
 
 
@@ -326,7 +326,7 @@ async def test_a_connection_cut_in_the_middle_is_unavailable(serve: Serve) -> No
         return response
 
     for handler in (before, within):
-        with pytest.raises(Unavailable, match="the connection broke"):
+        with pytest.raises(UnavailableError, match="the connection broke"):
             await post(await serve(handler))
 
 
@@ -338,15 +338,15 @@ async def test_something_that_speaks_no_http_is_unavailable() -> None:
 
     server = await asyncio.start_server(babble, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         await post(f"http://127.0.0.1:{port}")
     server.close()
 
 
 async def test_an_error_inside_an_answer_of_200_is_an_error(serve: Serve) -> None:
-    with pytest.raises(RateLimited, match="upstream is busy"):
+    with pytest.raises(RateLimitedError, match="upstream is busy"):
         await post(await serve(always(200, error_body("upstream is busy", code=429))))
-    with pytest.raises(Unavailable, match="provider failed"):
+    with pytest.raises(UnavailableError, match="provider failed"):
         await post(await serve(always(200, error_body("provider failed"))))
 
 
@@ -356,7 +356,7 @@ async def test_an_error_beside_choices_leaves_the_answer_to_the_reader(serve: Se
 
 
 async def test_a_redirect_is_not_followed_but_told(serve: Serve) -> None:
-    with pytest.raises(JudgeMisconfigured, match=r"redirects to https://elsewhere.example/v1; set `base_url`"):
+    with pytest.raises(JudgeMisconfiguredError, match=r"redirects to https://elsewhere.example/v1; set `base_url`"):
         await post(await serve(always(308, "", Location="https://elsewhere.example/v1")))
 
 
@@ -364,20 +364,20 @@ async def test_a_refused_key_names_the_variable_whether_it_is_set_and_the_model(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = await serve(always(401, error_body("Incorrect API key provided")))
-    with pytest.raises(JudgeMisconfigured, match=r"\(model m\).*LRF_TEST_KEY, which is set"):
+    with pytest.raises(JudgeMisconfiguredError, match=r"\(model m\).*LRF_TEST_KEY, which is set"):
         await post(url)
     monkeypatch.delenv("LRF_TEST_KEY")
-    with pytest.raises(JudgeMisconfigured, match=r"LRF_TEST_KEY, which is not set"):
+    with pytest.raises(JudgeMisconfiguredError, match=r"LRF_TEST_KEY, which is not set"):
         await post(url)
 
 
 async def test_an_unknown_path_or_model_says_what_to_check(serve: Serve) -> None:
-    with pytest.raises(JudgeMisconfigured, match=r"check `base_url` \(most end in /v1\) and `model` \(m\)"):
+    with pytest.raises(JudgeMisconfiguredError, match=r"check `base_url` \(most end in /v1\) and `model` \(m\)"):
         await post(await serve(always(404, "not found")))
 
 
 async def test_a_providers_hint_follows_its_code(serve: Serve) -> None:
-    with pytest.raises(JudgeMisconfigured, match="add some credit"):
+    with pytest.raises(JudgeMisconfiguredError, match="add some credit"):
         await post(await serve(always(429, error_body("quota", code="insufficient_quota"))))
 
 
@@ -410,7 +410,7 @@ async def test_a_key_that_another_one_begins_with_hides_all_of_that_one(
 ) -> None:
     monkeypatch.setenv("LRF_TEST_OTHER", KEY + "-and-more")
     url = await serve(always(400, error_body(f"what is {KEY}-and-more?")))
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(RejectedError) as caught:
         await post(url, header_env={"X-Other": "LRF_TEST_OTHER"})
     assert "what is ***?" in str(caught.value)
 
@@ -430,7 +430,7 @@ async def test_half_of_a_key_where_an_echo_is_cut_is_not_shown_either(serve: Ser
 @pytest.mark.parametrize("value", ["sk-abc\nX-Injected: 1", "schlüssel", "a\x07b"])
 def test_a_key_that_is_no_header_is_refused_without_showing_it(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LRF_TEST_KEY", value)
-    with pytest.raises(JudgeMisconfigured, match="LRF_TEST_KEY") as caught:
+    with pytest.raises(JudgeMisconfiguredError, match="LRF_TEST_KEY") as caught:
         client_for("http://localhost:1")
     assert value not in str(caught.value)
 
@@ -574,7 +574,7 @@ async def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(
     assert asked == ["http://judge.example/v1/chat/completions"]
     assert await post(await serve(always(200, '{"by": "server"}'))) == {"by": "server"}
     monkeypatch.setenv("no_proxy", "judge.example")
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         await post("http://judge.example/v1", timeout_s=20)
 
 

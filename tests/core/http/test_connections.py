@@ -18,11 +18,11 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.http.target import Place
+from lrf.errors import JudgeMisconfiguredError, TimedOutError, UnavailableError
+from lrf.http.client import HttpClient
 from lrf.http.connections import Answer, Broken, CannotConnect, Connections, TooLong, _Connection
 from lrf.http.settings import EndpointSettings
-from lrf.errors import JudgeMisconfigured, TimedOut, Unavailable
-from lrf.http.client import HttpClient
+from lrf.http.target import Target
 
 Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CLOSE = b"<close>"
@@ -74,7 +74,7 @@ async def one_request(reader: asyncio.StreamReader) -> bytes:
 
 @asynccontextmanager
 async def connected(port: int, most: int = 8, keep_s: float = 4.0) -> AsyncIterator[Connections]:
-    connections = Connections(Place(f"http://127.0.0.1:{port}/v1"), most, keep_s=keep_s)
+    connections = Connections(Target(f"http://127.0.0.1:{port}/v1"), most, keep_s=keep_s)
     try:
         yield connections
     finally:
@@ -82,7 +82,7 @@ async def connected(port: int, most: int = 8, keep_s: float = 4.0) -> AsyncItera
 
 
 async def ask(connections: Connections, *, most: int = 1_000_000, most_of_error: int = 1_000) -> Answer:
-    head = Place("http://127.0.0.1:1/v1").head("POST", "/x", {})
+    head = Target("http://127.0.0.1:1/v1").head("POST", "/x", {})
     async with asyncio.timeout(20):
         return await connections.ask(head, b"{}", most=most, most_of_error=most_of_error)
 
@@ -316,7 +316,7 @@ async def test_an_answer_that_comes_before_the_request_is_sent_ends_the_connecti
         await asyncio.sleep(3600)
 
     async with server(speak) as port, connected(port) as connections:
-        head = Place("http://a").head("POST", "/x", {})
+        head = Target("http://a").head("POST", "/x", {})
         async with asyncio.timeout(20):
             large = await connections.ask(head, b" " * 30_000_000, most=1_000, most_of_error=1_000)
         assert (large.status, large.body) == (413, b"too large")
@@ -482,9 +482,9 @@ async def test_a_certificate_that_is_not_trusted_or_of_another_name_stops_the_ru
     other = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("judge.example").configure_cert(other)
     async with server(saying(whole(b"{}")), tls) as unknown, server(saying(whole(b"{}")), other) as misnamed:
-        with pytest.raises(JudgeMisconfigured, match="certificate is not trusted"):
+        with pytest.raises(JudgeMisconfiguredError, match="certificate is not trusted"):
             await posted(f"https://localhost:{unknown}/v1")
-        with trusted(authority, monkeypatch), pytest.raises(JudgeMisconfigured, match="not valid for 'localhost'"):
+        with trusted(authority, monkeypatch), pytest.raises(JudgeMisconfiguredError, match="not valid for 'localhost'"):
             await posted(f"https://localhost:{misnamed}/v1")
 
 
@@ -494,7 +494,7 @@ async def test_encryption_with_a_server_that_has_none_is_unavailable() -> None:
         await writer.drain()
 
     async with server(speak) as port:
-        with pytest.raises(Unavailable, match="can't connect"):
+        with pytest.raises(UnavailableError, match="can't connect"):
             await posted(f"https://127.0.0.1:{port}/v1")
 
 
@@ -554,14 +554,14 @@ async def test_a_proxy_that_falls_silent_can_be_given_up_and_the_client_closed(m
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy}")
         endpoint = EndpointSettings(base_url="https://judge.example/v1", model="m", api_key_env="LRF_UNSET_KEY")
         client = HttpClient(endpoint)
-        with pytest.raises(TimedOut):
+        with pytest.raises(TimedOutError):
             await client.post("/x", {}, timeout_s=0.1)
         (connections,) = client._connections.values()
         assert not connections._open
         waiting = asyncio.create_task(client.post("/x", {}))
         await asyncio.sleep(0.1)
         await client.aclose()
-        with pytest.raises(Unavailable):
+        with pytest.raises(UnavailableError):
             await waiting
 
 
@@ -571,7 +571,7 @@ async def test_a_proxy_that_refuses_is_named_and_its_password_is_not(monkeypatch
     refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
     async with server(proxying(1, asked, refusal)) as proxy:
         monkeypatch.setenv("https_proxy", f"http://me:secret-word@127.0.0.1:{proxy}")
-        with pytest.raises(Unavailable, match="the proxy answered with status 407") as caught:
+        with pytest.raises(UnavailableError, match="the proxy answered with status 407") as caught:
             await posted("https://judge.example/v1")
     assert "secret-word" not in str(caught.value)
 
@@ -581,7 +581,7 @@ async def test_a_kind_of_proxy_that_lrf_cannot_speak_with_is_told_before_anythin
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("https_proxy", "socks5://me:secret-word@127.0.0.1:1080")
-    with pytest.raises(JudgeMisconfigured, match="only proxies whose address begins with http://") as caught:
+    with pytest.raises(JudgeMisconfiguredError, match="only proxies whose address begins with http://") as caught:
         await posted("https://judge.example/v1")
     assert "secret-word" not in str(caught.value)
 
@@ -592,10 +592,10 @@ async def test_a_kind_of_proxy_that_lrf_cannot_speak_with_is_told_before_anythin
 )
 async def test_a_proxys_address_that_is_none_is_not_shown(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", proxy)
-    with pytest.raises(JudgeMisconfigured, match="proxy's address") as caught:
+    with pytest.raises(JudgeMisconfiguredError, match="proxy's address") as caught:
         await posted("https://judge.example/v1")
     assert "secret" not in str(caught.value)
-    assert "secret" not in repr(Place("https://judge.example", "http://me:secret@proxy:3128"))
+    assert "secret" not in repr(Target("https://judge.example", "http://me:secret@proxy:3128"))
 
 
 async def test_an_encrypted_connection_given_up_at_any_moment_leaves_no_noise(
@@ -606,7 +606,7 @@ async def test_an_encrypted_connection_given_up_at_any_moment_leaves_no_noise(
 ) -> None:
     with trusted(authority, monkeypatch):
         async with server(saying(*[whole(b"{}")] * 100), tls) as port:
-            connections = Connections(Place(f"https://localhost:{port}"), 1, keep_s=4)
+            connections = Connections(Target(f"https://localhost:{port}"), 1, keep_s=4)
             for turns in range(24):
                 task = asyncio.create_task(ask(connections))
                 for _ in range(turns):
@@ -619,7 +619,7 @@ async def test_an_encrypted_connection_given_up_at_any_moment_leaves_no_noise(
 
 
 async def test_a_host_that_is_not_there_cannot_be_connected_to(unused_tcp_port: int) -> None:
-    connections = Connections(Place(f"http://127.0.0.1:{unused_tcp_port}"), 1, keep_s=1)
+    connections = Connections(Target(f"http://127.0.0.1:{unused_tcp_port}"), 1, keep_s=1)
     with pytest.raises(CannotConnect):
         await ask(connections)
     await connections.aclose()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.http.target import Place, host_and_port
+from lrf.http.target import Target, host_and_port
 
 
 @pytest.mark.parametrize(
@@ -21,19 +21,19 @@ from lrf.http.target import Place, host_and_port
 )
 def test_an_address_gives_host_port_and_the_host_line(url: str, host: str, port: int, line: str) -> None:
     assert host_and_port(url) == (host, port)
-    assert f"\r\nHost: {line}\r\n".encode() in Place(url).head("GET", "/x", {})
+    assert f"\r\nHost: {line}\r\n".encode() in Target(url).head("GET", "/x", {})
 
 
 @pytest.mark.parametrize("url", ["http://a:0", "http://a:99999", "http://a:b", "http://", f"http://{'a' * 64}.example"])
 def test_an_address_that_cannot_be_asked_is_refused(url: str) -> None:
     with pytest.raises(ValueError):
-        Place(url)
+        Target(url)
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_no_path_and_no_header_can_add_a_line_to_a_request(path: str, value: str) -> None:
     try:
-        head = Place("http://a.example/v1").head("POST", "/" + path, {"X-A": value})
+        head = Target("http://a.example/v1").head("POST", "/" + path, {"X-A": value})
     except ValueError:  # what can't be written as UTF-8 in a path, or in a header at all
         return
     lines = head.split(b"\r\n")
@@ -43,5 +43,5 @@ def test_no_path_and_no_header_can_add_a_line_to_a_request(path: str, value: str
 
 
 def test_a_host_line_of_the_users_own_takes_the_place_of_lrfs() -> None:
-    head = Place("http://a.example/v1").head("GET", "/x", {"host": "b.example"})
+    head = Target("http://a.example/v1").head("GET", "/x", {"host": "b.example"})
     assert head == b"GET /v1/x HTTP/1.1\r\nhost: b.example\r\n"

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from lrf.plugin.catalog import load_catalog
 from lrf.cli.main import invoke
 from lrf.config import parse_pipeline
 from lrf.engine.judge_calls import ATTEMPTS
 from lrf.planning.plan import Plan, plan_pipeline
+from lrf.plugin.catalog import load_catalog
 from lrf.stages.runner import RunSummary, run_pipeline
 from lrf.store.journal import Journal
 

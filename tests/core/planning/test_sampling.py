@@ -11,10 +11,10 @@ import yaml
 from click.testing import CliRunner
 
 import lrf
-from lrf.plugin.catalog import load_catalog
 from lrf.cli.main import cli
 from lrf.config import parse_pipeline
 from lrf.planning.plan import Plan, plan_pipeline
+from lrf.plugin.catalog import load_catalog
 from policy_server import PolicyServer
 from project import Project, sample_row
 

@@ -4,8 +4,8 @@ from importlib import metadata
 
 import pytest
 
-from lrf.plugin.catalog import Catalog, load_settings, load_target
 from lrf.errors import PluginError
+from lrf.plugin.catalog import Catalog, load_settings, load_target
 from lrf.plugin.loader import load_plugins
 from lrf.plugin.spec import ComponentSpec
 

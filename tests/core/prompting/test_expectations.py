@@ -12,9 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.errors import ParseFailure
-from lrf.prompting.expectations import NO_STATEMENTS, Choice, Rating, Statements, Text, Verdict, Verdicts, analysis_of, cue_of
-from lrf.prompting.requests import Expectation, Reply, Request, Way
+from lrf.errors import ParseError
+from lrf.prompting.expectations import (
+    NO_STATEMENTS,
+    Choice,
+    Rating,
+    Statements,
+    Text,
+    Verdict,
+    Verdicts,
+    analysis_of,
+    cue_of,
+)
+from lrf.prompting.requests import Expectation, Reply, ReplyMode, Request
 from lrf.prompting.templates import Segment
 
 SUPPORT = {"Fully supported": 1.0, "Partially supported": 0.5, "No support": 0.0}
@@ -35,13 +45,13 @@ marks = st.one_of(
 anything = st.lists(st.one_of(st.text(max_size=20), marks), max_size=8).map("".join)
 
 
-def read(expects: Expectation[Any], text: str, way: Way = "text", quoted: str = "", **reply: Any) -> Any:
-    return expects.read(Reply(text=text, **reply), way, quoted)
+def read(expects: Expectation[Any], text: str, reply_mode: ReplyMode = "text", quoted: str = "", **reply: Any) -> Any:
+    return expects.read(Reply(text=text, **reply), reply_mode, quoted)
 
 
-def reason(expects: Expectation[Any], text: str, way: Way = "text", quoted: str = "", **reply: Any) -> str:
-    with pytest.raises(ParseFailure) as caught:
-        read(expects, text, way, quoted, **reply)
+def reason(expects: Expectation[Any], text: str, reply_mode: ReplyMode = "text", quoted: str = "", **reply: Any) -> str:
+    with pytest.raises(ParseError) as caught:
+        read(expects, text, reply_mode, quoted, **reply)
     return caught.value.reason
 
 
@@ -65,12 +75,12 @@ def test_a_rating_is_read_from_the_text_around_it(before: str, number: str, afte
 def test_a_rating_outside_the_scale_is_refused(value: float) -> None:
     number = f"{min(max(value, -1e30), 1e30):.2f}"
     assert reason(RATING, f"Rating: [[{number}]]") == "rating_out_of_range"
-    assert reason(RATING, json.dumps({"analysis": "", "rating": float(number)}), "structured") == "rating_out_of_range"
+    assert reason(RATING, json.dumps({"analysis": "", "rating": float(number)}), "json") == "rating_out_of_range"
 
 
 def test_a_number_too_long_for_a_float_is_out_of_range() -> None:
     assert reason(RATING, f"[[{'9' * 1000}]]") == "rating_out_of_range"
-    assert reason(RATING, f'{{"rating": {"9" * 1000}}}', "structured") == "rating_out_of_range"
+    assert reason(RATING, f'{{"rating": {"9" * 1000}}}', "json") == "rating_out_of_range"
 
 
 @given(plain, in_range, in_range)
@@ -119,7 +129,7 @@ def test_a_rating_may_be_written_in_these_ways(text: str) -> None:
 
 @given(weights(RATING.options))
 def test_an_expected_rating_is_the_mean_of_the_scale_and_within_it(p: Mapping[str, float]) -> None:
-    value = read(RATING, "whatever [[3]]", "expected", probabilities=p)
+    value = read(RATING, "whatever [[3]]", "logprobs", probabilities=p)
 
     assert value == pytest.approx(sum(n * p[f"[[{n}]]"] for n in range(11)))
     assert 0 <= value <= 10
@@ -127,7 +137,7 @@ def test_an_expected_rating_is_the_mean_of_the_scale_and_within_it(p: Mapping[st
 
 def test_an_expected_rating_stays_within_the_scale_when_the_probabilities_add_up_to_a_little_more() -> None:
     p = dict.fromkeys(RATING.options, 0.0) | {"[[10]]": 1.0009}
-    assert read(RATING, "", "expected", probabilities=p) == 10
+    assert read(RATING, "", "logprobs", probabilities=p) == 10
 
 
 @pytest.mark.parametrize(
@@ -143,11 +153,11 @@ def test_an_expected_rating_stays_within_the_scale_when_the_probabilities_add_up
     ],
 )
 def test_what_is_no_distribution_over_the_options_is_refused(p: Mapping[str, float] | None) -> None:
-    assert reason(RATING, "[[5]]", "expected", probabilities=p) == "no_probabilities"
+    assert reason(RATING, "[[5]]", "logprobs", probabilities=p) == "no_probabilities"
 
 
 def test_a_structured_rating_is_read_from_its_field_only() -> None:
-    assert read(RATING, '{"analysis": "it says [[9]]", "rating": 6.5}', "structured", "[[6.5]]") == 6.5
+    assert read(RATING, '{"analysis": "it says [[9]]", "rating": 6.5}', "json", "[[6.5]]") == 6.5
 
 
 @pytest.mark.parametrize("expects", [RATING, VERDICT, CHOICE, STATEMENTS])
@@ -155,22 +165,22 @@ def test_a_name_that_stands_twice_in_an_object_makes_it_invalid(expects: Expecta
     names = {"rating": ("3", "10"), "verdict": ('"No support"', '"Fully supported"'), "choice": ('"First"', '"Tie"')}
     one, other = names.get(expects.kind, ('["a"]', "[]"))
     name = expects.kind
-    assert reason(expects, f'{{"{name}": {one}, "{name}": {other}}}', "structured") == "invalid_json"
-    assert read(expects, f'{{"{name}": {one}, "analysis": "\\"{name}\\": {len(other)}"}}', "structured") is not None
+    assert reason(expects, f'{{"{name}": {one}, "{name}": {other}}}', "json") == "invalid_json"
+    assert read(expects, f'{{"{name}": {one}, "analysis": "\\"{name}\\": {len(other)}"}}', "json") is not None
 
 
 @pytest.mark.parametrize("value", ["8", True, None, [8], {"n": 8}])
 def test_a_structured_rating_that_is_no_number_is_refused(value: Any) -> None:
-    assert reason(RATING, json.dumps({"rating": value}), "structured") == "no_rating"
+    assert reason(RATING, json.dumps({"rating": value}), "json") == "no_rating"
 
 
 def test_a_structured_rating_that_is_not_a_number_of_the_scale_is_out_of_range() -> None:
-    assert reason(RATING, '{"rating": NaN}', "structured") == "rating_out_of_range"
+    assert reason(RATING, '{"rating": NaN}', "json") == "rating_out_of_range"
 
 
 @pytest.mark.parametrize("text", ["", "[[8]]", "[8]", '{"rating": 8', "8", "null", "[" * 100_000])
 def test_a_structured_reply_that_is_no_object_is_invalid(text: str) -> None:
-    assert reason(RATING, text, "structured") == "invalid_json"
+    assert reason(RATING, text, "json") == "invalid_json"
 
 
 # --- verdicts --------------------------------------------------------------------------------------------------
@@ -182,7 +192,7 @@ def test_a_verdict_is_read_without_regard_to_case(words: str, label: str, data: 
     written = "".join(c.upper() if up else c.lower() for c, up in zip(label, upper, strict=True))
 
     assert read(VERDICT, f"{words}[[{written}]]{words}") == label
-    assert read(VERDICT, json.dumps({"analysis": words, "verdict": written}), "structured") == label
+    assert read(VERDICT, json.dumps({"analysis": words, "verdict": written}), "json") == label
 
 
 def test_two_different_verdicts_are_ambiguous_and_a_repeated_one_is_not() -> None:
@@ -209,9 +219,9 @@ def test_verdicts_on_several_statements_are_read_in_order_and_only_when_none_is_
     expects = Verdicts({"Yes": 1.0, "No": 0.0}, len(given_))
     assert expects.schema["required"] == [f"v{n}" for n in range(1, len(given_) + 1)]
     found = {name: {"analysis": "", "verdict": v.lower()} for name, v in zip(expects.schema["required"], given_)}
-    assert expects.read(Reply(json.dumps(found)), "structured", "") == tuple(given_)
+    assert expects.read(Reply(json.dumps(found)), "json", "") == tuple(given_)
     found[data.draw(st.sampled_from(sorted(found)))] = data.draw(st.sampled_from(["No", None, {"verdict": "Perhaps"}]))
-    assert reason(expects, json.dumps(found), "structured") == "no_verdict"
+    assert reason(expects, json.dumps(found), "json") == "no_verdict"
     assert reason(expects, "[[Yes]]", "text") == "no_verdict"
 
 
@@ -224,13 +234,13 @@ def test_what_is_none_of_the_labels_is_no_verdict(text: str) -> None:
 
 @given(weights(VERDICT.options))
 def test_an_expected_verdict_is_the_most_probable_label(p: Mapping[str, float]) -> None:
-    label = read(VERDICT, "[[No support]]", "expected", probabilities=p)
+    label = read(VERDICT, "[[No support]]", "logprobs", probabilities=p)
     assert p[f"[[{label}]]"] == max(p.values())
 
 
 @pytest.mark.parametrize("value", ["Maybe", 1, None, "[[No support]]"])
 def test_a_structured_verdict_must_be_one_of_the_labels(value: Any) -> None:
-    assert reason(VERDICT, json.dumps({"verdict": value}), "structured") == "no_verdict"
+    assert reason(VERDICT, json.dumps({"verdict": value}), "json") == "no_verdict"
 
 
 # --- each kind passes over the others --------------------------------------------------------------------------
@@ -251,17 +261,17 @@ def test_each_kind_reads_its_own_marks_from_a_reply_that_carries_all_of_them() -
 
 @given(anything, anything, st.sampled_from([RATING, VERDICT, STATEMENTS, TEXT, CHOICE]))
 def test_any_reply_is_either_read_or_refused_with_a_reason(text: str, quoted: str, expects: Expectation[Any]) -> None:
-    ways: tuple[Way, ...] = ("text", "structured", "expected")
-    for way in ways:
-        with contextlib.suppress(ParseFailure):
-            assert isinstance(read(expects, text, way, quoted), float | str | tuple)
+    ways: tuple[ReplyMode, ...] = ("text", "json", "logprobs")
+    for reply_mode in ways:
+        with contextlib.suppress(ParseError):
+            assert isinstance(read(expects, text, reply_mode, quoted), float | str | tuple)
 
 
 @given(anything, anything)
 def test_whatever_a_rating_is_read_from_it_lies_in_the_scale(text: str, quoted: str) -> None:
     try:
         value = read(RATING, text, quoted=quoted)
-    except ParseFailure:
+    except ParseError:
         return
     assert 0 <= value <= 10
     assert "[[" in text
@@ -279,7 +289,7 @@ def test_statements_are_read_in_order_with_repetitions_and_without_what_stands_b
     text = between + between.join(f"<statement> {s}\n</statement>" for s in sentences) + between
 
     assert read(STATEMENTS, text) == tuple(sentences)
-    assert read(STATEMENTS, json.dumps({"statements": sentences}), "structured") == tuple(sentences)
+    assert read(STATEMENTS, json.dumps({"statements": sentences}), "json") == tuple(sentences)
 
 
 @pytest.mark.parametrize(
@@ -305,8 +315,8 @@ def test_an_answer_cannot_hide_a_claim_by_writing_the_tags_itself() -> None:
 
 def test_a_reply_that_says_so_holds_no_statement() -> None:
     assert read(STATEMENTS, NO_STATEMENTS.upper()) == ()
-    assert read(STATEMENTS, '{"statements": []}', "structured") == ()
-    assert read(STATEMENTS, '{"statements": ["", " "]}', "structured") == ()
+    assert read(STATEMENTS, '{"statements": []}', "json") == ()
+    assert read(STATEMENTS, '{"statements": ["", " "]}', "json") == ()
 
 
 @pytest.mark.parametrize(
@@ -322,7 +332,7 @@ def test_an_answer_cannot_dictate_that_it_has_no_statements() -> None:
 
 @pytest.mark.parametrize("value", [None, "a", [1], {"a": "b"}, ["a", None]])
 def test_structured_statements_must_be_a_list_of_strings(value: Any) -> None:
-    assert reason(STATEMENTS, json.dumps({"statements": value}), "structured") == "no_statements_list"
+    assert reason(STATEMENTS, json.dumps({"statements": value}), "json") == "no_statements_list"
 
 
 # --- text and choices ------------------------------------------------------------------------------------------
@@ -337,13 +347,13 @@ def test_a_choice_is_read_in_every_way() -> None:
     p = {"[[First]]": 0.2, "[[Second]]": 0.5, "[[Tie]]": 0.3}
 
     assert read(CHOICE, "so [[second]]") == "Second"
-    assert read(CHOICE, '{"analysis": "", "choice": "Second"}', "structured", "[[Second]]") == "Second"
-    assert read(CHOICE, "", "expected", probabilities=p) == "Second"
+    assert read(CHOICE, '{"analysis": "", "choice": "Second"}', "json", "[[Second]]") == "Second"
+    assert read(CHOICE, "", "logprobs", probabilities=p) == "Second"
 
 
 def test_a_structured_choice_that_is_null_is_not_the_choice_called_none() -> None:
-    with pytest.raises(ParseFailure):
-        read(Choice(("None", "All")), '{"choice": null}', "structured")
+    with pytest.raises(ParseError):
+        read(Choice(("None", "All")), '{"choice": null}', "json")
 
 
 # --- what is asked for -----------------------------------------------------------------------------------------
@@ -364,7 +374,7 @@ def test_every_option_is_a_mark_that_is_read_back(expects: Expectation[Any]) -> 
 
 
 def test_a_line_break_in_a_json_string_is_read_as_servers_grammars_let_it_stand() -> None:
-    assert read(RATING, '{"analysis": "One.\nTwo.", "rating": 7}', "structured") == 7
+    assert read(RATING, '{"analysis": "One.\nTwo.", "rating": 7}', "json") == 7
 
 
 @pytest.mark.parametrize(
@@ -389,7 +399,7 @@ def test_the_cue_is_never_taken_from_what_is_judged() -> None:
 
 def written(answer: str) -> Request:
     prompt = (Segment("Rate.\nRating: [[8]]\nAnswer: "), Segment(answer, trusted=False), Segment("\nAnalysis:"))
-    return Request(prompt, RATING, 512, 0.01, "expected")
+    return Request(prompt, RATING, 512, 0.01, "logprobs")
 
 
 @pytest.mark.parametrize(

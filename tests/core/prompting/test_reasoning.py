@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import Caller, JudgeCalls
-from lrf.engine.budget import Ledger
-from lrf.errors import Unscorable
+from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Rating, Statements, Text
-from lrf.protocols import Capabilities
-from lrf.prompting.requests import Answer, Expectation, Reply, Request
-from lrf.store.journal import Journal
-from lrf.prompting.templates import Segment
-from lrf.testing import ScriptedJudge
 from lrf.prompting.reasoning import without_thoughts
+from lrf.prompting.requests import Answer, Expectation, Reply, Request
+from lrf.prompting.templates import Segment
+from lrf.protocols import Capabilities
+from lrf.store.journal import Journal
+from lrf.testing import ScriptedJudge
 
 TAGS = ("<think>", "</think>", "<thinking>", "</thinking>", "</THINK>", "think", "\n", " ", "[[3]]", "[[7]]", "It is.")
 pieces = st.lists(st.sampled_from(TAGS), max_size=12).map("".join)
@@ -105,7 +105,9 @@ def test_beside_a_quoted_end_thoughts_end_at_their_first_end_so_that_nothing_aft
 @asynccontextmanager
 async def calls_to(script: Any, capabilities: Capabilities | None = None) -> AsyncIterator[JudgeCalls]:
     journal = Journal()
-    calls = JudgeCalls("main", ScriptedJudge(script, capabilities=capabilities or Capabilities()), journal, Ledger())
+    calls = JudgeCalls(
+        "main", ScriptedJudge(script, capabilities=capabilities or Capabilities()), journal, BudgetLedger()
+    )
     try:
         yield calls
     finally:
@@ -133,7 +135,7 @@ async def test_a_statement_or_a_note_of_the_thoughts_is_none() -> None:
 
 @pytest.mark.parametrize(("expects", "reason"), [(Rating(), "no_rating"), (Text(), "empty_reply")])
 async def test_thoughts_that_never_end_are_no_answer(expects: Expectation[Any], reason: str) -> None:
-    with pytest.raises(Unscorable) as e:
+    with pytest.raises(UnscorableError) as e:
         await answer(lambda _: "<think>I'd say [[7]]", expects)
     assert e.value.reason == reason
 
@@ -164,7 +166,7 @@ async def test_label_probabilities_stay_whatever_becomes_of_the_text() -> None:
             lambda _, text=text: Reply(text, probabilities=p), Capabilities(probabilities=True)
         ) as calls:
             found = await calls.ask((Segment("an answer", trusted=False),), Rating(), 512, Caller("s", "d"))
-        assert (found.value, found.way, found.probabilities) == (6.5, "expected", p)
+        assert (found.value, found.reply_mode, found.probabilities) == (6.5, "logprobs", p)
 
 
 ATTACKS: list[tuple[str, Callable[[str], str], float | str]] = [
@@ -186,6 +188,6 @@ async def test_an_answer_can_not_change_its_rating_by_writing_tags(
 ) -> None:
     try:
         found: float | str = (await answer(lambda _: reply(judged), Rating(), judged)).value
-    except Unscorable as e:
-        found = e.reason
+    except UnscorableError as error:
+        found = error.reason
     assert found == outcome

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 import lrf
 from judge_server import JudgeServer
 from lrf.build import build
-from lrf.plugin.catalog import load_catalog
-from lrf.text.chunking import chunk_document
 from lrf.config.block import parse_block
+from lrf.plugin.catalog import load_catalog
 from lrf.rows.data import RowError, sample_from_row, turn_documents
 from lrf.stages.reading import sample_digest
 from lrf.testing.strategies import nasty_texts
+from lrf.text.chunking import chunk_document
 from lrf.types import Message, Sample, ToolCall
 from project import Project
 

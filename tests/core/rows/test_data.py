@@ -57,8 +57,8 @@ JSON_VALUES = st.recursive(
 def test_any_row_becomes_a_sample_or_a_row_error_and_nothing_else(row: dict[str, Any]) -> None:
     try:
         sample = made({**GOOD, **row})
-    except RowError as e:
-        shown = e.message
+    except RowError as error:
+        shown = error.message
     else:
         shown = sample.query + sample.context
     assert shown.strip()

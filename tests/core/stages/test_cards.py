@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import lrf
 from judge_server import JudgeServer
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
+from lrf.plugin.catalog import load_catalog
 from lrf.stages.cards import code, write_dataset_card, write_model_card
 from project import Project
 

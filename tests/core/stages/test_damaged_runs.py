@@ -9,9 +9,9 @@ import pytest
 import lrf
 from lrf.cli.main import invoke
 from lrf.errors import RunError
+from lrf.stages.run_dir import RunDir, fingerprint
 from lrf.stages.score.rescore import rounds_of
 from lrf.stages.score.rows import reward_rows
-from lrf.stages.run_dir import RunDir, fingerprint
 from project import Project
 
 ROW = '{"sample_id": "s", "candidate_id": "c", "reward": 1, "ratings": {"d": null}, "unscored": null}'

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
+from lrf.plugin.catalog import load_catalog
 from lrf.stages.context import StageContext, _paths
 from lrf.stages.run_dir import RunDir
 

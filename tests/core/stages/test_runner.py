@@ -12,10 +12,10 @@ import pytest
 
 import lrf
 from judge_server import JudgeServer
-from lrf.plugin.catalog import load_catalog
 from lrf.errors import ConfigError, RunError
-from lrf.stages.score.stage import stage as score as score_module
+from lrf.plugin.catalog import load_catalog
 from lrf.stages.runner import RunSummary
+from lrf.stages.score import stage as score_module
 from lrf.store.lock import RunLock
 from project import Project, sample_row
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import Caller, JudgeCalls
-from lrf.engine.budget import Ledger
 from lrf.errors import RunError
+from lrf.plugin.catalog import load_catalog
 from lrf.prompting.expectations import Rating
-from lrf.stages.runner import RunSummary, run_pipeline
-from lrf.store.journal import Journal
-from lrf.store.cache import open_journal
 from lrf.prompting.templates import Segment
+from lrf.stages.runner import RunSummary, run_pipeline
+from lrf.store.cache import open_journal
+from lrf.store.journal import Journal
 from lrf.testing import ScriptedJudge
 
 
@@ -30,8 +30,8 @@ def judge() -> ScriptedJudge:
     return ScriptedJudge()
 
 
-async def ask(journal: Journal, judge: ScriptedJudge, text: str) -> Ledger:
-    calls = JudgeCalls("main", judge, journal, Ledger())
+async def ask(journal: Journal, judge: ScriptedJudge, text: str) -> BudgetLedger:
+    calls = JudgeCalls("main", judge, journal, BudgetLedger())
     await calls.ask((Segment(text, trusted=False),), Rating(), 64, Caller("s", "d"))
     return calls.ledger
 

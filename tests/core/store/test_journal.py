@@ -20,12 +20,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from lrf.errors import RunError
 from lrf.prompting.expectations import Choice, Rating, Text
-from lrf.prompting.requests import Reply, Request, Usage, Way
-from lrf.store import database as schema
-from lrf.store.journal import Journal, digest, request_key
-from lrf.store.database import VERSION
-from lrf.store.cache import _open
+from lrf.prompting.requests import Reply, ReplyMode, Request, Usage
 from lrf.prompting.templates import Segment
+from lrf.store import database as schema
+from lrf.store.cache import _open
+from lrf.store.database import VERSION
+from lrf.store.journal import Journal, digest, request_key
 
 DOCUMENT = "A long document that hundreds of calls share. " * 50
 
@@ -204,12 +204,12 @@ def test_a_prompt_can_be_put_together_again_from_its_segments(journal: Journal) 
     "change",
     [
         {"attempt": 1},
-        {"draw": 1},
+        {"repeat": 1},
         {"temperature": 0.95},
         {"max_tokens": 1024},
         {"seed": 7},
-        {"way": "expected"},
-        {"way": "structured"},
+        {"reply_mode": "logprobs"},
+        {"reply_mode": "json"},
         {"expects": Text()},
         {"expects": Rating(1, 5)},
         {"expects": Choice(("a", "b"))},
@@ -231,10 +231,10 @@ def test_the_schema_is_part_of_the_key_only_where_it_is_sent() -> None:
         def schema(self) -> dict[str, object]:
             return {"type": "object"}
 
-    def keys(way: Way) -> set[bytes]:
-        return {request_key("j", request(expects=e, way=way)) for e in (Rating(), Wide())}
+    def keys(reply_mode: ReplyMode) -> set[bytes]:
+        return {request_key("j", request(expects=e, reply_mode=reply_mode)) for e in (Rating(), Wide())}
 
-    assert len(keys("structured")) == 2
+    assert len(keys("json")) == 2
     assert len(keys("text")) == 1
 
 

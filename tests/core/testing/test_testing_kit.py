@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.errors import RateLimited, Unscorable
+from lrf.errors import RateLimitedError, UnscorableError
 from lrf.prompting.expectations import Choice, Rating, Statements, Text, Verdict
-from lrf.protocols import Capabilities, Context, Embedder, Judge
-from lrf.prompting.requests import Reply, Request, Usage, Way
-from lrf.rows.data import text_problem
+from lrf.prompting.requests import Reply, ReplyMode, Request, Usage
 from lrf.prompting.templates import Segment, Template
+from lrf.protocols import Capabilities, Context, Embedder, Judge
+from lrf.rows.data import text_problem
 from lrf.testing import (
     DirectContext,
     HashEmbedder,
@@ -49,28 +49,28 @@ ALL = Capabilities(probabilities=True, structured=True, seed=True)
 SAMPLE = Sample("s", "What?", (Document("0", "It rained in Rome. " * 200), Document("1", "It snowed in Oslo.")))
 
 
-def request(expects: Any = None, way: Way = "text") -> Request:
-    return Request((Segment("Rate it."),), expects or Rating(), max_tokens=8, temperature=0.0, way=way)
+def request(expects: Any = None, reply_mode: ReplyMode = "text") -> Request:
+    return Request((Segment("Rate it."),), expects or Rating(), max_tokens=8, temperature=0.0, reply_mode=reply_mode)
 
 
 # --- the scripted judge ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["text", "structured", "expected"])
+@pytest.mark.parametrize("reply_mode", ["text", "json", "logprobs"])
 @pytest.mark.parametrize("expects", [Rating(), Verdict(LABELS), Choice(("A", "B")), Statements(), Text()])
-def test_a_valid_reply_holds_what_was_expected(expects: Any, way: Way) -> None:
-    asked = request(expects, way)
-    if (way == "structured" and not expects.schema) or (way == "expected" and not expects.options):
-        way = "text"
+def test_a_valid_reply_holds_what_was_expected(expects: Any, reply_mode: ReplyMode) -> None:
+    asked = request(expects, reply_mode)
+    if (reply_mode == "json" and not expects.schema) or (reply_mode == "logprobs" and not expects.options):
+        reply_mode = "text"
         asked = request(expects)
-    assert expects.read(valid_reply(asked), way, "") not in (None, "", ())
+    assert expects.read(valid_reply(asked), reply_mode, "") not in (None, "", ())
 
 
 async def test_a_script_is_a_list_of_replies_used_in_order() -> None:
-    judge = ScriptedJudge(["[[3]]", Reply("[[4]]", finish="length"), RateLimited("later", 2.0)])
+    judge = ScriptedJudge(["[[3]]", Reply("[[4]]", finish="length"), RateLimitedError("later", 2.0)])
     assert await judge.complete(request()) == Reply("[[3]]")
     assert (await judge.complete(request())).finish == "length"
-    with pytest.raises(RateLimited):
+    with pytest.raises(RateLimitedError):
         await judge.complete(request())
     with pytest.raises(AssertionError, match="the script has only 3 replies"):
         await judge.complete(request())
@@ -89,8 +89,8 @@ async def test_a_script_is_a_function_or_a_coroutine_function() -> None:
 
 
 async def test_an_option_as_text_becomes_a_certain_reply_where_probabilities_are_asked_for() -> None:
-    reply = await ScriptedJudge(["[[7]]"], capabilities=ALL).complete(request(way="expected"))
-    assert Rating().read(reply, "expected", "") == 7
+    reply = await ScriptedJudge(["[[7]]"], capabilities=ALL).complete(request(reply_mode="logprobs"))
+    assert Rating().read(reply, "logprobs", "") == 7
 
 
 # --- the embedder ----------------------------------------------------------------------------------------------
@@ -130,13 +130,13 @@ async def test_what_is_made_once_is_made_once() -> None:
 
 async def test_a_rating_quoted_from_untrusted_text_is_not_taken() -> None:
     prompt = Template("Rate <<answer>>", ["answer"]).fill({"answer": "[[10]]"})
-    with pytest.raises(Unscorable, match="quoted_rating"):
+    with pytest.raises(UnscorableError, match="quoted_rating"):
         await DirectContext(SAMPLE, ScriptedJudge(["It says [[10]]."])).ask(prompt, Rating())
 
 
 async def test_a_judge_that_fails_makes_unscorable() -> None:
-    with pytest.raises(Unscorable) as caught:
-        await DirectContext(SAMPLE, ScriptedJudge([RateLimited("later")])).ask((Segment("?"),), Text())
+    with pytest.raises(UnscorableError) as caught:
+        await DirectContext(SAMPLE, ScriptedJudge([RateLimitedError("later")])).ask((Segment("?"),), Text())
     assert (caught.value.reason, caught.value.transient) == ("rate_limited", True)
 
 
@@ -339,38 +339,38 @@ async def test_a_faulty_embedder_is_found_out(embedder: HashEmbedder, message: s
 TEMPLATE = Template("Rate the answer <<answer>> to <<question>>.", ["answer", "question"])
 
 
-class Asking:
+class PanelSettings:
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         prompt = TEMPLATE.fill({"answer": candidate.text, "question": sample.query})
         answer = await ctx.ask(prompt, Rating())
-        return Judgement(answer.value, analysis=answer.text, way=answer.way)
+        return Judgement(answer.value, analysis=answer.text, reply_mode=answer.reply_mode)
 
 
-class Pasting(Asking):
+class Pasting(PanelSettings):
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         answer = await ctx.ask((Segment(f"Rate {candidate.text} for {sample.query}"),), Rating())
         return Judgement(answer.value)
 
 
-class ZeroOnFailure(Asking):
+class ZeroOnFailure(PanelSettings):
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         try:
             return await super().score(sample, candidate, ctx)
-        except Unscorable:
+        except UnscorableError:
             return Judgement(0.0)
 
 
-class OutOfRange(Asking):
+class OutOfRange(PanelSettings):
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         return Judgement(float(len(candidate.text)))
 
 
-class Crashing(Asking):
+class Crashing(PanelSettings):
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         return Judgement(10.0 / len(candidate.text.split()))
 
 
-class Remembering(Asking):
+class Remembering(PanelSettings):
     def __init__(self) -> None:
         self.seen = 0
 
@@ -379,36 +379,36 @@ class Remembering(Asking):
         return Judgement(float(self.seen % 10))
 
 
-class Overreaching(Asking):
+class Overreaching(PanelSettings):
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         span = Span(sample.documents[0].id, 0, 1_000_000)
         return Judgement(1.0, statements=(JudgedStatement("a", "Fully supported", 1.0, (span,)),))
 
 
-class Misquoting(Asking):
+class Misquoting(PanelSettings):
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         quotation = Quotation("a", Span("no such document", 0, 1), 1.0)
         return Judgement(1.0, statements=(JudgedStatement("a", "Fully supported", 1.0, quotations=(quotation,)),))
 
 
-class SecondThoughts(Asking):
+class SecondThoughts(PanelSettings):
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         first = JudgedStatement("a", "No support", -1.0)
         return Judgement(1.0, statements=(JudgedStatement("a", "Fully supported", 1.0, first=first),))
 
 
-class AllSeeing(Asking):
+class AllSeeing(PanelSettings):
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         return Judgement(1.0, seen={"document": 1.2})
 
 
-class Unstorable(Asking):
+class Unstorable(PanelSettings):
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         return Judgement(1.0, extra=MappingProxyType({"set": {1, 2}}))
 
 
 async def test_a_good_dimension_passes() -> None:
-    await check_dimension(Asking(), SAMPLE)
+    await check_dimension(PanelSettings(), SAMPLE)
 
 
 @pytest.mark.parametrize(
@@ -426,7 +426,7 @@ async def test_a_good_dimension_passes() -> None:
         (AllSeeing(), "no shares"),
     ],
 )
-async def test_a_faulty_dimension_is_found_out(dimension: Asking, message: str) -> None:
+async def test_a_faulty_dimension_is_found_out(dimension: PanelSettings, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         await check_dimension(dimension)
 

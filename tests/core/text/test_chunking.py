@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.text import tokenizers as tokens as tokens_module
-from lrf.text.chunking import MIN_TOKENS, chunk_document, count_tokens
 from lrf.errors import ConfigError
+from lrf.text import tokenizers as tokens_module
+from lrf.text.chunking import MIN_TOKENS, chunk_document, count_tokens
 from lrf.text.tokenizers import TokenizerName, tokenizer_of
 from lrf.types import Chunk, Document
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lrf.errors import JudgeMisconfigured, Rejected
+from lrf.errors import JudgeMisconfiguredError, RejectedError
 from lrf.http.bases import HttpJudge
-from lrf.protocols import Capabilities
 from lrf.prompting.requests import Reply, Request
+from lrf.protocols import Capabilities
 from lrf_anthropic.codes import ANTHROPIC_CODES, NO_CREDIT
 from lrf_anthropic.messages import message_body, read_message
 from lrf_anthropic.prefixes import Mark, Prefixes
@@ -58,8 +58,8 @@ class AnthropicJudge(HttpJudge[AnthropicJudgeSettings]):
         )
         try:
             value = await self.client.post("/v1/messages", {**body, **s.extra_body}, timeout_s=request.deadline_s)
-        except Rejected as e:
-            if NO_CREDIT in str(e):
-                raise JudgeMisconfigured(f"{e}; add credit to the account, then run again") from None
+        except RejectedError as error:
+            if NO_CREDIT in str(error):
+                raise JudgeMisconfiguredError(f"{error}; add credit to the account, then run again") from None
             raise
         return read_message(value)

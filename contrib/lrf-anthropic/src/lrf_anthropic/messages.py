@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lrf.errors import BadReply
+from lrf.errors import BadReplyError
 from lrf.prompting.requests import FinishReason, Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
 from lrf.types import JSON
@@ -42,10 +42,10 @@ def message_body(
 
 
 def read_message(value: Any) -> Reply:
-    """The reply in a message: its text blocks, joined. Raises :class:`lrf.errors.BadReply` when it is no message."""
+    """The reply in a message: its text blocks, joined. Raises :class:`lrf.errors.BadReplyError` when it is no message."""
     content = value.get("content") if isinstance(value, dict) else None
     if not isinstance(content, list):
-        raise BadReply("the reply is JSON, but no message: it holds no list of content blocks")
+        raise BadReplyError("the reply is JSON, but no message: it holds no list of content blocks")
     return Reply(
         text=_joined(content, "text"),
         finish=_FINISH.get(str(value.get("stop_reason")), "other"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lrf.errors import Unscorable
+from lrf.errors import UnscorableError
 from lrf.protocols import Context
 from lrf.types import Candidate, JudgedStatement, Judgement, Sample
 from lrf_section_citations.citations import citations_of
@@ -26,12 +26,12 @@ class SectionCitations:
 
         sections = await ctx.once("sections", make)
         if not sections:
-            raise Unscorable("no_sections", "the documents have no headings that could be cited")
+            raise UnscorableError("no_sections", "the documents have no headings that could be cited")
         citations = citations_of(candidate.text, sections)
         if not citations:
             if self._settings.no_citations == "unscored":
-                raise Unscorable("no_citations", "the answer cites no section")
-            return Judgement(self._settings.no_citations, way="citations")
+                raise UnscorableError("no_citations", "the answer cites no section")
+            return Judgement(self._settings.no_citations, reply_mode="citations")
         existing = [c.section for c in citations if c.section is not None]
         share = len(existing) / len(citations)
         enough = min(1.0, len({section.span for section in existing}) / self._settings.wanted)
@@ -44,4 +44,4 @@ class SectionCitations:
             )
             for citation in citations
         )
-        return Judgement(10 * share * enough, way="citations", statements=statements)
+        return Judgement(10 * share * enough, reply_mode="citations", statements=statements)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lrf.prompting.expectations import Rating
-from lrf.protocols import Context
 from lrf.prompting.templates import Template
+from lrf.protocols import Context
 from lrf.types import Candidate, Judgement, Sample
 from lrf_example.settings import ConcisenessSettings
 
@@ -36,4 +36,4 @@ class Conciseness:
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         prompt = PROMPT.fill({"question": sample.query, "answer": candidate.text})
         answer = await ctx.ask(prompt, Rating(), max_tokens=self._settings.max_tokens)
-        return Judgement(rating=answer.value, analysis=answer.text, way=answer.way)
+        return Judgement(rating=answer.value, analysis=answer.text, reply_mode=answer.reply_mode)

@@ -11,12 +11,12 @@ from typing import Any
 
 from lrf.build import pairing_of
 from lrf.errors import GateError, StageError
+from lrf.prompting.templates import Template
 from lrf.stages.context import StageContext
-from lrf.stages.sample.source import sampled, sampled_source
 from lrf.stages.reading import good_samples, policy_prompt, prompt_template
+from lrf.stages.sample.source import sampled, sampled_source
 from lrf.stages.score.results import check_used_up, rewards_by_sample, rewards_of_sample
 from lrf.store.files import dump, replacing, sha256_of
-from lrf.prompting.templates import Template
 from lrf.types import JSON, LeftOut, PreferencePair, Reward, Sample
 
 ROWS_A_GROUP = 64

@@ -17,20 +17,20 @@ from typing import Any
 from lrf.build import budget_of, prices_of, rates_of, sampler_of, source_of
 from lrf.config.model import SampleKeys
 from lrf.config.prices import SAMPLING, read_prices
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import FATAL
-from lrf.engine.budget import Ledger
 from lrf.engine.sampler_calls import SamplerCalls
-from lrf.errors import GateError, Interrupted, JudgeError, LrfError, Unscorable
-from lrf.protocols import Drawing
-from lrf.stages.sample.rows import left_out, row_of, write_candidates
+from lrf.errors import GateError, JudgeError, LrfError, RunInterruptedError, UnscorableError
+from lrf.prompting.templates import Template
+from lrf.protocols import GenerationSettings
 from lrf.stages.context import StageContext
-from lrf.stages.spending import paid
 from lrf.stages.reading import policy_prompt, prompt_template, sample_digest, samples
-from lrf.stages.score.stage import Stopped
+from lrf.stages.sample.rows import left_out, row_of, write_candidates
+from lrf.stages.score.stage import StageStoppedError
+from lrf.stages.spending import paid
+from lrf.store.cache import open_journal
 from lrf.store.files import dump
 from lrf.store.journal import Journal, digest
-from lrf.store.cache import open_journal
-from lrf.prompting.templates import Template
 from lrf.types import JSON, Sample
 
 TICK_S = 0.25
@@ -66,7 +66,7 @@ async def sample_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappi
         if reason is not None:
             done = f"{sampling.done['samples']} of {data['samples']}"
             reason.add_note(f"{done} samples are sampled; the same command goes on from there")
-            raise Stopped(reason, {**sampling.done, **took}, stage="sample")
+            raise StageStoppedError(reason, {**sampling.done, **took}, stage="sample")
         counts = await asyncio.to_thread(write_candidates, context.run_dir.candidates, journal.rows(fingerprint))
         if counts["samples"] != data["samples"]:
             raise GateError(f"samples don't add up: {data['samples']} went in, {counts['samples']} came out")
@@ -104,9 +104,9 @@ def _sampling(context: StageContext, journal: Journal, stage: str) -> _Sampling:
         call = {"judge": judge, "kind": kind, "sample_id": sample, "attempt": attempt}
         context.observers.tell("lrf_call_finished", **call, seconds=seconds, error=error)
 
-    ledger, price = Ledger(budget_of(pipeline)), prices_of(pipeline).get(SAMPLING)
+    ledger, price = BudgetLedger(budget_of(pipeline)), prices_of(pipeline).get(SAMPLING)
     calls = SamplerCalls(SAMPLING, sampler_of(pipeline), journal, ledger, listen, price, rates_of(pipeline.sample))
-    return _Sampling(context, calls, stage, pipeline.sample.drawing, prompt_template(pipeline))
+    return _Sampling(context, calls, stage, pipeline.sample.generation, prompt_template(pipeline))
 
 
 @dataclass(slots=True)
@@ -123,7 +123,7 @@ class _Sampling:
 
     def drain(self, reason: LrfError | None = None) -> None:
         """Stop: calls in flight are finished and kept, no other begins. The first reason given counts."""
-        self.fatal = self.fatal or reason or Interrupted("stopped")
+        self.fatal = self.fatal or reason or RunInterruptedError("stopped")
         self.calls.drain()
 
     async def run(self, of_samples: int) -> None:
@@ -203,15 +203,15 @@ class _Sampling:
         """What becomes of a sample: a row of ``candidates.jsonl``."""
         try:
             replies = await self.calls.draw(self._drawing(sample), sample.id, position)
-        except FATAL as e:
-            self.drain(e)
-            raise self.fatal or e from None
-        except Unscorable as e:
-            return left_out(sample, e.reason, e.detail, transient=e.transient)
-        except JudgeError as e:
-            return left_out(sample, e.reason, str(e), transient=True)
-        except Exception as e:  # a plugin's fault ends as data, too
-            return left_out(sample, "sampler_error", traceback.format_exception_only(e)[-1].strip())
+        except FATAL as error:
+            self.drain(error)
+            raise self.fatal or error from None
+        except UnscorableError as error:
+            return left_out(sample, error.reason, error.detail, transient=error.transient)
+        except JudgeError as error:
+            return left_out(sample, error.reason, str(error), transient=True)
+        except Exception as error:  # a plugin's fault ends as data, too
+            return left_out(sample, "sampler_error", traceback.format_exception_only(error)[-1].strip())
         sampler = self.calls.sampler
         seeds = self._seeds(sample) if sampler.capabilities.seed else None
         source = str(sampler.identity.get("model") or sampler.identity.get("type"))
@@ -223,7 +223,7 @@ class _Sampling:
         missing = max(0, self.keys.n - len(sample.candidates))
         return tuple(int.from_bytes(digest(*name, str(number))[:4]) >> 1 for number in range(missing))
 
-    def _drawing(self, sample: Sample) -> Drawing:
+    def _drawing(self, sample: Sample) -> GenerationSettings:
         k = self.keys
         prompt = policy_prompt(sample, self.template)
-        return Drawing(prompt, self._seeds(sample), k.temperature, k.top_p, k.max_tokens, sample.tools)
+        return GenerationSettings(prompt, self._seeds(sample), k.temperature, k.top_p, k.max_tokens, sample.tools)

@@ -58,8 +58,8 @@ def calibration_samples(path: Path) -> list[Sample]:
             if isinstance(row, BadRow):
                 raise DataError(f"calibration: {row.file}:{row.line}: {row.message}")
             found.append(row)
-    except OSError as e:
-        raise DataError(f"calibration: {path} can't be read: {e.strerror}") from e
+    except OSError as error:
+        raise DataError(f"calibration: {path} can't be read: {error.strerror}") from error
     if not any(sample.candidates for sample in found):
         raise DataError(f"calibration: {path} holds no candidates; give samples as in the data, with candidates")
     return found

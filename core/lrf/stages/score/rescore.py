@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lrf.engine.rescoring import Rounds
+from lrf.engine.rescoring import RescoringRounds
 from lrf.errors import ConfigError, RunError
-from lrf.stages.score.rows import reward_rows
-from lrf.stages.run_dir import RunDir
-from lrf.store.files import read_json, write_json
 from lrf.plugin.suggest import did_you_mean
+from lrf.stages.run_dir import RunDir
+from lrf.stages.score.rows import reward_rows
+from lrf.store.files import read_json, write_json
 
 if TYPE_CHECKING:
     from lrf.config import Pipeline
@@ -52,10 +52,10 @@ class _State:
         write_json(run.rescore, {"pending": self.pending, "dimensions": self.dimensions, "failed": self.failed})
 
 
-def rounds_of(run: RunDir) -> Rounds:
+def rounds_of(run: RunDir) -> RescoringRounds:
     """What was asked to be scored again in this directory so far."""
     state = _State.read(run)
-    return Rounds(state.dimensions, state.failed)
+    return RescoringRounds(state.dimensions, state.failed)
 
 
 def begin_rescore(pipeline: Pipeline, run: RunDir, wanted: Rescore) -> int:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from lrf.errors import StageError
 from lrf.stages.context import StageContext
-from lrf.stages.score.rows import reward_rows, rewards_of
+from lrf.stages.reading import good_samples, policy_prompt, prompt_template
 from lrf.stages.run_dir import fingerprint
 from lrf.stages.sample.source import sampled, sampled_source
-from lrf.stages.reading import good_samples, policy_prompt, prompt_template
+from lrf.stages.score.rows import reward_rows, rewards_of
 from lrf.store.files import dump, replacing, sha256_of
 from lrf.types import JSON, Candidate, Message, Reward, Sample
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lrf.errors import RunError
 from lrf.rows.data import Row, parse_line
-from lrf.types import JSON, BadRow, JudgedStatement, Judgement, Opinion, Reward, Span, Unscored
+from lrf.types import JSON, BadRow, JudgedStatement, Judgement, Reward, Span, Unscored, Vote
 
 _SCORE_AGAIN = "remove the file and run `lrf run`: replies come from the journal and cost nothing"
 
@@ -37,11 +37,15 @@ def judgement_row(reward: Reward) -> Mapping[str, JSON]:
 
 
 def judgement_json(judgement: Judgement) -> Mapping[str, JSON]:
-    row: dict[str, JSON] = {"rating": judgement.rating, "way": judgement.way, "analysis": judgement.analysis}
+    row: dict[str, JSON] = {
+        "rating": judgement.rating,
+        "reply_mode": judgement.reply_mode,
+        "analysis": judgement.analysis,
+    }
     if judgement.spread is not None:
         row["spread"] = judgement.spread
-    if judgement.opinions:
-        row["opinions"] = [_opinion(o) for o in judgement.opinions]
+    if judgement.votes:
+        row["votes"] = [_vote(o) for o in judgement.votes]
     if judgement.seen:
         row["seen"] = dict(judgement.seen)
     if judgement.statements:
@@ -93,8 +97,8 @@ def _statement(statement: JudgedStatement) -> Mapping[str, JSON]:
     }
     if statement.probabilities:
         row["probabilities"] = dict(statement.probabilities)
-    if statement.opinions:
-        row["opinions"] = [_opinion(o) for o in statement.opinions]
+    if statement.votes:
+        row["votes"] = [_vote(o) for o in statement.votes]
     if statement.quotations:
         row["quotations"] = [
             {"text": q.text, "score": q.score, "span": None if q.span is None else _span(q.span)}
@@ -107,9 +111,9 @@ def _statement(statement: JudgedStatement) -> Mapping[str, JSON]:
     return row
 
 
-def _opinion(opinion: Opinion) -> Mapping[str, JSON]:
-    row = {"judge": opinion.judge, "draw": opinion.draw, "value": opinion.value, "way": opinion.way}
-    return {**row, "probabilities": dict(opinion.probabilities)} if opinion.probabilities else row
+def _vote(vote: Vote) -> Mapping[str, JSON]:
+    row = {"judge": vote.judge, "repeat": vote.repeat, "value": vote.value, "reply_mode": vote.reply_mode}
+    return {**row, "probabilities": dict(vote.probabilities)} if vote.probabilities else row
 
 
 def _span(span: Span) -> Mapping[str, JSON]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from lrf.engine.engine import Engine
 from lrf.errors import JudgeError
-from lrf.protocols import TellsFigures
+from lrf.protocols import ReportsMetrics
 from lrf.stages.context import StageContext
 from lrf.types import JSON
 
@@ -18,11 +18,11 @@ async def judge_figures(engine: Engine, context: StageContext) -> dict[str, Mapp
     """The figures of each judge that tells some, by its name."""
     found = {}
     for name, calls in engine.judges.items():
-        if not isinstance(calls.judge, TellsFigures):
+        if not isinstance(calls.judge, ReportsMetrics):
             continue
         try:
             async with asyncio.timeout(PATIENCE_S):
-                figures = await calls.judge.figures()
+                figures = await calls.judge.metrics()
         except (JudgeError, TimeoutError):  # they are for people; the run doesn't hang on them
             continue
         if figures:

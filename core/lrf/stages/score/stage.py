@@ -18,19 +18,19 @@ from lrf.config.prices import read_prices
 from lrf.engine.engine import Engine
 from lrf.engine.event_loop import tuned
 from lrf.errors import GateError, LrfError
+from lrf.stages.context import StageContext
+from lrf.stages.reading import sample_digest, samples
+from lrf.stages.sample.source import sampled, sampled_source
 from lrf.stages.score.alarms import Alarms
 from lrf.stages.score.calibration import calibrated, drift_alarms
-from lrf.stages.context import StageContext
-from lrf.stages.score.server_metrics import judge_figures
-from lrf.stages.spending import paid
 from lrf.stages.score.rescore import end_rescore, rounds_of
 from lrf.stages.score.rows import judgement_row, reward_row
-from lrf.stages.sample.source import sampled, sampled_source
-from lrf.stages.reading import sample_digest, samples
+from lrf.stages.score.server_metrics import judge_figures
 from lrf.stages.score.watchdog import STUCK_S, UNSTEADY_STUCK_S, Watchdog
+from lrf.stages.spending import paid
+from lrf.store.cache import open_journal
 from lrf.store.files import dump, replacing, sha256_of
 from lrf.store.journal import Journal
-from lrf.store.cache import open_journal
 from lrf.types import JSON, Judgement, Reward, Sample
 
 SEPARATOR = "\x1e"  # between a sample's rows for the two files; JSON escapes it within a row
@@ -93,7 +93,7 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
             for said in (*engine.left.values(), _what_is_left(counts, data)):
                 if said:
                     reason.add_note(said)
-            raise Stopped(reason, {**counts, **took})
+            raise StageStoppedError(reason, {**counts, **took})
         if counts["candidates"] != data["candidates"] or counts["samples"] != data["samples"]:
             raise GateError(
                 f"rows don't add up: {data['samples']} samples with {data['candidates']} candidates went in, "
@@ -108,7 +108,7 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
         await asyncio.to_thread(journal.close)
 
 
-class Stopped(Exception):
+class StageStoppedError(Exception):
     """Carries a stop's reason past the stage, together with the counts of what was finished."""
 
     def __init__(self, reason: LrfError, counts: Mapping[str, JSON], *, stage: str = "score") -> None:

@@ -73,8 +73,8 @@ def _shares(pipeline: Pipeline, world: int) -> Shares:
             return settings.shares(world)
         if world > 1:
             raise ConfigError("this trainer runs in one process")
-    except ConfigError as e:
-        raise ConfigError(f"train ({pipeline.train.type}) with {world} processes: {e}") from None
+    except ConfigError as error:
+        raise ConfigError(f"train ({pipeline.train.type}) with {world} processes: {error}") from None
     return Shares()
 
 

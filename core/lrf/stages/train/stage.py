@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from lrf.build import trainer_of
 from lrf.errors import GateError, StageError
+from lrf.prompting.templates import Template
 from lrf.protocols import TrainingJob
 from lrf.settings import TrainerSettings
 from lrf.stages.context import StageContext
-from lrf.stages.train.launch import prepare_launch
 from lrf.stages.run_dir import RunDir, said_by_system
 from lrf.stages.score.results import scored_fingerprint, write_scored
+from lrf.stages.train.launch import prepare_launch
 from lrf.stages.train.supervise import launch
 from lrf.store.files import sha256_of
-from lrf.prompting.templates import Template
 from lrf.types import JSON
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def train_stage(context: StageContext) -> Mapping[str, JSON]:
     """Counts of the stage. Blocks until the training has ended. Raises :class:`lrf.errors.LrfError`."""
     try:
         return _train(context)
-    except OSError as e:
-        where = said_by_system(e, context.run_dir.path)
-        raise StageError(f"{where}; what was saved stays as it is. See to it, and run the command again") from e
+    except OSError as error:
+        where = said_by_system(error, context.run_dir.path)
+        raise StageError(f"{where}; what was saved stays as it is. See to it, and run the command again") from error
 
 
 def _train(context: StageContext) -> Mapping[str, JSON]:

@@ -21,8 +21,8 @@ from lrf.types import JSON
 
 
 def main(run_dir: str, folder: str, out: TextIO) -> int:
-    from lrf.plugin.catalog import load_catalog
     from lrf.config import parse_pipeline
+    from lrf.plugin.catalog import load_catalog
     from lrf.stages.run_dir import RunDir, said_by_system
     from lrf.stages.train.stage import train_here
 
@@ -44,11 +44,11 @@ def main(run_dir: str, folder: str, out: TextIO) -> int:
         result = train_here(pipeline, run, report, rank=rank, local_rank=local_rank, world=world)
         say({"result": result})
         return 0
-    except LrfError as e:
-        say({"error": "\n".join([str(e), *getattr(e, "__notes__", ())]), "exit_code": e.exit_code})
-        return e.exit_code
-    except OSError as e:
-        say({"error": said_by_system(e, Path(run_dir)), "exit_code": StageError.exit_code})
+    except LrfError as error:
+        say({"error": "\n".join([str(error), *getattr(error, "__notes__", ())]), "exit_code": error.exit_code})
+        return error.exit_code
+    except OSError as error:
+        say({"error": said_by_system(error, Path(run_dir)), "exit_code": StageError.exit_code})
         traceback.print_exc()
         return StageError.exit_code
     except Exception:

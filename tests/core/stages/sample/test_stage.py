@@ -14,11 +14,11 @@ from click.testing import CliRunner
 import lrf
 from judge_server import JudgeServer
 from lrf.agreement.run import read_run
-from lrf.plugin.catalog import load_catalog
 from lrf.cli.main import cli
 from lrf.config import parse_pipeline
 from lrf.errors import ConfigError, DataError
-from lrf.stages.sample.stage import stage as sample as sample_module
+from lrf.plugin.catalog import load_catalog
+from lrf.stages.sample import stage as sample_module
 from policy_server import PolicyServer
 from project import Project, sample_row
 

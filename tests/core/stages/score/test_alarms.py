@@ -11,12 +11,12 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.plugin.catalog import load_catalog
 from lrf.cli.run import show
 from lrf.config import parse_pipeline
-from lrf.stages.score.stage import alarms as module
-from lrf.stages.score.alarms import ENOUGH, Alarms, most_common_rating
+from lrf.plugin.catalog import load_catalog
 from lrf.stages.runner import run_pipeline
+from lrf.stages.score.alarms import ENOUGH, Alarms, most_common_rating
+from lrf.stages.score.stage import alarms as module
 
 ratings = st.lists(st.integers(0, 10).map(float), max_size=60)
 

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from judge_server import JudgeServer
-from lrf.plugin.catalog import load_catalog
 from lrf.config import parse_pipeline
 from lrf.errors import ConfigError
-from lrf.stages.score.calibration import calibration_samples, drift, drift_alarms
 from lrf.planning.plan import plan_pipeline
+from lrf.plugin.catalog import load_catalog
 from lrf.stages.runner import RunSummary, run_pipeline
+from lrf.stages.score.calibration import calibration_samples, drift, drift_alarms
 from lrf.types import Reward
 from project import Project, sample_row
 

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from lrf.plugin.catalog import load_catalog
 from lrf.cli.main import invoke
 from lrf.config import parse_pipeline
 from lrf.errors import ConfigError, RunError
-from lrf.stages.score.rescore import Rescore
+from lrf.plugin.catalog import load_catalog
 from lrf.stages.runner import RunSummary, run_pipeline
+from lrf.stages.score.rescore import Rescore
 
 ANSWERS = ("good one", "bad two", "good three", "awful four")
 

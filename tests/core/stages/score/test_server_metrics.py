@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lrf.errors import Unavailable
+from lrf.errors import UnavailableError
 from lrf.stages.score.stage import server_metrics as figures
 from lrf.testing import ScriptedJudge
 from lrf.types import JSON
@@ -20,18 +20,18 @@ class Telling(ScriptedJudge):
         super().__init__()
         self.tell = tell
 
-    async def figures(self) -> Mapping[str, JSON]:
+    async def metrics(self) -> Mapping[str, JSON]:
         return self.tell()
 
 
 class Hanging(ScriptedJudge):
-    async def figures(self) -> Mapping[str, JSON]:
+    async def metrics(self) -> Mapping[str, JSON]:
         await asyncio.Event().wait()
         return {}
 
 
 def gone() -> Mapping[str, JSON]:
-    raise Unavailable("the server is gone")
+    raise UnavailableError("the server is gone")
 
 
 async def test_figures_are_logged_and_handed_on_by_judge_and_what_fails_or_hangs_is_left_out(

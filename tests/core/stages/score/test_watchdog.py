@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from lrf.cli.progress import line_of
-from lrf.engine.judge_calls import Caller
+from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import Engine, judge_calls
-from lrf.engine.budget import Ledger
+from lrf.engine.judge_calls import Caller
 from lrf.engine.observers import Observers
 from lrf.prompting.expectations import Rating
 from lrf.prompting.requests import Request
+from lrf.prompting.templates import Segment
 from lrf.stages.score.watchdog import Watchdog
 from lrf.store.journal import Journal
-from lrf.prompting.templates import Segment
 from lrf.testing import ScriptedJudge
 
 PROGRESS = {
@@ -30,7 +30,7 @@ class Nothing:
 
 
 def engine_of(judge: ScriptedJudge) -> Engine:
-    journal, ledger, observers = Journal(), Ledger(), Observers(None, lambda *_: None)
+    journal, ledger, observers = Journal(), BudgetLedger(), Observers(None, lambda *_: None)
     judges = judge_calls({"main": judge}, journal, ledger, observers, seed=0)
     return Engine((), judges, {}, {}, Nothing(), journal, ledger, observers)
 

@@ -18,15 +18,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from lrf.plugin.catalog import load_catalog
 from lrf.cli.main import cli
 from lrf.config import parse_pipeline
 from lrf.errors import ConfigError, StageError
+from lrf.plugin.catalog import load_catalog
 from lrf.protocols import LaunchPlan
-from lrf.stages.train.launch import plan_launch, prepare_launch
 from lrf.stages.run_dir import RunDir
-from lrf.stages.train.supervise import _told, launch
+from lrf.stages.train.launch import plan_launch, prepare_launch
 from lrf.stages.train.stage import make_room, train_stage
+from lrf.stages.train.supervise import _told, launch
 
 Start = Callable[..., LaunchPlan]
 
