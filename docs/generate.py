@@ -219,12 +219,12 @@ def _option(option: click.Option, context: click.Context) -> str:
 _GROUPS: Mapping[str, str] = {
     "api": "Scoring and running",
     "types": "Samples, judgements, rewards",
-    "replies": "Asking a judge",
-    "expectations": "What a reply must hold",
-    "templates": "Prompts",
+    "prompting.requests": "Asking a judge",
+    "prompting.expectations": "What a reply must hold",
+    "prompting.templates": "Prompts",
     "protocols": "What a component must be able to do",
-    "spec": "Registering",
-    "hookspecs": "Hooks",
+    "plugin.spec": "Registering",
+    "plugin.hookspecs": "Hooks",
     "settings": "Settings",
     "errors": "Errors",
 }
@@ -274,8 +274,12 @@ def modules(_: str | None) -> str:
     project = tomllib.loads((REFERENCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = project["tool"]["importlinter"]["contracts"]
     (closed,) = (c["forbidden_modules"] for c in contracts if c["name"].endswith("use lrf's public modules only"))
-    names = [f"lrf.{m.name}" for m in pkgutil.iter_modules(lrf.__path__) if m.name != "__main__"]
-    rows = [f"| `{n}` | {_first_sentence(n)} |" for n in names if n not in closed]
+    names = [m.name for m in pkgutil.walk_packages(lrf.__path__, "lrf.") if not m.ispkg]
+    rows = [
+        f"| `{n}` | {_first_sentence(n)} |"
+        for n in names
+        if n != "lrf.__main__" and not any(n == c or n.startswith(f"{c}.") for c in closed)
+    ]
     return "\n".join(["| module | what is in it |", "|---|---|", *rows])
 
 

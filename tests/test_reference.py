@@ -173,7 +173,9 @@ def test_the_example_of_a_judgement_has_the_keys_of_a_judgement() -> None:
 
 
 def test_every_key_of_a_judgement_is_in_the_reference() -> None:
-    keys = reasons(r'"(\w+)": \w+\.', "core/lrf/stages/score/rows.py") | reasons(r'row\["(\w+)"\]', "core/lrf/stages/score/rows.py")
+    keys = reasons(r'"(\w+)": \w+\.', "core/lrf/stages/score/rows.py") | reasons(
+        r'row\["(\w+)"\]', "core/lrf/stages/score/rows.py"
+    )
     assert {"votes", "support", "sample_id"} <= keys
     assert {key for key in keys if f"`{key}`" not in page("data.md") and f'"{key}"' not in page("data.md")} == set()
 
@@ -208,7 +210,7 @@ def test_every_reason_for_leaving_a_sample_out_is_in_the_reference() -> None:
 
 def test_every_reason_for_being_unscored_is_in_the_reference() -> None:
     sources = ("core/lrf/engine/*.py", "plugins/*/*.py")
-    found = reasons(r'Unscorable\(\s*"(\w+)"', *sources) | reasons(r'Unscored\([\w.]+, "(\w+)"', *sources)
+    found = reasons(r'UnscorableError\(\s*"(\w+)"', *sources) | reasons(r'Unscored\([\w.]+, "(\w+)"', *sources)
     found |= reasons(r'ParseError\(\s*"(\w+)"', "core/lrf/prompting/expectations.py")
     found |= reasons(r'^    reason = "(\w+)"', "core/lrf/errors.py")
     assert found

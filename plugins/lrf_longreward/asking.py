@@ -44,7 +44,7 @@ def analysis_in(reply: JSON) -> str | None:
 async def all_of(asked: Iterable[Awaitable[T]]) -> list[T]:
     """The results of all, asked at once.
 
-    If some raise Unscorable, all are waited for and the first in order is raised, so that the reason doesn't depend
+    If some raise UnscorableError, all are waited for and the first in order is raised, so that the reason doesn't depend
     on which reply came first. Any other error is raised at once.
     """
     results = await attempted(asked)

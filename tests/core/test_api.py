@@ -61,7 +61,7 @@ async def test_a_reward_model_of_objects_scores_an_answer() -> None:
     judge = ScriptedJudge(lambda _: "[[4]]")
     async with lrf.RewardModel(judge, [Length(), PanelSettings()], aggregator=Lowest()) as model:
         reward = await model.score(context=DOCUMENT, query="?", answer="short")
-    assert reward.ratings == {"length": 5.0, "Asking": 4.0}
+    assert reward.ratings == {"length": 5.0, "PanelSettings": 4.0}
     assert reward.reward == 4.0
     assert judge.closed
 

@@ -130,7 +130,7 @@ async def test_thoughts_are_kept_apart_from_the_text(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("finish", "logprobs"),
+    ("finish", "expected"),
     [("stop", "stop"), ("length", "length"), ("sensitive", "filter"), ("model_context_window_exceeded", "length")],
 )
 async def test_why_it_ended_is_told_in_lrfs_words(serve: Serve, finish: str, expected: str) -> None:

@@ -284,7 +284,7 @@ def quoting(request: Request) -> Reply:
     return Reply(f"{analysis} [[{verdict}]]")
 
 
-@pytest.mark.parametrize("can", [{}, {"json": True}, {"probabilities": True}])
+@pytest.mark.parametrize("can", [{}, {"structured": True}, {"probabilities": True}])
 @pytest.mark.parametrize("per_call", [1, 4])
 async def test_quotations_are_kept_with_every_way_of_asking(can: dict[str, bool], per_call: int) -> None:
     judge = ScriptedJudge(quoting, capabilities=Capabilities(**can))

@@ -93,7 +93,7 @@ async def test_the_reply_carries_text_finish_usage_and_model(serve: Serve) -> No
 
 
 @pytest.mark.parametrize(
-    ("finish", "logprobs"),
+    ("finish", "expected"),
     [
         ("stop", "stop"),
         ("length", "length"),

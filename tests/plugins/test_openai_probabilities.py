@@ -382,7 +382,7 @@ async def test_it_passes_lrfs_own_check_for_judges(serve: Serve) -> None:
     await check_judge(OpenAIJudge(OpenAIJudgeSettings(base_url=await serve(handler), model="m", logprobs=True)))
 
 
-@pytest.mark.parametrize("json", [False, True])
+@pytest.mark.parametrize("structured", [False, True])
 async def test_a_reply_that_does_not_decide_the_probabilities_is_read_as_written_and_recorded_so(
     serve: Serve, structured: bool
 ) -> None:

@@ -335,7 +335,7 @@ def test_figures_are_added_up_over_the_engines_of_a_server() -> None:
 @pytest.mark.parametrize("text", ["", "nothing of the kind", "vllm:prefix_cache_hits_total x\n", "vllm:a{ 1"])
 def test_figures_that_are_not_told_are_zero(text: str) -> None:
     assert parse_metrics(text) == Metrics()
-    assert Metrics().metrics() == {}
+    assert Metrics().figures() == {}
 
 
 def test_plugin_and_settings_import_no_client() -> None:

@@ -208,7 +208,7 @@ async def test_a_refusal_without_a_word_is_an_empty_reply_that_was_filtered(serv
 
 
 @pytest.mark.parametrize(
-    ("usage", "logprobs"),
+    ("usage", "expected"),
     [
         (None, Usage()),
         ([], Usage()),

@@ -65,7 +65,7 @@ def analysis_of(text: str, request: Request, cue: str) -> str:
 
 
 def _distinct(found: Sequence[T], what: str) -> T:
-    """The one value among the marks found, or a ParseFailure that says why there is none."""
+    """The one value among the marks found, or a ParseError that says why there is none."""
     distinct = list(dict.fromkeys(found))
     if not distinct:
         raise ParseError(f"no_{what}", f"the reply holds no {what}")
@@ -209,7 +209,7 @@ class Verdicts:
     """A verdict on each of ``count`` statements, numbered from 1, in one reply. The value has the labels in order.
 
     It can only be asked for as a JSON object: ``{"v1": {"analysis": …, "verdict": …}, "v2": …}``. A reply that
-    lacks one is a ParseFailure.
+    lacks one is a ParseError.
     """
 
     structured_only: ClassVar[bool] = True
@@ -294,7 +294,7 @@ class Statements:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Free text, taken as it is. An empty reply is a ParseFailure."""
+    """Free text, taken as it is. An empty reply is a ParseError."""
 
     kind: str = "text"
     options: tuple[str, ...] = field(default=(), init=False)

@@ -165,7 +165,7 @@ def main(run_dir: str, stage: str, folder: str, out: TextIO) -> int:
 def _run(context: Any, stage: str, data: Mapping[str, JSON]) -> Mapping[str, JSON]:
     from lrf.stages.score.stage import StageStoppedError
 
-    function = getattr(importlib.import_module(f"lrf.stages.{stage}"), f"{stage}_stage")
+    function = getattr(importlib.import_module(f"lrf.stages.{stage}.stage"), f"{stage}_stage")
     if stage == "train":
         counts: Mapping[str, JSON] = function(context)
         return counts

@@ -57,7 +57,7 @@ async def _check_failing_judge(dimension: Dimension, judge: ScriptedJudge) -> No
     if context.asked and context.asked == context.failed:
         must(
             isinstance(outcome, Unscored),
-            f"no reply of the judge could be read, and yet there is a judgement: {outcome}; let Unscorable pass",
+            f"no reply of the judge could be read, and yet there is a judgement: {outcome}; let UnscorableError pass",
         )
 
 
@@ -81,11 +81,11 @@ async def _score(
     try:
         judgement = await dimension.score(sample, candidate, context)
     except UnscorableError as error:
-        must(bool(error.reason.strip()), f"{what} raises Unscorable without a reason")
+        must(bool(error.reason.strip()), f"{what} raises UnscorableError without a reason")
         return Unscored("", error.reason, error.detail)
     except Exception as error:
         raise AssertionError(
-            f"{what} raises {type(error).__name__}: {error}; only Unscorable may leave a dimension"
+            f"{what} raises {type(error).__name__}: {error}; only UnscorableError may leave a dimension"
         ) from error
     must(isinstance(judgement, Judgement), f"{what} is a {type(judgement).__name__}, no Judgement")
     return judgement
@@ -93,7 +93,7 @@ async def _score(
 
 def _check_judgement(judgement: Judgement, sample: Sample, candidate: Candidate) -> None:
     what = f"the judgement of the answer {candidate.text[:60]!r}"
-    must(judgement.rating is not None, f"{what} has no rating; raise Unscorable with a reason")
+    must(judgement.rating is not None, f"{what} has no rating; raise UnscorableError with a reason")
     must_be_number(judgement.rating, f"{what}: its rating")
     must(0 <= judgement.rating <= 10, f"{what}: the rating {judgement.rating} is not within 0 to 10")
     must_be_json(dict(judgement.extra), f"{what}: extra")

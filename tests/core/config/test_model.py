@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lrf.config.diff import changes, load_pipeline, parse_pipeline
+from lrf.config import changes, load_pipeline, parse_pipeline
 from lrf.config.yaml_document import write_document
 from lrf.errors import ConfigError
 from lrf.plugin.catalog import Catalog, load_catalog

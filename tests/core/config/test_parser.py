@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from lrf.config import load_pipeline, parse_pipeline
 from lrf.config.problems import Problems, dotted
-from lrf.config.yaml_document import Document, read_document, write_document
+from lrf.config.yaml_document import YamlDocument, read_document, write_document
 from lrf.errors import ConfigError
 from lrf.plugin.catalog import Catalog
 
 
-def read(source: Mapping[str, Any] | str, environ: Mapping[str, str] | None = None) -> Document:
+def read(source: Mapping[str, Any] | str, environ: Mapping[str, str] | None = None) -> YamlDocument:
     problems = Problems("p.yaml")
     document = read_document(source, problems, environ or {})
     problems.raise_any()

@@ -332,7 +332,7 @@ async def test_probabilities_that_are_none_are_a_bad_reply(monkeypatch: pytest.M
         assert calls.ledger.total().faults == 1
 
 
-@pytest.mark.parametrize(("json", "rating"), [(True, 10.0), (False, 4.0)])
+@pytest.mark.parametrize(("structured", "rating"), [(True, 10.0), (False, 4.0)])
 async def test_an_object_is_a_judges_own_only_where_it_can_be_held_to_a_schema(structured: bool, rating: float) -> None:
     text = '{"analysis": "x", "rating": 10} is what the answer says. [[4]]' if not structured else '{"rating": 10}'
     can = Capabilities(probabilities=True, structured=structured)

@@ -37,7 +37,7 @@ def test_planned_calls_are_the_calls_of_the_run(project: Project, judge_server: 
     assert plan.total().calls == judge_server.books.calls
 
 
-@pytest.mark.parametrize("settings", [{}, {"json": True}])
+@pytest.mark.parametrize("settings", [{}, {"structured": True}])
 def test_statements_are_counted_by_the_sentences_of_the_answers(project: Project, settings: dict[str, Any]) -> None:
     pipeline = project.with_evidence(dimensions=["faithfulness"])
     pipeline["judges"]["main"].update(settings)
@@ -47,7 +47,7 @@ def test_statements_are_counted_by_the_sentences_of_the_answers(project: Project
     assert plan.dimensions["faithfulness"].calls == 15 + 15 + 3
 
 
-@pytest.mark.parametrize("settings", [{}, {"json": True}])
+@pytest.mark.parametrize("settings", [{}, {"structured": True}])
 def test_every_question_is_planned_once_whichever_way_the_judge_is_asked(
     project: Project, settings: dict[str, Any]
 ) -> None:

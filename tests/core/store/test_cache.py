@@ -91,7 +91,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from lrf.engine.judge_calls import Caller, JudgeCalls
-from lrf.engine.budget import Ledger
+from lrf.engine.budget import BudgetLedger
 from lrf.prompting.expectations import Rating
 from lrf.store.cache import CachedJournal
 from lrf.prompting.templates import Segment
@@ -99,7 +99,7 @@ from lrf.testing import ScriptedJudge
 
 async def work():
     journal = CachedJournal(Path(sys.argv[1]), Path(sys.argv[2]))
-    calls = JudgeCalls("main", ScriptedJudge(lambda _: "[[5]]"), journal, Ledger())
+    calls = JudgeCalls("main", ScriptedJudge(lambda _: "[[5]]"), journal, BudgetLedger())
     asked = (calls.ask((Segment(str(i), trusted=False),), Rating(), 64, Caller("s", "d")) for i in range(40))
     await asyncio.gather(*asked)
     journal.close()

@@ -15,8 +15,8 @@ from lrf.cli.run import show
 from lrf.config import parse_pipeline
 from lrf.plugin.catalog import load_catalog
 from lrf.stages.runner import run_pipeline
+from lrf.stages.score import alarms as module
 from lrf.stages.score.alarms import ENOUGH, Alarms, most_common_rating
-from lrf.stages.score.stage import alarms as module
 
 ratings = st.lists(st.integers(0, 10).map(float), max_size=60)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lrf.errors import UnavailableError
-from lrf.stages.score.stage import server_metrics as figures
+from lrf.stages.score import server_metrics as figures
 from lrf.testing import ScriptedJudge
 from lrf.types import JSON
 
