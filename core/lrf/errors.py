@@ -89,9 +89,15 @@ class RunInterruptedError(LrfError):
 
 
 class JudgeError(LrfError):
-    """A call to a judge or an embedder that brought no reply. ``reason`` is a short stable word."""
+    """A call to a judge or an embedder that brought no reply.
+
+    ``reason`` is a short stable word. ``sent`` says whether the server may have worked on the request (and bill it)
+    although its reply is not known: a budget then counts the call at its worst case. It is False where the request
+    never left this machine, and where the server answered that it refuses the request.
+    """
 
     reason = "judge_error"
+    sent: bool = False
 
 
 class RateLimitedError(JudgeError):
@@ -105,28 +111,36 @@ class RateLimitedError(JudgeError):
 
 
 class UnavailableError(JudgeError):
-    """The server is not there, overloaded or broken (connection errors, 5xx): worth another try.
+    """The server cannot be reached, is overloaded or broken (connection errors, 5xx): worth another attempt.
 
-    ``retry_after_s`` is how long the server itself wants to be left alone, if it said so.
+    ``retry_after_s`` is how long the server asks to be left alone, or None. ``sent`` (see :class:`JudgeError`) is False
+    for a failed connection and a 503, True for a connection that broke after the request was sent, and for a gateway
+    that lost its own server (502, 504).
     """
 
     reason = "judge_unavailable"
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, retry_after_s: float | None = None, *, sent: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.sent = sent
 
 
 class TimedOutError(JudgeError):
-    """No reply within the request's deadline: worth another try."""
+    """No reply within the request's deadline: worth another attempt. ``sent`` is False if no connection was open yet."""
 
     reason = "judge_timed_out"
 
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
+
 
 class BadReplyError(JudgeError):
-    """The server answered something that is no reply (HTML, broken JSON, too large): worth another try."""
+    """The server's answer is no usable reply (HTML, broken JSON, too large): worth another attempt."""
 
     reason = "judge_bad_reply"
+    sent = True
 
 
 class RejectedError(JudgeError):
