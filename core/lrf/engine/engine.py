@@ -20,6 +20,7 @@ from lrf.engine.rate_limits import RateLimits
 from lrf.engine.rescoring import RescoringRounds
 from lrf.engine.single_flight import SingleFlight
 from lrf.engine.turns import Turns
+from lrf.engine.waits import Wait
 from lrf.errors import (
     BudgetError,
     JudgeError,
@@ -135,6 +136,18 @@ class Engine:
         """The call that has been in flight for longest, of any judge."""
         found = (j.oldest for j in self.judges.values())
         return min((call for call in found if call), key=lambda call: call.began, default=None)
+
+    @property
+    def waits(self) -> tuple[Wait, ...]:
+        """The judges and embedders whose calls wait before another try, each once."""
+        servers = (*self.judges.values(), *self.embedders.values())
+        return tuple(wait for server in servers for wait in server.retries.waits)
+
+    @property
+    def retried(self) -> Mapping[str, int]:
+        """How many tries each judge and embedder was asked for again, by the names that :attr:`waits` uses."""
+        servers = (*self.judges.values(), *self.embedders.values())
+        return {server.retries.name: server.retries.count for server in servers}
 
     @property
     def slots(self) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from lrf.engine.limiter import Limiter
+from lrf.engine.waits import Wait, one_line, summed
 from lrf.errors import (
     BadReplyError,
     JudgeError,
@@ -36,10 +37,14 @@ class Retries:
       pause than the server asks for;
     * a rejected request is not tried again;
     * a server that is asked and serves nothing at all for long stops the run, instead of every row becoming unscored.
+
+    ``count`` is how many tries were made again so far.
     """
 
     name: str
     limiter: Limiter
+    count: int = 0
+    _pauses: dict[object, Wait] = field(default_factory=dict)
     _served: bool = False
     _silent_since: float | None = field(default=None)
     _running: int = 0
@@ -62,13 +67,13 @@ class Retries:
             try:
                 result = await call()
             except RateLimitedError as error:
-                waits += 1
+                waits, status = waits + 1, one_line(error)
                 self.limiter.refused()
                 self._check_patience(error)
                 wished = _wished(error)
                 pause = _backoff(waits) if wished is None else wished
             except (UnavailableError, TimedOutError, BadReplyError) as error:
-                faults += 1
+                faults, status = faults + 1, one_line(error)
                 if isinstance(error, UnavailableError):
                     self.limiter.refused()
                 if isinstance(error, UnavailableError) or not self._served:
@@ -82,7 +87,21 @@ class Retries:
                 self.limiter.served()
                 self._served, self._silent_since = True, None
                 return result
-            await self.limiter.pause(pause)
+            await self._pause(pause, status)
+
+    @property
+    def waits(self) -> tuple[Wait, ...]:
+        """The wait in force now; empty while no call waits for its next try."""
+        return summed(self._pauses.values())
+
+    async def _pause(self, seconds: float, status: str) -> None:
+        self.count += 1
+        mark = object()
+        self._pauses[mark] = Wait(self.name, status, time.monotonic() + seconds)
+        try:
+            await self.limiter.pause(seconds)
+        finally:
+            del self._pauses[mark]
 
     def reset(self) -> None:
         """Begin to be patient anew."""

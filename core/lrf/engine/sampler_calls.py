@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lrf.engine.budget import BudgetLedger
@@ -12,6 +12,7 @@ from lrf.engine.judge_calls import CallListener, storable_reply
 from lrf.engine.limiter import Limiter
 from lrf.engine.rate_limits import RateLimits
 from lrf.engine.retries import Retries
+from lrf.engine.waits import Wait
 from lrf.engine.worst_case import most_prompt_tokens
 from lrf.errors import BadReplyError, JudgeError, RunInterruptedError, TimedOutError, UnscorableError
 from lrf.prices import Price
@@ -45,6 +46,16 @@ class SamplerCalls:
         self.limiter = Limiter(self.sampler.max_concurrency, self.rates)
         self.retries = Retries("sample", self.limiter)
         self.identity = identity_text(self.sampler.identity)
+
+    @property
+    def waits(self) -> tuple[Wait, ...]:
+        """The wait before another try, if calls wait for one."""
+        return self.retries.waits
+
+    @property
+    def retried(self) -> Mapping[str, int]:
+        """How many tries were made again, by the name that :attr:`waits` uses."""
+        return {self.retries.name: self.retries.count}
 
     async def draw(self, generation: GenerationSettings, sample: str, position: int) -> list[Reply]:
         """A reply for each of the generation's seeds, in order: kept ones from the journal, the others drawn.
