@@ -18,6 +18,7 @@ from lrf.engine.panel import PanelSettings, ask_panel, spread
 from lrf.engine.passages import around, check_pieces
 from lrf.engine.rate_limits import RateLimits
 from lrf.engine.rescoring import RescoringRounds
+from lrf.engine.retries import Retries
 from lrf.engine.single_flight import SingleFlight
 from lrf.engine.turns import Turns
 from lrf.engine.waits import Wait
@@ -140,14 +141,17 @@ class Engine:
     @property
     def waits(self) -> tuple[Wait, ...]:
         """The judges and embedders whose calls wait before another try, each once."""
-        servers = (*self.judges.values(), *self.embedders.values())
-        return tuple(wait for server in servers for wait in server.retries.waits)
+        return tuple(wait for retries in self._retries for wait in retries.waits)
 
     @property
     def retried(self) -> Mapping[str, int]:
         """How many tries each judge and embedder was asked for again, by the names that :attr:`waits` uses."""
-        servers = (*self.judges.values(), *self.embedders.values())
-        return {server.retries.name: server.retries.count for server in servers}
+        return {retries.name: retries.count for retries in self._retries}
+
+    @property
+    def _retries(self) -> list[Retries]:
+        judges, embedders = self.judges.values(), self.embedders.values()
+        return [*(judge.retries for judge in judges), *(embedder.retries for embedder in embedders)]
 
     @property
     def slots(self) -> int:
