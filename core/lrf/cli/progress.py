@@ -1,92 +1,165 @@
-"""Live progress: one moving line on a terminal, a plain line now and then where output is piped."""
+"""The display of a run's progress: one moving region on a terminal, a plain line now and then in a pipe."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
-from lrf.cli.output import clean
+from lrf.cli.progress_line import TimeLeft, line_of
+from lrf.stages.progress import Progress
 
-EVERY_S = 5.0
+if TYPE_CHECKING:
+    from rich.live import Live
 
-
-def line_of(p: Mapping[str, Any]) -> str:
-    """One line for a progress message of a stage."""
-    stage = p["stage"]
-    if stage == "stop":
-        return f"{p['signal']}: finishing the calls in flight; once more to end at once"
-    if p.get("begins"):
-        return f"{stage} …"
-    if stage == "score":
-        unscored = f", {p['unscored']:,} unscored" if p["unscored"] else ""
-        faults = f", {p['faults']:,} faults" if p["faults"] else ""
-        return (
-            f"score  {p['samples']:,}/{p['of_samples']:,} samples"
-            f"  {p['candidates']:,}/{p['of_candidates']:,} candidates"
-            f"{unscored}  {p['calls']:,} calls, {p['in_flight']} in flight, {p['reused']:,} reused{faults}"
-            f"  {p['tokens']:,} tokens{_stuck(p.get('stuck'))}"
-        )
-    if stage == "sample":
-        out = f", {p['left_out']:,} left out" if p["left_out"] else ""
-        faults = f", {p['faults']:,} faults" if p["faults"] else ""
-        return (
-            f"sample {p['samples']:,}/{p['of_samples']:,} samples{out}  {p['candidates']:,} candidates"
-            f"  {p['calls']:,} calls, {p['in_flight']} in flight, {p['reused']:,} reused{faults}"
-            f"  {p['tokens']:,} tokens"
-        )
-    rest = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in p.items() if k != "stage")
-    return clean(f"{stage:6} {rest}")
+EVERY_S, EVERY_SHARE = 10.0, 0.05
+"""In a pipe, a line comes when this many seconds and this share of the samples have both gone by since the last one."""
+HEARTBEAT_S = 600.0
+"""In a pipe, the longest time without a line while a stage works."""
 
 
-def _stuck(found: Mapping[str, Any] | None) -> str:
-    """The end of the line when nothing moves: the call that is stuck."""
-    if not found:
-        return ""
-    if "judge" not in found:
-        return f"; nothing moves for {found['seconds']} s: every call waits for its next try"
-    what = clean(f"{found['dimension']} ({found['kind']}) of sample {found['sample']} by {found['judge']}")
-    return f"; stuck for {found['seconds']} s: {what}"
+class Surface(Protocol):
+    """Where lines are shown. Its methods raise nothing: a run goes on when nobody reads its progress."""
+
+    def say(self, line: str) -> None:
+        """Show a line that stays."""
+        ...
+
+    def update(self, p: Progress, line: str) -> None:
+        """Show the line of a stage's newest message in place of the one before."""
+        ...
+
+    def finish(self, line: str) -> None:
+        """Keep the last line of a stage that has ended."""
+        ...
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A function that takes progress messages, from any thread."""
-    if sys.stderr.isatty():
-        from rich.console import Console
+def progress() -> Iterator[Display]:
+    """The display on standard error. It takes progress messages from any thread until the block ends."""
+    sys.stdout.flush()
+    if not sys.stderr.isatty():
+        display = Display(Lines())
+        yield display
+        display.finish()
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
+        display = Display(Region(live))
+        yield display
+        display.finish()
+
+
+@dataclass(slots=True)
+class Display:
+    """Turns progress messages into lines on a surface.
+
+    ``planned_calls`` is how many calls each stage was planned to pay for, where that is known.
+    """
+
+    surface: Surface
+    planned_calls: dict[str, int] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
+    _last: Progress | None = None
+    _time_left: TimeLeft | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, message: Mapping[str, Any]) -> None:
+        """Show a message: the JSON of a :class:`lrf.stages.progress.Progress`."""
+        p = Progress.from_json(message)
+        with self._lock:
+            if p.event != "stopping" and self._last and self._last.stage != p.stage:
+                self._finish()
+            if p.event or p.note:
+                self.surface.say(line_of(p))
+            else:
+                self._update(p)
+
+    def say(self, line: str) -> None:
+        """Show a line that stays."""
+        with self._lock:
+            self.surface.say(line)
+
+    def finish(self) -> None:
+        """Keep the last line of the stage that was shown last."""
+        with self._lock:
+            self._finish()
+
+    def _update(self, p: Progress) -> None:
+        planned = self.planned_calls.get(p.stage)
+        if self._time_left is None:
+            self._time_left = TimeLeft(planned, self.clock)
+        self._last = p
+        self.surface.update(p, line_of(p, planned, self._time_left.seconds(p)))
+
+    def _finish(self) -> None:
+        if self._last is not None:
+            self.surface.finish(line_of(self._last, self.planned_calls.get(self._last.stage)))
+        self._last = self._time_left = None
+
+
+@dataclass(slots=True)
+class Region:
+    """A region at the end of a terminal that changes in place; what stays is printed above it."""
+
+    live: Live
+
+    def say(self, line: str) -> None:
+        with suppress(OSError):
+            self.live.console.print(line, markup=False, highlight=False)
+
+    def update(self, p: Progress, line: str) -> None:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
         from rich.text import Text
 
-        console = Console(stderr=True)
-        with console.status(Text("…")) as status:
+        shown = Table.grid(padding=(0, 1))
+        if p.samples is not None and p.of_samples:
+            shown.add_row(ProgressBar(total=p.of_samples, completed=p.samples, width=20), Text(line))
+        else:
+            shown.add_row(Text(line))
+        with suppress(OSError):
+            self.live.update(shown)
 
-            def live(p: Mapping[str, Any]) -> None:
-                with suppress(OSError):
-                    if p["stage"] == "stop":
-                        console.print(Text(line_of(p)))
-                    else:
-                        status.update(Text(line_of(p)))
+    def finish(self, line: str) -> None:
+        from rich.text import Text
 
-            yield live
-        return
-    last: dict[str, float] = {}
-    latest: dict[str, str] = {}
-
-    def plain(p: Mapping[str, Any]) -> None:
-        stage, now = p["stage"], time.monotonic()
-        latest[stage] = line_of(p)
-        if now - last.get(stage, float("-inf")) >= EVERY_S or p.get("begins") or stage == "stop":
-            last[stage] = now
-            _write(latest.pop(stage))
-
-    yield plain
-    for line in latest.values():
-        _write(line)
+        self.say(line)
+        with suppress(OSError):
+            self.live.update(Text(""))
 
 
-def _write(line: str) -> None:
-    """A line on standard error. The run goes on when nobody reads it any more."""
-    with suppress(OSError):
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+@dataclass(slots=True)
+class Lines:
+    """Plain lines on standard error, not too many of them and in order."""
+
+    clock: Callable[[], float] = time.monotonic
+    _shown: str = ""
+    _shown_at: float = float("-inf")
+    _shown_share: float = 0.0
+    _trouble: object = None
+
+    def say(self, line: str) -> None:
+        with suppress(OSError):
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+    def update(self, p: Progress, line: str) -> None:
+        now = self.clock()
+        since, share = now - self._shown_at, (p.samples or 0) / (p.of_samples or 1)
+        trouble = ([w.name for w in p.waits], p.stall is not None and p.stall.judge)
+        news = share - self._shown_share >= EVERY_SHARE or p.of_samples is None or trouble != self._trouble
+        if (news and since >= EVERY_S) or since >= HEARTBEAT_S:
+            self._shown, self._shown_at, self._shown_share, self._trouble = line, now, share, trouble
+            self.say(line)
+
+    def finish(self, line: str) -> None:
+        if line != self._shown:
+            self.say(line)
+        self._shown, self._shown_at, self._shown_share, self._trouble = "", float("-inf"), 0.0, None

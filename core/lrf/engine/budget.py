@@ -72,6 +72,11 @@ class BudgetLedger:
                 setattr(total, name, getattr(total, name) + n)
         return total
 
+    @property
+    def used(self) -> tuple[int, int, int]:
+        """Calls, tokens and units of money that count against the budget, those of earlier sittings included."""
+        return self._calls, self._tokens, self._money
+
     def carry(self, calls: int, tokens: int, money: int) -> None:
         """Count what earlier sittings of the run paid against the budget."""
         self._calls += calls

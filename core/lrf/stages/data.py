@@ -11,6 +11,7 @@ from lrf.build import source_of
 from lrf.errors import DataError
 from lrf.protocols import Source
 from lrf.stages.context import StageContext
+from lrf.stages.progress import Progress
 from lrf.stages.reading import sample_digest
 from lrf.store.files import dump, replacing
 from lrf.types import JSON, BadRow
@@ -50,7 +51,7 @@ def _check(context: StageContext, source: Source) -> Mapping[str, JSON]:
                 everything.update(sample_digest(row))
             if time.monotonic() - last > 0.5:
                 last = time.monotonic()
-                context.report({"stage": "data", "samples": good, "bad_rows": bad})
+                context.report(Progress(stage="data", samples=good, bad_rows=bad).as_json())
             if context.stop:
                 raise context.stop
     if not bad:

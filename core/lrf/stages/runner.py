@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import platform
 import signal
@@ -16,16 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
-from lrf.config.diff import changes
 from lrf.config.yaml_document import write_document
 from lrf.errors import ConfigError, LrfError, RunError, RunInterruptedError, StageError
 from lrf.stages.cards import write_cards
+from lrf.stages.changes import changed_settings
 from lrf.stages.child_process import run_child
 from lrf.stages.context import Report, StageContext, installed_versions
 from lrf.stages.data import data_stage
 from lrf.stages.pairs.stage import pairs_stage
+from lrf.stages.progress import Progress
 from lrf.stages.run_dir import RunDir, said_by_system
 from lrf.stages.sample.stage import check_left_out, sample_finished, sample_stage
 from lrf.stages.score.rescore import Rescore, begin_rescore
@@ -201,7 +199,7 @@ async def _run_stages(context: StageContext, stages: Sequence[str], summary: Run
             continue
         if context.stop:
             raise context.stop
-        context.report({"stage": stage, "begins": True})
+        context.report(Progress(stage=stage, event="begins").as_json())
         context.log.info("stage begins", stage=stage)
         summary.stages[stage] = await _run_stage(context, stage, data, lock_fd)
         context.log.info("stage done", stage=stage)
@@ -251,16 +249,11 @@ def _ended(summary: RunSummary, error: LrfError) -> None:
 
 def _keep_pipeline(run: RunDir, pipeline: Pipeline) -> list[str]:
     """Write the resolved pipeline, and say what differs from the one of the run before."""
-    before = None
-    if run.pipeline.exists():
-        try:  # what somebody has made of it meanwhile may be no pipeline
-            before = json.loads(json.dumps(yaml.safe_load(run.pipeline.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
-            before = None
+    changed = changed_settings(run, pipeline)
     with replacing(run.pipeline) as f:
         f.write("# The pipeline of this run with every default filled in. Secrets stay ${NAME}.\n")
         write_document(pipeline.resolved, f)
-    return changes(before, pipeline.resolved) if isinstance(before, dict) else []
+    return changed
 
 
 def _blocks(pipeline: Pipeline) -> list[Block]:
@@ -283,16 +276,19 @@ def _versions(catalog: Catalog, pipeline: Pipeline) -> dict[str, JSON]:
 
 @contextmanager
 def _draining(context: StageContext) -> Iterator[None]:
-    """The first signal lets the run drain; the second ends the process (the journal is safe at any moment)."""
+    """The first signal lets the run drain; the second ends the process at once (the journal is always safe)."""
     loop = asyncio.get_running_loop()
 
     def stop(name: str) -> None:
         if context.stop is not None:
             os._exit(RunInterruptedError.exit_code)
-        context.report({"stage": "stop", "signal": name})
+        note = f"{name}: finishing the calls in flight; once more to end at once"
+        context.report(Progress(stage="run", event="stopping", note=note).as_json())
         context.drain(RunInterruptedError(f"stopped by {name}"))
 
-    handled = [signal.SIGINT, signal.SIGTERM] if threading.current_thread() is threading.main_thread() else []
+    handled = (
+        [signal.SIGINT, signal.SIGTERM, signal.SIGHUP] if threading.current_thread() is threading.main_thread() else []
+    )
     for number in handled:
         loop.add_signal_handler(number, stop, number.name)
     try:

@@ -13,7 +13,6 @@ import pytest
 import lrf
 from lrf.cli import main as cli_main
 from lrf.cli.output import clean, show_json, table
-from lrf.cli.progress import progress
 from lrf.config import load_pipeline
 from lrf.errors import BudgetError, ConfigError, GateError, LrfError, RunInterruptedError
 from lrf.plugin.catalog import load_catalog
@@ -276,20 +275,3 @@ def test_doctor_still_speaks_when_two_plugins_share_a_name(distribute, capsys) -
     assert "acme-one 1.0" in capsys.readouterr().err
     assert cli_main.invoke(["doctor"]) == 0
     assert "two plugins are named 'same'" in capsys.readouterr().out
-
-
-def test_progress_that_nobody_reads_any_more_ends_no_run(monkeypatch) -> None:
-    class Gone(io.StringIO):
-        def write(self, text: str) -> int:
-            raise BrokenPipeError
-
-    monkeypatch.setattr(sys, "stderr", Gone())
-    with progress() as report:
-        report({"stage": "pairs", "begins": True})
-        report({"stage": "pairs", "samples": 3})
-
-
-def test_progress_shows_no_terminal_commands(capsys) -> None:
-    with progress() as report:
-        report({"stage": "train", "note": "\x1b[31mred"})
-    assert capsys.readouterr().err == "train  note \\x1b[31mred\n"

@@ -593,7 +593,7 @@ def test_progress_is_told_with_counts_that_end_at_the_whole(project: Project) ->
     score = [p for p in told if p["stage"] == "score" and "samples" in p]
     assert score[-1]["samples"] == score[-1]["of_samples"] == 3
     assert score[-1]["candidates"] == 15
-    assert [p["stage"] for p in told if p.get("begins")] == ["score", "pairs"]
+    assert [p["stage"] for p in told if p.get("event") == "begins"] == ["score", "pairs"]
 
 
 async def test_a_run_works_inside_a_running_event_loop(project: Project) -> None:

@@ -13,6 +13,7 @@ from lrf.build import pairing_of
 from lrf.errors import GateError, StageError
 from lrf.prompting.templates import Template
 from lrf.stages.context import StageContext
+from lrf.stages.progress import Progress
 from lrf.stages.reading import good_samples, policy_prompt, prompt_template
 from lrf.stages.sample.source import sampled, sampled_source
 from lrf.stages.score.results import check_used_up, rewards_by_sample, rewards_of_sample
@@ -58,7 +59,7 @@ def _pairs(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON
                 agentic = agentic or "tools" in pair or any(len(turn) > 2 for turn in pair["prompt"])
                 pairs.write(dump(pair) + "\n")
             if counts["samples"] % 200 == 0:
-                context.report({"stage": "pairs", **counts})
+                context.report(_progress(counts))
             if context.stop:
                 raise context.stop
         check_used_up(groups, run.rewards)
@@ -67,8 +68,13 @@ def _pairs(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON
     write_parquet(run.pairs, run.pairs_parquet, agentic=agentic)
     done = {**counts, "reasons": dict(reasons.most_common()), "prompt_template_sha256": template.sha256}
     record.write(fingerprint, [run.pairs, run.left_out, run.pairs_parquet], done)
-    context.report({"stage": "pairs", **counts})
+    context.report(_progress(counts))
     return done
+
+
+def _progress(counts: Mapping[str, int]) -> Mapping[str, JSON]:
+    progress = Progress(stage="pairs", samples=counts["samples"], pairs=counts["pairs"], left_out=counts["left_out"])
+    return progress.as_json()
 
 
 def pair_row(sample: Sample, pair: PreferencePair, rewards: list[Reward], template: Template) -> Mapping[str, JSON]:

@@ -24,6 +24,7 @@ from lrf.errors import GateError, JudgeError, LrfError, RunInterruptedError, Uns
 from lrf.prompting.templates import Template
 from lrf.protocols import GenerationSettings
 from lrf.stages.context import StageContext
+from lrf.stages.progress import Progress, budget_use
 from lrf.stages.reading import policy_prompt, prompt_template, sample_digest, samples
 from lrf.stages.sample.rows import left_out, row_of, write_candidates
 from lrf.stages.score.stage import StageStoppedError
@@ -171,20 +172,20 @@ class _Sampling:
 
     def _report(self, of_samples: int) -> None:
         total = self.calls.ledger.total()
-        self.context.report(
-            {
-                "stage": "sample",
-                "samples": self.done["samples"],
-                "of_samples": of_samples,
-                "candidates": self.done["candidates"],
-                "left_out": self.done["left_out"],
-                "calls": total.calls,
-                "in_flight": self.calls.limiter.in_flight,
-                "reused": total.reused,
-                "faults": total.faults,
-                "tokens": total.prompt_tokens + total.completion_tokens,
-            }
+        progress = Progress(
+            stage="sample",
+            samples=self.done["samples"],
+            of_samples=of_samples,
+            candidates=self.done["candidates"],
+            left_out=self.done["left_out"],
+            calls=total.calls,
+            reused=total.reused,
+            faults=total.faults,
+            in_flight=self.calls.limiter.in_flight,
+            tokens=total.prompt_tokens + total.completion_tokens,
+            budget=budget_use(self.calls.ledger),
         )
+        self.context.report(progress.as_json())
 
     async def _one(self, position: int, sample: Sample) -> None:
         mark = sample_digest(sample)

@@ -12,6 +12,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 
 from lrf.build import engine_of, prices_of
 from lrf.config.prices import read_prices
@@ -19,6 +20,7 @@ from lrf.engine.engine import Engine
 from lrf.engine.event_loop import tuned
 from lrf.errors import GateError, LrfError
 from lrf.stages.context import StageContext
+from lrf.stages.progress import Progress, Stall, budget_use
 from lrf.stages.reading import sample_digest, samples
 from lrf.stages.sample.source import sampled, sampled_source
 from lrf.stages.score.alarms import Alarms
@@ -26,7 +28,7 @@ from lrf.stages.score.calibration import calibrated, drift_alarms
 from lrf.stages.score.rescore import end_rescore, rounds_of
 from lrf.stages.score.rows import judgement_row, reward_row
 from lrf.stages.score.server_metrics import judge_figures
-from lrf.stages.score.watchdog import STUCK_S, UNSTEADY_STUCK_S, Watchdog
+from lrf.stages.score.watchdog import STALL_S, UNSTEADY_STALL_S, Watchdog
 from lrf.stages.spending import paid
 from lrf.store.cache import open_journal
 from lrf.store.files import dump, replacing, sha256_of
@@ -161,12 +163,15 @@ async def _score_all(context: StageContext, engine: Engine, stage: str, data: Ma
 
     steady = all(judge.judge.capabilities.steady for judge in engine.judges.values())
     watchdog = Watchdog(
-        engine, lambda stuck: context.log.warning("nothing moves", **stuck), STUCK_S if steady else UNSTEADY_STUCK_S
+        engine,
+        lambda stall: context.log.warning("no reply for long", **asdict(stall)),
+        {name for name, block in context.pipeline.judges.items() if block.spec.own_process},
+        STALL_S if steady else UNSTEADY_STALL_S,
     )
 
     async def tick() -> None:
         while True:
-            context.report({**_progress(engine, done, data), "stuck": watchdog.look()})
+            context.report(_progress(engine, done, data, watchdog.look()))
             await asyncio.sleep(TICK_S)
 
     async def open_all() -> None:
@@ -194,21 +199,25 @@ async def _score_all(context: StageContext, engine: Engine, stage: str, data: Ma
         context.report(_progress(engine, done, data))
 
 
-def _progress(engine: Engine, done: Counter[str], data: Mapping[str, JSON]) -> Mapping[str, JSON]:
+def _progress(
+    engine: Engine, done: Counter[str], data: Mapping[str, JSON], stall: Stall | None = None
+) -> Mapping[str, JSON]:
     total = engine.ledger.total()
-    return {
-        "stage": "score",
-        "samples": done["samples"],
-        "of_samples": data["samples"],
-        "candidates": done["candidates"],
-        "of_candidates": data["candidates"],
-        "unscored": done["unscored"],
-        "calls": total.calls,
-        "reused": total.reused,
-        "faults": total.faults,
-        "in_flight": engine.in_flight,
-        "tokens": total.prompt_tokens + total.completion_tokens,
-    }
+    return Progress(
+        stage="score",
+        samples=done["samples"],
+        of_samples=data["samples"],
+        candidates=done["candidates"],
+        of_candidates=data["candidates"],
+        unscored=done["unscored"],
+        calls=total.calls,
+        reused=total.reused,
+        faults=total.faults,
+        in_flight=engine.in_flight,
+        tokens=total.prompt_tokens + total.completion_tokens,
+        budget=budget_use(engine.ledger),
+        stall=stall,
+    ).as_json()
 
 
 def _row(rewards: tuple[Reward, ...], sample: Sample) -> str:

@@ -1,62 +1,70 @@
-"""A watchdog: when nothing has moved for long, it names the call that is stuck."""
+"""A watchdog that notices when no reply has come for long, and names the oldest call."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lrf.types import JSON
+from lrf.stages.progress import Stall
 
 if TYPE_CHECKING:
     from lrf.engine.engine import Engine
 
-STUCK_S = 60.0
-UNSTEADY_STUCK_S = 6 * 3600.0
-"""For judges that answer when they like (a batch API)."""
+STALL_S = 60.0
+UNSTEADY_STALL_S = 6 * 3600.0
+"""For judges whose time to reply says nothing (a batch API)."""
+COMPUTING_WARN_S = 1800.0
 
 
 @dataclass(slots=True)
 class Watchdog:
-    """Looks at the engine's books now and then. ``warn`` is called once for each ``stuck_s`` without a move."""
+    """Looks at the engine's counters now and then.
+
+    Parameters
+    ----------
+    warn: called with the stall once for each ``stall_s`` without a reply; for a judge that computes in this process,
+        once for each :data:`COMPUTING_WARN_S`.
+    local: names of the judges that compute in this process.
+    stall_s: seconds without a reply after which :meth:`look` reports a stall.
+    """
 
     engine: Engine
-    warn: Callable[[Mapping[str, JSON]], None]
-    stuck_s: float = STUCK_S
+    warn: Callable[[Stall], None]
+    local: Collection[str] = ()
+    stall_s: float = STALL_S
     clock: Callable[[], float] = time.monotonic
-    _books: JSON = None
+    _counters: object = None
     _moved: float = field(init=False)
     _warned: float = field(init=False)
 
     def __post_init__(self) -> None:
         self._moved = self._warned = self.clock()
 
-    def look(self) -> Mapping[str, JSON] | None:
-        """What is stuck: judge, sample, dimension, kind and the seconds since it was sent; None while things move.
-
-        Without a call in flight only ``seconds`` and ``waiting`` are told: every call waits for its next try.
-        """
+    def look(self) -> Stall | None:
+        """The stall, or None while replies come."""
         engine, now = self.engine, self.clock()
-        total = engine.ledger.total()
-        books = (total, engine.ledger.embedding_calls)
-        if books != self._books:
-            self._books, self._moved, self._warned = books, now, now
-        if now - self._moved < self.stuck_s:
+        counters = (engine.ledger.total(), engine.ledger.embedding_calls)
+        if counters != self._counters:
+            self._counters, self._moved, self._warned = counters, now, now
+        if now - self._moved < self.stall_s:
             return None
-        call = engine.oldest_call
-        found: Mapping[str, JSON]
-        if call is None:
-            found = {"waiting": engine.waiting, "seconds": round(now - self._moved)}
-        else:
-            found = {
-                "judge": call.judge,
-                "sample": call.caller.sample,
-                "dimension": call.caller.dimension,
-                "kind": call.kind,
-                "seconds": round(now - call.began),
-            }
-        if now - self._warned >= self.stuck_s:
+        stall = self._stall(now)
+        if now - self._warned >= (max(self.stall_s, COMPUTING_WARN_S) if stall.computing else self.stall_s):
             self._warned = now
-            self.warn(found)
-        return found
+            self.warn(stall)
+        return stall
+
+    def _stall(self, now: float) -> Stall:
+        call = self.engine.oldest_call
+        if call is None:
+            return Stall(round(now - self._moved))
+        return Stall(
+            seconds=round(now - call.began),
+            judge=call.judge,
+            sample=call.caller.sample,
+            dimension=call.caller.dimension,
+            kind=call.kind,
+            computing=call.judge in self.local,
+        )

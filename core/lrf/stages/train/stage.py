@@ -14,6 +14,7 @@ from lrf.prompting.templates import Template
 from lrf.protocols import TrainingJob
 from lrf.settings import TrainerSettings
 from lrf.stages.context import StageContext
+from lrf.stages.progress import Progress
 from lrf.stages.run_dir import RunDir, said_by_system
 from lrf.stages.score.results import scored_fingerprint, write_scored
 from lrf.stages.train.launch import prepare_launch
@@ -60,7 +61,7 @@ def _train(context: StageContext) -> Mapping[str, JSON]:
     make_room(run.policy, fingerprint)
 
     def report(progress: Mapping[str, JSON]) -> None:
-        context.report({"stage": "train", **progress})
+        context.report(Progress(stage="train", figures=progress).as_json())
 
     began = time.monotonic()
     result = launch(plan, run.launch, report) if plan.argv else train_here(pipeline, run, report)

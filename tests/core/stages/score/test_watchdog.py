@@ -1,12 +1,13 @@
-"""A watchdog names the call that is stuck, and is quiet while anything moves."""
+"""The watchdog names the oldest call when no reply comes, and is quiet while replies come."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
-from lrf.cli.progress import line_of
+import pytest
+
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import Engine, judge_calls
 from lrf.engine.judge_calls import Caller
@@ -14,14 +15,10 @@ from lrf.engine.observers import Observers
 from lrf.prompting.expectations import Rating
 from lrf.prompting.requests import Request
 from lrf.prompting.templates import Segment
+from lrf.stages.progress import Stall
 from lrf.stages.score.watchdog import Watchdog
 from lrf.store.journal import Journal
 from lrf.testing import ScriptedJudge
-
-PROGRESS = {
-    "stage": "score", "samples": 1, "of_samples": 2, "candidates": 1, "of_candidates": 2, "unscored": 0, "calls": 3,
-    "reused": 0, "faults": 0, "in_flight": 1, "tokens": 9,
-}  # fmt: skip
 
 
 class Nothing:
@@ -35,7 +32,10 @@ def engine_of(judge: ScriptedJudge) -> Engine:
     return Engine((), judges, {}, {}, Nothing(), journal, ledger, observers)
 
 
-async def test_a_call_that_never_ends_is_named_with_its_judge_sample_dimension_and_kind() -> None:
+@pytest.mark.parametrize(("local", "warnings"), [((), 2), (("main",), 0)])
+async def test_a_call_without_a_reply_is_named_and_warned_of_once_a_minute_unless_it_computes_here(
+    local: tuple[str, ...], warnings: int
+) -> None:
     hung, sent = asyncio.Event(), asyncio.Event()
 
     async def hang(request: Request) -> str:
@@ -44,27 +44,21 @@ async def test_a_call_that_never_ends_is_named_with_its_judge_sample_dimension_a
         return "[[5]]"
 
     engine = engine_of(ScriptedJudge(hang))
-    now = engine_began = asyncio.get_running_loop().time()
-    warned: list[Any] = []
-    watchdog = Watchdog(engine, warned.append, stuck_s=60, clock=lambda: now)
+    now = began = asyncio.get_running_loop().time()
+    warned: list[Stall] = []
+    watchdog = Watchdog(engine, warned.append, local, stall_s=60, clock=lambda: now)
     prompt = (Segment("rate", trusted=False),)
     call = asyncio.create_task(engine.judges["main"].ask(prompt, Rating(), 64, Caller("s-7", "charm")))
     await sent.wait()
     assert watchdog.look() is None
-    now = engine_began + 59
-    assert (watchdog.look(), warned) == (None, [])
-    now = engine_began + 61
-    stuck = watchdog.look()
-    assert stuck is not None
-    assert {**stuck, "seconds": None} == {
-        "judge": "main", "sample": "s-7", "dimension": "charm", "kind": "rating", "seconds": None,
-    }  # fmt: skip
-    now = engine_began + 90
-    watchdog.look()
-    assert len(warned) == 1  # once a minute, not at each look
-    now = engine_began + 125
-    watchdog.look()
-    assert len(warned) == 2
+    now = began + 59
+    assert watchdog.look() is None
+    for seconds in (61, 90, 125):
+        now = began + seconds
+        stall = watchdog.look()
+        assert stall is not None
+        assert replace(stall, seconds=0) == Stall(0, "main", "s-7", "charm", "rating", computing=bool(local))
+    assert len(warned) == warnings
 
     hung.set()
     await call
@@ -73,20 +67,11 @@ async def test_a_call_that_never_ends_is_named_with_its_judge_sample_dimension_a
     engine.journal.close()
 
 
-async def test_when_every_call_waits_for_its_next_try_that_is_told() -> None:
+async def test_silence_without_a_call_in_flight_is_a_stall_that_names_no_call() -> None:
     engine = engine_of(ScriptedJudge())
     now = 0.0
-    watchdog = Watchdog(engine, lambda _: None, stuck_s=60, clock=lambda: now)
+    watchdog = Watchdog(engine, lambda _: None, stall_s=60, clock=lambda: now)
     watchdog.look()
     now = 61.0
-    assert watchdog.look() == {"waiting": 0, "seconds": 61}
+    assert watchdog.look() == Stall(61)
     engine.journal.close()
-
-
-def test_the_line_of_progress_ends_with_what_is_stuck() -> None:
-    stuck = {"judge": "main", "sample": "s\x1b[31m", "dimension": "charm", "kind": "rating", "seconds": 75}
-    assert line_of({**PROGRESS, "stuck": stuck}).endswith(
-        "9 tokens; stuck for 75 s: charm (rating) of sample s\\x1b[31m by main"
-    )
-    assert line_of({**PROGRESS, "stuck": {"waiting": 3, "seconds": 61}}).endswith("every call waits for its next try")
-    assert line_of({**PROGRESS, "stuck": None}).endswith("9 tokens")
