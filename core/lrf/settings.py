@@ -14,29 +14,77 @@ from lrf.errors import ConfigError
 from lrf.types import JSON
 
 
-class Settings(BaseModel):
-    """Settings of a component: frozen, and a key that isn't declared is an error.
+@dataclass(frozen=True, slots=True)
+class ModelReference:
+    """The model that a component asks or runs: prices are looked up by it, and reports show its name.
 
-    Give every field a ``description``: ``lrf schema`` and the reference are made from them. ``provenance`` names fields
-    that decide how something is done and not what comes out: changing one of them makes nothing be done again.
+    Parameters
+    ----------
+    name: the model's name, as the server or the library that loads it knows it.
+    host: the host of the server that is asked; None for a model on this machine.
+    batch: whether replies come from a provider's batch API, which has its own price.
+    """
+
+    name: str
+    host: str | None = None
+    batch: bool = False
+
+
+class Settings(BaseModel):
+    """Settings of a component: frozen, and an undeclared key is an error.
+
+    Give every field a ``description``: ``lrf schema`` and the reference are made from them.
+
+    Two class variables name fields that are left out of what lrf compares between runs. Subclasses add to their bases'
+    names; they never remove one.
+
+    not_fingerprinted: fields that decide how something is done and not what the result is: addresses, keys, limits of
+        time, memory and concurrency. They are neither part of a component's identity nor of a stage's fingerprint, so
+        changing one repeats nothing.
+    not_identity: fields whose effect every request states itself (its reply mode, its seed) or that only refuse
+        requests. They are part of a stage's fingerprint but not of the identity, so changing one repeats the stage
+        but pays only for requests that have changed.
     """
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset()
+    not_identity: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @property
     def without(self) -> frozenset[str]:
-        """Kinds of component that the registration says it needs, and that it does without under these settings."""
+        """The kinds of component named by the registration's ``needs`` that these settings do without."""
         return frozenset()
+
+    @property
+    def model_reference(self) -> ModelReference | None:
+        """The model behind the component. None, the default: it has no price and no name to show."""
+        return None
+
+    def fingerprint_fields(self) -> dict[str, JSON]:
+        """The fields that the result of a stage depends on, as JSON values."""
+        return self.model_dump(mode="json", exclude=self._left_out("not_fingerprinted"))
+
+    def identity_fields(self) -> dict[str, JSON]:
+        """The fields that a reply depends on besides its request, as JSON values: the default of an identity."""
+        left_out = self._left_out("not_fingerprinted") | self._left_out("not_identity")
+        return self.model_dump(mode="json", exclude=left_out)
+
+    @classmethod
+    def _left_out(cls, variable: str) -> set[str]:
+        """The names in this class variable, of the class and all its bases."""
+        return {name for base in cls.__mro__ for name in vars(base).get(variable, ())}
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
     """How processes share a training.
 
-    ``accumulation``: micro-batches that a process goes through for one optimizer step. ``sequence_parallel``: processes
-    that share one sequence. ``deepspeed``: DeepSpeed's configuration, None without it.
+    Parameters
+    ----------
+    accumulation: micro-batches that a process computes for one optimizer step.
+    sequence_parallel: processes that share one sequence.
+    deepspeed: DeepSpeed's configuration; None without DeepSpeed.
     """
 
     accumulation: int = 1
@@ -49,7 +97,7 @@ class TrainerSettings(Settings):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The run's files that the training is made of: "pairs", "scored" (answers with ratings), both or none."""
+        """The files of the run that the training reads: "pairs", "scored" (answers with ratings), both or neither."""
         return ("pairs",)
 
     def shares(self, world: int) -> Shares:
@@ -73,4 +121,4 @@ def _beside_pipeline(path: Path, info: ValidationInfo) -> Path:
 
 
 FilePath = Annotated[Path, AfterValidator(_beside_pipeline)]
-"""A path that starts, where it is relative, at the pipeline file's folder."""
+"""A path. Relative paths start at the pipeline file's folder."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from lrf.errors import ConfigError
 from lrf.prompting.templates import Template
-from lrf.settings import FilePath, Settings
+from lrf.settings import FilePath, ModelReference, Settings
 
 
 def _template(text: str) -> str:
@@ -21,6 +21,8 @@ def _template(text: str) -> str:
 
 class ClassifierSettings(Settings):
     """A reward model: any sequence classifier of the transformers library, or one that the trainer ``reward`` made."""
+
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"device"})
 
     model: FilePath | None = Field(None, description="The folder of the reward model, with safetensors weights.")
     hub_model: str | None = Field(None, description="In place of model: its id on the Hugging Face hub.")
@@ -57,6 +59,10 @@ class ClassifierSettings(Settings):
         "auto", description="Number format of the weights; auto takes the checkpoint's."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
+
+    @property
+    def model_reference(self) -> ModelReference:
+        return ModelReference(str(self.model or self.hub_model))
 
     @model_validator(mode="after")
     def _one_model(self) -> Self:

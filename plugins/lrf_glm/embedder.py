@@ -21,7 +21,7 @@ class GLMEmbedder(HttpEmbedder[GLMEmbedderSettings]):
 
     def __init__(self, settings: GLMEmbedderSettings) -> None:
         s = settings
-        identity = {"type": "glm", "model": s.model, "dimensions": s.dimensions, "max_input_tokens": s.input_limit}
+        identity = {"type": "glm", "max_input_tokens": s.input_limit}
         super().__init__(s, GLM_CODES, identity=identity, batch_size=s.batch_size)
 
     async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:

@@ -24,14 +24,7 @@ class GLMJudge(HttpJudge[GLMJudgeSettings]):
         super().__init__(
             s,
             GLM_CODES,
-            identity={
-                "type": "glm",
-                "model": s.model,
-                "thinking": s.thinking,
-                "reasoning_effort": s.reasoning_effort,
-                "reasoning_tokens": s.tokens_for_thoughts,
-                "extra_body": s.extra_body,
-            },
+            identity={"type": "glm", "reasoning_tokens": s.tokens_for_thoughts},
             capabilities=Capabilities(
                 structured=s.structured, reasoning_tokens=s.tokens_for_thoughts, context_window=s.context_window
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,8 @@ THINKING_TOKENS = 4096
 
 class GLMJudgeSettings(EndpointSettings):
     """A GLM model as judge."""
+
+    not_identity: ClassVar[frozenset[str]] = frozenset({"context_window", "structured"})
 
     base_url: BaseUrl = Field(default=_BIGMODEL, description=_ADDRESS)
     api_key_env: EnvName = Field(default="ZHIPUAI_API_KEY", description=_KEY)
@@ -60,6 +62,8 @@ def _thinks(model: str, thinking: str | None) -> bool:
 
 class GLMEmbedderSettings(EndpointSettings):
     """An embedding model of Zhipu AI or Z.ai."""
+
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
     base_url: BaseUrl = Field(default=_BIGMODEL, description=_ADDRESS)
     model: str = Field(default="embedding-3", min_length=1, description="embedding-3 or embedding-2.")

@@ -20,13 +20,7 @@ class OpenAIEmbedder(HttpEmbedder[OpenAIEmbedderSettings]):
 
     def __init__(self, settings: OpenAIEmbedderSettings) -> None:
         s = settings
-        identity = {
-            "type": "openai",
-            "model": s.model,
-            "dimensions": s.dimensions,
-            "max_input_tokens": s.max_input_tokens,
-        }
-        super().__init__(s, OPENAI_CODES, identity=identity, batch_size=s.batch_size)
+        super().__init__(s, OPENAI_CODES, identity={"type": "openai"}, batch_size=s.batch_size)
 
     async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
         s = self.settings

@@ -29,13 +29,7 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
         super().__init__(
             s,
             OPENAI_CODES,
-            identity={
-                "type": "openai",
-                "model": s.model,
-                "temperature": s.temperature,
-                "reasoning_tokens": s.reasoning_tokens,
-                "extra_body": s.extra_body,
-            },
+            identity={"type": "openai"},
             capabilities=Capabilities(
                 probabilities=s.logprobs,
                 structured=s.structured,

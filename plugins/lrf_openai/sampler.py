@@ -26,14 +26,7 @@ class OpenAISampler:
 
     @property
     def identity(self) -> Mapping[str, JSON]:
-        s = self._settings
-        return {
-            "type": "openai",
-            "model": s.model,
-            "choices": s.choices,
-            "reasoning_tokens": s.reasoning_tokens,
-            "extra_body": s.extra_body,
-        }
+        return {"type": "openai", **self._settings.identity_fields()}
 
     @property
     def capabilities(self) -> Capabilities:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
 from lrf.http.settings import BaseUrl, ContextWindow, EndpointSettings, EnvName
-from lrf.settings import Settings
+from lrf.settings import ModelReference, Settings
 from lrf.types import JSON
 
 _OPENAI = "https://api.openai.com/v1"
@@ -45,6 +46,9 @@ class BatchSettings(Settings):
 class _ChatSettings(EndpointSettings):
     """How chat completions are asked for, by the judge and by the sampler."""
 
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"max_tokens_field"})
+    not_identity: ClassVar[frozenset[str]] = frozenset({"context_window", "seed"})
+
     base_url: BaseUrl = Field(default=_OPENAI, description="Address of the API, up to and without /chat/completions.")
     api_key_env: EnvName = Field(
         default="OPENAI_API_KEY", description="Environment variable that holds the key. Unset: no key is sent."
@@ -62,6 +66,9 @@ class _ChatSettings(EndpointSettings):
 class OpenAIJudgeSettings(_ChatSettings):
     """A judge behind OpenAI's API or a server compatible with it."""
 
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"batch"})
+    not_identity: ClassVar[frozenset[str]] = frozenset({"structured", "logprobs"})
+
     temperature: float | Literal["omit"] | None = Field(
         default=None,
         description='Sent instead of lrf\'s own temperatures; "omit" sends none (models that only take their own).',
@@ -76,6 +83,10 @@ class OpenAIJudgeSettings(_ChatSettings):
     batch: BatchSettings | None = Field(
         default=None, description="Ask by the provider's batch API; {} for its defaults. null: ask at once."
     )
+
+    @property
+    def model_reference(self) -> ModelReference:
+        return ModelReference(self.model, urlsplit(self.base_url).hostname, self.batch is not None)
 
 
 class OpenAISamplerSettings(_ChatSettings):
@@ -101,6 +112,8 @@ class OpenAISamplerSettings(_ChatSettings):
 
 class OpenAIEmbedderSettings(EndpointSettings):
     """An embedder behind OpenAI's API or a server compatible with it."""
+
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"batch_size", "encoding_format"})
 
     base_url: BaseUrl = Field(default=_OPENAI, description="Address of the API, up to and without /embeddings.")
     api_key_env: EnvName = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -13,6 +13,10 @@ from lrf.text.tokenizers import DEFAULT, Bundled
 
 class QdrantSettings(Settings):
     """Where Qdrant is (in memory unless ``path`` or ``url`` says otherwise), and what is found in it."""
+
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset(
+        {"location", "path", "url", "api_key_env", "timeout_s", "collection"}
+    )
 
     model_config = ConfigDict(hide_input_in_errors=True)
 

@@ -33,8 +33,7 @@ class SentenceTransformersEmbedder:
     @property
     def identity(self) -> Mapping[str, JSON]:
         s = self._settings
-        asked = s.model_dump(include={"query_prompt", "document_prompt", "normalise", "dimensions", "max_tokens"})
-        return {"type": "sentence-transformers", **weights_identity(s.model, s.revision), **asked}
+        return {"type": "sentence-transformers", **s.identity_fields(), **weights_identity(s.model, s.revision)}
 
     @property
     def batch_size(self) -> int:

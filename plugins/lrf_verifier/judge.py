@@ -35,13 +35,9 @@ class Verifier(LocalModel[VerifierSettings, Pair, Verdicts]):
         s = self._settings
         return {
             "type": "verifier",
+            **s.identity_fields(),
             **weights_identity(s.model, s.revision),
             "transformers": importlib.metadata.version("transformers"),
-            "dtype": s.dtype,
-            "labels": dict(s.labels),
-            "fields": [s.evidence_field, s.statement_field],
-            "window_tokens": s.window_tokens,
-            "overlap_tokens": s.overlap_tokens,
         }
 
     async def complete(self, request: Request) -> Reply:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from lrf.settings import Settings
+from lrf.settings import ModelReference, Settings
 
 NLI = {"entailment": "Fully supported", "neutral": "No support", "contradiction": "No support"}
 
 
 class VerifierSettings(Settings):
     """A sequence classifier that was trained on pairs of evidence and statement."""
+
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset(
+        {"device", "max_batch", "max_concurrency", "request_timeout_s"}
+    )
 
     model: str = Field(
         min_length=1,
@@ -45,3 +49,7 @@ class VerifierSettings(Settings):
     request_timeout_s: float = Field(
         600, gt=0, description="Seconds after which a request is given up, loading the model included."
     )
+
+    @property
+    def model_reference(self) -> ModelReference:
+        return ModelReference(self.model)

@@ -26,7 +26,7 @@ class VLLMEngineJudge:
 
     @cached_property
     def identity(self) -> Mapping[str, JSON]:
-        return {**engine_identity(self._settings), "type": "vllm_engine", "analysis": self._settings.analysis}
+        return engine_identity(self._settings)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -67,13 +67,11 @@ def engine_identity(settings: EngineSettings) -> Mapping[str, JSON]:
     s = settings
     template = s.chat_template and hashlib.sha256(s.chat_template.read_bytes()).hexdigest()
     return {
+        "type": "vllm_engine",
+        **s.identity_fields(),
         **weights_identity(s.model, s.revision),
         "vllm": vllm_version(),
-        "dtype": s.dtype,
         "chat_template": template,
-        "chat_template_kwargs": s.chat_template_kwargs,
-        "sampling": s.sampling,
-        "engine_args": s.engine_args,
     }
 
 

@@ -28,7 +28,7 @@ class VLLMJudge(HttpJudge[VLLMSettings]):
         s = settings
         super().__init__(
             s,
-            identity={"type": "vllm", "model": s.model, "analysis": s.analysis, "extra_body": s.extra_body},
+            identity={"type": "vllm"},
             capabilities=Capabilities(
                 probabilities=s.expected,
                 structured=True,

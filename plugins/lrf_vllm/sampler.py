@@ -24,7 +24,7 @@ class VLLMEngineSampler:
 
     @cached_property
     def identity(self) -> Mapping[str, JSON]:
-        return {**engine_identity(self._settings), "type": "vllm_engine"}
+        return engine_identity(self._settings)
 
     @property
     def capabilities(self) -> Capabilities:

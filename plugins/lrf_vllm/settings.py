@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lrf.http.settings import BaseUrl, EndpointSettings, EnvName
-from lrf.settings import FilePath, Settings
+from lrf.settings import FilePath, ModelReference, Settings
 from lrf.types import JSON
 
 _EXPECTED = (
@@ -19,6 +19,8 @@ _ANALYSIS = "With expected: whether an analysis is written before the labels are
 
 class VLLMSettings(EndpointSettings):
     """A chat model behind a vLLM server. A base model needs the server's ``--chat-template``."""
+
+    not_identity: ClassVar[frozenset[str]] = frozenset({"context_window", "expected"})
 
     base_url: BaseUrl = Field(default="http://localhost:8000/v1", description="Address of the server's API.")
     api_key_env: EnvName = Field(
@@ -43,6 +45,14 @@ class VLLMSettings(EndpointSettings):
 
 class EngineSettings(Settings):
     """How vLLM runs a model on this machine."""
+
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("gpu_memory_utilization", "tensor_parallel_size", "max_num_seqs", "max_concurrency"),
+            *("enforce_eager", "request_timeout_s"),
+        }
+    )
+    not_identity: ClassVar[frozenset[str]] = frozenset({"max_model_len", "expected"})
 
     model: str = Field(min_length=1, description="A folder, or a model id of the Hugging Face hub.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
@@ -74,6 +84,10 @@ class EngineSettings(Settings):
     request_timeout_s: float = Field(
         1800, gt=0, description="Seconds after which a request is given up, starting the engine included."
     )
+
+    @property
+    def model_reference(self) -> ModelReference:
+        return ModelReference(self.model)
 
     @model_validator(mode="after")
     def _each_argument_once(self) -> Self:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 
@@ -18,7 +16,7 @@ from lrf.config.yaml_document import read_document, read_text
 from lrf.errors import ConfigError
 from lrf.plugin.suggest import did_you_mean
 from lrf.prices import Price
-from lrf.settings import Settings
+from lrf.settings import ModelReference, Settings
 
 SAMPLING = "(sampling)"
 """What the books call the sampler's calls; no judge and no dimension can have this name."""
@@ -68,12 +66,12 @@ class Prices:
     version: str
     entries: tuple[tuple[ModelPrice, str], ...]
 
-    def of(self, settings: Any) -> Price | None:
-        """The price of a judge with these settings (``model``, ``base_url``, ``batch``), or None."""
-        host = _host(getattr(settings, "base_url", None))
-        model, batch = getattr(settings, "model", None), bool(getattr(settings, "batch", False))
-        fits = ((e, c) for e, c in self.entries if e.model == model and e.host in (None, host))
-        return next((_price(e, c, batch=batch) for e, c in fits), None)
+    def of(self, model: ModelReference | None) -> Price | None:
+        """The price of a model at its host, in batches if it is asked so; None if the files have none."""
+        if model is None:
+            return None
+        fits = ((e, c) for e, c in self.entries if e.model == model.name and e.host in (None, model.host))
+        return next((_price(e, c, batch=model.batch) for e, c in fits), None)
 
     def of_model(self, model: str) -> Price | None:
         """The price of a model wherever it stood: for replies of a judge that the pipeline no longer has."""
@@ -82,13 +80,6 @@ class Prices:
     @property
     def models(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(e.model for e, _ in self.entries))
-
-
-def _host(address: object) -> str | None:
-    try:
-        return urlsplit(address).hostname if isinstance(address, str) else None
-    except ValueError:  # a plugin's own settings may hold what is no address
-        return None
 
 
 def read_prices(path: Path | None = None) -> Prices:
@@ -122,17 +113,19 @@ def _read(path: Path) -> PriceFile:
     return file
 
 
-def priced(judges: Mapping[str, Any], prices: Prices, *, needed: bool = False) -> dict[str, Price]:
+def priced(judges: Mapping[str, Settings], prices: Prices, *, needed: bool = False) -> dict[str, Price]:
     """The prices of the judges that have one, by name; ``judges`` are their settings.
 
     Raises :class:`lrf.errors.ConfigError` when they are ``needed`` and one is missing, or they don't add up because
     they are in different currencies.
     """
-    found = {name: price for name, settings in judges.items() if (price := prices.of(settings)) is not None}
+    known = {name: prices.of(settings.model_reference) for name, settings in judges.items()}
+    found = {name: price for name, price in known.items() if price is not None}
     missing = [name for name in judges if name not in found]
     if needed and missing:
         name = missing[0]
-        model = str(getattr(judges[name], "model", None) or type(judges[name]).__name__)
+        reference = judges[name].model_reference
+        model = reference.name if reference else type(judges[name]).__name__
         who = "sampler" if name == SAMPLING else f"judge {name}"
         raise ConfigError(
             f"the {who} ({model}) has no price, so a budget of money can't be kept; give one in a file that "

@@ -17,20 +17,20 @@ S = TypeVar("S", bound=EndpointSettings)
 
 
 class _OverHttp(Generic[S]):
-    """Settings, a client, and an identity that is known from the start."""
+    """Settings, a client, and an identity made of the settings."""
 
     def __init__(
         self,
         settings: S,
         codes: ErrorCodes | None = None,
         *,
-        identity: Mapping[str, JSON],
+        identity: Mapping[str, JSON] | None = None,
         key_header: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings
         self.client = HttpClient(settings, codes, key_header=key_header, headers=headers)
-        self._identity = identity
+        self._identity = {"type": type(self).__qualname__, **settings.identity_fields(), **(identity or {})}
 
     @property
     def identity(self) -> Mapping[str, JSON]:
@@ -51,7 +51,8 @@ class HttpJudge(_OverHttp[S]):
     ----------
     settings: an :class:`lrf.http.settings.EndpointSettings`, kept as ``self.settings``.
     codes: the provider's error codes, where they say more than the status does.
-    identity: what replies depend on: the judge's type, the model, and whatever else is sent. Not the address, no key.
+    identity: what replies depend on besides :meth:`lrf.settings.Settings.identity_fields`, such as the judge's type (by
+        default the class's name). Never the address or a key.
     capabilities: what the judge can do beyond free text.
     key_header, headers: of ``self.client``, see :class:`lrf.http.client.HttpClient`.
     """
@@ -61,7 +62,7 @@ class HttpJudge(_OverHttp[S]):
         settings: S,
         codes: ErrorCodes | None = None,
         *,
-        identity: Mapping[str, JSON],
+        identity: Mapping[str, JSON] | None = None,
         capabilities: Capabilities | None = None,
         key_header: str | None = None,
         headers: Mapping[str, str] | None = None,
@@ -89,7 +90,7 @@ class HttpEmbedder(_OverHttp[S]):
         settings: S,
         codes: ErrorCodes | None = None,
         *,
-        identity: Mapping[str, JSON],
+        identity: Mapping[str, JSON] | None = None,
         batch_size: int,
         key_header: str | None = None,
         headers: Mapping[str, str] | None = None,

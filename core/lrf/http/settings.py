@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
-from lrf.settings import Settings
+from lrf.settings import ModelReference, Settings
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -52,6 +52,10 @@ ContextWindow = Annotated[
 class EndpointSettings(Settings):
     """Where a server is, what it is asked for, and how much it is asked at once."""
 
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset(
+        {"base_url", "api_key_env", "header_env", "max_concurrency", "request_timeout_s", "max_reply_mb"}
+    )
+
     # an error never shows what was typed: it could be a key in the wrong place
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -64,6 +68,10 @@ class EndpointSettings(Settings):
     max_concurrency: int = Field(default=64, ge=1, description="Requests in flight at most.")
     request_timeout_s: float = Field(default=600, gt=0, description="Seconds after which a request is given up.")
     max_reply_mb: float = Field(default=32, gt=0, description="A longer reply is refused, in megabytes.")
+
+    @property
+    def model_reference(self) -> ModelReference:
+        return ModelReference(self.model, urlsplit(self.base_url).hostname)
 
     @field_validator("header_env", mode="before")
     @classmethod

@@ -108,11 +108,13 @@ def _made_of(pipeline: Pipeline) -> list[tuple[str, str]]:
     if pipeline.data:
         rows.append(("data", code(f"{pipeline.data.type}: {_where(pipeline.data.settings)}")))
     if pipeline.sample:
-        model = getattr(pipeline.sample.settings, "model", None) or pipeline.policy.model
+        reference = pipeline.sample.settings.model_reference
+        model = reference.name if reference else pipeline.policy.model
         rows.append(("candidates by", code(f"{pipeline.sample.type}: {model}")))
     judges = {name: pipeline.judges[name] for d in pipeline.dimensions for name in d.judges}
     for name, judge in judges.items():
-        rows.append((f"judge {code(name)}", code(f"{judge.type}: {getattr(judge.settings, 'model', 'no model')}")))
+        reference = judge.settings.model_reference
+        rows.append((f"judge {code(name)}", code(f"{judge.type}: {reference.name if reference else 'no model'}")))
     if pipeline.dimensions:
         rows.append(("dimensions", ", ".join(code(d.name) for d in pipeline.dimensions)))
     rows += [

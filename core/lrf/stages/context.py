@@ -95,8 +95,9 @@ class StageContext:
 
     def _block(self, block: Block) -> JSON:
         """What a component's part of the outcome depends on: its settings, its package, the files it names."""
-        settings = block.settings.model_dump(mode="json", exclude=set(block.settings.not_fingerprinted))
-        files = {"model": _weights(getattr(block.settings, "model", None))}
+        settings = block.settings.fingerprint_fields()
+        reference = block.settings.model_reference
+        files = {"model": _weights(reference.name if reference else None)}
         files |= {name: path_fingerprint(path) for name, path in _paths(block.settings)}
         return [block.name, block.type, dict(block.needs), settings, files, str(self.catalog.package_of(block.spec))]
 

@@ -98,14 +98,14 @@ def _prices_of_replies(pipeline: Pipeline, judges: Mapping[str, JudgeCalls]) -> 
     prices, known = read_prices(pipeline.prices), prices_of(pipeline)
     asked = {b.name: b.judges for b in pipeline.dimensions} | {SAMPLING: (SAMPLING,)}
     blocks = {**pipeline.judges, **({SAMPLING: pipeline.sample} if pipeline.sample else {})}
-    models = {name: getattr(block.settings, "model", None) for name, block in blocks.items()}
+    models = {name: r.name for name, block in blocks.items() if (r := block.settings.model_reference)}
     exact = {(d, judges[n].identity): judges[n].price for d, names in asked.items() for n in names if n in judges}
 
     def price_of(dimension: str, identity: str, model: str) -> Price | None:
         if (dimension, identity) in exact:
             return exact[dimension, identity]
         for names in (asked.get(dimension, ()), models):
-            if fits := [known[name] for name in names if name in known and models[name] == model]:
+            if fits := [known[name] for name in names if name in known and models.get(name) == model]:
                 return max(fits, key=lambda price: price.most(1, 1))
         return prices.of_model(model)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -15,12 +14,14 @@ from lrf.config.prices import priced, read_prices
 from lrf.errors import ConfigError
 from lrf.plugin.catalog import load_catalog
 from lrf.prices import UNITS, Price, amount
+from lrf.settings import ModelReference
+from lrf_openai.settings import OpenAIJudgeSettings
 
 OPENAI = "https://api.openai.com/v1"
 
 
-def judge(model: str, base_url: str = OPENAI, **more: object) -> SimpleNamespace:
-    return SimpleNamespace(model=model, base_url=base_url, **more)
+def judge(model: str, base_url: str = OPENAI, **more: object) -> OpenAIJudgeSettings:
+    return OpenAIJudgeSettings.model_validate({"model": model, "base_url": base_url, **more})
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def file(tmp_path: Path):
 
 
 def test_a_million_tokens_of_each_kind_cost_what_the_list_says() -> None:
-    price = read_prices().of(judge("gpt-4o-mini"))
+    price = read_prices().of(judge("gpt-4o-mini").model_reference)
     assert price is not None
     assert amount(price.cost(1_000_000, 0)) == 0.15
     assert amount(price.cost(1_000_000, 0, 1_000_000)) == 0.075
@@ -46,18 +47,12 @@ def test_every_built_in_price_has_a_host_and_a_source() -> None:
 
 
 def test_the_same_model_at_another_host_has_no_built_in_price() -> None:
-    assert read_prices().of(judge("gpt-4o-mini", "http://127.0.0.1:8000/v1")) is None
-    assert read_prices().of(SimpleNamespace(model="gpt-4o-mini")) is None
-
-
-def test_an_address_that_is_none_has_no_host() -> None:
-    prices = read_prices()
-    assert prices.of(SimpleNamespace(model="gpt-5", base_url="http://[x")) is None
-    assert prices.of(SimpleNamespace(model="gpt-5", base_url="https://api.openai.com/v1")) is not None
+    assert read_prices().of(judge("gpt-4o-mini", "http://127.0.0.1:8000/v1").model_reference) is None
+    assert read_prices().of(ModelReference("gpt-4o-mini")) is None
 
 
 def test_a_batch_judge_pays_the_discounted_price() -> None:
-    full, half = (read_prices().of(judge("gpt-4.1", batch=batch)) for batch in (False, True))
+    full, half = (read_prices().of(judge("gpt-4.1", batch=batch)) for batch in (False, True).model_reference)
     assert full is not None
     assert half is not None
     assert (half.prompt * 2, half.cached * 2, half.completion * 2) == (full.prompt, full.cached, full.completion)
@@ -70,14 +65,14 @@ def test_a_file_is_looked_at_before_the_built_in_prices(file) -> None:
             "models: [{model: gpt-4.1, input: 1, output: 2}, {model: own, input: 0, output: 0}]"
         )
     )
-    ours, own, theirs = (prices.of(judge(m)) for m in ("gpt-4.1", "own", "gpt-4o"))
+    ours, own, theirs = (prices.of(judge(m).model_reference) for m in ("gpt-4.1", "own", "gpt-4o"))
     assert (prices.version, ours.prompt, own.prompt, theirs.prompt) == ("ours", 1_000_000, 0, 2_500_000)
     assert ours.cached == ours.prompt
 
 
 def test_a_file_can_leave_the_built_in_prices_out(file) -> None:
     prices = read_prices(file("version: ours\ncurrency: USD\nbuilt_in: false\nmodels: []"))
-    assert prices.of(judge("gpt-4o")) is None
+    assert prices.of(judge("gpt-4o").model_reference) is None
 
 
 def test_a_mistaken_price_file_is_told_with_line_and_what_is_allowed(file) -> None:
@@ -166,7 +161,7 @@ def test_a_price_file_may_price_what_is_written_to_a_cache(tmp_path: Path) -> No
         "version: t\ncurrency: USD\nmodels:\n"
         "  - {model: m, input: 3, cached_input: 0.3, cache_write: 3.75, output: 15}\n"
     )
-    price = read_prices(file).of(judge("m"))
+    price = read_prices(file).of(judge("m").model_reference)
     assert price is not None
     assert amount(price.cost(1_000_000, 0, 0, 1_000_000)) == 3.75
 

@@ -64,7 +64,7 @@ async def test_what_a_judge_tells_comes_from_its_settings_and_its_constructor() 
         identity={"type": "echo"},
         capabilities=can,
     )
-    assert (judge.identity, judge.capabilities) == ({"type": "echo"}, can)
+    assert (judge.identity, judge.capabilities) == ({"type": "echo", "model": "m"}, can)
     assert (judge.max_concurrency, judge.request_timeout_s) == (3, 7)
     await judge.aclose()
 

@@ -23,13 +23,7 @@ class AnthropicJudge(HttpJudge[AnthropicJudgeSettings]):
         super().__init__(
             s,
             ANTHROPIC_CODES,
-            identity={
-                "type": "anthropic",
-                "model": s.model,
-                "temperature": s.temperature,
-                "reasoning_tokens": s.reasoning_tokens,
-                "extra_body": s.extra_body,
-            },
+            identity={"type": "anthropic"},
             capabilities=Capabilities(reasoning_tokens=s.reasoning_tokens, context_window=s.context_window),
             key_header="x-api-key",
             headers={"anthropic-version": VERSION},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -18,6 +18,9 @@ def _without_version(url: str) -> str:
 
 class AnthropicJudgeSettings(EndpointSettings):
     """Settings of the judge ``anthropic``."""
+
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"prompt_cache"})
+    not_identity: ClassVar[frozenset[str]] = frozenset({"context_window"})
 
     base_url: Annotated[BaseUrl, AfterValidator(_without_version)] = Field(
         default="https://api.anthropic.com",
