@@ -24,6 +24,7 @@ from pydantic import BaseModel
 import lrf
 from lrf.cli.main import COMMANDS, cli
 from lrf.config.model import Budget, DataKeys, DimensionKeys, GlobalSettings, Interpreters, Policy, RateKeys, SampleKeys
+from lrf.errors import Reason
 from lrf.plugin import hookspecs
 from lrf.plugin.catalog import load_catalog, load_settings
 from lrf.plugin.spec import ComponentSpec
@@ -214,6 +215,15 @@ def _option(option: click.Option, context: click.Context) -> str:
     return f"| {flags}{value.replace('|', ' or ')} | {default} | {' '.join((option.help or '').split())} |"
 
 
+# --- reasons -----------------------------------------------------------------------------------------------------
+
+
+def reasons(concerns: str | None) -> str:
+    """The words that say why a candidate, a sample or a pair has no result, each with its sentence."""
+    rows = (f"| `{reason}` | {reason.sentence} |" for reason in Reason if reason.concerns == concerns)
+    return "\n".join(["| reason | what happened |", "|---|---|", *rows])
+
+
 # --- the library ---------------------------------------------------------------------------------------------------
 
 _GROUPS: Mapping[str, str] = {
@@ -303,6 +313,7 @@ PARTS = {
     "keys": keys,
     "components": components,
     "hooks": hooks,
+    "reasons": reasons,
     "commands": commands,
     "exports": exports,
     "modules": modules,

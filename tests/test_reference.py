@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import re
@@ -14,6 +15,7 @@ import pytest
 
 import lrf
 from lrf.config.parser import KEYS
+from lrf.errors import Reason
 from lrf.plugin.catalog import load_catalog, load_settings
 from lrf.plugin.spec import KINDS
 from lrf.prompting.templates import Template
@@ -173,9 +175,8 @@ def test_the_example_of_a_judgement_has_the_keys_of_a_judgement() -> None:
 
 
 def test_every_key_of_a_judgement_is_in_the_reference() -> None:
-    keys = reasons(r'"(\w+)": \w+\.', "core/lrf/stages/score/rows.py") | reasons(
-        r'row\["(\w+)"\]', "core/lrf/stages/score/rows.py"
-    )
+    source = (ROOT / "core/lrf/stages/score/rows.py").read_text(encoding="utf-8")
+    keys = set(re.findall(r'"(\w+)": \w+\.', source)) | set(re.findall(r'row\["(\w+)"\]', source))
     assert {"votes", "support", "sample_id"} <= keys
     assert {key for key in keys if f"`{key}`" not in page("data.md") and f'"{key}"' not in page("data.md")} == set()
 
@@ -196,22 +197,32 @@ def test_every_file_of_a_run_directory_is_in_the_reference(tmp_path: Path) -> No
     assert [n for n in names if f"`{getattr(run, n).name}" not in table] == []
 
 
-def reasons(pattern: str, *sources: str) -> set[str]:
-    """The reasons that these sources name."""
-    files = (p for source in sources for p in ROOT.glob(source))
-    return {reason for p in files for reason in re.findall(pattern, p.read_text(encoding="utf-8"))}
+REASON_AT = {"UnscorableError": 0, "ParseError": 0, "LeftOut": 0, "Unscored": 1, "left_out": 1, "Refused": 0}
+"""Where each call in the source takes a reason."""
 
 
-def test_every_reason_for_leaving_a_sample_out_is_in_the_reference() -> None:
-    found = reasons(r'LeftOut\(\s*"(\w+)"', "plugins/lrf_pairs/*.py")
-    assert found
-    assert {r for r in found if f"`{r}`" not in page("data.md")} == set()
+def reasons_in_source() -> list[tuple[str, ast.expr]]:
+    """(file and line, expression) of every reason that lrf or a plugin of its own gives."""
+    found = []
+    for path in (p for folder in ("core", "plugins", "trainers") for p in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            if isinstance(node, ast.Call) and name in REASON_AT and len(node.args) > REASON_AT[name]:
+                found.append((f"{path.relative_to(ROOT)}:{node.lineno}", node.args[REASON_AT[name]]))
+    return found
 
 
-def test_every_reason_for_being_unscored_is_in_the_reference() -> None:
-    sources = ("core/lrf/engine/*.py", "plugins/*/*.py")
-    found = reasons(r'UnscorableError\(\s*"(\w+)"', *sources) | reasons(r'Unscored\([\w.]+, "(\w+)"', *sources)
-    found |= reasons(r'ParseError\(\s*"(\w+)"', "core/lrf/prompting/expectations.py")
-    found |= reasons(r'^    reason = "(\w+)"', "core/lrf/errors.py")
-    assert found
-    assert {r for r in found if f"`{r}`" not in page("data.md")} == set()
+def test_a_reason_in_the_source_is_a_member_of_the_enum_and_never_a_bare_word() -> None:
+    reasons = reasons_in_source()
+    assert len(reasons) > 30
+    assert [place for place, reason in reasons if isinstance(reason, ast.Constant | ast.JoinedStr)] == []
+
+
+def test_every_reason_is_in_the_reference_and_given_somewhere() -> None:
+    table = page("data.md")
+    source = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "core" / "lrf").rglob("*.py"))
+    source += "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "plugins").rglob("*.py"))
+    for reason in Reason:
+        assert f"| `{reason}` | {reason.sentence} |" in table
+        composed = f'Reason(f"{reason.partition("_")[0]}_{{what}}")'
+        assert f"Reason.{reason.name}" in source or composed in source, f"nothing gives the reason {reason}"

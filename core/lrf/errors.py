@@ -1,16 +1,157 @@
-"""Every error lrf raises, grouped by the boundary it comes from. All of them derive from :class:`LrfError`.
+"""Every error that lrf raises, and the reasons why a candidate, a sample or a pair has no result.
 
-``exit_code`` is what the command line ends with when the error reaches it.
+The tree, grouped by the boundary that an error comes from. The number is ``exit_code``, which the command line ends
+with when the error reaches it (1 where the tree shows none)::
+
+    LrfError
+    ├── ConfigError              2    a pipeline file or an argument is wrong
+    ├── PluginError              2    a plugin or a component can't be loaded
+    ├── DataError                2    a row or a file of the input can't be used
+    ├── RunError                 2    the run directory can't be used
+    ├── StageError                    a stage failed
+    ├── GateError                3    a count doesn't add up, or too much is unscored
+    ├── BudgetError              4    the next call could cross the budget
+    ├── RunInterruptedError    130    the user stopped the run
+    ├── JudgeError                    a call to a judge, sampler or embedder brought no reply
+    │   ├── RateLimitedError          waits, for as long as the server says
+    │   ├── UnavailableError          transient
+    │   ├── TimedOutError             transient
+    │   ├── BadReplyError             transient
+    │   ├── RejectedError             final for this request
+    │   │   └── ContextTooSmallError  final for this request
+    │   └── JudgeMisconfiguredError 2 fatal: no request can succeed
+    ├── UnscorableError               final for this candidate, unless it is raised with ``transient=True``
+    └── ParseError                    the reply doesn't hold what was asked for; the judge is asked again
+
+*Transient*: the same call may succeed later. It is tried a few times; then the candidate is unscored, and a later run
+of the same command asks again. *Final*: the candidate is unscored with a :class:`Reason` and stays so. *Fatal*: the run
+stops; what was finished is kept. Every error outside the branch of :class:`JudgeError` that isn't an
+:class:`UnscorableError` or a :class:`ParseError` is fatal too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, Self
+
+
+class Reason(StrEnum):
+    """Why a candidate is unscored, a sample has no candidates or no pair: the words that lrf and its plugins use.
+
+    A member is its word (``Reason.NO_RATING == "no_rating"``). ``sentence`` says for people what happened, and
+    ``concerns`` where the word is found: "candidate" (:class:`lrf.types.Unscored`), "sample" (``left_out`` of
+    ``candidates.jsonl``) or "pair" (:class:`lrf.types.LeftOut`). Plugins of others may give words of their own.
+    """
+
+    sentence: str
+    concerns: Literal["candidate", "sample", "pair"]
+
+    def __new__(
+        cls, word: str, sentence: str = "", concerns: Literal["candidate", "sample", "pair"] = "candidate"
+    ) -> Self:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.sentence = sentence
+        member.concerns = concerns
+        return member
+
+    # a judge's reply can't be read
+    NO_RATING = "no_rating", "Five replies without a rating."
+    NO_VERDICT = "no_verdict", "Five replies without a verdict."
+    NO_STATEMENT_MARK = "no_statement_mark", "Five replies with neither a statement nor the mark that there is no one."
+    EMPTY_REPLY = "empty_reply", "Five empty replies."
+    AMBIGUOUS_RATING = "ambiguous_rating", "Two different ratings in the last of five replies."
+    AMBIGUOUS_VERDICT = "ambiguous_verdict", "Two different verdicts in the last of five replies."
+    QUOTED_RATING = (
+        "quoted_rating",
+        "The reply's only ratings also stand in the text that was judged, so they could be quotations.",
+    )
+    QUOTED_VERDICT = (
+        "quoted_verdict",
+        "The reply's only verdicts also stand in the text that was judged, so they could be quotations.",
+    )
+    RATING_OUT_OF_RANGE = "rating_out_of_range", "A number outside 0 to 10."
+    TRUNCATED_REPLY = (
+        "truncated_reply",
+        "Cut off at the token limit, five times, although the limit was doubled each time (up to 8,192).",
+    )
+    INVALID_JSON = "invalid_json", "Five replies that should be a JSON object and are not."
+    NO_STATEMENTS_LIST = "no_statements_list", "Five JSON objects without a list of statements."
+    NO_PROBABILITIES = "no_probabilities", "Five replies without probabilities over the options."
+    FILTERED = "filtered", "The judge's content filter held the reply back."
+    NO_REPLY = "no_reply", "The judge was asked no question."
+
+    # a server gives no reply
+    JUDGE_ERROR = "judge_error", "The judge's own code raised an error."
+    RATE_LIMITED = "rate_limited", "The server kept asking to wait. The same command asks again."
+    JUDGE_UNAVAILABLE = (
+        "judge_unavailable",
+        "The server could not be reached or was overloaded, five times. The same command asks again.",
+    )
+    JUDGE_TIMED_OUT = "judge_timed_out", "No reply in time, five times. The same command asks again."
+    JUDGE_BAD_REPLY = (
+        "judge_bad_reply",
+        "The server answered five times with something that is not a reply. The same command asks again.",
+    )
+    JUDGE_REJECTED = "judge_rejected", "The server refuses this request (too long, for instance)."
+    JUDGE_MISCONFIGURED = (
+        "judge_misconfigured",
+        "No request can succeed: wrong key, unknown model, account in arrears. The run stops.",
+    )
+    CONTEXT_TOO_SMALL = (
+        "context_too_small",
+        "Prompt and reply don't fit the model's `context_window`; nothing was sent.",
+    )
+    REPLY_MODE_NOT_POSSIBLE = (
+        "reply_mode_not_possible",
+        "The judge can't be asked for what the dimension needs.",
+    )
+
+    # a retriever
+    RETRIEVER_UNAVAILABLE = "retriever_unavailable", "The Qdrant server stayed away. The same command asks again."
+    RETRIEVER_INCOMPLETE = "retriever_incomplete", "The Qdrant server lost chunks. The same command asks again."
+    WRONG_EVIDENCE = (
+        "wrong_evidence",
+        "A retriever of a third party gave a chunk that is not `document[start:end]`.",
+    )
+
+    # a dimension or an aggregator
+    NO_STATEMENTS = "no_statements", "Faithfulness: the answer makes no factual statement (`no_statements: unscored`)."
+    TOO_MANY_STATEMENTS = "too_many_statements", "Faithfulness: more statements than `max_statements`."
+    EMPTY_DOCUMENT = (
+        "empty_document",
+        "Faithfulness and completeness: there is no text to compare the answer with.",
+    )
+    TOO_LONG = "too_long", "Classifier: prompt and answer don't fit the reward model's window."
+    SPECIAL_TOKEN = "special_token", "Classifier: a text spells one of the reward model's special tokens."
+    CHAT_TEMPLATE = "chat_template", "Classifier: the reward model's chat template refuses the turns."
+    NO_NUMBER = "no_number", "Classifier: the reward model's output is not a number."
+    NO_JUDGE = "no_judge", "The dimension asks a judge, and its plugin doesn't name one under `needs`."
+    NO_RETRIEVER = "no_retriever", "The dimension asks for evidence, and its plugin doesn't name it under `needs`."
+    DIMENSION_ERROR = "dimension_error", "The dimension's own code raised an error."
+    NO_REWARD = "no_reward", "The aggregator made no reward although all ratings are there."
+
+    # a sample without candidates
+    NO_CANDIDATES = "no_candidates", "None of the sampled candidates was kept.", "sample"
+    SAMPLER_ERROR = "sampler_error", "The sampler's own code raised an error.", "sample"
+
+    # a sample without a pair
+    TOO_FEW_SCORED = "too_few_scored", "`best_worst`: fewer scored candidates than `min_candidates`.", "pair"
+    TIE = (
+        "tie",
+        "`best_worst`: all rewards are equal; or, with `ties: left_out`, several share the highest or the lowest.",
+        "pair",
+    )
+    NO_MARGIN = "no_margin", "`best_worst`: highest and lowest reward are less than `margin` apart.", "pair"
+    SAME_TEXT = "same_text", "Chosen and rejected would be the same text, but for white space around it.", "pair"
+    NO_STRONG = "no_strong", "`contrast`: no candidate of a strong source.", "pair"
+    NO_WEAK = "no_weak", "`contrast`: no candidate of a weak source.", "pair"
 
 
 class LrfError(Exception):
-    """Base of lrf's errors. The text is made for people: what, where, what is allowed, what to do next."""
+    """Base of lrf's errors. The text is for people: what is wrong, where, what is allowed, what to do next."""
 
     exit_code = 1
 
@@ -33,7 +174,7 @@ class Problem:
 
 
 class ConfigError(LrfError):
-    """A pipeline file (or arguments) that can't be used. Carries every mistake found, not only the first."""
+    """A pipeline file (or arguments) that can't be used. ``problems`` has every mistake, not only the first."""
 
     exit_code = 2
 
@@ -43,13 +184,13 @@ class ConfigError(LrfError):
 
 
 class PluginError(LrfError):
-    """A plugin that can't be loaded, or a component it promises and doesn't deliver."""
+    """A plugin that can't be loaded, or a component that it registers and that isn't there."""
 
     exit_code = 2
 
 
 class DataError(LrfError):
-    """A row of the input that can't be used, with its file and line."""
+    """A row of the input, or a whole file, that can't be used. The text names file and line."""
 
     exit_code = 2
 
@@ -68,13 +209,13 @@ class StageError(LrfError):
 
 
 class GateError(LrfError):
-    """A count doesn't add up, or more rows are unscored than the pipeline allows."""
+    """A count doesn't add up, or more candidates are unscored than the pipeline's ``max_unscored``."""
 
     exit_code = 3
 
 
 class BudgetError(LrfError):
-    """The next call could cross the pipeline's budget; what is left is named."""
+    """The next call could cross the pipeline's budget. The text says what is left."""
 
     exit_code = 4
 
@@ -89,21 +230,21 @@ class RunInterruptedError(LrfError):
 
 
 class JudgeError(LrfError):
-    """A call to a judge or an embedder that brought no reply.
+    """A call to a judge, sampler or embedder that brought no reply.
 
-    ``reason`` is a short stable word. ``sent`` says whether the server may have worked on the request (and bill it)
-    although its reply is not known: a budget then counts the call at its worst case. It is False where the request
-    never left this machine, and where the server answered that it refuses the request.
+    ``reason`` is a :class:`Reason`, or a word of a plugin. ``sent`` says whether the server may have worked on the
+    request (and bill it) although its reply is not known: a budget then counts the call at its worst case. It is False
+    where the request never left this machine, and where the server answered that it refuses the request.
     """
 
-    reason = "judge_error"
+    reason: str = Reason.JUDGE_ERROR
     sent: bool = False
 
 
 class RateLimitedError(JudgeError):
-    """The server asks to wait. Uses up no attempt. ``retry_after_s`` is the server's own wish, if it gave one."""
+    """The server asks to wait, ``retry_after_s`` seconds if it says so. It isn't counted as an attempt."""
 
-    reason = "rate_limited"
+    reason = Reason.RATE_LIMITED
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -111,14 +252,14 @@ class RateLimitedError(JudgeError):
 
 
 class UnavailableError(JudgeError):
-    """The server cannot be reached, is overloaded or broken (connection errors, 5xx): worth another attempt.
+    """The server can't be reached, is overloaded or broken (connection errors, 5xx). Transient.
 
     ``retry_after_s`` is how long the server asks to be left alone, or None. ``sent`` (see :class:`JudgeError`) is False
     for a failed connection and a 503, True for a connection that broke after the request was sent, and for a gateway
     that lost its own server (502, 504).
     """
 
-    reason = "judge_unavailable"
+    reason = Reason.JUDGE_UNAVAILABLE
 
     def __init__(self, message: str, retry_after_s: float | None = None, *, sent: bool = False) -> None:
         super().__init__(message)
@@ -127,9 +268,9 @@ class UnavailableError(JudgeError):
 
 
 class TimedOutError(JudgeError):
-    """No reply within the request's deadline: worth another attempt. ``sent`` is False if no connection was open yet."""
+    """No reply within the request's deadline. Transient. ``sent`` is False if no connection was open yet."""
 
-    reason = "judge_timed_out"
+    reason = Reason.JUDGE_TIMED_OUT
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
         super().__init__(message)
@@ -137,28 +278,28 @@ class TimedOutError(JudgeError):
 
 
 class BadReplyError(JudgeError):
-    """The server's answer is no usable reply (HTML, broken JSON, too large): worth another attempt."""
+    """The server answered with something that is not a reply (HTML, broken JSON, too large). Transient."""
 
-    reason = "judge_bad_reply"
+    reason = Reason.JUDGE_BAD_REPLY
     sent = True
 
 
 class RejectedError(JudgeError):
-    """This one request can't be served (too long, refused by a filter): not asked again."""
+    """This one request can't be served (too long, refused by a filter). Final: it isn't sent again."""
 
-    reason = "judge_rejected"
+    reason = Reason.JUDGE_REJECTED
 
 
 class ContextTooSmallError(RejectedError):
-    """This one request is longer than the model takes."""
+    """This one request is longer than the model's context. Final."""
 
-    reason = "context_too_small"
+    reason = Reason.CONTEXT_TOO_SMALL
 
 
 class JudgeMisconfiguredError(JudgeError):
-    """No request can succeed (wrong key, unknown model, account in arrears): stops the run."""
+    """No request can succeed (wrong key, unknown model, account in arrears). Fatal: stops the run."""
 
-    reason = "judge_misconfigured"
+    reason = Reason.JUDGE_MISCONFIGURED
     exit_code = 2
 
 
@@ -166,7 +307,11 @@ class JudgeMisconfiguredError(JudgeError):
 
 
 class UnscorableError(LrfError):
-    """Raised inside a dimension: this candidate can't be rated. It becomes data (:class:`lrf.types.Unscored`)."""
+    """This candidate can't be rated. Raised inside a dimension; it becomes data (:class:`lrf.types.Unscored`).
+
+    ``reason``: a :class:`Reason`, or a short stable word of a plugin. ``detail``: a sentence for people.
+    ``transient``: whether a later run of the same command asks again.
+    """
 
     def __init__(self, reason: str, detail: str = "", *, transient: bool = False) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -176,7 +321,7 @@ class UnscorableError(LrfError):
 
 
 class ParseError(LrfError):
-    """A reply that doesn't hold what was asked for. ``reason`` is a short stable word."""
+    """A reply that doesn't contain what was asked for. ``reason`` and ``detail`` as in :class:`UnscorableError`."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from lrf.errors import UnscorableError
+from lrf.errors import Reason, UnscorableError
 from lrf.protocols import Context
 from lrf.types import Candidate, Judgement, Sample
 from lrf_classifier.settings import ClassifierSettings
@@ -31,6 +31,6 @@ class Classifier:
         zero_at, ten_at = rated.about.scale(self._settings)
         output = found[head]
         if output != output:  # NaN
-            raise UnscorableError("no_number", f"the reward model's output {head!r} is no number")
+            raise UnscorableError(Reason.NO_NUMBER, f"the reward model's output {head!r} is no number")
         rating = 10 * (output - zero_at) / (ten_at - zero_at)
         return Judgement(min(10.0, max(0.0, rating)), reply_mode="classifier", extra={"head": head, "output": output})

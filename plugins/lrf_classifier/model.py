@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from lrf.errors import StageError
+from lrf.errors import Reason, StageError
 from lrf.prompting.templates import Template, prompt_text
 from lrf.types import Message, Sample
 from lrf_classifier.about import read_about
@@ -82,15 +82,19 @@ class RewardModel:
         said = json.dumps(chat, ensure_ascii=False)
         spelt = next((token for token in self.tokenizer.all_special_tokens if token in said), None)
         if spelt is not None:
-            return Refused("special_token", f"a text spells {spelt!r}, which the model would read as a mark of its own")
+            return Refused(
+                Reason.SPECIAL_TOKEN, f"a text spells {spelt!r}, which the model would read as a mark of its own"
+            )
         tools = {"tools": [dict(tool) for tool in sample.tools]} if sample.tools else {}
         try:
             encoded = self.tokenizer.apply_chat_template(chat, tokenize=True, return_dict=True, **tools)
         except Exception as error:  # a template is a program: it may raise anything
-            return Refused("chat_template", f"the chat template refuses the turns: {error}")
+            return Refused(Reason.CHAT_TEMPLATE, f"the chat template refuses the turns: {error}")
         ids = list(encoded["input_ids"])
         if self.limit is not None and len(ids) > self.limit:
-            return Refused("too_long", f"prompt and answer have {len(ids)} tokens; the reward model takes {self.limit}")
+            return Refused(
+                Reason.TOO_LONG, f"prompt and answer have {len(ids)} tokens; the reward model takes {self.limit}"
+            )
         return ids
 
     def _read_at(self, ids: list[int]) -> int:

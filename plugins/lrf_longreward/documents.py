@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from itertools import accumulate
 
-from lrf.errors import UnscorableError
+from lrf.errors import Reason, UnscorableError
 from lrf.types import Chunk, Document, Sample
 
 
 def check_documents(sample: Sample) -> None:
     """Raises :class:`lrf.errors.UnscorableError` where there is no text that an answer could be held against."""
     if not any(document.text.strip() for document in sample.documents):
-        raise UnscorableError("empty_document", "the sample's documents hold no text")
+        raise UnscorableError(Reason.EMPTY_DOCUMENT, "the sample's documents hold no text")
 
 
 def heading(sample: Sample, chunk: Chunk) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lrf.errors import UnscorableError
+from lrf.errors import Reason, UnscorableError
 from lrf.prompting.expectations import Statements
 from lrf.protocols import Context
 from lrf.types import JSON, Candidate, Judgement, Sample
@@ -41,11 +41,11 @@ class Faithfulness:
             extra["near_duplicates"] = len(found) - extra["repeated_statements"] - len(statements)
         if not statements:
             if settings.no_statements == "unscored":
-                raise UnscorableError("no_statements", "the answer makes no factual statement")
+                raise UnscorableError(Reason.NO_STATEMENTS, "the answer makes no factual statement")
             return Judgement(rating=settings.no_statements, reply_mode="statements", extra=extra)
         if len(statements) > settings.max_statements:
             raise UnscorableError(
-                "too_many_statements",
+                Reason.TOO_MANY_STATEMENTS,
                 f"the answer makes {len(statements)} factual statements; max_statements is {settings.max_statements}",
             )
         evidence = await ctx.evidence(statements, settings.top_k)

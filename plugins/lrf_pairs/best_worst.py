@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
+from lrf.errors import Reason
 from lrf.types import Candidate, LeftOut, PreferencePair, Reward, Sample
 from lrf_pairs.order import by_hash, differ
 from lrf_pairs.settings import BestWorstSettings
@@ -28,22 +29,22 @@ class BestWorst:
     def pair(self, sample: Sample, rewards: Sequence[Reward]) -> PreferencePair | LeftOut:
         scored = [(c, r.reward) for c, r in zip(sample.candidates, rewards, strict=True) if r.reward is not None]
         if len(scored) < self._settings.min_candidates:
-            return LeftOut("too_few_scored", f"{len(scored)} of {self._settings.min_candidates} needed")
+            return LeftOut(Reason.TOO_FEW_SCORED, f"{len(scored)} of {self._settings.min_candidates} needed")
         high = max(reward for _, reward in scored)
         low = min(reward for _, reward in scored)
         if high - low <= _ROUNDING:
-            return LeftOut("tie", f"all {len(scored)} rewards are {high:g}")
+            return LeftOut(Reason.TIE, f"all {len(scored)} rewards are {high:g}")
         if high - low < self._settings.margin - _ROUNDING:
-            return LeftOut("no_margin", f"{high:g} and {low:g} are less than {self._settings.margin:g} apart")
+            return LeftOut(Reason.NO_MARGIN, f"{high:g} and {low:g} are less than {self._settings.margin:g} apart")
         best = self._ordered(sample, [c for c, reward in scored if high - reward <= _ROUNDING])
         worst = self._ordered(sample, [c for c, reward in scored if reward - low <= _ROUNDING])
         if self._settings.ties == "left_out" and (len(best) > 1 or len(worst) > 1):
-            return LeftOut("tie", f"{len(best)} candidates have {high:g}, {len(worst)} have {low:g}")
+            return LeftOut(Reason.TIE, f"{len(best)} candidates have {high:g}, {len(worst)} have {low:g}")
         reward_of = {c.id: reward for c, reward in scored}
         for chosen, rejected in product(best, worst):
             if differ(chosen, rejected):
                 return PreferencePair(chosen, rejected, reward_of[chosen.id], reward_of[rejected.id])
-        return LeftOut("same_text", f"rewards {high:g} and {low:g} were given to the same text")
+        return LeftOut(Reason.SAME_TEXT, f"rewards {high:g} and {low:g} were given to the same text")
 
     def _ordered(self, sample: Sample, tied: list[Candidate]) -> list[Candidate]:
         return tied if self._settings.ties == "first" else by_hash(sample.id, tied)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
+from lrf.errors import Reason
 from lrf.types import Candidate, LeftOut, PreferencePair, Reward, Sample
 from lrf_pairs.order import by_hash, differ
 from lrf_pairs.settings import ContrastSettings
@@ -27,14 +28,14 @@ class Contrast:
         strong = _of_sources(sample, self._strong)
         weak = _of_sources(sample, self._weak)
         if not strong:
-            return LeftOut("no_strong", _sources(sample, self._strong))
+            return LeftOut(Reason.NO_STRONG, _sources(sample, self._strong))
         if not weak:
-            return LeftOut("no_weak", _sources(sample, self._weak))
+            return LeftOut(Reason.NO_WEAK, _sources(sample, self._weak))
         reward = {r.candidate_id: r.reward for r in rewards}
         for chosen, rejected in product(strong, weak):
             if differ(chosen, rejected):
                 return PreferencePair(chosen, rejected, reward.get(chosen.id), reward.get(rejected.id))
-        return LeftOut("same_text", "the strong and the weak source gave the same answer")
+        return LeftOut(Reason.SAME_TEXT, "the strong and the weak source gave the same answer")
 
 
 def _of_sources(sample: Sample, sources: Sequence[str]) -> list[Candidate]:

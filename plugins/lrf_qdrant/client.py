@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from lrf.errors import StageError, UnscorableError
+from lrf.errors import Reason, StageError, UnscorableError
 from lrf_qdrant.settings import QdrantSettings
 
 if TYPE_CHECKING:
@@ -90,4 +90,4 @@ def asked(settings: QdrantSettings, ask: Callable[[], T]) -> T:
                 raise StageError(f"the Qdrant server at {settings.url} refuses: {trouble}") from None
         if pause_s is not None:
             time.sleep(pause_s)
-    raise UnscorableError("retriever_unavailable", f"{settings.url}: {trouble}", transient=True)
+    raise UnscorableError(Reason.RETRIEVER_UNAVAILABLE, f"{settings.url}: {trouble}", transient=True)

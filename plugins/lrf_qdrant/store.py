@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID, uuid5
 
-from lrf.errors import StageError, UnscorableError
+from lrf.errors import Reason, StageError, UnscorableError
 from lrf_qdrant.client import asked, open_client
 from lrf_qdrant.settings import QdrantSettings
 from lrf_qdrant.spaces import Space
@@ -62,7 +62,7 @@ class Store:
             for q, hits in zip(open_queries, answers, strict=True):
                 if queries.full and len(hits) < limit:
                     lost = f"vectors are gone from {self._name(tenant, queries.suffix)}"
-                    raise UnscorableError("retriever_incomplete", lost, transient=True)
+                    raise UnscorableError(Reason.RETRIEVER_INCOMPLETE, lost, transient=True)
                 ranked = sorted((-round(score, 6), number) for number, score in hits)
                 if len(ranked) == limit < count and ranked[-1][0] == ranked[top_k - 1][0]:
                     still_open.append(q)  # a tie across the limit: more of it may be better placed

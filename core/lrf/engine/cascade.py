@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from lrf.engine.judge_calls import Caller, JudgeCalls
-from lrf.errors import UnscorableError
+from lrf.errors import Reason, UnscorableError
 from lrf.prompting.expectations import Choice, Rating, Verdict, Verdicts
 from lrf.prompting.requests import Answer, Expectation, RatingMode
 from lrf.prompting.templates import Prompt
@@ -32,7 +32,7 @@ async def ask_cascade(
     so that who decides doesn't depend on the hour.
     """
     if isinstance(expects, Verdicts):
-        raise UnscorableError("reply_mode_not_possible", "in a cascade each verdict is asked for by itself")
+        raise UnscorableError(Reason.REPLY_MODE_NOT_POSSIBLE, "in a cascade each verdict is asked for by itself")
     *earlier, last = judges
     if not isinstance(expects, Rating | Verdict | Choice):
         return await last.ask(prompt, expects, max_tokens, caller)

@@ -27,6 +27,7 @@ from lrf.errors import (
     JudgeError,
     JudgeMisconfiguredError,
     LrfError,
+    Reason,
     RunError,
     RunInterruptedError,
     StageError,
@@ -226,9 +227,9 @@ class Engine:
         if reward is not None:
             reward = float(reward)  # of numpy, perhaps
             if not math.isfinite(reward):
-                reward, unscored = None, Unscored("aggregator", "no_reward", f"the aggregator gave {reward}")
+                reward, unscored = None, Unscored("aggregator", Reason.NO_REWARD, f"the aggregator gave {reward}")
         elif unscored is None:
-            unscored = Unscored("aggregator", "no_reward", "the aggregator made no reward of complete ratings")
+            unscored = Unscored("aggregator", Reason.NO_REWARD, "the aggregator made no reward of complete ratings")
         return Reward(
             sample_id=scope.sample.id,
             candidate_id=candidate.id,
@@ -260,7 +261,7 @@ class Engine:
             unscored = Unscored(named.name, error.reason, str(error), transient=True)
         else:
             said = traceback.format_exception_only(error)[-1].strip()
-            unscored = Unscored(named.name, "dimension_error", said)
+            unscored = Unscored(named.name, Reason.DIMENSION_ERROR, said)
         if not scope.take:
             self.observers.tell(
                 "lrf_component_failed",
@@ -311,7 +312,7 @@ def _seen(task: asyncio.Task[Any]) -> None:
 def _checked(judgement: Judgement) -> Judgement:
     """The judgement, if its rating is one and all of it can be stored; else the error that says what is wrong."""
     if not 0 <= judgement.rating <= 10:  # NaN included
-        raise UnscorableError("rating_out_of_range", f"the dimension gave {judgement.rating!r}, not 0 to 10")
+        raise UnscorableError(Reason.RATING_OUT_OF_RANGE, f"the dimension gave {judgement.rating!r}, not 0 to 10")
     statements = [s for s in (*judgement.statements, *(s.first for s in judgement.statements)) if s is not None]
     spans = [s for statement in statements for s in statement.evidence] + [n.span for n in judgement.notes]
     quotations = [q for statement in statements for q in statement.quotations]
@@ -377,7 +378,7 @@ class CandidateContext:
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
         if self.named.judge is None:
             raise UnscorableError(
-                "no_judge", f"the dimension {self.named.name} asks a judge, but its plugin names no need"
+                Reason.NO_JUDGE, f"the dimension {self.named.name} asks a judge, but its plugin names no need"
             )
         rounds, sample = self.engine.rounds, self.scope.sample.id
         caller = Caller(
@@ -401,7 +402,7 @@ class CandidateContext:
     async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
         retriever = self.named.retriever
         if retriever is None:
-            raise UnscorableError("no_retriever", f"the dimension {self.named.name} needs a retriever")
+            raise UnscorableError(Reason.NO_RETRIEVER, f"the dimension {self.named.name} needs a retriever")
         index = await asyncio.shield(self.engine._index(self.scope, retriever))
         found = await index.search(queries, top_k)
         check_pieces(self.scope.sample.documents, (chunk for chunks in found for chunk in chunks))

@@ -16,7 +16,15 @@ from lrf.engine.reply_modes import as_written, reply_mode_of
 from lrf.engine.retries import Retries
 from lrf.engine.single_flight import SingleFlight
 from lrf.engine.worst_case import Counted, most_prompt_tokens, most_reply_tokens, next_limit, worst_case_of
-from lrf.errors import BadReplyError, JudgeError, ParseError, RunInterruptedError, TimedOutError, UnscorableError
+from lrf.errors import (
+    BadReplyError,
+    JudgeError,
+    ParseError,
+    Reason,
+    RunInterruptedError,
+    TimedOutError,
+    UnscorableError,
+)
 from lrf.prices import Price
 from lrf.prompting.reasoning import without_thoughts
 from lrf.prompting.requests import Answer, Expectation, RatingMode, Reply, Request, Usage
@@ -124,7 +132,7 @@ class JudgeCalls:
         """
         wanted, reply_mode = reply_mode, reply_mode_of(self.judge, expects, reply_mode)
         quoted = "\n".join(s.text for s in prompt if not s.trusted)
-        failure = ParseError("no_reply")
+        failure = ParseError(Reason.NO_REPLY)
         temperature = RETRY_TEMPERATURE if repeat else FIRST_TEMPERATURE
         attempts, filtered = ATTEMPTS * (1 + caller.again), 0
         for attempt in range(attempts):
@@ -142,13 +150,13 @@ class JudgeCalls:
             reply = await self._once(request, caller)
             if reply.finish == "filter":
                 filtered += 1
-                failure = ParseError("filtered", "the judge's content filter held the reply back")
+                failure = ParseError(Reason.FILTERED, "the judge's content filter held the reply back")
                 if filtered > caller.again:
                     raise UnscorableError(failure.reason, failure.detail)
             elif reply.finish == "length":  # looked at first: half a reply often looks like a bad one
-                if failure.reason == "truncated_reply":  # more room alone didn't end it
+                if failure.reason == Reason.TRUNCATED_REPLY:  # more room alone didn't end it
                     temperature = RETRY_TEMPERATURE
-                failure = ParseError("truncated_reply", f"cut off at {max_tokens} tokens")
+                failure = ParseError(Reason.TRUNCATED_REPLY, f"cut off at {max_tokens} tokens")
                 max_tokens = next_limit(max_tokens)
             else:
                 read_as = as_written(self.judge, reply) if reply_mode == "logprobs" and wanted == "auto" else reply_mode
@@ -196,7 +204,7 @@ class JudgeCalls:
         tokens = await asyncio.to_thread(count_tokens, prompt_text(request.prompt))
         if tokens + reply > window:
             raise UnscorableError(
-                "context_too_small",
+                Reason.CONTEXT_TOO_SMALL,
                 f"the prompt has {tokens} tokens and the reply may have {reply}; "
                 f"judges.{self.name} takes {window} together (`context_window`)",
             )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from lrf.errors import UnscorableError
+from lrf.errors import Reason, UnscorableError
 from lrf.text.chunking import joined
 from lrf.types import Chunk, Document
 
@@ -42,7 +42,7 @@ def check_pieces(documents: Sequence[Document], pieces: Iterable[Chunk]) -> None
         if not 0 <= piece.start <= piece.end or by_id.get(piece.document, "")[piece.start : piece.end] != piece.text:
             where = f"{piece.document!r} from {piece.start} to {piece.end}"
             raise UnscorableError(
-                "wrong_evidence", f"the retriever gave a chunk that isn't the text of document {where}"
+                Reason.WRONG_EVIDENCE, f"the retriever gave a chunk that isn't the text of document {where}"
             )
 
 

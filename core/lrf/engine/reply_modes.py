@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lrf.errors import UnscorableError
+from lrf.errors import Reason, UnscorableError
 from lrf.prompting.requests import Expectation, RatingMode, Reply, ReplyMode
 from lrf.protocols import Judge
 
@@ -29,7 +29,7 @@ def reply_mode_of(judge: Judge, expects: Expectation[Any], wanted: RatingMode) -
     can = judge.capabilities
     if can.kinds is not None and expects.kind not in can.kinds:
         raise UnscorableError(
-            "reply_mode_not_possible", f"the judge can't be asked for a {expects.kind}; it gives {can.kinds}"
+            Reason.REPLY_MODE_NOT_POSSIBLE, f"the judge can't be asked for a {expects.kind}; it gives {can.kinds}"
         )
     possible = {
         "logprobs": can.probabilities and bool(expects.options),
@@ -38,7 +38,9 @@ def reply_mode_of(judge: Judge, expects: Expectation[Any], wanted: RatingMode) -
     }
     if not possible[reply_mode]:
         needed = "json" if structured_only else reply_mode
-        raise UnscorableError("reply_mode_not_possible", f"the judge can't be asked for a {expects.kind} by `{needed}`")
+        raise UnscorableError(
+            Reason.REPLY_MODE_NOT_POSSIBLE, f"the judge can't be asked for a {expects.kind} by `{needed}`"
+        )
     return reply_mode
 
 

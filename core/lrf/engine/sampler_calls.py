@@ -14,7 +14,7 @@ from lrf.engine.rate_limits import RateLimits
 from lrf.engine.retries import Retries
 from lrf.engine.waits import Wait
 from lrf.engine.worst_case import most_prompt_tokens
-from lrf.errors import BadReplyError, JudgeError, RunInterruptedError, TimedOutError, UnscorableError
+from lrf.errors import BadReplyError, JudgeError, Reason, RunInterruptedError, TimedOutError, UnscorableError
 from lrf.prices import Price
 from lrf.prompting.expectations import Text
 from lrf.prompting.requests import Reply, Request
@@ -98,7 +98,7 @@ class SamplerCalls:
         longest = generation.max_tokens + can.reasoning_tokens
         if tokens + longest > can.context_window:
             raise UnscorableError(
-                "context_too_small",
+                Reason.CONTEXT_TOO_SMALL,
                 f"the prompt has {tokens} tokens and a candidate may have {longest}; the sampler takes "
                 f"{can.context_window} together (`context_window`)",
             )

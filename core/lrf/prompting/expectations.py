@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
-from lrf.errors import ParseError
+from lrf.errors import ParseError, Reason
 from lrf.prompting.requests import Reply, ReplyMode, Request
 from lrf.prompting.templates import Prompt, prompt_text, untrusted_text
 from lrf.types import JSON
@@ -68,9 +68,11 @@ def _distinct(found: Sequence[T], what: str) -> T:
     """The one value among the marks found, or a ParseError that says why there is none."""
     distinct = list(dict.fromkeys(found))
     if not distinct:
-        raise ParseError(f"no_{what}", f"the reply holds no {what}")
+        raise ParseError(Reason(f"no_{what}"), f"the reply holds no {what}")
     if len(distinct) > 1:
-        raise ParseError(f"ambiguous_{what}", f"the reply holds {len(distinct)} different {what}s: {distinct[:4]}")
+        raise ParseError(
+            Reason(f"ambiguous_{what}"), f"the reply holds {len(distinct)} different {what}s: {distinct[:4]}"
+        )
     return distinct[0]
 
 
@@ -79,7 +81,7 @@ def _unquoted(found: Sequence[T], in_prompt: Sequence[T], what: str) -> list[T]:
     shown = set(in_prompt)
     own = [v for v in found if v not in shown]
     if found and not own:
-        raise ParseError(f"quoted_{what}", f"each {what} in the reply also stands in the text that was judged")
+        raise ParseError(Reason(f"quoted_{what}"), f"each {what} in the reply also stands in the text that was judged")
     return own
 
 
@@ -87,9 +89,9 @@ def _json_object(text: str) -> Mapping[str, JSON]:
     try:  # grammars of servers let line breaks stand in strings
         value = json.loads(text, strict=False, object_pairs_hook=_each_name_once)
     except (ValueError, RecursionError) as error:
-        raise ParseError("invalid_json", str(error)) from None
+        raise ParseError(Reason.INVALID_JSON, str(error)) from None
     if not isinstance(value, dict):
-        raise ParseError("invalid_json", f"expected an object, got {type(value).__name__}")
+        raise ParseError(Reason.INVALID_JSON, f"expected an object, got {type(value).__name__}")
     return value
 
 
@@ -141,7 +143,7 @@ class Rating:
         if reply_mode == "json":
             value = _json_object(reply.text).get("rating")
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ParseError("no_rating", 'the reply\'s object has no number "rating"')
+                raise ParseError(Reason.NO_RATING, 'the reply\'s object has no number "rating"')
             return self._in_range(value)
         found = [float(n) for n in _NUMBER_MARK.findall(reply.text)]
         own = _unquoted(found, [float(n) for n in _NUMBER_MARK.findall(quoted)], "rating")
@@ -149,14 +151,14 @@ class Rating:
 
     def _in_range(self, value: float) -> float:
         if not self.low <= value <= self.high:
-            raise ParseError("rating_out_of_range", f"{str(value)[:20]} is not within {self.low} to {self.high}")
+            raise ParseError(Reason.RATING_OUT_OF_RANGE, f"{str(value)[:20]} is not within {self.low} to {self.high}")
         return float(value)
 
 
 def _probabilities(reply: Reply, options: Sequence[str]) -> Mapping[str, float]:
     p = reply.probabilities
     if p is None or set(p) != set(options) or min(p.values()) < 0 or not abs(sum(p.values()) - 1) < 1e-3:
-        raise ParseError("no_probabilities", "the reply carries no probabilities over the options")
+        raise ParseError(Reason.NO_PROBABILITIES, "the reply carries no probabilities over the options")
     total = sum(p.values())
     return {o: p[o] / total for o in options}
 
@@ -193,7 +195,7 @@ class Verdict:
         if reply_mode == "json":
             value = _json_object(reply.text).get("verdict")
             if not isinstance(value, str) or value.casefold() not in by_folded:
-                raise ParseError("no_verdict", f'the reply\'s "verdict" is none of {", ".join(self.labels)}')
+                raise ParseError(Reason.NO_VERDICT, f'the reply\'s "verdict" is none of {", ".join(self.labels)}')
             return by_folded[value.casefold()]
         own = _unquoted(self._marks(reply.text), self._marks(quoted), "verdict")
         return by_folded[_distinct(own, "verdict")]
@@ -234,7 +236,7 @@ class Verdicts:
 
     def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> tuple[str, ...]:
         if reply_mode != "json":
-            raise ParseError("no_verdict", "several verdicts in one reply can only be read from a JSON object")
+            raise ParseError(Reason.NO_VERDICT, "several verdicts in one reply can only be read from a JSON object")
         found = _json_object(reply.text)
         by_folded = {label.casefold(): label for label in self.labels}
         labels = []
@@ -242,7 +244,7 @@ class Verdicts:
             one = found.get(f"v{n}")
             value = one.get("verdict") if isinstance(one, dict) else None
             if not isinstance(value, str) or value.casefold() not in by_folded:
-                raise ParseError("no_verdict", f"the reply's object has no verdict v{n} of {self.count}")
+                raise ParseError(Reason.NO_VERDICT, f"the reply's object has no verdict v{n} of {self.count}")
             labels.append(by_folded[value.casefold()])
         return tuple(labels)
 
@@ -282,13 +284,15 @@ class Statements:
         if reply_mode == "json":
             value = _json_object(reply.text).get("statements")
             if not isinstance(value, list) or not all(isinstance(s, str) for s in value):
-                raise ParseError("no_statements_list", 'the reply\'s "statements" is no list of strings')
+                raise ParseError(Reason.NO_STATEMENTS_LIST, 'the reply\'s "statements" is no list of strings')
             found = [s.strip() for s in value]
         else:
             found = [s.strip() for s in _STATEMENT.findall(reply.text)]
             none = NO_STATEMENTS.casefold()
             if not any(found) and (none not in reply.text.casefold() or none in quoted.casefold()):
-                raise ParseError("no_statement_mark", f"the reply holds no statement and no {NO_STATEMENTS} of its own")
+                raise ParseError(
+                    Reason.NO_STATEMENT_MARK, f"the reply holds no statement and no {NO_STATEMENTS} of its own"
+                )
         return tuple(s for s in found if s)
 
 
@@ -302,7 +306,7 @@ class Text:
 
     def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> str:
         if not reply.text.strip():
-            raise ParseError("empty_reply", "the judge wrote nothing")
+            raise ParseError(Reason.EMPTY_REPLY, "the judge wrote nothing")
         return reply.text.strip()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lrf.errors import Reason
 from lrf.types import Candidate, Document, Reward, Sample, Unscored
 
 CANARIES = Sample(
@@ -46,7 +47,7 @@ def scored_samples() -> Iterable[tuple[Sample, tuple[Reward, ...]]]:
         for number, pattern in enumerate(patterns):
             found = tuple(Candidate(str(i), texts.format(i), sources[i % 3]) for i in range(len(pattern)))
             sample = Sample(f"{number}", "What was signed?", CANARIES.documents, found)
-            missing = Unscored("helpfulness", "no_rating")
+            missing = Unscored("helpfulness", Reason.NO_RATING)
             yield (
                 sample,
                 tuple(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
+from lrf.errors import Reason
 from lrf.prompting.requests import FinishReason, Reply, Usage
 from lrf.types import Candidate, Document, Reward, Sample, Unscored
 
@@ -121,7 +122,7 @@ def rewards(draw: st.DrawFn, sample: Sample, *, unscored: bool = True) -> tuple[
 
 def _reward(draw: st.DrawFn, sample: Sample, candidate: Candidate, unscored: bool) -> Reward:
     value = draw(st.none() | ratings() if unscored else ratings())
-    reason = Unscored("helpfulness", "no_rating") if value is None else None
+    reason = Unscored("helpfulness", Reason.NO_RATING) if value is None else None
     return Reward(sample.id, candidate.id, value, {"helpfulness": value}, reason)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lrf.config.model import SampleKeys
-from lrf.errors import GateError
+from lrf.errors import GateError, Reason
 from lrf.prompting.requests import Reply
 from lrf.store.files import replacing, sha256_of
 from lrf.types import JSON, Candidate, Sample
@@ -40,7 +40,7 @@ def row_of(sample: Sample, replies: Sequence[Reply], seeds: Sequence[int] | None
         found.append(Candidate(id_, reply.text, source, about))
     if not found:
         why = ", ".join(f"{n} {reason}" for reason, n in dropped.items())
-        row = left_out(sample, "no_candidates", f"none of {len(replies)} was kept: {why}")
+        row = left_out(sample, Reason.NO_CANDIDATES, f"none of {len(replies)} was kept: {why}")
     else:
         row = _row(sample, candidates=[asdict(c) for c in found], cut_off=cut_off)
     return {**row, "drawn": len(replies), "dropped": dict(dropped)}

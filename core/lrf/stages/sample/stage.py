@@ -20,7 +20,7 @@ from lrf.config.prices import SAMPLING, read_prices
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import FATAL
 from lrf.engine.sampler_calls import SamplerCalls
-from lrf.errors import GateError, JudgeError, LrfError, RunInterruptedError, UnscorableError
+from lrf.errors import GateError, JudgeError, LrfError, Reason, RunInterruptedError, UnscorableError
 from lrf.prompting.templates import Template
 from lrf.protocols import GenerationSettings
 from lrf.stages.context import StageContext
@@ -212,7 +212,7 @@ class _Sampling:
         except JudgeError as error:
             return left_out(sample, error.reason, str(error), transient=True)
         except Exception as error:  # a plugin's fault ends as data, too
-            return left_out(sample, "sampler_error", traceback.format_exception_only(error)[-1].strip())
+            return left_out(sample, Reason.SAMPLER_ERROR, traceback.format_exception_only(error)[-1].strip())
         sampler = self.calls.sampler
         seeds = self._seeds(sample) if sampler.capabilities.seed else None
         source = str(sampler.identity.get("model") or sampler.identity.get("type"))
