@@ -233,6 +233,23 @@ class Retriever(Protocol):
     async def aclose(self) -> None: ...
 
 
+@runtime_checkable
+class ListsChunks(Protocol):
+    """Optional for a retriever: says what evidence it can give, without searching, so that ``lrf plan`` can count it.
+
+    A plan of a retriever without it takes every query to get all documents whole, and says so.
+    """
+
+    @property
+    def chunks_per_query(self) -> int:
+        """The most chunks that ``search`` gives a query without ``top_k``, 1 or more."""
+        ...
+
+    def chunks(self, documents: Sequence[Document]) -> Sequence[Chunk]:
+        """All chunks of these documents that ``search`` may give. Blocking and pure: nothing is embedded or kept."""
+        ...
+
+
 class Context(Protocol):
     """What a dimension works with: the engine's side of one candidate of one sample.
 
@@ -282,6 +299,19 @@ class Dimension(Protocol):
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         """The candidate's judgement. Raises :class:`lrf.errors.UnscorableError` with a reason when there can be none."""
+        ...
+
+
+@runtime_checkable
+class LimitsStatements(Protocol):
+    """Optional for a dimension that asks for an answer's statements: how many it judges.
+
+    The bound in a plan of a dimension without it assumes a hundred statements an answer, and the plan says so.
+    """
+
+    @property
+    def max_statements(self) -> int:
+        """The most statements of one answer that are asked about, 1 or more; an answer with more is unscored."""
         ...
 
 

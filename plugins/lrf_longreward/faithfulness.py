@@ -28,6 +28,11 @@ class Faithfulness:
         self._statements = Prompts("statements", self._settings)
         self._examination = VerdictCheck(self._settings)
 
+    @property
+    def max_statements(self) -> int:
+        """See :class:`lrf.protocols.LimitsStatements`."""
+        return self._settings.max_statements
+
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         check_documents(sample)
         settings = self._settings

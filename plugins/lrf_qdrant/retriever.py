@@ -43,7 +43,7 @@ class QdrantRetriever:
 
     async def index(self, documents: Sequence[Document]) -> QdrantIndex:
         """The documents, cut into chunks that end with a sentence where they can, ready to be searched."""
-        cut = await asyncio.to_thread(self._cut, documents)
+        cut = await asyncio.to_thread(self._chunks_by_document, documents)
         chunks = [chunk for own in cut for chunk in own]
         index = QdrantIndex(self, chunks)
         try:
@@ -59,6 +59,15 @@ class QdrantRetriever:
             raise
         return index
 
+    @property
+    def chunks_per_query(self) -> int:
+        """See :class:`lrf.protocols.ListsChunks`."""
+        return self.settings.top_k
+
+    def chunks(self, documents: Sequence[Document]) -> list[Chunk]:
+        """See :class:`lrf.protocols.ListsChunks`."""
+        return [chunk for own in self._chunks_by_document(documents) for chunk in own]
+
     async def run(self, work: Callable[[], T]) -> T:
         """What ``work`` returns, done in Qdrant's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -71,7 +80,7 @@ class QdrantRetriever:
         await self.run(self.store.close)
         self._thread.shutdown(wait=False)
 
-    def _cut(self, documents: Sequence[Document]) -> list[tuple[Chunk, ...]]:
+    def _chunks_by_document(self, documents: Sequence[Document]) -> list[tuple[Chunk, ...]]:
         s = self.settings
         return [
             chunk_document(d, s.chunk_tokens, overlap=s.chunk_overlap, whole_sentences=True, tokenizer=s.tokenizer)

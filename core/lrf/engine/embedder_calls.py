@@ -15,7 +15,7 @@ from lrf.engine.retries import Retries
 from lrf.errors import BadReplyError, StageError, TimedOutError
 from lrf.protocols import Embedder, EmbedKind
 from lrf.store.files import storable
-from lrf.store.journal import Journal, digest, identity_text
+from lrf.store.journal import Journal, identity_text, vector_key
 from lrf.text.chunking import count_tokens
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class EmbedderCalls:
         for i in range(0, len(texts), AT_ONCE):
             text_of = {}
             for text in map(storable, texts[i : i + AT_ONCE]):  # no embedder takes half a surrogate pair
-                keys.append(digest(self._identity, kind, text))
+                keys.append(vector_key(self._identity, kind, text))
                 if keys[-1] not in found and keys[-1] not in pending:
                     text_of[keys[-1]] = text
             await self._look_up(text_of, kind, found, pending)

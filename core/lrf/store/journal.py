@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import queue
 import sqlite3
 import threading
@@ -27,9 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lrf.errors import RunError
-from lrf.prompting.requests import Reply, Request, Usage
+from lrf.prompting.requests import Reply, Request
 from lrf.store.database import open_database, unusable
 from lrf.store.files import dump, storable
+from lrf.store.kept import select_reply
 from lrf.store.keys import PerhapsThere
 from lrf.types import JSON
 
@@ -89,6 +89,11 @@ def request_key(identity: str, request: Request) -> bytes:
         numbers += f" {request.round}"
     prompt = "".join(s.text for s in request.prompt)
     return digest(identity, request.expects.kind, options, schema, numbers, prompt)
+
+
+def vector_key(identity: str, kind: str, text: str) -> bytes:
+    """What the vector of a text is kept under: the embedder's identity, "document" or "query", and the text."""
+    return digest(identity, kind, text)
 
 
 _of_segment = lru_cache(4096)(digest)
@@ -177,7 +182,7 @@ class Journal:
         open_, ended = True, 0.0
         while open_:
             parts = [self._jobs.get()]
-            if _writes(parts) and (soon_s := ended + GROUP_S - time.monotonic()) > 0 and not self._closed:
+            if self.path and _writes(parts) and (soon_s := ended + GROUP_S - time.monotonic()) > 0 and not self._closed:
                 time.sleep(soon_s)
             with contextlib.suppress(queue.Empty):
                 while len(parts) < 512:
@@ -264,20 +269,7 @@ class Journal:
         self._check_open()
         if self._keys is not None and key not in self._keys:
             return None
-
-        def job(c: sqlite3.Connection) -> Reply | None:
-            row = c.execute(
-                "SELECT text, finish, prompt_tokens, completion_tokens, cached_tokens, calls, written_tokens,"
-                " probabilities, model, reasoning FROM replies WHERE key = ?",
-                (key,),
-            ).fetchone()
-            if row is None:
-                return None
-            text, finish, *numbers, probabilities, model, reasoning = row
-            weighed = json.loads(probabilities) if probabilities else None
-            return Reply(text, finish, Usage(*numbers), weighed, model, reasoning)
-
-        return await self._await(job)
+        return await self._await(lambda connection: select_reply(connection, key))
 
     async def commit_reply(
         self,

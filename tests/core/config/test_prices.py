@@ -52,7 +52,7 @@ def test_the_same_model_at_another_host_has_no_built_in_price() -> None:
 
 
 def test_a_batch_judge_pays_the_discounted_price() -> None:
-    full, half = (read_prices().of(judge("gpt-4.1", batch=batch)) for batch in (False, True).model_reference)
+    full, half = (read_prices().of(judge("gpt-4.1", batch=batch).model_reference) for batch in (None, {}))
     assert full is not None
     assert half is not None
     assert (half.prompt * 2, half.cached * 2, half.completion * 2) == (full.prompt, full.cached, full.completion)

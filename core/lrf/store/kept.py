@@ -1,0 +1,103 @@
+"""Reading what a run has paid for, without making or changing a file: for plans."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from lrf.errors import RunError
+from lrf.prompting.requests import Reply, Usage
+from lrf.store.database import VERSION, unusable
+
+_REPLY = (
+    "SELECT text, finish, prompt_tokens, completion_tokens, cached_tokens, calls, written_tokens,"
+    " probabilities, model, reasoning FROM replies WHERE key = ?"
+)
+_WAL = b"\x02\x02"
+"""Bytes 18 and 19 of an SQLite file with a write-ahead log (file format, section 1.3)."""
+
+
+def select_reply(connection: sqlite3.Connection, key: bytes) -> Reply | None:
+    """The reply under this key in a journal's tables, or None."""
+    row = connection.execute(_REPLY, (key,)).fetchone()
+    if row is None:
+        return None
+    text, finish, *numbers, probabilities, model, reasoning = row
+    return Reply(text, finish, Usage(*numbers), json.loads(probabilities) if probabilities else None, model, reasoning)
+
+
+class KeptReplies:
+    """The replies and vectors of journals, in the order given: the run's own, then a cache. Every method blocks.
+
+    Parameters
+    ----------
+    paths: the journals' files; those that don't exist are passed over.
+
+    Raises :class:`lrf.errors.RunError` for a file that is no journal of this version of lrf.
+    """
+
+    def __init__(self, *paths: Path | None) -> None:
+        self._journals: list[tuple[Path, sqlite3.Connection]] = []
+        try:
+            self._journals += [(path, _open(path)) for path in paths if path is not None and path.exists()]
+        except BaseException:
+            self.close()
+            raise
+
+    def __bool__(self) -> bool:
+        return bool(self._journals)
+
+    def reply(self, key: bytes) -> Reply | None:
+        """The reply under this key, or None."""
+        for path, connection in self._journals:
+            try:
+                if (reply := select_reply(connection, key)) is not None:
+                    return reply
+            except sqlite3.DatabaseError as error:
+                raise unusable(path, error) from error
+        return None
+
+    def vectors(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The vectors (float32, little endian) under those of the keys that have one."""
+        found: dict[bytes, bytes] = {}
+        for path, connection in self._journals:
+            try:
+                for key in keys:
+                    if key not in found:
+                        found.update(connection.execute("SELECT key, vector FROM vectors WHERE key = ?", (key,)))
+            except sqlite3.DatabaseError as error:
+                raise unusable(path, error) from error
+        return found
+
+    def close(self) -> None:
+        for _, connection in self._journals:
+            connection.close()
+        self._journals.clear()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """A connection that can't write.
+
+    A write-ahead log that was closed cleanly has no file beside the database. SQLite would make one even for reading,
+    unless it is told that the file can't change.
+    """
+    try:
+        with path.open("rb") as file:
+            clean = file.read(20)[18:20] == _WAL and not Path(f"{path}-wal").exists()
+        uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if clean else ''}"
+        connection = sqlite3.connect(uri, uri=True, timeout=30, check_same_thread=False)
+    except OSError as error:
+        raise RunError(f"{path} can't be read: {error.strerror}") from error
+    except sqlite3.DatabaseError as error:
+        raise unusable(path, error) from error
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise unusable(path, error) from error
+    if version != VERSION:
+        connection.close()
+        raise RunError(f"{path} is no journal of this version of lrf (it has version {version}, expected {VERSION})")
+    return connection
