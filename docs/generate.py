@@ -13,7 +13,6 @@ import json
 import pkgutil
 import re
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,26 +134,23 @@ def _value(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
         return " or ".join(dict.fromkeys(_value(part, root) for part in schema["anyOf"]))
     if "$ref" in schema:
         return "block"
-    if "enum" in schema:
-        return " or ".join(f"`{v}`" for v in schema["enum"])
-    if "const" in schema:
-        return f"`{schema['const']}`"
-    match schema.get("type"):
-        case "integer" | "number" as kind:
-            return "whole number" + _range(schema) if kind == "integer" else "number" + _range(schema)
-        case "boolean":
-            return "`true` or `false`"
-        case "null":
-            return "`null`"
-        case "array":
-            return f"list of: {_value(schema.get('items', {}), root)}"
-        case "object":
-            inner = schema.get("additionalProperties", {})
-            return f"map of names to: {_value(inner, root)}" if isinstance(inner, dict) and inner else "map"
-        case "string":
-            return "path" if schema.get("format") in ("path", "file-path") else "text"
-        case _:
-            return "any"
+    if "enum" in schema or "const" in schema:
+        return " or ".join(f"`{v}`" for v in schema.get("enum") or [schema["const"]])
+    if schema.get("type") == "array":
+        return f"list of: {_value(schema.get('items', {}), root)}"
+    inner = schema.get("additionalProperties")
+    if schema.get("type") == "object" and isinstance(inner, dict) and inner:
+        return f"map of names to: {_value(inner, root)}"
+    return _plain_value(schema)
+
+
+def _plain_value(schema: Mapping[str, Any]) -> str:
+    """A type without parts, in words."""
+    if schema.get("type") == "string" and schema.get("format") in ("path", "file-path"):
+        return "path"
+    words = {"boolean": "`true` or `false`", "null": "`null`", "object": "map", "string": "text"}
+    words |= {"integer": f"whole number{_range(schema)}", "number": f"number{_range(schema)}"}
+    return words.get(schema.get("type", ""), "any")
 
 
 def _range(schema: Mapping[str, Any]) -> str:
@@ -251,15 +247,7 @@ def exports(_: str | None) -> str:
 
 
 def _home(name: str) -> str:
-    for module in _GROUPS:
-        found = importlib.import_module(f"lrf.{module}")
-        value = getattr(found, name, None)
-        if value is not None and getattr(value, "__module__", f"lrf.{module}") in (f"lrf.{module}", "typing"):
-            return module
-    for module in _GROUPS:
-        if hasattr(importlib.import_module(f"lrf.{module}"), name):
-            return module
-    raise LookupError(f"lrf.{name} comes from no module that docs/generate.py knows")
+    return next(m for m in _GROUPS if name in importlib.import_module(f"lrf.{m}").__all__)
 
 
 def _exported(name: str, module: str) -> str:
@@ -280,15 +268,12 @@ def _constant(name: str, module: str) -> str:
 
 
 def modules(_: str | None) -> str:
-    """Every module that a plugin may import: all but those that import-linter forbids it."""
-    project = tomllib.loads((REFERENCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
-    contracts = project["tool"]["importlinter"]["contracts"]
-    (closed,) = (c["forbidden_modules"] for c in contracts if c["name"].endswith("use lrf's public modules only"))
+    """Every module that a plugin may import; import-linter forbids it all others."""
     names = [m.name for m in pkgutil.walk_packages(lrf.__path__, "lrf.") if not m.ispkg]
     rows = [
-        f"| `{n}` | {_first_sentence(n)} |"
-        for n in names
-        if n != "lrf.__main__" and not any(n == c or n.startswith(f"{c}.") for c in closed)
+        f"| `{name}` | {_first_sentence(name)} |"
+        for name in names
+        if any(name == open_ or name.startswith(f"{open_}.") for open_ in lrf._FOR_PLUGINS)
     ]
     return "\n".join(["| module | what is in it |", "|---|---|", *rows])
 

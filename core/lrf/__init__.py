@@ -1,178 +1,90 @@
 """lrf turns any LLM into a reward model for long-context answers, and that reward into a better policy.
 
-Everything in ``__all__`` is public. Names are imported when they are first used, so ``import lrf`` costs next to
-nothing.
+The public names are those in ``__all__`` of the modules in ``_MODULES``; ``lrf.NAME`` imports the module when it is
+first used, so that ``import lrf`` costs next to nothing. Plugins may import the modules in ``_FOR_PLUGINS`` as well.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+_MODULES = (
+    "lrf.errors",
+    "lrf.plugin.spec",
+    "lrf.types",
+    "lrf.plugin.hookspecs",
+    "lrf.prompting.templates",
+    "lrf.prompting.requests",
+    "lrf.prompting.expectations",
+    "lrf.protocols",
+    "lrf.settings",
+    "lrf.api",
+)
+"""Where the public names are defined, the cheapest to import first."""
+
+_FOR_PLUGINS = (
+    "lrf.errors",
+    "lrf.http",
+    "lrf.local_models",
+    "lrf.plugin.hookspecs",
+    "lrf.plugin.spec",
+    "lrf.plugin.suggest",
+    "lrf.prices",
+    "lrf.prompting",
+    "lrf.protocols",
+    "lrf.ranks",
+    "lrf.rows",
+    "lrf.settings",
+    "lrf.text",
+    "lrf.types",
+)
+"""Modules that a plugin may import, those inside them included. Every other module is internal."""
+
 if TYPE_CHECKING:
-    from lrf.api import RewardModel, run
-    from lrf.errors import (
-        BadReplyError,
-        BudgetError,
-        ConfigError,
-        DataError,
-        GateError,
-        JudgeError,
-        JudgeMisconfiguredError,
-        LrfError,
-        ParseError,
-        PluginError,
-        Problem,
-        RateLimitedError,
-        RejectedError,
-        RunError,
-        RunInterruptedError,
-        StageError,
-        TimedOutError,
-        UnavailableError,
-        UnscorableError,
-    )
-    from lrf.plugin.hookspecs import hookimpl
-    from lrf.plugin.spec import API_VERSION, ComponentSpec
-    from lrf.prompting.expectations import Choice, Rating, Statements, Text, Verdict, Verdicts
-    from lrf.prompting.requests import Answer, Reply, Request, Usage
-    from lrf.prompting.templates import Prompt, Segment, Template
-    from lrf.protocols import (
-        Aggregator,
-        Capabilities,
-        Context,
-        Dimension,
-        Embedder,
-        GenerationSettings,
-        Index,
-        Judge,
-        Pairing,
-        Retriever,
-        Sampler,
-        Source,
-        Trainer,
-        TrainingJob,
-        TrainingResult,
-    )
-    from lrf.settings import FilePath, Settings
-    from lrf.types import (
-        BadRow,
-        Candidate,
-        Chunk,
-        Document,
-        JudgedStatement,
-        Judgement,
-        LeftOut,
-        Message,
-        Note,
-        PreferencePair,
-        Quotation,
-        Reward,
-        Sample,
-        Span,
-        ToolCall,
-        Unscored,
-        Vote,
-    )
+    from lrf import api, errors, protocols, settings, types
+    from lrf.api import *
+    from lrf.errors import *
+    from lrf.plugin import hookspecs, spec
+    from lrf.plugin.hookspecs import *
+    from lrf.plugin.spec import *
+    from lrf.prompting import expectations, requests, templates
+    from lrf.prompting.expectations import *
+    from lrf.prompting.requests import *
+    from lrf.prompting.templates import *
+    from lrf.protocols import *
+    from lrf.settings import *
+    from lrf.types import *
 
     __version__: str
 
-__all__ = [
-    "API_VERSION",
-    "Aggregator",
-    "Answer",
-    "BadReplyError",
-    "BadRow",
-    "BudgetError",
-    "Candidate",
-    "Capabilities",
-    "Choice",
-    "Chunk",
-    "ComponentSpec",
-    "ConfigError",
-    "Context",
-    "DataError",
-    "Dimension",
-    "Document",
-    "Embedder",
-    "FilePath",
-    "GateError",
-    "GenerationSettings",
-    "Index",
-    "Judge",
-    "JudgeError",
-    "JudgeMisconfiguredError",
-    "JudgedStatement",
-    "Judgement",
-    "LeftOut",
-    "LrfError",
-    "Message",
-    "Note",
-    "Pairing",
-    "ParseError",
-    "PluginError",
-    "PreferencePair",
-    "Problem",
-    "Prompt",
-    "Quotation",
-    "RateLimitedError",
-    "Rating",
-    "RejectedError",
-    "Reply",
-    "Request",
-    "Retriever",
-    "Reward",
-    "RewardModel",
-    "RunError",
-    "RunInterruptedError",
-    "Sample",
-    "Sampler",
-    "Segment",
-    "Settings",
-    "Source",
-    "Span",
-    "StageError",
-    "Statements",
-    "Template",
-    "Text",
-    "TimedOutError",
-    "ToolCall",
-    "Trainer",
-    "TrainingJob",
-    "TrainingResult",
-    "UnavailableError",
-    "UnscorableError",
-    "Unscored",
-    "Usage",
-    "Verdict",
-    "Verdicts",
-    "Vote",
-    "__version__",
-    "hookimpl",
-    "run",
-]
+    __all__ = ["__version__"]
+    __all__ += api.__all__
+    __all__ += errors.__all__
+    __all__ += expectations.__all__
+    __all__ += hookspecs.__all__
+    __all__ += protocols.__all__
+    __all__ += requests.__all__
+    __all__ += settings.__all__
+    __all__ += spec.__all__
+    __all__ += templates.__all__
+    __all__ += types.__all__
+else:
 
-_MODULES = (
-    *("errors", "plugin.spec", "types", "plugin.hookspecs", "prompting.templates", "prompting.requests"),
-    *("prompting.expectations", "protocols", "settings", "api"),
-)
-"""Where the names live, the lightest first."""
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module, metadata
 
+        if name == "__version__":
+            value = metadata.version("lrf")
+        elif name == "__all__":
+            value = sorted({"__version__"}.union(*(import_module(m).__all__ for m in _MODULES)))
+        else:
+            names = _MODULES if not name.startswith("_") else ()
+            module = next((m for n in names if name in (m := import_module(n)).__all__), None)
+            if module is None:
+                raise AttributeError(f"module 'lrf' has no attribute {name!r}")
+            value = getattr(module, name)
+        globals()[name] = value
+        return value
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        globals()[name] = version("lrf")
-    elif name in __all__:
-        from importlib import import_module
-
-        globals()[name] = next(
-            getattr(module, name) for m in _MODULES if hasattr(module := import_module(f"lrf.{m}"), name)
-        )
-    else:
-        raise AttributeError(f"module 'lrf' has no attribute {name!r}")
-    return globals()[name]
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__getattr__("__all__")})

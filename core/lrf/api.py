@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from lrf.stages.runner import RunSummary
     from lrf.types import JSON
 
+__all__ = [
+    "RewardModel",
+    "run",
+]
+
 T = TypeVar("T")
 
 Context = str | Sequence[Document] | Sequence[Message]

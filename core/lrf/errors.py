@@ -36,6 +36,29 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Self
 
+__all__ = [
+    "BadReplyError",
+    "BudgetError",
+    "ConfigError",
+    "DataError",
+    "GateError",
+    "JudgeError",
+    "JudgeMisconfiguredError",
+    "LrfError",
+    "ParseError",
+    "PluginError",
+    "Problem",
+    "RateLimitedError",
+    "Reason",
+    "RejectedError",
+    "RunError",
+    "RunInterruptedError",
+    "StageError",
+    "TimedOutError",
+    "UnavailableError",
+    "UnscorableError",
+]
+
 
 class Reason(StrEnum):
     """Why a candidate is unscored, a sample has no candidates or no pair: the words that lrf and its plugins use.

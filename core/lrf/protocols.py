@@ -35,6 +35,24 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
+__all__ = [
+    "Aggregator",
+    "Capabilities",
+    "Context",
+    "Dimension",
+    "Embedder",
+    "GenerationSettings",
+    "Index",
+    "Judge",
+    "Pairing",
+    "Retriever",
+    "Sampler",
+    "Source",
+    "Trainer",
+    "TrainingJob",
+    "TrainingResult",
+]
+
 T = TypeVar("T")
 
 EmbedKind = Literal["document", "query"]

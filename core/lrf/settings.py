@@ -13,6 +13,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 from lrf.errors import ConfigError
 from lrf.types import JSON
 
+__all__ = [
+    "FilePath",
+    "Settings",
+]
+
 
 @dataclass(frozen=True, slots=True)
 class ModelReference:

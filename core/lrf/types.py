@@ -10,6 +10,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+__all__ = [
+    "BadRow",
+    "Candidate",
+    "Chunk",
+    "Document",
+    "JudgedStatement",
+    "Judgement",
+    "LeftOut",
+    "Message",
+    "Note",
+    "PreferencePair",
+    "Quotation",
+    "Reward",
+    "Sample",
+    "Span",
+    "ToolCall",
+    "Unscored",
+    "Vote",
+]
+
 JSON = Any  # a value that json.dumps takes
 
 

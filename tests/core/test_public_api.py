@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 import lrf
@@ -46,6 +49,7 @@ PUBLIC = [
     "Quotation",
     "RateLimitedError",
     "Rating",
+    "Reason",
     "RejectedError",
     "Reply",
     "Request",
@@ -83,15 +87,23 @@ PUBLIC = [
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(lrf.__all__) == PUBLIC
+    assert lrf.__all__ == PUBLIC
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_a_public_name_is_there_and_listed(name: str) -> None:
+def test_a_public_name_is_importable_and_listed(name: str) -> None:
     assert getattr(lrf, name) is not None
     assert name in dir(lrf)
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+def test_a_misspelt_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'lrf' has no attribute 'RewrdModel'"):
         _ = lrf.RewrdModel  # type: ignore[attr-defined]
+
+
+def test_type_checkers_see_the_names_of_every_module_that_is_searched() -> None:
+    source = Path(lrf.__file__).read_text(encoding="utf-8")
+    starred = re.findall(r"from (\S+) import \*", source)
+    exported = re.findall(r"__all__ \+= (\w+)\.__all__", source)
+    assert sorted(starred) == sorted(lrf._MODULES)
+    assert sorted(exported) == sorted(module.rpartition(".")[2] for module in lrf._MODULES)

@@ -23,6 +23,10 @@ from lrf.plugin.spec import ComponentSpec
 if TYPE_CHECKING:
     from lrf.types import JSON, Reward, Unscored
 
+__all__ = [
+    "hookimpl",
+]
+
 hookspec = pluggy.HookspecMarker("lrf")
 hookimpl = pluggy.HookimplMarker("lrf")
 

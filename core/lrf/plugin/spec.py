@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+__all__ = [
+    "API_VERSION",
+    "ComponentSpec",
+]
+
 API_VERSION = 1
 
 KINDS = (

@@ -20,6 +20,15 @@ from lrf.prompting.requests import Reply, ReplyMode, Request
 from lrf.prompting.templates import Prompt, prompt_text, untrusted_text
 from lrf.types import JSON
 
+__all__ = [
+    "Choice",
+    "Rating",
+    "Statements",
+    "Text",
+    "Verdict",
+    "Verdicts",
+]
+
 T = TypeVar("T")
 
 

@@ -9,6 +9,13 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 from lrf.prompting.templates import Prompt
 from lrf.types import JSON, Vote
 
+__all__ = [
+    "Answer",
+    "Reply",
+    "Request",
+    "Usage",
+]
+
 T_co = TypeVar("T_co", covariant=True)
 
 ReplyMode = Literal["text", "json", "logprobs"]

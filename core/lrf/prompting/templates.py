@@ -13,6 +13,12 @@ from functools import cached_property
 
 from lrf.errors import ConfigError
 
+__all__ = [
+    "Prompt",
+    "Segment",
+    "Template",
+]
+
 LONG_BEGINNING = 2_000
 """Characters from which on it is worth something that a server computes what prompts share once."""
 
