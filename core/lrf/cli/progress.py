@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 EVERY_S, EVERY_SHARE = 10.0, 0.05
 """In a pipe, a line comes when this many seconds and this share of the samples have both gone by since the last one."""
+LONG_WAIT_S = 5.0
+"""In a pipe, a wait of this many seconds until the next try is worth a line of its own."""
 HEARTBEAT_S = 600.0
 """In a pipe, the longest time without a line while a stage works."""
 
@@ -153,7 +155,7 @@ class Lines:
     def update(self, p: Progress, line: str) -> None:
         now = self.clock()
         since, share = now - self._shown_at, (p.samples or 0) / (p.of_samples or 1)
-        trouble = ([w.name for w in p.waits], p.stall is not None and p.stall.judge)
+        trouble = ([w.name for w in p.waits if w.for_s >= LONG_WAIT_S], p.stall is not None and p.stall.judge)
         news = share - self._shown_share >= EVERY_SHARE or p.of_samples is None or trouble != self._trouble
         if (news and since >= EVERY_S) or since >= HEARTBEAT_S:
             self._shown, self._shown_at, self._shown_share, self._trouble = line, now, share, trouble

@@ -92,7 +92,7 @@ def _calls(p: Progress, planned: int | None) -> str:
     if p.calls is None:
         return ""
     of = f" of about {planned:,}" if planned is not None and planned >= p.calls else ""
-    more = _counts((p.reused, "reused"), (p.faults, "faults"), (p.in_flight, "in flight"))
+    more = _counts((p.reused, "reused"), (p.retried, "tried again"), (p.in_flight, "in flight"))
     return f"{p.calls:,}{of} calls{f' ({more})' if more else ''}, {p.tokens:,} tokens"
 
 
@@ -101,7 +101,7 @@ def _budget(use: BudgetUse) -> str:
 
 
 def _waiting(wait: Waiting) -> str:
-    return f"{wait.name}: {wait.status}, next try in {duration(max(0.0, wait.for_s))}"
+    return f"{wait.name}: {wait.status}, next try in {duration(wait.for_s)} ({wait.calls:,} waiting)"
 
 
 def _stall(stall: Stall) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +11,7 @@ from lrf.prices import amount
 
 if TYPE_CHECKING:
     from lrf.engine.budget import BudgetLedger
+    from lrf.engine.waits import Wait
     from lrf.types import JSON
 
 Event = Literal["", "begins", "skipped", "stopping"]
@@ -17,14 +19,15 @@ Event = Literal["", "begins", "skipped", "stopping"]
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A server that gets no calls for now.
+    """A server with calls that wait before they are tried again.
 
-    ``status`` is why, in the server's words; ``for_s`` are the seconds until the next try.
+    ``status`` is why, in the server's words; ``for_s`` are the seconds until the next try; ``calls`` wait for it.
     """
 
     name: str
     status: str
     for_s: float
+    calls: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,10 @@ class Progress:
     samples, of_samples: samples finished, and all samples of the data.
     candidates, of_candidates: candidates scored or sampled, and all of them.
     unscored, left_out, bad_rows, pairs: counts of the stage's outcomes so far.
-    calls, reused, faults: paid calls of this sitting, replies taken from the journal, and calls that failed.
+    calls, reused, retried: paid calls of this sitting, replies taken from the journal, and calls made once more.
     in_flight, tokens: calls sent and not answered; tokens read and written in this sitting.
     budget: the use of each ceiling, over all sittings of the run.
-    waits: servers that get no calls for now.
+    waits: servers with calls that wait for their next try.
     stall: set when no reply has come for long.
     figures: what a trainer reports, by name.
     """
@@ -84,7 +87,7 @@ class Progress:
     pairs: int | None = None
     calls: int | None = None
     reused: int = 0
-    faults: int = 0
+    retried: int = 0
     in_flight: int = 0
     tokens: int = 0
     budget: tuple[BudgetUse, ...] = ()
@@ -113,6 +116,12 @@ class Progress:
                 "stall": Stall(**stall) if (stall := values.get("stall")) else None,
             }
         )
+
+
+def waiting(waits: Iterable[Wait]) -> tuple[Waiting, ...]:
+    """The engine's waits, with the seconds from now until their end."""
+    now = time.monotonic()
+    return tuple(Waiting(w.name, w.status, round(max(0.0, w.until_s - now), 1), w.calls) for w in waits)
 
 
 def budget_use(ledger: BudgetLedger) -> tuple[BudgetUse, ...]:

@@ -35,9 +35,9 @@ def test_a_message_is_the_same_after_its_way_through_a_childs_channel() -> None:
 
 
 def test_the_line_says_what_is_done_of_what_is_planned_and_what_the_budget_has_left() -> None:
-    p = score(unscored=2, faults=3, in_flight=8, budget=(BudgetUse("USD", 0.4171234, 2.0),))
+    p = score(unscored=2, retried=3, in_flight=8, budget=(BudgetUse("USD", 0.4171234, 2.0),))
     assert line_of(p, planned_calls=218, seconds_left=250.0) == (
-        "score: 12 of 40 samples, 2 unscored, 156 of about 218 calls (3 faults, 8 in flight), 9,000 tokens, "
+        "score: 12 of 40 samples, 2 unscored, 156 of about 218 calls (3 tried again, 8 in flight), 9,000 tokens, "
         "0.417123 of 2 USD of the budget, about 4 min left"
     )
 
@@ -51,7 +51,7 @@ def test_more_calls_than_planned_are_not_said_to_be_part_of_the_plan() -> None:
     [
         (
             {"waits": (Waiting("judges.main", "429 too many requests", 12.0),), "stall": Stall(75)},
-            "; judges.main: 429 too many requests, next try in 12 s",
+            "; judges.main: 429 too many requests, next try in 12 s (1 waiting)",
         ),
         (
             {"stall": Stall(75, "main", "s\x1b[31m", "charm", "rating")},
@@ -137,7 +137,7 @@ def test_a_server_that_makes_calls_wait_is_said_soon(capsys: pytest.CaptureFixtu
     clock.now = 11.0
     for _ in range(3):
         display(score(1, waits=(Waiting("judges.main", "429", 12.0),)).as_json())
-    assert [line.endswith("next try in 12 s") for line in lines_of(capsys)] == [False, True]
+    assert [line.endswith("next try in 12 s (1 waiting)") for line in lines_of(capsys)] == [False, True]
 
 
 def test_each_stage_ends_with_its_last_line_before_the_next_one_begins(capsys: pytest.CaptureFixture[str]) -> None:

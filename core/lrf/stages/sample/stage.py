@@ -24,7 +24,7 @@ from lrf.errors import GateError, JudgeError, LrfError, Reason, RunInterruptedEr
 from lrf.prompting.templates import Template
 from lrf.protocols import GenerationSettings
 from lrf.stages.context import StageContext
-from lrf.stages.progress import Progress, budget_use
+from lrf.stages.progress import Progress, budget_use, waiting
 from lrf.stages.reading import policy_prompt, prompt_template, sample_digest, samples
 from lrf.stages.sample.rows import left_out, row_of, write_candidates
 from lrf.stages.score.stage import StageStoppedError
@@ -180,10 +180,11 @@ class _Sampling:
             left_out=self.done["left_out"],
             calls=total.calls,
             reused=total.reused,
-            faults=total.faults,
+            retried=sum(self.calls.retried.values()),
             in_flight=self.calls.limiter.in_flight,
             tokens=total.prompt_tokens + total.completion_tokens,
             budget=budget_use(self.calls.ledger),
+            waits=waiting(self.calls.waits),
         )
         self.context.report(progress.as_json())
 

@@ -20,7 +20,7 @@ from lrf.engine.engine import Engine
 from lrf.engine.event_loop import tuned
 from lrf.errors import GateError, LrfError
 from lrf.stages.context import StageContext
-from lrf.stages.progress import Progress, Stall, budget_use
+from lrf.stages.progress import Progress, Stall, budget_use, waiting
 from lrf.stages.reading import sample_digest, samples
 from lrf.stages.sample.source import sampled, sampled_source
 from lrf.stages.score.alarms import Alarms
@@ -212,10 +212,11 @@ def _progress(
         unscored=done["unscored"],
         calls=total.calls,
         reused=total.reused,
-        faults=total.faults,
+        retried=sum(engine.retried.values()),
         in_flight=engine.in_flight,
         tokens=total.prompt_tokens + total.completion_tokens,
         budget=budget_use(engine.ledger),
+        waits=waiting(engine.waits),
         stall=stall,
     ).as_json()
 
