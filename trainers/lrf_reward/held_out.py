@@ -7,9 +7,9 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
-from lrf.ranks import spearman
 from lrf.types import JSON
 from lrf_reward.objective import Collator
 
@@ -72,3 +72,8 @@ def pearson(a: Sequence[float], b: Sequence[float]) -> float | None:
     if len(set(a)) < 2 or len(set(b)) < 2:
         return None
     return float(np.corrcoef(a, b)[0, 1])
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Spearman's rank correlation, -1 to 1; None where one side doesn't vary."""
+    return pearson(pd.Series(a).rank().tolist(), pd.Series(b).rank().tolist())

@@ -5,6 +5,7 @@ The settings and the configuration made of them import no torch: ``lrf run --dry
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Mapping
@@ -97,7 +98,7 @@ class ShardingSettings(TrainerSettings):
 
 def _what_fits(batch: int, sp: int, world: int, micro: int) -> str:
     """What to change, as few things as will do."""
-    step = world * micro // _divisor(sp, world * micro)
+    step = world * micro // math.gcd(sp, world * micro)
     lower, upper = batch // step * step, (batch // step + 1) * step
     fits = [f"global_batch: {' or '.join(str(n) for n in (lower, upper) if n)}"]
     fits += [f"micro_batch: {m}" for m in range(micro - 1, 0, -1) if batch * sp % (world * m) == 0][:1]
@@ -108,12 +109,6 @@ def _what_fits(batch: int, sp: int, world: int, micro: int) -> str:
         if world % s == 0 and batch * s % (world * micro) == 0
     ][:1]
     return f"what would fit: {', or '.join(fits)}"
-
-
-def _divisor(a: int, b: int) -> int:
-    while b:
-        a, b = b, a % b
-    return a
 
 
 def arguments(settings: ShardingSettings) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""How well a run's rewards agree with people."""
+"""``lrf agree``: how well a run's rewards agree with people."""

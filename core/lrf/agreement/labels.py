@@ -1,4 +1,4 @@
-"""What people say of a run's answers, read from a CSV file: preferences or ratings."""
+"""Labels that people gave to a run's answers: preferences or ratings, read from a CSV file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from lrf.plugin.suggest import did_you_mean
 PREFERENCES = ("sample_id", "preferred", "other")
 RATINGS = ("sample_id", "candidate_id", "rating")
 SHOWN = 20
-_LOOKED_THROUGH = 2000  # ids that a near match is looked for among
+"""Mistakes that an error lists."""
+_SUGGESTED_FROM = 2000  # ids that are searched for a near match
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Somebody preferred one candidate of a sample to another."""
+    """A person's preference between two candidates of a sample."""
 
     sample: str
     preferred: str
@@ -31,7 +32,7 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class HumanRating:
-    """Somebody rated a candidate, on any scale on which more is better."""
+    """A person's rating of a candidate, on any scale on which more is better."""
 
     sample: str
     candidate: str
@@ -41,7 +42,7 @@ class HumanRating:
 
 @dataclass(slots=True)
 class Labels:
-    """The rows of a file: preferences or ratings, and how many rows were passed over."""
+    """The labels of a file, which has preferences or ratings, and how many rows were skipped."""
 
     file: str
     preferences: list[Preference] = field(default_factory=list)
@@ -54,13 +55,12 @@ class Labels:
 
 
 def read_labels(path: Path) -> Labels:
-    """The labels in a file. Raises :class:`lrf.errors.DataError` with its mistakes: file, line, column."""
+    """The labels in a file. Raises :class:`lrf.errors.DataError` with its first mistakes, by file, line and column."""
     mistakes: list[str] = []
     labels = Labels(str(path))
     rows = _rows(path)
     header, _ = next(rows, ([], 1))
-    at = _columns([name.strip() for name in header], str(path))
-    is_preference = "preferred" in at
+    places = _columns([name.strip() for name in header], str(path))
     for row, line in rows:
         if len(mistakes) >= SHOWN:
             break
@@ -69,21 +69,8 @@ def read_labels(path: Path) -> Labels:
         if len(row) != len(header):
             mistakes.append(f"{path}:{line}: expected {len(header)} columns, as in the first line; got {len(row)}")
             continue
-        values = {name: row[place].strip() for name, place in at.items()}
-        wrong = [f"{path}:{line}: {name}: empty" for name, value in values.items() if not value]
-        if not wrong and is_preference:
-            preference = Preference(values["sample_id"], values["preferred"], values["other"], line)
-            if preference.preferred == preference.other:
-                wrong = [f"{path}:{line}: other: the same candidate as preferred, {preference.other!r}"]
-            else:
-                labels.preferences.append(preference)
-        elif not wrong:
-            rating = _number(values["rating"])
-            if rating is None:
-                wrong = [f"{path}:{line}: rating: expected a finite number; got {values['rating'][:40]!r}"]
-            else:
-                labels.ratings.append(HumanRating(values["sample_id"], values["candidate_id"], rating, line))
-        mistakes += wrong
+        values = {name: row[place].strip() for name, place in places.items()}
+        mistakes += [f"{path}:{line}: {mistake}" for mistake in _add(labels, values, line)]
     if mistakes:
         raise DataError("\n".join(mistakes[:SHOWN]))
     if not labels.samples:
@@ -91,8 +78,26 @@ def read_labels(path: Path) -> Labels:
     return labels
 
 
+def _add(labels: Labels, values: Mapping[str, str], line: int) -> list[str]:
+    """Add the label of a row, or return the row's mistakes."""
+    if empty := [f"{name}: empty" for name, value in values.items() if not value]:
+        return empty
+    sample = values["sample_id"]
+    if "preferred" in values:
+        preferred, other = values["preferred"], values["other"]
+        if preferred == other:
+            return [f"other: the same candidate as preferred, {other!r}"]
+        labels.preferences.append(Preference(sample, preferred, other, line))
+        return []
+    rating = _number(values["rating"])
+    if rating is None:
+        return [f"rating: expected a finite number; got {values['rating'][:40]!r}"]
+    labels.ratings.append(HumanRating(sample, values["candidate_id"], rating, line))
+    return []
+
+
 def _rows(path: Path) -> Iterator[tuple[list[str], int]]:
-    """(cells, line) of the file; a row's line is its last."""
+    """Each row's cells and the number of its last line."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -108,7 +113,7 @@ def _rows(path: Path) -> Iterator[tuple[list[str], int]]:
 
 
 def _columns(header: Sequence[str], file: str) -> Mapping[str, int]:
-    """Where the columns of one of the two kinds stand; others may stand beside them."""
+    """The places of the columns of one of the two kinds. Other columns are allowed."""
     kinds = " or ".join(",".join(columns) for columns in (PREFERENCES, RATINGS))
     twice = [name for name in header if name and header.count(name) > 1]
     if twice:
@@ -121,7 +126,7 @@ def _columns(header: Sequence[str], file: str) -> Mapping[str, int]:
     unknown = [name for name in header if name not in {*PREFERENCES, *RATINGS}]
     hints = "".join(did_you_mean(name, [*PREFERENCES, *RATINGS]) for name in unknown[:5])
     if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
-        hints = "; the columns must be parted by commas"
+        hints = "; the columns must be separated by commas"
     shown = ",".join(header)[:200] or "nothing"
     raise DataError(f"{file}:1: expected the columns {kinds} in the first line; got {shown}{hints}")
 
@@ -135,21 +140,25 @@ def _number(text: str) -> float | None:
 
 
 def known_labels(labels: Labels, known: Mapping[str, Iterable[str]], *, skip_unknown: bool = False) -> Labels:
-    """The labels of candidates that the run has; ``known`` are its candidates by sample.
+    """The labels of candidates that the run has.
 
-    Raises :class:`lrf.errors.DataError` for those it doesn't have, unless they are to be skipped and counted; and where
-    it has none.
+    Parameters
+    ----------
+    known: the run's candidates by sample.
+    skip_unknown: skip and count labels of other candidates.
+
+    Raises :class:`lrf.errors.DataError` for labels of other candidates that aren't skipped, and when no label is left.
     """
     mistakes: list[str] = []
     kept = Labels(labels.file)
 
     def has(sample: str, candidates: Mapping[str, str], line: int) -> bool:
         """Whether the run has these candidates, given by column."""
-        wrong = _unknown(sample, candidates, known)
-        if wrong:
+        mistake = _unknown(sample, candidates, known)
+        if mistake:
             kept.skipped += 1
-            mistakes.extend([f"{labels.file}:{line}: {wrong}"] if len(mistakes) < SHOWN else [])
-        return not wrong
+            mistakes.extend([f"{labels.file}:{line}: {mistake}"] if len(mistakes) < SHOWN else [])
+        return not mistake
 
     kept.preferences = [
         p for p in labels.preferences if has(p.sample, {"preferred": p.preferred, "other": p.other}, p.line)
@@ -157,14 +166,14 @@ def known_labels(labels: Labels, known: Mapping[str, Iterable[str]], *, skip_unk
     kept.ratings = [r for r in labels.ratings if has(r.sample, {"candidate_id": r.candidate}, r.line)]
     if mistakes and not skip_unknown:
         more = f"\n({kept.skipped} rows in all)" if kept.skipped > len(mistakes) else ""
-        raise DataError("\n".join(mistakes) + more + "\nmend them, or leave them out with --skip-unknown")
+        raise DataError("\n".join(mistakes) + more + "\ncorrect them, or leave them out with --skip-unknown")
     if not kept.samples:
         raise DataError(f"{mistakes[0]}\nnone of the {kept.skipped} rows is of this run")
     return kept
 
 
 def _suggest(word: str, ids: Iterable[str]) -> str:
-    return did_you_mean(word, islice(ids, _LOOKED_THROUGH))
+    return did_you_mean(word, islice(ids, _SUGGESTED_FROM))
 
 
 def _unknown(sample: str, candidates: Mapping[str, str], known: Mapping[str, Iterable[str]]) -> str | None:

@@ -1,12 +1,13 @@
 """How well scores agree with people: pairwise accuracy and rank correlations, with intervals.
 
-A score is a number for each candidate of a sample, whatever it comes from: the reward, a dimension's rating, the
-answer's length, its place. Preferences are pairs of candidates of one sample. Intervals are bootstrap intervals over
-samples, since the pairs of one sample aren't independent.
+A score is a number for each candidate of a sample: the reward, a dimension's rating, the answer's length or its place.
+Preferences are pairs of candidates of one sample. Intervals are bootstrap intervals over samples, since the pairs of
+one sample aren't independent.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,20 +15,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lrf.ranks import kendall, spearman
+from lrf.stages.score.correlation import spearman
 from lrf.types import JSON
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DRAWS = 2000
+REDRAWS = 2000
+"""Bootstrap samples of an interval."""
 LEVEL = 0.95
 FEWEST = 5
-"""Of fewer samples there is no interval: of three, such an interval holds the truth two times in three."""
-_AT_ONCE = 4_000_000  # numbers drawn at a time
+"""Fewer samples get no interval: a percentile interval over three would contain the truth two times in three."""
+_NUMBERS_AT_ONCE = 4_000_000  # bounds the memory of a bootstrap
 
 Scores = Mapping[str, Mapping[str, float | None]]
-"""By sample and candidate; None where there is no score."""
+"""Scores by sample and candidate; None for a candidate without a score."""
 
 Pair = tuple[str, str, str]
 """(sample, preferred candidate, other candidate)."""
@@ -35,10 +37,10 @@ Pair = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """An average with its interval.
+    """An average with its 95% interval.
 
-    None where there is nothing to average; no interval where there are fewer than :data:`FEWEST` samples, or where all
-    are alike, so that nothing says how they vary.
+    ``value`` is None without data. ``low`` and ``high`` are None for fewer than :data:`FEWEST` samples, and where all
+    samples are alike, since nothing then says how they vary.
     """
 
     value: float | None
@@ -51,7 +53,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How often the preferred candidate has the higher score; a tie counts half."""
+    """How often the preferred candidate has the higher score; a tie counts half.
+
+    ``pairs`` are those of which both candidates have a score, ``unscored`` the others.
+    """
 
     accuracy: Share
     pairs: int
@@ -63,7 +68,7 @@ class Accuracy:
 
 
 def accuracy(pairs: Sequence[Pair], scores: Scores, seed: int) -> Accuracy:
-    """Over the pairs of which both candidates have a score; the others are counted as unscored."""
+    """The accuracy of the scores over the pairs."""
     right: dict[str, float] = {}
     count: dict[str, float] = {}
     ties = unscored = 0
@@ -95,9 +100,11 @@ def preferences_of(ratings: Mapping[str, Mapping[str, float]]) -> tuple[list[Pai
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """Spearman's ρ and Kendall's τ-b: within each sample and averaged, over samples where both sides vary.
+    """Rank correlations of people's ratings with scores.
 
-    ``overall`` is Spearman's ρ over all candidates together: it also counts which sample a candidate is of.
+    ``spearman`` (ρ) and ``kendall`` (τ-b) are computed within each sample and averaged over the ``samples`` in which
+    both sides vary. ``overall`` is Spearman's ρ over all ``candidates`` together, so it also counts differences
+    between samples. ``unscored`` candidates have a rating and no score.
     """
 
     spearman: Share
@@ -119,19 +126,20 @@ class Correlation:
 
 
 def correlation(ratings: Mapping[str, Mapping[str, float]], scores: Scores, seed: int) -> Correlation:
-    """Of people's ratings with the scores."""
+    """The rank correlations of people's ratings with the scores."""
     rho: list[float] = []
     tau: list[float] = []
     people: list[float] = []
     machine: list[float] = []
     unscored = 0
     for sample, rated in ratings.items():
-        found = {c: s for c in rated if (s := scores.get(sample, {}).get(c)) is not None}
-        unscored += len(rated) - len(found)
-        x, y = [rated[c] for c in found], list(found.values())
+        of_sample = scores.get(sample, {})
+        both = [(rating, score) for c, rating in rated.items() if (score := of_sample.get(c)) is not None]
+        unscored += len(rated) - len(both)
+        x, y = [rating for rating, _ in both], [score for _, score in both]
         people += x
         machine += y
-        if len(x) > 1 and (r := spearman(x, y)) is not None and (t := kendall(x, y)) is not None:
+        if (r := spearman(x, y)) is not None and (t := kendall(x, y)) is not None:
             rho.append(r)
             tau.append(t)
     ones = [1.0] * len(rho)
@@ -139,14 +147,28 @@ def correlation(ratings: Mapping[str, Mapping[str, float]], scores: Scores, seed
         weighted(rho, ones, seed),
         weighted(tau, ones, seed),
         len(rho),
-        spearman(people, machine) if people else None,
+        spearman(people, machine),
         len(people),
         unscored,
     )
 
 
+def kendall(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Kendall's τ-b, -1 to 1; None where one side doesn't vary. Looks at every two values: for one sample's candidates.
+
+    Raises ValueError for unequal lengths.
+    """
+    concordance = differ_a = differ_b = 0
+    for (a1, b1), (a2, b2) in combinations(zip(a, b, strict=True), 2):
+        order_a, order_b = (a1 > a2) - (a1 < a2), (b1 > b2) - (b1 < b2)
+        concordance += order_a * order_b
+        differ_a += order_a != 0
+        differ_b += order_b != 0
+    return concordance / math.sqrt(differ_a * differ_b) if differ_a and differ_b else None
+
+
 def weighted(sums: Sequence[float], weights: Sequence[float], seed: int) -> Share:
-    """Σ sums / Σ weights over samples, with the interval between the percentiles of as many redrawn samples."""
+    """Σ sums / Σ weights over samples, with the percentile interval of bootstrap samples of the same size."""
     n = len(sums)
     if not n:
         return Share(None, None, None)
@@ -159,11 +181,11 @@ def weighted(sums: Sequence[float], weights: Sequence[float], seed: int) -> Shar
 
 
 def _redrawn(a: NDArray[np.float64], b: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Σ a / Σ b of :data:`DRAWS` draws of as many samples, with replacement."""
+    """Σ a / Σ b of :data:`REDRAWS` bootstrap samples, shape (redraws,)."""
     generator = np.random.default_rng(seed)
-    at_once = max(1, _AT_ONCE // len(a))
-    found = []
-    for start in range(0, DRAWS, at_once):
-        drawn = generator.integers(0, len(a), size=(min(at_once, DRAWS - start), len(a)))  # (draws, samples)
-        found.append(a[drawn].sum(axis=1) / b[drawn].sum(axis=1))
-    return np.concatenate(found)
+    at_once = max(1, _NUMBERS_AT_ONCE // len(a))
+    ratios = []
+    for start in range(0, REDRAWS, at_once):
+        chosen = generator.integers(0, len(a), size=(min(at_once, REDRAWS - start), len(a)))  # (redraws, samples)
+        ratios.append(a[chosen].sum(axis=1) / b[chosen].sum(axis=1))
+    return np.concatenate(ratios)

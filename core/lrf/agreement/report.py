@@ -1,4 +1,4 @@
-"""The whole comparison of a run with a file of labels."""
+"""The comparison of a run with a file of labels."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ BASELINES = {"longer": "longer wins", "first": "first wins"}
 class Agreement:
     """How well each score agrees with people: the reward, each dimension's rating, and the two trivial baselines.
 
-    ``kind`` is "preferences" or "ratings". ``alike`` counts the pairs that people rated alike, which no score can
-    order rightly; ``skipped`` the rows of candidates that the run doesn't have.
+    Parameters
+    ----------
+    kind: "preferences" or "ratings".
+    labels, samples: how many labels on how many samples were used.
+    skipped: rows about candidates that the run doesn't have.
+    alike: pairs that people rated alike, which are left out.
+    accuracies, correlations: by the score's name.
+    without_lengths: why "longer wins" is missing, or None.
     """
 
     kind: str
@@ -46,27 +52,27 @@ class Agreement:
 
 
 def agreement(labels: Path, run: Path, *, seed: int = 0, skip_unknown: bool = False) -> Agreement:
-    """Compare a run's rewards with what people say.
+    """Compare the scores of a run with people's labels. ``seed`` is that of the bootstrap.
 
     Raises :class:`lrf.errors.DataError` for labels that can't be used and :class:`lrf.errors.RunError` for a folder
     that is no run.
     """
     read = read_labels(labels)
-    found = read_run(run, read.samples)
-    kept = known_labels(read, found.known, skip_unknown=skip_unknown)
+    scored = read_run(run, read.samples)
+    kept = known_labels(read, scored.known, skip_unknown=skip_unknown)
     named = {"reward": "reward"}
-    for name in found.dimensions:
+    for name in scored.dimensions:
         key = f"rating: {name}"
         named[key] = key if name == "reward" else name
     named |= BASELINES
-    if found.missing_lengths is not None:
+    if scored.missing_lengths is not None:
         del named["longer"]
     result = Agreement(
         "ratings" if read.ratings else "preferences",
         len(kept.preferences) + len(kept.ratings),
         len(kept.samples),
         kept.skipped,
-        without_lengths=found.missing_lengths,
+        without_lengths=scored.missing_lengths,
     )
     by_people: dict[str, dict[str, list[float]]] = {}
     for r in kept.ratings:
@@ -75,7 +81,7 @@ def agreement(labels: Path, run: Path, *, seed: int = 0, skip_unknown: bool = Fa
     pairs, result.alike = preferences_of(ratings)
     pairs += [(p.sample, p.preferred, p.other) for p in kept.preferences]
     for key, name in named.items():
-        result.accuracies[name] = accuracy(pairs, found.scores[key], seed)
+        result.accuracies[name] = accuracy(pairs, scored.scores[key], seed)
         if read.ratings:
-            result.correlations[name] = correlation(ratings, found.scores[key], seed)
+            result.correlations[name] = correlation(ratings, scored.scores[key], seed)
     return result

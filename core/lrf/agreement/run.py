@@ -1,4 +1,4 @@
-"""What a run says of the candidates that people judged."""
+"""The scores that a run gave to the candidates that people labelled."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ from lrf.store.files import read_json
 
 @dataclass(slots=True)
 class RunScores:
-    """Scores by sample and candidate, of the samples that were asked for. ``missing_lengths`` says why there are none.
+    """Scores by name, sample and candidate.
 
-    ``scores`` has "reward", each dimension by "rating: NAME", and the baselines "longer" (characters of the answer)
-    and "first" (places before the end). ``known`` has every sample of the run that was asked for.
+    Parameters
+    ----------
+    scores: "reward", each dimension as "rating: NAME", and the baselines "longer" (characters of the answer) and
+        "first" (minus the candidate's place).
+    dimensions: the dimensions' names.
+    known: every sample of the run, with the candidates of those that were wanted.
+    missing_lengths: why there is no "longer", or None.
     """
 
     scores: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
@@ -30,40 +35,40 @@ class RunScores:
 
 
 def read_run(folder: Path, samples: set[str]) -> RunScores:
-    """The rewards of a run's samples among those given.
+    """The scores of the given samples in a run.
 
-    Raises :class:`lrf.errors.RunError` when the folder holds no rewards, or damaged ones.
+    Raises :class:`lrf.errors.RunError` when the folder has no rewards, or damaged ones.
     """
     run = RunDir(folder)
     if not run.rewards.is_file():
         raise RunError(f"{run.rewards} is not there; expected a run directory with rewards, such as runs/my-pipeline")
-    found = RunScores(scores={"reward": {}, "first": {}, "longer": {}})
+    run_scores = RunScores(scores={"reward": {}, "first": {}, "longer": {}})
     for row in reward_rows(run.rewards):
         sample, candidate = row["sample_id"], row["candidate_id"]
-        found.known.setdefault(sample, {})
+        run_scores.known.setdefault(sample, {})
         if sample not in samples:
             continue
-        found.known[sample][candidate] = None
-        _put(found, "reward", sample, candidate, row["reward"])
-        _put(found, "first", sample, candidate, -float(len(found.known[sample])))
+        run_scores.known[sample][candidate] = None
+        _put(run_scores, "reward", sample, candidate, row["reward"])
+        _put(run_scores, "first", sample, candidate, -float(len(run_scores.known[sample])))
         for name, rating in row["ratings"].items():
-            if name not in found.dimensions:
-                found.dimensions.append(name)
-            _put(found, f"rating: {name}", sample, candidate, rating)
+            if name not in run_scores.dimensions:
+                run_scores.dimensions.append(name)
+            _put(run_scores, f"rating: {name}", sample, candidate, rating)
     try:
-        _add_lengths(found, run, samples)
+        _add_lengths(run_scores, run, samples)
     except (LrfError, OSError, ValueError) as error:
-        found.missing_lengths = str(error)
-        found.scores["longer"].clear()
-    return found
+        run_scores.missing_lengths = str(error)
+        run_scores.scores["longer"].clear()
+    return run_scores
 
 
-def _put(found: RunScores, name: str, sample: str, candidate: str, score: float | None) -> None:
-    found.scores.setdefault(name, {}).setdefault(sample, {})[candidate] = score
+def _put(run_scores: RunScores, name: str, sample: str, candidate: str, score: float | None) -> None:
+    run_scores.scores.setdefault(name, {}).setdefault(sample, {})[candidate] = score
 
 
-def _add_lengths(found: RunScores, run: RunDir, samples: set[str]) -> None:
-    """The lengths of the answers, from the run's data once more: rewards.jsonl doesn't hold them."""
+def _add_lengths(run_scores: RunScores, run: RunDir, samples: set[str]) -> None:
+    """Add the answers' lengths, from the run's data: rewards.jsonl doesn't have them."""
     match read_json(run.versions):
         case {"folder": str(folder)}:
             pass
@@ -73,9 +78,9 @@ def _add_lengths(found: RunScores, run: RunDir, samples: set[str]) -> None:
     for sample in good_samples(source_with_candidates(pipeline, run)):
         if sample.id in samples:
             for candidate in sample.candidates:
-                if candidate.id in found.known.get(sample.id, {}):
-                    _put(found, "longer", sample.id, candidate.id, float(len(candidate.text)))
-    wanted = {(s, c) for s in samples for c in found.known.get(s, {})}
-    if lost := [(s, c) for s, c in wanted if c not in found.scores["longer"].get(s, {})]:
+                if candidate.id in run_scores.known.get(sample.id, {}):
+                    _put(run_scores, "longer", sample.id, candidate.id, float(len(candidate.text)))
+    wanted = {(s, c) for s in samples for c in run_scores.known.get(s, {})}
+    if lost := [(s, c) for s, c in wanted if c not in run_scores.scores["longer"].get(s, {})]:
         sample_id, candidate_id = min(lost)
         raise DataError(f"the data no longer has candidate {candidate_id!r} of sample {sample_id!r}")

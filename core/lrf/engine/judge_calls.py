@@ -33,6 +33,7 @@ from lrf.protocols import Judge
 from lrf.store.files import storable
 from lrf.store.journal import Journal, identity_text, request_key
 from lrf.text.chunking import count_tokens
+from lrf.text.excerpt import excerpt
 
 T = TypeVar("T")
 
@@ -167,7 +168,8 @@ class JudgeCalls:
                 else:
                     return Answer(value, reply.text, read_as, attempt + 1, reply.probabilities)
             self.ledger.lines[caller.dimension].asked_again += attempt < attempts - 1
-        raise UnscorableError(failure.reason, f"{failure.detail} (asked {attempts} times)")
+        wrote = f'; the last reply: "{excerpt(reply.text)}"' if reply.text.strip() else ""
+        raise UnscorableError(failure.reason, f"{failure.detail} (asked {attempts} times{wrote})")
 
     def _seed(self, round_: int, repeat: int, attempt: int) -> int | None:
         """Another one for each request that is otherwise equal; None for a judge without seeds."""

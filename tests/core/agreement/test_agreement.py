@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 import lrf
 from lrf.agreement.labels import read_labels
-from lrf.agreement.measures import accuracy, correlation, preferences_of, weighted
+from lrf.agreement.measures import accuracy, correlation, kendall, preferences_of, weighted
 from lrf.agreement.report import agreement
 from lrf.cli.main import invoke
 from lrf.errors import DataError
+from lrf.stages.score.correlation import spearman
 from project import Project
 
 # --- measures ------------------------------------------------------------------------------------------------------
@@ -120,6 +121,26 @@ def test_rank_correlation_is_within_samples() -> None:
     found = correlation(people, scores, 0)
     assert (found.spearman.value, found.kendall.value, found.samples) == (0.0, 0.0, 2)
     assert (found.candidates, found.unscored) == (5, 1)
+
+
+few = st.integers(0, 6).map(float)
+
+
+@given(st.lists(st.tuples(few, few), min_size=2, max_size=12))
+def test_the_correlations_are_scipys(values: list[tuple[float, float]]) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    a, b = map(list, zip(*values, strict=True))
+    if len(set(a)) < 2 or len(set(b)) < 2:
+        assert spearman(a, b) is kendall(a, b) is None
+    else:
+        assert spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
+        assert kendall(a, b) == pytest.approx(stats.kendalltau(a, b).statistic)
+
+
+@pytest.mark.parametrize("measure", [spearman, kendall])
+def test_a_correlation_of_unequally_many_values_is_refused(measure: Callable[..., float | None]) -> None:
+    with pytest.raises(ValueError):
+        measure([1.0, 2.0, 3.0], [1.0, 2.0])
 
 
 @given(st.dictionaries(st.sampled_from("pqrs"), st.dictionaries(st.sampled_from("abcd"), st.integers(0, 9).map(float))))
@@ -230,7 +251,7 @@ def test_data_at_a_relative_path_from_a_variable_is_found_again(
     [
         ("sample,prefered,other\ns1,a,b\n", "labels.csv:1: expected the columns sample_id,preferred,other or "),
         ("sample_id,prefered,other\ns1,a,b\n", "did you mean preferred?"),
-        ("sample_id;preferred;other\ns1;a;b\n", "the columns must be parted by commas"),
+        ("sample_id;preferred;other\ns1;a;b\n", "the columns must be separated by commas"),
         ("sample_id,preferred,other,rating,candidate_id\n", "columns of preferences and of ratings in one file"),
         ("sample_id,preferred,other,other\n", "labels.csv:1: the column 'other' is given twice"),
         ("", "got nothing"),

@@ -250,7 +250,8 @@ async def test_after_five_useless_replies_the_reason_of_the_last_is_given(reply:
         assert calls.ledger.total().asked_again == 4
     assert caught.value.reason == reason
     assert not caught.value.transient
-    assert "asked 5 times" in caught.value.detail
+    assert "(asked 5 times" in caught.value.detail
+    assert (f'the last reply: "{reply}"' in caught.value.detail) == bool(reply)
     assert len(judge.requests) == 5
 
 

@@ -361,8 +361,11 @@ def test_more_unscored_than_allowed_is_exit_3_with_the_reasons_and_all_files(
     judge_server.fault("garbage", times=None, when=lambda prompt: "c of" in prompt or "101 euros" in prompt)
     summary = run(project)
     assert summary.exit_code == 3
-    assert "helpfulness: no_rating (1)" in summary.message
     assert "max_unscored: 0.05" in summary.message
+    assert "\n  helpfulness: no_rating (1)\n    such as candidate c1 of sample sample-0: " in summary.message
+    assert "asked 5 times; the last reply: " in summary.message
+    assert "`rating: json`" in summary.message
+    assert "`lrf rescore PIPELINE --failed`" in summary.message
     unscored = [r for r in project.lines("rewards.jsonl") if r["reward"] is None]
     assert [(r["sample_id"], r["candidate_id"], r["unscored"]["reason"]) for r in unscored] == [
         ("sample-0", "c1", "no_rating")

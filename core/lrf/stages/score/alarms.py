@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lrf.ranks import spearman
+from lrf.stages.score.correlation import spearman
 from lrf.types import JSON
 
 ENOUGH = 20

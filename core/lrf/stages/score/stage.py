@@ -25,6 +25,7 @@ from lrf.stages.reading import sample_digest, samples
 from lrf.stages.sample.source import sampled, sampled_source
 from lrf.stages.score.alarms import Alarms
 from lrf.stages.score.calibration import calibrated, drift_alarms
+from lrf.stages.score.gate import unscored_message
 from lrf.stages.score.rescore import end_rescore, rounds_of
 from lrf.stages.score.rows import judgement_row, reward_row
 from lrf.stages.score.server_metrics import judge_figures
@@ -281,12 +282,8 @@ def _write_files(context: StageContext, journal: Journal, stage: str, alarms: Al
 
 def check_unscored(context: StageContext, counts: Mapping[str, JSON]) -> None:
     """The failure gate. Raises :class:`lrf.errors.GateError` when more is unscored than the pipeline allows."""
-    total, unscored = counts["candidates"], counts["unscored"]
-    share = unscored / total if total else 0.0
-    if share > context.pipeline.max_unscored:
-        reasons = ", ".join(f"{reason} ({n})" for reason, n in list(counts["reasons"].items())[:5])
+    candidates, unscored, limit = counts["candidates"], counts["unscored"], context.pipeline.max_unscored
+    if candidates and unscored / candidates > limit:
         raise GateError(
-            f"{unscored} of {total} candidates are unscored ({share:.0%}), more than `max_unscored: "
-            f"{context.pipeline.max_unscored:g}` allows; reasons: {reasons}. Look into {context.run_dir.judgements}, "
-            "mend the cause or raise the limit, and run the same command again"
+            unscored_message(context.run_dir, counts["reasons"], unscored=unscored, candidates=candidates, limit=limit)
         )

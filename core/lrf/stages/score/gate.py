@@ -1,0 +1,73 @@
+"""The message of a run that scored too little: for each reason an example in full, and what helps against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lrf.errors import Reason
+from lrf.stages.score.rows import reward_rows
+
+if TYPE_CHECKING:
+    from lrf.stages.run_dir import RunDir
+
+SHOWN = 5
+"""Reasons that are explained; the rest is in the run's files."""
+
+_FAILED = "`lrf rescore PIPELINE --failed` asks again"
+_SAME_COMMAND = "run the same command again"
+_UNREADABLE = f"a judge that follows the format, or `rating: json` where it can be held to a schema; {_FAILED}"
+
+_ADVICE: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            Reason.NO_RATING, Reason.NO_VERDICT, Reason.NO_STATEMENT_MARK, Reason.AMBIGUOUS_RATING,
+            Reason.AMBIGUOUS_VERDICT, Reason.QUOTED_RATING, Reason.QUOTED_VERDICT, Reason.RATING_OUT_OF_RANGE,
+            Reason.INVALID_JSON, Reason.NO_STATEMENTS_LIST, Reason.EMPTY_REPLY,
+        ),
+        _UNREADABLE,
+    ),
+    **dict.fromkeys(
+        (
+            Reason.RATE_LIMITED, Reason.JUDGE_UNAVAILABLE, Reason.JUDGE_TIMED_OUT, Reason.JUDGE_BAD_REPLY,
+            Reason.RETRIEVER_UNAVAILABLE, Reason.RETRIEVER_INCOMPLETE,
+        ),
+        f"see to the server, and {_SAME_COMMAND}",
+    ),
+    Reason.TRUNCATED_REPLY: f"a judge that writes less (or a larger `reasoning_tokens` for its thoughts); {_FAILED}",
+    Reason.CONTEXT_TOO_SMALL: "a judge with a larger `context_window`, or shorter documents",
+    Reason.FILTERED: f"another judge for this material; {_FAILED}",
+    Reason.TOO_MANY_STATEMENTS: f"a larger `max_statements`; then {_SAME_COMMAND}",
+}  # fmt: skip
+
+
+def unscored_message(run: RunDir, reasons: Mapping[str, int], *, unscored: int, candidates: int, limit: float) -> str:
+    """What the run's rewards lack and why. ``reasons`` counts candidates by "dimension: reason", most common first."""
+    shown = dict(list(reasons.items())[:SHOWN])
+    examples = _examples(run, set(shown))
+    lines = [
+        f"{unscored:,} of {candidates:,} candidates are unscored ({unscored / candidates:.0%}), more than "
+        f"`max_unscored: {limit:g}` allows:"
+    ]
+    for name, count in shown.items():
+        word = name.rpartition(": ")[2]
+        lines += [f"  {name} ({count:,})", *examples.get(name, ())]
+        lines.append(f"    what helps: {_ADVICE.get(word, f'mend the cause; {_FAILED}')}")
+    if len(reasons) > len(shown):
+        lines.append(f"  {len(reasons) - len(shown)} more reasons")
+    lines.append(f"{run.judgements} has every case. A larger `max_unscored` accepts them; {_SAME_COMMAND} then")
+    return "\n".join(lines)
+
+
+def _examples(run: RunDir, names: set[str]) -> dict[str, list[str]]:
+    """The first candidate of each reason, as lines."""
+    found: dict[str, list[str]] = {}
+    for row in reward_rows(run.rewards):
+        if unscored := row["unscored"]:
+            name = f"{unscored['dimension']}: {unscored['reason']}"
+            if name in names and name not in found:
+                where = f"candidate {row['candidate_id']} of sample {row['sample_id']}"
+                found[name] = [f"    such as {where}: {unscored['detail'] or unscored['reason']}"]
+        if len(found) == len(names):
+            break
+    return found
