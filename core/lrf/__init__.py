@@ -32,7 +32,6 @@ _FOR_PLUGINS = (
     "lrf.prices",
     "lrf.prompting",
     "lrf.protocols",
-    "lrf.ranks",
     "lrf.rows",
     "lrf.settings",
     "lrf.text",

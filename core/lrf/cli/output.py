@@ -6,10 +6,12 @@ import json
 import sys
 import unicodedata
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from lrf.types import JSON
+if TYPE_CHECKING:
+    from lrf.types import JSON
 
 
 def clean(text: str, *, lines: bool = False) -> str:
