@@ -295,7 +295,7 @@ class JudgeCalls:
                 sample=caller.sample,
                 dimension=caller.dimension,
                 seconds=seconds,
-                most=most,
+                worst=most,
             )
         finally:
             self.limiter.written()

@@ -177,7 +177,7 @@ class SamplerCalls:
                         sample=sample,
                         dimension=self.name,
                         seconds=seconds,
-                        most=of_one,
+                        worst=of_one,
                     )
                     for key, request, reply, of_one in zip(keys, requests, replies, most, strict=True)
                 )

@@ -1,25 +1,47 @@
-"""The journal's tables: made, brought up to date, and refused where they are not ours."""
+"""The SQLite file behind the journal: its tables, and the one thread that owns the connection.
+
+Callers hand the thread small jobs. Jobs that write are committed in groups: what has come in since the last group is
+one transaction, so a busy run commits fifty times a second and an idle one at once. Jobs that read are done at once.
+A caller continues only after its group is committed.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import queue
 import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from lrf.errors import RunError
 from lrf.store.files import on_network_filesystem
 
-VERSION = 4
+T = TypeVar("T")
+
+VERSION = 5
+GROUP_S = 0.02
+"""Seconds from one transaction that writes to the next: what comes in meanwhile is committed together."""
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS segments (hash BLOB PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS replies (
     key BLOB NOT NULL UNIQUE, judge TEXT NOT NULL, sample TEXT NOT NULL, dimension TEXT NOT NULL,
-    kind TEXT NOT NULL, way TEXT NOT NULL, prompt BLOB NOT NULL, attempt INTEGER NOT NULL, draw INTEGER NOT NULL,
-    temperature REAL NOT NULL, max_tokens INTEGER NOT NULL, seed INTEGER,
+    kind TEXT NOT NULL, reply_mode TEXT NOT NULL, prompt BLOB NOT NULL, attempt INTEGER NOT NULL,
+    repeat INTEGER NOT NULL, temperature REAL NOT NULL, max_tokens INTEGER NOT NULL, seed INTEGER,
     text TEXT NOT NULL, finish TEXT NOT NULL, probabilities TEXT, model TEXT, reasoning TEXT,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-    seconds REAL NOT NULL, at REAL NOT NULL, calls INTEGER NOT NULL DEFAULT 1,
-    written_tokens INTEGER NOT NULL DEFAULT 0, most_prompt INTEGER NOT NULL DEFAULT 0,
-    most_reply INTEGER NOT NULL DEFAULT 0
+    seconds REAL NOT NULL, at REAL NOT NULL, calls INTEGER NOT NULL, written_tokens INTEGER NOT NULL,
+    most_prompt INTEGER NOT NULL, most_reply INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS unanswered (
+    judge TEXT NOT NULL, sample TEXT NOT NULL, dimension TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
+    calls INTEGER NOT NULL, written_tokens INTEGER NOT NULL, most_prompt INTEGER NOT NULL, most_reply INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS batches (id INTEGER PRIMARY KEY, embedder TEXT NOT NULL, texts INTEGER NOT NULL,
     seconds REAL NOT NULL, at REAL NOT NULL);
@@ -30,36 +52,196 @@ CREATE TABLE IF NOT EXISTS rows (
 ) WITHOUT ROWID
 """
 
-_ADDED = (
-    (2, "calls INTEGER NOT NULL DEFAULT 1"),
-    (3, "written_tokens INTEGER NOT NULL DEFAULT 0"),
-    (4, "most_prompt INTEGER NOT NULL DEFAULT 0"),
-    (4, "most_reply INTEGER NOT NULL DEFAULT 0"),
-)
-"""Columns of replies, after the version that brought them."""
+Job = Callable[[sqlite3.Connection], Any]
+Waiter = Future[Any] | asyncio.Future[Any]
+Outcome = tuple[Waiter, Any, BaseException | None]
 
 
-def open_database(path: Path | None) -> sqlite3.Connection:
+class _Task(NamedTuple):
+    """A job and the future that gets its result. With ``flush`` everything handed in before is committed first."""
+
+    job: Job
+    waiter: Waiter
+    writes: bool
+    flush: bool = False
+
+
+class Database:
+    """A database with the journal's tables, used from any thread and any number of event loops.
+
+    Parameters
+    ----------
+    path: the SQLite file, made if it isn't there; None for a database in memory.
+
+    Raises :class:`lrf.errors.RunError` when the file is no journal, is damaged, or was written by another version.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._group_s = 0.0 if path is None else GROUP_S
+        self._closed = False
+        self._tasks: queue.SimpleQueue[list[_Task] | None] = queue.SimpleQueue()
+        self._gathered: dict[asyncio.AbstractEventLoop, list[_Task]] = {}
+        ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._work, args=(ready,), name="lrf-journal", daemon=True)
+        self._thread.start()
+        ready.result()
+
+    # --- for callers -------------------------------------------------------------------------------------------
+
+    async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """The job's result. It may not see writes that nobody has been told of yet."""
+        return await self._submit(job, writes=False)
+
+    async def write(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """The job's result, once it is committed. The job is done even if its caller is cancelled."""
+        return await self._submit(job, writes=True)
+
+    def write_later(self, job: Job) -> None:
+        """Hand in a job that writes, without waiting for its commit. Never blocks."""
+        self._check_open()
+        self._tasks.put([_Task(job, Future(), writes=True)])
+
+    def do(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Run a job that only reads, after everything that was handed in before it is committed."""
+        self._check_open()
+        future: Future[T] = Future()
+        self._tasks.put([_Task(job, future, writes=False, flush=True)])
+        return future
+
+    def close(self) -> None:
+        """Commit what has come in and close the file."""
+        if not self._closed:
+            self._closed = True
+            for loop in list(self._gathered):
+                self._hand_over(loop)
+            self._tasks.put(None)
+            self._thread.join()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RunError("the journal is closed")
+
+    async def _submit(self, job: Callable[[sqlite3.Connection], T], *, writes: bool) -> T:
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        gathered = self._gathered.setdefault(loop, [])
+        gathered.append(_Task(job, future, writes))
+        if len(gathered) == 1:  # what else comes up in this turn of the loop goes with it: the thread wakes once
+            loop.call_soon(self._hand_over, loop)
+        return await future
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        if gathered := self._gathered.pop(loop, None):
+            self._tasks.put(gathered)
+
+    # --- the thread --------------------------------------------------------------------------------------------
+
+    def _work(self, ready: Future[None]) -> None:
+        try:
+            connection = open_connection(self.path)
+        except BaseException as error:
+            ready.set_exception(error)
+            return
+        ready.set_result(None)
+        writing: list[_Task] = []
+        next_commit = 0.0
+        is_open = True
+        while is_open:
+            tasks, is_open = self._next_tasks(max(0.0, next_commit - time.monotonic()) if writing else None)
+            reading = [task for task in tasks if not task.writes]
+            writing += [task for task in tasks if task.writes]
+            flush = not is_open or any(task.flush for task in reading)
+            if writing and (flush or time.monotonic() >= next_commit):
+                _transact(connection, writing, writes=True)
+                writing = []
+                next_commit = time.monotonic() + self._group_s
+            if reading:
+                _transact(connection, reading, writes=False)
+        connection.close()
+
+    def _next_tasks(self, timeout_s: float | None) -> tuple[list[_Task], bool]:
+        """All tasks that have come in, after waiting for the first of them, and whether more can come."""
+        tasks: list[_Task] = []
+        with contextlib.suppress(queue.Empty):
+            part = self._tasks.get(timeout=timeout_s)
+            while part is not None:
+                tasks += part
+                part = self._tasks.get_nowait()
+            return tasks, False
+        return tasks, True
+
+
+def _transact(connection: sqlite3.Connection, tasks: Sequence[_Task], *, writes: bool) -> None:
+    """Do the jobs in one transaction and tell their waiters. When it fails nothing of the group counts."""
+    outcomes: list[Outcome] = []
+    try:
+        connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        for task in tasks:
+            try:
+                outcomes.append((task.waiter, task.job(connection), None))
+            except sqlite3.Error:
+                raise  # the disk is full or gone, or the file damaged
+            except Exception as error:
+                outcomes.append((task.waiter, None, error))
+        connection.execute("COMMIT")
+    except Exception as error:
+        with contextlib.suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        failure = RunError(
+            f"the journal can't be {'written' if writes else 'read'}: {error or type(error).__name__}; free the disk "
+            "(or move a damaged journal away) and run the same command again"
+        )
+        outcomes = [(task.waiter, None, failure) for task in tasks]
+    _tell_waiters(outcomes)
+
+
+def _tell_waiters(outcomes: Sequence[Outcome]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
+    for outcome in outcomes:
+        waiter = outcome[0]
+        if isinstance(waiter, Future):
+            _settle([outcome])
+        else:
+            by_loop.setdefault(waiter.get_loop(), []).append(outcome)
+    for loop, part in by_loop.items():  # each loop is woken once for the whole group
+        with contextlib.suppress(RuntimeError):  # it is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, part)
+
+
+def _settle(outcomes: Sequence[Outcome]) -> None:
+    for waiter, value, error in outcomes:
+        if waiter.done():  # cancelled in the meantime
+            continue
+        if error is None:
+            waiter.set_result(value)
+        else:
+            waiter.set_exception(error)
+
+
+# --- the file ----------------------------------------------------------------------------------------------------
+
+
+def open_connection(path: Path | None) -> sqlite3.Connection:
     """The database at a path, or one in memory, with the journal's tables; every statement commits by itself.
 
-    Raises :class:`lrf.errors.RunError` when the file is no journal, is damaged, or is of a newer lrf.
+    Raises :class:`lrf.errors.RunError` when the file is no journal, is damaged, or was written by another version.
     """
     connection = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=30)
     try:
         # one statement, so that what another process makes meanwhile is seen whole or not at all
         query = "SELECT user_version, EXISTS (SELECT 1 FROM sqlite_master) FROM pragma_user_version"
-        found, made = connection.execute(query).fetchone()
-        if found > VERSION:
-            raise RunError(f"{path} was written by a newer lrf (journal version {found}, known: {VERSION})")
-        if made and not found:
-            raise RunError(f"{path} is a database, but no journal of lrf; choose another file")
+        version, has_tables = connection.execute(query).fetchone()
+        check_version(path, version, has_tables=bool(has_tables))
         if path is not None:
             network = on_network_filesystem(path.parent)
             # A write-ahead log needs shared memory, which network filesystems don't have.
             connection.execute(f"PRAGMA journal_mode = {'TRUNCATE' if network else 'WAL'}")
             connection.execute(f"PRAGMA synchronous = {'FULL' if network else 'NORMAL'}")
-        if found < VERSION:
-            _bring_up_to_date(connection)
+        if version < VERSION:
+            _make_tables(connection)
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.DatabaseError):
@@ -73,13 +255,22 @@ def unusable(path: Path | None, error: sqlite3.DatabaseError) -> RunError:
     return RunError(f"{path} can't be used as a journal: {error}; move it away to start afresh")
 
 
-def _bring_up_to_date(connection: sqlite3.Connection) -> None:
-    """Make the tables, or add what an older lrf's lack: all of it or, if the process is killed, nothing."""
+def check_version(path: Path | None, version: int, *, has_tables: bool = True) -> None:
+    """Raises :class:`lrf.errors.RunError` for a database that is no journal, or one of another version of lrf."""
+    if has_tables and not version:
+        raise RunError(f"{path} is a database, but no journal of lrf; choose another file")
+    if version > VERSION:
+        raise RunError(f"{path} was written by a newer lrf (journal version {version}, known: {VERSION})")
+    if 0 < version < VERSION:
+        raise RunError(
+            f"{path} is a journal of an older lrf (version {version}; this one reads version {VERSION}): begin a new "
+            "run directory (another `name:` or `--runs`; for a cache, another file), or use the lrf that wrote it"
+        )
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    """Make all tables or, if the process is killed, none."""
     connection.execute("BEGIN IMMEDIATE")
-    found = connection.execute("PRAGMA user_version").fetchone()[0]  # another process may have been first
-    for version, column in _ADDED:
-        if 0 < found < version:
-            connection.execute(f"ALTER TABLE replies ADD COLUMN {column}")
     for statement in _TABLES.split(";"):
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lrf.errors import RunError
 from lrf.prompting.requests import Reply, Usage
-from lrf.store.database import VERSION, unusable
+from lrf.store.database import check_version, unusable
 
 _REPLY = (
     "SELECT text, finish, prompt_tokens, completion_tokens, cached_tokens, calls, written_tokens,"
@@ -94,10 +94,10 @@ def _open(path: Path) -> sqlite3.Connection:
         raise unusable(path, error) from error
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-    except sqlite3.DatabaseError as error:
+        check_version(path, version)
+    except BaseException as error:
         connection.close()
-        raise unusable(path, error) from error
-    if version != VERSION:
-        connection.close()
-        raise RunError(f"{path} is no journal of this version of lrf (it has version {version}, expected {VERSION})")
+        if isinstance(error, sqlite3.DatabaseError):
+            raise unusable(path, error) from error
+        raise
     return connection

@@ -206,7 +206,7 @@ async def test_calls_and_tokens_are_counted_over_all_sittings_too(address: str, 
     assert with_tokens.status == "stopped"
     assert with_tokens.stages["score"]["calls"] == 0
     journal = Journal(tmp_path / "runs/run/journal.sqlite")
-    assert journal.totals()["calls"] == 9
+    assert sum(used.calls for used in journal.usage()) == 9
     await asyncio.to_thread(journal.close)
 
 

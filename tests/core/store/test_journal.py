@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from lrf.store import database as schema
 from lrf.store.cache import _open
 from lrf.store.database import VERSION
 from lrf.store.journal import Journal, digest, request_key
+from lrf.store.spool import Spool
 
 DOCUMENT = "A long document that hundreds of calls share. " * 50
 
@@ -108,14 +108,8 @@ def test_a_reply_is_there_after_closing_and_opening_again(tmp_path: Path) -> Non
 
 async def test_replies_that_arrive_together_are_one_transaction(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
-    groups: list[int] = []
-    commit_group = journal._commit
-
-    def counting(connection: sqlite3.Connection, group: list[object], *, writes: bool) -> None:
-        groups.append(len(group))
-        commit_group(connection, group, writes=writes)  # type: ignore[arg-type]
-
-    journal._commit = counting  # type: ignore[assignment, method-assign]
+    statements: list[str] = []
+    journal.do(lambda c: c.set_trace_callback(statements.append)).result()
     await asyncio.gather(
         *(
             journal.commit_reply(bytes([i]), "j", request(), Reply("x"), sample="s", dimension="d", seconds=0)
@@ -123,8 +117,8 @@ async def test_replies_that_arrive_together_are_one_transaction(tmp_path: Path) 
         )
     )
     await asyncio.to_thread(journal.close)
-    assert sum(groups) == 200
-    assert len(groups) < 20
+    assert rows(tmp_path / "j", "SELECT count(*) FROM replies") == [(200,)]
+    assert statements.count("COMMIT") < 20
 
 
 async def test_a_waiter_that_is_cancelled_loses_no_paid_reply(tmp_path: Path) -> None:
@@ -155,9 +149,10 @@ def test_a_prompt_with_half_a_surrogate_pair_is_kept_with_a_replacement(journal:
 def test_a_reply_to_a_sample_of_a_strange_name_is_kept(journal: Journal) -> None:
     strange = journal.commit_reply(b"k", "j", request(), Reply("x"), sample="\ud800", dimension="d", seconds=0)
     asyncio.run(strange)
-    asyncio.run(journal.put_row("stage", 0, "\ud800", b"digest", "row", transient=False))
+    spool = Spool(journal)
+    asyncio.run(spool.put_row("stage", 0, "\ud800", b"digest", "row", transient=False))
     assert found(journal, b"k") == Reply("x")
-    assert list(journal.rows("stage")) == [(0, "row")]
+    assert list(spool.rows("stage")) == [(0, "row")]
 
 
 def test_a_segment_that_many_prompts_share_is_stored_once(journal: Journal) -> None:
@@ -257,7 +252,7 @@ async def test_vectors_come_back_and_batches_are_counted(tmp_path: Path) -> None
     await journal.commit_vectors("e", [b"a", b"b"], vectors, seconds=0.1)
     kept = await journal.vectors([b"a", b"b", b"c"])
     assert kept == {b"a": vectors[0].tobytes(), b"b": vectors[1].tobytes()}
-    assert (await asyncio.to_thread(journal.totals))["embedding_calls"] == 1
+    assert rows(tmp_path / "j", "SELECT embedder, texts FROM batches") == [("e", 2)]
     await asyncio.to_thread(journal.close)
 
 
@@ -269,37 +264,21 @@ async def test_more_vectors_than_one_query_takes_are_found() -> None:
     await asyncio.to_thread(journal.close)
 
 
-# --- rows of a stage ------------------------------------------------------------------------------------------------
+# --- calls without a usable reply -----------------------------------------------------------------------------------
 
 
-async def test_rows_come_in_the_order_of_positions_whatever_the_order_of_writing() -> None:
-    journal = Journal()
-    for position in [*range(150, 0, -1), 0]:
-        await journal.put_row("st", position, "s", b"d", f"row {position}", transient=position == 3)
-    read = await asyncio.to_thread(lambda: list(journal.rows("st")))
-    assert read == [(int(i == 3), f"row {i}") for i in range(151)]
-    await asyncio.to_thread(journal.close)
-
-
-async def test_a_row_counts_only_for_the_same_sample_and_when_it_is_final() -> None:
-    journal = Journal()
-    await journal.put_row("st", 0, "s", b"digest", "row", transient=False)
-    await journal.put_row("st", 1, "t", b"digest", "row", transient=True)
-    assert await journal.has_row("st", 0, b"digest")
-    assert not await journal.has_row("st", 0, b"changed")
-    assert not await journal.has_row("other", 0, b"digest")
-    assert not await journal.has_row("st", 1, b"digest")
-    await asyncio.to_thread(journal.close)
-
-
-async def test_rows_of_other_stages_are_forgotten() -> None:
-    journal = Journal()
-    await journal.put_row("old", 0, "s", b"d", "row", transient=False)
-    await journal.put_row("new", 0, "s", b"d", "row", transient=False)
-    await journal.drop_rows(keep="new")
-    assert not await journal.has_row("old", 0, b"d")
-    assert await journal.has_row("new", 0, b"d")
-    await asyncio.to_thread(journal.close)
+def test_calls_that_may_have_been_served_without_a_reply_count_in_every_sitting(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    commit(journal, b"k", Reply("x", usage=Usage(10, 2, 4)))
+    about = {"sample": "s", "dimension": "d", "reason": "judge_timed_out"}
+    journal.note_unanswered("judge", **about, usage=Usage(calls=2), worst=(100, 20))
+    journal.note_unanswered("judge", **about, usage=Usage(7, 1))
+    journal.close()
+    again = Journal(tmp_path / "j")
+    (used,) = again.usage()
+    again.close()
+    assert (used.replies, used.calls, used.prompt_tokens, used.completion_tokens) == (1, 4, 17, 3)
+    assert (used.cached_tokens, used.most_prompt, used.most_reply) == (4, 100, 20)
 
 
 # --- what can't be used ---------------------------------------------------------------------------------------------
@@ -348,58 +327,16 @@ def test_closing_twice_does_no_harm(tmp_path: Path) -> None:
     journal.close()
 
 
-def made_by_version(path: Path, version: int) -> None:
-    """A journal as an older lrf left it, with one reply."""
-    journal = Journal(path)
-    commit(journal, b"old", Reply("before", usage=Usage(10, 2, 3, 4, 5)))
-    journal.close()
-    connection = sqlite3.connect(path)
-    for since, column in schema._ADDED:
-        if since > version:
-            connection.execute(f"ALTER TABLE replies DROP COLUMN {column.split()[0]}")
-    connection.execute(f"PRAGMA user_version = {version}")
-    connection.close()
-
-
-@pytest.mark.parametrize("version", range(1, VERSION))
-def test_a_journal_of_an_older_lrf_is_read_and_added_to(tmp_path: Path, version: int) -> None:
-    made_by_version(tmp_path / "j", version)
-    journal = Journal(tmp_path / "j")
-    old = found(journal, b"old")
-    assert old is not None
-    assert old.usage == Usage(10, 2, 3, 1 if version < 2 else 4, 0 if version < 3 else 5)
-    commit(journal, b"new", Reply("after", usage=Usage(10, 2, 3, 4, 5)))
-    new = found(journal, b"new")
-    journal.close()
-    assert new is not None
-    assert new.usage == Usage(10, 2, 3, 4, 5)
-
-
-@pytest.mark.parametrize("killed_after", range(10))
-def test_a_kill_while_an_older_journal_is_brought_up_to_date_costs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
-) -> None:
-    made_by_version(tmp_path / "j", 1)
-    left = killed_after
-
-    class Killed(sqlite3.Connection):
-        def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
-            nonlocal left
-            left -= sql.lstrip().startswith(("ALTER", "CREATE", "PRAGMA user_version ="))
-            if left < 0:
-                raise KeyboardInterrupt
-            return super().execute(sql, *arguments)
-
-    connect = sqlite3.connect
-    with monkeypatch.context() as patch:
-        patch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=Killed))
-        with pytest.raises(KeyboardInterrupt):
-            Journal(tmp_path / "j")
-    journal = Journal(tmp_path / "j")
-    old = found(journal, b"old")
-    journal.close()
-    assert old is not None
-    assert old.text == "before"
+@pytest.mark.parametrize("version", [1, VERSION - 1])
+def test_a_journal_of_an_older_lrf_is_refused_with_what_to_do_and_left_alone(tmp_path: Path, version: int) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "j")) as connection:
+        connection.execute("CREATE TABLE replies (way TEXT)")
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.commit()
+    content = (tmp_path / "j").read_bytes()
+    with pytest.raises(RunError, match=r"older lrf \(version .*new run directory"):
+        Journal(tmp_path / "j")
+    assert (tmp_path / "j").read_bytes() == content
 
 
 def test_a_journal_that_a_newer_lrf_adds_to_meanwhile_takes_replies_as_before(journal: Journal) -> None:
@@ -410,17 +347,15 @@ def test_a_journal_that_a_newer_lrf_adds_to_meanwhile_takes_replies_as_before(jo
     assert found(journal, b"k") == Reply("x", usage=Usage(1, 2, 3, 4, 5))
 
 
-def test_several_processes_bring_one_journal_up_to_date(tmp_path: Path) -> None:
-    for path, version in ((tmp_path / "new", None), (tmp_path / "old", 1)):
-        if version:
-            made_by_version(path, version)
-        with ThreadPoolExecutor(8) as pool:
-            journals = list(pool.map(lambda _, path=path: _open(path), range(8)))
-        for i, journal in enumerate(journals):
-            commit(journal, b"%d" % i, Reply("x"))
-        for journal in journals:
-            journal.close()
-        assert rows(path, "PRAGMA user_version") == [(VERSION,)]
+def test_several_threads_make_one_journal_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    with ThreadPoolExecutor(8) as pool:
+        journals = list(pool.map(lambda _: _open(path), range(8)))
+    for i, journal in enumerate(journals):
+        commit(journal, b"%d" % i, Reply("x"))
+    for journal in journals:
+        journal.close()
+    assert rows(path, "SELECT count(*) FROM replies") == [(8,)]
 
 
 def test_a_journal_of_a_newer_lrf_is_refused(tmp_path: Path) -> None:
@@ -546,7 +481,7 @@ class KillAndResume(RuleBasedStateMachine):
     def every_committed_reply_is_there_unchanged(self) -> None:
         for key, reply in self.committed.items():
             assert found(self.journal, key) == reply
-        assert self.journal.totals()["calls"] == len(self.committed)
+        assert sum(used.calls for used in self.journal.usage()) == len(self.committed)
 
     def teardown(self) -> None:
         for journal in (*self.old, self.journal):

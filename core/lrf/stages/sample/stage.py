@@ -32,6 +32,7 @@ from lrf.stages.spending import paid
 from lrf.store.cache import open_journal
 from lrf.store.files import dump
 from lrf.store.journal import Journal, digest
+from lrf.store.spool import Spool
 from lrf.types import JSON, Sample
 
 TICK_S = 0.25
@@ -53,7 +54,7 @@ async def sample_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappi
             if ledger.budget.limited:
                 before = await asyncio.to_thread(paid, journal, context.pipeline)
                 before.carry_into(ledger, prices_of(context.pipeline).values())
-            await journal.drop_rows(keep=fingerprint)
+            await Spool(journal).drop_rows(keep=fingerprint)
             await sampling.run(data["samples"])
         finally:
             await sampling.calls.aclose()
@@ -68,12 +69,12 @@ async def sample_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappi
             done = f"{sampling.done['samples']} of {data['samples']}"
             reason.add_note(f"{done} samples are sampled; the same command goes on from there")
             raise StageStoppedError(reason, {**sampling.done, **took}, stage="sample")
-        counts = await asyncio.to_thread(write_candidates, context.run_dir.candidates, journal.rows(fingerprint))
+        counts = await asyncio.to_thread(write_candidates, context.run_dir.candidates, Spool(journal).rows(fingerprint))
         if counts["samples"] != data["samples"]:
             raise GateError(f"samples don't add up: {data['samples']} went in, {counts['samples']} came out")
         counts = {**counts, "data": data["sha256"], **took}
         context.run_dir.record("sample").write(fingerprint, [context.run_dir.candidates], counts)
-        await journal.drop_rows()
+        await Spool(journal).drop_rows()
         return counts
     finally:
         await asyncio.to_thread(journal.close)
@@ -190,7 +191,7 @@ class _Sampling:
 
     async def _one(self, position: int, sample: Sample) -> None:
         mark = sample_digest(sample)
-        if await self.calls.journal.has_row(self.stage, position, mark):
+        if await Spool(self.calls.journal).has_row(self.stage, position, mark):
             self.done["samples"] += 1
             return
         row = await self._row(sample, position)
@@ -198,7 +199,7 @@ class _Sampling:
         if out is not None:
             transient = out.pop("transient")
             self.context.log.info("left out", sample=sample.id, reason=out["reason"])
-        await self.calls.journal.put_row(self.stage, position, sample.id, mark, dump(row), transient=transient)
+        await Spool(self.calls.journal).put_row(self.stage, position, sample.id, mark, dump(row), transient=transient)
         self.done.update(samples=1, candidates=len(row["candidates"]), left_out=out is not None)
 
     async def _row(self, sample: Sample, position: int) -> dict[str, Any]:

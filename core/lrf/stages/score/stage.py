@@ -34,6 +34,7 @@ from lrf.stages.spending import paid
 from lrf.store.cache import open_journal
 from lrf.store.files import dump, replacing, sha256_of
 from lrf.store.journal import Journal
+from lrf.store.spool import Spool
 from lrf.types import JSON, Judgement, Reward, Sample
 
 SEPARATOR = "\x1e"  # between a sample's rows for the two files; JSON escapes it within a row
@@ -63,7 +64,7 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
             if engine.ledger.budget.limited:
                 before_now = await asyncio.to_thread(paid, journal, context.pipeline, engine.judges)
                 before_now.carry_into(engine.ledger, prices_of(context.pipeline).values())
-            await journal.drop_rows(keep=fingerprint)
+            await Spool(journal).drop_rows(keep=fingerprint)
             with tuned():
                 moved = await calibrated(
                     context, engine, fingerprint, lambda: _score_all(context, engine, fingerprint, data)
@@ -105,7 +106,7 @@ async def score_stage(context: StageContext, data: Mapping[str, JSON]) -> Mappin
         counts = {**counts, **took}
         record.write(fingerprint, [context.run_dir.rewards, context.run_dir.judgements], counts)
         end_rescore(context.run_dir)
-        await journal.drop_rows()
+        await Spool(journal).drop_rows()
         return counts
     finally:
         await asyncio.to_thread(journal.close)
@@ -133,7 +134,7 @@ async def _score_all(context: StageContext, engine: Engine, stage: str, data: Ma
 
     async def one(position: int, sample: Sample) -> None:
         mark = sample_digest(sample)
-        if await engine.journal.has_row(stage, position, mark):
+        if await Spool(engine.journal).has_row(stage, position, mark):
             done.update(samples=1, candidates=len(sample.candidates))
             return
         rewards = await engine.score(sample, position)
@@ -144,7 +145,9 @@ async def _score_all(context: StageContext, engine: Engine, stage: str, data: Ma
                     "unscored", sample=sample.id, candidate=reward.candidate_id, dimension=u.dimension, reason=u.reason
                 )
         transient = any(r.unscored and r.unscored.transient for r in rewards)
-        await engine.journal.put_row(stage, position, sample.id, mark, _row(rewards, sample), transient=transient)
+        await Spool(engine.journal).put_row(
+            stage, position, sample.id, mark, _row(rewards, sample), transient=transient
+        )
         done.update(samples=1, candidates=len(rewards), unscored=sum(r.reward is None for r in rewards))
 
     def finished(task: asyncio.Task[None]) -> None:
@@ -251,7 +254,7 @@ def _write_files(context: StageContext, journal: Journal, stage: str, alarms: Al
     rated = Counter[str]()
     counted: dict[str, Counter[str]] = {}
     with replacing(context.run_dir.rewards) as rewards, replacing(context.run_dir.judgements) as judgements:
-        for transient, row in journal.rows(stage):
+        for transient, row in Spool(journal).rows(stage):
             reward_lines, judgement_lines, lengths, numbers = row.split(SEPARATOR)
             for name, of_sample in json.loads(numbers).items():
                 counted.setdefault(name, Counter()).update(of_sample)
