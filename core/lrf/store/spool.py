@@ -40,7 +40,7 @@ class Spool:
     def rows(self, stage: str) -> Iterator[tuple[int, str]]:
         """(transient, row) of a stage by position. Blocks: not for the event loop."""
         query = (
-            f"SELECT position, transient, row FROM rows WHERE stage = ? AND position > ? ORDER BY position LIMIT {PAGE}"  # noqa: S608, E501
+            f"SELECT position, transient, row FROM rows WHERE stage = ? AND position > ? ORDER BY position LIMIT {PAGE}"  # noqa: S608
         )
 
         def after(position: int) -> Callable[[sqlite3.Connection], list[Any]]:
