@@ -291,7 +291,7 @@ class UnavailableError(JudgeError):
 
 
 class TimedOutError(JudgeError):
-    """No reply within the request's deadline. Transient. ``sent`` is False if no connection was open yet."""
+    """No reply within the request's deadline. Transient. ``sent`` is False if nothing was sent yet."""
 
     reason = Reason.JUDGE_TIMED_OUT
 

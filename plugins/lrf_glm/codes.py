@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lrf.http.client import ErrorCodes
+from lrf.http.failures import ErrorCodes
 
 _QUOTA = "the quota is used up (the message says until when): run again after that"
 _KEY = "make a new key, or check that it belongs to this `base_url`"

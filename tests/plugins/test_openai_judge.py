@@ -323,5 +323,5 @@ def test_a_misspelt_setting_is_refused() -> None:
 
 
 def test_plugin_and_settings_import_no_client() -> None:
-    script = "import lrf_openai.plugin, lrf_openai.settings, sys\nassert not {'httptools', 'numpy'} & set(sys.modules)"
+    script = "import lrf_openai.plugin, lrf_openai.settings, sys\nassert not {'aiohttp', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -330,6 +330,6 @@ def test_several_places_at_once_are_refused() -> None:
 def test_settings_and_plugin_import_neither_qdrant_nor_numpy() -> None:
     script = (
         "import lrf_qdrant.plugin, lrf_qdrant.settings, sys\n"
-        "assert not {'qdrant_client', 'numpy', 'httptools'} & set(sys.modules)"
+        "assert not {'qdrant_client', 'numpy', 'aiohttp'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
-from lrf.http.client import ErrorCodes, HttpClient
+from lrf.http.client import HttpClient
+from lrf.http.failures import ErrorCodes
 from lrf.http.settings import EndpointSettings
 from lrf.protocols import Capabilities
 from lrf.types import JSON

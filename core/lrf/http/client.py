@@ -1,75 +1,55 @@
-"""A lean client for JSON over HTTP, for judges and embedders: one POST, one reply, one class of error.
+"""The HTTP client of judges, samplers and embedders: JSON out, JSON, text or a stream back, one class of error each.
 
-It retries nothing and waits for nothing but the reply. Every failure is a :class:`lrf.errors.JudgeError` whose class
-says what to do about it. Keys come from the environment and appear in no message.
+It repeats no POST and waits for nothing but the reply. Every failure is a :class:`lrf.errors.JudgeError` whose class
+says what to do about it, and whose ``sent`` says whether the server may have worked on the request. Keys come from the
+environment and appear in no message.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import math
 import os
-import ssl
-import time
-import unicodedata
-import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 from pydantic_core import PydanticSerializationError, to_json
 
 import lrf
-from lrf.errors import (
-    BadReplyError,
-    JudgeError,
-    JudgeMisconfiguredError,
-    RateLimitedError,
-    RejectedError,
-    TimedOutError,
-    UnavailableError,
-)
-from lrf.http.connections import Answer, Broken, CannotConnect, Connections, TooLong
+from lrf.errors import BadReplyError, JudgeError, JudgeMisconfiguredError
+from lrf.http import accepted, transport
+from lrf.http.events import STREAM_TYPES, EventReader
+from lrf.http.failures import EndpointErrors, ErrorCodes, json_or_text
+from lrf.http.proxies import proxy_for
 from lrf.http.settings import EndpointSettings
 from lrf.http.target import Target
 from lrf.types import JSON
 
-_QUOTED = 300  # characters of a server's words in an error
+T = TypeVar("T")
+
+Join = Callable[[Sequence[Any]], Any]
+"""Makes one reply of the JSON values of a stream's events."""
+
 _ERROR_BYTES = 65_536  # read of an error's body
-_CLOSING_S = 5  # that another thread's event loop, which may be ending, has for closing its connections
-_KEEPALIVE_S = 4  # shorter than the servers' own (uvicorn: 5), so that none closes a connection being used
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorCodes:
-    """Codes of a provider's error bodies that say more than the status does, in lower case.
-
-    ``wait``: ask again later. ``stop``: no request can succeed. ``reject``: this request can't be served.
-    ``busy``: the server failed, worth another try. ``hints``: what the user can do about a code.
-    """
-
-    wait: frozenset[str] = frozenset()
-    stop: frozenset[str] = frozenset()
-    reject: frozenset[str] = frozenset()
-    busy: frozenset[str] = frozenset()
-    hints: Mapping[str, str] = field(default_factory=dict)
 
 
 class HttpClient:
-    """Sends JSON to one endpoint, from any number of tasks of any event loop.
+    """Asks one server, from any number of tasks of any event loop.
 
-    Connections are kept per event loop, at most ``endpoint.max_concurrency`` of them. Proxies are taken from the
-    environment (``HTTPS_PROXY``, ``NO_PROXY``) as usual, but never used for this machine's own address.
+    Connections are kept for each event loop, at most ``endpoint.max_concurrency`` of them. The environment's proxies
+    are used (:mod:`lrf.http.proxies`), but never for this machine's own addresses. A call that is cancelled or times
+    out closes its connection. Redirects are not followed, since a key would go along.
 
-    The key goes as ``Authorization: Bearer``, or bare in the header that ``key_header`` names. ``headers`` are sent
-    with every request, too.
+    Parameters
+    ----------
+    endpoint: address, model (for messages), the names of the variables with keys, and limits.
+    codes: the provider's error codes, where they say more than the status does.
+    key_header: the header for the bare key; None sends ``Authorization: Bearer``.
+    headers: more headers of every request.
 
-    Raises :class:`lrf.errors.JudgeMisconfiguredError` when a key in the environment can't be sent as a header.
+    Raises :class:`lrf.errors.JudgeMisconfiguredError` for a key that can't be sent as a header, an address that can't
+    be asked, and a SOCKS proxy without the extra ``socks``.
     """
 
     def __init__(
@@ -81,187 +61,237 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._endpoint = endpoint
-        self._codes = codes or ErrorCodes()
-        self._limit = int(endpoint.max_reply_mb * 1_000_000)
         self._secrets: list[str] = []
-        self._headers = {
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "User-Agent": f"lrf/{lrf.__version__}",
-            **(headers or {}),
-        }
-        key = self._secret(endpoint.api_key_env)
-        if key and key_header:
-            self._headers[key_header] = key
-        elif key:
-            self._headers["Authorization"] = f"Bearer {key}"
-        for name, variable in endpoint.header_env.items():
-            if value := self._secret(variable):
-                same = [other for other in self._headers if other.lower() == name.lower()]
-                for other in same:
-                    del self._headers[other]
-                self._headers[name] = value
+        self._errors = EndpointErrors(endpoint, codes or ErrorCodes(), self._secrets)
+        self._urls: dict[str, str] = {}
+        limits = transport.Limits(int(endpoint.max_reply_mb * 1_000_000), _ERROR_BYTES)
         try:
-            self._place = Target(endpoint.base_url, _proxy(endpoint.base_url))
+            self._target = Target(endpoint.base_url, proxy_for(endpoint.base_url))
+            self._transport = transport.Transport(
+                self._target, endpoint.max_concurrency, self._headers(key_header, headers or {}), limits
+            )
         except ValueError as error:
             raise JudgeMisconfiguredError(
-                f"{self._where()}: this is no address that can be asked ({error}); check `base_url` and the environment's "
+                f"{self._errors.where}: this address can't be asked ({error}); check `base_url` and the environment's "
                 "proxies"
             ) from None
-        self._heads: dict[tuple[str, str], bytes] = {}
-        self._connections: dict[asyncio.AbstractEventLoop, Connections] = {}
+        if self._target.proxy is not None and self._target.proxy.password:
+            self._secrets.append(self._target.proxy.password)
 
     def __repr__(self) -> str:
         return f"<HttpClient {self._endpoint.base_url}>"
 
-    async def post(self, path: str, body: Mapping[str, JSON], *, timeout_s: float | None = None) -> Any:
-        """The JSON value that the server answers; ``path`` starts with "/" and follows the base URL.
+    async def post(
+        self,
+        path: str,
+        body: Mapping[str, JSON],
+        *,
+        timeout_s: float | None = None,
+        join: Join | None = None,
+        result_path: str | None = None,
+    ) -> Any:
+        """The JSON value that the server replies.
 
-        ``timeout_s`` shortens the endpoint's ``request_timeout_s``; either covers connecting, waiting and reading.
+        Parameters
+        ----------
+        path: begins with "/" and follows the base URL.
+        timeout_s: seconds for connecting, waiting and reading; the endpoint's ``request_timeout_s`` is the most.
+        join: makes one reply of a stream's events, where the server streams although nobody asked it to. Without it, a
+            stream of one event is that event's value, and a longer one an error.
+        result_path: where the result of an accepted request (status 202) is fetched, such as ``/operations/{id}``,
+            with the id of the reply's body. None takes the reply's header ``Location`` or ``Operation-Location``.
+            The result is fetched until it is there, as often as ``Retry-After`` wishes.
+
         Raises a :class:`lrf.errors.JudgeError`.
         """
-        data = _encode(body)
-        value = self._parse(await self._exchange("POST", path, data, timeout_s))
-        if isinstance(value, dict) and value.get("error") and "choices" not in value and "data" not in value:
-            raise self._answered_error(value)  # some gateways answer 200 and put the error inside
+        data, url = _encode(body), self._url(path)
+
+        async def exchange(sending: transport.Sending) -> transport.Answer:
+            answer = await self._ask("POST", url, data, sending)
+            if answer.status == 202:
+                return await self._result(answer, result_path, sending)
+            return answer
+
+        value = self._value(await self._within(timeout_s, exchange), join)
+        if _is_error(value):
+            raise self._errors.of_body(value)  # some gateways answer 200 and put the error inside
         return value
+
+    async def stream(
+        self, path: str, body: Mapping[str, JSON], *, timeout_s: float | None = None
+    ) -> AsyncGenerator[Any, None]:
+        """The JSON values of a stream (server-sent events or JSON lines), each as it comes; of plain JSON, that value.
+
+        The body must ask for the stream, as the provider has it. Whoever stops early closes the generator
+        (``contextlib.aclosing``). Parameters and errors as of :meth:`post`; ``timeout_s`` counts to the stream's end.
+        """
+        limit_s = self._limit_s(timeout_s)
+        deadline = asyncio.get_running_loop().time() + limit_s
+        sending = transport.Sending()
+        headers = {"Accept": "text/event-stream, application/json", "Accept-Encoding": "identity"}
+        parts = self._transport.stream(self._url(path), _encode(body), sending, headers)
+        try:
+            answer = await self._guarded(deadline, limit_s, sending, anext(parts))
+            assert isinstance(answer, transport.Answer)
+            if not answer.ok:
+                raise self._errors.of_answer(answer)
+            reader = EventReader(answer.content_type) if answer.content_type in STREAM_TYPES else None
+            plain: list[bytes] = []
+            while (part := await self._guarded(deadline, limit_s, sending, anext(parts, None))) is not None:
+                assert isinstance(part, bytes)
+                if reader is None:
+                    plain.append(part)
+                    continue
+                for event in reader.feed(part):
+                    yield self._event(event)
+            for event in reader.end() if reader is not None else [self._decode(b"".join(plain))]:
+                yield self._event(event)
+        finally:
+            await parts.aclose()
+
+    async def get_json(self, path: str, *, timeout_s: float | None = None) -> Any:
+        """The JSON value at ``path``, which may end in a query. Raises a :class:`lrf.errors.JudgeError`."""
+        return self._parse(await self._get(path, timeout_s))
 
     async def get_text(self, path: str, *, timeout_s: float | None = None) -> str:
         """The text at ``path``. Raises a :class:`lrf.errors.JudgeError`."""
-        return self._decode(await self._exchange("GET", path, None, timeout_s))
+        return self._decode(await self._get(path, timeout_s))
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        here = asyncio.get_running_loop()
-        while self._connections:
-            loop, connections = self._connections.popitem()
-            if loop is here:
-                await connections.aclose()
-            elif loop.is_running():
-                with contextlib.suppress(RuntimeError):  # it was closed in this moment
-                    closing = asyncio.run_coroutine_threadsafe(connections.aclose(), loop)
-                    await asyncio.wait([asyncio.wrap_future(closing)], timeout=_CLOSING_S)
+        """Close all connections. Calls in flight raise :class:`lrf.errors.UnavailableError`."""
+        await self._transport.aclose()
 
     # --- one exchange ----------------------------------------------------------------------------------------------
 
-    async def _exchange(self, method: str, path: str, data: bytes | None, timeout_s: float | None) -> bytes:
-        limit_s = self._endpoint.request_timeout_s
-        if timeout_s is not None:
-            limit_s = min(limit_s, timeout_s)
-        head = self._heads.get((method, path)) or self._head(method, path)
+    async def _get(self, path: str, timeout_s: float | None) -> bytes:
+        url = self._url(path)
+        return (await self._within(timeout_s, lambda sending: self._ask("GET", url, None, sending))).body
+
+    async def _ask(self, method: str, url: str, data: bytes | None, sending: transport.Sending) -> transport.Answer:
+        """An answer of 200 to 299. Raises a :class:`lrf.errors.JudgeError` for every other."""
+        try:
+            answer = await self._transport.ask(method, url, data, sending)
+        except transport.FAILURES as error:
+            raise self._errors.of_transport(error, sending) from None
+        if not answer.ok:
+            raise self._errors.of_answer(answer)
+        return answer
+
+    async def _within(self, timeout_s: float | None, exchange: Callable[[transport.Sending], Awaitable[T]]) -> T:
+        limit_s, sending = self._limit_s(timeout_s), transport.Sending()
         try:
             async with asyncio.timeout(limit_s):
-                answer = await self._here().ask(head, data, most=self._limit, most_of_error=_ERROR_BYTES)
+                return await exchange(sending)
         except TimeoutError:
-            raise TimedOutError(f"{self._where()}: no reply within {limit_s:g} s") from None
-        except TooLong:
-            most = f"{self._endpoint.max_reply_mb:g} MB (`max_reply_mb`)"
-            raise BadReplyError(f"{self._where()}: the reply is longer than {most}") from None
-        except ssl.SSLCertVerificationError as error:
-            raise JudgeMisconfiguredError(
-                f"{self._where()}: the server's certificate is not trusted: {self._quote(error)}"
-            ) from None
-        except CannotConnect as error:
-            raise UnavailableError(
-                f"{self._where()}: can't connect ({self._quote(error)}); is the server up?"
-            ) from None
-        except (Broken, OSError) as error:
-            raise UnavailableError(
-                f"{self._where()}: the connection broke ({self._quote(error) or type(error).__name__})"
-            ) from None
-        if answer.status == 200:
-            return answer.body
-        raise self._refused(answer)
+            raise self._errors.timed_out(limit_s, sending) from None
 
-    def _head(self, method: str, path: str) -> bytes:
-        """The beginning of a request, made once for each path."""
+    async def _guarded(self, deadline: float, limit_s: float, sending: transport.Sending, step: Awaitable[T]) -> T:
+        """One step of a stream, up to the deadline of the whole."""
         try:
-            head = self._heads[method, path] = self._place.head(method, path, self._headers)
-        except ValueError as error:
-            raise JudgeMisconfiguredError(f"{self._where()}: {error}; check `header_env`") from None
-        return head
+            async with asyncio.timeout_at(deadline):
+                return await step
+        except TimeoutError:
+            raise self._errors.timed_out(limit_s, sending) from None
+        except transport.FAILURES as error:
+            raise self._errors.of_transport(error, sending) from None
 
-    def _here(self) -> Connections:
-        """The connections of the event loop that asks."""
-        loop = asyncio.get_running_loop()
-        if (found := self._connections.get(loop)) is None:
-            for ended in [other for other in list(self._connections) if other.is_closed()]:
-                self._connections.pop(ended, None)
-            found = Connections(self._place, self._endpoint.max_concurrency, keep_s=_KEEPALIVE_S)
-            self._connections[loop] = found
-        return found
+    async def _result(
+        self, first: transport.Answer, result_path: str | None, sending: transport.Sending
+    ) -> transport.Answer:
+        """The answer that holds the result of an accepted request."""
+        try:
+            url = self._result_url(first, result_path)
+            return await accepted.wait_for_result(first, lambda: self._ask("GET", url, None, sending))
+        except JudgeError as error:
+            error.sent = True  # whatever became of fetching it, the request was accepted
+            raise
+
+    def _result_url(self, first: transport.Answer, result_path: str | None) -> str:
+        location = accepted.location(first.headers, json_or_text(first.body), result_path)
+        if location is None:
+            raise BadReplyError(
+                f"{self._errors.where}: the server accepted the request (202) without saying where its result will be"
+            )
+        url = self._url(location) if result_path else self._target.joined(first.url, location)
+        if url is None:
+            raise JudgeMisconfiguredError(
+                f"{self._errors.where}: the result is on another server ({self._errors.quote(location)}); lrf sends "
+                "its key to none but `base_url`"
+            )
+        return url
+
+    def _url(self, path: str) -> str:
+        url = self._urls.get(path)
+        if url is None:
+            try:
+                url = self._urls[path] = self._target.url(path)
+            except ValueError as error:
+                raise JudgeMisconfiguredError(f"{self._errors.where}: {path!r} is not a path ({error})") from None
+        return url
+
+    def _limit_s(self, timeout_s: float | None) -> float:
+        most = self._endpoint.request_timeout_s
+        return most if timeout_s is None else min(most, timeout_s)
+
+    # --- reading replies -------------------------------------------------------------------------------------------
+
+    def _value(self, answer: transport.Answer, join: Join | None) -> Any:
+        if answer.content_type not in STREAM_TYPES:
+            return self._parse(answer.body)
+        reader = EventReader(answer.content_type)
+        values = [self._event(event) for event in (*reader.feed(answer.body), *reader.end())]
+        if not values:
+            raise BadReplyError(f"{self._errors.where}: the server replied with an empty stream")
+        if join is not None:
+            return join(values)
+        if len(values) > 1:
+            raise BadReplyError(
+                f"{self._errors.where}: the server streams ({len(values)} events) what should be one JSON value"
+            )
+        return values[0]
+
+    def _event(self, event: str) -> Any:
+        value = self._parse(event.encode("utf-8", "replace"))
+        if _is_error(value):
+            raise self._errors.of_body(value)
+        return value
 
     def _decode(self, body: bytes) -> str:
         try:
             return body.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise BadReplyError(f"{self._where()}: the reply is not UTF-8 (byte {error.start})") from None
+            raise BadReplyError(f"{self._errors.where}: the reply is not UTF-8 (byte {error.start})") from None
 
     def _parse(self, body: bytes) -> Any:
         try:
             return json.loads(self._decode(body))
         except (ValueError, RecursionError):
-            start = self._quote(body[:_ERROR_BYTES].decode("utf-8", "replace"))
-            what = f"no JSON but: {start}" if body.strip() else "nothing"
-            raise BadReplyError(f"{self._where()}: the server answered {what}") from None
+            start = self._errors.quote(body[:_ERROR_BYTES].decode("utf-8", "replace"))
+            content = f"no JSON but: {start}" if body.strip() else "nothing"
+            raise BadReplyError(f"{self._errors.where}: the server answered {content}") from None
 
-    # --- what went wrong -------------------------------------------------------------------------------------------
-
-    def _refused(self, answer: Answer) -> JudgeError:
-        if 300 <= answer.status < 400:
-            to = self._quote(answer.headers.get("location", "another address"))
-            return JudgeMisconfiguredError(
-                f"{self._where()}: the server redirects to {to}; set `base_url` to the right address"
-            )
-        try:
-            value = json.loads(answer.body)
-        except (ValueError, RecursionError):
-            value = answer.body.decode("utf-8", "replace")
-        return self.error(answer.status, value, answer.headers)
-
-    def _answered_error(self, value: Mapping[str, Any]) -> JudgeError:
-        error = value["error"]
-        code = error.get("code") if isinstance(error, dict) else None
-        return self.error(code if isinstance(code, int) and 400 <= code < 600 else 502, value)
+    # --- errors ----------------------------------------------------------------------------------------------------
 
     def error(self, status: int, value: Any, headers: Mapping[str, str] = MappingProxyType({})) -> JudgeError:
-        """The error for a status of 400 or more and the body, parsed where it is JSON, that came with it."""
-        words, said = _codes_and_message(value)
-        message = f"{self._where()}: status {status}: {self._quote(said) or 'no reason given'}"
-        known = self._codes
-        hint = next((known.hints[w] for w in words if w in known.hints), "")
-        if words & known.stop:
-            return JudgeMisconfiguredError(message + _then(hint or self._hint(status)))
-        if words & known.reject:
-            return RejectedError(message + _then(hint))
-        if status == 429 or words & known.wait:
-            return RateLimitedError(message, retry_after_s=_retry_after(headers))
-        if status >= 500 or status in (408, 409, 425) or words & known.busy:
-            return UnavailableError(message, retry_after_s=_retry_after(headers))
-        if status in (401, 402, 403, 404, 405):
-            return JudgeMisconfiguredError(message + _then(hint or self._hint(status)))
-        return RejectedError(message)
+        """The error for a status of 400 or more and its body, which is parsed JSON or text."""
+        return self._errors.of_status(status, value, headers)
 
-    def _hint(self, status: int) -> str:
-        endpoint = self._endpoint
-        if status in (404, 405):
-            return f"check `base_url` (most end in /v1) and `model` ({endpoint.model})"
-        variable = endpoint.api_key_env
-        state = "is set" if os.environ.get(variable, "").strip() else "is not set"
-        return f"the key is read from the environment variable {variable}, which {state} (`api_key_env` names another)"
+    # --- keys ------------------------------------------------------------------------------------------------------
 
-    def _where(self) -> str:
-        return f"{self._endpoint.base_url} (model {self._endpoint.model})"
-
-    def _quote(self, said: object) -> str:
-        """What a server said, as one short printable line without keys."""
-        text = str(said)
-        # before anything is cut, since half a key is none of these; a key that another one begins with after that one
-        for secret in sorted(self._secrets, key=len, reverse=True):
-            text = text.replace(secret, "***")
-        text = " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text[: 20 * _QUOTED]).split())
-        return text if len(text) <= _QUOTED else text[:_QUOTED] + " …"
+    def _headers(self, key_header: str | None, fixed: Mapping[str, str]) -> dict[str, str]:
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "User-Agent": f"lrf/{lrf.__version__}",
+            **fixed,
+        }
+        if key := self._secret(self._endpoint.api_key_env):
+            headers |= {key_header: key} if key_header else {"Authorization": f"Bearer {key}"}
+        for name, variable in self._endpoint.header_env.items():
+            if value := self._secret(variable):
+                headers = {other: old for other, old in headers.items() if other.lower() != name.lower()}
+                headers[name] = value
+        return headers
 
     def _secret(self, variable: str) -> str | None:
         value = os.environ.get(variable, "").strip()
@@ -275,52 +305,12 @@ class HttpClient:
         return value
 
 
+def _is_error(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value.get("error")) and "choices" not in value and "data" not in value
+
+
 def _encode(body: Mapping[str, JSON]) -> bytes:
     try:
         return to_json(body)  # a third of the time that json takes
     except PydanticSerializationError:  # half a surrogate pair, most likely
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-
-
-def _then(hint: str) -> str:
-    return f"; {hint}" if hint else ""
-
-
-def _codes_and_message(value: Any) -> tuple[frozenset[str], Any]:
-    """The words in an error's body that could be codes, in lower case, and what it says to people."""
-    if not isinstance(value, dict):
-        return frozenset(), value
-    error = value.get("error", value)
-    if not isinstance(error, dict):
-        error = {**value, "message": error}
-    words = (error.get("code"), error.get("type"), error.get("status"))
-    found = frozenset(str(w).lower() for w in words if isinstance(w, str | int) and w)
-    said = error.get("message") or error.get("detail") or error.get("msg")
-    try:
-        return found, said or json.dumps(value, ensure_ascii=False)
-    except RecursionError:
-        return found, None
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from ``Retry-After-Ms`` or ``Retry-After`` (seconds or an HTTP date); None without either."""
-    try:
-        if (milliseconds := headers.get("retry-after-ms")) is not None:
-            seconds = float(milliseconds) / 1000
-        elif (wish := headers.get("retry-after")) is None:
-            return None
-        elif wish.strip()[:1].isalpha():
-            seconds = parsedate_to_datetime(wish).timestamp() - time.time()
-        else:
-            seconds = float(wish)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _proxy(base_url: str) -> str | None:
-    url = urlsplit(base_url)
-    host = url.hostname or ""
-    if host in ("localhost", "::1") or host.startswith("127.") or urllib.request.proxy_bypass(host):
-        return None
-    return urllib.request.getproxies().get(url.scheme)

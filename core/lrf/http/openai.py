@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrf.errors import BadReplyError, ContextTooSmallError, RateLimitedError, RejectedError
-from lrf.http.client import ErrorCodes, HttpClient
+from lrf.http.client import HttpClient
+from lrf.http.failures import ErrorCodes
 from lrf.prompting.requests import FinishReason, Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
 from lrf.types import JSON
@@ -79,16 +80,44 @@ def chat_body(
 async def post_chat(client: HttpClient, body: Mapping[str, JSON], *, timeout_s: float | None = None) -> Any:
     """The body that answers a chat completion. Raises a :class:`lrf.errors.JudgeError`.
 
-    That is a :class:`lrf.errors.ContextTooSmallError` for a prompt that is longer than the model takes, or larger than what
-    the account may send a minute: the latter comes as status 429, and waiting would never help.
+    That is a :class:`lrf.errors.ContextTooSmallError` for a prompt that is longer than the model takes, or larger than
+    what the account may send a minute: the latter comes as status 429, and waiting would never help. A reply that the
+    server streams, asked to or not, is joined to one completion.
     """
     try:
-        return await client.post("/chat/completions", body, timeout_s=timeout_s)
+        return await client.post("/chat/completions", body, timeout_s=timeout_s, join=join_chat_chunks)
     except (RejectedError, RateLimitedError) as error:
         known = "request too large" if isinstance(error, RateLimitedError) else "maximum context length"
         if known in str(error).lower():
             raise ContextTooSmallError(str(error)) from None
         raise
+
+
+def join_chat_chunks(chunks: Sequence[Any]) -> Any:
+    """The chat completion that a stream's chunks make up: texts, thoughts and log probabilities of each choice."""
+    joined: dict[str, Any] = {}
+    choices: dict[Any, dict[str, Any]] = {}
+    for chunk in chunks:
+        if not isinstance(chunk, dict) or not isinstance(chunk.get("choices", []), list):
+            raise BadReplyError("the reply is a stream, but not of chat completion chunks")
+        joined |= {name: value for name, value in chunk.items() if value is not None}
+        for piece in chunk.get("choices", []):
+            if isinstance(piece, dict):
+                _add_piece(choices.setdefault(piece.get("index", 0), {"message": {}}), piece)
+    return {**joined, "choices": [choices[index] for index in sorted(choices, key=str)]}
+
+
+def _add_piece(choice: dict[str, Any], piece: Mapping[str, Any]) -> None:
+    message = choice["message"]
+    delta = piece.get("delta") or piece.get("message") or {}
+    for name, text in delta.items() if isinstance(delta, dict) else ():
+        known = message.get(name)
+        message[name] = known + text if name != "role" and isinstance(known, str) and isinstance(text, str) else text
+    if piece.get("finish_reason"):
+        choice["finish_reason"] = piece["finish_reason"]
+    listed = piece.get("logprobs")
+    if isinstance(listed, dict) and isinstance(listed.get("content"), list):
+        choice.setdefault("logprobs", {"content": []})["content"].extend(listed["content"])
 
 
 def json_schema_format(name: str, schema: Mapping[str, JSON]) -> dict[str, JSON]:

@@ -53,7 +53,7 @@ HERE = {"sample": sample_stage, "score": score_stage, "pairs": pairs_stage}
 AGAIN = "see to it, and run the same command again"
 
 LIBRARIES = (
-    "deepspeed", "httptools", "numpy", "openai", "pluggy", "pydantic", "qdrant-client", "quicktok-v1",
+    "aiohttp", "deepspeed", "numpy", "openai", "pluggy", "pydantic", "qdrant-client", "quicktok-v1",
     "structlog", "tokenizers", "torch", "transformers", "trl", "vllm",
 )  # fmt: skip
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -27,7 +29,8 @@ from lrf.errors import (
     TimedOutError,
     UnavailableError,
 )
-from lrf.http.client import ErrorCodes, HttpClient
+from lrf.http.client import HttpClient
+from lrf.http.failures import ErrorCodes
 from lrf.http.settings import EndpointSettings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -508,23 +511,29 @@ async def test_one_client_serves_several_event_loops_and_closes_them_all(serve: 
     loop.close()
 
 
-async def test_connections_of_event_loops_that_have_ended_are_forgotten(serve: Serve) -> None:
+async def test_event_loops_that_have_ended_are_forgotten(serve: Serve) -> None:
     client = client_for(await serve(always()))
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def ask() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await client.post("/x", {})
 
     def ask_ten_times() -> None:
         for _ in range(10):
-            asyncio.run(client.post("/x", {}))
+            asyncio.run(ask())
 
     await asyncio.to_thread(ask_ten_times)
     await client.post("/x", {})
-    assert len(client._connections) == 1
+    gc.collect()
+    assert [loop for loop in loops if loop() is not None] == []
     await client.aclose()
 
 
 async def test_closing_waits_no_longer_than_a_moment_for_an_event_loop_that_is_ending(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf.http.client._CLOSING_S", 0.2)
+    monkeypatch.setattr("lrf.http.transport._CLOSING_S", 0.2)
     client = client_for(await serve(always()))
     asked, free = threading.Event(), threading.Event()
 
@@ -549,33 +558,6 @@ async def test_a_closed_client_opens_again_when_asked(serve: Serve) -> None:
     assert await client.post("/x", {}) == {}
     await client.aclose()
     await client.aclose()
-
-
-async def test_text_is_fetched_as_it_is(serve: Serve) -> None:
-    client = client_for(await serve(always(200, "vllm:hits 3\n")))
-    assert await client.get_text("/metrics") == "vllm:hits 3\n"
-    await client.aclose()
-
-
-async def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-
-    async def proxy(request: web.Request) -> web.Response:
-        asked.append(str(request.url))
-        return web.json_response({"by": "proxy"})
-
-    for name in ("no_proxy", "NO_PROXY", "http_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HTTP_PROXY", await serve(proxy))
-    monkeypatch.setenv("http_proxy", await serve(proxy))
-    assert await post("http://judge.example/v1") == {"by": "proxy"}
-    assert asked == ["http://judge.example/v1/chat/completions"]
-    assert await post(await serve(always(200, '{"by": "server"}'))) == {"by": "server"}
-    monkeypatch.setenv("no_proxy", "judge.example")
-    with pytest.raises(UnavailableError):
-        await post("http://judge.example/v1", timeout_s=20)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lrf.http.client import ErrorCodes
+from lrf.http.failures import ErrorCodes
 
 ANTHROPIC_CODES = ErrorCodes(
     wait=frozenset({"rate_limit_error", "overloaded_error"}),

@@ -1,0 +1,404 @@
+"""The HTTP client against servers that answer oddly, break off, or send too much; byte by byte on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import gzip
+import itertools
+import time
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import brotli
+import pytest
+from backports import zstd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrf.errors import BadReplyError, JudgeError, RateLimitedError, RejectedError, TimedOutError, UnavailableError
+from lrf.http.client import HttpClient
+from lrf.http.settings import EndpointSettings
+from sockets import CLOSE, one_request, saying, socket_server, whole
+
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n"
+    b'4\r\n"hel\r\n3;x=y\r\nlo"\r\n0\r\nX-Late: 1\r\n\r\n'
+)
+
+
+@asynccontextmanager
+async def client_of(port: int, **settings: Any) -> AsyncIterator[HttpClient]:
+    base = {"base_url": f"http://127.0.0.1:{port}/v1", "model": "m", "api_key_env": "LRF_UNSET_KEY"}
+    client = HttpClient(EndpointSettings(**{**base, "request_timeout_s": 20, **settings}))
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def reply_to(*said: bytes, **settings: Any) -> Any:
+    """The value of the last of as many calls as there are answers."""
+    async with socket_server(saying(*said)) as port, client_of(port, **settings) as client:
+        return [await client.post("/x", {}) for _ in said][-1]
+
+
+def packed(encoding: str, body: bytes) -> bytes:
+    pack = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd.compress}[encoding]
+    return pack(body)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        whole(),
+        CHUNKED,
+        b'HTTP/1.1 200 OK\r\n\r\n"hello"' + CLOSE,
+        b'HTTP/1.0 200 Fine\r\nContent-Type: text/plain\r\n\r\n"hello"' + CLOSE,
+        b"HTTP/1.1 100 Continue\r\nX-B: c\r\n\r\n" + whole(),
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3 + CHUNKED,
+        whole(b'"hello"', "200 OK", "Content-Encoding: "),
+        whole(b'"hello"', "200 OK", "Content-Encoding: utf-8"),
+        whole(b'"hello"', "201 Created"),
+        whole().replace(b"\r\n", b"\n"),
+        whole(b'"hello"', "200 OK", "X-Folded: a", " b"),
+        whole(b'"hello"', "200 OK", "X-Long: " + "a" * 30_000),
+        CHUNKED.replace(b"4\r", b"4  \r"),
+        CHUNKED.replace(b"X-Late: 1", b"Content-Encoding: br"),
+        *(
+            whole(packed(encoding, b'"hello"'), "200 OK", f"Content-Encoding: {encoding}")
+            for encoding in ("gzip", "deflate", "br", "zstd")
+        ),
+        whole(gzip.compress(b'"hel') + gzip.compress(b'lo"'), "200 OK", "Content-Encoding: gzip"),
+    ],
+    ids=[
+        "length",
+        "chunked",
+        "to-the-end",
+        "http-1.0",
+        "continue",
+        "early-hints",
+        "no-encoding",
+        "odd-encoding",
+        "created",
+        "line-feeds",
+        "folded",
+        "long-header",
+        "spaces",
+        "trailer",
+        "gzip",
+        "deflate",
+        "br",
+        "zstd",
+        "gzip-of-two-members",
+    ],
+)
+async def test_a_body_is_read_in_every_form(said: bytes) -> None:
+    assert await reply_to(said) == "hello"
+
+
+@given(st.sampled_from([whole(), CHUNKED, b"HTTP/1.1 100 Continue\r\n\r\n" + CHUNKED]), st.data())
+async def test_a_reply_is_the_same_however_it_is_cut_into_pieces(said: bytes, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(said) - 1), max_size=6)))
+    pieces = [said[a:b] for a, b in itertools.pairwise([0, *cuts, len(said)])]
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            await one_request(reader)
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
+
+    async with socket_server(speak) as port, client_of(port) as client:
+        assert [await client.post("/x", {}), await client.post("/x", {})] == ["hello", "hello"]
+
+
+async def test_a_request_has_what_servers_need_and_one_host_header() -> None:
+    asked: list[bytes] = []
+    async with socket_server(saying(whole(), whole(), asked=asked)) as port, client_of(port) as client:
+        await client.post("/x y?a=b", {"a": 1})
+        await client.get_json("/z")
+    assert asked[0].startswith(b"POST /v1/x%20y?a=b HTTP/1.1\r\n")
+    assert asked[0].endswith(b'\r\nContent-Length: 7\r\n\r\n{"a":1}')
+    assert asked[0].count(b"\r\nHost: 127.0.0.1:%d\r\n" % port) == 1
+    assert asked[1].startswith(b"GET /v1/z HTTP/1.1\r\n")
+
+
+async def test_a_host_header_of_the_users_own_replaces_lrfs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LRF_TEST_HOST", "judge.example")
+    asked: list[bytes] = []
+    async with (
+        socket_server(saying(whole(), asked=asked)) as port,
+        client_of(port, header_env={"host": "LRF_TEST_HOST"}) as client,
+    ):
+        await client.post("/x", {})
+    assert [line for line in asked[0].split(b"\r\n") if line.lower().startswith(b"host:")] == [b"host: judge.example"]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        whole(b"1", "200 OK", "Connection: close"),
+        b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n1",
+        whole(b"1") + whole(b'"never asked for"'),
+        whole(b"1") + CLOSE,
+    ],
+    ids=["close", "http-1.0", "two-answers", "closed-silently"],
+)
+async def test_a_connection_that_may_not_be_used_again_is_not(first: bytes) -> None:
+    async with socket_server(saying(first, whole(b"2"))) as port, client_of(port) as client:
+        assert await client.post("/x", {}) == 1
+        await asyncio.sleep(0.05)
+        assert await client.post("/x", {}) == 2
+
+
+async def test_what_comes_on_an_idle_connection_is_no_reply_to_the_next_request() -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await one_request(reader):
+            writer.write(whole())
+            await asyncio.sleep(0.05)
+            writer.write(whole(b'"an answer to nothing"'))
+
+    async with socket_server(speak) as port, client_of(port) as client:
+        for _ in range(3):
+            assert await client.post("/x", {}) == "hello"
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["new-connection", "kept-connection"])
+@pytest.mark.parametrize("end", ["close", "reset"])
+async def test_a_post_whose_connection_ends_without_a_byte_is_sent_once_and_may_have_been_served(
+    warm: bool, end: str
+) -> None:
+    requests = 0
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        while await one_request(reader):
+            requests += 1
+            if requests > warm:
+                if end == "reset":
+                    writer.transport.abort()
+                return
+            writer.write(whole())
+
+    async with socket_server(speak) as port, client_of(port) as client:
+        if warm:
+            await client.post("/x", {})
+        for number in range(1, 6):
+            with pytest.raises(UnavailableError, match="connection broke") as caught:
+                await client.post("/x", {})
+            assert caught.value.sent
+            assert requests == number + warm
+
+
+async def test_of_many_stale_connections_no_call_reaches_the_server_twice() -> None:
+    asked: list[bytes] = []
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await one_request(reader))
+        writer.write(whole())
+        await asyncio.sleep(0.05)  # then closed, while the client may be using it
+
+    async with socket_server(speak) as port, client_of(port) as client:
+
+        async def call(number: int) -> str:
+            try:
+                return str(await client.post("/x", {"number": number}))
+            except UnavailableError as error:
+                return "sent" if error.sent else "not sent"
+
+        for turn in range(4):
+            replies = await asyncio.gather(*(call(100 * turn + n) for n in range(20)))
+            assert set(replies) <= {"hello", "sent"}
+            await asyncio.sleep(0.04 + 0.005 * turn)
+    assert len({request.split(b"\r\n\r\n")[1] for request in asked}) == len(asked) <= 80
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        b"\x00\xff" * 100,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello" + CLOSE,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel" + CLOSE,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        whole(b"1") + b"more than that",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 2_000_000,
+        b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 200_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n" + b"X-A: b\r\n" * 200_000,
+        whole(b"hello", "200 OK", "Content-Encoding: gzip"),
+        whole(gzip.compress(b'"hello"' * 1_000, mtime=0)[:-20], "200 OK", "Content-Encoding: gzip"),
+    ],
+    ids=[
+        "ssh",
+        "binary",
+        "cut",
+        "cut-chunk",
+        "no-chunk",
+        "two-lengths",
+        "too-much",
+        "negative-length",
+        "huge-length",
+        "endless-header",
+        "endless-headers",
+        "endless-trailers",
+        "not-packed",
+        "packed-cut",
+    ],
+)
+async def test_what_is_no_reply_is_an_error_worth_another_attempt_and_counted_as_sent(said: bytes) -> None:
+    with pytest.raises((UnavailableError, BadReplyError)) as caught:
+        await reply_to(said)
+    assert caught.value.sent
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        whole(b"x" * 20_000),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 200000000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 20_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"400\r\n%b\r\n" % (b"x" * 1024) * 20,
+        *(
+            whole(packed(encoding, b"x" * 200_000_000)[:-4], "200 OK", f"Content-Encoding: {encoding}")
+            for encoding in ("gzip", "deflate", "br", "zstd")
+        ),
+    ],
+    ids=["length", "length-alone", "to-the-end", "chunked", "gzip", "deflate", "br", "zstd"],
+)
+async def test_a_body_above_the_limit_is_refused_without_waiting_for_its_end(said: bytes) -> None:
+    with pytest.raises(BadReplyError, match="longer than"):
+        await reply_to(said, max_reply_mb=0.5 if b"Encoding: " in said and b"chunked" not in said else 0.01)
+
+
+async def test_a_body_in_chunks_of_two_bytes_takes_time_in_proportion_to_its_length() -> None:
+    async def seconds(size: int) -> float:
+        said = (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + b"2\r\n  \r\n" * (size // 2)
+            + b"1\r\n7\r\n0\r\n\r\n"
+        )
+        begun = time.process_time()
+        assert await reply_to(said) == 7
+        return time.process_time() - begun
+
+    await seconds(1_000)
+    assert await seconds(1_600_000) < 20 * await seconds(200_000)  # eight times as long; were it quadratic, 64
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+@pytest.mark.parametrize("damage", ["cut", "nonsense", "empty", "trailing"])
+async def test_an_error_whose_body_cannot_be_read_keeps_its_status(encoding: str, damage: str) -> None:
+    good = packed(encoding, b"overloaded " * 10_000)
+    body = {"cut": good[: len(good) // 2], "nonsense": b"nonsense", "empty": b"", "trailing": good + b"x" * 50}[damage]
+    with pytest.raises(RateLimitedError, match="status 429") as caught:
+        await reply_to(whole(body, "429 Slow", f"Content-Encoding: {encoding}", "Retry-After: 7"))
+    assert caught.value.retry_after_s == 7
+
+
+async def test_an_answer_that_comes_before_the_request_is_sent_ends_the_connections_use() -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        small = b"Content-Length: 2\r" in head
+        writer.write(whole() if small else whole(b"too large", "413 Too Large"))
+        await writer.drain()
+        await asyncio.sleep(3600)  # the rest of the request is never read
+
+    async with socket_server(speak) as port, client_of(port) as client:
+        with pytest.raises(RejectedError, match="too large"):
+            await client.post("/x", {"text": " " * 30_000_000})
+        assert await client.post("/x", {}) == "hello"
+
+
+@pytest.mark.parametrize("give_up", ["deadline", "cancel"])
+@pytest.mark.parametrize(
+    "begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhel"], ids=["silent", "amid-the-body"]
+)
+async def test_a_call_that_is_given_up_closes_its_connection_and_frees_its_place(give_up: str, begun: bytes) -> None:
+    open_now = 0
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now
+        open_now += 1
+        await one_request(reader)
+        writer.write(begun)
+        await reader.read()
+        open_now -= 1
+
+    async with socket_server(speak) as port, client_of(port, max_concurrency=1) as client:
+        for _ in range(3):
+            if give_up == "deadline":
+                with pytest.raises(TimedOutError) as caught:
+                    await client.post("/x", {}, timeout_s=0.1)
+                assert caught.value.sent
+            else:
+                call = asyncio.create_task(client.post("/x", {}))
+                await asyncio.sleep(0.1)
+                call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+        await asyncio.sleep(0.1)
+        assert open_now == 0
+
+
+async def test_a_deadline_before_there_is_a_connection_means_that_nothing_was_sent() -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(3600)
+
+    async with socket_server(speak) as port, client_of(port, max_concurrency=1) as client:
+        first = asyncio.create_task(client.post("/x", {}, timeout_s=0.5))
+        await asyncio.sleep(0.1)
+        with pytest.raises(TimedOutError) as caught:  # in the queue for the only connection
+            await client.post("/x", {}, timeout_s=0.1)
+        assert not caught.value.sent
+        with pytest.raises(TimedOutError) as caught:
+            await first
+        assert caught.value.sent
+
+
+async def test_closing_ends_calls_in_flight_and_in_the_queue_and_leaves_no_connection() -> None:
+    open_now = 0
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now
+        open_now += 1
+        await reader.read()
+        open_now -= 1
+
+    async with socket_server(speak) as port, client_of(port, max_concurrency=1) as client:
+        calls = [asyncio.create_task(client.post("/x", {})) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        await client.aclose()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 3
+        assert [outcome.sent for outcome in outcomes if isinstance(outcome, JudgeError)] == [True, False, False]
+        await asyncio.sleep(0.1)
+        assert open_now == 0
+
+
+async def test_errors_leave_no_reference_cycles_with_their_bodies() -> None:
+    answers = [whole(b"x" * 20_000, "400 Bad"), whole(b"nonsense"), b"nonsense\r\n\r\n", whole(b"1")] * 10
+    async with socket_server(saying(*answers)) as port, client_of(port) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in answers:
+                with contextlib.suppress(JudgeError):
+                    await client.post("/x", {})
+            await client.aclose()
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            left = [type(o).__name__ for o in gc.garbage if isinstance(o, JudgeError)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert left == []
