@@ -70,10 +70,10 @@ class RewardModel:
         aggregator: Aggregator | Mapping[str, JSON] | str = "mean",
         journal: str | os.PathLike[str] | None = None,
     ) -> None:
-        from lrf.assemble import assemble
+        from lrf.assemble import engine_of_parts
 
         path = Path(journal) if journal is not None else None
-        self._start(lambda: assemble(judge, dimensions, retriever, embedder, aggregator, path))
+        self._start(lambda: engine_of_parts(judge, dimensions, retriever, embedder, aggregator, path))
 
     @classmethod
     def from_pipeline(cls, pipeline: str | os.PathLike[str] | Mapping[str, JSON]) -> RewardModel:
@@ -81,11 +81,11 @@ class RewardModel:
 
         Raises :class:`lrf.ConfigError` with every mistake in it.
         """
-        from lrf.assemble import assemble_pipeline
+        from lrf.assemble import engine_in_memory
 
         checked = load(pipeline)
         model = cls.__new__(cls)
-        model._start(lambda: assemble_pipeline(checked))
+        model._start(lambda: engine_in_memory(checked))
         return model
 
     def _start(self, make: Callable[[], Engine]) -> None:

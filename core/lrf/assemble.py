@@ -1,12 +1,24 @@
-"""A scoring engine for the library: of objects, of blocks, or of a pipeline."""
+"""Scoring engines: of a pipeline's components, or of the parts that :class:`lrf.RewardModel` is given."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lrf.build import asking_of, build, check_reply_modes, engine_of, rates_of
+from lrf.build import (
+    aggregator_of,
+    budget_of,
+    build,
+    dimensions_of,
+    embedders_of,
+    judges_of,
+    panel_of,
+    prices_of,
+    rates_of,
+    retrievers_of,
+)
 from lrf.config.block import parse_block
 from lrf.config.model import needed_kinds
 from lrf.engine.budget import BudgetLedger
@@ -15,42 +27,68 @@ from lrf.engine.engine import Engine, NamedDimension, judge_calls
 from lrf.engine.observers import Observers
 from lrf.engine.panel import PanelSettings
 from lrf.engine.rate_limits import RateLimits
+from lrf.engine.rescoring import RescoringRounds
 from lrf.errors import ConfigError
 from lrf.plugin.catalog import Catalog, load_catalog
+from lrf.protocols import Judge
 from lrf.store.cache import open_journal
+from lrf.store.files import dump
 from lrf.store.journal import Journal
 
 if TYPE_CHECKING:
     from lrf.config import Pipeline
 
-NEEDS = ("judge", "retriever", "embedder")
+Rates = Mapping[str, RateLimits | None]
+
+_NO_RATES: Rates = MappingProxyType({})
+_EVERY_KIND = ("judge", "retriever", "embedder")
 
 
-class _Part(NamedTuple):
-    """A component, the kinds it needs, its name, how it asks, and what it may be sent a minute."""
+def engine_of(
+    pipeline: Pipeline, journal: Journal, observers: Observers, *, rounds: RescoringRounds | None = None
+) -> Engine:
+    """The scoring engine of a pipeline. Only judges, retrievers and embedders that a dimension needs are made.
 
-    made: Any
-    needs: tuple[str, ...]
-    name: str
-    asking: PanelSettings = PanelSettings()
-    rates: RateLimits | None = None
+    Raises :class:`lrf.errors.ConfigError` when a component refuses its settings, or when a judge can't be asked as a
+    dimension wants it asked.
+    """
+    ledger = BudgetLedger(budget_of(pipeline))
+    judges = judges_of(pipeline)
+    embedders = {
+        name: EmbedderCalls(name, embedder, journal, ledger, rates_of(pipeline.embedders[name]))
+        for name, embedder in embedders_of(pipeline).items()
+    }
+    dimensions = dimensions_of(pipeline)
+    check_reply_modes(dimensions, judges)
+    rates = {name: rates_of(pipeline.judges[name]) for name in judges}
+    return Engine(
+        dimensions=dimensions,
+        judges=judge_calls(judges, journal, ledger, observers, pipeline.seed, prices_of(pipeline), rates),
+        retrievers=retrievers_of(pipeline, {name: calls.embed for name, calls in embedders.items()}),
+        embedders=embedders,
+        aggregator=aggregator_of(pipeline),
+        journal=journal,
+        ledger=ledger,
+        observers=observers,
+        rounds=rounds or RescoringRounds(),
+    )
 
 
-def _component(kind: str, given: Any, catalog: Catalog, **services: Any) -> _Part:
-    """The component of a block, or an object as it is, which may ask anyone."""
-    if isinstance(given, str | Mapping):
-        block = parse_block(kind, given, catalog)
-        kinds = needed_kinds(block.spec, block.settings)
-        wanted = services if "embedder" in kinds else {}
-        if "embedder" in kinds and not wanted:
-            raise ConfigError(f"the {kind} {block.name!r} needs an embedder: RewardModel(…, embedder=…)")
-        if block.keys.judges:
-            raise ConfigError(f"the {kind} {block.name!r}: a panel (`judges`) needs a pipeline with several judges")
-        return _Part(build(block, **wanted), kinds, block.name, asking_of(block), rates_of(block))
-    return _Part(given, NEEDS, str(getattr(given, "name", None) or type(given).__name__))
+def engine_in_memory(pipeline: Pipeline) -> Engine:
+    """The scoring engine of a pipeline, with a journal in memory. Raises :class:`lrf.errors.ConfigError`."""
+    if not pipeline.dimensions:
+        raise ConfigError("the pipeline has no `dimensions:`, so there is nothing to score with")
+    journal = open_journal(None, pipeline.cache)
+    observers = Observers(load_catalog().plugin_manager, lambda *_: None)
+    try:
+        return engine_of(pipeline, journal, observers)
+    except BaseException:
+        journal.close()
+        observers.close()
+        raise
 
 
-def assemble(
+def engine_of_parts(
     judge: Any,
     dimensions: Sequence[Any],
     retriever: Any,
@@ -63,39 +101,27 @@ def assemble(
     journal, ledger = Journal(journal_path), BudgetLedger()
     observers = Observers(catalog.plugin_manager, lambda *_: None)
     try:
-        asked = {} if judge is None else {"main": _component("judge", judge, catalog)}
-        judges = {name: part.made for name, part in asked.items()}
-        services: dict[str, Any] = {}
+        parts = {} if judge is None else {"main": _part("judge", judge, catalog)}
+        judges = {name: part.component for name, part in parts.items()}
         embedders: dict[str, EmbedderCalls] = {}
+        services: dict[str, Any] = {}
         if embedder is not None:
-            part = _component("embedder", embedder, catalog)
-            embedders["main"] = EmbedderCalls("main", part.made, journal, ledger, part.rates)
+            part = _part("embedder", embedder, catalog)
+            embedders["main"] = EmbedderCalls("main", part.component, journal, ledger, part.rates)
             services["embed"] = embedders["main"].embed
-        retrievers = {}
-        if retriever is not None:
-            retrievers["main"] = _component("retriever", retriever, catalog, **services).made
-        named = []
-        for given in dimensions:
-            made, needs, name, asking, _ = _component("dimension", given, catalog)
-            by_block = isinstance(given, str | Mapping)
-            for kind, there in (("judge", judges), ("retriever", retrievers)):
-                if by_block and kind in needs and not there:
-                    raise ConfigError(f"the dimension {name!r} needs a {kind}: RewardModel({kind}=…)")
-            asks = {kind: "main" if kind in needs and there else None
-                    for kind, there in (("judge", judges), ("retriever", retrievers))}  # fmt: skip
-            named.append(NamedDimension(name, made, asks["judge"], asks["retriever"], asking))
+        retrievers = {} if retriever is None else {"main": _part("retriever", retriever, catalog, **services).component}
+        named = [_named(given, catalog, {"judge": bool(judges), "retriever": bool(retrievers)}) for given in dimensions]
         names = [d.name for d in named]
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"dimensions need different names, at least one: {names}; set `name`")
         check_reply_modes(named, judges)
+        rates = {name: part.rates for name, part in parts.items()}
         return Engine(
             dimensions=named,
-            judges=judge_calls(
-                judges, journal, ledger, observers, seed=0, rates={name: part.rates for name, part in asked.items()}
-            ),
+            judges=judge_calls(judges, journal, ledger, observers, seed=0, rates=rates),
             retrievers=retrievers,
             embedders=embedders,
-            aggregator=_component("aggregator", aggregator, catalog).made,
+            aggregator=_part("aggregator", aggregator, catalog).component,
             journal=journal,
             ledger=ledger,
             observers=observers,
@@ -106,16 +132,75 @@ def assemble(
         raise
 
 
-def assemble_pipeline(pipeline: Pipeline) -> Engine:
-    """The engine of a pipeline's scoring part, with a journal in memory. Raises :class:`lrf.errors.ConfigError`."""
-    if not pipeline.dimensions:
-        raise ConfigError("the pipeline has no `dimensions:`, so there is nothing to score with")
-    catalog = load_catalog()
-    journal = open_journal(None, pipeline.cache)
-    observers = Observers(catalog.plugin_manager, lambda *_: None)
-    try:
-        return engine_of(pipeline, journal, observers)
-    except BaseException:
-        journal.close()
-        observers.close()
-        raise
+class _Part(NamedTuple):
+    """A component with what its block says besides: the kinds it needs, its name, its panel, its rate limits."""
+
+    component: Any
+    needs: tuple[str, ...]
+    name: str
+    panel: PanelSettings = PanelSettings()
+    rates: RateLimits | None = None
+
+
+def _part(kind: str, given: Any, catalog: Catalog, **services: Any) -> _Part:
+    """The component that a block describes, or the given object, which may ask components of every kind."""
+    if not isinstance(given, str | Mapping):
+        return _Part(given, _EVERY_KIND, str(getattr(given, "name", None) or type(given).__name__))
+    block = parse_block(kind, given, catalog)
+    needs = needed_kinds(block.spec, block.settings)
+    wanted = services if "embedder" in needs else {}
+    if "embedder" in needs and not wanted:
+        raise ConfigError(f"the {kind} {block.name!r} needs an embedder: RewardModel(…, embedder=…)")
+    if block.keys.judges:
+        raise ConfigError(f"the {kind} {block.name!r}: a panel (`judges`) needs a pipeline with several judges")
+    return _Part(build(block, **wanted), needs, block.name, panel_of(block), rates_of(block))
+
+
+def _named(given: Any, catalog: Catalog, present: Mapping[str, bool]) -> NamedDimension:
+    """A dimension of :class:`lrf.RewardModel`; ``present`` says for each kind whether there is a component."""
+    part = _part("dimension", given, catalog)
+    if isinstance(given, str | Mapping):
+        for kind, there in present.items():
+            if kind in part.needs and not there:
+                raise ConfigError(f"the dimension {part.name!r} needs a {kind}: RewardModel({kind}=…)")
+    asked = {kind: "main" if kind in part.needs and there else None for kind, there in present.items()}
+    return NamedDimension(part.name, part.component, asked["judge"], asked["retriever"], part.panel)
+
+
+def check_reply_modes(dimensions: Sequence[NamedDimension], judges: Mapping[str, Judge]) -> None:
+    """Raises :class:`lrf.errors.ConfigError` when a judge can't be asked as wanted, or is twice in a panel."""
+    for dimension in dimensions:
+        identities: dict[str, str] = {}
+        for name in dimension.judges:
+            _check_reply_mode(dimension, name, judges[name])
+            identity = dump(dict(judges[name].identity))
+            if identity in identities:
+                raise ConfigError(
+                    f"dimension {dimension.name}: the judges {identities[identity]} and {name} of its panel are the "
+                    "same model with the same settings and would give the same replies; `repeat` asks one judge "
+                    "several times"
+                )
+            identities[identity] = name
+
+
+def _check_reply_mode(dimension: NamedDimension, name: str, judge: Judge) -> None:
+    can, rating = judge.capabilities, dimension.asking.rating
+    if dimension.asking.panel == "cascade" and name != dimension.judges[-1]:
+        if not can.probabilities:
+            raise ConfigError(
+                f"dimension {dimension.name}: the judge {name} gives no probabilities, so it can't be sure; only the "
+                "last judge of a cascade may be such a one"
+            )
+        return
+    if can.kinds is not None:
+        raise ConfigError(
+            f"dimension {dimension.name}: the judge {name} can't answer whatever is asked (only: "
+            f"{', '.join(can.kinds)}); put it before another one in a cascade (`judges: [{name}, …]`, "
+            "`panel: cascade`)"
+        )
+    if (rating == "logprobs" and not can.probabilities) or (rating == "json" and not can.structured):
+        lacks = "gives no probabilities" if rating == "logprobs" else "isn't held to a JSON schema"
+        raise ConfigError(
+            f"dimension {dimension.name}: `rating: {rating}`, but the judge {name} {lacks}; allowed: auto, "
+            "text, or what the judge is set to"
+        )

@@ -1,32 +1,38 @@
-"""From a checked pipeline to the objects that do the work."""
+"""Components made of the blocks of a checked pipeline, and what the other keys of the pipeline come to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import floor
 from typing import TYPE_CHECKING, Any
 
 from lrf.config.prices import SAMPLING, priced, read_prices
-from lrf.engine.budget import Budget, BudgetLedger
-from lrf.engine.embedder_calls import EmbedderCalls
-from lrf.engine.engine import Engine, NamedDimension, judge_calls
-from lrf.engine.observers import Observers
+from lrf.engine.budget import Budget
+from lrf.engine.engine import NamedDimension
 from lrf.engine.panel import PanelSettings
 from lrf.engine.rate_limits import RateLimits
-from lrf.engine.rescoring import RescoringRounds
 from lrf.errors import ConfigError, LrfError
 from lrf.plugin.catalog import load_target
 from lrf.prices import UNITS, Price
-from lrf.protocols import Aggregator, Judge, Launcher, Pairing, Retriever, Sampler, Source, Trainer
-from lrf.store.files import dump
-from lrf.store.journal import Journal
+from lrf.protocols import (
+    Aggregator,
+    Embed,
+    Embedder,
+    Judge,
+    Launcher,
+    Pairing,
+    Retriever,
+    Sampler,
+    Source,
+    Trainer,
+)
 
 if TYPE_CHECKING:
     from lrf.config import Block, Pipeline
 
 
 def build(block: Block, **services: Any) -> Any:
-    """The component that a block of the pipeline describes.
+    """The component that a block of the pipeline describes. ``services`` are further arguments of its constructor.
 
     Raises :class:`lrf.errors.ConfigError`, naming the block, when the component refuses its settings.
     """
@@ -52,7 +58,7 @@ def aggregator_of(pipeline: Pipeline) -> Aggregator:
     if pipeline.aggregator is None:
         raise ConfigError("the pipeline has no `dimensions:`, so there is nothing to aggregate")
     aggregator: Aggregator = build(pipeline.aggregator)
-    # Once for show: a wrong dimension's name in its settings is told before anything is paid for.
+    # tried once, so that settings with a wrong dimension's name are refused before anything is paid for
     aggregator.aggregate(dict.fromkeys((b.name for b in pipeline.dimensions), 5.0))
     return aggregator
 
@@ -99,102 +105,47 @@ def budget_of(pipeline: Pipeline) -> Budget:
 
 
 def rates_of(block: Block) -> RateLimits | None:
-    """What a judge, an embedder or a sampler may be sent a minute; None where that isn't limited."""
+    """The limits of requests and tokens a minute of a judge, an embedder or a sampler; None without any."""
     keys = block.rates
     limited = keys.requests_per_minute is not None or keys.tokens_per_minute is not None
     return RateLimits(keys.requests_per_minute, keys.tokens_per_minute) if limited else None
 
 
-def asking_of(block: Block) -> PanelSettings:
+def panel_of(block: Block) -> PanelSettings:
     """How the dimension of this block asks its judges."""
     keys = block.keys
     return PanelSettings(keys.rating, keys.repeat, block.judges[1:], keys.panel, keys.panel_min, keys.sure)
 
 
-def check_reply_modes(dimensions: Sequence[NamedDimension], judges: Mapping[str, Judge]) -> None:
-    """Raises :class:`lrf.errors.ConfigError` when a judge can't be asked as a dimension wants, or sits twice."""
-    for d in dimensions:
-        identities: dict[str, str] = {}
-        for name in d.judges:
-            can = judges[name].capabilities
-            earlier = d.asking.panel == "cascade" and name != d.judges[-1]
-            if earlier and not can.probabilities:
-                raise ConfigError(
-                    f"dimension {d.name}: the judge {name} gives no probabilities, so it can't be sure; only the last "
-                    "judge of a cascade may be such a one"
-                )
-            if can.kinds is not None and not earlier:
-                raise ConfigError(
-                    f"dimension {d.name}: the judge {name} can't answer whatever is asked (only: "
-                    f"{', '.join(can.kinds)}); put it before another one in a cascade (`judges: [{name}, …]`, "
-                    "`panel: cascade`)"
-                )
-            if not earlier and (
-                (d.asking.rating == "logprobs" and not can.probabilities)
-                or (d.asking.rating == "json" and not can.structured)
-            ):
-                lacks = "gives no probabilities" if d.asking.rating == "logprobs" else "isn't held to a JSON schema"
-                raise ConfigError(
-                    f"dimension {d.name}: `rating: {d.asking.rating}`, but the judge {name} {lacks}; allowed: auto, "
-                    "text, or what the judge is set to"
-                )
-            identity = dump(dict(judges[name].identity))
-            if identity in identities:
-                raise ConfigError(
-                    f"dimension {d.name}: the judges {identities[identity]} and {name} of its panel are the same model "
-                    "with the same settings and would give the same replies; `repeat` asks one judge several times"
-                )
-            identities[identity] = name
-
-
-def engine_of(
-    pipeline: Pipeline,
-    journal: Journal,
-    observers: Observers,
-    *,
-    judges: Mapping[str, Judge] | None = None,
-    retrievers: Mapping[str, Retriever] | None = None,
-    budget: bool = True,
-    rounds: RescoringRounds | None = None,
-) -> Engine:
-    """The scoring engine of a pipeline. Only judges and retrievers that a dimension needs are made.
-
-    ``judges`` and ``retrievers`` given here stand in for the pipeline's own (planning does so). Raises
-    :class:`lrf.errors.ConfigError` when a dimension's judge can't be asked in the way that the dimension wants.
-    """
-    prices = prices_of(pipeline)
-    ledger = BudgetLedger(budget_of(pipeline) if budget else Budget())
-    dimensions = [
-        NamedDimension(b.name, build(b), b.needs.get("judge"), b.needs.get("retriever"), asking_of(b))
+def dimensions_of(pipeline: Pipeline) -> list[NamedDimension]:
+    """The pipeline's dimensions, in order."""
+    return [
+        NamedDimension(b.name, build(b), b.needs.get("judge"), b.needs.get("retriever"), panel_of(b))
         for b in pipeline.dimensions
     ]
-    rates: dict[str, RateLimits | None] = {}
-    if judges is None:
-        needed = dict.fromkeys(name for d in dimensions for name in d.judges)
-        judges = {name: build(pipeline.judges[name]) for name in needed}
-        rates = {name: rates_of(pipeline.judges[name]) for name in needed}
-    embedders: dict[str, EmbedderCalls] = {}
-    if retrievers is None:
-        made: dict[str, Retriever] = {}
-        for name in dict.fromkeys(d.retriever for d in dimensions if d.retriever):
-            block = pipeline.retrievers[name]
-            services: dict[str, Any] = {}
-            if embedder := block.needs.get("embedder"):
-                if embedder not in embedders:
-                    asked = pipeline.embedders[embedder]
-                    embedders[embedder] = EmbedderCalls(embedder, build(asked), journal, ledger, rates_of(asked))
-                services["embed"] = embedders[embedder].embed
-            made[name] = build(block, **services)
-        retrievers = made
-    check_reply_modes(dimensions, judges)
-    return Engine(
-        dimensions=dimensions,
-        judges=judge_calls(judges, journal, ledger, observers, pipeline.seed, prices, rates),
-        retrievers=retrievers,
-        embedders=embedders,
-        aggregator=aggregator_of(pipeline),
-        journal=journal,
-        ledger=ledger,
-        observers=observers,
-        rounds=rounds or RescoringRounds(),
-    )
+
+
+def judges_of(pipeline: Pipeline) -> dict[str, Judge]:
+    """The judges that a dimension asks, by name."""
+    names = dict.fromkeys(name for block in pipeline.dimensions for name in block.judges)
+    return {name: build(pipeline.judges[name]) for name in names}
+
+
+def embedders_of(pipeline: Pipeline) -> dict[str, Embedder]:
+    """The embedders behind the retrievers that a dimension asks, by name."""
+    needs = (block.needs.get("embedder") for block in _asked_retrievers(pipeline).values())
+    return {name: build(pipeline.embedders[name]) for name in dict.fromkeys(needs) if name is not None}
+
+
+def retrievers_of(pipeline: Pipeline, embed: Mapping[str, Embed]) -> dict[str, Retriever]:
+    """The retrievers that a dimension asks, by name; ``embed`` by embedder's name."""
+
+    def services(block: Block) -> dict[str, Embed]:
+        return {"embed": embed[block.needs["embedder"]]} if "embedder" in block.needs else {}
+
+    return {name: build(block, **services(block)) for name, block in _asked_retrievers(pipeline).items()}
+
+
+def _asked_retrievers(pipeline: Pipeline) -> dict[str, Block]:
+    names = dict.fromkeys(b.needs["retriever"] for b in pipeline.dimensions if "retriever" in b.needs)
+    return {name: pipeline.retrievers[name] for name in names}

@@ -268,6 +268,22 @@ class ListsChunks(Protocol):
         ...
 
 
+@runtime_checkable
+class SearchesInMemory(Protocol):
+    """Optional for a retriever: can be had in a form that gives the same evidence and leaves no trace.
+
+    ``lrf plan`` uses it, with vectors from a run's journal, to tell which questions about evidence were paid already. Of
+    other retrievers it takes these to be unpaid.
+    """
+
+    def in_memory(self, embed: Embed | None) -> Retriever:
+        """A retriever of the same results that keeps nothing on disk and asks no server.
+
+        ``embed`` raises LookupError for a text without a vector; let it pass.
+        """
+        ...
+
+
 class Context(Protocol):
     """What a dimension works with: the engine's side of one candidate of one sample.
 

@@ -68,6 +68,10 @@ class QdrantRetriever:
         """See :class:`lrf.protocols.ListsChunks`."""
         return [chunk for own in self._chunks_by_document(documents) for chunk in own]
 
+    def in_memory(self, embed: Embed | None) -> QdrantRetriever:
+        """See :class:`lrf.protocols.SearchesInMemory`."""
+        return QdrantRetriever(self.settings.model_copy(update={"path": None, "url": None}), embed)
+
     async def run(self, work: Callable[[], T]) -> T:
         """What ``work`` returns, done in Qdrant's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

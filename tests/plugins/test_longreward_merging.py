@@ -222,5 +222,5 @@ async def test_the_most_of_a_plan_holds_when_notes_are_merged(tmp_path, serve) -
     assert score["scored"] == 1
     estimate = plan.dimensions["completeness"]
     assert score["calls"] > len(TEXT) // 4000
-    assert score["calls"] <= estimate.most_calls
-    assert score["prompt_tokens"] <= estimate.most_prompt_tokens
+    assert score["calls"] <= estimate.bound_calls
+    assert score["prompt_tokens"] <= estimate.bound_prompt_tokens

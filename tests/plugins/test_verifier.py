@@ -357,4 +357,4 @@ async def test_a_pipeline_with_a_verifier_first_tells_what_it_spared_and_its_pla
     assert score["scored"] == 3
     assert score["spared"] == score["by_dimension"]["faithfulness"]["spared"] == len(by_small) > 0
     assert judge_server.books.calls == 3 + len(judged) - len(by_small)
-    assert score["calls"] <= plan.dimensions["faithfulness"].most_calls
+    assert score["calls"] <= plan.dimensions["faithfulness"].bound_calls

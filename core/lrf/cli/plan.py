@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 @click.argument("pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--samples", default=200, show_default=True, type=click.IntRange(1),
               help="How many samples to go through in full; the rest is scaled.")  # fmt: skip
+@click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
+              help="The folder of run directories, where the run's journal is looked for.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def plan(pipeline: Path, samples: int, as_json: bool) -> None:
-    """Say what PIPELINE will do, need and cost: stages, judge calls, tokens and prices by dimension, embeddings.
+def plan(pipeline: Path, samples: int, runs: Path, as_json: bool) -> None:
+    """Show what PIPELINE will do, need and cost: stages, judge calls, tokens and prices by dimension, embeddings.
 
-    Every row of the data is read and no server is called. For what is expected, the number of statements is assumed (a
-    sentence of the answer each), and so is the length of replies; equal requests are counted once, as the engine sends
-    them once. What it can come to at most assumes nothing: a run over the same data stays below.
+    Every row of the data is read; no server is called and no file is written. Replies that the run's journal (or the
+    pipeline's cache) has already are used as they are and counted as paid. For the rest, the number of statements is
+    assumed (one for each sentence of an answer), and so is the length of replies. Equal requests are counted once, as a
+    run sends them once. The upper bound assumes neither: a run over the same data stays below it.
     """
     from lrf.cli.output import show_json
     from lrf.config import load_pipeline
@@ -35,24 +38,145 @@ def plan(pipeline: Path, samples: int, as_json: bool) -> None:
     from lrf.stages.train.launch import plan_launch
 
     checked = load_pipeline(pipeline, load_catalog())
+    run = RunDir(runs.absolute() / checked.name)
     stages = chosen_stages(checked, None, None)
-    launch = plan_launch(checked, RunDir(Path("runs").absolute() / checked.name)).about if checked.train else None
-    made = asyncio.run(plan_pipeline(checked, priced_samples=samples)) if checked.data else None
+    launch = plan_launch(checked, run).about if checked.train else None
+    planned = asyncio.run(plan_pipeline(checked, run=run, priced_samples=samples)) if checked.data else None
     if as_json:
-        scoring = made.as_json() if made else {}
+        scoring = planned.as_json() if planned else {}
         show_json({"stages": stages, **scoring, "train": launch})
         return
     click.echo(f"stages: {' → '.join(stages)}")
-    if made:
-        _show_scoring(made, checked)
+    if planned:
+        _show_scoring(planned, checked)
     if launch:
         _show_training(launch)
+
+
+def paid_and_left(planned: Plan) -> str:
+    """One line on the calls of a plan: how many there are, how many are paid already, and what the others cost."""
+    total = planned.total()
+    paid = f", {total.kept_calls:,} of them paid already" if total.kept_calls else ""
+    price = f", about {_price(total.left_price)} {planned.currency}" if planned.currency and total.left_calls else ""
+    return f"{total.calls:,} calls are expected{paid}; {total.left_calls:,} are left to pay{price}"
+
+
+def _show_scoring(planned: Plan, checked: Pipeline) -> None:
+    given = f"{planned.candidates - planned.to_sample:,} candidates"
+    more = f" and {planned.to_sample:,} to be sampled" if planned.to_sample else ""
+    click.echo(f"data: {planned.samples:,} samples, {given}{more}, {planned.bad_rows:,} bad rows")
+    click.echo(f"documents: {planned.document_tokens:,} tokens, the longest {planned.longest_document_tokens:,}")
+    if planned.dimensions:
+        _show_expected(planned, {block.name: ", ".join(block.judges) for block in checked.dimensions})
+        _show_upper_bound(planned)
+        for line in (*_caveats(planned), *_prices(planned), *_budget(planned, checked.budget)):
+            click.echo(line)
+    if planned.bad_rows:
+        action = "leave them out" if checked.on_bad_row == "skip" else "stop at them"
+        click.echo(f"bad rows: `lrf run` will {action}")
+
+
+def _show_expected(planned: Plan, judges: Mapping[str, str]) -> None:
+    from lrf.cli.output import table
+
+    paid = any(e.kept_calls for e in planned.dimensions.values())
+    left = ("paid already", "left to pay", f"left{_in(planned)}") if paid else ()
+    click.echo("\nexpected:")
+    rows = []
+    for name, e in (*planned.dimensions.items(), ("total", planned.total())):
+        cells = [name, judges.get(name, ""), f"{e.calls:,}", f"{e.prompt_tokens:,}", f"{e.shared_tokens:,}"]
+        cells += [f"{e.reply_tokens:,}", _price(e.price)]
+        cells += [f"{e.kept_calls:,}", f"{e.left_calls:,}", _price(e.left_price)] if paid else []
+        rows.append(cells)
+    head = ("dimension", "judge", "calls", "tokens read", "of them shared", "tokens written", f"price{_in(planned)}")
+    table((*head, *left), rows)
+    click.echo(paid_and_left(planned))
+    answers = f" ({planned.statements / planned.candidates:.1f} an answer)" if planned.candidates else ""
+    click.echo(f"assumed: {planned.statements:,} statements{answers}, one for each sentence; every reply is readable")
+    click.echo("shared: the beginning of an earlier prompt, which a prefix cache saves")
+    click.echo(f"to be embedded: {planned.texts_to_embed:,} texts, not priced")
+
+
+def _show_upper_bound(planned: Plan) -> None:
+    from lrf.cli.output import table
+
+    click.echo("\nat most:" if planned.bound_holds else "\nat most (an estimate, see below):")
+    rows = [
+        (name, *(f"{n:,}" for n in (e.bound_calls, e.bound_prompt_tokens, e.bound_reply_tokens)), _price(e.bound_price))
+        for name, e in (*planned.dimensions.items(), ("total", planned.total()))
+    ]
+    table(("dimension", "calls", "tokens read", "tokens written", f"price{_in(planned)}"), rows)
+    click.echo("every question asked five times, every reply as long as it may be, a token a byte of prompt")
+    for name, statements in sorted(planned.max_statements.items()):
+        click.echo(f"{name}: {statements:,} statements an answer")
+
+
+def _caveats(planned: Plan) -> Iterator[str]:
+    """What the figures rest on."""
+    from lrf.cli.output import clean
+    from lrf.planning.sampling import BYTES_A_TOKEN, CANDIDATE_TOKENS
+
+    if planned.to_sample:
+        yield (
+            f"to be sampled: answers of {CANDIDATE_TOKENS} tokens are expected, and at most `max_tokens` of "
+            f"{BYTES_A_TOKEN} bytes each; the upper bound of scoring them is an estimate"
+        )
+    if planned.calibration_samples:
+        yield f"the calibration set's {planned.calibration_samples:,} samples, scored twice, are in these figures"
+    if planned.priced_samples < planned.samples:
+        yield (
+            f"{planned.priced_samples:,} of {planned.samples:,} samples were gone through, the rest is scaled; "
+            f"--samples {planned.samples} makes the upper bound hold"
+        )
+    for name in planned.assumed_statements:
+        yield clean(f"{name} doesn't say how many statements it judges: that number is assumed")
+    for name in planned.unlisted_retrievers:
+        yield clean(
+            f"the retriever {name} doesn't say how long its evidence is: whole documents are planned for every query"
+        )
+
+
+def _prices(planned: Plan) -> Iterator[str]:
+    from lrf.cli.output import clean
+    from lrf.config.prices import SAMPLING
+
+    if planned.currency:
+        batches = f"; the batch discount of {', '.join(planned.batches)} is in them" if planned.batches else ""
+        yield clean(f"prices of {planned.prices}, with those for cached input{batches}")
+    for name, model in planned.unpriced.items():
+        component = "sampler" if name == SAMPLING else f"judge {name}"
+        yield clean(f"no price for the {component} ({model}); `prices:` gives one")
+
+
+def _budget(planned: Plan, budget: Budget) -> Iterator[str]:
+    """How far each ceiling goes: with all calls, since a budget counts what earlier sittings paid."""
+    total = planned.total()
+    ceilings: tuple[tuple[str, float | None, float | None, float | None], ...] = (
+        ("calls", budget.calls, total.calls, total.bound_calls),
+        ("tokens", budget.tokens, total.prompt_tokens + total.reply_tokens,
+         total.bound_prompt_tokens + total.bound_reply_tokens),
+        (planned.currency or "money", budget.money, total.price, total.bound_price),
+    )  # fmt: skip
+    for unit, limit, expected, bound in ceilings:
+        if limit is not None and expected is not None and bound is not None:
+            verdict = (
+                "less than is expected" if limit < expected else "less than the most" if limit < bound else "enough"
+            )
+            yield f"budget: {limit:,} {unit}: {verdict}"
+
+
+def _in(planned: Plan) -> str:
+    return f", {planned.currency}" if planned.currency else ""
+
+
+def _price(amount: float | None) -> str:
+    return "-" if amount is None else f"{amount:,.2f}" if amount >= 10 else f"{amount:.4g}"
 
 
 def _show_training(launch: Mapping[str, Any]) -> None:
     from lrf.cli.output import clean
 
-    many = f"{launch['processes']:,} processes" if launch["processes"] > 1 else "one process"
+    processes = f"{launch['processes']:,} processes" if launch["processes"] > 1 else "one process"
     where = f" on {launch['machines']:,} machines" if launch["machines"] > 1 else ""
     batch = ""
     if launch["global_batch"]:
@@ -61,7 +185,7 @@ def _show_training(launch: Mapping[str, Any]) -> None:
             f": {launch['global_batch']:,} a step = {launch['data_parallel']:,} at once × {launch['micro_batch']:,} "
             f"each × {launch['accumulation']:,} one after the other{share}"
         )
-    click.echo(f"training: {launch['trainer']}, {many}{where} ({launch['launcher']}){batch}")
+    click.echo(f"training: {launch['trainer']}, {processes}{where} ({launch['launcher']}){batch}")
     memory = launch["memory"] or {}
     if "gib" in memory:
         parts = ", ".join(f"{name.replace('_', ' ')} {gib:,}" for name, gib in memory["gib"].items())
@@ -71,84 +195,3 @@ def _show_training(launch: Mapping[str, Any]) -> None:
         )
     elif memory:
         click.echo(clean(f"memory a GPU: unknown; {memory['unknown']}"))
-
-
-def _show_scoring(made: Plan, checked: Pipeline) -> None:
-    given = f"{made.candidates - made.to_sample:,} candidates"
-    more = f" and {made.to_sample:,} to be sampled" if made.to_sample else ""
-    click.echo(f"data: {made.samples:,} samples, {given}{more}, {made.bad_rows:,} bad rows")
-    click.echo(f"documents: {made.document_tokens:,} tokens, the longest {made.longest_document_tokens:,}")
-    if made.dimensions:
-        who = {b.name: ", ".join(b.judges) for b in checked.dimensions}
-        _show_dimensions(made, who, checked.budget)
-    if made.bad_rows:
-        click.echo(f"bad rows: `lrf run` will {'leave them out' if checked.on_bad_row == 'skip' else 'stop at them'}")
-
-
-def _show_dimensions(made: Plan, judges: Mapping[str, str], budget: Budget) -> None:
-    """What is expected and what it comes to at most, each a table, and what they rest on."""
-    from lrf.cli.output import clean, table
-    from lrf.config.prices import SAMPLING
-    from lrf.planning.sampling import BYTES_A_TOKEN, CANDIDATE_TOKENS
-
-    total = made.total()
-    lines = (*made.dimensions.items(), ("total", total))
-
-    def price(amount: float | None) -> str:
-        return "-" if amount is None else f"{amount:,.2f}" if amount >= 10 else f"{amount:.4g}"
-
-    paid = f"price, {made.currency}" if made.currency else "price"
-    click.echo("\nexpected:")
-    table(
-        ("dimension", "judge", "calls", "tokens read", "of them shared", "tokens written", paid),
-        [
-            (name, judges.get(name, ""), f"{e.calls:,}", f"{e.prompt_tokens:,}", f"{e.shared_tokens:,}",
-             f"{e.reply_tokens:,}", price(e.price))
-            for name, e in lines
-        ],
-    )  # fmt: skip
-    answers = f" ({made.statements / made.candidates:.1f} an answer)" if made.candidates else ""
-    click.echo(f"assumed: {made.statements:,} statements{answers}, one for each sentence; every reply is readable")
-    click.echo("shared: stands at the beginning of an earlier prompt too, so a prefix cache saves it")
-    click.echo(f"embedded: {made.embedded_texts:,} texts, not priced")
-    click.echo("\nat most:" if made.bound_holds else "\nat most (an estimate, see below):")
-    table(
-        ("dimension", "calls", "tokens read", "tokens written", paid),
-        [
-            (name, *(f"{n:,}" for n in (e.most_calls, e.most_prompt_tokens, e.most_reply_tokens)), price(e.most_price))
-            for name, e in lines
-        ],
-    )
-    click.echo("every question asked five times, every reply as long as it may be, a token a byte of prompt")
-    for name, statements in sorted(made.most_statements.items()):
-        click.echo(f"{name}: {statements:,} statements an answer")
-    if made.to_sample:
-        click.echo(
-            f"to be sampled: answers of {CANDIDATE_TOKENS} tokens are expected, and at most `max_tokens` of "
-            f"{BYTES_A_TOKEN} bytes each; scoring them at most is an estimate"
-        )
-    if made.calibration_samples:
-        click.echo(f"the calibration set's {made.calibration_samples:,} samples, scored twice, are in these figures")
-    if made.priced_samples < made.samples:
-        click.echo(
-            f"{made.priced_samples:,} of {made.samples:,} samples were gone through, the rest is scaled; "
-            f"--samples {made.samples} makes the most a bound"
-        )
-    elif not made.bound_holds and not made.to_sample:
-        click.echo("a dimension has no `max_statements`: that number of statements is assumed")
-    if made.currency:
-        batches = f"; the batch discount of {', '.join(made.batches)} is in them" if made.batches else ""
-        click.echo(clean(f"prices of {made.prices}, with those for cached input{batches}"))
-    for name, model in made.unpriced.items():
-        who = "sampler" if name == SAMPLING else f"judge {name}"
-        click.echo(clean(f"no price for the {who} ({model}); `prices:` gives one"))
-    budgets: tuple[tuple[str, float | None, float | None, float | None], ...] = (
-        ("calls", budget.calls, total.calls, total.most_calls),
-        ("tokens", budget.tokens, total.prompt_tokens + total.reply_tokens,
-         total.most_prompt_tokens + total.most_reply_tokens),
-        (made.currency or "money", budget.money, total.price, total.most_price),
-    )  # fmt: skip
-    for what, limit, expected, most in budgets:
-        if limit is not None and expected is not None and most is not None:
-            says = "less than is expected" if limit < expected else "less than the most" if limit < most else "enough"
-            click.echo(f"budget: {limit:,} {what}: {says}")

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import TYPE_CHECKING
 
 from lrf.build import prices_of, sampler_of
 from lrf.config.prices import SAMPLING
-from lrf.engine.sampler_calls import requests_of
-from lrf.engine.worst_case import most_prompt_tokens
-from lrf.prices import Price, amount
+from lrf.engine.sampler_calls import most_tokens, requests_of
+from lrf.planning.expected import Counts
+from lrf.planning.upper_bound import UpperBound
+from lrf.prices import Price
+from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import Template, prompt_text
-from lrf.protocols import GenerationSettings, Sampler
-from lrf.stages.reading import policy_prompt, prompt_template
+from lrf.protocols import Sampler
+from lrf.stages.reading import missing_candidates, prompt_template
+from lrf.stages.sample.rows import row_of
+from lrf.store.journal import identity_text, request_key
+from lrf.store.kept import KeptReplies
 from lrf.text.chunking import count_tokens
 from lrf.types import Candidate, Sample
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lrf.config import Pipeline
     from lrf.config.model import SampleKeys
-    from lrf.planning.plan import Estimate
 
 CANDIDATE_TOKENS = 300
 BYTES_A_TOKEN = 8
@@ -30,67 +36,85 @@ _SENTENCE = "In part {part} candidate {number} says what the document has on the
 
 
 @dataclass(slots=True)
-class PlanSampling:
-    """Counts what is to be sampled. ``estimate`` is of all samples given so far."""
+class SamplingPlan:
+    """Counts the candidates that are to be sampled, of all samples given so far."""
 
+    pipeline: Pipeline
     sampler: Sampler
     keys: SampleKeys
     template: Template
     price: Price | None
-    estimate: Estimate
-    _money: int = 0
-    _most_money: int = 0
+    kept: KeptReplies
+    counts: Counts = field(default_factory=Counts)
+    upper_bound: UpperBound = field(default_factory=UpperBound)
 
     def missing(self, sample: Sample) -> int:
         """How many candidates the sample lacks."""
         return max(0, self.keys.n - len(sample.candidates))
 
     def add(self, sample: Sample) -> tuple[Sample, Sample]:
-        """The sample with its candidates as they are expected, and as long as they can be. Counts tokens: slow."""
-        missing = self.missing(sample)
-        if missing:
-            prompt, keys = policy_prompt(sample, self.template), self.keys
-            self._count(
-                GenerationSettings(prompt, (0,) * missing, keys.temperature, keys.top_p, keys.max_tokens, sample.tools)
-            )
-        sentences = ceil(self._expected_tokens / count_tokens(_SENTENCE))
-        typical, longest = [], []
-        for number in range(missing):
-            text = " ".join(_SENTENCE.format(part=part, number=number) for part in range(sentences))
-            typical.append(Candidate(f"sampled-{number}", text))
-            longest.append(Candidate(f"sampled-{number}", f"{number}".ljust(BYTES_A_TOKEN * self.keys.max_tokens, "x")))
-        given = sample.candidates
-        return replace(sample, candidates=(*given, *typical)), replace(sample, candidates=(*given, *longest))
+        """The sample with its candidates as they are kept or expected, and as long as they can be. Blocks."""
+        generation = missing_candidates(self.pipeline, sample, self.template)
+        requests = requests_of(generation, seeded=self.sampler.capabilities.seed)
+        if not requests:
+            return sample, sample
+        identity = identity_text(self.sampler.identity)
+        kept = [self.kept.reply(request_key(identity, request)) for request in requests]
+        self._count(requests, [reply for reply in kept if reply is not None])
+        self._bound(requests)
+        replies = [reply or self._expected(number) for number, reply in enumerate(kept)]
+        row = row_of(sample, replies, None, SAMPLING, self.keys)
+        longest = [
+            Candidate(f"sampled-{number}", f"{number}".ljust(BYTES_A_TOKEN * self.keys.max_tokens, "x"))
+            for number in range(len(requests))
+        ]
+        return (
+            replace(sample, candidates=tuple(Candidate(**candidate) for candidate in row["candidates"])),
+            replace(sample, candidates=(*sample.candidates, *longest)),
+        )
 
     @property
     def _expected_tokens(self) -> int:
         return min(self.keys.max_tokens, CANDIDATE_TOKENS)
 
-    def _count(self, generation: GenerationSettings) -> None:
-        estimate, wanted = self.estimate, len(generation.seeds)
-        calls = ceil(wanted / self.sampler.per_call)
-        asked = requests_of(generation, seeded=False)[0]
-        prompt = count_tokens(prompt_text(asked.prompt))
-        written = wanted * self._expected_tokens
-        estimate.calls += wanted
-        estimate.prompt_tokens += calls * prompt
-        estimate.shared_tokens += (calls - 1) * prompt
-        estimate.reply_tokens += written
-        most_prompt = calls * most_prompt_tokens(asked)
-        most_written = wanted * (generation.max_tokens + self.sampler.capabilities.reasoning_tokens)
-        estimate.most_calls += wanted
-        estimate.most_prompt_tokens += most_prompt
-        estimate.most_reply_tokens += most_written
-        if self.price is not None:
-            shared = (calls - 1) * prompt if prompt >= self.price.cached_from else 0
-            self._money += self.price.cost(calls * prompt, written, shared)
-            self._most_money += self.price.most(most_prompt, most_written)
-            estimate.price, estimate.most_price = amount(self._money), amount(self._most_money)
+    def _expected(self, number: int) -> Reply:
+        sentences = ceil(self._expected_tokens / count_tokens(_SENTENCE))
+        return Reply(" ".join(_SENTENCE.format(part=part, number=number) for part in range(sentences)))
+
+    def _count(self, requests: Sequence[Request], kept: Sequence[Reply]) -> None:
+        counts, left = self.counts, len(requests) - len(kept)
+        calls = ceil(left / self.sampler.per_call)
+        prompt = count_tokens(prompt_text(requests[0].prompt))
+        read, shared, written = calls * prompt, max(0, calls - 1) * prompt, left * self._expected_tokens
+        counts.calls += len(requests)
+        counts.kept += len(kept)
+        counts.prompt_tokens += read + sum(reply.usage.prompt_tokens for reply in kept)
+        counts.shared_tokens += shared
+        counts.reply_tokens += written + sum(reply.usage.completion_tokens for reply in kept)
+        if self.price is None:
+            counts.unpriced = True
+            return
+        left_money = self.price.cost(read, written, shared if prompt >= self.price.cached_from else 0)
+        counts.left_money += left_money
+        counts.money += left_money + sum(
+            self.price.cost(u.prompt_tokens, u.completion_tokens, u.cached_tokens, u.written_tokens)
+            for u in (reply.usage for reply in kept)
+        )
+
+    def _bound(self, requests: Sequence[Request]) -> None:
+        prompt, written = most_tokens(self.sampler, requests)
+        prompts = ceil(len(requests) / self.sampler.per_call) * prompt
+        bound = self.upper_bound
+        bound.calls += len(requests)
+        bound.prompt_tokens += prompts
+        bound.reply_tokens += written
+        bound.money += self.price.most(prompts, written) if self.price else 0
 
 
-def plan_sampling(pipeline: Pipeline, estimate: Estimate) -> PlanSampling | None:
-    """What counts for a pipeline; None where nothing is sampled."""
+def plan_sampling(pipeline: Pipeline, kept: KeptReplies) -> SamplingPlan | None:
+    """The plan of a pipeline's sampling; None for a pipeline that samples nothing."""
     if pipeline.sample is None:
         return None
     price = prices_of(pipeline).get(SAMPLING)
-    return PlanSampling(sampler_of(pipeline), pipeline.sample.generation, prompt_template(pipeline), price, estimate)
+    template = prompt_template(pipeline)
+    return SamplingPlan(pipeline, sampler_of(pipeline), pipeline.sample.generation, template, price, kept)

@@ -7,9 +7,9 @@ import itertools
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
-from lrf.config.model import PROMPT_FIELDS
+from lrf.config.model import PROMPT_FIELDS, SampleKeys
 from lrf.prompting.templates import Template, prompt_text
-from lrf.protocols import Source
+from lrf.protocols import GenerationSettings, Source
 from lrf.store.files import dump
 from lrf.store.journal import digest
 from lrf.types import Message, Sample
@@ -59,3 +59,13 @@ def policy_prompt(sample: Sample, template: Template) -> tuple[Message, ...]:
     if sample.messages is not None:
         return sample.messages
     return (Message("user", prompt_text(template.fill({"context": sample.context, "question": sample.query}))),)
+
+
+def missing_candidates(pipeline: Pipeline, sample: Sample, template: Template) -> GenerationSettings:
+    """What the sampler is asked for: the candidates that the sample lacks. Each has a seed, 0 to 2**31 - 1."""
+    keys = pipeline.sample.generation if pipeline.sample else SampleKeys()
+    name = (str(pipeline.seed), sample.id)
+    missing = range(max(0, keys.n - len(sample.candidates)))
+    seeds = tuple(int.from_bytes(digest(*name, str(number))[:4]) >> 1 for number in missing)
+    prompt = policy_prompt(sample, template)
+    return GenerationSettings(prompt, seeds, keys.temperature, keys.top_p, keys.max_tokens, sample.tools)

@@ -303,7 +303,7 @@ async def test_stage_sample_prices_a_batch_judges_replies_with_the_discount(addr
 
 async def test_each_of_two_judges_of_one_model_has_its_own_price(address: str, tmp_path: Path) -> None:
     """By batches and at once: the books and the plan tell them apart by the dimension that asks."""
-    from lrf.build import engine_of
+    from lrf.assemble import engine_of
     from lrf.engine.observers import Observers
     from lrf.planning.plan import plan_pipeline
     from lrf.stages.spending import paid
@@ -320,8 +320,8 @@ async def test_each_of_two_judges_of_one_model_has_its_own_price(address: str, t
             full = (10 * (estimate.prompt_tokens - estimate.shared_tokens) + estimate.shared_tokens) * 1e-6
             full += 100e-6 * estimate.reply_tokens
             assert estimate.price == pytest.approx(full / 2 if name == "helpfulness" else full)
-            assert estimate.most_price is not None
-            assert estimate.price < estimate.most_price
+            assert estimate.bound_price is not None
+            assert estimate.price < estimate.bound_price
         journal = Journal()
         engine = engine_of(checked, journal, Observers(None, lambda *_: None))
         identity = engine.judges["now"].identity

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lrf.build import check_reply_modes
+from lrf.assemble import check_reply_modes
 from lrf.config import parse_pipeline
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import NamedDimension
@@ -220,4 +220,4 @@ async def test_a_plan_counts_every_judge_of_a_cascade(tmp_path: Path) -> None:
     both = await plan_pipeline(pipeline(tmp_path, judges=["small", "main"], panel="cascade"))
     assert alone.dimensions["helpfulness"].calls == 1
     assert both.dimensions["helpfulness"].calls == 2
-    assert both.dimensions["helpfulness"].most_calls >= 2 * alone.dimensions["helpfulness"].most_calls
+    assert both.dimensions["helpfulness"].bound_calls >= 2 * alone.dimensions["helpfulness"].bound_calls

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.build import check_reply_modes
+from lrf.assemble import check_reply_modes
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import Engine, NamedDimension, judge_calls
 from lrf.engine.judge_calls import ATTEMPTS, Caller, JudgeCalls

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lrf.engine.passages import TIMES, around, check_pieces
 from lrf.errors import UnscorableError
-from lrf.planning.upper_bound import longest_around
+from lrf.planning.evidence import longest_around
 from lrf.testing.strategies import documents, nasty_texts
 from lrf.text.chunking import chunk_document, joined
 from lrf.types import Chunk, Document, Sample

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.build import engine_of
+from lrf.assemble import engine_of
 from lrf.config import parse_pipeline
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import Caller, JudgeCalls

@@ -103,8 +103,8 @@ def test_a_model_without_a_price_is_said_to_have_none(tmp_path: Path) -> None:
     plan = planned(tmp_path, {**config(tmp_path), "prices": None})
     assert plan.unpriced == {"main": "m"}
     assert plan.total().price is None
-    assert plan.total().most_price is None
-    assert plan.total().most_calls > 0
+    assert plan.total().bound_price is None
+    assert plan.total().bound_calls > 0
 
 
 def test_more_samples_than_are_gone_through_are_scaled_and_the_most_is_no_bound(tmp_path: Path) -> None:
@@ -191,17 +191,17 @@ async def test_no_run_uses_more_than_the_plan_says_at_most(tmp_path: Path, serve
     plan, summary, used = await run(tmp_path, serve, replies)
     assert summary.stages["score"]["candidates"] == 6
     assert plan.bound_holds
-    assert plan.most_statements == {"faithfulness": 6}
+    assert plan.max_statements == {"faithfulness": 6}
     assert set(used) == set(plan.dimensions)
     for dimension, (calls, prompt, reply) in used.items():
         estimate = plan.dimensions[dimension]
-        assert calls <= estimate.most_calls
-        assert prompt <= estimate.most_prompt_tokens
-        assert reply <= estimate.most_reply_tokens
+        assert calls <= estimate.bound_calls
+        assert prompt <= estimate.bound_prompt_tokens
+        assert reply <= estimate.bound_reply_tokens
     money = summary.stages["score"]["money"]
     for dimension, spent in money["by_dimension"].items():
-        assert spent["USD"] <= plan.dimensions[dimension].most_price
-    assert money["spent"]["USD"] <= plan.total().most_price
+        assert spent["USD"] <= plan.dimensions[dimension].bound_price
+    assert money["spent"]["USD"] <= plan.total().bound_price
 
 
 @pytest.mark.parametrize("how", ["widen", "neighbours"])
@@ -215,17 +215,17 @@ async def test_the_most_holds_where_everything_is_looked_at_twice(tmp_path: Path
     assert summary.stages["score"]["counted"]["faithfulness"]["second_looks"] == 6 * 6
     estimate = plan.dimensions["faithfulness"]
     calls, prompt, reply = used["faithfulness"]
-    assert 6 * (1 + 6 + 6) * ATTEMPTS == calls == estimate.most_calls
-    assert prompt <= estimate.most_prompt_tokens
-    assert reply <= estimate.most_reply_tokens
+    assert 6 * (1 + 6 + 6) * ATTEMPTS == calls == estimate.bound_calls
+    assert prompt <= estimate.bound_prompt_tokens
+    assert reply <= estimate.bound_reply_tokens
 
 
 async def test_the_worst_judge_comes_to_the_most(tmp_path: Path, serve) -> None:
     plan, _, used = await run(tmp_path, serve, longest)
     for dimension, (calls, prompt, reply) in used.items():
         estimate = plan.dimensions[dimension]
-        assert (calls, reply) == (estimate.most_calls, estimate.most_reply_tokens)
-        assert prompt > 0.8 * estimate.most_prompt_tokens - 300 * calls
+        assert (calls, reply) == (estimate.bound_calls, estimate.bound_reply_tokens)
+        assert prompt > 0.8 * estimate.bound_prompt_tokens - 300 * calls
 
 
 async def test_the_most_holds_for_several_judges_draws_and_thoughts(tmp_path: Path, serve) -> None:
@@ -240,9 +240,9 @@ async def test_the_most_holds_for_several_judges_draws_and_thoughts(tmp_path: Pa
     )
     assert summary.stages["score"]["scored"] == 6
     estimate = plan.dimensions["helpfulness"]
-    assert estimate.most_calls == 6 * 2 * 2 * ATTEMPTS
-    assert used["helpfulness"][2] <= estimate.most_reply_tokens
-    assert estimate.most_reply_tokens == 24 * (512 + 1024 + 2048 + 4096 + 8192 + ATTEMPTS * 1000)
+    assert estimate.bound_calls == 6 * 2 * 2 * ATTEMPTS
+    assert used["helpfulness"][2] <= estimate.bound_reply_tokens
+    assert estimate.bound_reply_tokens == 24 * (512 + 1024 + 2048 + 4096 + 8192 + ATTEMPTS * 1000)
 
 
 # --- the command ---------------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def test_the_command_says_when_the_most_is_no_bound(written, capsys) -> None:
     assert invoke(["plan", written(samples=3), "--samples", "1"]) == 0
     out = capsys.readouterr().out
     assert "at most (an estimate, see below):" in out
-    assert "1 of 3 samples were gone through, the rest is scaled; --samples 3 makes the most a bound" in out
+    assert "1 of 3 samples were gone through, the rest is scaled; --samples 3 makes the upper bound hold" in out
 
 
 def test_the_command_as_json_carries_the_same(written, capsys) -> None:
@@ -281,5 +281,5 @@ def test_the_command_as_json_carries_the_same(written, capsys) -> None:
     plan = json.loads(capsys.readouterr().out)
     assert plan["currency"] == "USD"
     assert plan["bound_holds"] is True
-    assert 0 < plan["total"]["price"] < plan["total"]["most_price"]
+    assert 0 < plan["total"]["price"] < plan["total"]["bound_price"]
     assert plan["dimensions"]["faithfulness"]["shared_tokens"] > 0

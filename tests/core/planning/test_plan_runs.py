@@ -62,9 +62,9 @@ def test_a_run_stays_below_the_most_that_was_told(project: Project, judge_server
     most = plan_of(project.with_evidence()).total()
     score = lrf.run(project.with_evidence(max_unscored=1.0), runs=project.runs).stages["score"]
     assert score["asked_again"] > 10
-    assert score["calls"] <= most.most_calls
-    assert score["prompt_tokens"] <= most.most_prompt_tokens
-    assert score["completion_tokens"] <= most.most_reply_tokens
+    assert score["calls"] <= most.bound_calls
+    assert score["prompt_tokens"] <= most.bound_prompt_tokens
+    assert score["completion_tokens"] <= most.bound_reply_tokens
 
 
 def test_bad_rows_are_counted_and_named_by_nobody_yet(project: Project) -> None:

@@ -39,7 +39,7 @@ def test_a_plan_counts_what_is_missing_and_what_scoring_it_takes(project: Projec
     plan = planned(project)
     assert (plan.candidates, plan.to_sample) == (4 + 4 + 5, 4 + 1)
     assert list(plan.dimensions) == [SAMPLING, "helpfulness", "logicality"]
-    assert plan.dimensions[SAMPLING].calls == plan.dimensions[SAMPLING].most_calls == 5
+    assert plan.dimensions[SAMPLING].calls == plan.dimensions[SAMPLING].bound_calls == 5
     assert plan.dimensions["helpfulness"].calls == 13
     assert not plan.bound_holds
     alone = planned(project, dimensions=None, pairs=None)
@@ -71,8 +71,8 @@ def test_the_sampler_has_a_price_of_its_own(project: Project) -> None:
     plan = planned(project, prices=str(prices))
     estimate = plan.dimensions[SAMPLING]
     assert estimate.price == pytest.approx((estimate.prompt_tokens + 2 * estimate.reply_tokens) / 1e6)
-    assert estimate.most_price is not None
-    assert estimate.most_price > estimate.price
+    assert estimate.bound_price is not None
+    assert estimate.bound_price > estimate.price
     assert plan.currency == "EUR"
     assert SAMPLING in planned(project).unpriced
 
@@ -88,9 +88,9 @@ def test_a_run_stays_below_the_most_of_its_plan(project: Project) -> None:
         took = lrf.run(project.pipeline(sample=given), runs=project.runs, last="sample").stages["sample"]
     finally:
         server.stop()
-    assert took["calls"] == most.most_calls
-    assert took["prompt_tokens"] <= most.most_prompt_tokens
-    assert took["completion_tokens"] <= most.most_reply_tokens
+    assert took["calls"] == most.bound_calls
+    assert took["prompt_tokens"] <= most.bound_prompt_tokens
+    assert took["completion_tokens"] <= most.bound_reply_tokens
 
 
 def test_tools_and_their_calls_are_read_and_paid_with_the_prompt(project: Project) -> None:
@@ -112,7 +112,7 @@ def test_tools_and_their_calls_are_read_and_paid_with_the_prompt(project: Projec
     finally:
         server.stop()
     sent = len(json.dumps(server.bodies[0]["messages"])) + len(json.dumps(server.bodies[0]["tools"]))
-    assert plan.most_prompt_tokens >= sent
+    assert plan.bound_prompt_tokens >= sent
     assert plan.prompt_tokens > sent / 8
 
 

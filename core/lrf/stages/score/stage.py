@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
-from lrf.build import engine_of, prices_of
+from lrf.assemble import engine_of
+from lrf.build import prices_of
 from lrf.config.prices import read_prices
 from lrf.engine.engine import Engine
 from lrf.engine.event_loop import tuned

@@ -1,0 +1,253 @@
+"""Making a plan: the engines that count, the samples they go through, and the figures that come of it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lrf.assemble import check_reply_modes
+from lrf.build import aggregator_of, dimensions_of, embedders_of, judges_of, prices_of, retrievers_of, source_of
+from lrf.config.prices import SAMPLING, read_prices
+from lrf.engine.budget import BudgetLedger
+from lrf.engine.engine import Engine, NamedDimension
+from lrf.engine.observers import Observers
+from lrf.engine.rescoring import RescoringRounds
+from lrf.planning.evidence import BoundRetriever, ExpectedRetriever, exact_retriever, kept_embed, longest_around
+from lrf.planning.expected import Counts, ExpectedCalls, Tally
+from lrf.planning.plan import Estimate, Plan
+from lrf.planning.sampling import plan_sampling
+from lrf.planning.upper_bound import ASSUMED_STATEMENTS, BoundCalls, UpperBound
+from lrf.prices import amount
+from lrf.protocols import Context, EmbedKind, LimitsStatements, ListsChunks, Retriever
+from lrf.stages.score.calibration import calibration_samples
+from lrf.stages.score.rescore import rounds_of
+from lrf.store.files import read_json
+from lrf.store.journal import Journal
+from lrf.store.kept import KeptReplies
+from lrf.text.chunking import count_tokens
+from lrf.types import BadRow, Candidate, Judgement, Sample
+
+if TYPE_CHECKING:
+    from lrf.config import Pipeline
+    from lrf.protocols import Vectors
+    from lrf.stages.run_dir import RunDir
+
+
+class Planner:
+    """The components of a pipeline inside two engines that call no server.
+
+    Raises what making the components raises, and :class:`lrf.errors.RunError` for a journal that can't be read.
+    """
+
+    def __init__(self, pipeline: Pipeline, run: RunDir | None, priced_samples: int) -> None:
+        self.plan = Plan()
+        self._pipeline, self._run, self._priced_samples = pipeline, run, priced_samples
+        self._prices = prices_of(pipeline)
+        self._judges = judges_of(pipeline)
+        self._embedders = embedders_of(pipeline)
+        self._retrievers = retrievers_of(pipeline, dict.fromkeys(self._embedders, _no_vectors))
+        self._kept = KeptReplies(run.journal if run else None, pipeline.cache)
+        self._sampling = plan_sampling(pipeline, self._kept)
+        self._tally = Tally(self._kept)
+        dimensions = dimensions_of(pipeline)
+        check_reply_modes(dimensions, self._judges)
+        self._journal = Journal()  # an engine has one; nothing is written to it
+        self._bounds: dict[str, BoundCalls] = {}
+        self._engines = [self._expecting(dimensions), self._bounding(dimensions)] if dimensions else []
+
+    # --- the engines -------------------------------------------------------------------------------------------
+
+    def _expecting(self, dimensions: Sequence[NamedDimension]) -> Engine:
+        ledger, seed = BudgetLedger(), self._pipeline.seed
+        judges = {
+            name: ExpectedCalls(
+                name, judge, self._journal, ledger, seed, price=self._prices.get(name), tally=self._tally
+            )
+            for name, judge in self._judges.items()
+        }
+        embed = {name: kept_embed(embedder, self._kept) for name, embedder in self._embedders.items()}
+        retrievers = {}
+        for name, retriever in self._retrievers.items():
+            embedder = self._pipeline.retrievers[name].needs.get("embedder")
+            exact = exact_retriever(retriever, embed[embedder] if embedder else None, self._kept)
+            retrievers[name] = ExpectedRetriever(retriever, exact, self._to_embed if embedder else lambda _: None)
+        return self._engine(dimensions, judges, retrievers)
+
+    def _bounding(self, dimensions: Sequence[NamedDimension]) -> Engine:
+        limits = {d.name: d.dimension.max_statements for d in dimensions if isinstance(d.dimension, LimitsStatements)}
+        self._bounds = {
+            name: BoundCalls(
+                name, judge, self._journal, BudgetLedger(), price=self._prices.get(name), statements=limits
+            )
+            for name, judge in self._judges.items()
+        }
+        self.plan.max_statements = dict(limits)
+        self.plan.unlisted_retrievers = [n for n, r in self._retrievers.items() if not isinstance(r, ListsChunks)]
+        retrievers = {name: BoundRetriever(retriever) for name, retriever in self._retrievers.items()}
+        return self._engine(dimensions, self._bounds, retrievers, around=longest_around)
+
+    def _engine(
+        self,
+        dimensions: Sequence[NamedDimension],
+        judges: Mapping[str, Any],
+        retrievers: Mapping[str, Retriever],
+        **more: Any,
+    ) -> Engine:
+        return Engine(
+            dimensions=[d if d.judge or d.retriever else replace(d, dimension=_Free()) for d in dimensions],
+            judges=judges,
+            retrievers=retrievers,
+            embedders={},
+            aggregator=aggregator_of(self._pipeline),
+            journal=self._journal,
+            ledger=BudgetLedger(),
+            observers=Observers(None, lambda *_: None),
+            rounds=rounds_of(self._run) if self._run else RescoringRounds(),
+            **more,
+        )
+
+    def _to_embed(self, texts: int) -> None:
+        self.plan.texts_to_embed += texts
+
+    # --- the samples -------------------------------------------------------------------------------------------
+
+    async def walk(self) -> None:
+        """Read all the data, and go through some of the samples in full."""
+        await self._calibrate()
+        step = await asyncio.to_thread(self._step)
+        rows = enumerate(source_of(self._pipeline).read())
+        while (entry := await asyncio.to_thread(next, rows, None)) is not None:
+            _, row = entry
+            if isinstance(row, BadRow):
+                self.plan.bad_rows += 1
+                continue
+            missing = self._sampling.missing(row) if self._sampling else 0
+            self.plan.to_sample += missing
+            self.plan.candidates += len(row.candidates) + missing
+            if self.plan.samples % step == 0 and self.plan.priced_samples < self._priced_samples:
+                await self._price(row)
+            self.plan.samples += 1
+
+    def _step(self) -> int:
+        """Every how many samples one is gone through: 1, or more where a run has begun.
+
+        A run begins with the first samples, so that of these alone more would be paid than of the others.
+        """
+        if not self._kept:
+            return 1
+        samples = sum(isinstance(row, Sample) for row in source_of(self._pipeline).read())
+        return max(1, -(-samples // self._priced_samples))
+
+    async def _price(self, sample: Sample) -> None:
+        tokens = await asyncio.to_thread(lambda: sum(count_tokens(d.text) for d in sample.documents))
+        self.plan.document_tokens += tokens
+        self.plan.longest_document_tokens = max(self.plan.longest_document_tokens, tokens)
+        filled = await asyncio.to_thread(self._sampling.add, sample) if self._sampling else (sample, sample)
+        for engine, of_engine in zip(self._engines, filled, strict=False):
+            await engine.score(of_engine, self.plan.samples)
+        self.plan.priced_samples += 1
+
+    async def _calibrate(self) -> None:
+        """The calibration set, scored at both ends of a run."""
+        wanted = self._pipeline.calibration
+        if wanted is None or not self._engines:
+            return
+        samples = await asyncio.to_thread(calibration_samples, wanted.path)
+        self.plan.calibration_samples = len(samples)
+        kept = read_json(self._run.path / "calibration.json") if self._run else None
+        take = kept["take"] if isinstance(kept, dict) and isinstance(kept.get("take"), int) else 1
+        for engine, number, sample in itertools.product(self._engines, (take, take + 1), samples):
+            await engine.score(sample, take=number)
+
+    # --- the figures -------------------------------------------------------------------------------------------
+
+    def finish(self) -> Plan:
+        """The plan of what was gone through, scaled to all samples."""
+        plan = self.plan
+        plan.statements = self._tally.statements
+        asking = [block.name for block in self._pipeline.dimensions if block.judges]
+        for name in dict.fromkeys((*asking, *self._tally.dimensions)):
+            bounds = [bound.upper_bounds[name] for bound in self._bounds.values() if name in bound.upper_bounds]
+            plan.dimensions[name] = _estimate(self._tally.dimensions.get(name, Counts()), bounds)
+        if self._sampling:
+            sampling = _estimate(self._sampling.counts, [self._sampling.upper_bound])
+            plan.dimensions = {SAMPLING: sampling, **plan.dimensions}
+        plan.assumed_statements = sorted({name for bound in self._bounds.values() for name in bound.assumed})
+        plan.max_statements |= dict.fromkeys(plan.assumed_statements, ASSUMED_STATEMENTS)
+        sampled_and_scored = self._sampling is not None and bool(self._engines)
+        plan.bound_holds = not (plan.assumed_statements or plan.unlisted_retrievers or sampled_and_scored)
+        self._add_prices()
+        self._scale()
+        return plan
+
+    def _add_prices(self) -> None:
+        plan, pipeline, prices = self.plan, self._pipeline, self._prices
+        settings = {name: pipeline.judges[name].settings for name in self._judges}
+        if pipeline.sample:
+            settings[SAMPLING] = pipeline.sample.settings
+        models = {name: s.model_reference for name, s in settings.items()}
+        plan.prices = read_prices(pipeline.prices).version
+        plan.unpriced = {name: m.name if m else "no model" for name, m in models.items() if name not in prices}
+        plan.batches = [name for name, model in models.items() if model and model.batch]
+        currencies = {prices[name].currency for name in settings if name in prices}
+        plan.currency = currencies.pop() if len(currencies) == 1 else None
+        if currencies:  # amounts of several currencies can't be added up
+            for estimate in plan.dimensions.values():
+                estimate.price = estimate.left_price = estimate.bound_price = None
+
+    def _scale(self) -> None:
+        plan = self.plan
+        if not plan.priced_samples or plan.samples <= plan.priced_samples:
+            return
+        plan.bound_holds = False
+        factor = plan.samples / plan.priced_samples
+        plan.document_tokens = round(plan.document_tokens * factor)
+        plan.statements = round(plan.statements * factor)
+        plan.texts_to_embed = round(plan.texts_to_embed * factor)
+        calibrated = 2 * plan.calibration_samples
+        scored = (plan.samples + calibrated) / (plan.priced_samples + calibrated)
+        for name, estimate in plan.dimensions.items():
+            estimate.scale(factor if name == SAMPLING else scored)
+
+    async def aclose(self) -> None:
+        """Close all components."""
+        for engine in self._engines:
+            await engine.aclose()  # its judges, too
+        sampler = [self._sampling.sampler] if self._sampling else []
+        components: tuple[Any, ...] = (*self._retrievers.values(), *self._embedders.values(), *sampler)
+        for component in components:
+            await component.aclose()
+        self._kept.close()
+        await asyncio.to_thread(self._journal.close)
+
+
+class _Free:
+    """Stands for a dimension that asks for nothing: a reward model in this process isn't loaded for a plan."""
+
+    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        return Judgement(5.0)
+
+
+async def _no_vectors(texts: Sequence[str], kind: EmbedKind) -> Vectors:
+    raise LookupError("a plan embeds nothing")
+
+
+def _estimate(counts: Counts, bounds: Sequence[UpperBound]) -> Estimate:
+    priced = not counts.unpriced
+    return Estimate(
+        calls=counts.calls,
+        prompt_tokens=counts.prompt_tokens,
+        shared_tokens=counts.shared_tokens,
+        reply_tokens=counts.reply_tokens,
+        price=amount(counts.money) if priced else None,
+        kept_calls=counts.kept,
+        left_calls=counts.calls - counts.kept,
+        left_price=amount(counts.left_money) if priced else None,
+        bound_calls=sum(bound.calls for bound in bounds),
+        bound_prompt_tokens=sum(bound.prompt_tokens for bound in bounds),
+        bound_reply_tokens=sum(bound.reply_tokens for bound in bounds),
+        bound_price=amount(sum(bound.money for bound in bounds)) if priced else None,
+    )
