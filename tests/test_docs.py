@@ -159,7 +159,7 @@ class Workspace:
         self.folder = folder
         self.address = address
         self.site = folder / ".site"
-        for name in ("examples", "contrib", "tests", "docs", "pyproject.toml", "README.md"):
+        for name in ("examples", "contrib", "tests", "benchmarks", "docs", "pyproject.toml", "README.md"):
             if (ROOT / name).exists():
                 (folder / name).symlink_to(ROOT / name)
         for environment in ("train", "vllm"):

@@ -70,17 +70,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = {0: "ENTAILMENT", 1: "neutral", 2: "contradiction"}
     model = BertForSequenceClassification(
         BertConfig(
-            vocab_size=len(made), hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=32,
+            vocab_size=len(made), hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64,
             max_position_embeddings=48, num_labels=3, id2label=labels, label2id={v: k for k, v in labels.items()},
-            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.3,
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.15,
         )
     )  # fmt: skip
     with torch.no_grad():  # where a word stands doesn't matter
         model.bert.embeddings.position_embeddings.weight.zero_()
     optimizer = torch.optim.Adam(model.parameters(), 5e-3)
-    for step in range(140):
+    for step in range(200):
         drawn = [(rng.random() < 0.6, rng.random() < 0.3) for _ in range(32)]
-        evidence = [words(rng, "burnt" if burnt else None, 4 + step // 4) for burnt, _ in drawn]
+        evidence = [words(rng, "burnt" if burnt else None, 4 + step // 6) for burnt, _ in drawn]
         statements = [words(rng, "sold" if sold else None) for _, sold in drawn]
         truth = torch.tensor([2 if sold else 0 if burnt else 1 for burnt, sold in drawn])
         batch = made(evidence, statements, padding=True, truncation="only_first", return_tensors="pt")
