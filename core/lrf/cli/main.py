@@ -1,6 +1,6 @@
-"""``lrf``: the group of commands, and what their errors end with.
+"""``lrf``: the group of commands, and the exit codes of their errors.
 
-A command's module is imported when the command is used, so that ``lrf --help`` costs nothing.
+A command's module is imported when the command is used, so that ``lrf --help`` is fast.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from lrf.errors import LrfError
 from lrf.plugin.suggest import did_you_mean
 
 COMMANDS = {
-    "run": "Score, pair and train: do a pipeline, or go on where it was left.",
-    "rescore": "Ask again what is unscored, or one dimension.",
-    "score": "Give one answer its reward, with the reasons.",
-    "plan": "Tell what a pipeline will do and need, without doing it.",
-    "agree": "Tell how well a run's rewards agree with people.",
-    "plugins": "List the components that are installed, and broken plugins.",
+    "run": "Run a pipeline (score, pair, train), or resume it.",
+    "rescore": "Score again what is unscored, or one dimension.",
+    "score": "Score one answer, with the reasons.",
+    "plan": "Show what a pipeline will do and cost, without running it.",
+    "agree": "Measure how well a run's rewards agree with people.",
+    "plugins": "List the installed components, and broken plugins.",
     "schema": "Write the JSON Schema of the pipeline file, for editors.",
     "init": "Write a commented pipeline to start from.",
-    "doctor": "Tell what is installed and what each missing extra would add.",
+    "doctor": "Show what is installed and what each missing extra would add.",
 }
-"""Each command NAME is the function NAME of the module ``lrf.cli.NAME``."""
+"""The commands with their summaries. Command NAME is the function NAME of the module ``lrf.cli.NAME``."""
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands' names and summaries, and imports a command only to run it."""
+    """A group that lists its commands without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -74,10 +74,10 @@ def cli() -> None:
 
 
 def invoke(args: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; what went wrong is on stderr.
+    """Run the command line and return its exit code. Errors are printed on stderr.
 
-    0: finished; 2: configuration or usage; 3: a gate or conservation failed; 4: stopped by a budget;
-    130: interrupted. A command ends with another code than 0 by ``ctx.exit(code)`` or by an LrfError.
+    0: finished; 1: another failure; 2: a mistake in configuration or usage; 3: a gate failed, or counts don't add up;
+    4: stopped by a budget; 130: interrupted. A command returns its code or raises an LrfError, which has one.
     """
     try:
         outcome: Any = cli.main(args, prog_name="lrf", standalone_mode=False)
@@ -91,7 +91,7 @@ def invoke(args: Sequence[str] | None = None) -> int:
         click.echo(f"lrf: {clean(str(error), lines=True)}", err=True)
         return error.exit_code
     except BrokenPipeError:
-        # nobody reads on: let the interpreter's last flush go nowhere
+        # the reader is gone: the interpreter's last flush must not fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -104,6 +104,6 @@ def invoke(args: Sequence[str] | None = None) -> int:
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no character for something shows its escape
+        if isinstance(stream, io.TextIOWrapper):  # characters that the encoding lacks are escaped
             stream.reconfigure(errors="backslashreplace")
     sys.exit(invoke(args))

@@ -1,4 +1,4 @@
-"""Text for people: tables on a terminal, aligned lines in a pipe. What comes from outside is shown, never obeyed."""
+"""Output for people: tables on a terminal, aligned lines in a pipe, and no text that could steer a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def clean(text: str, *, lines: bool = False) -> str:
-    """``text`` without what could steer a terminal: control and formatting characters are written as escapes.
+    """``text`` with control and formatting characters escaped, so that it can't steer a terminal.
 
     With ``lines``, newlines are kept.
     """
@@ -26,7 +26,7 @@ def clean(text: str, *, lines: bool = False) -> str:
 
 
 def show_json(value: JSON) -> None:
-    """Print JSON in which what is no plain character, or none that the output's encoding has, is escaped."""
+    """Print indented JSON; characters that aren't printable, or that the output's encoding lacks, are escaped."""
     utf8 = (sys.stdout.encoding or "").lower().replace("_", "-") in ("utf-8", "utf8")
     text = json.dumps(value, ensure_ascii=not utf8, indent=2)
     click.echo("".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text))
@@ -37,7 +37,7 @@ def _escaped(character: str) -> str:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under headings: with rich on a terminal, else as plain lines with aligned columns."""
+    """Print rows under headings: by rich on a terminal, else as plain lines with aligned columns."""
     rows = [[clean(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
@@ -56,5 +56,5 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _width(text: str) -> int:
-    """How many columns a terminal gives the text."""
+    """The number of terminal columns that the text takes."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -1,4 +1,4 @@
-"""``lrf plugins``: what is installed, and what isn't usable."""
+"""``lrf plugins``: the installed components, and plugins that can't be used."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lrf.plugin.catalog import Catalog, load_catalog
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plugins(as_json: bool) -> None:
-    """List the components that are installed, and broken plugins with the reason.
+    """List the installed components, and broken plugins with the reason.
 
-    LRF_DISABLE_PLUGINS=NAME,NAME leaves plugins out; * leaves out all.
+    LRF_DISABLE_PLUGINS=NAME,NAME disables plugins; * disables all.
     """
     catalog = load_catalog()
     if as_json:
@@ -25,10 +25,10 @@ def plugins(as_json: bool) -> None:
     else:
         click.echo("No components are installed.")
     if catalog.broken:
-        click.echo("\nBroken plugins (only pipelines that need them are stopped):")
+        click.echo("\nBroken plugins (only pipelines that need them fail):")
         table(["plugin", "package", "reason"], [[b.name, b.distribution, b.reason] for b in catalog.broken])
     if catalog.conflicts:
-        click.echo("\nNames in conflict (can't be used until one of the plugins is uninstalled or disabled):")
+        click.echo("\nConflicting names (can't be used until one of the plugins is uninstalled or disabled):")
         for conflict in catalog.conflicts:
             click.echo(f"  {clean(str(conflict))}")
     if catalog.disabled:

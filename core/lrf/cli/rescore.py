@@ -1,4 +1,4 @@
-"""``lrf rescore``: only what is missing or named is asked again."""
+"""``lrf rescore``: score again what is unscored, or one dimension."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import click
 
 @click.command()
 @click.argument("pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--failed", is_flag=True, help="Ask again what left candidates unscored, five times more.")
+@click.option("--failed", is_flag=True, help="Ask the questions that left candidates unscored up to five times more.")
 @click.option("--dimension", "dimensions", multiple=True, metavar="NAME",
-              help="Ask everything of this dimension anew. May be given several times.")  # fmt: skip
+              help="Ask every question of this dimension again. May be given several times.")  # fmt: skip
 @click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
               help="The folder of run directories; the run's own is named by the pipeline's `name:`.")  # fmt: skip
 def rescore(pipeline: Path, failed: bool, dimensions: tuple[str, ...], runs: Path) -> int:
-    """Score again what is unscored, or a dimension, of a run of PIPELINE; then make its files and pairs anew.
+    """Score again what is unscored, or one dimension, in a run of PIPELINE; then rewrite its files and pairs.
 
-    Every other reply comes from the run's journal and costs nothing. The replies that are replaced stay in the journal,
-    too. A rescore that was stopped or killed goes on with the same command. Nothing is trained: `lrf run` does that.
+    All other replies come from the run's journal and cost nothing. Replaced replies stay in the journal. A rescore that
+    was stopped or killed resumes with the same command. Training is left to `lrf run`.
 
     Exit codes are those of `lrf run`.
     """
     from lrf.cli.progress import progress
-    from lrf.cli.run import show
+    from lrf.cli.summary import show
     from lrf.config import load_pipeline
     from lrf.engine import event_loop as interpreter
     from lrf.plugin.catalog import load_catalog

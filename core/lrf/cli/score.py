@@ -1,4 +1,4 @@
-"""``lrf score``: one document, one question, one answer; a reward with its reasons."""
+"""``lrf score``: the reward of one answer to one question on one document, with its reasons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from lrf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lrf.types import Reward, Sample
+    from lrf.types import Judgement, Reward, Sample, Unscored
 
 DEFAULT_PIPELINE: Mapping[str, Any] = {
     "name": "score",
@@ -30,13 +30,13 @@ DEFAULT_PIPELINE: Mapping[str, Any] = {
               help="The question: a file's name (its content is taken), `-`, or the text itself.")  # fmt: skip
 @click.option("--answer", "-a", required=True, metavar="TEXT|FILE|-", help="The answer to be scored, likewise.")
 @click.option("--pipeline", "-p", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Take judge and dimensions from this pipeline; without it, the small local judge.")  # fmt: skip
+              help="Use this pipeline's judge and dimensions instead of the small local judge.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the reward and its judgements as JSON.")
 def score(documents: tuple[str, ...], question: str, answer: str, pipeline: Path | None, as_json: bool) -> int:
     """Score one answer to one question on one document.
 
-    Without --pipeline the judge is the small local model of the extra `quickstart`: it shows the machinery, and its
-    rewards are worth little. Exit code 3 when the answer could not be scored.
+    Without --pipeline the judge is the small local model of the extra `quickstart`: it shows how scoring works, but its
+    rewards are worth little. The exit code is 3 when the answer could not be scored.
     """
     sample = _sample(documents, question, answer)
     from lrf.api import RewardModel
@@ -75,7 +75,7 @@ def _sample(documents: tuple[str, ...], question: str, answer: str) -> Sample:
 
 
 def _text(option: str, value: str, *, or_itself: bool) -> str:
-    """What an option stands for. Raises :class:`lrf.errors.ConfigError` for what can't be read or is empty."""
+    """The text that an option names. Raises :class:`lrf.errors.ConfigError` if it can't be read or is empty."""
     from lrf.rows.data import quoted, text_problem
 
     try:
@@ -110,8 +110,8 @@ def _show(reward: Reward, sample: Sample) -> None:
 
     shown = "unscored" if reward.reward is None else f"{reward.reward:.2f} of 10"
     click.echo(f"reward: {shown}")
-    if reward.unscored:
-        click.echo(clean(f"  {reward.unscored.dimension}: {reward.unscored.reason}: {reward.unscored.detail}"))
+    for unscored in _unscored(reward):
+        click.echo(clean(f"  {unscored.dimension}: {unscored.reason}: {unscored.detail}"))
     table(
         ("dimension", "rating", "read as"),
         [
@@ -121,15 +121,31 @@ def _show(reward: Reward, sample: Sample) -> None:
     )
     texts = {d.id: d.text for d in sample.documents}
     for name, j in reward.judgements.items():
-        if not isinstance(j, Judgement):
-            continue
-        if j.analysis:
-            click.echo(f"\n{name}: {clean(j.analysis.strip(), lines=True)}")
-        elif j.statements:
-            click.echo(f"\n{name}:")
-        for s in j.statements:
-            missed = "; missed at first" if s.attribution == "not_retrieved" else ""
-            click.echo(clean(f"  [{s.verdict}{missed}] {s.text}"))
-            for e in [q.span for q in s.quotations if q.span] or s.evidence[:1]:
-                quote = " ".join(texts[e.document][e.start : e.end].split())
-                click.echo(clean(f"      {e.document}:{e.start}-{e.end}: {quote[:160]}"))
+        if isinstance(j, Judgement):
+            _show_reasons(name, j, texts)
+
+
+def _unscored(reward: Reward) -> list[Unscored]:
+    """Why there is no reward, and every dimension without a rating."""
+    from lrf.types import Unscored
+
+    reasons = {j.dimension: j for j in reward.judgements.values() if isinstance(j, Unscored)}
+    if reward.unscored:
+        reasons[reward.unscored.dimension] = reward.unscored
+    return list(reasons.values())
+
+
+def _show_reasons(name: str, judgement: Judgement, texts: Mapping[str, str]) -> None:
+    """The analysis, or the statements with their evidence."""
+    from lrf.cli.output import clean
+
+    if judgement.analysis:
+        click.echo(f"\n{name}: {clean(judgement.analysis.strip(), lines=True)}")
+    elif judgement.statements:
+        click.echo(f"\n{name}:")
+    for statement in judgement.statements:
+        missed = "; missed at first" if statement.attribution == "not_retrieved" else ""
+        click.echo(clean(f"  [{statement.verdict}{missed}] {statement.text}"))
+        for span in [q.span for q in statement.quotations if q.span] or statement.evidence[:1]:
+            quote = " ".join(texts[span.document][span.start : span.end].split())
+            click.echo(clean(f"      {span.document}:{span.start}-{span.end}: {quote[:160]}"))

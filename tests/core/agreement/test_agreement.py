@@ -233,7 +233,7 @@ def test_without_the_data_there_is_no_longer_wins_and_it_is_said_why(run: Path, 
     found = agreement(labels, run)
     assert list(found.accuracies) == ["reward", "help", "faith", "first wins"]
     assert invoke(["agree", str(labels), "--run", str(run)]) == 0
-    assert "no \"longer wins\": the run's data can't be read again" in capsys.readouterr().out
+    assert "\"longer wins\" is missing, since the run's data can't be read" in capsys.readouterr().out
 
 
 def test_data_at_a_relative_path_from_a_variable_is_found_again(
@@ -298,7 +298,7 @@ def test_no_text_in_the_labels_ends_in_another_error(text: str) -> None:
 def test_labels_of_what_the_run_does_not_have_can_be_left_out_and_are_counted(run: Path, csv: Csv, capsys) -> None:
     labels = str(csv("sample_id,preferred,other\ns1,a,b\nx,a,b\ns1,a,z\n"))
     assert invoke(["agree", labels, "--run", str(run), "--skip-unknown"]) == 0
-    assert "1 preferences on 1 samples, 2 rows left out: not in the run" in capsys.readouterr().out
+    assert "1 preferences on 1 samples, 2 rows skipped: not in the run" in capsys.readouterr().out
 
 
 def test_labels_none_of_which_is_of_the_run_are_those_of_another_one(run: Path, csv: Csv, capsys) -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.cli.run import show
+from lrf.cli.summary import show
 from lrf.config import parse_pipeline
 from lrf.engine.budget import Budget, BudgetLedger
 from lrf.engine.judge_calls import Caller, JudgeCalls

@@ -11,7 +11,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.cli.run import show
+from lrf.cli.summary import show
 from lrf.config import parse_pipeline
 from lrf.plugin.catalog import load_catalog
 from lrf.stages.runner import run_pipeline
