@@ -1,4 +1,4 @@
-"""Files and batches at the provider, by the official ``openai`` package. All of it blocks: call it in a thread."""
+"""Files and batches at the provider, through the ``openai`` package. All methods block: call them in a thread."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from lrf.errors import (
 )
 from lrf.http.client import HttpClient
 from lrf_openai.settings import OpenAIJudgeSettings
-from lrf_openai.spool import Replies, Spool
+from lrf_openai.spool import BatchReplies, RequestSpool
 
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 KEPT_S = 30 * 86_400
-"""For so long the provider keeps files; older batches are not looked at."""
+"""Seconds for which the provider keeps files. Older batches are ignored."""
 
 _TAG, _IDS, _COUNT = "lrf", "lrf_ids", "requests"  # in a batch's metadata
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """A batch as the provider tells of it. ``problems``: (code, line or None, message) of one that failed.
+class ProviderBatch:
+    """A batch as the provider describes it.
 
-    ``requests``: how many it has; ``completed``: how many of them have a reply, 0 where that isn't told.
+    ``results`` names its result files. ``problems`` are (code, line or None, message) of a batch that failed.
+    ``requests`` counts its requests, ``completed`` those with a reply (0 if the provider doesn't say).
     """
 
     id: str
@@ -60,9 +61,10 @@ def check_package() -> None:
 
 
 class BatchServer:
-    """One account's files and batches. ``tag`` marks the batches of one judge.
+    """The files and batches of one account. ``tag`` marks the batches of one judge.
 
-    Everything raises a :class:`lrf.errors.JudgeError` of the class that says what to do about it.
+    Every method raises a :class:`lrf.errors.JudgeError` whose class says what to do about it. Its ``sent`` is False:
+    managing batches costs nothing.
     """
 
     def __init__(self, settings: OpenAIJudgeSettings, endpoint: str, tag: str, http: HttpClient) -> None:
@@ -81,7 +83,7 @@ class BatchServer:
         secrets = {name: value for name, var in s.header_env.items() if (value := os.environ.get(var, "").strip())}
 
         def keep_here(request: Any) -> None:
-            """Where the provider redirects to a file that is kept elsewhere, the keys stay here."""
+            """Send no keys along where the provider redirects to a file at another address."""
             to = request.url
             if (to.scheme, to.host, to.port) != (here.scheme, here.host, here.port):
                 for name in (*secrets, "Authorization"):
@@ -96,22 +98,22 @@ class BatchServer:
             http_client=openai.DefaultHttpxClient(event_hooks={"request": [keep_here]}),
         )
 
-    def ours(self) -> list[Batch]:
-        """This judge's batches of the last 30 days, the oldest first."""
+    def ours(self) -> list[ProviderBatch]:
+        """This judge's batches of the last 30 days, oldest first."""
         with self._errors("list the batches"):
-            found: list[Any] = []
+            ours: list[Any] = []
             for page in self._api.batches.list(limit=100).iter_pages():
-                if not isinstance(page.data, list):  # the package would take it for an empty one
+                if not isinstance(page.data, list):  # the package would treat it as empty
                     raise TypeError("no list")
                 for batch in page.data:
                     recent = not batch.created_at or batch.created_at > time.time() - KEPT_S
                     if recent and (batch.metadata or {}).get(_TAG) == self._tag:
-                        found.append(batch)
-            found.reverse()  # as they come, the newest is first; of equal seconds the order counts
-            return [_batch(batch) for batch in sorted(found, key=lambda batch: batch.created_at or 0)]
+                        ours.append(batch)
+            ours.reverse()  # the list begins with the newest; the order decides between batches of the same second
+            return [_batch(batch) for batch in sorted(ours, key=lambda batch: batch.created_at or 0)]
 
-    def submit(self, spool: Spool) -> Batch:
-        """Make a batch of the requests. Called again after an error, it makes no second one of the same."""
+    def submit(self, spool: RequestSpool) -> ProviderBatch:
+        """Make a batch of the requests. Called again after an error, it finds the batch that was made."""
         with self._errors("submit a batch"):
             if spool.uploaded is None:
                 ids = b"".join(b'{"custom_id":"%b"}\n' % custom_id.encode() for custom_id in spool.ids)
@@ -127,18 +129,18 @@ class BatchServer:
             if (made.metadata or {}).get(_TAG) != self._tag:
                 self._api.batches.cancel(made.id)
                 raise JudgeMisconfiguredError(
-                    f"{self._settings.base_url} keeps no metadata of batches, so that lrf could not find them again "
-                    f"after a crash (batch {made.id} was cancelled); take `batch` out"
+                    f"{self._settings.base_url} keeps no metadata of batches, so lrf could not find them again after a "
+                    f"crash (batch {made.id} was cancelled); remove `batch`"
                 )
             return _batch(made)
 
-    def look(self, batch: Batch) -> Batch:
-        """The batch as it is now."""
+    def look(self, batch: ProviderBatch) -> ProviderBatch:
+        """The batch in its present state."""
         with self._errors("look at a batch"):
             return _batch(self._api.batches.retrieve(batch.id))
 
-    def ids(self, batch: Batch) -> list[str]:
-        """The requests of a batch; of one that has ended and whose files were deleted, those with a result."""
+    def ids(self, batch: ProviderBatch) -> list[str]:
+        """The ids of a batch's requests. If its files were deleted and it has ended: of those with a result."""
         try:
             with self._errors("read which requests a batch has"):
                 text = self._api.files.content(batch.ids_file or "").content
@@ -150,17 +152,17 @@ class BatchServer:
             if not batch.running:
                 return self.results(batch).ids
             raise JudgeMisconfiguredError(
-                f"the batch {batch.id} is in flight, and which requests it has can't be read ({error}); wait until it has "
-                "ended or cancel it, then run again"
+                f"the batch {batch.id} is in flight, and the list of its requests can't be read ({error}); wait until "
+                "it has ended or cancel it, then run again"
             ) from None
 
-    def results(self, batch: Batch) -> Replies:
-        """The replies and the errors of a batch that has ended; none of files that were deleted.
+    def results(self, batch: ProviderBatch) -> BatchReplies:
+        """The replies and errors of a batch that has ended, without those in files that were deleted.
 
-        Raises :class:`lrf.errors.BadReplyError` where a file isn't whole or none of results: what it lacks would be paid for
-        again.
+        Raises :class:`lrf.errors.BadReplyError` for a file that is incomplete or holds no results: its missing requests
+        would be paid for again.
         """
-        replies, whole = Replies(), True
+        replies, is_complete = BatchReplies(), True
         for name in batch.results:
             try:
                 with (
@@ -171,19 +173,18 @@ class BatchServer:
             except (RejectedError, JudgeMisconfiguredError) as error:
                 if "status 404" not in str(error):
                     raise
-                whole = False
-        if whole and len(replies.ids) < batch.completed:
-            raise BadReplyError(
-                f"the files of the batch {batch.id} hold {len(replies.ids)} of {batch.completed} replies"
-            )
+                is_complete = False
+        if is_complete and len(replies.ids) < batch.completed:
+            message = f"the files of the batch {batch.id} hold {len(replies.ids)} of {batch.completed} replies"
+            raise _unpaid(BadReplyError(message), message)
         return replies
 
     def close(self) -> None:
         if "_api" in self.__dict__:
             self._api.close()
 
-    def _upload(self, file: IO[bytes], what: str) -> str:
-        return _text(self._api.files.create(file=(f"lrf-{what}.jsonl", file), purpose="batch").id)
+    def _upload(self, file: IO[bytes], content: str) -> str:
+        return _text(self._api.files.create(file=(f"lrf-{content}.jsonl", file), purpose="batch").id)
 
     @contextmanager
     def _errors(self, doing: str) -> Iterator[None]:
@@ -193,36 +194,48 @@ class BatchServer:
         where = f"{self._settings.base_url}: can't {doing}"
         try:
             yield
-        except openai.APIStatusError as e:
-            body = e.body if isinstance(e.body, dict) else {"message": e.response.text}
-            error = self._http.error(e.status_code, {"error": body}, e.response.headers)
-            if "cannot find file" in str(error).lower():  # of a file that was uploaded a moment ago
+        except openai.APIStatusError as refusal:
+            body = refusal.body if isinstance(refusal.body, dict) else {"message": refusal.response.text}
+            error = self._http.error(refusal.status_code, {"error": body}, refusal.response.headers)
+            if "cannot find file" in str(error).lower():  # a file that was uploaded a moment ago
                 error = UnavailableError(str(error))
-            raise _prefixed(error, doing) from None
+            raise _unpaid(error, f"can't {doing}: {error}") from None
         except openai.APITimeoutError:
-            raise TimedOutError(f"{where}: no answer within {self._settings.request_timeout_s:g} s") from None
-        except (openai.APIConnectionError, httpx2.HTTPError) as e:
-            raise UnavailableError(f"{where}: {type(e.__cause__ or e).__name__}; is the server up?") from None
-        except (openai.OpenAIError, AttributeError, KeyError, TypeError, ValueError) as e:  # JSON of another kind, HTML
-            raise BadReplyError(f"{where}: the answer is not what the API says ({type(e).__name__})") from None
+            raise TimedOutError(
+                f"{where}: no answer within {self._settings.request_timeout_s:g} s", sent=False
+            ) from None
+        except (openai.APIConnectionError, httpx2.HTTPError) as failure:
+            raise UnavailableError(
+                f"{where}: {type(failure.__cause__ or failure).__name__}; is the server up?"
+            ) from None
+        except (
+            openai.OpenAIError,
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as odd:  # HTML, other JSON
+            message = f"{where}: the answer is not what the API says ({type(odd).__name__})"
+            raise _unpaid(BadReplyError(message), message) from None
 
 
-def _prefixed(error: JudgeError, doing: str) -> JudgeError:
-    error.args = (f"can't {doing}: {error}",)
+def _unpaid(error: JudgeError, message: str) -> JudgeError:
+    error.args = (message,)
+    error.sent = False
     return error
 
 
 def _text(value: Any) -> str:
-    """A text that the answer must have. Raises TypeError."""
+    """A text that must be there. Raises TypeError if it isn't."""
     if not isinstance(value, str) or not value:
         raise TypeError("no text")
     return value
 
 
-def _batch(raw: Any) -> Batch:
+def _batch(raw: Any) -> ProviderBatch:
     metadata: Mapping[str, str] = raw.metadata or {}
     problems = (raw.errors.data or ()) if raw.errors else ()
-    return Batch(
+    return ProviderBatch(
         id=_text(raw.id),
         status=_text(raw.status),
         requests_file=_text(raw.input_file_id),

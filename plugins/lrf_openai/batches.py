@@ -1,8 +1,8 @@
-"""Requests by a provider's batch API: collected, submitted, waited for, and found again after a crash.
+"""Requests through a provider's batch API: collected, submitted, waited for, and found again after a crash.
 
-Nothing is kept on this machine. A batch carries the judge's tag in its metadata and each request a hash of its content,
-so a new process finds at the provider what an earlier one submitted: what is in flight is waited for, what has a reply
-is read, and only the rest is submitted.
+Nothing is kept on this machine. A batch has the judge's tag in its metadata and each request a hash of its content as
+its id, so a new process finds the batches of an earlier one at the provider: it waits for those in flight, reads those
+that have ended, and submits only the remaining requests.
 """
 
 from __future__ import annotations
@@ -26,76 +26,80 @@ from lrf.errors import (
     UnavailableError,
 )
 from lrf.http.client import HttpClient
-from lrf_openai.batch_server import Batch, BatchServer
-from lrf_openai.held import PendingBatch
+from lrf_openai.batch_server import BatchServer, ProviderBatch
+from lrf_openai.pending_batches import PendingBatch
 from lrf_openai.settings import BatchSettings
-from lrf_openai.spool import Spool
+from lrf_openai.spool import RequestSpool
 
 TRIES = 8
-SLICE = 20  # requests that are woken at once, so that the event loop does not stall
+SLICE = 20  # calls that are woken in one turn of the event loop, so that it does not stall
 AGAIN_S = 1.0
 _TRANSIENT = (RateLimitedError, UnavailableError, TimedOutError, BadReplyError)
-_FULL = "token_limit_exceeded"  # more tokens wait at the provider than the account may have there
+_QUEUE_IS_FULL = "token_limit_exceeded"  # more tokens are queued at the provider than the account may have there
 
 
 class Batches:
-    """Everything that one judge asks by the batch API. ``reply`` may wait for a day."""
+    """All requests of one judge. :meth:`reply` may take a day."""
 
     def __init__(self, settings: BatchSettings, server: BatchServer, http: HttpClient) -> None:
         self._settings = settings
         self._server = server
         self._http = http
-        self._at: dict[str, PendingBatch] = {}
+        self._batch_of: dict[str, PendingBatch] = {}  # by custom_id
         self._waiting: dict[str, asyncio.Future[PendingBatch]] = {}
-        self._open: Spool | None = None
-        self._sending: Spool | None = None
-        self._full: deque[Spool] = deque()
-        self._arrived = 0.0
-        self._most = settings.max_requests
+        self._open: RequestSpool | None = None
+        self._sending: RequestSpool | None = None
+        self._full: deque[RequestSpool] = deque()
+        self._last_arrival = 0.0
+        self._max_requests = settings.max_requests
         self._one_by_one = False
         self._turn = asyncio.Lock()
-        self._left = 0
+        self._detached = 0  # times
         self._attached: asyncio.Task[None] | None = None
         self._attach_again = math.inf
         self._submitting: asyncio.Task[None] | None = None
 
     async def reply(self, custom_id: str, line: Callable[[], bytes]) -> Any:
-        """The body of the completion; ``line`` makes the request's line. Raises a :class:`lrf.errors.JudgeError`."""
-        left = self._left
-        async with self._turn:  # one in a turn of the event loop, though thousands may have waited
+        """The body of the completion.
+
+        ``line`` makes the request's line in a batch's file; it is not called for a request that is in a batch already.
+        Raises a :class:`lrf.errors.JudgeError`.
+        """
+        detached = self._detached
+        async with self._turn:  # one call in each turn of the event loop, since thousands may be waiting
             await self._attach_once()
-        if self._left != left:
+        if self._detached != detached:
             raise RunInterruptedError("the run is being stopped")
         while True:
-            held = self._at.get(custom_id)
-            if held is None or held.replies is None:
-                held = await asyncio.shield(self._ended(custom_id, held, line))
-            assert held.replies is not None, "a batch is over when its replies are there"
-            result = await asyncio.to_thread(held.replies.get, custom_id)
-            if self._at.get(custom_id) is held:
-                del self._at[custom_id]  # who asks again wants another one
+            pending = self._batch_of.get(custom_id)
+            if pending is None or pending.replies is None:
+                pending = await asyncio.shield(self._ended(custom_id, pending, line))
+            assert pending.replies is not None, "a batch has ended once its replies are read"
+            result = await asyncio.to_thread(pending.replies.get, custom_id)
+            if self._batch_of.get(custom_id) is pending:
+                del self._batch_of[custom_id]  # the next call with this id wants a new reply
             response = result.get("response") if result else None
             if isinstance(response, dict) and response.get("status_code") == 200:
                 return response.get("body")
-            error = held.error(custom_id, result, self._http)
+            error = pending.error(custom_id, result, self._http)
             if error is not None:
                 raise error
 
     def detach(self) -> str | None:
-        """Give up waiting; what was submitted stays at the provider. Says so, if there is anything."""
-        held = {id(h): h for h in self._at.values() if h.replies is None and h.watch}.values()
-        self._left += 1
-        in_flight = [len(h.ids) for h in held] + ([len(self._sending.ids)] if self._sending else [])
+        """End all waiting calls. Batches in flight stay at the provider; the message counts them, None without any."""
+        running = [pending for pending in self._pending() if pending.replies is None and pending.watch]
+        self._detached += 1
+        in_flight = [len(pending.ids) for pending in running] + ([len(self._sending.ids)] if self._sending else [])
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(RunInterruptedError("the run is being stopped"))
-                future.exception()  # seen, also where nobody waits any more
+                future.exception()  # marks it as retrieved, even if nothing waits for it any more
         self._waiting.clear()
         if self._submitting is not None:
             self._submitting.cancel()
         self._open, self._sending, self._full = None, None, deque()
         if self._attached is not None and self._attached.done():
-            self._attached = None  # who asks again, in this process, finds what was being submitted
+            self._attached = None  # the next call in this process finds the batch that was being submitted
         if not in_flight:
             return None
         return (
@@ -104,20 +108,23 @@ class Batches:
         )
 
     async def aclose(self) -> None:
-        held = {id(h): h for h in self._at.values()}.values()
-        tasks = [t for t in (self._attached, self._submitting, *(h.watch for h in held)) if t is not None]
+        pending = self._pending()
+        tasks = [t for t in (self._attached, self._submitting, *(p.watch for p in pending)) if t is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for h in held:
-            if h.replies is not None:
-                h.replies.close()
+        for batch in pending:
+            if batch.replies is not None:
+                batch.replies.close()
         await asyncio.to_thread(self._server.close)
 
-    # --- what an earlier process submitted --------------------------------------------------------------------------
+    def _pending(self) -> list[PendingBatch]:
+        return list({id(pending): pending for pending in self._batch_of.values()}.values())
+
+    # --- batches of an earlier process ------------------------------------------------------------------------------
 
     async def _attach_once(self) -> None:
-        """Raises what attaching raised; who comes within a second after that hears the same."""
+        """Raises the error of attaching. For a second after it, every call gets the same error."""
         task = self._attached
         if task is None or (task.done() and task.exception() and time.monotonic() > self._attach_again):
             task = self._attached = asyncio.create_task(self._attach())
@@ -132,27 +139,27 @@ class Batches:
         batches = [b for b in await asyncio.to_thread(self._server.ours) if b.status != "failed"]
         few = asyncio.Semaphore(4)
 
-        async def held(batch: Batch) -> PendingBatch:
-            over = not batch.running or batch.status == "cancelling"
+        async def with_ids(batch: ProviderBatch) -> PendingBatch:
+            has_ended = not batch.running or batch.status == "cancelling"
             async with few:
-                return PendingBatch(batch, await asyncio.to_thread(self._server.ids, batch), earlier=over)
+                return PendingBatch(batch, await asyncio.to_thread(self._server.ids, batch), earlier=has_ended)
 
-        for found in await asyncio.gather(*(held(batch) for batch in batches)):
-            self._at.update(dict.fromkeys(found.ids, found))  # the newest that has a request counts
+        for pending in await asyncio.gather(*(with_ids(batch) for batch in batches)):
+            self._batch_of.update(dict.fromkeys(pending.ids, pending))  # the newest batch counts
 
     # --- collecting and submitting ----------------------------------------------------------------------------------
 
     def _ended(
-        self, custom_id: str, held: PendingBatch | None, line: Callable[[], bytes]
+        self, custom_id: str, pending: PendingBatch | None, line: Callable[[], bytes]
     ) -> asyncio.Future[PendingBatch]:
-        """Done when the batch with this request is over, in which it is put if it is in none."""
+        """Done when the batch with this request has ended. A request in no batch is put into one."""
         future = self._waiting.get(custom_id)
         if future is None:
             future = asyncio.get_running_loop().create_future()
-            if held is None:
+            if pending is None:
                 self._collect(custom_id, line())
-            elif held.watch is None or held.watch.done():
-                held.watch = asyncio.create_task(self._watch(held))
+            elif pending.watch is None or pending.watch.done():
+                pending.watch = asyncio.create_task(self._watch(pending))
             self._waiting[custom_id] = future
         return future
 
@@ -160,16 +167,16 @@ class Batches:
         s = self._settings
         if len(line) > s.max_bytes:
             raise RejectedError(
-                f"the request has {len(line)} bytes, more than a batch may (batch.max_bytes: {s.max_bytes})"
+                f"the request has {len(line)} bytes, more than a batch may have (batch.max_bytes: {s.max_bytes})"
             )
         spool = self._open
-        if spool is not None and (len(spool.ids) >= self._most or spool.size + len(line) > s.max_bytes):
+        if spool is not None and (len(spool.ids) >= self._max_requests or spool.size + len(line) > s.max_bytes):
             self._full.append(spool)
             spool = None
         if spool is None:
-            spool = self._open = Spool()
+            spool = self._open = RequestSpool()
         spool.add(custom_id, line)
-        self._arrived = time.monotonic()
+        self._last_arrival = time.monotonic()
         if self._submitting is None or self._submitting.done():
             self._submitting = asyncio.create_task(self._submit_all())
 
@@ -179,7 +186,7 @@ class Batches:
                 await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
                 continue
             if not self._full and self._open:
-                quiet = self._arrived + self._settings.quiet_s - time.monotonic()
+                quiet = self._last_arrival + self._settings.quiet_s - time.monotonic()
                 if quiet > 0:
                     await asyncio.sleep(quiet)
                     continue
@@ -190,87 +197,94 @@ class Batches:
             self._sending = None
 
     def _flying(self) -> list[asyncio.Task[None]]:
-        held = {id(h): h for h in self._at.values()}.values()
-        return [h.watch for h in held if h.watch is not None and not h.watch.done()]
+        return [p.watch for p in self._pending() if p.watch is not None and not p.watch.done()]
 
-    async def _submit(self, spool: Spool) -> None:
+    async def _submit(self, spool: RequestSpool) -> None:
         for tries in range(1, TRIES + 1):
             try:
                 batch = await asyncio.to_thread(self._server.submit, spool)
             except Exception as error:
                 if not isinstance(error, _TRANSIENT) or tries == TRIES:
-                    await self._wake(spool.ids, _told(error))
+                    await self._wake(spool.ids, _as_judge_error(error))
                     break
-                wished = error.retry_after_s if isinstance(error, RateLimitedError | UnavailableError) else None
-                await asyncio.sleep(wished if wished is not None else _backoff(tries))
+                pause = error.retry_after_s if isinstance(error, RateLimitedError | UnavailableError) else None
+                await asyncio.sleep(_backoff(tries) if pause is None else pause)
             else:
-                held = PendingBatch(batch, tuple(spool.ids))
-                self._at.update(dict.fromkeys(held.ids, held))
-                held.watch = asyncio.create_task(self._watch(held))
+                pending = PendingBatch(batch, tuple(spool.ids))
+                self._batch_of.update(dict.fromkeys(pending.ids, pending))
+                pending.watch = asyncio.create_task(self._watch(pending))
                 break
         spool.close()
 
     async def _wake(self, ids: Sequence[str], outcome: PendingBatch | JudgeError) -> None:
-        for place, custom_id in enumerate(ids):
+        for i, custom_id in enumerate(ids):
             future = self._waiting.pop(custom_id, None)
             if future is not None and not future.done():
                 if isinstance(outcome, PendingBatch):
                     future.set_result(outcome)
                 else:
                     future.set_exception(outcome)
-            if place % SLICE == SLICE - 1:
+            if i % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
-    async def _watch(self, held: PendingBatch) -> None:
-        """Until the batch is over and its replies are here. A server that is down for a while is asked again."""
+    async def _watch(self, pending: PendingBatch) -> None:
+        """Wait for the batch's end and read its replies. A server that is down for a while is asked again."""
         try:
-            while held.batch.running:
+            while pending.batch.running:
                 await asyncio.sleep(self._settings.poll_s)
-                held.batch = await self._patiently(self._server.look, held.batch)
-            if held.batch.status == "failed":
-                self._understand(held)
-            held.replies = await self._patiently(self._server.results, held.batch)
-        except Exception as error:  # whatever it is, who waits must hear of it
-            await self._wake(held.ids, _told(error))
+                pending.batch = await self._patiently(self._server.look, pending.batch)
+            if pending.batch.status == "failed":
+                self._read_problems(pending)
+            pending.replies = await self._patiently(self._server.results, pending.batch)
+        except Exception as error:  # of whatever kind, the waiting calls must get it
+            await self._wake(pending.ids, _as_judge_error(error))
         else:
-            await self._wake(held.ids, held)
+            await self._wake(pending.ids, pending)
 
-    async def _patiently(self, ask: Callable[[Batch], Any], batch: Batch) -> Any:
-        """Until it is answered. Raises :class:`lrf.errors.BadReplyError` when it is, many times, but not as it should be."""
-        tries = odd = 0
+    async def _patiently(self, ask: Callable[[ProviderBatch], Any], batch: ProviderBatch) -> Any:
+        """The answer, asked for until it comes. Raises :class:`lrf.errors.BadReplyError` after eight bad ones."""
+        tries = bad = 0
         while True:
             try:
                 return await asyncio.to_thread(ask, batch)
             except _TRANSIENT as error:
                 tries += 1
-                odd += isinstance(error, BadReplyError)
-                if odd == TRIES:
+                bad += isinstance(error, BadReplyError)
+                if bad == TRIES:
                     raise
                 await asyncio.sleep(min(self._settings.poll_s, _backoff(tries)))
 
-    def _understand(self, held: PendingBatch) -> None:
-        """What to do about a batch that the provider refused; nothing of it was run. Raises what stops the run."""
-        problems = held.batch.problems
-        said = "; ".join(f"{code}: {message}" for code, _, message in problems[:3]) or "no reason given"
-        if any(code == _FULL for code, _, _ in problems):
+    def _read_problems(self, pending: PendingBatch) -> None:
+        """Prepare for submitting again the requests of a batch that the provider refused; none of them was run.
+
+        Raises :class:`lrf.errors.JudgeMisconfiguredError` if the whole batch was refused.
+        """
+        problems = pending.batch.problems
+        reasons = "; ".join(f"{code}: {message}" for code, _, message in problems[:3]) or "no reason given"
+        if any(code == _QUEUE_IS_FULL for code, _, _ in problems):
             self._one_by_one = True
-            self._most = max(1, min(self._most, len(held.ids) // 2))
-            if len(held.ids) == 1:
-                held.refused[held.ids[0]] = RateLimitedError(f"the batch {held.batch.id} was refused: {said}")
+            self._max_requests = max(1, min(self._max_requests, len(pending.ids) // 2))
+            if len(pending.ids) == 1:
+                pending.refused[pending.ids[0]] = RateLimitedError(
+                    f"the batch {pending.batch.id} was refused: {reasons}"
+                )
             return
-        lines = {line: message for _, line, message in problems if line is not None and 0 < line <= len(held.ids)}
+        count = len(pending.ids)
+        lines = {line: message for _, line, message in problems if line is not None and 0 < line <= count}
         if not lines:
-            raise JudgeMisconfiguredError(f"the provider refused the batch {held.batch.id}: {said}")
-        held.refused = {
-            held.ids[line - 1]: RejectedError(f"the batch {held.batch.id} was refused for this request: {message}")
+            raise JudgeMisconfiguredError(f"the provider refused the batch {pending.batch.id}: {reasons}")
+        pending.refused = {
+            pending.ids[line - 1]: RejectedError(
+                f"the batch {pending.batch.id} was refused for this request: {message}"
+            )
             for line, message in lines.items()
         }
 
 
-def _told(error: Exception) -> JudgeError:
-    """What is no error of the provider is one of this machine: a full disk for temporary files, say."""
+def _as_judge_error(error: Exception) -> JudgeError:
+    """The error itself, or one that says what is wrong with this machine, such as a full disk for temporary files."""
     if isinstance(error, JudgeError):
         return error
     return JudgeMisconfiguredError(f"a batch can't be kept on this machine ({type(error).__name__}: {error})")

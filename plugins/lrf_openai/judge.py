@@ -1,4 +1,4 @@
-"""The judge ``openai``: one chat completion a request."""
+"""The judge ``openai``: one chat completion for each request, at once or by the batch API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lrf.protocols import Capabilities
 from lrf.types import JSON
 from lrf_openai.batch_server import KEPT_S, BatchServer, check_package
 from lrf_openai.batches import Batches
-from lrf_openai.places import find_place, label_name
+from lrf_openai.label_positions import find_label, label_name
 from lrf_openai.probabilities import MOST_LISTED, label_probabilities
 from lrf_openai.settings import BatchSettings, OpenAIJudgeSettings
 
@@ -93,13 +93,13 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
         return {**body, **s.extra_body}
 
     def _schema(self, request: Request) -> Mapping[str, JSON] | None:
-        """The schema to hold the reply to; labels that are to be weighed stand in it, too, if the server can that."""
+        """The JSON schema of the reply; with log probabilities too, if the server follows schemas."""
         schema = request.expects.schema
         if request.reply_mode != "logprobs" or schema is None or not self.settings.structured:
             return request.schema
         name = label_name(schema)
         label = schema["properties"][name]
-        if label.get("type") == "number":  # of which only whole ones are weighed
+        if label.get("type") == "number":  # the options are whole numbers
             label = {**label, "type": "integer"}
         return {**schema, "properties": {**schema["properties"], name: label}}
 
@@ -108,17 +108,17 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
         if request.reply_mode != "logprobs" or reply.finish in ("length", "filter"):
             return reply
         reply = without_thoughts(reply, request.prompt)
-        place = find_place(reply.text, request, in_json=self._schema(request) is not None)
-        weighed = label_probabilities(first_choice(value), reply.text, place) if place else None
-        return replace(reply, probabilities=weighed)
+        position = find_label(reply.text, request, in_json=self._schema(request) is not None)
+        probabilities = label_probabilities(first_choice(value), reply.text, position) if position else None
+        return replace(reply, probabilities=probabilities)
 
 
 def request_id(body: Mapping[str, JSON], request: Request) -> str:
-    """What a batch calls a request: a hash of all that is sent, and of what tells equal requests apart."""
+    """A request's id in a batch: a hash of its body, and of the fields that tell equal bodies apart."""
     unsent = f"{request.expects.kind} {request.reply_mode} {request.attempt} {request.repeat} {request.round}"
     return hashlib.sha256(dump(body) + unsent.encode()).hexdigest()[:32]
 
 
 def dump(value: Any) -> bytes:
-    """JSON of one form, in UTF-8."""
+    """Canonical JSON in UTF-8: equal values give equal bytes."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode("utf-8", "replace")

@@ -24,7 +24,7 @@ def lrf_register_samplers() -> Iterable[ComponentSpec]:
         name="openai",
         target="lrf_openai.sampler:OpenAISampler",
         settings="lrf_openai.settings:OpenAISamplerSettings",
-        summary="chat completions of OpenAI or any compatible server, several a request where it can",
+        summary="chat completions of OpenAI or any compatible server, several in a request if the server can",
     )
 
 

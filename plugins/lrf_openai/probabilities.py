@@ -1,10 +1,10 @@
 """The probabilities of labels, from the log probabilities that come with a reply.
 
-A server tells, for each token of the reply, the likeliest tokens at its place. What they say of the label is looked up
-where the label begins. A token may leave several labels open ("1" of "1" and "10"). Where the list also has a token
-"10", the "1" is a 1; else the token after it decides, which is told only for the token that was written. Where too
-much is left open, there are no probabilities at all, so that none is ever wrong. Tokens are compared as bytes, so it
-makes no difference how a text is cut into them; distinct tokens that are written alike are added up.
+For each token of the reply, the server lists the likeliest tokens at its position. The probabilities of the labels are
+read where the label begins. A token may leave several labels open ("1" of "1" and "10"). If the list also has a token
+"10", the "1" is a 1; else the next token decides, which is listed only after the token that was written. If too much
+probability stays open, there are no probabilities, so that none is ever wrong. Tokens are compared as bytes, so the
+tokenizer makes no difference; the probabilities of distinct tokens with the same bytes are added.
 """
 
 from __future__ import annotations
@@ -14,56 +14,56 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lrf_openai.places import LabelPosition
+from lrf_openai.label_positions import LabelPosition
 
 MOST_LISTED = 20
-"""How many likely tokens are asked for: as many as OpenAI's API gives."""
+"""Likely tokens to ask for: the most that OpenAI's API gives."""
 
-_OPEN = 1e-3  # the share of what was decided that may be left open between labels
-_LEAST = 0.5  # the labels' part of the probability of the token that the label begins with
-_ROUNDING = 0.01  # two numbers for a token's probability are of the same token when they differ by no larger a part
-_BEFORE = 32  # bytes before the label in which a token could begin that reaches into it
+_OPEN = 1e-3  # the probability that may stay open between labels, as a share of the decided probability
+_LEAST = 0.5  # the labels' least share of the probability at the label's first token
+_ROUNDING = 0.01  # relative difference up to which two probabilities are of the same token
+_BEFORE = 32  # bytes before the label in which a token may begin that reaches into it
 
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """A token of the reply: what is written, and with which probability; and the same of what else was likely."""
+    """A token of the reply with its probability, and the other likely tokens with theirs."""
 
     text: bytes
     p: float
     others: tuple[tuple[bytes, float], ...]
 
 
-def label_probabilities(choice: Mapping[str, Any], text: str, place: LabelPosition) -> dict[str, float] | None:
-    """The probability of each option at its place, adding up to 1; None where the tokens don't decide it.
+def label_probabilities(choice: Mapping[str, Any], text: str, position: LabelPosition) -> dict[str, float] | None:
+    """The probability of each option at this position, adding up to 1; None where the tokens don't decide it.
 
-    ``choice`` is a completion's, ``text`` its content.
+    ``choice`` is a completion's choice, ``text`` its content.
     """
     tokens = _tokens(choice)
     whole = b"".join(token.text for token in tokens)
-    begin = whole.rfind(text.encode("utf-8", "replace").lower())  # thoughts before it may say the same
+    begin = whole.rfind(text.encode("utf-8", "replace").lower())  # the thoughts before it may hold the same text
     if begin < 0 or not text:
         return None
-    found = _weigh(_near(tokens, whole, begin + place.start), place)
-    if found is None:
+    shares = _weigh(_near(tokens, whole, begin + position.start), position)
+    if shares is None:
         return None
-    total = math.fsum(found.values())
-    return {option: found[option] / total for option in place.forms}
+    total = math.fsum(shares.values())
+    return {option: shares[option] / total for option in position.forms}
 
 
 def _near(tokens: Sequence[_Token], whole: bytes, start: int) -> tuple[Sequence[_Token], bytes]:
-    """The tokens from a little before ``start`` on, and what they write before it."""
-    at = 0
+    """The tokens from shortly before ``start``, and the bytes that they write before it."""
+    offset = 0
     for i, token in enumerate(tokens):
-        if at >= start - _BEFORE or at + len(token.text) > start:
-            return tokens[i:], whole[at:start].lower()
-        at += len(token.text)
+        if offset >= start - _BEFORE or offset + len(token.text) > start:
+            return tokens[i:], whole[offset:start].lower()
+        offset += len(token.text)
     return (), b""
 
 
-def _weigh(near: tuple[Sequence[_Token], bytes], place: LabelPosition) -> dict[str, float] | None:
+def _weigh(near: tuple[Sequence[_Token], bytes], position: LabelPosition) -> dict[str, float] | None:
     tokens, before = near
-    full = {option: tuple(before + form for form in forms) for option, forms in place.forms.items()}
+    full = {option: tuple(before + form for form in forms) for option, forms in position.forms.items()}
     shares = dict.fromkeys(full, 0.0)
     undecided, reached, so_far, still = 0.0, 1.0, b"", set(full)
     for token in tokens:
@@ -90,20 +90,20 @@ def _weigh(near: tuple[Sequence[_Token], bytes], place: LabelPosition) -> dict[s
 
 
 def _left_open(written: bytes, before: bytes, full: Mapping[str, tuple[bytes, ...]]) -> set[str]:
-    """The options that what is written can still become, or has become."""
+    """The options that these bytes can still become, or have become."""
     if len(written) <= len(before):
         return set(full) if before.startswith(written) else set()
     return {o for o, forms in full.items() if written.startswith(forms) or any(f.startswith(written) for f in forms)}
 
 
 def _whole(opens: Mapping[bytes, set[str]]) -> dict[bytes, set[str]]:
-    """The options left open by each token, without those that have a longer token of their own at this place.
+    """The options left open by each token, without those that have a longer token at this position.
 
-    A model writes a text by the same tokens always: where "10" is a token, "1" isn't the beginning of a 10.
+    A model always writes a text with the same tokens: if "10" is a token, "1" does not begin a 10.
     """
-    own = [(text, min(options)) for text, options in opens.items() if len(options) == 1]
+    single = [(text, min(options)) for text, options in opens.items() if len(options) == 1]
     return {
-        text: options - {o for longer, o in own if len(longer) > len(text) and longer.startswith(text)}
+        text: options - {o for longer, o in single if len(longer) > len(text) and longer.startswith(text)}
         if len(options) > 1
         else options
         for text, options in opens.items()
@@ -111,7 +111,7 @@ def _whole(opens: Mapping[bytes, set[str]]) -> dict[bytes, set[str]]:
 
 
 def _tokens(choice: Mapping[str, Any]) -> list[_Token]:
-    """The tokens of a reply; none where the server tells none or tells them in another way."""
+    """The tokens of a reply; empty if the server lists none, or lists them in another form."""
     logprobs = choice.get("logprobs")
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     try:
@@ -125,7 +125,7 @@ def _read(content: list[Any]) -> Iterator[_Token]:
         text, p = _bytes(entry), _probability(entry)
         others = [(_bytes(other).lower(), _probability(other)) for other in entry.get("top_logprobs") or ()]
         alike = [other for other in others if other[0] == text.lower() and math.isclose(other[1], p, rel_tol=_ROUNDING)]
-        if alike:  # the token itself is among them, as a rule
+        if alike:  # the list usually has the written token too
             others.remove(min(alike, key=lambda other: abs(other[1] - p)))
         yield _Token(text.lower(), p, tuple(others))
 

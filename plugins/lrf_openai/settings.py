@@ -1,4 +1,4 @@
-"""Settings of the judge and the embedder ``openai``."""
+"""Settings of the judge, the sampler and the embedder ``openai``."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ _OPENAI = "https://api.openai.com/v1"
 
 
 class BatchSettings(Settings):
-    """The provider's batch API: replies within a day, at half the price or so. Needs the extra ``openai``."""
+    """The provider's batch API: replies within a day, at about half the price. Needs the extra ``openai``."""
 
     max_requests: int = Field(
-        default=10_000, ge=1, le=50_000, description="Requests of a batch at most (OpenAI takes 50,000)."
+        default=10_000, ge=1, le=50_000, description="Most requests in a batch (OpenAI takes 50,000)."
     )
     max_bytes: int = Field(
         default=200_000_000,
         ge=1_000,
         le=200_000_000,
-        description="Size of a batch's file at most (OpenAI takes 200 MB, Zhipu AI 100 MB).",
+        description="Largest file of a batch, in bytes (OpenAI takes 200 MB, Zhipu AI 100 MB).",
     )
     max_waiting: int = Field(
         default=20_000,
         ge=1,
-        description="Requests that wait for their reply at most, in all batches; takes the place of max_concurrency. "
-        "More make fuller batches and take more memory.",
+        description="Most requests that wait for a reply, in all batches; replaces max_concurrency. More of them make "
+        "fuller batches and take more memory.",
     )
     quiet_s: float = Field(
-        default=5, gt=0, description="A batch that isn't full is submitted when nothing more came for so many seconds."
+        default=5, gt=0, description="Seconds without a new request after which a batch that isn't full is submitted."
     )
     poll_s: float = Field(default=60, gt=0, description="Seconds between two looks at a batch.")
     endpoint: str = Field(
         default="/v1/chat/completions",
         pattern="^/",
-        description="What the batch calls the address of chat completions (Zhipu AI: /v4/chat/completions).",
+        description="Path of chat completions in a batch's lines (Zhipu AI: /v4/chat/completions).",
     )
 
 
 class _ChatSettings(EndpointSettings):
-    """How chat completions are asked for, by the judge and by the sampler."""
+    """Settings of the judge and the sampler for chat completions."""
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"max_tokens_field"})
     not_identity: ClassVar[frozenset[str]] = frozenset({"context_window", "seed"})
@@ -54,13 +54,14 @@ class _ChatSettings(EndpointSettings):
         default="OPENAI_API_KEY", description="Environment variable that holds the key. Unset: no key is sent."
     )
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
-        default="max_tokens", description="What the server calls the limit (OpenAI's reasoning models: the second)."
+        default="max_tokens",
+        description="The server's name for a reply's limit (OpenAI's reasoning models take the second).",
     )
     reasoning_tokens: int = Field(
         default=0, ge=0, description="Added to every reply's limit, for models that think before they answer."
     )
     context_window: ContextWindow = None
-    extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
+    extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request.")
 
 
 class OpenAIJudgeSettings(_ChatSettings):
@@ -73,15 +74,15 @@ class OpenAIJudgeSettings(_ChatSettings):
         default=None,
         description='Sent instead of lrf\'s own temperatures; "omit" sends none (models that only take their own).',
     )
-    structured: bool = Field(default=False, description="Whether the server holds replies to a JSON schema.")
+    structured: bool = Field(default=False, description="Whether the server makes replies follow a JSON schema.")
     logprobs: bool = Field(
         default=False,
-        description="Whether the server tells the log probabilities of likely tokens (reasoning models don't): ratings "
-        "and verdicts are then expectations over the labels' probabilities at the place where the label is written.",
+        description="Whether the server gives log probabilities of likely tokens (reasoning models don't): ratings and "
+        "verdicts are then expectations over the labels' probabilities where the label is written.",
     )
     seed: bool = Field(default=False, description="Whether the server takes a seed.")
     batch: BatchSettings | None = Field(
-        default=None, description="Ask by the provider's batch API; {} for its defaults. null: ask at once."
+        default=None, description="Use the provider's batch API; {} for its defaults. null: send each request at once."
     )
 
     @property
@@ -96,8 +97,8 @@ class OpenAISamplerSettings(_ChatSettings):
         default=1,
         ge=1,
         le=128,
-        description="Candidates asked for in one request (its `n`), so that a long prompt is read and paid once; 1 for "
-        "servers that don't take `n`.",
+        description="Candidates of one request (its `n`), so that a long prompt is read and paid once; 1 for servers "
+        "that don't take `n`.",
     )
     seed: bool = Field(
         default=False, description="Whether the server takes a seed; each candidate then has its own. Needs choices: 1."
@@ -120,13 +121,11 @@ class OpenAIEmbedderSettings(EndpointSettings):
         default="OPENAI_API_KEY", description="Environment variable that holds the key. Unset: no key is sent."
     )
     max_concurrency: int = Field(default=4, ge=1, description="Requests in flight at most.")
-    batch_size: int = Field(default=64, ge=1, description="Texts a request at most.")
-    dimensions: int | None = Field(
-        default=None, ge=1, description="Length of the vectors, where the model lets choose."
-    )
+    batch_size: int = Field(default=64, ge=1, description="Most texts in a request.")
+    dimensions: int | None = Field(default=None, ge=1, description="Length of the vectors, for models with a choice.")
     max_input_tokens: int | None = Field(
-        default=None, ge=4, description="Longer texts are cut to so many tokens (o200k_base) before they are sent."
+        default=None, ge=4, description="Tokens (o200k_base) to which longer texts are cut before they are sent."
     )
     encoding_format: Literal["float", "base64"] = Field(
-        default="float", description="How vectors travel; base64 is smaller and faster where the server knows it."
+        default="float", description="How vectors are sent; base64 is smaller and faster, if the server knows it."
     )

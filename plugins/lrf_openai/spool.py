@@ -1,4 +1,4 @@
-"""What goes to a batch API and what comes back, on disk: thousands of requests and replies, and little memory."""
+"""Requests for a batch API and the replies from it, in temporary files: thousands of them take little memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from collections.abc import Iterable
 from typing import IO, Any
 
 
-class Spool:
-    """Requests that wait for their batch, a line of JSON each. ``uploaded`` has the provider's names of its files."""
+class RequestSpool:
+    """Requests of one batch, one line of JSON each.
+
+    Attributes
+    ----------
+    ids: the ``custom_id`` of each request, in order.
+    size: bytes of all lines.
+    uploaded: the provider's names of the files with the requests and with the ids, once they are uploaded.
+    """
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -24,7 +31,7 @@ class Spool:
         self.size += len(line)
 
     def file(self) -> IO[bytes]:
-        """The requests, from the first one on."""
+        """The requests, positioned at the first one."""
         self._file.seek(0)
         return self._file
 
@@ -32,35 +39,36 @@ class Spool:
         self._file.close()
 
 
-class Replies:
-    """The lines of a batch's result files by their ``custom_id``; of two with the same one the first counts."""
+class BatchReplies:
+    """The lines of a batch's result files by ``custom_id``. Of two lines with the same id the first counts."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115
-        self._places: dict[str, tuple[int, int]] = {}
+        self._spans: dict[str, tuple[int, int]] = {}
 
     @property
     def ids(self) -> list[str]:
-        return list(self._places)
+        return list(self._spans)
 
     def add(self, parts: Iterable[bytes]) -> None:
-        """Take the bytes of a result file. Raises ValueError for a line that is no result."""
-        start = at = self._file.seek(0, os.SEEK_END)
+        """Take in the bytes of a result file. Raises ValueError for a line that is no result."""
+        start = offset = self._file.seek(0, os.SEEK_END)
         for part in parts:
             self._file.write(part)
         self._file.seek(start)
         for line in self._file:
             if line.strip():
-                self._places.setdefault(_custom_id(line), (at, len(line)))
-            at += len(line)
+                self._spans.setdefault(_custom_id(line), (offset, len(line)))
+            offset += len(line)
         self._file.flush()
 
     def get(self, custom_id: str) -> dict[str, Any] | None:
-        """The result of a request, if there is one."""
-        place = self._places.get(custom_id)
-        if place is None:
+        """The result of a request; None if it has no line."""
+        span = self._spans.get(custom_id)
+        if span is None:
             return None
-        result: dict[str, Any] = json.loads(os.pread(self._file.fileno(), place[1], place[0]))
+        offset, length = span
+        result: dict[str, Any] = json.loads(os.pread(self._file.fileno(), length, offset))
         return result
 
     def close(self) -> None:
@@ -69,9 +77,9 @@ class Replies:
 
 def _custom_id(line: bytes) -> str:
     try:
-        found = json.loads(line)["custom_id"]
+        custom_id = json.loads(line)["custom_id"]
     except (KeyError, TypeError, RecursionError):
-        found = None
-    if not isinstance(found, str):
+        custom_id = None
+    if not isinstance(custom_id, str):
         raise ValueError("a line is no result")
-    return found
+    return custom_id

@@ -40,7 +40,7 @@ from lrf.testing import check_judge
 from lrf_openai.batch_server import BatchServer
 from lrf_openai.judge import OpenAIJudge
 from lrf_openai.settings import OpenAIJudgeSettings
-from lrf_openai.spool import Spool
+from lrf_openai.spool import RequestSpool
 from project import Project
 
 FAST = {"quiet_s": 0.05, "poll_s": 0.02}
@@ -210,7 +210,7 @@ async def test_a_batch_in_flight_whose_requests_cannot_be_told_stops_the_run(pro
     provider.files.clear()
     (found,) = await ask_all(judge(provider), [ask(2)])
     assert isinstance(found, JudgeMisconfiguredError)
-    assert "is in flight, and which requests it has can't be read" in str(found)
+    assert "is in flight, and the list of its requests can't be read" in str(found)
 
 
 async def test_a_server_that_keeps_no_metadata_is_refused_and_its_batch_cancelled(provider: BatchProvider) -> None:
@@ -515,7 +515,7 @@ async def test_what_was_being_submitted_at_a_stop_is_found_when_the_judge_is_ask
 ) -> None:
     submit = BatchServer.submit
 
-    def slowly(self: BatchServer, spool: Spool) -> Any:
+    def slowly(self: BatchServer, spool: RequestSpool) -> Any:
         made = submit(self, spool)
         time.sleep(0.3)
         return made

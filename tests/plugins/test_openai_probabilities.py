@@ -23,7 +23,7 @@ from lrf.prompting.templates import Segment
 from lrf.store.journal import Journal
 from lrf.testing import check_judge
 from lrf_openai.judge import OpenAIJudge
-from lrf_openai.places import find_place
+from lrf_openai.label_positions import find_label
 from lrf_openai.probabilities import label_probabilities
 from lrf_openai.settings import OpenAIJudgeSettings
 
@@ -54,7 +54,7 @@ def choice(tokens: Sequence[Any]) -> dict[str, Any]:
 
 
 def weigh(text: str, tokens: Sequence[Any], request: Request | None = None, *, in_json: bool = False) -> Any:
-    place = find_place(text, request or asked(), in_json=in_json)
+    place = find_label(text, request or asked(), in_json=in_json)
     return label_probabilities(choice(tokens), text, place) if place else None
 
 
@@ -264,7 +264,7 @@ def test_a_mark_that_could_be_quoted_is_no_place_and_another_one_is() -> None:
 
 @pytest.mark.parametrize("text", ["none", "[[11]]", "[[3]] or [[4]]", "[[ 7 ]]", "[[7.0]]", "[[7.5]]", ""])
 def test_without_one_mark_as_the_options_have_it_there_is_no_place(text: str) -> None:
-    assert find_place(text, asked(), in_json=False) is None
+    assert find_label(text, asked(), in_json=False) is None
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_without_one_mark_as_the_options_have_it_there_is_no_place(text: str) ->
      {"content": [{"token": "[[7]]", "logprob": math.nan, "top_logprobs": []}]}],
 )  # fmt: skip
 def test_a_reply_whose_probabilities_are_missing_or_odd_has_none(logprobs: Any) -> None:
-    place = find_place("[[7]]", asked(), in_json=False)
+    place = find_label("[[7]]", asked(), in_json=False)
     assert place is not None
     assert label_probabilities({"logprobs": logprobs}, "[[7]]", place) is None
 
@@ -314,7 +314,7 @@ def test_a_json_string_is_weighed_at_its_place() -> None:
 
 @pytest.mark.parametrize("text", ['{"rating": 7.5}', '{"rating": 7.0}', '{"rating": 1, "rating": 7}', "7", "[[7]]"])
 def test_json_that_is_no_object_with_one_whole_rating_has_no_place(text: str) -> None:
-    assert find_place(text, asked(), in_json=True) is None
+    assert find_label(text, asked(), in_json=True) is None
 
 
 # --- the judge ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""Bases for judges and embedders behind an HTTP address: what all of them need beside asking and reading.
+"""Base classes of judges, samplers and embedders behind an HTTP address: client, identity, limits and closing.
 
-Using one is a convenience: lrf asks for the methods of :mod:`lrf.protocols`, not for a base class.
+They are a convenience: lrf needs the methods of :mod:`lrf.protocols`, not a base class.
 """
 
 from __future__ import annotations
@@ -45,18 +45,8 @@ class _OverHttp(Generic[S]):
         await self.client.aclose()
 
 
-class HttpJudge(_OverHttp[S]):
-    """A :class:`lrf.protocols.Judge` but for ``complete``, which a subclass adds.
-
-    Parameters
-    ----------
-    settings: an :class:`lrf.http.settings.EndpointSettings`, kept as ``self.settings``.
-    codes: the provider's error codes, where they say more than the status does.
-    identity: what replies depend on besides :meth:`lrf.settings.Settings.identity_fields`, such as the judge's type (by
-        default the class's name). Never the address or a key.
-    capabilities: what the judge can do beyond free text.
-    key_header, headers: of ``self.client``, see :class:`lrf.http.client.HttpClient`.
-    """
+class _Generator(_OverHttp[S]):
+    """A component with capabilities and a deadline."""
 
     def __init__(
         self,
@@ -80,10 +70,28 @@ class HttpJudge(_OverHttp[S]):
         return self.settings.request_timeout_s
 
 
-class HttpEmbedder(_OverHttp[S]):
-    """An :class:`lrf.protocols.Embedder` but for ``embed``, which a subclass adds. Parameters as of :class:`HttpJudge`.
+class HttpJudge(_Generator[S]):
+    """A :class:`lrf.protocols.Judge` without ``complete``, which a subclass adds.
 
-    ``batch_size``: how many texts one request takes at most.
+    Parameters
+    ----------
+    settings: an :class:`lrf.http.settings.EndpointSettings`, kept as ``self.settings``.
+    codes: the provider's error codes, where they say more than the status does.
+    identity: what replies depend on besides :meth:`lrf.settings.Settings.identity_fields`, such as its type (by default
+        the class's name). Never the address or a key.
+    capabilities: what it can do beyond free text.
+    key_header, headers: of ``self.client``, see :class:`lrf.http.client.HttpClient`.
+    """
+
+
+class HttpSampler(_Generator[S]):
+    """A :class:`lrf.protocols.Sampler` without ``per_call`` and ``sample``. Parameters as of :class:`HttpJudge`."""
+
+
+class HttpEmbedder(_OverHttp[S]):
+    """An :class:`lrf.protocols.Embedder` without ``embed``, which a subclass adds. Parameters as of :class:`HttpJudge`.
+
+    ``batch_size``: the most texts that one request takes.
     """
 
     def __init__(
