@@ -33,7 +33,7 @@ class KeptReplies:
 
     Parameters
     ----------
-    paths: the journals' files; those that don't exist are passed over.
+    paths: the journals' files; those that don't exist or are empty are passed over.
 
     Raises :class:`lrf.errors.RunError` for a file that is no journal of this version of lrf.
     """
@@ -41,7 +41,7 @@ class KeptReplies:
     def __init__(self, *paths: Path | None) -> None:
         self._journals: list[tuple[Path, sqlite3.Connection]] = []
         try:
-            self._journals += [(path, _open(path)) for path in paths if path is not None and path.exists()]
+            self._journals += [(path, _open(path)) for path in paths if path and _has_content(path)]
         except BaseException:
             self.close()
             raise
@@ -75,6 +75,10 @@ class KeptReplies:
         for _, connection in self._journals:
             connection.close()
         self._journals.clear()
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -13,6 +13,7 @@ from lrf.testing.embedder import HashEmbedder
 from lrf.testing.judge import ScriptedJudge, valid_reply
 from lrf.testing.models import check_embedder, check_judge
 from lrf.testing.plugins import check_plugin
+from lrf.testing.retrievers import check_retriever
 from lrf.testing.samplers import check_sampler
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "check_judge",
     "check_pairing",
     "check_plugin",
+    "check_retriever",
     "check_sampler",
     "check_source",
     "valid_reply",

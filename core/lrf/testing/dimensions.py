@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lrf.errors import UnscorableError
-from lrf.protocols import Dimension
+from lrf.protocols import Dimension, LimitsStatements
 from lrf.testing.context import DirectContext
 from lrf.testing.example_samples import CANARIES, CHINESE
 from lrf.testing.judge import ScriptedJudge
@@ -36,6 +36,9 @@ async def _check_scores(dimension: Dimension, sample: Sample) -> None:
         must(alone == outcome, f"the judgement of {candidate.text!r} depends on what was scored before it")
         if isinstance(outcome, Judgement):
             _check_judgement(outcome, sample, candidate)
+            if isinstance(dimension, LimitsStatements):
+                judged, most = len(outcome.statements), dimension.max_statements
+                must(judged <= most, f"{judged} statements are judged; max_statements says {most} at most")
 
 
 async def _check_segments(dimension: Dimension, sample: Sample) -> None:
