@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lrf.engine.engine import Engine
     from lrf.protocols import Aggregator, Dimension, Embedder, Judge, Retriever
     from lrf.stages.context import StageContext
-    from lrf.stages.runner import RunSummary
+    from lrf.stages.summary import RunSummary
     from lrf.types import JSON
 
 __all__ = [

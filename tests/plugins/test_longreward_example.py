@@ -19,7 +19,8 @@ from judge_server import JudgeServer, default_reply
 from lrf.cli.summary import show
 from lrf.config import parse_pipeline
 from lrf.plugin.catalog import load_catalog
-from lrf.stages.runner import RunSummary, run_pipeline
+from lrf.stages.runner import run_pipeline
+from lrf.stages.summary import RunSummary
 from lrf_longreward.quotations import ALIKE, plain
 
 DATA = os.environ.get("LRF_TEST_DATA")

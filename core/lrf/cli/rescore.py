@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from lrf.stages.run_dir import RunDir
 
 
 @click.command()
@@ -28,18 +32,24 @@ def rescore(pipeline: Path, failed: bool, dimensions: tuple[str, ...], runs: Pat
     from lrf.engine import event_loop as interpreter
     from lrf.plugin.catalog import load_catalog
     from lrf.stages.runner import run_pipeline
-    from lrf.stages.score.rescore import Rescore
+    from lrf.stages.score.rescore import Rescore, begin_rescore
 
     if failed == bool(dimensions):
         raise click.UsageError("give either --failed or --dimension NAME")
     catalog = load_catalog()
     checked = load_pipeline(pipeline, catalog)
     wanted = Rescore(failed, tuple(dict.fromkeys(dimensions)))
+    counts: list[int] = []
+
+    def begin(run: RunDir) -> dict[str, object]:
+        counts.append(begin_rescore(checked, run, wanted))
+        return {"command": str(wanted), "candidates": counts[0]}
+
     with progress() as report:
         summary = interpreter.run(
-            run_pipeline(checked, catalog, runs, last="pairs", report=report, signals=True, rescore=wanted)
+            run_pipeline(checked, catalog, runs, last="pairs", report=report, signals=True, before=begin)
         )
-    if summary.rescored == 0:
+    if counts == [0]:
         click.echo("nothing is unscored")
     show(summary)
     return summary.exit_code

@@ -11,7 +11,7 @@ import click
 from lrf.cli.output import clean, table
 
 if TYPE_CHECKING:
-    from lrf.stages.runner import RunSummary
+    from lrf.stages.summary import RunSummary
 
 REASONS_SHOWN = 4
 

@@ -1,49 +1,38 @@
-"""A stage in a process of its own: ``python -m lrf.stages.child_process RUN_DIR STAGE FOLDER``, started by the runner.
+"""A stage in a process that ends with it: ``python -m lrf.stages.child_process RUN_DIR STAGE FOLDER``.
 
-It speaks lines of JSON on its standard output: progress, and at last its counts or its error. What anything else
-prints goes to standard error. When the runner dies, standard input ends, and so does the child.
+STAGE is where its class is, ``package.module:Class``; FOLDER is where relative paths of the pipeline start. Standard
+output is the channel to the runner (see ``lrf.stages.channel``), and what anything prints goes to standard error.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import json
 import os
+import pkgutil
 import signal
 import sys
-import threading
-import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from lrf.engine import event_loop as interpreter
+from lrf.engine import event_loop
 from lrf.errors import LrfError, RunInterruptedError, StageError
-from lrf.store.files import dump
+from lrf.stages.channel import LAST_BYTES, Channel, Messages, answer, end_with_parent, how_it_ended, last_lines
+from lrf.stages.context import StageContext
+from lrf.stages.stage import BlockingStage, R, Stage, StageResult, StageStoppedError, skip_finished
 from lrf.types import JSON
 
-LAST_LINES, LAST_BYTES = 20, 1 << 14
+# --- in the runner ----------------------------------------------------------------------------------------------
 
 
-# --- the runner's side ------------------------------------------------------------------------------------------
+async def run_in_child(stage: Stage[R], context: StageContext, python: str, lock_fd: int | None = None) -> R:
+    """Do a stage in a process of this interpreter, which has the run's lock, too.
 
-
-async def run_child(
-    python: str,
-    run_dir: Path,
-    stage: str,
-    folder: Path,
-    *,
-    report: Callable[[Mapping[str, JSON]], None],
-    on_stop: list[Callable[[LrfError], None]],
-    lock_fd: int | None = None,
-) -> Mapping[str, JSON]:
-    """The counts of a stage that ran with this interpreter.
-
-    Raises what the stage raised, or :class:`lrf.errors.StageError` with its last lines if it died.
+    Raises what the stage raised, or :class:`lrf.errors.StageError` with the last lines of a process that died.
     """
-    command = [python, "-m", "lrf.stages.child_process", str(run_dir), stage, str(folder)]
+    kind = type(stage)
+    command = [python, "-m", "lrf.stages.child_process", str(context.run_dir.path)]
+    command += [f"{kind.__module__}:{kind.__qualname__}", str(context.pipeline.folder)]
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -52,140 +41,103 @@ async def run_child(
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
             pass_fds=() if lock_fd is None else (lock_fd,),
-            limit=1 << 22,
         )
-    except OSError as e:
-        raise StageError(f"the interpreter of stage {stage} can't be started: {e}") from e
+    except OSError as error:
+        raise StageError(f"the interpreter of stage {stage.name} can't be started: {error}") from error
 
     def stop(_: LrfError) -> None:
         if process.returncode is None:
             process.send_signal(signal.SIGINT)
 
-    on_stop.append(stop)
+    messages = Messages(context.report)
+    context.on_stop.append(stop)
     try:
         assert process.stdout is not None
         assert process.stderr is not None
-        outcome, tail, code = await asyncio.gather(
-            _outcome(process.stdout, report), _tail(process.stderr, run_dir / f"{stage}.stderr.log"), process.wait()
+        _, printed, code = await asyncio.gather(
+            _hear(process.stdout, messages),
+            _copy(process.stderr, context.run_dir.path / f"{stage.name}.stderr.log"),
+            process.wait(),
         )
     finally:
-        on_stop.remove(stop)
+        context.on_stop.remove(stop)
         if process.returncode is None:
             process.kill()
-    if outcome and "counts" in outcome:
-        counts: Mapping[str, JSON] = outcome["counts"]
-        return counts
-    if outcome and "error" in outcome:
-        error = StageError(outcome["error"])
-        error.exit_code = outcome["exit_code"]
-        raise error
-    lines = "\n".join(f"  {line}" for line in tail) or "  (it printed nothing)"
-    how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    raise StageError(f"stage {stage} {how}; its last lines:\n{lines}")
+    return _outcome(stage, messages, how_it_ended(code), printed)
 
 
-async def _outcome(
-    stream: asyncio.StreamReader, report: Callable[[Mapping[str, JSON]], None]
-) -> Mapping[str, JSON] | None:
-    outcome = None
-    while line := await stream.readline():
-        try:
-            message = json.loads(line)
-        except ValueError:
-            continue
-        if "stage" in message:
-            report(message)
-        else:
-            outcome = message
-    return outcome
+def _outcome(stage: Stage[R], messages: Messages, how: str, printed: bytes) -> R:
+    if messages.error is not None:
+        partial = None if messages.partial is None else stage.result.from_json(messages.partial)
+        raise messages.error if partial is None else StageStoppedError(messages.error, partial)
+    result = None if messages.result is None else stage.result.from_json(messages.result)
+    if result is None:
+        raise StageError(f"stage {stage.name} {how}; its last lines:\n{last_lines(printed)}")
+    return result
 
 
-async def _tail(stream: asyncio.StreamReader, log: Path) -> list[str]:
+async def _hear(stream: asyncio.StreamReader, messages: Messages) -> None:
+    while part := await stream.read(LAST_BYTES):
+        messages.feed(part)
+
+
+async def _copy(stream: asyncio.StreamReader, log: Path) -> bytes:
+    """Copy all of the stream to the log; returns its end."""
     end = b""
-    with log.open("ab") as f:
+    with log.open("ab") as file:
         while part := await stream.read(LAST_BYTES):  # not by lines: a progress bar is one endless line
-            f.write(part)
-            f.flush()
+            file.write(part)
+            file.flush()
             end = (end + part)[-LAST_BYTES:]
-    return [line.rstrip() for line in end.decode("utf-8", "replace").splitlines()][-LAST_LINES:]
+    return end
 
 
-# --- the child's side -------------------------------------------------------------------------------------------
+# --- in the child -----------------------------------------------------------------------------------------------
 
 
-def end_with_parent() -> None:
-    """End this process when its standard input does: whoever started it is gone."""
-    while os.read(0, 4096):  # sys.stdin's lock, held at the interpreter's end, would be a fatal error
-        pass
-    os._exit(1)
+def main(run_dir: str, kind: str, folder: str, channel: Channel) -> int:
+    stage_type: type[Stage[Any]] = pkgutil.resolve_name(kind)
+    return answer(
+        channel, lambda: _result(stage_type, run_dir, folder, channel), Path(run_dir), f"stage {stage_type.name}"
+    )
 
 
-def main(run_dir: str, stage: str, folder: str, out: TextIO) -> int:
+def _result(stage_type: type[Stage[Any]], run_dir: str, folder: str, channel: Channel) -> Mapping[str, JSON]:
     from lrf.config import parse_pipeline
     from lrf.plugin.catalog import load_catalog
-    from lrf.stages.context import StageContext
-    from lrf.stages.run_dir import RunDir, said_by_system
-    from lrf.store.files import read_json
+    from lrf.stages.run_dir import RunDir
     from lrf.store.log import run_log
 
-    lock = threading.Lock()
-
-    def say(message: Mapping[str, JSON]) -> None:
-        with lock:
-            out.write(dump(message) + "\n")
-            out.flush()
-
-    try:
-        run = RunDir(Path(run_dir))
-        catalog = load_catalog()
-        pipeline = parse_pipeline(run.pipeline.read_text(encoding="utf-8"), catalog, folder=Path(folder))
-        with run_log(run.log) as log:
-            context = StageContext(pipeline, catalog, run, log.bind(stage=stage), report=say)
-            record = read_json(run.path / "stages" / "data.json") or {}
-            try:
-                say({"counts": _run(context, stage, record.get("counts", {}))})
-            finally:
-                context.observers.close()
-        return 0
-    except LrfError as error:
-        say({"error": "\n".join([str(error), *getattr(error, "__notes__", ())]), "exit_code": error.exit_code})
-        return error.exit_code
-    except OSError as error:
-        say({"error": f"stage {stage}: {said_by_system(error, Path(run_dir))}", "exit_code": StageError.exit_code})
-        traceback.print_exc()
-        return StageError.exit_code
-    except KeyboardInterrupt:
-        say({"error": f"stage {stage} was stopped", "exit_code": RunInterruptedError.exit_code})
-        return RunInterruptedError.exit_code
-    except Exception:
-        traceback.print_exc()
-        return 1
+    run, catalog = RunDir(Path(run_dir)), load_catalog()
+    pipeline = parse_pipeline(run.pipeline.read_text(encoding="utf-8"), catalog, folder=Path(folder))
+    stage = stage_type.of(pipeline)
+    if stage is None:
+        raise StageError(f"{run.pipeline} has no stage {stage_type.name}")
+    with run_log(run.log) as log:
+        context = StageContext(pipeline, catalog, run, log.bind(stage=stage.name), report=channel.progress)
+        try:
+            result: StageResult = skip_finished(stage, context) or _run(stage, context)
+        finally:
+            context.observers.close()
+    return result.as_json()
 
 
-def _run(context: Any, stage: str, data: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    from lrf.stages.score.stage import StageStoppedError
+def _run(stage: Stage[R], context: StageContext) -> R:
+    if isinstance(stage, BlockingStage):  # SIGINT ends it with KeyboardInterrupt
+        result: R = stage.work(context)
+        return result
 
-    function = getattr(importlib.import_module(f"lrf.stages.{stage}.stage"), f"{stage}_stage")
-    if stage == "train":
-        counts: Mapping[str, JSON] = function(context)
-        return counts
-
-    async def run() -> Mapping[str, JSON]:
+    async def run() -> R:
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGINT, lambda: context.drain(RunInterruptedError("stopped; what is finished is kept"))
         )
-        work: Awaitable[Mapping[str, JSON]] = function(context, data)
-        return await work
+        return await stage.run(context)
 
-    try:
-        return interpreter.run(run())
-    except StageStoppedError as error:
-        raise error.reason from None
+    return event_loop.run(run())
 
 
 if __name__ == "__main__":
-    # Standard output is the runner's channel; whatever a library prints goes to standard error.
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3], channel))
+    to_runner = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints goes to standard error
+    end_with_parent()
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3], Channel(to_runner)))

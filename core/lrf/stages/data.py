@@ -2,35 +2,74 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from lrf.build import source_of
 from lrf.errors import DataError
-from lrf.protocols import Source
 from lrf.stages.context import StageContext
 from lrf.stages.progress import Progress
 from lrf.stages.reading import sample_digest
+from lrf.stages.run_dir import RunDir
+from lrf.stages.stage import BlockingStage, StageResult, last_result
 from lrf.store.files import dump, replacing
-from lrf.types import JSON, BadRow
+from lrf.types import BadRow
+
+if TYPE_CHECKING:
+    from lrf.config import Pipeline
 
 SHOWN = 20
+TICK_S = 0.5
 
 
-async def data_stage(context: StageContext) -> Mapping[str, JSON]:
-    """Counts of the data, and a hash of it all. Raises :class:`lrf.errors.DataError` on bad rows, unless skipped.
+@dataclass(frozen=True, kw_only=True)
+class DataResult(StageResult):
+    """Counts of the data; ``sha256`` is a hash of all samples in order."""
 
-    Done anew in each run: it costs nothing, and no date of a file tells whether what it names has changed.
-    """
-    source = await asyncio.to_thread(source_of, context.pipeline)
-    counts = await asyncio.to_thread(_check, context, source)
-    context.run_dir.record("data").write(counts["sha256"], [], counts)
-    return counts
+    rows: int
+    samples: int
+    bad_rows: int
+    candidates: int
+    sha256: str
 
 
-def _check(context: StageContext, source: Source) -> Mapping[str, JSON]:
+def data_of(run: RunDir) -> DataResult:
+    """The counts of the data as it was last checked. Raises :class:`lrf.errors.StageError` when it never was."""
+    return last_result(run, DataStage.name, DataResult, "check the data first (`--until data`)")
+
+
+class DataStage(BlockingStage[DataResult]):
+    """Checks the data. Done anew in each run: it costs nothing, and no file's date tells whether the data changed."""
+
+    name = "data"
+    result = DataResult
+    needs = ()
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Self | None:
+        return cls() if pipeline.data is not None else None
+
+    def fingerprint(self, context: StageContext) -> str:
+        return ""
+
+    def finished(self, context: StageContext) -> None:
+        return None
+
+    def work(self, context: StageContext) -> DataResult:
+        """Raises :class:`lrf.errors.DataError` for bad rows, unless the pipeline skips them."""
+        result = _check(context)
+        return self.keep(context, result.sha256, [], result)
+
+    def files(self, run: RunDir) -> Mapping[str, Path]:
+        return {"bad_rows": run.bad_rows}
+
+
+def _check(context: StageContext) -> DataResult:
+    source = source_of(context.pipeline)
     skip = context.pipeline.on_bad_row == "skip"
     good = bad = candidates = 0
     everything = hashlib.sha256()
@@ -41,15 +80,14 @@ def _check(context: StageContext, source: Source) -> Mapping[str, JSON]:
             if isinstance(row, BadRow):
                 bad += 1
                 bad_rows.write(dump({"file": row.file, "line": row.line, "message": row.message}) + "\n")
-                if len(shown) < SHOWN:
-                    shown.append(row)
+                shown += [row] if len(shown) < SHOWN else []
                 if not skip and bad >= SHOWN:
                     break
             else:
                 good += 1
                 candidates += len(row.candidates)
                 everything.update(sample_digest(row))
-            if time.monotonic() - last > 0.5:
+            if time.monotonic() - last > TICK_S:
                 last = time.monotonic()
                 context.report(Progress(stage="data", samples=good, bad_rows=bad).as_json())
             if context.stop:
@@ -57,15 +95,13 @@ def _check(context: StageContext, source: Source) -> Mapping[str, JSON]:
     if not bad:
         context.run_dir.bad_rows.unlink(missing_ok=True)
     if bad and not skip:
-        lines = "\n".join(f"{b.file}:{b.line}: {b.message}" for b in shown)
-        more = "" if bad < SHOWN else " (the first ones)"
-        raise DataError(f"{bad} bad rows{more}:\n{lines}\nmend them, or set `data.on_bad_row: skip` to leave them out")
+        raise DataError(_message(shown, bad))
     if not good:
         raise DataError(f"no sample in the data ({good + bad} rows, {bad} of them bad)")
-    return {
-        "rows": good + bad,
-        "samples": good,
-        "bad_rows": bad,
-        "candidates": candidates,
-        "sha256": everything.hexdigest(),
-    }
+    return DataResult(rows=good + bad, samples=good, bad_rows=bad, candidates=candidates, sha256=everything.hexdigest())
+
+
+def _message(shown: list[BadRow], bad: int) -> str:
+    lines = "\n".join(f"{row.file}:{row.line}: {row.message}" for row in shown)
+    more = "" if bad < SHOWN else " (the first ones)"
+    return f"{bad} bad rows{more}:\n{lines}\nmend them, or set `data.on_bad_row: skip` to leave them out"

@@ -14,8 +14,8 @@ from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.errors import ConfigError
 from lrf.prices import Price, amount
+from lrf.stages.stage import AllSittings, Money
 from lrf.store.journal import Journal
-from lrf.types import JSON
 
 if TYPE_CHECKING:
     from lrf.config import Pipeline
@@ -39,17 +39,21 @@ class Spending:
     untold_tokens: int = 0
     untold_money: int = 0
 
-    def as_json(self, prices: Prices) -> Mapping[str, JSON]:
-        """``money`` of the summary: by currency, in all and by dimension; and calls of models without a price."""
-        return {
-            "spent": {currency: amount(money) for currency, money in sorted(self.money.items())},
-            "by_dimension": {
+    def money_at(self, prices: Prices) -> Money:
+        """What was paid, by currency: in all and by dimension; and the calls of models without a price."""
+        return Money(
+            spent={currency: amount(money) for currency, money in sorted(self.money.items())},
+            by_dimension={
                 dimension: {currency: amount(money) for currency, money in sorted(spent.items())}
                 for dimension, spent in sorted(self.money_by_dimension.items())
             },
-            "unpriced_calls": dict(sorted(self.unpriced.items())),
-            "prices": prices.version,
-        }
+            unpriced_calls=dict(sorted(self.unpriced.items())),
+            prices=prices.version,
+        )
+
+    @property
+    def all_sittings(self) -> AllSittings:
+        return AllSittings(calls=self.calls, tokens=self.tokens)
 
     def carry_into(self, ledger: BudgetLedger, prices: Iterable[Price]) -> None:
         """Hold it against the ledger's budget, which is in the currency of these prices.

@@ -24,7 +24,8 @@ from lrf.prompting.expectations import Rating
 from lrf.prompting.requests import RatingMode, Reply, Request, Usage
 from lrf.prompting.templates import Segment
 from lrf.protocols import Capabilities
-from lrf.stages.runner import RunSummary, run_pipeline
+from lrf.stages.runner import run_pipeline
+from lrf.stages.summary import RunSummary
 from lrf.store.journal import Journal, Used
 from lrf.testing import ScriptedJudge
 

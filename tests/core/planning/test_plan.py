@@ -17,7 +17,8 @@ from lrf.config import parse_pipeline
 from lrf.engine.judge_calls import ATTEMPTS
 from lrf.planning.plan import Plan, plan_pipeline
 from lrf.plugin.catalog import load_catalog
-from lrf.stages.runner import RunSummary, run_pipeline
+from lrf.stages.runner import run_pipeline
+from lrf.stages.summary import RunSummary
 from lrf.store.journal import Journal
 
 ANSWER = "The mill was built in 1820. It burnt down in 1904. Nobody was hurt, and the owner rebuilt it of brick."

@@ -14,7 +14,7 @@ import pytest
 import lrf
 from judge_server import JudgeServer
 from lrf.errors import ConfigError
-from lrf.stages.runner import RunSummary
+from lrf.stages.summary import RunSummary
 from project import Project
 
 

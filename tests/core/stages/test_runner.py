@@ -14,8 +14,8 @@ import lrf
 from judge_server import JudgeServer
 from lrf.errors import ConfigError, RunError
 from lrf.plugin.catalog import load_catalog
-from lrf.stages.runner import RunSummary
 from lrf.stages.score import stage as score_module
+from lrf.stages.summary import RunSummary
 from lrf.store.lock import RunLock
 from project import Project, sample_row
 

@@ -19,7 +19,8 @@ from lrf.errors import RunError
 from lrf.plugin.catalog import load_catalog
 from lrf.prompting.expectations import Rating
 from lrf.prompting.templates import Segment
-from lrf.stages.runner import RunSummary, run_pipeline
+from lrf.stages.runner import run_pipeline
+from lrf.stages.summary import RunSummary
 from lrf.store.cache import open_journal
 from lrf.store.journal import Journal
 from lrf.testing import ScriptedJudge

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 from lrf.config.model import SampleKeys
 from lrf.errors import GateError, Reason
 from lrf.prompting.requests import Reply
-from lrf.store.files import replacing, sha256_of
+from lrf.stages.sample.result import CandidateCounts
+from lrf.store.files import replacing
 from lrf.types import JSON, Candidate, Sample
 
 Row = dict[str, Any]
@@ -70,28 +71,34 @@ def _why_dropped(reply: Reply, texts: set[str], keys: SampleKeys) -> str | None:
     return None
 
 
-def write_candidates(path: Path, lines: Iterable[tuple[int, str]]) -> dict[str, JSON]:
-    """Write the file of (transient, row) in order, and say what it holds.
+def write_candidates(path: Path, lines: Iterable[tuple[int, str]]) -> CandidateCounts:
+    """Write the file of (transient, row) in order, and count what is in it.
 
     Raises :class:`lrf.errors.GateError` when candidates don't add up.
     """
-    counts, dropped, reasons = Counter[str](), Counter[str](), Counter[str]()
     with replacing(path) as file:
-        for transient, line in lines:
-            row = json.loads(line)
-            file.write(line + "\n")
-            counts.update(samples=1, transient=transient, candidates=len(row["candidates"]))
-            counts.update({name: row[name] for name in ("given", "drawn", "cut_off")})
-            counts["sampled" if row["left_out"] is None else "left_out"] += 1
-            dropped.update(row["dropped"])
-            if row["left_out"] is not None:
-                reasons[row["left_out"]["reason"]] += 1
+        return count_candidates(_written(lines, file.write))
+
+
+def count_candidates(lines: Iterable[tuple[int, str]]) -> CandidateCounts:
+    """Count (transient, row). Raises :class:`lrf.errors.GateError` when candidates don't add up."""
+    counts, dropped, reasons = Counter[str](), Counter[str](), Counter[str]()
+    for transient, line in lines:
+        row = json.loads(line)
+        counts.update(samples=1, transient=transient, candidates=len(row["candidates"]))
+        counts.update({name: row[name] for name in ("given", "drawn", "cut_off")})
+        counts["sampled" if row["left_out"] is None else "left_out"] += 1
+        dropped.update(row["dropped"])
+        if row["left_out"] is not None:
+            reasons[row["left_out"]["reason"]] += 1
     if counts["given"] + counts["drawn"] != counts["candidates"] + dropped.total():
         raise GateError(f"candidates don't add up: {dict(counts)}, dropped {dict(dropped)}")
     names = ("samples", "sampled", "left_out", "transient", "given", "drawn", "candidates", "cut_off")
-    return {
-        **{name: counts[name] for name in names},
-        "dropped": dict(dropped.most_common()),
-        "reasons": dict(reasons.most_common()),
-        "sha256": sha256_of(path),
-    }
+    numbers = {name: counts[name] for name in names}
+    return CandidateCounts(**numbers, dropped=dict(dropped.most_common()), reasons=dict(reasons.most_common()))
+
+
+def _written(lines: Iterable[tuple[int, str]], write: Callable[[str], object]) -> Iterator[tuple[int, str]]:
+    for transient, line in lines:
+        write(line + "\n")
+        yield transient, line

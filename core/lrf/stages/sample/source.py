@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +12,10 @@ from lrf.errors import StageError
 from lrf.protocols import Source
 from lrf.rows.data import Row, parse_line
 from lrf.stages.context import StageContext
+from lrf.stages.data import DataResult, data_of
 from lrf.stages.run_dir import RunDir, fingerprint
-from lrf.types import JSON, BadRow, Candidate, Sample
+from lrf.stages.sample.result import SampleResult
+from lrf.types import BadRow, Candidate, Sample
 
 if TYPE_CHECKING:
     from lrf.config import Pipeline
@@ -21,22 +23,24 @@ if TYPE_CHECKING:
 SAMPLE_FIRST = "sample first (`--from sample`)"
 
 
-def sampled(context: StageContext, data: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    """The counts of stage *data* as the later stages see them: samples that were left out count no more.
+def sampled(context: StageContext) -> DataResult:
+    """The counts of the data as the stages after *sample* see it: samples that were left out don't count.
 
     Raises :class:`lrf.errors.StageError` when the candidates are not those of this data.
     """
+    data = data_of(context.run_dir)
     if context.pipeline.sample is None:
         return data
-    counts = context.run_dir.record("sample").last()
-    if counts is None or counts["data"] != data["sha256"]:
+    found = context.run_dir.record("sample").last()
+    result = None if found is None else SampleResult.from_json(found)
+    if result is None or result.data != data.sha256:
         raise StageError(f"{context.run_dir.candidates} is not there or not of this data; {SAMPLE_FIRST}")
-    return {
-        **data,
-        "samples": counts["sampled"],
-        "candidates": counts["candidates"],
-        "sha256": fingerprint(data["sha256"], counts["sha256"]),
-    }
+    return replace(
+        data,
+        samples=result.sampled,
+        candidates=result.candidates,
+        sha256=fingerprint(data.sha256, result.sha256),
+    )
 
 
 def sampled_source(context: StageContext) -> Source:

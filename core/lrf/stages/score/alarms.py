@@ -1,6 +1,6 @@
-"""What looks wrong with a judge, told at the end of scoring. An alarm never ends a run.
+"""Alarms about a judge, raised at the end of scoring. An alarm never ends a run.
 
-Everything is gathered in one pass over the rewards, in memory that doesn't grow with them.
+They are computed in one pass over the rewards, in memory that doesn't grow with them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lrf.stages.score.correlation import spearman
-from lrf.types import JSON
+from lrf.stages.stage import Alarm
 
 ENOUGH = 20
 """Fewer ratings, rewards or calls than this raise no alarm."""
@@ -25,9 +25,9 @@ _BIN = 10  # ratings are counted in tenths
 
 @dataclass(slots=True)
 class Alarms:
-    """Watches the rewards of a run go by.
+    """Takes in the rewards of a run one after another.
 
-    Rewards and lengths of at most :data:`KEPT` answers, drawn at random, are kept for their correlation.
+    Rewards and lengths of up to :data:`KEPT` random answers are kept for their correlation.
     """
 
     seed: int = 0
@@ -40,7 +40,7 @@ class Alarms:
         self._random = random.Random(self.seed)
 
     def add(self, ratings: Mapping[str, float | None], reward: float | None, length: int | None) -> None:
-        """Take in one candidate; ``length`` is that of its text in characters, None where it isn't known."""
+        """Take in one candidate. ``length`` is that of its text in characters, None if unknown."""
         for dimension, rating in ratings.items():
             if rating is not None:
                 self._ratings[dimension][round(rating * _BIN)] += 1
@@ -52,48 +52,46 @@ class Alarms:
         elif (at := self._random.randrange(self._rewards)) < KEPT:
             self._kept[at] = (length, reward)
 
-    def raised(self, asked: Iterable[tuple[str, int, int]]) -> list[dict[str, JSON]]:
-        """The alarms, each with a message. ``asked``: dimension, replies, and how many of these were asked again."""
-        found: list[dict[str, JSON]] = []
-        for dimension, bins in sorted(self._ratings.items()):
-            rating, share, count = most_common_rating(bins)
-            if count >= ENOUGH and share >= SAME_SHARE:
-                found.append(
-                    {
-                        "alarm": "same_rating",
-                        "dimension": dimension,
-                        "share": round(share, 4),
-                        "of": count,
-                        "message": f"{dimension}: {share:.0%} of {count:,} ratings are (nearly) {rating:g}; "
-                        "does the judge tell answers apart? Look into judgements.jsonl",
-                    }
-                )
-        correlation = length_correlation(self._kept)
-        if correlation is not None and abs(correlation) >= LENGTH_CORRELATION:
-            which = "longer" if correlation > 0 else "shorter"
-            found.append(
-                {
-                    "alarm": "length",
-                    "correlation": round(correlation, 4),
-                    "of": len(self._kept),
-                    "message": f"rewards follow the answers' length (Spearman {correlation:.2f} over "
-                    f"{len(self._kept):,} answers): {which} answers are rewarded; `lrf agree` tells whether people "
-                    "see it so",
-                }
-            )
-        for dimension, replies, again in asked:
-            if replies >= ENOUGH and again >= ASKED_AGAIN_SHARE * replies:
-                found.append(
-                    {
-                        "alarm": "asked_again",
-                        "dimension": dimension,
-                        "share": round(again / replies, 4),
-                        "of": replies,
-                        "message": f"{dimension}: {again / replies:.0%} of {replies:,} replies had to be asked for "
-                        "again, since the one before was cut off or held no mark; each is paid for",
-                    }
-                )
-        return found
+    def raised(self, asked: Iterable[tuple[str, int, int]]) -> list[Alarm]:
+        """The alarms. ``asked``: each dimension with its replies, and how many of them had to be asked for again."""
+        alarms = [_same_rating(dimension, bins) for dimension, bins in sorted(self._ratings.items())]
+        alarms.append(_length(self._kept))
+        alarms += [_asked_again(*of_dimension) for of_dimension in asked]
+        return [alarm for alarm in alarms if alarm is not None]
+
+
+def _same_rating(dimension: str, bins: Mapping[int, int]) -> Alarm | None:
+    rating, share, count = most_common_rating(bins)
+    if count < ENOUGH or share < SAME_SHARE:
+        return None
+    message = (
+        f"{dimension}: {share:.0%} of {count:,} ratings are (nearly) {rating:g}; does the judge tell answers apart? "
+        "Look into judgements.jsonl"
+    )
+    return Alarm(alarm="same_rating", message=message, dimension=dimension, share=round(share, 4), of=count)
+
+
+def _length(pairs: Sequence[tuple[int, float]]) -> Alarm | None:
+    correlation = length_correlation(pairs)
+    if correlation is None or abs(correlation) < LENGTH_CORRELATION:
+        return None
+    which = "longer" if correlation > 0 else "shorter"
+    message = (
+        f"rewards follow the answers' length (Spearman {correlation:.2f} over {len(pairs):,} answers): {which} answers "
+        "are rewarded; `lrf agree` tells whether people see it so"
+    )
+    return Alarm(alarm="length", message=message, correlation=round(correlation, 4), of=len(pairs))
+
+
+def _asked_again(dimension: str, replies: int, again: int) -> Alarm | None:
+    if replies < ENOUGH or again < ASKED_AGAIN_SHARE * replies:
+        return None
+    share = again / replies
+    message = (
+        f"{dimension}: {share:.0%} of {replies:,} replies had to be asked for again, since the one before was cut off "
+        "or held no mark; each is paid for"
+    )
+    return Alarm(alarm="asked_again", message=message, dimension=dimension, share=round(share, 4), of=replies)
 
 
 def most_common_rating(bins: Mapping[int, int]) -> tuple[float, float, int]:

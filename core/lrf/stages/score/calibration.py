@@ -9,20 +9,22 @@ from __future__ import annotations
 import asyncio
 import secrets
 import statistics
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 from lrf.engine.engine import Engine
 from lrf.errors import DataError, LrfError
 from lrf.rows.data import Row, parse_line, samples_from_rows
 from lrf.stages.context import StageContext
+from lrf.stages.score.result import Drift
+from lrf.stages.stage import Alarm
 from lrf.store.files import read_json, write_json
-from lrf.types import JSON, BadRow, Reward, Sample
+from lrf.types import BadRow, Reward, Sample
 
 
 async def calibrated(
     context: StageContext, engine: Engine, scoring: str, score: Callable[[], Awaitable[None]]
-) -> Mapping[str, JSON] | None:
+) -> Drift | None:
     """Score, with the calibration set before and after it. ``scoring``: what is scored, as its fingerprint.
 
     Returns how far the ratings of each dimension moved: None without a set, or when the run was stopped. Raises
@@ -40,7 +42,7 @@ async def calibrated(
     last = None if engine.fatal or context.stop else await _rate(engine, samples, take + 1)
     if first is None or last is None:
         return None
-    return {**drift(first, last), "max_drift": wanted.max_drift}
+    return drift(first, last, wanted.max_drift)
 
 
 def calibration_samples(path: Path) -> list[Sample]:
@@ -65,35 +67,38 @@ def calibration_samples(path: Path) -> list[Sample]:
     return found
 
 
-def drift(first: Sequence[Reward], last: Sequence[Reward]) -> dict[str, JSON]:
-    """By dimension, the mean absolute difference of the ratings of candidates that were rated both times."""
+def drift(first: Sequence[Reward], last: Sequence[Reward], max_drift: float) -> Drift:
+    """How far the ratings of candidates that were rated both times moved."""
     moved: dict[str, list[float]] = {}
     for before, after in zip(first, last, strict=True):
         for dimension, rating in before.ratings.items():
             again = after.ratings[dimension]
-            moved.setdefault(dimension, [])
+            differences = moved.setdefault(dimension, [])
             if rating is not None and again is not None:
-                moved[dimension].append(abs(again - rating))
-    return {
-        "candidates": len(first),
-        "rated_twice": {dimension: len(found) for dimension, found in moved.items()},
-        "drift": {dimension: round(statistics.fmean(found), 6) for dimension, found in moved.items() if found},
-    }
+                differences.append(abs(again - rating))
+    return Drift(
+        candidates=len(first),
+        rated_twice={dimension: len(differences) for dimension, differences in moved.items()},
+        drift={dimension: round(statistics.fmean(d), 6) for dimension, d in moved.items() if d},
+        max_drift=max_drift,
+    )
 
 
-def drift_alarms(found: Mapping[str, JSON] | None) -> list[dict[str, JSON]]:
+def drift_alarms(drift: Drift | None) -> list[Alarm]:
     """An alarm for each dimension whose ratings moved by more than is allowed."""
+    if drift is None:
+        return []
     return [
-        {
-            "alarm": "drift",
-            "dimension": dimension,
-            "drift": moved,
-            "of": found["rated_twice"][dimension],
-            "message": f"{dimension}: the calibration set's ratings moved by {moved:.2g} on average from the start to "
-            f"the end, more than `max_drift: {found['max_drift']:g}`; was the model behind the judge's name changed?",
-        }
-        for dimension, moved in (found["drift"] if found else {}).items()
-        if found and moved > found["max_drift"]
+        Alarm(
+            alarm="drift",
+            dimension=dimension,
+            drift=moved,
+            of=drift.rated_twice[dimension],
+            message=f"{dimension}: the calibration set's ratings moved by {moved:.2g} on average from the start to "
+            f"the end, more than `max_drift: {drift.max_drift:g}`; was the model behind the judge's name changed?",
+        )
+        for dimension, moved in drift.drift.items()
+        if moved > drift.max_drift
     ]
 
 

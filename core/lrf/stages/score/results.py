@@ -46,10 +46,9 @@ def check_used_up(groups: Iterator[tuple[str, list[Reward]]], path: Path) -> Non
 
 def scored_fingerprint(context: StageContext) -> str | None:
     """A hash of what ``scored.jsonl`` is made of; None where there are no rewards."""
-    data = context.run_dir.record("data").last()
-    if data is None or not context.run_dir.rewards.exists():
+    if context.run_dir.record("data").last() is None or not context.run_dir.rewards.exists():
         return None
-    parts = sampled(context, data)["sha256"], prompt_template(context.pipeline).sha256
+    parts = sampled(context).sha256, prompt_template(context.pipeline).sha256
     return fingerprint("scored", sha256_of(context.run_dir.rewards), *parts)
 
 

@@ -1,4 +1,4 @@
-"""What will launch a training, written for review before any process is started (see ``lrf.stages.train.supervise``)."""
+"""The plan of a training's processes, written for review before any is started (see ``lrf.stages.train.supervise``)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from lrf.store.files import read_json, replacing, write_json
 from lrf.types import JSON
 
 if TYPE_CHECKING:
-    from lrf.config import Pipeline
+    from lrf.config import Block, Pipeline
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """The launcher's plan, what plan.json says of it, and texts of the other files by name."""
+    """The launcher's plan, the contents of plan.json, and the texts of the other files by name."""
 
     plan: LaunchPlan
     about: Mapping[str, JSON]
@@ -32,7 +32,7 @@ class Launch:
 
 
 def plan_launch(pipeline: Pipeline, run: RunDir) -> Launch:
-    """All that will run. Imports no torch, starts and writes nothing.
+    """Plan everything that will run. Imports no torch, starts and writes nothing.
 
     Raises :class:`lrf.errors.ConfigError` when the processes can't share the training.
     """
@@ -42,14 +42,14 @@ def plan_launch(pipeline: Pipeline, run: RunDir) -> Launch:
     arguments = (str(run.path), str(pipeline.folder))
     job = LaunchJob(pipeline.name, python, "lrf.stages.train.worker", arguments, run.launch)
     plan = launcher_of(pipeline).plan(job) if pipeline.launcher else LaunchPlan()
-    shares = _shares(pipeline, plan.world)
+    shares = _shares(pipeline.train, plan.world)
     files = {**plan.files}
     if shares.deepspeed is not None:
         files["ds_config.json"] = json.dumps(shares.deepspeed, indent=2) + "\n"
     if plan.argv:
         variables = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in plan.env.items())
         files["launch.sh"] = f"#!/usr/bin/env bash\nset -euo pipefail\n{variables}exec {shlex.join(plan.argv)}\n"
-    return Launch(plan, _about(pipeline, plan, shares, sorted(files)), files)
+    return Launch(plan, _about(pipeline, pipeline.train, plan, shares, sorted(files)), files)
 
 
 def prepare_launch(pipeline: Pipeline, run: RunDir) -> Launch:
@@ -65,26 +65,24 @@ def prepare_launch(pipeline: Pipeline, run: RunDir) -> Launch:
     return made
 
 
-def _shares(pipeline: Pipeline, world: int) -> Shares:
-    assert pipeline.train is not None
-    settings = pipeline.train.settings
+def _shares(block: Block, world: int) -> Shares:
+    settings = block.settings
     try:
         if isinstance(settings, TrainerSettings):
             return settings.shares(world)
         if world > 1:
             raise ConfigError("this trainer runs in one process")
     except ConfigError as error:
-        raise ConfigError(f"train ({pipeline.train.type}) with {world} processes: {error}") from None
+        raise ConfigError(f"train ({block.type}) with {world} processes: {error}") from None
     return Shares()
 
 
-def _about(pipeline: Pipeline, plan: LaunchPlan, shares: Shares, files: list[str]) -> dict[str, JSON]:
-    assert pipeline.train is not None
-    settings = pipeline.train.settings
+def _about(pipeline: Pipeline, block: Block, plan: LaunchPlan, shares: Shares, files: list[str]) -> dict[str, JSON]:
+    settings = block.settings
     return {
         "run": pipeline.name,
         "launcher": pipeline.launcher.type if pipeline.launcher else "local",
-        "trainer": pipeline.train.type,
+        "trainer": block.type,
         "processes": plan.world,
         "machines": plan.world // plan.per_node,
         "processes_per_machine": plan.per_node,

@@ -1,78 +1,134 @@
-"""Stage *train*: the trainer makes a better policy. Runs in one child process or several, since trainers own theirs."""
+"""Stage *train*: the trainer makes a better policy, in one process or in several that a launcher starts."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+from pydantic import JsonValue
 
 from lrf.build import trainer_of
 from lrf.errors import GateError, StageError
 from lrf.prompting.templates import Template
 from lrf.protocols import TrainingJob
 from lrf.settings import TrainerSettings
+from lrf.stages.channel import Report
 from lrf.stages.context import StageContext
+from lrf.stages.fingerprints import weights_fingerprint
 from lrf.stages.progress import Progress
-from lrf.stages.run_dir import RunDir, said_by_system
+from lrf.stages.run_dir import RunDir, fingerprint, said_by_system
 from lrf.stages.score.results import scored_fingerprint, write_scored
-from lrf.stages.train.launch import prepare_launch
+from lrf.stages.stage import FLAT, BlockingStage, StageResult
+from lrf.stages.train.card import write_model_card
+from lrf.stages.train.launch import plan_launch, prepare_launch
 from lrf.stages.train.supervise import launch
 from lrf.store.files import sha256_of
-from lrf.types import JSON
 
 if TYPE_CHECKING:
-    from lrf.config import Pipeline
+    from lrf.config import Block, Pipeline
 
 
-def reads(pipeline: Pipeline) -> tuple[str, ...]:
-    """The run's files that the training is made of: "pairs", "scored"."""
-    assert pipeline.train is not None
-    settings = pipeline.train.settings
-    return settings.reads if isinstance(settings, TrainerSettings) else ("pairs",)
+@dataclass(frozen=True, kw_only=True)
+class TrainResult(StageResult):
+    """What stage *train* made. ``metrics`` are the trainer's own; in JSON they are among the other figures."""
+
+    checkpoint: str
+    metrics: Mapping[str, JsonValue] = field(default_factory=dict, metadata=FLAT)
+    launcher: str
+    processes: int
+    train_seconds: float
 
 
-def train_finished(context: StageContext) -> Mapping[str, JSON] | None:
-    """The counts of the stage if it has been done with this data, policy and settings."""
-    counts = context.run_dir.record("train").finished(_fingerprint(context))
-    if counts is not None and not (context.run_dir.path / counts["checkpoint"]).exists():
-        return None
-    return counts
+class TrainStage(BlockingStage[TrainResult]):
+    """Trains. Its process ends with the stage, so that all memory is given back."""
 
+    name = "train"
+    result = TrainResult
+    needs = ()
 
-def train_stage(context: StageContext) -> Mapping[str, JSON]:
-    """Counts of the stage. Blocks until the training has ended. Raises :class:`lrf.errors.LrfError`."""
-    try:
-        return _train(context)
-    except OSError as error:
-        where = said_by_system(error, context.run_dir.path)
-        raise StageError(f"{where}; what was saved stays as it is. See to it, and run the command again") from error
+    def __init__(self, block: Block) -> None:
+        self.block = block
 
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Self | None:
+        return None if pipeline.train is None else cls(pipeline.train)
 
-def _train(context: StageContext) -> Mapping[str, JSON]:
-    run, pipeline = context.run_dir, context.pipeline
-    for name in reads(pipeline):
-        _check(name, run)
-    if "scored" in reads(pipeline):
-        write_scored(context)
-    fingerprint = _fingerprint(context)
-    plan = prepare_launch(pipeline, run).plan
-    make_room(run.policy, fingerprint)
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The run's files that the training is made of: "pairs", "scored"."""
+        settings = self.block.settings
+        return settings.reads if isinstance(settings, TrainerSettings) else ("pairs",)
 
-    def report(progress: Mapping[str, JSON]) -> None:
-        context.report(Progress(stage="train", figures=progress).as_json())
+    def check(self, pipeline: Pipeline, run: RunDir) -> None:
+        plan_launch(pipeline, run)
 
-    began = time.monotonic()
-    result = launch(plan, run.launch, report) if plan.argv else train_here(pipeline, run, report)
-    processes = {"launcher": pipeline.launcher.type if pipeline.launcher else "local", "processes": plan.world}
-    counts = {**result, **processes, "train_seconds": round(time.monotonic() - began, 3)}
-    run.record("train").write(fingerprint, [], counts)
-    return counts
+    def own_process(self, pipeline: Pipeline) -> bool:
+        return True
+
+    def fingerprint(self, context: StageContext) -> str:
+        made_of = {"pairs": lambda: sha256_of(context.run_dir.pairs), "scored": lambda: scored_fingerprint(context)}
+        policy = context.pipeline.policy
+        return fingerprint(
+            "train",
+            *(made_of[name]() for name in self.reads),
+            context.component(self.block),
+            policy.model_dump(mode="json"),
+            weights_fingerprint(policy.model),
+            context.pipeline.seed,
+        )
+
+    def finished(self, context: StageContext) -> TrainResult | None:
+        result = super().finished(context)
+        return result if result and (context.run_dir.path / result.checkpoint).exists() else None
+
+    def work(self, context: StageContext) -> TrainResult:
+        """Return when the training has ended. Raises :class:`lrf.errors.LrfError`."""
+        try:
+            return self._train(context)
+        except OSError as error:
+            where = said_by_system(error, context.run_dir.path)
+            raise StageError(f"{where}; what was saved stays as it is. See to it, and run the command again") from error
+
+    def _train(self, context: StageContext) -> TrainResult:
+        run, pipeline = context.run_dir, context.pipeline
+        for name in self.reads:
+            _check(name, run)
+        if "scored" in self.reads:
+            write_scored(context)
+        made_of = self.fingerprint(context)
+        plan = prepare_launch(pipeline, run).plan
+        make_room(run.policy, made_of)
+
+        def report(progress: Mapping[str, JsonValue]) -> None:
+            context.report(Progress(stage=self.name, figures=progress).as_json())
+
+        began = time.monotonic()
+        trained = launch(plan, run.launch, report) if plan.argv else train_here(pipeline, run, report)
+        checkpoint, metrics = _parts(trained)
+        result = TrainResult(
+            checkpoint=checkpoint,
+            metrics=metrics,
+            launcher=pipeline.launcher.type if pipeline.launcher else "local",
+            processes=plan.world,
+            train_seconds=round(time.monotonic() - began, 3),
+        )
+        return self.keep(context, made_of, [], result)
+
+    def card(self, context: StageContext, result: TrainResult) -> None:
+        card = context.run_dir.path / result.checkpoint / "README.md"
+        if card.parent.is_dir() and not card.exists():
+            write_model_card(card, context.pipeline, result)
+
+    def files(self, run: RunDir) -> Mapping[str, Path]:
+        return {"policy": run.policy}
 
 
 def make_room(policy: Path, fingerprint: str) -> None:
-    """A policy of other data or settings gives way; one of these stays untouched, for the trainer to go on from."""
+    """Remove a policy of other data or settings; one of these is left for the trainer to continue."""
     mark = policy / "fingerprint"
     if mark.exists() and mark.read_text() == fingerprint:
         return
@@ -85,12 +141,12 @@ def make_room(policy: Path, fingerprint: str) -> None:
 def train_here(
     pipeline: Pipeline,
     run: RunDir,
-    report: Callable[[Mapping[str, JSON]], None],
+    report: Report,
     *,
     rank: int = 0,
     local_rank: int = 0,
     world: int = 1,
-) -> dict[str, JSON]:
+) -> dict[str, JsonValue]:
     """Train in this process, one of ``world``. Returns the checkpoint's path in the run, and the trainer's figures."""
     policy = pipeline.policy
     job = TrainingJob(
@@ -110,9 +166,10 @@ def train_here(
     return {"checkpoint": str(result.checkpoint.relative_to(run.path)), **result.metrics}
 
 
-def _fingerprint(context: StageContext) -> str:
-    made_of = {"pairs": lambda: sha256_of(context.run_dir.pairs), "scored": lambda: scored_fingerprint(context)}
-    return context.train_fingerprint(*(made_of[name]() for name in reads(context.pipeline)))
+def _parts(trained: Mapping[str, JsonValue]) -> tuple[str, Mapping[str, JsonValue]]:
+    """The checkpoint and the figures of what :func:`train_here` returned, maybe in another process."""
+    metrics = dict(trained)
+    return str(metrics.pop("checkpoint")), metrics
 
 
 def _check(name: str, run: RunDir) -> None:

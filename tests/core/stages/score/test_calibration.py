@@ -17,8 +17,9 @@ from lrf.config import parse_pipeline
 from lrf.errors import ConfigError
 from lrf.planning.plan import plan_pipeline
 from lrf.plugin.catalog import load_catalog
-from lrf.stages.runner import RunSummary, run_pipeline
+from lrf.stages.runner import run_pipeline
 from lrf.stages.score.calibration import calibration_samples, drift, drift_alarms
+from lrf.stages.summary import RunSummary
 from lrf.types import Reward
 from project import Project, sample_row
 

@@ -21,8 +21,9 @@ from lrf.cli.main import invoke
 from lrf.config import parse_pipeline
 from lrf.errors import ConfigError, RunError
 from lrf.plugin.catalog import load_catalog
-from lrf.stages.runner import RunSummary, run_pipeline
+from lrf.stages.runner import run_pipeline
 from lrf.stages.score.rescore import Rescore
+from lrf.stages.summary import RunSummary
 
 ANSWERS = ("good one", "bad two", "good three", "awful four")
 

@@ -1,0 +1,153 @@
+"""The loop that feeds the samples of the data to what works on them: the engine, or the sampler.
+
+Every sample that is finished is committed to the journal's rows, and the stage's files are made of these in the data's
+order at the end. A later run finds the rows of finished samples there, and does again those that failed for a reason
+that may pass.
+
+How many samples are open at once decides two things: that no slot for calls is idle, and that samples are finished one
+after another, so that an interrupted run leaves results. So only as many are open as fill the slots with their first
+calls, and two more; and whenever a call or a sample ends while slots are idle and no call waits, one more is opened.
+Calls of earlier samples go first (see ``lrf.engine.limiter``). The number of open samples has a ceiling, so memory
+doesn't grow with the data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from lrf.errors import LrfError
+from lrf.protocols import Source
+from lrf.stages.context import StageContext
+from lrf.stages.reading import sample_digest, samples
+from lrf.store.spool import Spool
+from lrf.types import Sample
+
+TICK_S = 0.25
+IDLE_S = 0.05
+"""Slots that have been idle for so long without a call or a sample ending get another sample, too."""
+
+MOST_OPEN = 16
+"""The ceiling of open samples, where twice the number of slots is less."""
+
+
+class Load(Protocol):
+    """How busy the slots for calls are. ``moved`` is set whenever a call ends."""
+
+    @property
+    def slots(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def moved(self) -> asyncio.Event: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """What came of a sample: its row in the journal, what it adds to the counts, and whether to do it again later."""
+
+    row: str
+    counts: Mapping[str, int]
+    transient: bool = False
+
+
+@dataclass(slots=True)
+class Feeder:
+    """Takes all samples of a source through ``work``, each once, and keeps what comes of them.
+
+    Parameters
+    ----------
+    stage: the fingerprint under which the journal keeps the rows.
+    load: the slots that are to be filled.
+    calls_each: the calls that a sample makes at first.
+    work: makes the row of a sample at a position of the data. What it raises stops the run.
+    stop: called with the first error; it lets calls in flight finish and no other begin.
+    report: called now and then, and at the end.
+    done: what is finished so far: "samples", and what the rows count.
+    """
+
+    context: StageContext
+    spool: Spool
+    stage: str
+    load: Load
+    calls_each: int
+    work: Callable[[Sample, int], Awaitable[SampleRow]]
+    stop: Callable[[LrfError], None]
+    report: Callable[[], None]
+    done: Counter[str] = field(default_factory=Counter)
+    _failure: LrfError | None = None
+    _open: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def _stopping(self) -> bool:
+        return self._failure is not None or self.context.stop is not None
+
+    async def feed(self, source: Source) -> None:
+        """Return when every sample is finished, or, after a stop, when those that were open have ended."""
+        ticker = asyncio.create_task(self._tick())
+        try:
+            try:
+                await self._open_all(samples(source))
+            except Exception as error:  # what is in flight is paid for, so it is finished first
+                self._failed("the data can't be read on", error)
+            while self._open:
+                await asyncio.wait(self._open)
+        finally:
+            ticker.cancel()
+            self.report()
+
+    async def _open_all(self, rows: AsyncIterator[tuple[int, Sample]]) -> None:
+        async for position, sample in rows:
+            await self._room()
+            if self._stopping:
+                return
+            task = asyncio.create_task(self._finish(sample, position))
+            self._open.add(task)
+            task.add_done_callback(self._ended)
+
+    async def _room(self) -> None:
+        """Return when another sample is to be opened, or none any more."""
+        load = self.load
+        first = 2 + load.slots // max(1, self.calls_each)
+        ceiling = max(MOST_OPEN, 2 * load.slots)
+        while not self._stopping and len(self._open) >= min(first, ceiling):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(load.moved.wait(), IDLE_S)
+            load.moved.clear()
+            if len(self._open) < ceiling and load.in_flight < load.slots and not load.waiting:
+                return
+
+    async def _finish(self, sample: Sample, position: int) -> None:
+        digest = sample_digest(sample)
+        if await self.spool.has_row(self.stage, position, digest):
+            self.done.update(samples=1, candidates=len(sample.candidates))
+            return
+        made = await self.work(sample, position)
+        await self.spool.put_row(self.stage, position, sample.id, digest, made.row, transient=made.transient)
+        self.done.update(made.counts)
+        self.done["samples"] += 1
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._open.discard(task)
+        self.load.moved.set()
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._failed("a sample failed", error)
+
+    def _failed(self, event: str, error: BaseException) -> None:
+        if not isinstance(error, LrfError):
+            error = LrfError(f"{type(error).__name__}: {error}")
+            self.context.log.error(event, error=str(error))
+        self._failure = self._failure or error
+        self.stop(error)
+
+    async def _tick(self) -> None:
+        while True:
+            self.report()
+            await asyncio.sleep(TICK_S)

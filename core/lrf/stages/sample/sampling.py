@@ -1,0 +1,148 @@
+"""The samples of the data on their way through the sampler."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from lrf.build import budget_of, prices_of, rates_of, sampler_of
+from lrf.config.model import SampleKeys
+from lrf.config.prices import SAMPLING
+from lrf.engine.budget import BudgetLedger
+from lrf.engine.engine import FATAL
+from lrf.engine.sampler_calls import SamplerCalls
+from lrf.errors import JudgeError, LrfError, Reason, RunInterruptedError, UnscorableError
+from lrf.prompting.templates import Template
+from lrf.protocols import GenerationSettings, Source
+from lrf.stages.context import StageContext
+from lrf.stages.feeding import Feeder, SampleRow
+from lrf.stages.progress import Progress, budget_use, waiting
+from lrf.stages.reading import policy_prompt, prompt_template
+from lrf.stages.sample.rows import left_out, row_of
+from lrf.store.files import dump
+from lrf.store.journal import Journal, digest
+from lrf.store.spool import Spool
+from lrf.types import Sample
+
+if TYPE_CHECKING:
+    from lrf.config import Block
+
+
+@dataclass(slots=True)
+class Sampling:
+    """Draws candidates for all samples. ``fatal`` is the first reason to stop; ``of_samples`` is for progress."""
+
+    context: StageContext
+    calls: SamplerCalls
+    keys: SampleKeys
+    template: Template
+    stage: str
+    of_samples: int
+    fatal: LrfError | None = None
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    feeder: Feeder = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.calls.limiter.on_release = self.moved.set
+        calls_each = self.keys.n // self.calls.sampler.per_call
+        self.feeder = Feeder(
+            self.context, Spool(self.calls.journal), self.stage, self, calls_each, self._row, self.drain, self._report
+        )
+
+    @classmethod
+    def of(cls, context: StageContext, block: Block, journal: Journal, stage: str, of_samples: int) -> Self:
+        """With the sampler of this block, whose rows are kept under ``stage``. Blocks: a sampler may load a model."""
+        pipeline = context.pipeline
+
+        def listen(judge: str, kind: str, sample: str, attempt: int, seconds: float, error: str | None) -> None:
+            call = {"judge": judge, "kind": kind, "sample_id": sample, "attempt": attempt}
+            context.observers.tell("lrf_call_finished", **call, seconds=seconds, error=error)
+
+        ledger, price = BudgetLedger(budget_of(pipeline)), prices_of(pipeline).get(SAMPLING)
+        calls = SamplerCalls(SAMPLING, sampler_of(pipeline), journal, ledger, listen, price, rates_of(block))
+        return cls(context, calls, block.generation, prompt_template(pipeline), stage, of_samples)
+
+    @property
+    def ledger(self) -> BudgetLedger:
+        return self.calls.ledger
+
+    @property
+    def slots(self) -> int:
+        return self.calls.limiter.ceiling
+
+    @property
+    def waiting(self) -> int:
+        return self.calls.limiter.waiting
+
+    @property
+    def in_flight(self) -> int:
+        return self.calls.limiter.in_flight
+
+    async def run(self, source: Source) -> None:
+        """Take all samples of the source through the sampler."""
+        await self.feeder.feed(source)
+
+    def drain(self, reason: LrfError | None = None) -> None:
+        """Stop: calls in flight are finished and kept, no other begins. The first reason given counts."""
+        self.fatal = self.fatal or reason or RunInterruptedError("stopped")
+        self.calls.drain()
+        self.moved.set()
+
+    def _report(self) -> None:
+        total, done = self.ledger.total(), self.feeder.done
+        progress = Progress(
+            stage="sample",
+            samples=done["samples"],
+            of_samples=self.of_samples,
+            candidates=done["candidates"],
+            left_out=done["left_out"],
+            calls=total.calls,
+            reused=total.reused,
+            retried=sum(self.calls.retried.values()),
+            in_flight=self.in_flight,
+            tokens=total.prompt_tokens + total.completion_tokens,
+            budget=budget_use(self.ledger),
+            waits=waiting(self.calls.waits),
+        )
+        self.context.report(progress.as_json())
+
+    async def _row(self, sample: Sample, position: int) -> SampleRow:
+        row = await self._drawn(sample, position)
+        out, transient = row["left_out"], False
+        if out is not None:
+            transient = out.pop("transient")
+            self.context.log.info("left out", sample=sample.id, reason=out["reason"])
+        counts: Mapping[str, int] = {"candidates": len(row["candidates"]), "left_out": int(out is not None)}
+        return SampleRow(dump(row), counts, transient)
+
+    async def _drawn(self, sample: Sample, position: int) -> dict[str, Any]:
+        """The row of ``candidates.jsonl`` for a sample."""
+        try:
+            replies = await self.calls.draw(self._generation(sample), sample.id, position)
+        except FATAL as error:
+            self.drain(error)
+            raise self.fatal or error from None
+        except UnscorableError as error:
+            return left_out(sample, error.reason, error.detail, transient=error.transient)
+        except JudgeError as error:
+            return left_out(sample, error.reason, str(error), transient=True)
+        except Exception as error:  # a plugin's fault ends as data, too
+            return left_out(sample, Reason.SAMPLER_ERROR, traceback.format_exception_only(error)[-1].strip())
+        sampler = self.calls.sampler
+        seeds = self._seeds(sample) if sampler.capabilities.seed else None
+        source = str(sampler.identity.get("model") or sampler.identity.get("type"))
+        return row_of(sample, replies, seeds, source, self.keys)
+
+    def _seeds(self, sample: Sample) -> tuple[int, ...]:
+        """A seed for each candidate that the sample lacks, 0 to 2**31 - 1."""
+        name = (str(self.context.pipeline.seed), sample.id)
+        missing = max(0, self.keys.n - len(sample.candidates))
+        return tuple(int.from_bytes(digest(*name, str(number))[:4]) >> 1 for number in range(missing))
+
+    def _generation(self, sample: Sample) -> GenerationSettings:
+        k = self.keys
+        prompt = policy_prompt(sample, self.template)
+        return GenerationSettings(prompt, self._seeds(sample), k.temperature, k.top_p, k.max_tokens, sample.tools)
