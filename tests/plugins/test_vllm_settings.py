@@ -19,7 +19,7 @@ from lrf.prompting.expectations import Text
 from lrf.prompting.requests import Request
 from lrf.prompting.templates import Segment
 from lrf.protocols import GenerationSettings
-from lrf.stages.runner import _own_process
+from lrf.stages.score.stage import ScoreStage
 from lrf.types import Message
 from lrf_vllm.engine_judge import VLLMEngineJudge
 from lrf_vllm.guard import SWITCH
@@ -103,5 +103,4 @@ OWN = {"vllm_engine": True, "transformers": True, "vllm": False, "openai": False
 @pytest.mark.parametrize(("judge", "own"), OWN.items())
 def test_a_stage_whose_judge_holds_a_model_runs_in_a_process_of_its_own(tmp_path: Path, judge: str, own: bool) -> None:
     pipeline = parse_pipeline(PIPELINE.replace("TYPE", judge), load_catalog(), folder=tmp_path)
-    assert _own_process(pipeline, "score") is own
-    assert not _own_process(pipeline, "pairs")
+    assert ScoreStage().own_process(pipeline) is own

@@ -14,8 +14,18 @@ import lrf
 from judge_server import JudgeServer
 from lrf.config import parse_pipeline
 from lrf.plugin.catalog import load_catalog
-from lrf.stages.cards import code, write_dataset_card, write_model_card
+from lrf.stages.cards import code
+from lrf.stages.pairs.card import write_dataset_card
+from lrf.stages.pairs.stage import PairsResult
+from lrf.stages.train.card import write_model_card
+from lrf.stages.train.stage import TrainResult
 from project import Project
+
+
+def trained(**metrics: Any) -> TrainResult:
+    return TrainResult(
+        checkpoint="policy/checkpoint", metrics=metrics, launcher="local", processes=1, train_seconds=1.0
+    )
 
 
 def head_of(card: Path) -> dict[str, Any]:
@@ -53,7 +63,7 @@ def test_the_model_s_card_names_its_base_its_settings_and_its_figures(tmp_path: 
     values = {"name": "run", "policy": {"model": "org/model"}, "train": {"type": "dpo", "beta": 0.3}}
     pipeline = parse_pipeline(values, load_catalog(), folder=tmp_path)
     card = tmp_path / "README.md"
-    write_model_card(card, pipeline, {"checkpoint": "policy/checkpoint", "loss": 0.5, "lost_by_reason": {}}, "1.0")
+    write_model_card(card, pipeline, trained(loss=0.5, lost_by_reason={}))
     assert head_of(card)["base_model"] == "org/model"
     text = card.read_text()
     assert '"beta": 0.3' in text
@@ -64,7 +74,7 @@ def test_the_model_s_card_names_its_base_its_settings_and_its_figures(tmp_path: 
 def test_a_base_model_in_a_folder_is_no_hub_s_name(tmp_path: Path) -> None:
     values = {"name": "run", "policy": {"model": "./base"}, "train": "dpo"}
     pipeline = parse_pipeline(values, load_catalog(), folder=tmp_path)
-    write_model_card(tmp_path / "README.md", pipeline, {"checkpoint": "c"}, "1.0")
+    write_model_card(tmp_path / "README.md", pipeline, trained())
     assert "base_model" not in head_of(tmp_path / "README.md")
 
 
@@ -81,8 +91,9 @@ def test_a_name_can_not_become_markup_of_a_card(tmp_path: Path) -> None:
         "train": "dpo",
     }
     pipeline = parse_pipeline(values, load_catalog(), folder=tmp_path)
-    write_model_card(tmp_path / "model.md", pipeline, {"checkpoint": "c", "chat_template": NASTY}, "1.0")
-    write_dataset_card(tmp_path / "data.md", pipeline, {"pairs": 1, "left_out": 1, "reasons": {NASTY: 1}}, "1.0")
+    write_model_card(tmp_path / "model.md", pipeline, trained(chat_template=NASTY))
+    made = PairsResult(samples=2, pairs=1, left_out=1, reasons={NASTY: 1}, prompt_template_sha256="")
+    write_dataset_card(tmp_path / "data.md", pipeline, made)
     for name in ("model.md", "data.md"):
         lines = (tmp_path / name).read_text().splitlines()
         assert "# Best model" not in lines

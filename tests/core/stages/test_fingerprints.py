@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from lrf.config import parse_pipeline
+from lrf.engine.budget import Line
 from lrf.plugin.catalog import load_catalog
-from lrf.stages.context import StageContext, _paths
+from lrf.stages.context import StageContext
+from lrf.stages.data import DataResult
+from lrf.stages.fingerprints import paths_in
+from lrf.stages.order import STAGES
 from lrf.stages.run_dir import RunDir
+from lrf.stages.sample.result import SampleResult
+from lrf.stages.stage import AllSittings, Money
 
 
-@contextmanager
-def context(tmp_path: Path, model: str) -> Iterator[StageContext]:
+def prints(tmp_path: Path, model: str) -> Mapping[str, str]:
+    """The fingerprints of the stages that use this model."""
     pipeline = {
         "name": "n",
         "data": {"type": "jsonl", "path": "data.jsonl"},
@@ -27,20 +33,22 @@ def context(tmp_path: Path, model: str) -> Iterator[StageContext]:
         "train": "dpo",
     }
     catalog = load_catalog()
-    made = StageContext(
-        parse_pipeline(pipeline, catalog, folder=tmp_path), catalog, RunDir(tmp_path), None, lambda _: None
-    )
-    yield made
-    made.observers.close()
-
-
-def prints(tmp_path: Path, model: str) -> Mapping[str, str]:
-    with context(tmp_path, model) as of:
-        return {
-            "sample": of.sample_fingerprint("d"),
-            "score": of.score_fingerprint("d"),
-            "train": of.train_fingerprint("d"),
-        }
+    parsed = parse_pipeline(pipeline, catalog, folder=tmp_path)
+    context = StageContext(parsed, catalog, RunDir(tmp_path), None, lambda _: None)
+    data = DataResult(rows=1, samples=1, bad_rows=0, candidates=0, sha256="d")
+    context.run_dir.record("data").write("d", [], data.as_json())
+    no_figures = dict.fromkeys(("left_out", "transient", "given", "drawn", "candidates", "cut_off"), 0)
+    paid = {"usage": Line(), "embedding_calls": 0, "embedded_texts": 0, "by_dimension": {}}
+    paid |= {"all_sittings": AllSittings(calls=0, tokens=0)}
+    paid |= {"money": Money(spent={}, by_dimension={}, unpriced_calls={}, prices="")}
+    sample: Any = {"samples": 1, "sampled": 1, "dropped": {}, "reasons": {}, **no_figures, **paid}
+    sampled = SampleResult(**sample, sha256="s", data="d", sample_seconds=0.0)
+    context.run_dir.record("sample").write("s", [], sampled.as_json())
+    try:
+        stages = [stage for kind in STAGES if (stage := kind.of(parsed)) and kind.name != "data"]
+        return {stage.name: stage.fingerprint(context) for stage in stages}
+    finally:
+        context.observers.close()
 
 
 @pytest.mark.parametrize("stage", ["sample", "score", "train"])
@@ -74,6 +82,6 @@ def test_paths_are_found_wherever_they_stand_in_settings() -> None:
     settings = Settings(
         path=Path("a"), inner=Inner(file=Path("b")), several=(Path("c"), Path("d")), by_name={"x": Path("e")}
     )
-    assert {name: str(path) for name, path in _paths(settings)} == {
+    assert {name: str(path) for name, path in paths_in(settings)} == {
         "path": "a", "inner.file": "b", "several.0": "c", "several.1": "d", "by_name.x": "e"
     }  # fmt: skip

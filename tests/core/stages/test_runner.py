@@ -14,7 +14,7 @@ import lrf
 from judge_server import JudgeServer
 from lrf.errors import ConfigError, RunError
 from lrf.plugin.catalog import load_catalog
-from lrf.stages.score import stage as score_module
+from lrf.stages import feeding
 from lrf.stages.summary import RunSummary
 from lrf.store.lock import RunLock
 from project import Project, sample_row
@@ -238,7 +238,7 @@ def test_another_judge_retriever_or_embedder_of_the_same_name_is_noticed(project
     assert len(after.changed) == 1
     assert after.stages["score"]["score_seconds"] != before.stages["score"]["score_seconds"]
     assert after.stages["score"]["calls" if kind == "judges" else "embedding_calls"] > 0
-    assert run(project, pipeline).stages["score"] == after.stages["score"]
+    assert run(project, pipeline).results["score"].skipped
 
 
 def test_two_runs_of_one_pipeline_have_equal_files(project: Project) -> None:
@@ -458,7 +458,7 @@ def test_a_server_that_is_not_there_stops_the_run_and_keeps_what_is_done(
 def test_a_source_that_breaks_off_stops_the_run_and_what_is_paid_for_is_kept(
     project: Project, judge_server: JudgeServer, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    whole = score_module.samples
+    whole = feeding.samples
 
     async def broken(source: Any) -> AsyncIterator[Any]:
         async for position, sample in whole(source):
@@ -466,7 +466,7 @@ def test_a_source_that_breaks_off_stops_the_run_and_what_is_paid_for_is_kept(
                 raise error
             yield position, sample
 
-    monkeypatch.setattr(score_module, "samples", broken)
+    monkeypatch.setattr(feeding, "samples", broken)
     summary = run(project)
     assert summary.exit_code == (error.exit_code if isinstance(error, RunError) else 1)
     assert str(error) in summary.message
@@ -596,7 +596,7 @@ def test_progress_is_told_with_counts_that_end_at_the_whole(project: Project) ->
     score = [p for p in told if p["stage"] == "score" and "samples" in p]
     assert score[-1]["samples"] == score[-1]["of_samples"] == 3
     assert score[-1]["candidates"] == 15
-    assert [p["stage"] for p in told if p.get("event") == "begins"] == ["score", "pairs"]
+    assert [p["stage"] for p in told if p.get("event") == "begins"] == ["data", "score", "pairs"]
 
 
 async def test_a_run_works_inside_a_running_event_loop(project: Project) -> None:

@@ -49,7 +49,7 @@ def test_candidates_given_and_drawn_are_kept_or_dropped_for_a_reason(
         assert "filter" not in finishes
         assert "length" not in finishes or keys.on_cut_off == "keep"
         assert (row["left_out"] is None) == bool(kept)
-    assert counts["samples"] == len(rows)
+    assert counts.samples == len(rows)
 
 
 def test_a_row_that_lost_a_candidate_stops_the_stage(tmp_path: Path) -> None:
@@ -63,4 +63,4 @@ def test_a_row_that_lost_a_candidate_stops_the_stage(tmp_path: Path) -> None:
 def test_candidates_of_a_sample_that_is_left_out_are_counted(tmp_path: Path) -> None:
     sample = Sample("a", "q", (), (Candidate("0", "x"),))
     counts = write_candidates(tmp_path / "candidates.jsonl", [(1, dump(left_out(sample, "judge_timed_out", "late")))])
-    assert (counts["dropped"], counts["reasons"], counts["transient"]) == ({"left_out": 1}, {"judge_timed_out": 1}, 1)
+    assert (counts.dropped, counts.reasons, counts.transient) == ({"left_out": 1}, {"judge_timed_out": 1}, 1)

@@ -18,7 +18,7 @@ from lrf.cli.main import cli
 from lrf.config import parse_pipeline
 from lrf.errors import ConfigError, DataError
 from lrf.plugin.catalog import load_catalog
-from lrf.stages.sample import stage as sample_module
+from lrf.stages import feeding
 from policy_server import PolicyServer
 from project import Project, sample_row
 
@@ -408,7 +408,7 @@ def test_a_source_that_breaks_off_loses_no_candidate_in_flight(
     project: Project, sampler: Sampler, policy: PolicyServer, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     project.write_data([without_candidates(i) for i in range(3)])
-    whole = sample_module.samples
+    whole = feeding.samples
 
     async def broken(source: Any) -> AsyncIterator[Any]:
         async for position, sample in whole(source):
@@ -418,7 +418,7 @@ def test_a_source_that_breaks_off_loses_no_candidate_in_flight(
                 raise error
             yield position, sample
 
-    monkeypatch.setattr(sample_module, "samples", broken)
+    monkeypatch.setattr(feeding, "samples", broken)
     summary = run(project, sampler)
     assert summary.status == "failed"
     assert str(error) in summary.message

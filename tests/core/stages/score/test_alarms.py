@@ -29,16 +29,16 @@ def watch(rows: list[tuple[float | None, int]]) -> Alarms:
 
 
 def kinds(alarms: Alarms, *asked: tuple[str, int, int]) -> list[str]:
-    return [a["alarm"] for a in alarms.raised(asked)]
+    return [alarm.alarm for alarm in alarms.raised(asked)]
 
 
 @given(ratings)
 def test_the_alarm_on_equal_ratings_is_raised_just_where_95_of_100_are_equal(values: list[float]) -> None:
-    found = [a for a in watch([(v, 1) for v in values]).raised(()) if a["alarm"] == "same_rating"]
+    found = [a for a in watch([(v, 1) for v in values]).raised(()) if a.alarm == "same_rating"]
     most = max((values.count(v) for v in values), default=0)
     assert bool(found) == (len(values) >= ENOUGH and most / len(values) >= 0.95)
     if found:
-        assert (found[0]["of"], found[0]["share"]) == (len(values), pytest.approx(most / len(values), abs=1e-4))
+        assert (found[0].of, found[0].share) == (len(values), pytest.approx(most / len(values), abs=1e-4))
 
 
 @given(st.floats(0, 10), st.lists(st.floats(-0.04, 0.04), min_size=ENOUGH, max_size=40))
@@ -65,13 +65,13 @@ def test_unscored_candidates_are_not_watched() -> None:
 def test_rewards_that_follow_the_length_raise_an_alarm_in_whatever_order_they_come(order: list[int]) -> None:
     alarms = watch([(n / 2, 10 * n) for n in order])
     assert kinds(alarms) == ["length"]
-    assert alarms.raised(())[0]["correlation"] == 1.0
+    assert alarms.raised(())[0].correlation == 1.0
 
 
 def test_rewards_that_fall_with_the_length_raise_it_too() -> None:
     (alarm,) = watch([(10 - n / 10, n) for n in range(30)]).raised(())
-    assert alarm["correlation"] == -1.0
-    assert "shorter answers are rewarded" in alarm["message"]
+    assert alarm.correlation == -1.0
+    assert "shorter answers are rewarded" in alarm.message
 
 
 def test_a_few_answers_raise_no_alarm() -> None:
@@ -80,7 +80,7 @@ def test_a_few_answers_raise_no_alarm() -> None:
 
 def test_many_replies_asked_again_raise_an_alarm_of_their_dimension() -> None:
     found = Alarms().raised([("help", 100, 9), ("faith", 100, 10)])
-    assert [(a["alarm"], a["dimension"], a["share"]) for a in found] == [("asked_again", "faith", 0.1)]
+    assert [(a.alarm, a.dimension, a.share) for a in found] == [("asked_again", "faith", 0.1)]
 
 
 def test_memory_stays_flat_and_a_drawn_part_shows_the_same_correlation(monkeypatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lrf.planning.plan import plan_pipeline
 from lrf.plugin.catalog import load_catalog
 from lrf.stages.runner import run_pipeline
 from lrf.stages.score.calibration import calibration_samples, drift, drift_alarms
+from lrf.stages.score.result import Drift
 from lrf.stages.summary import RunSummary
 from lrf.types import Reward
 from project import Project, sample_row
@@ -31,21 +33,21 @@ def reward(**ratings: float | None) -> Reward:
 def test_drift_is_the_mean_absolute_difference_of_what_was_rated_both_times() -> None:
     first = [reward(a=5.0, b=1.0), reward(a=8.0, b=None), reward(a=None, b=None)]
     last = [reward(a=6.0, b=1.0), reward(a=6.0, b=4.0), reward(a=9.0, b=None)]
-    found = drift(first, last)
-    assert found == {"candidates": 3, "rated_twice": {"a": 2, "b": 1}, "drift": {"a": 1.5, "b": 0.0}}
-    (alarm,) = drift_alarms({**found, "max_drift": 1.4})
-    assert (alarm["alarm"], alarm["dimension"], alarm["drift"], alarm["of"]) == ("drift", "a", 1.5, 2)
-    assert "moved by 1.5" in alarm["message"]
-    assert drift_alarms({**found, "max_drift": 1.5}) == []
+    moved = drift(first, last, 1.4)
+    assert moved == Drift(candidates=3, rated_twice={"a": 2, "b": 1}, drift={"a": 1.5, "b": 0.0}, max_drift=1.4)
+    (alarm,) = drift_alarms(moved)
+    assert (alarm.alarm, alarm.dimension, alarm.drift, alarm.of) == ("drift", "a", 1.5, 2)
+    assert "moved by 1.5" in alarm.message
+    assert drift_alarms(replace(moved, max_drift=1.5)) == []
     assert drift_alarms(None) == []
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10)), min_size=1))
 def test_drift_is_none_for_the_same_ratings_and_never_above_the_scale(pairs: list[tuple[float, float]]) -> None:
     first, last = ([reward(a=rating) for rating in column] for column in zip(*pairs, strict=True))
-    assert drift(first, first)["drift"] == {"a": 0.0}
-    assert 0 <= drift(first, last)["drift"]["a"] <= 10
-    assert drift(first, last) == drift(last, first)
+    assert drift(first, first, 1).drift == {"a": 0.0}
+    assert 0 <= drift(first, last, 1).drift["a"] <= 10
+    assert drift(first, last, 1) == drift(last, first, 1)
 
 
 # --- runs ----------------------------------------------------------------------------------------------------------

@@ -21,8 +21,9 @@ from lrf.cli.main import invoke
 from lrf.config import parse_pipeline
 from lrf.errors import ConfigError, RunError
 from lrf.plugin.catalog import load_catalog
+from lrf.stages.run_dir import RunDir
 from lrf.stages.runner import run_pipeline
-from lrf.stages.score.rescore import Rescore
+from lrf.stages.score.rescore import Rescore, begin_rescore
 from lrf.stages.summary import RunSummary
 
 ANSWERS = ("good one", "bad two", "good three", "awful four")
@@ -78,11 +79,21 @@ def score(tmp_path: Path, serve: Any) -> Run:
             **more,
         }
         catalog = load_catalog()
-        return await run_pipeline(
-            parse_pipeline(pipeline, catalog, folder=tmp_path), catalog, tmp_path / "runs", rescore=rescore
-        )
+        checked = parse_pipeline(pipeline, catalog, folder=tmp_path)
+
+        def begin(run: RunDir) -> dict[str, object]:
+            return {"candidates": begin_rescore(checked, run, rescore)} if rescore else {}
+
+        return await run_pipeline(checked, catalog, tmp_path / "runs", before=begin)
 
     return run
+
+
+def rescored(summary: RunSummary) -> int:
+    """How many candidates the last rescore concerned, as the log says."""
+    events = [json.loads(line) for line in (summary.run_dir / "log.jsonl").read_text().splitlines()]
+    count: int = [event for event in events if event["event"] == "before the run"][-1]["candidates"]
+    return count
 
 
 def rewards(summary: RunSummary) -> dict[str, float | None]:
@@ -102,7 +113,7 @@ async def test_failed_questions_are_asked_again_and_nothing_else_is(score: Run) 
     server.broken = "awful"
     second = await score(server, FAILED)
     assert server.take() == {"bad two": 1, "awful four": 5}
-    assert second.rescored == 2
+    assert rescored(second) == 2
     assert rewards(second) == {"c0": 5.0, "c1": 5.0, "c2": 5.0, "c3": None}
 
     await score(server)  # a plain run afterwards knows what was rescored
@@ -117,7 +128,7 @@ async def test_with_nothing_unscored_nothing_is_done(score: Run) -> None:
     before = await score(server)
     server.take()
     after = await score(server, FAILED)
-    assert (after.rescored, server.take(), rewards(after)) == (0, {}, rewards(before))
+    assert (rescored(after), server.take(), rewards(after)) == (0, {}, rewards(before))
 
 
 async def test_a_named_dimension_is_asked_anew_and_the_others_are_not(score: Run) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lrf.errors import UnavailableError
-from lrf.stages.score import server_metrics as figures
+from lrf.stages.score import server_metrics as module
 from lrf.testing import ScriptedJudge
 from lrf.types import JSON
 
@@ -37,7 +37,7 @@ def gone() -> Mapping[str, JSON]:
 async def test_figures_are_logged_and_handed_on_by_judge_and_what_fails_or_hangs_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(figures, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
     judges = {
         "plain": ScriptedJudge(),
         "good": Telling(lambda: {"hit_rate": 0.5}),
@@ -48,5 +48,5 @@ async def test_figures_are_logged_and_handed_on_by_judge_and_what_fails_or_hangs
     logged: list[Any] = []
     engine: Any = SimpleNamespace(judges={name: SimpleNamespace(judge=judge) for name, judge in judges.items()})
     context: Any = SimpleNamespace(log=SimpleNamespace(info=lambda event, **values: logged.append((event, values))))
-    assert await figures.judge_figures(engine, context) == {"good": {"hit_rate": 0.5}}
+    assert await module.server_metrics(engine, context) == {"good": {"hit_rate": 0.5}}
     assert logged == [("judge", {"judge": "good", "hit_rate": 0.5})]

@@ -12,7 +12,6 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,10 +22,12 @@ from lrf.config import parse_pipeline
 from lrf.errors import ConfigError, StageError
 from lrf.plugin.catalog import load_catalog
 from lrf.protocols import LaunchPlan
+from lrf.stages.channel import Messages
+from lrf.stages.context import StageContext
 from lrf.stages.run_dir import RunDir
 from lrf.stages.train.launch import plan_launch, prepare_launch
-from lrf.stages.train.stage import make_room, train_stage
-from lrf.stages.train.supervise import _told, launch
+from lrf.stages.train.stage import TrainStage, make_room
+from lrf.stages.train.supervise import launch
 
 Start = Callable[..., LaunchPlan]
 
@@ -170,14 +171,14 @@ SUPERVISOR = """
 import sys
 from pathlib import Path
 from lrf.protocols import LaunchPlan
-from lrf.stages.train.supervise import _told, launch
+from lrf.stages.train.supervise import launch
 launch(LaunchPlan(world=1, argv=("bash", "-c", {command!r})), Path({folder!r}), print)
 """
 WAITING = """
-import os, signal, threading
+import os, signal
 from pathlib import Path
-from lrf.stages.child_process import end_with_parent
-threading.Thread(target=end_with_parent, daemon=True).start()
+from lrf.stages.channel import end_with_parent
+end_with_parent()
 os.setsid()  # as torchrun's workers do: no signal to a group reaches them
 Path({pid!r}).write_text(str(os.getpid()))
 signal.pause()
@@ -231,12 +232,16 @@ def test_a_policy_of_other_settings_gives_way_and_one_of_these_is_not_touched(tm
 
 def test_what_cannot_be_written_before_the_training_is_named(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("no folder")
-    pipeline = parse_pipeline({"name": "run", "train": TRAIN}, load_catalog(), folder=tmp_path)
-    context: Any = SimpleNamespace(
-        pipeline=pipeline, run_dir=RunDir(tmp_path / "runs" / "run"), train_fingerprint=lambda *_: "these"
-    )
-    with pytest.raises(StageError, match=r"Not a directory; what was saved stays as it is"):
-        train_stage(context)
+    catalog = load_catalog()
+    pipeline = parse_pipeline({"name": "run", "train": TRAIN}, catalog, folder=tmp_path)
+    stage = TrainStage.of(pipeline)
+    assert stage is not None
+    context = StageContext(pipeline, catalog, RunDir(tmp_path / "runs" / "run"), None, lambda _: None)
+    try:
+        with pytest.raises(StageError, match=r"Not a directory; what was saved stays as it is"):
+            stage.work(context)
+    finally:
+        context.observers.close()
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------
@@ -331,6 +336,11 @@ def test_a_dry_run_writes_what_would_run_and_imports_no_torch(tmp_path: Path) ->
     assert not os.path.lexists(tmp_path / "runs/run/pipeline.yaml")
 
 
-def test_a_line_that_ends_within_a_character_was_never_said(tmp_path: Path) -> None:
-    (tmp_path / "0.jsonl").write_bytes('{"result": 1}\n{"progress": "测'.encode()[:-1])
-    assert _told(tmp_path) == {0: [{"result": 1}]}
+def test_a_line_counts_once_it_is_whole_even_if_it_came_in_the_middle_of_a_character() -> None:
+    told: list[Any] = []
+    messages = Messages(told.append)
+    line = '{"progress": {"note": "测"}}\n'.encode()
+    messages.feed(b'{"result": {}}\n' + line[:25])
+    assert (messages.result, told) == ({}, [])
+    messages.feed(line[25:])
+    assert told == [{"note": "测"}]
