@@ -78,7 +78,9 @@ def test_a_killed_run_leaves_no_engine_behind_and_the_next_one_ends_it(tmp_path:
 
     def scoring() -> bool:
         assert killed.poll() is None, tmp_path.joinpath("killed.log").read_text()
-        score = [pid for pid, cmd in processes(mark).items() if "lrf.stages.child_process" in cmd and ":ScoreStage " in cmd]
+        score = [
+            pid for pid, cmd in processes(mark).items() if "lrf.stages.child_process" in cmd and ":ScoreStage " in cmd
+        ]
         return bool(score) and any("EngineCore" in cmd for cmd in processes(mark).values())
 
     wait_until(scoring, "the engine that scores never came up")

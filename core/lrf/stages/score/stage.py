@@ -22,8 +22,8 @@ from lrf.stages.run_dir import RunDir, fingerprint
 from lrf.stages.sample.source import sampled, sampled_source
 from lrf.stages.score.alarms import Alarms
 from lrf.stages.score.calibration import calibrated, drift_alarms
-from lrf.stages.score.gate import unscored_message
 from lrf.stages.score.files import ScoreFiles
+from lrf.stages.score.gate import unscored_message
 from lrf.stages.score.rescore import end_rescore, rounds_of
 from lrf.stages.score.result import Drift, ScoreResult
 from lrf.stages.score.scoring import Scoring
