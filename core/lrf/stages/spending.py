@@ -1,4 +1,4 @@
-"""What a run has paid, over all its sittings: made of the journal, with the prices of today."""
+"""What a run has paid, over all its sittings: computed from the journal, with the prices of today."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Spending:
-    """Replies, their tokens and what they cost. ``money`` has units of money by currency (see ``lrf.prices``).
+    """Replies, their tokens and what they cost.
 
-    ``untold_tokens`` and ``untold_money`` are the most that replies may have taken whose server told no usage. Only a
-    budget counts them, as it did while the calls were made.
+    Parameters
+    ----------
+    calls, tokens, asked, asked_again: paid calls, their tokens, replies, and replies that were asked for once more, by
+        dimension; the sampler's are under :data:`lrf.config.prices.SAMPLING`.
+    money: units of money by currency (see ``lrf.prices``).
+    unpriced: calls of models without a price.
+    untold_tokens, untold_money: the most that replies may have taken whose server reports no usage. Only a budget
+        counts them, as it did while the calls were made.
     """
 
-    calls: int = 0
-    tokens: int = 0
+    calls: Counter[str] = field(default_factory=Counter)
+    tokens: Counter[str] = field(default_factory=Counter)
     money: Counter[str] = field(default_factory=Counter)
     money_by_dimension: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     unpriced: Counter[str] = field(default_factory=Counter)
@@ -51,12 +57,15 @@ class Spending:
             prices=prices.version,
         )
 
-    @property
-    def all_sittings(self) -> AllSittings:
-        return AllSittings(calls=self.calls, tokens=self.tokens)
+    def all_sittings(self, *, sampling: bool) -> AllSittings:
+        """Calls and their tokens of stage *sample*, or of all dimensions."""
+        names = [name for name in self.calls if (name == SAMPLING) is sampling]
+        return AllSittings(
+            calls=sum(self.calls[name] for name in names), tokens=sum(self.tokens[name] for name in names)
+        )
 
     def carry_into(self, ledger: BudgetLedger, prices: Iterable[Price]) -> None:
-        """Hold it against the ledger's budget, which is in the currency of these prices.
+        """Count it against the ledger's budget, which is in the currency of these prices.
 
         Raises :class:`lrf.errors.ConfigError` when the budget is one of money and something has no price.
         """
@@ -68,29 +77,29 @@ class Spending:
                 f"the run has replies whose price is not known in the budget's currency ({models}): give one in a "
                 "file that `prices:` names, or take `budget.money` out"
             )
-        ledger.carry(self.calls, self.tokens + self.untold_tokens, money + self.untold_money)
+        ledger.carry(self.calls.total(), self.tokens.total() + self.untold_tokens, money + self.untold_money)
 
 
 def paid(journal: Journal, pipeline: Pipeline, judges: Mapping[str, JudgeCalls] | None = None) -> Spending:
-    """What the journal holds, at the prices of today. ``judges`` are those at hand, by name. Blocks."""
-    found, price_of = Spending(), _prices_of_replies(pipeline, judges or {})
+    """What all replies in the journal cost at the prices of today. ``judges`` are those at hand, by name. Blocks."""
+    spending, price_of = Spending(), _prices_of_replies(pipeline, judges or {})
     for used in journal.usage():
-        found.calls += used.calls
-        found.tokens += used.prompt_tokens + used.completion_tokens
-        found.untold_tokens += used.most_prompt + used.most_reply
-        found.asked[used.dimension] += used.replies
-        found.asked_again[used.dimension] += used.asked_again
+        spending.calls[used.dimension] += used.calls
+        spending.tokens[used.dimension] += used.prompt_tokens + used.completion_tokens
+        spending.untold_tokens += used.most_prompt + used.most_reply
+        spending.asked[used.dimension] += used.replies
+        spending.asked_again[used.dimension] += used.asked_again
         identity = json.loads(used.judge)
         model = str(identity.get("model") or identity.get("type") or "unnamed")
         price = price_of(used.dimension, used.judge, model)
         if price is None:
-            found.unpriced[model] += used.calls
+            spending.unpriced[model] += used.calls
         else:
             cost = price.cost(used.prompt_tokens, used.completion_tokens, used.cached_tokens, used.written_tokens)
-            found.money[price.currency] += cost
-            found.money_by_dimension[used.dimension][price.currency] += cost
-            found.untold_money += price.most(used.most_prompt, used.most_reply)
-    return found
+            spending.money[price.currency] += cost
+            spending.money_by_dimension[used.dimension][price.currency] += cost
+            spending.untold_money += price.most(used.most_prompt, used.most_reply)
+    return spending
 
 
 def _prices_of_replies(pipeline: Pipeline, judges: Mapping[str, JudgeCalls]) -> Callable[[str, str, str], Price | None]:

@@ -16,14 +16,14 @@ from lrf.engine.engine import FATAL
 from lrf.engine.sampler_calls import SamplerCalls
 from lrf.errors import JudgeError, LrfError, Reason, RunInterruptedError, UnscorableError
 from lrf.prompting.templates import Template
-from lrf.protocols import GenerationSettings, Source
+from lrf.protocols import Source
 from lrf.stages.context import StageContext
 from lrf.stages.feeding import Feeder, SampleRow
 from lrf.stages.progress import Progress, budget_use, waiting
-from lrf.stages.reading import policy_prompt, prompt_template
+from lrf.stages.reading import missing_candidates, prompt_template
 from lrf.stages.sample.rows import left_out, row_of
 from lrf.store.files import dump
-from lrf.store.journal import Journal, digest
+from lrf.store.journal import Journal
 from lrf.store.spool import Spool
 from lrf.types import Sample
 
@@ -121,7 +121,8 @@ class Sampling:
     async def _drawn(self, sample: Sample, position: int) -> dict[str, Any]:
         """The row of ``candidates.jsonl`` for a sample."""
         try:
-            replies = await self.calls.draw(self._generation(sample), sample.id, position)
+            generation = missing_candidates(self.context.pipeline, sample, self.template)
+            replies = await self.calls.draw(generation, sample.id, position)
         except FATAL as error:
             self.drain(error)
             raise self.fatal or error from None
@@ -132,17 +133,6 @@ class Sampling:
         except Exception as error:  # a plugin's fault ends as data, too
             return left_out(sample, Reason.SAMPLER_ERROR, traceback.format_exception_only(error)[-1].strip())
         sampler = self.calls.sampler
-        seeds = self._seeds(sample) if sampler.capabilities.seed else None
+        seeds = generation.seeds if sampler.capabilities.seed else None
         source = str(sampler.identity.get("model") or sampler.identity.get("type"))
         return row_of(sample, replies, seeds, source, self.keys)
-
-    def _seeds(self, sample: Sample) -> tuple[int, ...]:
-        """A seed for each candidate that the sample lacks, 0 to 2**31 - 1."""
-        name = (str(self.context.pipeline.seed), sample.id)
-        missing = max(0, self.keys.n - len(sample.candidates))
-        return tuple(int.from_bytes(digest(*name, str(number))[:4]) >> 1 for number in range(missing))
-
-    def _generation(self, sample: Sample) -> GenerationSettings:
-        k = self.keys
-        prompt = policy_prompt(sample, self.template)
-        return GenerationSettings(prompt, self._seeds(sample), k.temperature, k.top_p, k.max_tokens, sample.tools)

@@ -123,7 +123,7 @@ def _result(
         embedding_calls=0,
         embedded_texts=0,
         by_dimension=dict(sampling.ledger.lines),
-        all_sittings=spending.all_sittings,
+        all_sittings=spending.all_sittings(sampling=True),
         money=spending.money_at(read_prices(context.pipeline.prices)),
         sha256=None if stopped else sha256_of(context.run_dir.candidates),
         data=data.sha256,

@@ -192,7 +192,7 @@ def _write(
         embedding_calls=ledger.embedding_calls,
         embedded_texts=ledger.embedded_texts,
         by_dimension=dict(sorted(ledger.lines.items())),
-        all_sittings=spending.all_sittings,
+        all_sittings=spending.all_sittings(sampling=False),
         money=spending.money_at(read_prices(pipeline.prices)),
         alarms=raised,
         judges=metrics,
