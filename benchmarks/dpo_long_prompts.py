@@ -104,17 +104,17 @@ def say(figures: dict[str, Any]) -> None:
 
 def train(way: str, shape: dict[str, int], prompt: int, answer: int, device: str, steps: int, enough: float) -> float:
     """One step and then ``steps``, or fewer once those have taken ``enough`` seconds; the last loss."""
-    from lrf_training.arguments import quiet
+    from lrf_training.arguments import silence_libraries
 
-    quiet()
+    silence_libraries()
     import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import LlamaConfig, LlamaForCausalLM
     from trl import DPOConfig, DPOTrainer
 
-    from lrf_dpo.objective import DPOWithCE, loss_terms
-    from lrf_dpo.prefix_sharing import SharedPromptCollator, Sharing
+    from lrf_dpo.objective import DPOWithCETrainer, loss_terms
+    from lrf_dpo.prefix_sharing import PrefixSharing, SharedPromptCollator
     from lrf_dpo.settings import CE
     from lrf_training.models import new_tokenizer
     from lrf_training.settings import Init
@@ -149,8 +149,8 @@ def train(way: str, shape: dict[str, int], prompt: int, answer: int, device: str
     }
     if way == "shared":
         collator = SharedPromptCollator(0)
-        trainer = DPOWithCE(ce=CE(), train_dataset=Dataset.from_list(rows), data_collator=collator, **options)
-        Sharing(trainer.model)
+        trainer = DPOWithCETrainer(ce=CE(), train_dataset=Dataset.from_list(rows), data_collator=collator, **options)
+        PrefixSharing(trainer.model)
     else:  # stock insists on preparing text itself
         text: Any = {"prompt": ["x"], "chosen": ["y"], "rejected": ["z"]}
         trainer = DPOTrainer(train_dataset=Dataset.from_dict(text), **options)

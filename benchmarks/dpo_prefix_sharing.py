@@ -70,8 +70,8 @@ def child(way: str, case: Case) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
     from trl import DPOConfig, DPOTrainer
 
-    from lrf_dpo.objective import DPOWithCE, loss_terms, sum_in_64_bits
-    from lrf_dpo.prefix_sharing import SharedPromptCollator, Sharing
+    from lrf_dpo.objective import DPOWithCETrainer, loss_terms, sum_in_64_bits
+    from lrf_dpo.prefix_sharing import PrefixSharing, SharedPromptCollator
     from lrf_dpo.settings import CE
     from lrf_training.models import new_tokenizer
     from lrf_training.settings import Init
@@ -119,9 +119,9 @@ def child(way: str, case: Case) -> None:
     }
     if way == "shared":
         options["data_collator"] = SharedPromptCollator(0)
-        trainer = DPOWithCE(ce=CE(), train_dataset=Dataset.from_list(rows), **options)
-        Sharing(policy)
-        Sharing(trainer.ref_model)
+        trainer = DPOWithCETrainer(ce=CE(), train_dataset=Dataset.from_list(rows), **options)
+        PrefixSharing(policy)
+        PrefixSharing(trainer.ref_model)
     else:
         trainer = DPOTrainer(train_dataset=Dataset.from_dict(tokenized), **options)
     if way == "stock64":

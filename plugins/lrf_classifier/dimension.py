@@ -8,7 +8,7 @@ from lrf.errors import Reason, UnscorableError
 from lrf.protocols import Context
 from lrf.types import Candidate, Judgement, Sample
 from lrf_classifier.settings import ClassifierSettings
-from lrf_classifier.shared import Refused, shared_model
+from lrf_classifier.shared import NoOutputs, shared_model
 
 
 class Classifier:
@@ -25,10 +25,10 @@ class Classifier:
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         rated = await asyncio.shield(asyncio.wrap_future(self._model.rate(sample)))
         found = rated.outputs[next(i for i, c in enumerate(sample.candidates) if c.id == candidate.id)]
-        if isinstance(found, Refused):
+        if isinstance(found, NoOutputs):
             raise UnscorableError(found.reason, found.detail)
-        head = rated.about.head(self._settings.head)
-        zero_at, ten_at = rated.about.scale(self._settings)
+        head = rated.output_info.head(self._settings.head)
+        zero_at, ten_at = rated.output_info.scale(self._settings)
         output = found[head]
         if output != output:  # NaN
             raise UnscorableError(Reason.NO_NUMBER, f"the reward model's output {head!r} is no number")

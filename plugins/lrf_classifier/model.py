@@ -12,9 +12,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from lrf.errors import Reason, StageError
 from lrf.prompting.templates import Template, prompt_text
 from lrf.types import Message, Sample
-from lrf_classifier.about import read_about
+from lrf_classifier.outputs import read_output_info
 from lrf_classifier.settings import ClassifierSettings
-from lrf_classifier.shared import Refused
+from lrf_classifier.shared import NoOutputs
 
 
 class RewardModel:
@@ -42,29 +42,29 @@ class RewardModel:
         self.device = torch.device("cuda" if gpu else "cpu")
         self.model.to(self.device).eval()
         config = self.model.config
-        self.about = read_about(config, name)
+        self.output_info = read_output_info(config, name)
         self.template = Template(settings.prompt_template, ("context", "question"))
-        if self.about.prompt_template_sha256 not in (None, self.template.sha256):
+        if self.output_info.prompt_template_sha256 not in (None, self.template.sha256):
             raise StageError(
                 f"the reward model {name} was trained with another prompt_template than this dimension's (its hash is "
-                f"{self.about.prompt_template_sha256}); set prompt_template to the policy.prompt_template of that run"
+                f"{self.output_info.prompt_template_sha256}); set prompt_template to the policy.prompt_template of that run"
             )
         window = getattr(config.get_text_config(), "max_position_embeddings", None)
         self.limit = min((n for n in (window, settings.max_tokens) if n is not None), default=None)
         self._shares_prompts = _goes_on_from_a_prompt(self.model)
 
     @torch.inference_mode()
-    def outputs(self, sample: Sample) -> tuple[dict[str, float] | Refused, ...]:
+    def outputs(self, sample: Sample) -> tuple[dict[str, float] | NoOutputs, ...]:
         """For each candidate the outputs by label, or why there are none."""
         rows = [self._ids(sample, candidate.text) for candidate in sample.candidates]
-        good = [ids for ids in rows if not isinstance(ids, Refused)]
+        good = [ids for ids in rows if not isinstance(ids, NoOutputs)]
         shared = min(_common_beginning(good), *map(self._read_at, good)) if self._shares_prompts and good else 0
         cache: Any = None
         if shared and len(good) > 1:
             cache = self.model.base_model(self._tensor(good[0][:shared]), use_cache=True).past_key_values
-        found: list[dict[str, float] | Refused] = []
+        found: list[dict[str, float] | NoOutputs] = []
         for ids in rows:
-            if isinstance(ids, Refused):
+            if isinstance(ids, NoOutputs):
                 found.append(ids)
                 continue
             if cache is None:
@@ -72,27 +72,27 @@ class RewardModel:
             else:
                 logits = self.model(self._tensor(ids[shared:]), past_key_values=cache, use_cache=True).logits
                 cache.crop(shared - len(ids))
-            found.append(dict(zip(self.about.labels, logits[0].float().tolist(), strict=True)))
+            found.append(dict(zip(self.output_info.labels, logits[0].float().tolist(), strict=True)))
         return tuple(found)
 
-    def _ids(self, sample: Sample, answer: str) -> list[int] | Refused:
+    def _ids(self, sample: Sample, answer: str) -> list[int] | NoOutputs:
         filled = self.template.fill({"context": sample.context, "question": sample.query})
         prompt = sample.messages or (Message("user", prompt_text(filled)),)
         chat = [m.as_row() for m in (*prompt, Message("assistant", answer))]
         said = json.dumps(chat, ensure_ascii=False)
         spelt = next((token for token in self.tokenizer.all_special_tokens if token in said), None)
         if spelt is not None:
-            return Refused(
+            return NoOutputs(
                 Reason.SPECIAL_TOKEN, f"a text spells {spelt!r}, which the model would read as a mark of its own"
             )
         tools = {"tools": [dict(tool) for tool in sample.tools]} if sample.tools else {}
         try:
             encoded = self.tokenizer.apply_chat_template(chat, tokenize=True, return_dict=True, **tools)
         except Exception as error:  # a template is a program: it may raise anything
-            return Refused(Reason.CHAT_TEMPLATE, f"the chat template refuses the turns: {error}")
+            return NoOutputs(Reason.CHAT_TEMPLATE, f"the chat template refuses the turns: {error}")
         ids = list(encoded["input_ids"])
         if self.limit is not None and len(ids) > self.limit:
-            return Refused(
+            return NoOutputs(
                 Reason.TOO_LONG, f"prompt and answer have {len(ids)} tokens; the reward model takes {self.limit}"
             )
         return ids

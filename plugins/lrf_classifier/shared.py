@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from lrf.types import Sample
-from lrf_classifier.about import About
+from lrf_classifier.outputs import OutputInfo
 from lrf_classifier.settings import ClassifierSettings
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ SAMPLES_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class NoOutputs:
     """Why a candidate has no outputs: a short stable word, and a sentence."""
 
     reason: str
@@ -28,12 +28,12 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Rated:
+class SampleOutputs:
     """The outputs by label of each candidate of a sample, or why there are none. Holds on to the sample."""
 
     sample: Sample
-    about: About
-    outputs: tuple[dict[str, float] | Refused, ...]
+    output_info: OutputInfo
+    outputs: tuple[dict[str, float] | NoOutputs, ...]
 
 
 class SharedModel:
@@ -42,11 +42,11 @@ class SharedModel:
     def __init__(self, settings: ClassifierSettings) -> None:
         self._settings = settings
         self._model: RewardModel | None = None
-        self._rated: OrderedDict[int, tuple[Sample, Future[Rated]]] = OrderedDict()
+        self._rated: OrderedDict[int, tuple[Sample, Future[SampleOutputs]]] = OrderedDict()
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lrf-classifier")
 
-    def rate(self, sample: Sample) -> Future[Rated]:
+    def rate(self, sample: Sample) -> Future[SampleOutputs]:
         """What the model makes of all candidates of this sample.
 
         The future raises :class:`lrf.errors.StageError` when the model can't be used.
@@ -61,12 +61,12 @@ class SharedModel:
                 self._rated.popitem(last=False)
             return future
 
-    def _rate(self, sample: Sample) -> Rated:
+    def _rate(self, sample: Sample) -> SampleOutputs:
         from lrf_classifier.model import RewardModel
 
         if self._model is None:
             self._model = RewardModel(self._settings)
-        return Rated(sample, self._model.about, self._model.outputs(sample))
+        return SampleOutputs(sample, self._model.output_info, self._model.outputs(sample))
 
 
 _models: WeakValueDictionary[str, SharedModel] = WeakValueDictionary()

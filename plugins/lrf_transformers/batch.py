@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from lrf.errors import BadReplyError, JudgeMisconfiguredError
-from lrf_transformers.kv import Beginning, buffer
+from lrf_transformers.kv_cache import Prefix, buffer
 from lrf_transformers.weights import Loaded
 
 _FORWARD_TOKENS = 4096  # rows × columns in one forward pass of a prompt
 _KINDS = {"full_attention", "sliding_attention"}
 
 
-class Batch:
+class TokenBatch:
     """Rows that grow together.
 
     Parameters
@@ -35,7 +35,7 @@ class Batch:
         self,
         loaded: Loaded,
         prompts: Sequence[Sequence[int]],
-        beginnings: Sequence[tuple[Beginning | None, int]],
+        beginnings: Sequence[tuple[Prefix | None, int]],
         room: int,
     ) -> None:
         self._model, self._device = loaded.model, loaded.device
@@ -92,11 +92,11 @@ class Batch:
         self._next[row] -= self._valid[row, from_slot : self.filled].sum()
         self._valid[row, from_slot : self.filled] = False
 
-    def beginning(self, row: int, tokens: Sequence[int]) -> Beginning:
+    def beginning(self, row: int, tokens: Sequence[int]) -> Prefix:
         """A copy of what the row holds, to be taken up by other batches. ``tokens`` are the row's."""
         slots = self._valid[row, : self.filled].nonzero()[:, 0]
         layers = tuple((layer.keys[row][:, slots], layer.values[row][:, slots]) for layer in self._cache.layers)
-        return Beginning(tuple(tokens), layers)
+        return Prefix(tuple(tokens), layers)
 
     def _forward(self, tokens: Tensor, positions: Tensor, real: Tensor, sees: Tensor, keep: int) -> Tensor:
         columns = tokens.shape[1]
@@ -127,13 +127,13 @@ class Batch:
         return masks
 
 
-def no_numbers() -> BadReplyError:
+def nonfinite_logits() -> BadReplyError:
     """The error for logits that are no numbers."""
     return BadReplyError("the model computed NaN or infinity; set dtype to float32, or to bfloat16 where it is float16")
 
 
 @torch.inference_mode()
-def check(loaded: Loaded) -> None:
+def check_batching(loaded: Loaded) -> None:
     """Compare a batch with the model's own forward pass, so that no architecture is computed wrongly in silence.
 
     Raises :class:`lrf.errors.JudgeMisconfiguredError`.
@@ -145,8 +145,8 @@ def check(loaded: Loaded) -> None:
     if other := set(getattr(loaded.model.config.get_text_config(), "layer_types", None) or ()) - _KINDS:
         raise JudgeMisconfiguredError(f"{name} has layers of kind {', '.join(sorted(other))}; {advice}")
     try:
-        half = Batch(loaded, [tokens[: length // 2]], [(None, 0)], 0).beginning(0, tokens[: length // 2])
-        batch = Batch(loaded, [tokens, tokens[:5]], [(half, length // 2), (half, 3)], 0)
+        half = TokenBatch(loaded, [tokens[: length // 2]], [(None, 0)], 0).beginning(0, tokens[: length // 2])
+        batch = TokenBatch(loaded, [tokens, tokens[:5]], [(half, length // 2), (half, 3)], 0)
         expected = loaded.model(torch.tensor([tokens], device=loaded.device)).logits[0, -1].float()
     except Exception as error:
         raise JudgeMisconfiguredError(f"{name} can't be computed in batches here ({error!r}); {advice}") from error

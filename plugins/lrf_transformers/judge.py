@@ -16,7 +16,7 @@ from lrf.types import JSON
 # OpenMP reads this when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from lrf_transformers.model import Model
+from lrf_transformers.model import JudgeModel
 from lrf_transformers.settings import TransformersSettings
 from lrf_transformers.weights import weights_identity
 
@@ -47,4 +47,4 @@ class TransformersJudge(LocalModel[TransformersSettings, Request, Reply]):
         return await self._ask(request)
 
     def _load(self) -> Compute[Request, Reply]:
-        return Model(self._settings).answer
+        return JudgeModel(self._settings).answer

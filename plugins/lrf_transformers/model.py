@@ -15,10 +15,10 @@ from lrf.local_models import Encoder
 from lrf.prompting.expectations import analysis_of
 from lrf.prompting.requests import FinishReason, Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
-from lrf_transformers.batch import Batch, check, no_numbers
-from lrf_transformers.forms import Form, form_of, whole_sentences
-from lrf_transformers.kv import Beginning, Beginnings, shared
-from lrf_transformers.options import tree, weigh
+from lrf_transformers.batch import TokenBatch, check_batching, nonfinite_logits
+from lrf_transformers.kv_cache import Prefix, PrefixCache, shared
+from lrf_transformers.options import option_probabilities, tree
+from lrf_transformers.reply_format import ReplyFormat, reply_format, whole_sentences
 from lrf_transformers.settings import TransformersSettings
 from lrf_transformers.weights import Loaded, load
 
@@ -28,7 +28,7 @@ _TRIES = 64  # tokens that a form may refuse one after another
 
 
 @dataclass(slots=True)
-class Row:
+class RequestState:
     """One request on its way: its prompt's tokens, and what was generated so far.
 
     ``number`` is its place among the requests; ``options`` are the tokens of cue and option, for each option.
@@ -36,10 +36,10 @@ class Row:
 
     number: int
     request: Request
-    form: Form
+    form: ReplyFormat
     tokens: list[int]
     options: list[list[int]]
-    beginning: Beginning | None = None
+    beginning: Prefix | None = None
     cached: int = 0
     ids: list[int] = field(default_factory=list)
     end: int | None = None
@@ -48,7 +48,7 @@ class Row:
 
     @property
     def room(self) -> int:
-        """Slots it can need after its prompt."""
+        """FixedCacheLayer it can need after its prompt."""
         return self.form.limit + sum(map(len, self.options)) + len(self.options) + 1
 
     @property
@@ -56,7 +56,7 @@ class Row:
         return not self.closed and not self.broken and self.end is None and len(self.ids) < self.form.limit
 
 
-class Model:
+class JudgeModel:
     """The loaded model with its settings. ``answer`` is its only entry."""
 
     def __init__(self, settings: TransformersSettings, loaded: Loaded | None = None) -> None:
@@ -64,9 +64,9 @@ class Model:
             torch.set_num_threads(settings.threads)
         self._settings = settings
         self._loaded = loaded or load(settings)
-        check(self._loaded)
+        check_batching(self._loaded)
         self._encoder = Encoder(self._loaded.tokenizer)
-        self._beginnings = Beginnings(settings.prefix_cache_tokens)
+        self._beginnings = PrefixCache(settings.prefix_cache_tokens)
         self._ends = _end_tokens(self._loaded)
 
     @torch.inference_mode()
@@ -89,8 +89,8 @@ class Model:
             results.update(self._run(batch, wanted))
         return [results[number] for number in range(len(requests))]
 
-    def _row(self, number: int, request: Request) -> Row:
-        form = form_of(request, self._settings, self._encoder.chat)
+    def _row(self, number: int, request: Request) -> RequestState:
+        form = reply_format(request, self._settings, self._encoder.chat)
         text = prompt_text(request.prompt)
         tokens = self._encoder.prompt(text, form.seed if not form.seed or text.endswith("\n") else f"\n{form.seed}")
         if not tokens:
@@ -101,11 +101,11 @@ class Model:
             raise ContextTooSmallError(
                 f"the prompt has {len(tokens)} tokens and the reply may have {longest}; the model takes {most} together"
             )
-        return Row(number, request, form, tokens, options)
+        return RequestState(number, request, form, tokens, options)
 
     # --- which rows are computed together, and what they share ---------------------------------------------------
 
-    def _share(self, rows: Sequence[Row]) -> None:
+    def _share(self, rows: Sequence[RequestState]) -> None:
         """Give each row the longest computed beginning; what several rows begin with is computed first."""
         most = self._settings.prefix_cache_tokens
         for a, b in pairwise(sorted(rows, key=lambda row: row.tokens)):
@@ -113,16 +113,16 @@ class Model:
             if n - self._beginnings.longest(a.tokens)[1] >= _WORTH_SHARING:
                 tokens = a.tokens[:n]
                 try:
-                    batch = Batch(self._loaded, [tokens], [self._beginnings.longest(tokens)], 0)
+                    batch = TokenBatch(self._loaded, [tokens], [self._beginnings.longest(tokens)], 0)
                     self._beginnings.keep(batch.beginning(0, tokens))
                 except torch.OutOfMemoryError:
                     break  # then nothing more is shared, and rows that are too long by themselves are told so
         for row in rows:
             row.beginning, row.cached = self._beginnings.longest(row.tokens)
 
-    def _batches(self, rows: Sequence[Row]) -> list[list[Row]]:
+    def _batches(self, rows: Sequence[RequestState]) -> list[list[RequestState]]:
         """Rows of like limit and length together, within the settings' bounds."""
-        batches: list[list[Row]] = []
+        batches: list[list[RequestState]] = []
         widest = 0
         for row in sorted(rows, key=lambda row: (-row.form.limit, len(row.tokens) - row.cached)):
             width = len(row.tokens) + row.room
@@ -136,10 +136,10 @@ class Model:
 
     # --- one batch -----------------------------------------------------------------------------------------------
 
-    def _run(self, rows: Sequence[Row], wanted: Callable[[int], bool]) -> dict[int, Reply | Exception]:
+    def _run(self, rows: Sequence[RequestState], wanted: Callable[[int], bool]) -> dict[int, Reply | Exception]:
         prompts, beginnings = [row.tokens for row in rows], [(row.beginning, row.cached) for row in rows]
         try:
-            batch = Batch(self._loaded, prompts, beginnings, max(row.room for row in rows))
+            batch = TokenBatch(self._loaded, prompts, beginnings, max(row.room for row in rows))
             if len(rows) == 1 and len(rows[0].tokens) - rows[0].cached >= _WORTH_SHARING:
                 self._beginnings.keep(batch.beginning(0, rows[0].tokens))
             self._generate(batch, rows, wanted)
@@ -152,7 +152,7 @@ class Model:
         fresh = [replace(row, ids=[], end=None, closed=False, broken=False) for row in rows]
         return self._run(fresh[:half], wanted) | self._run(fresh[half:], wanted)
 
-    def _generate(self, batch: Batch, rows: Sequence[Row], wanted: Callable[[int], bool]) -> None:
+    def _generate(self, batch: TokenBatch, rows: Sequence[RequestState], wanted: Callable[[int], bool]) -> None:
         """Append a token at a time to each row until it has reached its end, or nobody wants the batch."""
         draws = [_draws(row.request) for row in rows]
         logits = batch.logits  # (rows, vocabulary)
@@ -176,7 +176,7 @@ class Model:
             if any(row.open for row in rows):
                 logits = batch.feed(tokens.to(logits.device), real.to(logits.device))[:, -1]
 
-    def _next(self, row: Row, logits: Tensor, draw: torch.Generator | None) -> int:
+    def _next(self, row: RequestState, logits: Tensor, draw: torch.Generator | None) -> int:
         """The likeliest token, or one that is drawn, of those that the form allows. Spoils ``logits``."""
         for _ in range(_TRIES):
             token = int(logits.argmax()) if draw is None else _drawn(logits, row.request.temperature, draw)
@@ -186,7 +186,7 @@ class Model:
             logits[token] = -torch.inf
         return token
 
-    def _replies(self, batch: Batch, rows: Sequence[Row]) -> list[Reply | Exception]:
+    def _replies(self, batch: TokenBatch, rows: Sequence[RequestState]) -> list[Reply | Exception]:
         if not any(row.options for row in rows):
             return [self._written(row) for row in rows]
         analyses = [self._analysis(row) if row.options else row.ids for row in rows]
@@ -196,13 +196,13 @@ class Model:
             batch.forget(i, min(batch.prompt_end - 1 + len(kept), batch.filled))  # the last one begins the tree
             options = [self._encoder.continuation(lead + o) for o in row.request.options if row.options]
             trees.append(tree((kept or row.tokens)[-1], options))
-        weighed = weigh(batch, trees)
+        weighed = option_probabilities(batch, trees)
         return [
             self._rated(row, kept, lead, p) if row.options else self._written(row)
             for row, kept, lead, p in zip(rows, analyses, before, weighed, strict=True)
         ]
 
-    def _analysis(self, row: Row) -> list[int]:
+    def _analysis(self, row: RequestState) -> list[int]:
         """The tokens of the analysis that are kept: up to its end, its mark, or its last whole sentence."""
         text = self._encoder.text(row.ids)
         kept = text[: row.end] if row.closed or row.end is not None else whole_sentences(text)
@@ -212,27 +212,27 @@ class Model:
             n -= 1
         return row.ids[:n]
 
-    def _before_options(self, row: Row, analysis: list[int]) -> str:
+    def _before_options(self, row: RequestState, analysis: list[int]) -> str:
         """What stands between prompt or analysis and the option."""
         begins_line = not analysis and (self._encoder.chat or prompt_text(row.request.prompt).endswith("\n"))
         return ("" if begins_line else "\n") + (row.form.cue or "")
 
-    def _rated(self, row: Row, analysis: list[int], lead: str, probabilities: Tensor) -> Reply | Exception:
+    def _rated(self, row: RequestState, analysis: list[int], lead: str, probabilities: Tensor) -> Reply | Exception:
         if row.broken or probabilities.isnan().any():
-            return no_numbers()
+            return nonfinite_logits()
         by_option = dict(zip(row.request.options, probabilities.tolist(), strict=True))
         best = max(by_option, key=lambda option: by_option[option])
         text = f"{self._encoder.text(analysis).strip()}{lead}{best}".lstrip()
         return self._reply(row, text, "stop", by_option)
 
-    def _written(self, row: Row) -> Reply | Exception:
+    def _written(self, row: RequestState) -> Reply | Exception:
         if row.broken:
-            return no_numbers()
+            return nonfinite_logits()
         text = self._encoder.text(row.ids)[: row.end]
         return self._reply(row, *row.form.finish(text, row.closed or row.end is not None))
 
     def _reply(
-        self, row: Row, text: str, finish: FinishReason, probabilities: Mapping[str, float] | None = None
+        self, row: RequestState, text: str, finish: FinishReason, probabilities: Mapping[str, float] | None = None
     ) -> Reply:
         usage = Usage(len(row.tokens), len(row.ids), row.cached)
         return Reply(text, finish, usage, probabilities, model=self._settings.model)

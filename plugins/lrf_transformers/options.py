@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrf_transformers.batch import Batch
+from lrf_transformers.batch import TokenBatch
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class TokenTree:
     """The tokens of several continuations of one token, the root. Each node but a continuation's last stands once.
 
     ``parents[i]`` is the node before node i (the root's is 0); ``steps`` gives for each continuation its
@@ -29,7 +29,7 @@ class Tree:
     steps: tuple[tuple[tuple[int, int], ...], ...]
 
 
-def tree(root: int, continuations: Sequence[Sequence[int]]) -> Tree:
+def tree(root: int, continuations: Sequence[Sequence[int]]) -> TokenTree:
     tokens, depths, parents = [root], [0], [0]
     known: dict[tuple[int, ...], int] = {(): 0}
     steps = []
@@ -41,10 +41,10 @@ def tree(root: int, continuations: Sequence[Sequence[int]]) -> Tree:
                 depths.append(n)
                 parents.append(known[path[:-1]])
         steps.append(tuple((known[tuple(ids[:n])], ids[n]) for n in range(len(ids))))
-    return Tree(tuple(tokens), tuple(depths), tuple(parents), tuple(steps))
+    return TokenTree(tuple(tokens), tuple(depths), tuple(parents), tuple(steps))
 
 
-def weigh(batch: Batch, trees: Sequence[Tree]) -> list[Tensor]:
+def option_probabilities(batch: TokenBatch, trees: Sequence[TokenTree]) -> list[Tensor]:
     """For each row the probabilities of its tree's continuations, float32, adding up to 1; NaN if the model's are.
 
     A tree that is a bare root has none.

@@ -15,7 +15,7 @@ from lrf_transformers.sampler_settings import TransformersSamplerSettings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as for the judge
 
-from lrf_transformers.draw import Policy
+from lrf_transformers.generation import PolicyModel
 from lrf_transformers.weights import weights_identity
 
 _LINGER_S = 0.02
@@ -51,5 +51,5 @@ class TransformersSampler(LocalModel[TransformersSamplerSettings, GenerationSett
         return await self._ask(generation)
 
     def _load(self) -> Compute[GenerationSettings, Sequence[Reply]]:
-        policy = Policy(self._settings)
-        return lambda drawings, wanted: policy.draw(drawings)
+        policy = PolicyModel(self._settings)
+        return lambda generations, wanted: policy.generate(generations)

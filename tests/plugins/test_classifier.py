@@ -30,8 +30,8 @@ from lrf.prompting.templates import Template
 from lrf.protocols import Dimension
 from lrf.testing import DirectContext, check_dimension
 from lrf.types import Candidate, Document, Message, Sample
-from lrf_classifier.about import KEY
 from lrf_classifier.dimension import Classifier
+from lrf_classifier.outputs import KEY
 from lrf_classifier.settings import ClassifierSettings
 from lrf_classifier.shared import SharedModel
 from project import Project

@@ -19,10 +19,10 @@ from lrf.prompting.templates import Segment
 from lrf.protocols import Judge
 from lrf.types import Message
 from lrf_transformers import weights
-from lrf_transformers.batch import check
+from lrf_transformers.batch import check_batching
 from lrf_transformers.judge import TransformersJudge
-from lrf_transformers.kv import Beginnings
-from lrf_transformers.model import Model
+from lrf_transformers.kv_cache import PrefixCache
+from lrf_transformers.model import JudgeModel
 from lrf_transformers.settings import TransformersSettings
 
 SHARED = "Rate the answer to the question from 0 to 10, with an analysis first.\n\nExample\nRating: [[8]]\n\n"
@@ -116,7 +116,7 @@ def requests() -> list[Request]:
     return [*ratings, *verdicts, *texts, rating("x" * 90), Request((Segment("Short."),), Text(), 8, 0.01)]
 
 
-def replies(model: Model, wanted: list[Request]) -> list[Reply]:
+def replies(model: JudgeModel, wanted: list[Request]) -> list[Reply]:
     got = model.answer(wanted)
     assert all(isinstance(r, Reply) for r in got), got
     return [r for r in got if isinstance(r, Reply)]
@@ -130,7 +130,7 @@ def assert_same(some: Reply, other: Reply) -> None:
 
 @pytest.mark.parametrize("expects", [Rating(), VERDICT, Rating(low=1, high=5)])
 def test_each_option_has_a_probability_and_they_add_up_to_one(folder: Path, expects: Rating) -> None:
-    [reply] = replies(Model(settings(folder)), [rating(QUESTIONS[0], expects=expects)])
+    [reply] = replies(JudgeModel(settings(folder)), [rating(QUESTIONS[0], expects=expects)])
     assert reply.probabilities is not None
     assert tuple(reply.probabilities) == expects.options
     assert sum(reply.probabilities.values()) == pytest.approx(1, abs=1e-5)
@@ -154,7 +154,7 @@ def one_by_one(folder: Path, request: Request) -> dict[str, float]:
 
 def test_the_probabilities_are_those_of_a_forward_pass_for_each_whole_option(folder: Path) -> None:
     wanted = [r for r in requests() if r.options]
-    for request, reply in zip(wanted, replies(Model(settings(folder, analysis_tokens=0)), wanted), strict=True):
+    for request, reply in zip(wanted, replies(JudgeModel(settings(folder, analysis_tokens=0)), wanted), strict=True):
         assert reply.probabilities == pytest.approx(one_by_one(folder, request), abs=1e-4)
 
 
@@ -163,7 +163,7 @@ def test_ten_is_not_taken_for_one_when_it_is_two_tokens(llama: Path) -> None:
     one, ten = encoder.continuation("[[1]]"), encoder.continuation("[[10]]")
     assert one[:2] == ten[:2]
     assert len(ten) == len(one) + 1
-    [reply] = replies(Model(settings(llama, analysis_tokens=0)), [rating(QUESTIONS[0])])
+    [reply] = replies(JudgeModel(settings(llama, analysis_tokens=0)), [rating(QUESTIONS[0])])
     exact = one_by_one(llama, rating(QUESTIONS[0]))
     assert reply.probabilities is not None
     assert abs(exact["[[1]]"] - exact["[[10]]"]) > 1e-3
@@ -173,17 +173,17 @@ def test_ten_is_not_taken_for_one_when_it_is_two_tokens(llama: Path) -> None:
 
 
 def test_a_batch_replies_as_each_request_alone(folder: Path) -> None:
-    together = replies(Model(settings(folder)), requests())
-    alone = [replies(Model(settings(folder, prefix_cache_tokens=0)), [r])[0] for r in requests()]
+    together = replies(JudgeModel(settings(folder)), requests())
+    alone = [replies(JudgeModel(settings(folder, prefix_cache_tokens=0)), [r])[0] for r in requests()]
     for some, other in zip(together, alone, strict=True):
         assert_same(some, other)
     assert len({r.text for r in together}) > 3
 
 
 def test_a_beginning_computed_before_changes_no_reply_but_is_counted(folder: Path) -> None:
-    model = Model(settings(folder))
+    model = JudgeModel(settings(folder))
     first, second = replies(model, requests()), replies(model, requests())
-    without = replies(Model(settings(folder, prefix_cache_tokens=0)), requests())
+    without = replies(JudgeModel(settings(folder, prefix_cache_tokens=0)), requests())
     for a, b, c in zip(first, second, without, strict=True):
         assert_same(a, b)
         assert_same(a, c)
@@ -192,13 +192,13 @@ def test_a_beginning_computed_before_changes_no_reply_but_is_counted(folder: Pat
 
 
 def test_beginnings_are_dropped_when_there_are_too_many(llama: Path) -> None:
-    small = replies(Model(settings(llama, prefix_cache_tokens=40)), requests())
-    for some, other in zip(small, replies(Model(settings(llama)), requests()), strict=True):
+    small = replies(JudgeModel(settings(llama, prefix_cache_tokens=40)), requests())
+    for some, other in zip(small, replies(JudgeModel(settings(llama)), requests()), strict=True):
         assert_same(some, other)
 
 
 def test_a_draw_is_repeated_by_its_seed_whatever_its_batch_and_differs_by_attempt(llama: Path) -> None:
-    model = Model(settings(llama))
+    model = JudgeModel(settings(llama))
     wanted = [rating(q, expects=Text(), reply_mode="text", temperature=0.95, seed=7) for q in QUESTIONS]
     texts = [r.text for r in replies(model, wanted)]
     assert [replies(model, [r])[0].text for r in wanted] == texts
@@ -207,7 +207,7 @@ def test_a_draw_is_repeated_by_its_seed_whatever_its_batch_and_differs_by_attemp
 
 
 def test_a_prompt_beyond_the_context_window_is_rejected_with_its_length(llama: Path) -> None:
-    model = Model(settings(llama, context_tokens=120))
+    model = JudgeModel(settings(llama, context_tokens=120))
     long, short = model.answer([rating("word " * 200), Request((Segment("Hi."),), Text(), 8, 0.01)])
     assert isinstance(long, RejectedError)
     assert "the model takes 120" in str(long)
@@ -218,7 +218,7 @@ def test_a_prompt_beyond_the_context_window_is_rejected_with_its_length(llama: P
 @pytest.mark.parametrize("temperature", [0.01, 0.95])
 def test_a_model_that_computes_no_numbers_gives_a_bad_reply(llama: Path, number: str, temperature: float) -> None:
     loaded = weights.load(settings(llama))
-    model = Model(settings(llama), loaded)
+    model = JudgeModel(settings(llama), loaded)
     loaded.model.lm_head.register_forward_hook(lambda *a: a[2].index_fill(-1, torch.tensor([5]), float(number)))
     asked = [rating("Why?", expects=Text(), reply_mode="text"), rating("Why?")]
     written, rated = model.answer([replace(one, temperature=temperature) for one in asked])
@@ -227,31 +227,31 @@ def test_a_model_that_computes_no_numbers_gives_a_bad_reply(llama: Path, number:
 
 
 def test_lone_surrogates_disturb_neither_their_own_request_nor_its_neighbours(llama: Path) -> None:
-    strange, plain = replies(Model(settings(llama)), [rating("Wh\ud83dy?"), rating("Why?")])
+    strange, plain = replies(JudgeModel(settings(llama)), [rating("Wh\ud83dy?"), rating("Why?")])
     assert strange.probabilities is not None
-    assert_same(plain, replies(Model(settings(llama)), [rating("Why?")])[0])
+    assert_same(plain, replies(JudgeModel(settings(llama)), [rating("Why?")])[0])
 
 
 def test_a_batch_that_does_not_fit_the_memory_is_split(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Model(settings(llama))
-    expected = replies(Model(settings(llama)), requests())
-    generate = Model._generate
+    model = JudgeModel(settings(llama))
+    expected = replies(JudgeModel(settings(llama)), requests())
+    generate = JudgeModel._generate
 
-    def out_of_memory(self: Model, batch: Any, rows: Any, wanted: Any) -> None:
+    def out_of_memory(self: JudgeModel, batch: Any, rows: Any, wanted: Any) -> None:
         generate(self, batch, rows, wanted)
         if len(rows) > 2:
             raise torch.OutOfMemoryError
 
-    keep, kept = Beginnings.keep, []
+    keep, kept = PrefixCache.keep, []
 
-    def no_room_at_first(self: Beginnings, beginning: Any) -> None:
+    def no_room_at_first(self: PrefixCache, beginning: Any) -> None:
         kept.append(beginning)
         if len(kept) == 1:
             raise torch.OutOfMemoryError
         keep(self, beginning)
 
-    monkeypatch.setattr(Model, "_generate", out_of_memory)
-    monkeypatch.setattr(Beginnings, "keep", no_room_at_first)
+    monkeypatch.setattr(JudgeModel, "_generate", out_of_memory)
+    monkeypatch.setattr(PrefixCache, "keep", no_room_at_first)
     for some, other in zip(replies(model, requests()), expected, strict=True):
         assert_same(some, other)
 
@@ -298,7 +298,7 @@ def test_a_chat_model_is_asked_through_its_template(llama: Path, tmp_path: Path)
     chat = tokenizer()
     chat.chat_template = CHAT
     chat.save_pretrained(tmp_path)
-    [plain], [framed] = (replies(Model(settings(f)), [rating(QUESTIONS[0])]) for f in (llama, tmp_path))
+    [plain], [framed] = (replies(JudgeModel(settings(f)), [rating(QUESTIONS[0])]) for f in (llama, tmp_path))
     assert framed.usage.prompt_tokens > plain.usage.prompt_tokens
 
 
@@ -313,7 +313,7 @@ def test_a_model_that_is_not_there_stops_the_run(tmp_path: Path) -> None:
         (str(tmp_path / "none.gguf"), "no file"),
     ]:
         with pytest.raises(JudgeMisconfiguredError, match=says):
-            Model(TransformersSettings(model=model, cache_dir=tmp_path))
+            JudgeModel(TransformersSettings(model=model, cache_dir=tmp_path))
 
 
 def test_pickled_weights_are_never_loaded(llama: Path, tmp_path: Path) -> None:
@@ -322,17 +322,17 @@ def test_pickled_weights_are_never_loaded(llama: Path, tmp_path: Path) -> None:
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(JudgeMisconfiguredError, match="safetensors"):
-        Model(settings(tmp_path))
+        JudgeModel(settings(tmp_path))
 
 
 def test_an_architecture_that_batches_would_compute_wrongly_is_refused(llama: Path) -> None:
     loaded = weights.load(settings(llama))
     loaded.model.config.sliding_window = 4  # Llama knows no window: our masks would have one and the model none
     with pytest.raises(JudgeMisconfiguredError, match="computes differently"):
-        check(loaded)
+        check_batching(loaded)
     loaded.model.config.layer_types = ["linear_attention"]
     with pytest.raises(JudgeMisconfiguredError, match="linear_attention"):
-        check(loaded)
+        check_batching(loaded)
 
 
 def test_a_half_written_conversion_is_never_used_and_a_whole_one_is_made_once(tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ def test_requests_in_flight_are_answered_each_with_its_own_reply(judge: Transfor
     async def all_at_once() -> list[Reply]:
         return await asyncio.gather(*(judge.complete(r) for r in requests()))
 
-    for some, other in zip(asyncio.run(all_at_once()), replies(Model(settings(llama)), requests()), strict=True):
+    for some, other in zip(asyncio.run(all_at_once()), replies(JudgeModel(settings(llama)), requests()), strict=True):
         assert_same(some, other)
 
 
@@ -409,7 +409,7 @@ def test_a_cancelled_request_leaves_the_others_alone(judge: TransformersJudge) -
 
 
 def test_a_batch_nobody_waits_for_is_not_computed_to_its_end(llama: Path) -> None:
-    model = Model(settings(llama, brief_tokens=None))
+    model = JudgeModel(settings(llama, brief_tokens=None))
     [full] = replies(model, [rating("Why?", expects=Text(), reply_mode="text", max_tokens=40)])
     [given_up] = model.answer([rating("Why?", expects=Text(), reply_mode="text", max_tokens=40)], lambda number: False)
     assert isinstance(given_up, Reply)

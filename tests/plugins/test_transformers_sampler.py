@@ -18,7 +18,7 @@ from lrf.prompting.requests import Reply
 from lrf.protocols import GenerationSettings
 from lrf.testing import check_sampler
 from lrf.types import Message, ToolCall
-from lrf_transformers.draw import _pick, _uniform
+from lrf_transformers.generation import _pick, _uniform
 from lrf_transformers.sampler import TransformersSampler
 from lrf_transformers.sampler_settings import TransformersSamplerSettings
 

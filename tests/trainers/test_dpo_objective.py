@@ -11,7 +11,7 @@ from datasets import Dataset
 from torch.nn.functional import logsigmoid
 from trl import DPOConfig
 
-from lrf_dpo.objective import DPOWithCE, loss_terms
+from lrf_dpo.objective import DPOWithCETrainer, loss_terms
 from lrf_dpo.settings import CE
 from lrf_training.models import new_model, new_tokenizer
 from lrf_training.settings import Init
@@ -60,7 +60,7 @@ def test_loss_and_gradients_are_dpo_plus_the_cross_entropy_term(tmp_path: Path, 
     expected = by_hand(policy, reference, beta=0.15, ce=ce)
     expected_gradients = torch.autograd.grad(expected, list(policy.parameters()))
 
-    trainer = DPOWithCE(
+    trainer = DPOWithCETrainer(
         ce=ce,
         args=DPOConfig(
             str(tmp_path),

@@ -24,8 +24,8 @@ from trl import DPOConfig
 
 import lrf_dpo.prefix_sharing
 from lrf.errors import StageError
-from lrf_dpo.objective import DPOWithCE, loss_terms
-from lrf_dpo.prefix_sharing import TESTED, SharedPromptCollator, Sharing, why_not
+from lrf_dpo.objective import DPOWithCETrainer, loss_terms
+from lrf_dpo.prefix_sharing import TESTED, PrefixSharing, SharedPromptCollator, unsupported
 from lrf_dpo.settings import CE, DPOSettings
 from lrf_dpo.trainer import DPO
 from lrf_training.models import new_tokenizer
@@ -73,7 +73,7 @@ def loss_and_gradients(folder: Path, config: Any, rows: Any, *, shared: bool, **
     policy, reference = random_model(config, 1), random_model(config, 2)
     ce, lora = options.pop("ce", CE()), options.pop("peft_config", None)
     tokenizer = new_tokenizer(["x"], Init())
-    trainer = DPOWithCE(
+    trainer = DPOWithCETrainer(
         ce=ce,
         args=DPOConfig(
             str(folder),
@@ -100,8 +100,8 @@ def loss_and_gradients(folder: Path, config: Any, rows: Any, *, shared: bool, **
                 parameter.data.normal_(std=0.05)
     policy = trainer.model
     if shared:
-        Sharing(policy)
-        Sharing(reference)
+        PrefixSharing(policy)
+        PrefixSharing(reference)
     if options.get("gradient_checkpointing"):
         policy.gradient_checkpointing_enable()
     policy.train()
@@ -177,17 +177,17 @@ def test_every_architecture_called_tested_is_tested() -> None:
 
 def test_an_untested_architecture_is_refused_with_the_reason() -> None:
     model = AutoModelForCausalLM.from_config(MistralConfig(**SIZES))
-    assert "mistral is not among the architectures tested" in str(why_not(model))
+    assert "mistral is not among the architectures tested" in str(unsupported(model))
 
 
 def test_a_sliding_window_is_refused_with_the_reason() -> None:
     config = Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=16, max_window_layers=1)
-    assert "sliding window" in str(why_not(AutoModelForCausalLM.from_config(config)))
+    assert "sliding window" in str(unsupported(AutoModelForCausalLM.from_config(config)))
 
 
 def test_dropped_attention_weights_are_refused_with_the_reason() -> None:
     model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES, attention_dropout=0.1))
-    assert "drops attention weights" in str(why_not(model))
+    assert "drops attention weights" in str(unsupported(model))
 
 
 def test_a_whole_training_gives_the_same_figures_with_and_without(job, row) -> None:

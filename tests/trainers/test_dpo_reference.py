@@ -13,7 +13,7 @@ import pytest
 from datasets import Dataset
 
 from lrf.errors import StageError
-from lrf_dpo.reference import COLUMNS, FILE, with_reference
+from lrf_dpo.reference import FILE, REFERENCE_COLUMNS, add_reference_logps
 from lrf_dpo.settings import DPOSettings
 from lrf_dpo.trainer import DPO
 
@@ -35,17 +35,17 @@ class Model:
 
 
 def columns(dataset: Any) -> list[list[float]]:
-    return [list(dataset[name]) for name in COLUMNS]
+    return [list(dataset[name]) for name in REFERENCE_COLUMNS]
 
 
 def run(folder: Path, model: Model, rows: Any = ROWS, identity: str = "m") -> Any:
-    return with_reference(Dataset.from_list(rows), folder, identity, model)
+    return add_reference_logps(Dataset.from_list(rows), folder, identity, model)
 
 
 def test_every_row_gets_its_two_columns(tmp_path: Path) -> None:
     found = run(tmp_path, Model())
     assert columns(found) == [[-0.1 * n for n in range(7)], [-3.0] * 7]
-    assert found.column_names == ["prompt_ids", "chosen_ids", "rejected_ids", *COLUMNS]
+    assert found.column_names == ["prompt_ids", "chosen_ids", "rejected_ids", *REFERENCE_COLUMNS]
 
 
 def test_they_are_made_once(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_row_with_other_tokens_is_made_anew(tmp_path: Path) -> None:
 def test_a_value_that_was_tampered_with_is_made_anew(tmp_path: Path) -> None:
     first = columns(run(tmp_path, Model()))
     rows = pq.read_table(tmp_path / FILE).to_pylist()
-    rows[5][COLUMNS[0]] -= 1e-9
+    rows[5][REFERENCE_COLUMNS[0]] -= 1e-9
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / FILE)
     again = Model()
     assert columns(run(tmp_path, again)) == first
@@ -109,7 +109,7 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
 
 def test_a_value_that_is_no_number_stops_and_names_the_pair(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="the answers of pair 1 have the log-probabilities nan"):
-        with_reference(Dataset.from_list(ROWS), tmp_path, "m", lambda _: (float("nan"), 0.0))
+        add_reference_logps(Dataset.from_list(ROWS), tmp_path, "m", lambda _: (float("nan"), 0.0))
 
 
 CHILD = """
@@ -118,14 +118,14 @@ from pathlib import Path
 import torch.distributed as dist
 dist.init_process_group("gloo")
 from datasets import Dataset
-from lrf_dpo.reference import with_reference
+from lrf_dpo.reference import add_reference_logps
 from lrf_training.processes import rank
 rows = [{"prompt_ids": [1, 2, n], "chosen_ids": [3, n], "rejected_ids": [4]} for n in range(7)]
 asked = []
 def model(row):
     asked.append(row["prompt_ids"][2])
     return -0.1 * row["prompt_ids"][2], -3.0
-found = with_reference(Dataset.from_list(rows), Path(sys.argv[1]), "m", model, lockstep=True)
+found = add_reference_logps(Dataset.from_list(rows), Path(sys.argv[1]), "m", model, lockstep=True)
 Path(sys.argv[1], f"asked-{rank()}").write_text(f"{asked} {list(found['ref_chosen_logps'])}")
 """
 
@@ -167,4 +167,4 @@ def test_training_with_stored_log_probabilities_is_training_with_a_second_model(
     assert abs(first["margin"]) < 1e-6
     assert second["margin"] > 1e-4
     table = pq.read_table(job([row(0)]).output / "reference" / FILE)
-    assert table.column_names == ["row", "tokens", *COLUMNS, "checksum"]
+    assert table.column_names == ["row", "tokens", *REFERENCE_COLUMNS, "checksum"]

@@ -18,8 +18,8 @@ from lrf.errors import StageError
 from lrf.protocols import TrainingJob
 from lrf_dpo.settings import DPOSettings
 from lrf_dpo.trainer import DPO
-from lrf_training.arguments import made_of
-from lrf_training.checkpoint import States
+from lrf_training.arguments import training_fingerprint
+from lrf_training.checkpoint import TrainingStates
 
 TINY: dict[str, Any] = {
     "init": {"hidden": 16, "layers": 1, "heads": 2, "vocab": 320},
@@ -34,7 +34,7 @@ def weights(checkpoint: Path) -> bytes:
     return (checkpoint / "model.safetensors").read_bytes()
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
@@ -43,7 +43,7 @@ def stop_at(step: int) -> Any:
 
     def report(progress: Any) -> None:
         if progress.get("step") == step and "loss" in progress:
-            raise Stop
+            raise StopError
 
     return report
 
@@ -55,7 +55,7 @@ LORA = {"lora": {"rank": 2, "dropout": 0.2, "merge": True}}
 def test_a_training_that_was_stopped_goes_on_to_the_same_weights(job, row, more: Any) -> None:
     rows, settings = [row(n) for n in range(8)], DPOSettings.model_validate(TINY | more)
     whole = DPO(settings).train(job(rows, output="whole"))
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         DPO(settings).train(job(rows, output="stopped", report=stop_at(5)))
     reports: list[Any] = []
     resumed = DPO(settings).train(job(rows, output="stopped", report=reports.append))
@@ -69,7 +69,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(job, row, more:
 
 def test_a_line_of_the_log_that_is_half_written_is_written_again(job, row) -> None:
     rows, settings = [row(n) for n in range(8)], DPOSettings.model_validate(TINY)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         DPO(settings).train(job(rows, report=stop_at(5)))
     log = job(rows).output / "training_log.jsonl"
     log.write_text(log.read_text()[:-20])
@@ -103,7 +103,7 @@ def _without_report(job: TrainingJob) -> TrainingJob:
 
 
 def test_a_checkpoint_on_the_way_is_a_whole_model(job, row) -> None:
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         DPO(DPOSettings.model_validate(TINY)).train(job([row(n) for n in range(8)], report=stop_at(5)))
     from transformers import AutoModelForCausalLM
 
@@ -115,7 +115,7 @@ def test_a_checkpoint_on_the_way_is_a_whole_model(job, row) -> None:
 @pytest.mark.slow
 def test_other_pairs_start_anew(job, row) -> None:
     settings = DPOSettings.model_validate(TINY)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         DPO(settings).train(job([row(n) for n in range(8)], report=stop_at(5)))
     reports: list[Any] = []
     DPO(settings).train(job([row(n) for n in range(1, 9)], report=reports.append))
@@ -128,20 +128,20 @@ def test_another_model_seed_or_beta_is_another_training_but_not_another_way_to_r
     (folder / "model.safetensors").write_bytes(b"weights")
     first, settings = job([row()], model=str(folder)), DPOSettings()
     same = DPOSettings.model_validate({"zero": 3, "sequence_parallel": 2, "save_every": 7, "preflight": False})
-    assert made_of(same, first, tokens) == (made := made_of(settings, first, tokens))
+    assert training_fingerprint(same, first, tokens) == (made := training_fingerprint(settings, first, tokens))
     others = [
-        made_of(DPOSettings(beta=0.2), first, tokens),
-        made_of(settings, job([row()], model=str(folder), seed=8), tokens),
+        training_fingerprint(DPOSettings(beta=0.2), first, tokens),
+        training_fingerprint(settings, job([row()], model=str(folder), seed=8), tokens),
     ]
     (folder / "model.safetensors").write_bytes(b"others")
-    others.append(made_of(settings, first, tokens))
+    others.append(training_fingerprint(settings, first, tokens))
     assert len({made, *others}) == 4
 
 
 @pytest.mark.slow
 def test_a_half_written_state_is_passed_over(job, row) -> None:
     rows, settings = [row(n) for n in range(8)], DPOSettings.model_validate(TINY)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         DPO(settings).train(job(rows, report=stop_at(5)))
     training = job(rows).output / "training"
     shutil.copytree(training / "checkpoint-4", training / "checkpoint-6")  # killed before it was marked whole
@@ -182,9 +182,9 @@ from pathlib import Path
 import torch.distributed as dist
 dist.init_process_group("gloo")
 from lrf.errors import StageError
-from lrf_training.checkpoint import States
+from lrf_training.checkpoint import TrainingStates
 from lrf_training.processes import rank
-folder, states = Path(sys.argv[1]), States(Path(sys.argv[1]), "x", world=2, sharded=True)
+folder, states = Path(sys.argv[1]), TrainingStates(Path(sys.argv[1]), "x", world=2, sharded=True)
 def write(step):
     path = folder / f"checkpoint-{step}"
     def write():
@@ -209,18 +209,18 @@ def test_a_disk_that_is_full_for_one_process_leaves_the_state_from_before(tmp_pa
     done = subprocess.run([*command, str(tmp_path / "child.py"), str(tmp_path)], capture_output=True, timeout=100)
     assert done.returncode
     assert "can't be saved: [Errno 28] No space left on device" in (tmp_path / "said").read_text()
-    assert States(tmp_path, "x", world=2, sharded=True)._latest() == tmp_path / "checkpoint-1"
+    assert TrainingStates(tmp_path, "x", world=2, sharded=True)._latest() == tmp_path / "checkpoint-1"
 
 
 def test_a_state_that_several_processes_sharded_is_refused_by_another_number(tmp_path: Path) -> None:
     (path := tmp_path / "checkpoint-3").mkdir()
-    States(tmp_path, "x", world=1, sharded=True).save(lambda: (path / "part").write_text("1") and None, path)
+    TrainingStates(tmp_path, "x", world=1, sharded=True).save(lambda: (path / "part").write_text("1") and None, path)
     with pytest.raises(StageError, match=r"1 processes saved this training's state.*run with 1 processes, or remove"):
-        States(tmp_path, "x", world=2, sharded=True).latest()
+        TrainingStates(tmp_path, "x", world=2, sharded=True).latest()
 
 
 def test_a_state_held_by_every_process_is_read_by_any_number(tmp_path: Path) -> None:
     (path := tmp_path / "checkpoint-3").mkdir()
-    States(tmp_path, "x", world=1, sharded=False).save(lambda: (path / "part").write_text("1") and None, path)
-    assert States(tmp_path, "x", world=2, sharded=False).latest() == path
+    TrainingStates(tmp_path, "x", world=1, sharded=False).save(lambda: (path / "part").write_text("1") and None, path)
+    assert TrainingStates(tmp_path, "x", world=2, sharded=False).latest() == path
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-3"]

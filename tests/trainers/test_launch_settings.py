@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from lrf.errors import ConfigError
 from lrf_reward.settings import RewardSettings
 from lrf_sft.settings import SFTSettings
-from lrf_training.memory import KNOWN, Shape, estimate, shape_of
+from lrf_training.memory import KNOWN, ModelShape, estimate, shape_of
 
 LLAMA = "meta-llama/Llama-3.1-8B"
 
@@ -139,7 +139,7 @@ def test_a_model_s_shape_is_read_from_its_folder_and_else_unknown(tmp_path: Path
         **{"vocab_size": 500, "max_position_embeddings": 128, "tie_word_embeddings": True},
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert shape_of(str(tmp_path)) == Shape(64, 2, 4, 4, 256, 500, 128, head=16, tied=True)
+    assert shape_of(str(tmp_path)) == ModelShape(64, 2, 4, 4, 256, 500, 128, head=16, tied=True)
     (tmp_path / "config.json").write_text("{}")
     assert shape_of(str(tmp_path)) is None
     assert "unknown" in estimate(settings(), "org/nobody-knows", 1)

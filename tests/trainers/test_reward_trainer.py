@@ -24,7 +24,7 @@ from lrf.types import Candidate, Document, Sample
 from lrf_classifier.dimension import Classifier
 from lrf_classifier.settings import ClassifierSettings
 from lrf_reward import held_out
-from lrf_reward.objective import Collator, preference_loss, rating_loss
+from lrf_reward.objective import RewardCollator, preference_loss, rating_loss
 from lrf_reward.rows import is_held_out
 from lrf_reward.settings import RewardSettings
 from lrf_reward.trainer import RewardTrainer
@@ -241,7 +241,7 @@ def test_the_preference_loss_is_bradley_and_terrys() -> None:
 
 @given(st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=5))
 def test_a_batch_pads_at_the_right_and_hides_the_padding(rows: list[list[int]]) -> None:
-    batch = Collator(pad=0)([{"input_ids": ids, "targets": [0.5]} for ids in rows])
+    batch = RewardCollator(pad=0)([{"input_ids": ids, "targets": [0.5]} for ids in rows])
     for ids, padded, mask in zip(rows, batch["input_ids"].tolist(), batch["attention_mask"].tolist(), strict=True):
         assert padded == ids + [0] * (len(padded) - len(ids))
         assert mask == [1] * len(ids) + [0] * (len(padded) - len(ids))
@@ -250,7 +250,7 @@ def test_a_batch_pads_at_the_right_and_hides_the_padding(rows: list[list[int]]) 
 def test_where_a_side_does_not_vary_there_is_no_correlation() -> None:
     assert held_out.pearson([1, 1], [1, 2]) is None
     assert held_out.pearson([1, 2, 3], [2, 4, 6]) == pytest.approx(1)
-    assert held_out.of_preferences([])["accuracy"] is None
+    assert held_out.preference_metrics([])["accuracy"] is None
 
 
 def test_settings_need_a_model_to_start_from() -> None:

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf.errors import StageError
-from lrf_sft.objective import IGNORED, Collator
+from lrf_sft.objective import IGNORE_INDEX, SFTCollator
 from lrf_sft.rows import Conversation, encode, read, read_pairs
 from lrf_training.models import PLAIN_TEMPLATE, new_tokenizer
 from lrf_training.settings import Init
-from lrf_training.tokens import UnusableRow
+from lrf_training.tokens import UnusableRowError
 
 FORGETFUL = """
 {%- for m in messages %}
@@ -90,7 +90,7 @@ def test_every_answer_is_found_where_it_stands_whatever_the_texts(turns: list[tu
 
 @pytest.mark.parametrize("turns", [("how many?",), ("how many?", "  ")])
 def test_a_conversation_without_an_answer_can_not_be_used(turns: tuple[str, ...], tokenizer: Any) -> None:
-    with pytest.raises(UnusableRow, match="no answer to train on"):
+    with pytest.raises(UnusableRowError, match="no answer to train on"):
         encode(Conversation("here", chat(*turns)), tokenizer)
 
 
@@ -133,10 +133,10 @@ def test_pairs_made_with_another_prompt_template_are_refused(tmp_path: Path) -> 
 
 def test_a_batch_is_padded_on_the_right_and_has_no_mask() -> None:
     rows = [{"input_ids": [5, 6, 7], "spans": [2.0, 3.0]}, {"input_ids": [8, 9], "spans": [1.0, 2.0]}]
-    batch = Collator(pad_token_id=0)(rows)
+    batch = SFTCollator(pad_token_id=0)(rows)
     assert set(batch) == {"input_ids", "labels", "position_ids"}
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 9, 0]]
-    assert batch["labels"].tolist() == [[IGNORED, IGNORED, 7], [IGNORED, 9, IGNORED]]
+    assert batch["labels"].tolist() == [[IGNORE_INDEX, IGNORE_INDEX, 7], [IGNORE_INDEX, 9, IGNORE_INDEX]]
     assert batch["position_ids"].tolist() == [[0, 1, 2], [0, 1, 2]]
 
 
@@ -146,8 +146,8 @@ def test_the_parts_of_processes_make_the_whole_batch(monkeypatch: pytest.MonkeyP
     parts = []
     for rank in (2, 3):
         monkeypatch.setenv("RANK", str(rank))
-        parts.append(Collator(pad_token_id=0, processes=2)(rows))
+        parts.append(SFTCollator(pad_token_id=0, processes=2)(rows))
     whole = {name: torch.cat([part[name] for part in parts], dim=1)[0].tolist() for name in parts[0]}
     assert whole["input_ids"] == [4, 5, 6, 7, 8, 0]
-    assert whole["shift_labels"] == [IGNORED, 6, 7, 8, IGNORED, IGNORED]
+    assert whole["shift_labels"] == [IGNORE_INDEX, 6, 7, 8, IGNORE_INDEX, IGNORE_INDEX]
     assert whole["position_ids"] == [0, 1, 2, 3, 4, 5]

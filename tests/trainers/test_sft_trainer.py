@@ -17,9 +17,9 @@ from lrf.protocols import Trainer, TrainingJob
 from lrf.testing import check_plugin
 from lrf_sft.settings import SFTSettings
 from lrf_sft.trainer import SFT
-from lrf_training.models import new_model, new_tokenizer, settle_model
+from lrf_training.models import new_model, new_tokenizer, prepare_model
 from lrf_training.settings import Init
-from lrf_training.tokens import Counts
+from lrf_training.tokens import TokenCounts
 
 TINY: dict[str, Any] = {
     "init": {"hidden": 16, "layers": 1, "heads": 2, "vocab": 320},
@@ -251,7 +251,7 @@ def test_processes_that_share_a_sequence_must_divide_the_models_heads(
     tokenizer, job = new_tokenizer(["a"], init), TrainingJob(tmp_path / "pairs", tmp_path, None, 7, "")
     shared = trainer(sources=[source(tmp_path)], init=init, zero=3, sequence_parallel=processes).settings
     if fits:
-        settle_model(job, shared, tokenizer, Counts(longest=8), False)
+        prepare_model(job, shared, tokenizer, TokenCounts(longest=8), False)
     else:
         with pytest.raises(StageError, match=rf"sequence_parallel \({processes}\) must divide the model's 3 attention"):
-            settle_model(job, shared, tokenizer, Counts(longest=8), False)
+            prepare_model(job, shared, tokenizer, TokenCounts(longest=8), False)

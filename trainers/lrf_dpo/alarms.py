@@ -21,13 +21,13 @@ _NAMES = {
 Means = Mapping[str, float]
 
 
-def figures(logs: Mapping[str, float], beta: float) -> dict[str, JSON]:
+def step_metrics(logs: Mapping[str, float], beta: float) -> dict[str, JSON]:
     """A step's figures out of TRL's logs. ``chosen_logp_delta`` is log π(y_w|x) over the reference's, in nats."""
     values: dict[str, JSON] = {name: logs[key] for key, name in _NAMES.items() if key in logs}
     return values | {"chosen_logp_delta": logs["rewards/chosen"] / beta}
 
 
-class Sustained:
+class SustainedAlarm:
     """Goes off once, when ``look`` has found something in ``window`` steps one after another: not at a passing dip.
 
     ``look`` gets the means of the figures ``names`` over the ``window`` steps before the last ``window``, and over
@@ -59,12 +59,12 @@ class Sustained:
         return {name: sum(step[name] for step in steps) / len(steps) for name in self.names}
 
 
-def alarms(window: int = 10) -> list[Sustained]:
+def alarms(window: int = 10) -> list[SustainedAlarm]:
     """The alarms of DPO."""
     return [
-        Sustained(("chosen_logp_delta", "margin"), chosen_falls, window),
-        Sustained(("margin", "accuracy"), margin_without_accuracy, window),
-        Sustained(("length_correlation",), reward_follows_length, window),
+        SustainedAlarm(("chosen_logp_delta", "margin"), chosen_falls, window),
+        SustainedAlarm(("margin", "accuracy"), margin_without_accuracy, window),
+        SustainedAlarm(("length_correlation",), reward_follows_length, window),
     ]
 
 

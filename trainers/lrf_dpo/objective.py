@@ -11,9 +11,9 @@ from trl import DPOConfig, DPOTrainer
 from trl.models import prepare_deepspeed
 
 from lrf_dpo.alarms import LengthCorrelation
-from lrf_dpo.order import Order
-from lrf_dpo.prefix_sharing import Sharing
-from lrf_dpo.reference import COLUMNS, tokens_hash
+from lrf_dpo.prefix_sharing import PrefixSharing
+from lrf_dpo.reference import REFERENCE_COLUMNS, tokens_hash
+from lrf_dpo.sampler import PairSampler
 from lrf_dpo.sequence_parallel import sequence_group
 from lrf_dpo.settings import CE
 from lrf_training.trainer import CheckedTrainer
@@ -38,7 +38,7 @@ def sum_in_64_bits(model: Any, args: Any, outputs: Any) -> Any:
 BITS = "ref_logps_bits"
 
 
-class WithReference:
+class ReferenceLogpsCollator:
     """A collator that hands on the stored reference log-probabilities too, (2, pairs), as the bits of float64.
 
     As integers, since transformers casts a batch's floats to bfloat16 under DeepSpeed, where -500 is off by up to 1.
@@ -48,14 +48,16 @@ class WithReference:
         self.collate = collate
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        batch: dict[str, Any] = self.collate([{k: v for k, v in row.items() if k not in COLUMNS} for row in rows])
-        if COLUMNS[0] in rows[0]:
-            stored = [[row[name] for row in rows] for name in COLUMNS]
+        batch: dict[str, Any] = self.collate(
+            [{k: v for k, v in row.items() if k not in REFERENCE_COLUMNS} for row in rows]
+        )
+        if REFERENCE_COLUMNS[0] in rows[0]:
+            stored = [[row[name] for row in rows] for name in REFERENCE_COLUMNS]
             batch[BITS] = torch.tensor(stored, dtype=torch.float64).view(torch.int64)
         return batch
 
 
-class DPOWithCE(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL has no types
+class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL has no types
     """TRL's DPO trainer on pairs that are token ids already, with every reduction of the cross-entropy term.
 
     With ``args.precompute_ref_log_probs``, rows must have the columns of :mod:`lrf_dpo.reference` before ``train``;
@@ -63,7 +65,7 @@ class DPOWithCE(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL has no
     ``sharing``, needed with sequence parallelism, is what lets the model share prompts.
     """
 
-    sharing: Sharing
+    sharing: PrefixSharing
 
     def __init__(
         self, *, ce: CE, args: DPOConfig, prompts_together: bool = False, data_collator: Any = None, **kwargs: Any
@@ -71,7 +73,7 @@ class DPOWithCE(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL has no
         self.ce, self.prompts_together = ce, prompts_together
         self.lengths = LengthCorrelation()
         super().__init__(args=args, data_collator=data_collator, **kwargs)
-        self.data_collator: Any = WithReference(self.data_collator)
+        self.data_collator: Any = ReferenceLogpsCollator(self.data_collator)
         for model in filter(None, (self.model, self.ref_model)):
             model.register_forward_hook(sum_in_64_bits)
 
@@ -85,7 +87,7 @@ class DPOWithCE(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL has no
         rows = self.train_dataset if dataset is None else dataset
         prompts = [tokens_hash(row["prompt_ids"]) for row in rows] if self.prompts_together else range(len(rows))
         copies = super().get_sp_size()
-        order = Order(prompts, self.args.per_device_train_batch_size, self.args.seed, copies)
+        order = PairSampler(prompts, self.args.per_device_train_batch_size, self.args.seed, copies)
         self.add_callback(order)
         return order
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
-from lrf_training.tokens import Encoded, Messages, UnusableRow, chat_ids, common_prefix, messages, read_jsonl
+from lrf_training.tokens import EncodedRow, Messages, UnusableRowError, chat_ids, common_prefix, messages, read_jsonl
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PreferenceRow:
     """One row: a prompt and two answers to it, as chat messages. ``where`` names it in errors.
 
     ``tools`` are the definitions that the chat template writes into the prompt, where there are some.
@@ -29,7 +29,7 @@ class Pair:
         return [*self.prompt, *self.chosen, *self.rejected]
 
 
-def read(path: Path, prompt_template_sha256: str | None = None) -> Iterator[Pair]:
+def read(path: Path, prompt_template_sha256: str | None = None) -> Iterator[PreferenceRow]:
     """The rows in order.
 
     Raises :class:`lrf.errors.StageError` where the file isn't one of pairs, or a row's prompt was made with another
@@ -44,14 +44,14 @@ def read(path: Path, prompt_template_sha256: str | None = None) -> Iterator[Pair
                 "template back"
             )
         prompt, chosen, rejected = (messages(row, name, where) for name in ("prompt", "chosen", "rejected"))
-        yield Pair(where, prompt, chosen, rejected, row.get("tools"))
+        yield PreferenceRow(where, prompt, chosen, rejected, row.get("tools"))
 
 
-def encode(pair: Pair, tokenizer: Any) -> Encoded:
+def encode(pair: PreferenceRow, tokenizer: Any) -> EncodedRow:
     """``prompt_ids``, ``chosen_ids`` and ``rejected_ids``: prompt with an answer is what the policy sees.
 
     The remark "prompt_ends_changed": the template ends the prompt otherwise when an answer follows. Raises
-    :class:`lrf_training.tokens.UnusableRow`.
+    :class:`lrf_training.tokens.UnusableRowError`.
     """
     given = {"tools": pair.tools} if pair.tools else {}
     prompt = chat_ids(tokenizer, pair.where, pair.prompt, add_generation_prompt=True, **given)
@@ -64,14 +64,14 @@ def encode(pair: Pair, tokenizer: Any) -> Encoded:
     tokens, mend = sum(map(len, row.values())), "mend the row, or set on_bad_pair: drop and max_lost"
     for name, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
         if not any(message["content"].strip() for message in answer):
-            raise UnusableRow(f"the {name} answer is empty", mend, tokens)
+            raise UnusableRowError(f"the {name} answer is empty", mend, tokens)
     if pair.chosen == pair.rejected:
-        raise UnusableRow("chosen and rejected are the same", mend, tokens)
+        raise UnusableRowError("chosen and rejected are the same", mend, tokens)
     if not start or not row["chosen_ids"] or not row["rejected_ids"] or row["chosen_ids"] == row["rejected_ids"]:
-        raise UnusableRow(
+        raise UnusableRowError(
             "through the chat template, prompt and answers can't be told apart",
             "look at the chat template, or set on_bad_pair: drop and max_lost",
             tokens,
         )
     remarks = ("prompt_ends_changed",) if start < len(prompt) else ()
-    return Encoded(row, longest=max(len(chosen), len(rejected)), remarks=remarks)
+    return EncodedRow(row, longest=max(len(chosen), len(rejected)), remarks=remarks)

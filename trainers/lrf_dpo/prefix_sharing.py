@@ -24,8 +24,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
-from lrf_dpo.sequence_parallel import gather_states, take_part
-from lrf_training.adapters import bare
+from lrf_dpo.sequence_parallel import gather_predicting_states, shard_inputs
+from lrf_training.adapters import unwrap_peft
 
 Ids = tuple[int, ...]
 
@@ -38,7 +38,7 @@ TESTED = ("glm", "glm4", "llama", "qwen2", "qwen3")
 """Architectures (``model_type``) whose loss and gradients tests compare with the plain path."""
 
 
-def why_not(model: Any) -> str | None:
+def unsupported(model: Any) -> str | None:
     """Why prompts can't be shared with this model, or None if they can."""
     config = model.config
     if config.model_type not in TESTED:
@@ -53,7 +53,7 @@ def why_not(model: Any) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class SharedLayout:
     """Where things are in the shared sequence.
 
     ``groups`` has (prompt, (answer, answer, …)) lengths for each prompt, in order. ``predicting`` is (2·pairs, longest
@@ -115,11 +115,11 @@ class SharedPromptCollator:
             "completion_mask": mask_of_answers,
             "shared_ids": torch.tensor([shared]),
             "position_ids": torch.tensor([positions]),
-            "layout": Layout(groups, pad_sequence(predicting, batch_first=True)),
+            "layout": SharedLayout(groups, pad_sequence(predicting, batch_first=True)),
         }
 
 
-class Sharing:
+class PrefixSharing:
     """A model, or one with adapters, that takes batches of :class:`SharedPromptCollator`; it can't take others then.
 
     ``group`` is the process group that shares each sequence (:mod:`lrf_dpo.sequence_parallel`) while training, None
@@ -128,7 +128,7 @@ class Sharing:
 
     def __init__(self, model: Any) -> None:
         self.group: Any = None
-        inner = bare(model)
+        inner = unwrap_peft(model)
         inner.set_attn_implementation(NAME)
         # on the outermost module: peft calls the inner model past its hooks
         model.register_forward_pre_hook(self._take_shared_sequence, with_kwargs=True)
@@ -140,16 +140,16 @@ class Sharing:
         kwargs["shift_labels"] = kwargs.pop("labels")[:, 1:]  # TRL's fused LM head scores these without shifting
         del kwargs["attention_mask"]  # there is no padding
         if self.group is not None and model.training:
-            kwargs = take_part(kwargs, self.group)
+            kwargs = shard_inputs(kwargs, self.group)
         return args, kwargs
 
     def _keep_predicting_states(self, backbone: Any, args: Any, kwargs: dict[str, Any], outputs: Any) -> Any:
-        layout: Layout = kwargs["layout"]
+        layout: SharedLayout = kwargs["layout"]
         # (1, sequence, hidden) -> (2·pairs, longest answer, hidden)
         states = outputs.last_hidden_state
         where = layout.predicting.to(states.device)
         if self.group is not None and backbone.training:
-            outputs.last_hidden_state = gather_states(states, where, self.group)
+            outputs.last_hidden_state = gather_predicting_states(states, where, self.group)
         else:
             outputs.last_hidden_state = states[0, where]
         return outputs
@@ -162,7 +162,7 @@ def split_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    layout: Layout,
+    layout: SharedLayout,
     scaling: float | None = None,
     dropout: float = 0.0,
     **_: Any,

@@ -23,21 +23,21 @@ import pyarrow.parquet as pq
 
 from lrf.errors import StageError
 from lrf.types import JSON
-from lrf_training.checkpoint import to_disk
-from lrf_training.processes import only_first, rank, wait_for_all, world
+from lrf_training.checkpoint import fsync_path
+from lrf_training.processes import on_first_process, rank, wait_for_all, world
 
-COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
+REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 FILE = "reference.parquet"
 
-Row = Mapping[str, list[int]]
+PairIds = Mapping[str, list[int]]
 Stored = dict[int, tuple[str, float, float]]  # row: its tokens' hash, log-probabilities of chosen and rejected
 
 
-def with_reference(
+def add_reference_logps(
     dataset: Any,
     folder: Path,
     identity: str,
-    log_probs: Callable[[Row], tuple[float, float]],
+    log_probs: Callable[[PairIds], tuple[float, float]],
     *,
     lockstep: bool = False,
     report: Callable[[Mapping[str, JSON]], None] = lambda _: None,
@@ -51,7 +51,7 @@ def with_reference(
     from datasets import Dataset, concatenate_datasets
 
     hashes = [tokens_hash(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]) for row in dataset]
-    missing: list[int] = only_first(lambda: _missing(folder, identity, hashes))
+    missing: list[int] = on_first_process(lambda: _missing(folder, identity, hashes))
     if missing:
         report({"phase": "reference", "rows": len(missing), "of": len(hashes)})
         mine = missing[rank() :: world()]
@@ -72,10 +72,10 @@ def with_reference(
                 if turn % 10 == 9:
                     report({"phase": "reference", "done": turn + 1, "of": rounds})
         wait_for_all()
-    only_first(lambda: _merge(folder, identity, hashes))
+    on_first_process(lambda: _merge(folder, identity, hashes))
     stored = _read(folder / FILE, identity)
     chosen_column, rejected_column = zip(*((stored[n][1], stored[n][2]) for n in range(len(hashes))), strict=True)
-    columns = Dataset(pa.table([pa.array(chosen_column), pa.array(rejected_column)], names=list(COLUMNS)))
+    columns = Dataset(pa.table([pa.array(chosen_column), pa.array(rejected_column)], names=list(REFERENCE_COLUMNS)))
     return concatenate_datasets([dataset, columns], axis=1)
 
 
@@ -92,7 +92,7 @@ def _merge(folder: Path, identity: str, hashes: list[str]) -> None:
     rows = [_as_columns(identity, n, tokens, *stored[n][1:]) for n, tokens in enumerate(hashes)]
     new = folder / f"{FILE}.new"
     pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata({"identity": identity}), new)
-    to_disk(new)
+    fsync_path(new)
     new.rename(folder / FILE)
     for shard in folder.glob("rank-*.jsonl"):
         shard.unlink()
@@ -124,7 +124,12 @@ def _checked(rows: Any, identity: str) -> Stored:
     stored: Stored = {}
     for row in rows:
         try:
-            values = int(row["row"]), str(row["tokens"]), float(row[COLUMNS[0]]), float(row[COLUMNS[1]])
+            values = (
+                int(row["row"]),
+                str(row["tokens"]),
+                float(row[REFERENCE_COLUMNS[0]]),
+                float(row[REFERENCE_COLUMNS[1]]),
+            )
         except (KeyError, TypeError, ValueError):
             continue
         if row == _as_columns(identity, *values):
@@ -134,7 +139,13 @@ def _checked(rows: Any, identity: str) -> Stored:
 
 def _as_columns(identity: str, row: int, tokens: str, chosen: float, rejected: float) -> dict[str, Any]:
     checksum = hashlib.sha256(f"{identity} {row} {tokens} {chosen.hex()} {rejected.hex()}".encode()).hexdigest()[:16]
-    return {"row": row, "tokens": tokens, COLUMNS[0]: chosen, COLUMNS[1]: rejected, "checksum": checksum}
+    return {
+        "row": row,
+        "tokens": tokens,
+        REFERENCE_COLUMNS[0]: chosen,
+        REFERENCE_COLUMNS[1]: rejected,
+        "checksum": checksum,
+    }
 
 
 def tokens_hash(*columns: list[int]) -> str:

@@ -28,7 +28,7 @@ def sequence_group() -> Any:
     return groups._get_sequence_parallel_group()
 
 
-def take_part(kwargs: dict[str, Any], group: Any) -> dict[str, Any]:
+def shard_inputs(kwargs: dict[str, Any], group: Any) -> dict[str, Any]:
     """The model's arguments with this process's part of ``input_ids`` and ``position_ids``, both (1, sequence)."""
     layout, size = kwargs["layout"], distributed.get_world_size(group)
     length = kwargs["input_ids"].shape[1]
@@ -42,7 +42,7 @@ def take_part(kwargs: dict[str, Any], group: Any) -> dict[str, Any]:
     return kwargs
 
 
-def gather_states(states: torch.Tensor, where: torch.Tensor, group: Any) -> torch.Tensor:
+def gather_predicting_states(states: torch.Tensor, where: torch.Tensor, group: Any) -> torch.Tensor:
     """(1, part, hidden) of each process -> (2·pairs, longest answer, hidden): the states at ``where`` of the whole."""
     part = states.shape[1]
     local = where - distributed.get_rank(group) * part

@@ -13,9 +13,9 @@ from lrf.protocols import TrainingJob, TrainingResult
 from lrf_dpo import pairs
 from lrf_dpo.settings import DPOSettings
 from lrf_training.adapters import lora_config
-from lrf_training.arguments import made_of, training_arguments
-from lrf_training.mixing import Mixture
-from lrf_training.models import identity_of, settle_model
+from lrf_training.arguments import training_arguments, training_fingerprint
+from lrf_training.mixture import Mixture
+from lrf_training.models import identity_of, prepare_model
 from lrf_training.prepare import prepare
 from lrf_training.processes import rank
 
@@ -46,7 +46,7 @@ class DPO:
 
         # --- tokenizer, and the pairs as token ids
         read_own = partial(pairs.read, prompt_template_sha256=job.prompt_template_sha256)
-        files: list[tuple[Path, float, Callable[[Path], Iterator[pairs.Pair]]]]
+        files: list[tuple[Path, float, Callable[[Path], Iterator[pairs.PreferenceRow]]]]
         files = [(job.pairs, settings.own_weight if settings.sources else 1.0, read_own)]
         files += [(source.path, source.weight, pairs.read) for source in settings.sources]
         rows = Mixture(files, job.seed)
@@ -63,10 +63,10 @@ class DPO:
         arguments, text, counts = ready.arguments, ready.text, ready.counts
 
         # --- policy
-        policy = settle_model(job, settings, text.tokenizer, counts, arguments.bf16)
-        from lrf_dpo.prefix_sharing import SharedPromptCollator, Sharing, why_not
+        policy = prepare_model(job, settings, text.tokenizer, counts, arguments.bf16)
+        from lrf_dpo.prefix_sharing import PrefixSharing, SharedPromptCollator, unsupported
 
-        refusal = "prefix_sharing: off" if settings.prefix_sharing == "off" else why_not(policy)
+        refusal = "prefix_sharing: off" if settings.prefix_sharing == "off" else unsupported(policy)
         if settings.prefix_sharing == "on" and refusal:
             raise StageError(f"train.prefix_sharing: on, but {refusal}; set it to auto or off")
         if settings.sequence_parallel > 1 and refusal:
@@ -75,20 +75,20 @@ class DPO:
         from datasets import Dataset
         from transformers import PrinterCallback
 
-        from lrf_dpo.alarms import alarms, figures
-        from lrf_dpo.objective import DPOWithCE
-        from lrf_dpo.reference import with_reference
+        from lrf_dpo.alarms import alarms, step_metrics
+        from lrf_dpo.objective import DPOWithCETrainer
+        from lrf_dpo.reference import add_reference_logps
         from lrf_training.preflight import Preflight
-        from lrf_training.watch import ProgressCallback
+        from lrf_training.progress import ProgressCallback
 
-        watch = ProgressCallback(
+        progress = ProgressCallback(
             job.output / "training_log.jsonl",
             job.report,
-            figures=partial(figures, beta=settings.beta),
+            figures=partial(step_metrics, beta=settings.beta),
             alarms=alarms(),
         )
         preflight = Preflight(_ADVICE)
-        trainer = DPOWithCE(
+        trainer = DPOWithCETrainer(
             ce=settings.ce,
             prompts_together=settings.prompts_together,
             args=arguments,
@@ -96,18 +96,18 @@ class DPO:
             peft_config=lora_config(settings, policy),
             train_dataset=Dataset.from_file(str(ready.tokens)),
             processing_class=text.tokenizer,
-            callbacks=[watch, *([preflight] if settings.preflight else [])],
+            callbacks=[progress, *([preflight] if settings.preflight else [])],
             data_collator=None if refusal else SharedPromptCollator(text.tokenizer.pad_token_id),
         )
         trainer.remove_callback(PrinterCallback)
         preflight.trainer = trainer
-        trainer.configure(settings, job, made_of(settings, job, ready.tokens))
+        trainer.configure(settings, job, training_fingerprint(settings, job, ready.tokens))
         if not refusal:
-            trainer.sharing = Sharing(trainer.model)
+            trainer.sharing = PrefixSharing(trainer.model)
 
         # --- reference policy
         if settings.stores_reference:
-            trainer.train_dataset = with_reference(
+            trainer.train_dataset = add_reference_logps(
                 trainer.train_dataset,
                 job.output / "reference",
                 f"{identity_of(job, settings)} {arguments.bf16} {policy.dtype}",
@@ -125,7 +125,7 @@ class DPO:
         return TrainingResult(
             checkpoint=job.output / "checkpoint",
             metrics={
-                **{name: value for name, value in watch.last.items() if name not in ("step", "steps")},
+                **{name: value for name, value in progress.last.items() if name not in ("step", "steps")},
                 "steps": trainer.state.global_step,
                 "skipped_steps": trainer.skipped_steps,
                 **counts.metrics("pairs"),
@@ -138,7 +138,7 @@ class DPO:
                 "device": arguments.device.type,
                 "dtype": "bfloat16" if arguments.bf16 else "float32",
                 "notes": ready.notes,
-                "alarms": watch.messages,
+                "alarms": progress.messages,
                 "seconds": round(time.monotonic() - started, 2),
             },
         )

@@ -11,12 +11,14 @@ import pandas as pd
 import torch
 
 from lrf.types import JSON
-from lrf_reward.objective import Collator
+from lrf_reward.objective import RewardCollator
 
 ROWS_AT_ONCE = 8
 
 
-def outputs(model: Any, rows: Iterable[Mapping[str, Any]], collate: Collator) -> Iterator[tuple[Any, list[float]]]:
+def predictions(
+    model: Any, rows: Iterable[Mapping[str, Any]], collate: RewardCollator
+) -> Iterator[tuple[Any, list[float]]]:
     """(a row, its first answer's outputs) of each row; of a pair, the chosen one's output and the rejected one's."""
     model.eval()
     rest = iter(rows)
@@ -29,7 +31,9 @@ def outputs(model: Any, rows: Iterable[Mapping[str, Any]], collate: Collator) ->
         yield from zip(some, per_row.tolist(), strict=True)
 
 
-def of_ratings(found: Sequence[tuple[Mapping[str, Any], list[float]]], dimensions: Sequence[str]) -> dict[str, JSON]:
+def rating_metrics(
+    found: Sequence[tuple[Mapping[str, Any], list[float]]], dimensions: Sequence[str]
+) -> dict[str, JSON]:
     """By dimension: Pearson's and Spearman's correlation with the judge's ratings, and those of the answers' length."""
     figures: dict[str, JSON] = {}
     for place, name in enumerate(dimensions):
@@ -46,7 +50,7 @@ def of_ratings(found: Sequence[tuple[Mapping[str, Any], list[float]]], dimension
     return figures
 
 
-def of_preferences(found: Sequence[tuple[Mapping[str, Any], list[float]]]) -> dict[str, JSON]:
+def preference_metrics(found: Sequence[tuple[Mapping[str, Any], list[float]]]) -> dict[str, JSON]:
     """The shares of pairs whose chosen answer gets more, and whose chosen answer is longer. A tie counts half."""
 
     def share(differences: list[float]) -> float | None:
@@ -60,7 +64,7 @@ def of_preferences(found: Sequence[tuple[Mapping[str, Any], list[float]]]) -> di
     }
 
 
-def scale(values: Sequence[float]) -> tuple[float, float]:
+def output_scale(values: Sequence[float]) -> tuple[float, float]:
     """Outputs for ratings of 0 and of 10 where the outputs have no scale of their own: the mean is 5, and a standard
     deviation two points."""
     centre, spread = float(np.mean(values)), float(np.std(values)) or 1.0

@@ -10,7 +10,7 @@ from lrf_reward.settings import RewardSettings
 from lrf_training.models import new_model
 
 
-def classifier(
+def new_classifier(
     job: TrainingJob, settings: RewardSettings, tokenizer: Any, labels: tuple[str, ...], longest: int, largest_id: int
 ) -> Any:
     """The body of ``policy.model`` (or with ``init`` a random one) under a new head with an output a label, in float32.

@@ -13,15 +13,15 @@ from lrf.types import JSON
 from lrf_training.trainer import CheckedTrainer
 
 
-class Distil(CheckedTrainer, Trainer):  # type: ignore[misc]  # transformers is not followed by mypy
+class DistillationTrainer(CheckedTrainer, Trainer):  # type: ignore[misc]  # transformers is not followed by mypy
     """A Trainer of a sequence classifier: on ratings where a batch has targets, else on preferences.
 
-    Every rating, or every pair, of an optimizer step weighs the same, whatever micro-batch it stands in. ``about`` is
+    Every rating, or every pair, of an optimizer step weighs the same, whatever micro-batch it stands in. ``output_info`` is
     asked, before each export, for what config.json says under ``lrf_reward``.
     """
 
     loss_is_scaled_for_ga = True
-    about: Callable[[], dict[str, JSON]]
+    output_info: Callable[[], dict[str, JSON]]
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], int]:
         """The step's micro-batches, and how many ratings, or pairs, the step has."""
@@ -40,7 +40,7 @@ class Distil(CheckedTrainer, Trainer):  # type: ignore[misc]  # transformers is 
         return (loss, outputs) if return_outputs else loss
 
     def save_export(self) -> None:
-        self.model.config.lrf_reward = self.about()
+        self.model.config.lrf_reward = self.output_info()
         super().save_export()
 
 
@@ -64,7 +64,7 @@ def preference_loss(logits: Any) -> Any:
     return -logsigmoid(chosen - rejected).mean()
 
 
-class Collator:
+class RewardCollator:
     """Rows to a batch, padded at the right: answers with their targets, or chosen answers and then rejected ones."""
 
     def __init__(self, pad: int) -> None:

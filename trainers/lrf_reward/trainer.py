@@ -13,8 +13,8 @@ from lrf.protocols import TrainingJob, TrainingResult
 from lrf.types import JSON
 from lrf_reward import rows
 from lrf_reward.settings import RewardSettings
-from lrf_training.arguments import made_of, training_arguments
-from lrf_training.mixing import Mixture
+from lrf_training.arguments import training_arguments, training_fingerprint
+from lrf_training.mixture import Mixture
 from lrf_training.prepare import prepare
 from lrf_training.tokens import write_tokens
 
@@ -49,7 +49,7 @@ class RewardTrainer:
         source = job.scored if of_ratings else job.pairs
         assert source is not None
 
-        def read(path: Path, held_out: bool | None = None) -> Iterator[rows.Row]:
+        def read(path: Path, held_out: bool | None = None) -> Iterator[rows.RewardRow]:
             for row in rows.scored(path) if of_ratings else rows.pairs(path):
                 apart = rows.is_held_out(row.sample_id, job.seed, settings.held_out)
                 if row.teaches and held_out in (None, apart):
@@ -75,33 +75,35 @@ class RewardTrainer:
         from transformers import PrinterCallback
 
         from lrf_reward import held_out
-        from lrf_reward.model import classifier
-        from lrf_reward.objective import Collator, Distil
-        from lrf_training.watch import ProgressCallback
+        from lrf_reward.model import new_classifier
+        from lrf_reward.objective import DistillationTrainer, RewardCollator
+        from lrf_training.progress import ProgressCallback
 
         labels = dimensions or (PREFERENCE,)
         longest, largest_id = (max(getattr(c, n) for c in (counts, largest)) for n in ("longest", "largest_id"))
-        model = classifier(job, settings, tokenizer, labels, longest, largest_id)
+        model = new_classifier(job, settings, tokenizer, labels, longest, largest_id)
 
         # --- train, try it on what was held out, and save
-        collate = Collator(tokenizer.pad_token_id)
-        watch = ProgressCallback(job.output / "training_log.jsonl", job.report)
-        trainer = Distil(
+        collate = RewardCollator(tokenizer.pad_token_id)
+        progress = ProgressCallback(job.output / "training_log.jsonl", job.report)
+        trainer = DistillationTrainer(
             model=model,
             args=ready.arguments,
             train_dataset=Dataset.from_file(str(ready.tokens)),
             processing_class=tokenizer,
             data_collator=collate,
-            callbacks=[watch],
+            callbacks=[progress],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.configure(settings, job, made_of(settings, job, ready.tokens))
+        trainer.configure(settings, job, training_fingerprint(settings, job, ready.tokens))
         found: list[tuple[Any, list[float]]] = []
 
-        def about() -> dict[str, JSON]:
+        def output_info() -> dict[str, JSON]:
             job.report({"phase": "trying"})
-            found[:] = held_out.outputs(model, _plain(Dataset.from_file(str(trial))), collate)
-            zero_at, ten_at = (-1.0, 1.0) if of_ratings else held_out.scale([o for _, both in found for o in both])
+            found[:] = held_out.predictions(model, _plain(Dataset.from_file(str(trial))), collate)
+            zero_at, ten_at = (
+                (-1.0, 1.0) if of_ratings else held_out.output_scale([o for _, both in found for o in both])
+            )
             return {
                 "zero_at": zero_at,
                 "ten_at": ten_at,
@@ -109,16 +111,16 @@ class RewardTrainer:
                 "objective": settings.objective,
             }
 
-        trainer.about = about
+        trainer.output_info = output_info
         job.report({"phase": "training", "device": trainer.args.device.type})
         trainer.run()
-        figures = held_out.of_ratings(found, dimensions) if of_ratings else held_out.of_preferences(found)
+        figures = held_out.rating_metrics(found, dimensions) if of_ratings else held_out.preference_metrics(found)
         trial.unlink()
         ready.tokens.unlink(missing_ok=True)
         return TrainingResult(
             checkpoint=job.output / "checkpoint",
             metrics={
-                **{name: value for name, value in watch.last.items() if name not in ("step", "steps")},
+                **{name: value for name, value in progress.last.items() if name not in ("step", "steps")},
                 "steps": trainer.state.global_step,
                 "skipped_steps": trainer.skipped_steps,
                 **counts.metrics(what),

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from trl import SFTTrainer
 
-from lrf_training.sequence_parallel import IGNORED, part
+from lrf_training.sequence_parallel import IGNORE_INDEX, shard_batch
 from lrf_training.trainer import CheckedTrainer
 
 
 @dataclass(frozen=True, slots=True)
-class Collator:
+class SFTCollator:
     """Rows of ``input_ids`` and ``spans`` to a batch; where ``processes`` share a sequence, to this one's part.
 
     Padding comes after all tokens, which causal attention lets nobody see: there is no mask, and never one of S×S.
@@ -28,7 +28,7 @@ class Collator:
         longest = max(len(row["input_ids"]) for row in rows)
         length = -(-longest // self.processes) * self.processes
         ids = torch.full((len(rows), length), self.pad_token_id)  # (rows, length)
-        labels = torch.full((len(rows), length), IGNORED)  # (rows, length)
+        labels = torch.full((len(rows), length), IGNORE_INDEX)  # (rows, length)
         for i, row in enumerate(rows):
             ids[i, : len(row["input_ids"])] = torch.tensor(row["input_ids"])
             spans = [int(place) for place in row["spans"]]
@@ -36,10 +36,10 @@ class Collator:
                 labels[i, start:end] = ids[i, start:end]
         positions = torch.arange(length).expand(len(rows), -1).contiguous()  # (rows, length)
         batch = {"input_ids": ids, "labels": labels, "position_ids": positions}
-        return part(batch, self.processes) if self.processes > 1 else batch
+        return shard_batch(batch, self.processes) if self.processes > 1 else batch
 
 
-class TokenMean(CheckedTrainer, SFTTrainer):  # type: ignore[misc]  # TRL has no types
+class TokenMeanTrainer(CheckedTrainer, SFTTrainer):  # type: ignore[misc]  # TRL has no types
     """TRL's SFT trainer on rows that are token ids already.
 
     Every answer token of an optimizer step weighs the same, whatever micro-batch, process or, with sequence
@@ -52,7 +52,7 @@ class TokenMean(CheckedTrainer, SFTTrainer):  # type: ignore[misc]  # TRL has no
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """The step's micro-batches, and how many answer tokens the step has in all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        mine = sum((int(_targets(batch).ne(IGNORED).sum()) for batch in batches), 0)
+        mine = sum((int(_targets(batch).ne(IGNORE_INDEX).sum()) for batch in batches), 0)
         return batches, self.accelerator.reduce(torch.tensor(mine, device=device), "sum")
 
     def compute_loss(
@@ -60,7 +60,7 @@ class TokenMean(CheckedTrainer, SFTTrainer):  # type: ignore[misc]  # TRL has no
     ) -> Any:
         tokens = num_items_in_batch
         if tokens is None:  # a pass outside a step: the preflight's
-            tokens = _targets(inputs).ne(IGNORED).sum().clamp(min=1)
+            tokens = _targets(inputs).ne(IGNORE_INDEX).sum().clamp(min=1)
         outputs = model(**inputs, use_cache=False, fused_lm_head=True)
         # Gradients are averaged over the processes, each of which has its share of the tokens.
         loss = -outputs.log_probs.double().sum() / tokens * self.accelerator.num_processes

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
-from lrf_training.tokens import Encoded, Messages, UnusableRow, chat_ids, common_prefix, messages, read_jsonl
+from lrf_training.tokens import EncodedRow, Messages, UnusableRowError, chat_ids, common_prefix, messages, read_jsonl
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,13 @@ def _said(row: Mapping[str, Any], name: str, role: str, where: str) -> Messages:
     return [{"role": role, "content": text}] if isinstance(text, str) else messages(row, name, where)
 
 
-def encode(row: Conversation, tokenizer: Any) -> Encoded:
+def encode(row: Conversation, tokenizer: Any) -> EncodedRow:
     """The conversation's token ids (``input_ids``), and where its answers stand in them (``spans``: start, end, …).
 
     An answer begins where the prompt before it ends with the template's opening of an answer, and ends with what the
     template puts after it (the end-of-turn token). Where a template writes an earlier turn otherwise once another
     follows (it drops thoughts, say), that turn isn't trained, and counted as ``answers_rewritten_by_template``. Raises
-    :class:`lrf_training.tokens.UnusableRow` when no answer is left to train on.
+    :class:`lrf_training.tokens.UnusableRowError` when no answer is left to train on.
     """
     answers = [
         i
@@ -75,7 +75,7 @@ def encode(row: Conversation, tokenizer: Any) -> Encoded:
     ids = chat_ids(tokenizer, row.where, row.messages, **given)
     if not answers:
         mend = "mend the row, or set on_bad_row: drop and max_lost"
-        raise UnusableRow("there is no answer to train on", mend, len(ids))
+        raise UnusableRowError("there is no answer to train on", mend, len(ids))
     spans: list[int] = []
     rewritten = 0
     for i in answers:
@@ -88,12 +88,12 @@ def encode(row: Conversation, tokenizer: Any) -> Encoded:
         if start < len(until):
             spans += [start, len(until)]
     if not spans:
-        raise UnusableRow(
+        raise UnusableRowError(
             "through the chat template, no answer can be told apart",
             "look at the chat template, or set on_bad_row: drop and max_lost",
             len(ids),
         )
-    return Encoded(
+    return EncodedRow(
         {"input_ids": ids},
         longest=len(ids),
         remarks=("answers_rewritten_by_template",) * rewritten,

@@ -6,13 +6,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from lrf_training.settings import PolicySettings, Source
+from lrf_training.settings import PolicySettings, TrainingSource
 
 
 class SFTSettings(PolicySettings):
     """Supervised fine-tuning, as in the LongReward paper: learning rate 1e-5, batch 8, 1,800 steps (two epochs)."""
 
-    sources: list[Source] = Field(
+    sources: list[TrainingSource] = Field(
         [],
         description="files of rows, each with `messages`, or with `prompt` and `completion` (text, or messages); the "
         "assistant's answers are trained, all else is read only",

@@ -12,9 +12,9 @@ from lrf.protocols import TrainingJob, TrainingResult
 from lrf_sft import rows
 from lrf_sft.settings import SFTSettings
 from lrf_training.adapters import lora_config
-from lrf_training.arguments import made_of, training_arguments
-from lrf_training.mixing import Mixture
-from lrf_training.models import settle_model
+from lrf_training.arguments import training_arguments, training_fingerprint
+from lrf_training.mixture import Mixture
+from lrf_training.models import prepare_model
 from lrf_training.prepare import prepare
 from lrf_training.processes import rank
 
@@ -57,33 +57,33 @@ class SFT:
         arguments, text, counts = ready.arguments, ready.text, ready.counts
 
         # --- policy
-        policy = settle_model(job, settings, text.tokenizer, counts, arguments.bf16)
+        policy = prepare_model(job, settings, text.tokenizer, counts, arguments.bf16)
 
         # --- train
         from datasets import Dataset
         from transformers import PrinterCallback
 
-        from lrf_sft.objective import Collator, TokenMean
+        from lrf_sft.objective import SFTCollator, TokenMeanTrainer
         from lrf_training.preflight import Preflight
-        from lrf_training.sequence_parallel import share_batches
-        from lrf_training.watch import ProgressCallback
+        from lrf_training.progress import ProgressCallback
+        from lrf_training.sequence_parallel import use_group_batches
 
-        watch = ProgressCallback(job.output / "training_log.jsonl", job.report)
+        progress = ProgressCallback(job.output / "training_log.jsonl", job.report)
         preflight = Preflight(_ADVICE)
-        trainer = TokenMean(
+        trainer = TokenMeanTrainer(
             args=arguments,
             model=policy,
             peft_config=lora_config(settings, policy),
             train_dataset=Dataset.from_file(str(ready.tokens)),
             processing_class=text.tokenizer,
-            callbacks=[watch, *([preflight] if settings.preflight else [])],
-            data_collator=Collator(text.tokenizer.pad_token_id, settings.sequence_parallel),
+            callbacks=[progress, *([preflight] if settings.preflight else [])],
+            data_collator=SFTCollator(text.tokenizer.pad_token_id, settings.sequence_parallel),
         )
         trainer.remove_callback(PrinterCallback)
         preflight.trainer = trainer
         if settings.sequence_parallel > 1:
-            share_batches(trainer, settings.sequence_parallel)
-        trainer.configure(settings, job, made_of(settings, job, ready.tokens))
+            use_group_batches(trainer, settings.sequence_parallel)
+        trainer.configure(settings, job, training_fingerprint(settings, job, ready.tokens))
         job.report({"phase": "training", "device": arguments.device.type})
         trainer.run()
         answer_tokens = 0
@@ -93,7 +93,7 @@ class SFT:
         return TrainingResult(
             checkpoint=job.output / "checkpoint",
             metrics={
-                **{name: value for name, value in watch.last.items() if name not in ("step", "steps")},
+                **{name: value for name, value in progress.last.items() if name not in ("step", "steps")},
                 "steps": trainer.state.global_step,
                 "skipped_steps": trainer.skipped_steps,
                 **counts.metrics("rows"),

@@ -37,7 +37,7 @@ def lora_config(settings: PolicySettings, model: Any) -> Any:
     )
 
 
-def bare(model: Any) -> Any:
+def unwrap_peft(model: Any) -> Any:
     """The transformers model inside a peft one; any other as it is."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
@@ -46,7 +46,7 @@ def save_merged(model: Any, folder: Path) -> None:
     """Write the model with its adapters added to the weights, in float32. The model in memory stays as it is."""
     from peft.tuners.lora import LoraLayer
 
-    inner, state = bare(model), dict[str, Any]()
+    inner, state = unwrap_peft(model), dict[str, Any]()
     for name, parameter in inner.state_dict().items():
         if ".lora_" not in name:
             state[name.replace(".base_layer.", ".")] = parameter.float().cpu()

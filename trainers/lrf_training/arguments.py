@@ -14,7 +14,7 @@ from lrf_training.models import identity_of
 from lrf_training.settings import TrainingSettings
 
 
-def quiet() -> None:
+def silence_libraries() -> None:
     """Before torch and the hub's client are imported: no telemetry; without a launcher, no second GPU."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # TRL uses names of before v6
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -60,7 +60,7 @@ def training_arguments(settings: TrainingSettings, job: TrainingJob) -> dict[str
     return found | deepspeed.arguments(settings)
 
 
-def made_of(settings: TrainingSettings, job: TrainingJob, tokens: Path) -> str:
+def training_fingerprint(settings: TrainingSettings, job: TrainingJob, tokens: Path) -> str:
     """A hash of what decides a training's outcome: settings, weights, seed and token ids, but not how it is launched.
 
     Call it in all processes.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrf.errors import StageError
-from lrf_training.processes import only_first, rank, wait_for_all
+from lrf_training.processes import on_first_process, rank, wait_for_all
 
 COMPLETE = "complete.json"
 """Written into a training state when all the rest of it is on the disk."""
@@ -30,18 +30,18 @@ def export(write: Callable[[Path], None], folder: Path) -> None:
     def rename() -> None:
         if trouble is None:
             for file in new.iterdir():
-                to_disk(file)
+                fsync_path(file)
             if folder.exists():
                 folder.rename(old)
             new.rename(folder)
-            to_disk(folder.parent)
+            fsync_path(folder.parent)
             shutil.rmtree(old, ignore_errors=True)
             return
         recover(folder)
         kept = f"the last good checkpoint is still in {folder}" if folder.exists() else "there is no checkpoint yet"
         raise StageError(_cant_save(folder, trouble, kept))
 
-    only_first(rename)
+    on_first_process(rename)
 
 
 def recover(folder: Path) -> None:
@@ -56,15 +56,15 @@ def recover(folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class States:
+class TrainingStates:
     """Training states in ``folder``: weights, optimizer, scheduler, random numbers, the place in the data.
 
-    ``made_of`` names what decides the training (settings, data, model): a state of another is of no use. ``world`` says
+    ``fingerprint`` names what decides the training (settings, data, model): a state of another is of no use. ``world`` says
     how many processes hold it, ``sharded`` whether each holds a part that no other number of processes can read.
     """
 
     folder: Path
-    made_of: str
+    fingerprint: str
     world: int
     sharded: bool
 
@@ -73,7 +73,7 @@ class States:
 
         Raises :class:`lrf.errors.StageError` when another number of processes saved it and this one can't read it.
         """
-        return only_first(self._latest)
+        return on_first_process(self._latest)
 
     def _latest(self) -> Path | None:
         states = sorted(self.folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
@@ -97,7 +97,7 @@ class States:
             saved = json.loads((path / COMPLETE).read_text())
         except (OSError, ValueError):
             return False
-        return bool(saved["made_of"] == self.made_of and saved["files"] == _sizes(path))
+        return bool(saved["fingerprint"] == self.fingerprint and saved["files"] == _sizes(path))
 
     def save(self, write: Callable[[], None], path: Path) -> None:
         """Let ``write`` make the state ``path``, mark it whole, and only then remove the one before. In all processes.
@@ -117,17 +117,22 @@ class States:
                     _cant_save(path, trouble, "the state before it stays" if kept else "there is no state before it")
                 )
             for file in path.rglob("*"):
-                to_disk(file)
-            mark = {"made_of": self.made_of, "world": self.world, "sharded": self.sharded, "files": _sizes(path)}
+                fsync_path(file)
+            mark = {
+                "fingerprint": self.fingerprint,
+                "world": self.world,
+                "sharded": self.sharded,
+                "files": _sizes(path),
+            }
             (path / f"{COMPLETE}.new").write_text(json.dumps(mark))
-            to_disk(path / f"{COMPLETE}.new")
+            fsync_path(path / f"{COMPLETE}.new")
             (path / f"{COMPLETE}.new").rename(path / COMPLETE)
-            to_disk(path)
+            fsync_path(path)
             for other in self.folder.glob("checkpoint-*"):
                 if other != path:
                     shutil.rmtree(other)
 
-        only_first(complete)
+        on_first_process(complete)
 
 
 def _attempt(write: Callable[[], None]) -> Exception | None:
@@ -157,7 +162,7 @@ def _sizes(folder: Path) -> dict[str, int]:
     }
 
 
-def to_disk(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """Return when the file, or the folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -23,7 +23,7 @@ LIVE_PARAMETERS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelShape:
     """What of a Llama-like model decides its memory. ``window`` is the most tokens it was made for."""
 
     hidden: int
@@ -49,8 +49,8 @@ class Shape:
         return self.layers * rank * ((h + q) * 2 + (h + kv) * 2 + (h + i) * 3)
 
 
-_LLAMA_8B = Shape(4096, 32, 32, 8, 14336, 128256, 131072)
-_GLM_9B = Shape(4096, 40, 32, 2, 13696, 151552, 131072)
+_LLAMA_8B = ModelShape(4096, 32, 32, 8, 14336, 128256, 131072)
+_GLM_9B = ModelShape(4096, 40, 32, 2, 13696, 151552, 131072)
 KNOWN = {
     "meta-llama/Llama-3.1-8B": _LLAMA_8B,
     "meta-llama/Llama-3.1-8B-Instruct": _LLAMA_8B,
@@ -62,7 +62,7 @@ KNOWN = {
 """Models of the recipes, which can be planned where their files are not."""
 
 
-def shape_of(model: str | None) -> Shape | None:
+def shape_of(model: str | None) -> ModelShape | None:
     """By the config.json of a folder or of the hub's cache, else if it is known; None where nothing says."""
     if model is None:
         return None
@@ -76,9 +76,9 @@ def shape_of(model: str | None) -> Shape | None:
     return KNOWN.get(model)
 
 
-def _shape(config: Mapping[str, Any]) -> Shape:
+def _shape(config: Mapping[str, Any]) -> ModelShape:
     heads = config["num_attention_heads"]
-    return Shape(
+    return ModelShape(
         hidden=config["hidden_size"],
         layers=config["num_hidden_layers"],
         heads=heads,

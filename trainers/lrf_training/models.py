@@ -11,9 +11,9 @@ from typing import Any
 
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob
-from lrf_training.processes import only_first
+from lrf_training.processes import on_first_process
 from lrf_training.settings import Init, PolicySettings, TrainingSettings
-from lrf_training.tokens import Counts
+from lrf_training.tokens import TokenCounts
 
 PLAIN_TEMPLATE = r"""
 {%- if tools %}{{- raise_exception('the plain template knows no tools') }}{%- endif %}
@@ -29,7 +29,7 @@ PLAIN_TEMPLATE = r"""
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Tokenization:
     """How text becomes tokens: the tokenizer, the model's window (None: unknown), and which chat template it has."""
 
     tokenizer: Any
@@ -37,7 +37,7 @@ class Text:
     template: str
 
 
-def settle_text(job: TrainingJob, settings: TrainingSettings, texts: Iterable[str]) -> Text:
+def prepare_tokenizer(job: TrainingJob, settings: TrainingSettings, texts: Iterable[str]) -> Tokenization:
     """The model's tokenizer, or with ``init`` one trained on ``texts``, with a chat template and a padding token.
 
     Raises :class:`lrf.errors.StageError` with what to change.
@@ -58,10 +58,12 @@ def settle_text(job: TrainingJob, settings: TrainingSettings, texts: Iterable[st
                 "pad_token in its tokenizer_config.json"
             )
         tokenizer.pad_token = tokenizer.eos_token  # answers of a micro-batch are padded, and never scored there
-    return Text(tokenizer, window, settle_chat_template(tokenizer, settings.chat_template))
+    return Tokenization(tokenizer, window, set_chat_template(tokenizer, settings.chat_template))
 
 
-def settle_model(job: TrainingJob, settings: PolicySettings, tokenizer: Any, counts: Counts, bfloat16: bool) -> Any:
+def prepare_model(
+    job: TrainingJob, settings: PolicySettings, tokenizer: Any, counts: TokenCounts, bfloat16: bool
+) -> Any:
     """The model's weights, or with ``init`` random ones for the longest row.
 
     They are float32; with LoRA, which changes none of them, bfloat16 where the passes are (``bfloat16``). Raises
@@ -185,7 +187,7 @@ def new_model(tokenizer: Any, init: Init, window: int, seed: int) -> Any:
     )
 
 
-def settle_chat_template(tokenizer: Any, file: Path | None) -> str:
+def set_chat_template(tokenizer: Any, file: Path | None) -> str:
     """Give the tokenizer the template to train with, and name it: "file", "own" or "plain"."""
     if file is not None:
         try:
@@ -206,7 +208,7 @@ def settle_chat_template(tokenizer: Any, file: Path | None) -> str:
 
 def identity_of(job: TrainingJob, settings: TrainingSettings) -> str:
     """A hash that changes with the model's weights, or with what random ones are made of. Call it in all processes."""
-    return only_first(lambda: _identity_of(job, settings))
+    return on_first_process(lambda: _identity_of(job, settings))
 
 
 def _identity_of(job: TrainingJob, settings: TrainingSettings) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 
 from lrf.protocols import TrainingJob
 from lrf_training import checkpoint
-from lrf_training.arguments import quiet
-from lrf_training.mixing import Mixture
-from lrf_training.models import Text, settle_text
-from lrf_training.processes import only_first
+from lrf_training.arguments import silence_libraries
+from lrf_training.mixture import Mixture
+from lrf_training.models import Tokenization, prepare_tokenizer
+from lrf_training.processes import on_first_process
 from lrf_training.settings import TrainingSettings
-from lrf_training.tokens import Counts, Encoded, RowT, Rules, write_tokens
+from lrf_training.tokens import EncodedRow, RowT, Rules, TokenCounts, write_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,10 @@ class Prepared:
     """``arguments`` are the Trainer's, ``tokens`` is the Arrow stream of the rows; ``notes`` have been reported."""
 
     arguments: Any
-    text: Text
+    text: Tokenization
     rules: Rules
     tokens: Path
-    counts: Counts
+    counts: TokenCounts
     notes: list[str]
 
 
@@ -34,7 +34,7 @@ def prepare(
     settings: TrainingSettings,
     make_arguments: Callable[[TrainingJob], Any],
     rows: Mixture[RowT],
-    encode: Callable[[RowT, Any], Encoded],
+    encode: Callable[[RowT, Any], EncodedRow],
     *,
     what: str,
     on_bad_row: str,
@@ -46,14 +46,14 @@ def prepare(
     or "drop". ``remarks`` has a note for each remark of ``encode``; {} in it is how often. Raises
     :class:`lrf.errors.StageError` with what to change.
     """
-    quiet()
+    silence_libraries()
     job.output.mkdir(parents=True, exist_ok=True)
     arguments = make_arguments(job)  # several processes have found one another after this
-    only_first(lambda: checkpoint.recover(job.output / "checkpoint"))
+    on_first_process(lambda: checkpoint.recover(job.output / "checkpoint"))
     job.report({"phase": "tokenising"})
-    text = settle_text(job, settings, (message["content"] for row in rows for message in row.messages))
+    text = prepare_tokenizer(job, settings, (message["content"] for row in rows for message in row.messages))
     rules, tokens = Rules.of(settings, text.window, on_bad_row), job.output / "tokens.arrow"
-    counts = only_first(
+    counts = on_first_process(
         lambda: write_tokens(
             rows, lambda row: encode(row, text.tokenizer), rules, tokens, what=what, source=rows.files[0][0]
         )

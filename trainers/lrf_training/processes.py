@@ -23,7 +23,7 @@ def world() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def only_first(work: Callable[[], T]) -> T:
+def on_first_process(work: Callable[[], T]) -> T:
     """What ``work`` gives in the first process, in all of them; a :class:`lrf.errors.StageError` likewise.
 
     Call it after the process group is there (a TrainingArguments has been made).

@@ -43,7 +43,7 @@ class LoRA(Settings):
     )
 
 
-class Source(Settings):
+class TrainingSource(Settings):
     """Further rows to train on, beside the run's own."""
 
     path: FilePath = Field(description="a JSONL file of rows like the run's own")
@@ -140,7 +140,7 @@ class PolicySettings(TrainingSettings):
         "preflight",
     }
 
-    sources: list[Source] = Field([], description="further files of rows, mixed with the run's own by the seed")
+    sources: list[TrainingSource] = Field([], description="further files of rows, mixed with the run's own by the seed")
     own_weight: float = Field(
         1.0, ge=0, description="how many times each of the run's own rows is taken, where there are sources"
     )

@@ -19,7 +19,7 @@ Messages = list[dict[str, str]]
 _ROWS_A_BATCH = 64
 
 
-class Row(Protocol):
+class ChatRow(Protocol):
     """A trainer's row: ``where`` it stands, "file:line (sample id)", for errors; and all of its messages."""
 
     @property
@@ -29,10 +29,10 @@ class Row(Protocol):
     def messages(self) -> Messages: ...
 
 
-RowT = TypeVar("RowT", bound=Row)
+RowT = TypeVar("RowT", bound=ChatRow)
 
 
-class UnusableRow(Exception):
+class UnusableRowError(Exception):
     """Raised by a trainer's ``encode`` for a row that can't be trained on.
 
     ``reason`` is short and stable: rows are counted by it. ``advice`` says what to do, where the rules say stop;
@@ -64,7 +64,7 @@ class Rules:
 
 
 @dataclass(slots=True)
-class Counts:
+class TokenCounts:
     """What was found. ``tokens`` counts what is trained on, ``longest`` one prompt with one answer.
 
     ``extra`` counts the rows' remarks.
@@ -98,10 +98,10 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedRow:
     """A row's columns of token ids, and its longest sequence: one prompt with one answer.
 
-    ``numbers`` are further columns, of float32. ``remarks`` are counted by name in :attr:`Counts.extra`.
+    ``numbers`` are further columns, of float32. ``remarks`` are counted by name in :attr:`TokenCounts.extra`.
     """
 
     columns: dict[str, list[int]]
@@ -163,15 +163,15 @@ def common_prefix(a: list[int], b: list[int]) -> int:
 
 
 def write_tokens(
-    rows: Iterable[RowT], encode: Callable[[RowT], Encoded], rules: Rules, into: Path, *, what: str, source: Path
-) -> Counts:
+    rows: Iterable[RowT], encode: Callable[[RowT], EncodedRow], rules: Rules, into: Path, *, what: str, source: Path
+) -> TokenCounts:
     """Write the rows' token ids to the Arrow stream ``into``, a column of int32 lists each, and say what was counted.
 
     One batch of rows is in memory at a time. ``what`` is the field's word for rows ("pairs"), ``source`` the file named
     in errors. Raises :class:`lrf.errors.StageError` when nothing is left, when a row can't be used and the rules say
     stop, and when more rows are lost than they allow.
     """
-    counts = Counts()
+    counts = TokenCounts()
     writer, batch = None, []
     with pa.OSFile(str(into), "wb") as sink:
         for row in rows:
@@ -192,10 +192,10 @@ def write_tokens(
     return counts
 
 
-def _encode(row: RowT, encode: Callable[[RowT], Encoded], rules: Rules, counts: Counts) -> Encoded | None:
+def _encode(row: RowT, encode: Callable[[RowT], EncodedRow], rules: Rules, counts: TokenCounts) -> EncodedRow | None:
     try:
         encoded = encode(row)
-    except UnusableRow as bad:
+    except UnusableRowError as bad:
         if rules.on_bad_row == "stop":
             raise StageError(f"{row.where}: {bad.reason}; {bad.advice}") from None
         counts.lose(bad.reason, bad.tokens)
@@ -218,7 +218,7 @@ def _encode(row: RowT, encode: Callable[[RowT], Encoded], rules: Rules, counts: 
     return encoded
 
 
-def _check(counts: Counts, rules: Rules, what: str, source: Path) -> None:
+def _check(counts: TokenCounts, rules: Rules, what: str, source: Path) -> None:
     seen = counts.rows + counts.lost_rows
     reasons = ", ".join(f"{reason}: {n}" for reason, n in counts.lost_by_reason.items())
     if not seen:

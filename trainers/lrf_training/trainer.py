@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob
 from lrf_training.adapters import save_merged
-from lrf_training.checkpoint import States, export
+from lrf_training.checkpoint import TrainingStates, export
 from lrf_training.processes import rank, world
 from lrf_training.settings import TrainingSettings
 
@@ -25,8 +25,8 @@ class CheckedTrainer(_Base):  # type: ignore[misc]  # transformers is not follow
     settings = TrainingSettings()
     skipped_steps = 0
 
-    def configure(self, settings: TrainingSettings, job: TrainingJob, made_of: str) -> None:
-        """To be called before :meth:`run`. ``made_of`` (:func:`lrf_training.arguments.made_of`) names the training."""
+    def configure(self, settings: TrainingSettings, job: TrainingJob, fingerprint: str) -> None:
+        """To be called before :meth:`run`. ``fingerprint`` (:func:`lrf_training.arguments.training_fingerprint`) names the training."""
         if settings.on_nan == "skip" and self.is_deepspeed_enabled:
             raise StageError("train.on_nan: skip can't be had with DeepSpeed, which takes its steps itself; set stop")
         if settings.zero == 3 and self._merges(settings):
@@ -35,7 +35,7 @@ class CheckedTrainer(_Base):  # type: ignore[misc]  # transformers is not follow
                 "merge the adapters afterwards with peft"
             )
         self.settings, self.report, self.checkpoint = settings, job.report, job.output / "checkpoint"
-        self.states = States(job.output / "training", made_of, world(), sharded=self.is_deepspeed_enabled)
+        self.states = TrainingStates(job.output / "training", fingerprint, world(), sharded=self.is_deepspeed_enabled)
 
     def run(self) -> None:
         """Train to the end, from the last whole state where there is one, export the model and remove the states."""

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.errors import StageError
-from lrf_dpo.order import Order
+from lrf_dpo.sampler import PairSampler
 from lrf_dpo.settings import DPOSettings
 from lrf_dpo.trainer import DPO
-from lrf_training.mixing import Mixture
+from lrf_training.mixture import Mixture
 
 TINY: dict[str, Any] = {
     "init": {"hidden": 16, "layers": 1, "heads": 2, "vocab": 320},
@@ -69,7 +69,7 @@ prompts = st.lists(st.integers(0, 8).map(str), min_size=1, max_size=40)
 def test_every_pair_comes_once_an_epoch_whatever_the_prompts(
     prompts: list[str], size: int, seed: int, epoch: int
 ) -> None:
-    order = Order(prompts, size, seed)
+    order = PairSampler(prompts, size, seed)
     order.epoch = epoch
     first = list(order)
     assert sorted(first) == list(range(len(prompts)))
@@ -78,13 +78,13 @@ def test_every_pair_comes_once_an_epoch_whatever_the_prompts(
 
 def test_pairs_of_a_prompt_come_together_where_they_fit() -> None:
     prompts = [str(n // 4) for n in range(40)]
-    order = iter(Order(prompts, 4, seed=3))
+    order = iter(PairSampler(prompts, 4, seed=3))
     while batch := list(islice(order, 4)):
         assert len({prompts[n] for n in batch}) == 1
 
 
 def test_another_epoch_has_another_order() -> None:
-    order = Order([str(n) for n in range(20)], 2, seed=3)
+    order = PairSampler([str(n) for n in range(20)], 2, seed=3)
     first = list(order)
     order.epoch = 1
     assert list(order) != first

@@ -14,7 +14,7 @@ KEY = "lrf_reward"
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class OutputInfo:
     """``name`` is the model's in errors. Scale and template are None for a model that the trainer did not make."""
 
     name: str
@@ -43,14 +43,14 @@ class About:
         )
 
 
-def read_about(config: Any, name: str) -> About:
+def read_output_info(config: Any, name: str) -> OutputInfo:
     """What the model's configuration says. Raises :class:`lrf.errors.StageError` when it can't be used."""
     labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
     known: Mapping[str, Any] | None = getattr(config, KEY, None)
     if known is None:
-        return About(name, labels)
+        return OutputInfo(name, labels)
     try:
         sha256 = str(known["prompt_template_sha256"])
-        return About(name, labels, float(known["zero_at"]), float(known["ten_at"]), sha256)
+        return OutputInfo(name, labels, float(known["zero_at"]), float(known["ten_at"]), sha256)
     except (ValueError, KeyError, TypeError) as error:
         raise StageError(f"{name}: {KEY} in its config.json can't be used ({type(error).__name__}: {error})") from None

@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 from transformers import TrainerCallback
 
 
-class Order(Sampler[int], TrainerCallback):  # type: ignore[misc]  # transformers is not followed by mypy
+class PairSampler(Sampler[int], TrainerCallback):  # type: ignore[misc]  # transformers is not followed by mypy
     """Pairs' numbers, shuffled by prompt, so that each ``size`` of them hold as few prompts as can easily be.
 
     ``prompts`` names each pair's prompt. Seed and epoch decide the order; every pair comes once an epoch, or ``copies``

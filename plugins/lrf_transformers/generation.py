@@ -12,14 +12,14 @@ from lrf.errors import BadReplyError, ContextTooSmallError, JudgeError, Rejected
 from lrf.local_models import Encoder
 from lrf.prompting.requests import Reply, Usage
 from lrf.protocols import GenerationSettings
-from lrf_transformers.batch import Batch, check, no_numbers
-from lrf_transformers.kv import Beginning
+from lrf_transformers.batch import TokenBatch, check_batching, nonfinite_logits
+from lrf_transformers.kv_cache import Prefix
 from lrf_transformers.sampler_settings import TransformersSamplerSettings
 from lrf_transformers.weights import load
 
 
 @dataclass(slots=True)
-class _Row:
+class CandidateState:
     """One candidate on its way. ``place`` is (its generation, its seed's place)."""
 
     place: tuple[int, int]
@@ -37,37 +37,37 @@ class _Row:
         return len(self.tokens) + self.generation.max_tokens
 
 
-class Policy:
-    """The loaded policy. ``draw`` is its only entry."""
+class PolicyModel:
+    """The loaded policy. ``generate`` is its only entry."""
 
     def __init__(self, settings: TransformersSamplerSettings) -> None:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self._settings = settings
         self._loaded = load(settings)
-        check(self._loaded)
+        check_batching(self._loaded)
         self._encoder = Encoder(self._loaded.tokenizer)
         named = self._loaded.model.generation_config.eos_token_id
         ends = [*(named if isinstance(named, list) else [named]), self._loaded.tokenizer.eos_token_id]
         self._ends = torch.tensor(sorted({e for e in ends if e is not None}), device=self._loaded.device)
 
     @torch.inference_mode()
-    def draw(self, drawings: Sequence[GenerationSettings]) -> list[Sequence[Reply] | Exception]:
+    def generate(self, generations: Sequence[GenerationSettings]) -> list[Sequence[Reply] | Exception]:
         """The candidates of each generation, or the error that kept them away."""
         failed: dict[int, Exception] = {}
-        rows: list[_Row] = []
-        for number, generation in enumerate(drawings):
+        rows: list[CandidateState] = []
+        for number, generation in enumerate(generations):
             try:
                 tokens = self._prompt(generation)
             except JudgeError as e:
                 failed[number] = e
                 continue
-            rows += [_Row((number, i), generation, seed, tokens) for i, seed in enumerate(generation.seeds)]
+            rows += [CandidateState((number, i), generation, seed, tokens) for i, seed in enumerate(generation.seeds)]
         replies: dict[tuple[int, int], Reply | Exception] = {}
         for batch in self._batches(rows):
             replies.update(self._run(batch))
         outcomes: list[Sequence[Reply] | Exception] = []
-        for number, generation in enumerate(drawings):
+        for number, generation in enumerate(generations):
             found = [replies[number, i] for i in range(len(generation.seeds))] if number not in failed else []
             error = failed.get(number) or next((r for r in found if isinstance(r, Exception)), None)
             outcomes.append(error or [r for r in found if isinstance(r, Reply)])
@@ -84,9 +84,9 @@ class Policy:
             )
         return tokens
 
-    def _batches(self, rows: Sequence[_Row]) -> list[list[_Row]]:
+    def _batches(self, rows: Sequence[CandidateState]) -> list[list[CandidateState]]:
         """Rows of like length together, within the settings' bounds."""
-        batches: list[list[_Row]] = []
+        batches: list[list[CandidateState]] = []
         for row in sorted(rows, key=lambda row: (row.how, row.width, row.place)):  # a batch's last row is its widest
             full = not batches or len(batches[-1]) == self._settings.max_batch or batches[-1][0].how != row.how
             if full or row.width * (len(batches[-1]) + 1) > self._settings.batch_tokens:
@@ -94,7 +94,7 @@ class Policy:
             batches[-1].append(row)
         return batches
 
-    def _run(self, rows: Sequence[_Row]) -> dict[tuple[int, int], Reply | Exception]:
+    def _run(self, rows: Sequence[CandidateState]) -> dict[tuple[int, int], Reply | Exception]:
         try:
             return dict(zip([row.place for row in rows], self._generate(rows), strict=True))
         except BadReplyError as error:
@@ -105,9 +105,9 @@ class Policy:
         half = len(rows) // 2
         return {**self._run(rows[:half]), **self._run(rows[half:])}
 
-    def _generate(self, rows: Sequence[_Row]) -> list[Reply]:
+    def _generate(self, rows: Sequence[CandidateState]) -> list[Reply]:
         device, room = self._loaded.device, max(row.generation.max_tokens for row in rows)
-        batch = Batch(self._loaded, [r.tokens for r in rows], self._beginnings(rows), room)
+        batch = TokenBatch(self._loaded, [r.tokens for r in rows], self._beginnings(rows), room)
         limits = torch.tensor([r.generation.max_tokens for r in rows], device=device)
         draws = torch.stack([_uniform(r.seed, room) for r in rows]).to(device)  # (rows, room)
         ids = torch.zeros(len(rows), room, dtype=torch.long, device=device)
@@ -116,7 +116,7 @@ class Policy:
         logits = batch.logits  # (rows, vocabulary)
         for step in range(room):
             if not logits[~ended].amax(-1).isfinite().all():
-                raise no_numbers()
+                raise nonfinite_logits()
             token = _pick(logits, draws[:, step], *rows[0].how)  # (rows,)
             ended |= torch.isin(token, self._ends)
             writes = ~ended & (lengths < limits)
@@ -136,14 +136,14 @@ class Policy:
             for row, text, stopped, n in zip(rows, texts, ended.tolist(), lengths.tolist(), strict=True)
         ]
 
-    def _beginnings(self, rows: Sequence[_Row]) -> list[tuple[Beginning | None, int]]:
+    def _beginnings(self, rows: Sequence[CandidateState]) -> list[tuple[Prefix | None, int]]:
         """For each row what is computed of its prompt: a prompt of several rows once, all but its last token."""
-        found: dict[int, Beginning] = {}
+        found: dict[int, Prefix] = {}
         for row in rows:
             number = row.place[0]
             if number in found or sum(r.place[0] == number for r in rows) == 1 or len(row.tokens) < 2:
                 continue
-            found[number] = Batch(self._loaded, [row.tokens], [(None, 0)], 0).beginning(0, row.tokens)
+            found[number] = TokenBatch(self._loaded, [row.tokens], [(None, 0)], 0).beginning(0, row.tokens)
         return [(found.get(r.place[0]), len(r.tokens) - 1 if r.place[0] in found else 0) for r in rows]
 
 

@@ -23,7 +23,7 @@ _LIST_NUMBER = re.compile(r"(?:^|\n)\s*\d+\.\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class ReplyFormat:
     """How one request is generated.
 
     Parameters
@@ -79,7 +79,7 @@ class Form:
         return (whole[:complete], "stop") if _CLOSE in whole else (whole_sentences(whole) + _CLOSE, "stop")
 
 
-def form_of(request: Request, settings: TransformersSettings, chat: bool) -> Form:
+def reply_format(request: Request, settings: TransformersSettings, chat: bool) -> ReplyFormat:
     """The form for a request.
 
     A chat model begins and ends its turn by itself. For a base model the judge opens the first statement, holds it
@@ -95,17 +95,17 @@ def form_of(request: Request, settings: TransformersSettings, chat: bool) -> For
         if "[[" not in judged and cue.strip() not in judged:  # else they may be quoted: see ``analysis_of``
             ends = [r"\[\[", rf"\n\s*{re.escape(cue.strip())}"] + ([] if chat else [_BLANK_LINE.pattern])
             stop = re.compile("|".join(ends))
-        return Form(most if wanted is None else min(most, wanted), True, stop=stop, cue=cue)
+        return ReplyFormat(most if wanted is None else min(most, wanted), True, stop=stop, cue=cue)
     if kind == "statements":
         seed = "" if chat else _OPEN
         if number is None:
-            return Form(most, False, seed=seed, stop=stop)
+            return ReplyFormat(most, False, seed=seed, stop=stop)
         limit = most if brief is None else min(most, brief * number)
-        return Form(limit, limit < most, seed=seed, stop=stop, stop_after=re.compile(_CLOSE), count=number)
+        return ReplyFormat(limit, limit < most, seed=seed, stop=stop, stop_after=re.compile(_CLOSE), count=number)
     if kind == "text":
         limit = min(most, brief or most)
-        return Form(limit, limit < most, stop=stop)
-    return Form(most, False, stop_after=_MARK if request.options else None)
+        return ReplyFormat(limit, limit < most, stop=stop)
+    return ReplyFormat(most, False, stop_after=_MARK if request.options else None)
 
 
 def whole_sentences(text: str) -> str:

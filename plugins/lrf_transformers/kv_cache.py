@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 
-class Slots(CacheLayerMixin):  # type: ignore[misc]
+class FixedCacheLayer(CacheLayerMixin):  # type: ignore[misc]
     """One layer's keys and values in a buffer of fixed size, written from left to right.
 
     Which slots a token may look at is the attention mask's business: a slot can hold padding or a dropped token.
@@ -51,7 +51,7 @@ class Slots(CacheLayerMixin):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class Prefix:
     """The first tokens of some prompt. ``layers``: for each layer keys and values, (heads, len(tokens), size)."""
 
     tokens: tuple[int, ...]
@@ -64,14 +64,14 @@ def shared(a: Sequence[int], b: Sequence[int]) -> int:
     return next((i for i in range(n) if a[i] != b[i]), n)
 
 
-class Beginnings:
+class PrefixCache:
     """Prompt beginnings, least recently used dropped first when they exceed so many tokens together."""
 
     def __init__(self, most_tokens: int) -> None:
         self._most = most_tokens
-        self._kept: OrderedDict[tuple[int, ...], Beginning] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
 
-    def longest(self, tokens: Sequence[int]) -> tuple[Beginning | None, int]:
+    def longest(self, tokens: Sequence[int]) -> tuple[Prefix | None, int]:
         """The one that has most of these tokens in common, and how many; never all of them."""
         best, most = None, 0
         for kept in self._kept.values():
@@ -82,7 +82,7 @@ class Beginnings:
             self._kept.move_to_end(best.tokens)
         return best, most
 
-    def keep(self, beginning: Beginning) -> None:
+    def keep(self, beginning: Prefix) -> None:
         if len(beginning.tokens) > self._most:
             return
         self._kept[beginning.tokens] = beginning
@@ -90,7 +90,7 @@ class Beginnings:
             self._kept.popitem(last=False)
 
 
-def buffer(layers: int, capacity: int, rows: Sequence[tuple[Beginning | None, int]]) -> tuple[Cache, int]:
+def buffer(layers: int, capacity: int, rows: Sequence[tuple[Prefix | None, int]]) -> tuple[Cache, int]:
     """A batch's cache holding each row's beginning, flush right in its first slots; and how many slots that are.
 
     ``rows`` gives for each row a beginning and how many of its tokens count.
@@ -98,7 +98,7 @@ def buffer(layers: int, capacity: int, rows: Sequence[tuple[Beginning | None, in
     width = max((n for _, n in rows), default=0)
     given = next((b for b, n in rows if b is not None and n), None)
     if given is None:
-        return Cache(layers=[Slots(capacity) for _ in range(layers)]), 0
+        return Cache(layers=[FixedCacheLayer(capacity) for _ in range(layers)]), 0
     made = []
     for layer in range(layers):
         k, v = given.layers[layer]
@@ -108,5 +108,5 @@ def buffer(layers: int, capacity: int, rows: Sequence[tuple[Beginning | None, in
             if beginning is not None and n:
                 keys[row, :, width - n :] = beginning.layers[layer][0][:, :n]
                 values[row, :, width - n :] = beginning.layers[layer][1][:, :n]
-        made.append(Slots(capacity, (keys, values)))
+        made.append(FixedCacheLayer(capacity, (keys, values)))
     return Cache(layers=made), width
