@@ -87,18 +87,11 @@ class Reason(StrEnum):
     EMPTY_REPLY = "empty_reply", "Five empty replies."
     AMBIGUOUS_RATING = "ambiguous_rating", "Two different ratings in the last of five replies."
     AMBIGUOUS_VERDICT = "ambiguous_verdict", "Two different verdicts in the last of five replies."
-    QUOTED_RATING = (
-        "quoted_rating",
-        "The reply's only ratings also stand in the text that was judged, so they could be quotations.",
-    )
-    QUOTED_VERDICT = (
-        "quoted_verdict",
-        "The reply's only verdicts also stand in the text that was judged, so they could be quotations.",
-    )
     RATING_OUT_OF_RANGE = "rating_out_of_range", "A number outside 0 to 10."
     TRUNCATED_REPLY = (
         "truncated_reply",
-        "Cut off at the token limit, five times, although the limit was doubled each time (up to 8,192).",
+        "Cut off at the token limit, five times, although the limit was doubled each time (up to 8,192); or a last "
+        "statement that isn't closed, five times.",
     )
     INVALID_JSON = "invalid_json", "Five replies that should be a JSON object and are not."
     NO_STATEMENTS_LIST = "no_statements_list", "Five JSON objects without a list of statements."

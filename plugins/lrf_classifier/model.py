@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lrf.errors import Reason, StageError
-from lrf.prompting.templates import Template, prompt_text
+from lrf.prompting.templates import Template
 from lrf.types import Message, Sample
 from lrf_classifier.outputs import read_output_info
 from lrf_classifier.settings import ClassifierSettings
@@ -76,8 +76,8 @@ class RewardModel:
         return tuple(found)
 
     def _ids(self, sample: Sample, answer: str) -> list[int] | NoOutputs:
-        filled = self.template.fill({"context": sample.context, "question": sample.query})
-        prompt = sample.messages or (Message("user", prompt_text(filled)),)
+        rendered = self.template.render({"context": sample.context, "question": sample.query})
+        prompt = sample.messages or (Message("user", rendered),)
         chat = [m.as_row() for m in (*prompt, Message("assistant", answer))]
         said = json.dumps(chat, ensure_ascii=False)
         spelt = next((token for token in self.tokenizer.all_special_tokens if token in said), None)

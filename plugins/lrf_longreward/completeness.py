@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Text
@@ -14,9 +15,9 @@ from lrf.protocols import Context
 from lrf.text.chunking import count_tokens
 from lrf.text.tokenizers import tokenizer_of
 from lrf.types import JSON, Candidate, Chunk, Judgement, Note, Sample
-from lrf_longreward.asking import RATING_TOKENS, attempted, rate
+from lrf_longreward.answers import RATING_TOKENS, attempted, rate
 from lrf_longreward.documents import WholeDocument, check_documents
-from lrf_longreward.notes import NOTE_TOKENS, Noted, merged, shown, tokens_of
+from lrf_longreward.notes import NOTE_TOKENS, PartNote, merged, notes_text, tokens_of
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.settings import CompletenessSettings, Language
 
@@ -24,30 +25,45 @@ NO_NOTES: Mapping[Language, str] = {
     "en": "(No part of the document bears on the question.)",
     "zh": "（文档中没有任何部分与问题有关。）",
 }
+SMALLEST_ANSWER = 64
+"""Tokens reserved for an answer at least; a longer one gets this times a power of two."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
-    """What a sample's document came to: its notes, how they are shown, and what of it that is.
+class TakenNotes:
+    """Notes on all chunks of a document. ``seen`` is the share of its characters, 0 to 1, that they were taken on."""
 
-    ``seen`` are shares, 0 to 1: of the document that notes were taken on, and of the notes' tokens that merging left.
-    """
+    notes: tuple[tuple[Chunk, str | None], ...]
+    seen: float
 
-    notes: tuple[Note, ...]
-    context: str
+
+class Room(NamedTuple):
+    """Tokens that notes may have: in the prompt that rates (None: any number), and in a prompt that merges them."""
+
+    rating: int | None
+    merging: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotesForRating:
+    """Notes as the judge reads them. ``seen`` and ``extra`` are those of the judgement."""
+
+    text: str
     seen: Mapping[str, float]
-    extra: Mapping[str, JSON]
+    extra: Mapping[str, JSON] = field(default_factory=dict)
 
 
 class Completeness:
     """Has notes taken on each chunk of the document, once for all candidates, and rates the answer against them.
 
-    Notes that are together too long for the judge are merged, neighbours with neighbours, until they fit.
+    Notes that are together too long for the judge are merged, neighbours with neighbours, until they fit. How much
+    room they have depends on the answer that is rated and on no other candidate; answers of similar length share what
+    was merged.
     """
 
     def __init__(self, settings: CompletenessSettings | None = None) -> None:
         self._settings = settings or CompletenessSettings()
-        # Takes half a second, in which no other thread gets its turn; and a mistake is told before any payment.
+        # Loading takes half a second in which no other thread runs; and a mistake is reported before any payment.
         tokenizer_of(self._settings.tokenizer)
         self._notes = Prompts("notes", self._settings)
         self._merge = Prompts("merge", self._settings)
@@ -56,34 +72,18 @@ class Completeness:
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         check_documents(sample)
         template = self._completeness.template(ctx.language)
-        # the template's hash tells the languages apart, too
+        # the hash of the template differs between languages, too
         key = f"notes {self._settings.chunk_tokens} {self._notes.template(ctx.language).sha256}"
-        reading = await ctx.once(key, lambda: self._read(sample, candidate, ctx))
-        context = reading.context or NO_NOTES[self._completeness.language(ctx.language)]
+        taken = await ctx.once(key, lambda: self._take_notes(sample, ctx))
+        room = await asyncio.to_thread(self._room, sample.query, candidate.text, ctx)
+        fitted = await ctx.once(f"{key} in {room.rating} {room.merging}", lambda: self._fit(sample, taken, room, ctx))
+        context = fitted.text or NO_NOTES[self._completeness.language(ctx.language)]
         values = {"context": context, "question": sample.query, "answer": candidate.text}
-        judgement = await rate(ctx, template.fill(values), reading.notes)
-        return replace(judgement, seen=reading.seen, extra=reading.extra)
+        notes = tuple(Note(chunk.span, text) for chunk, text in taken.notes)
+        judgement = await rate(ctx, template.fill(values), notes)
+        return replace(judgement, seen=fitted.seen, extra=fitted.extra)
 
-    async def _read(self, sample: Sample, candidate: Candidate, ctx: Context) -> _Reading:
-        noted, seen = await self._take_notes(sample, ctx)
-        notes = tuple(Note(chunk.span, text) for chunk, text in noted)
-        found = [Noted(chunk, chunk, text) for chunk, text in noted if text is not None]
-        # measured on the longest answer, so that all candidates share what comes of it
-        answers = [c.text for c in sample.candidates] or [candidate.text]
-        room, room_to_merge = await asyncio.to_thread(self._room, sample.query, answers, ctx)
-        whole = WholeDocument(sample)
-        if room is None:
-            return _Reading(notes, shown(whole, found), {"document": seen}, {})
-        left, rounds = await merged(whole, found, room, room_to_merge, lambda s: self._merge_notes(sample, s, ctx))
-        context = shown(whole, left)
-        if not rounds:
-            return _Reading(notes, context, {"document": seen}, {})
-        share = min(1.0, await tokens_of(context) / await tokens_of(shown(whole, found)))
-        extra = {"merge_rounds": rounds, "merged_notes": [note.text for note in left]}
-        return _Reading(notes, context, {"document": seen, "notes": round(share, 4)}, extra)
-
-    async def _take_notes(self, sample: Sample, ctx: Context) -> tuple[list[tuple[Chunk, str | None]], float]:
-        """The notes, and the share of the document (0 to 1) that they were taken on."""
+    async def _take_notes(self, sample: Sample, ctx: Context) -> TakenNotes:
         template = self._notes.template(ctx.language)
 
         async def note(chunk: Chunk) -> tuple[Chunk, str | None]:
@@ -93,38 +93,60 @@ class Completeness:
 
         chunks = await ctx.chunks(self._settings.chunk_tokens, self._settings.tokenizer)
         outcomes = await attempted(note(chunk) for chunk in chunks)
-        noted = [outcome for outcome in outcomes if not isinstance(outcome, UnscorableError)]
+        noted = tuple(outcome for outcome in outcomes if not isinstance(outcome, UnscorableError))
         characters = sum(c.end - c.start for c in chunks)
         seen = sum(c.end - c.start for c, _ in noted) / characters if characters else 1.0
-        failed = [outcome for outcome in outcomes if isinstance(outcome, UnscorableError)]
-        away = next((f for f in failed if f.transient), None)
-        if away or seen < self._settings.min_document:  # a server that is away has refused nothing: a later run asks it
-            raise away or failed[0]
-        return noted, seen
+        failures = [outcome for outcome in outcomes if isinstance(outcome, UnscorableError)]
+        # a server that was down has refused nothing: a later run asks again
+        transient = next((failure for failure in failures if failure.transient), None)
+        if transient or seen < self._settings.min_document:
+            raise transient or failures[0]
+        return TakenNotes(noted, seen)
+
+    async def _fit(self, sample: Sample, taken: TakenNotes, room: Room, ctx: Context) -> NotesForRating:
+        whole = WholeDocument(sample)
+        notes = [PartNote(chunk, chunk, text) for chunk, text in taken.notes if text is not None]
+        text = notes_text(whole, notes)
+        if room.rating is None:
+            return NotesForRating(text, {"document": taken.seen})
+        left, rounds = await merged(
+            whole, notes, room.rating, room.merging, lambda several: self._merge_notes(sample, several, ctx)
+        )
+        if not rounds:
+            return NotesForRating(text, {"document": taken.seen})
+        shorter = notes_text(whole, left)
+        share = min(1.0, await tokens_of(shorter) / await tokens_of(text))
+        extra = {"merge_rounds": rounds, "merged_notes": [note.text for note in left]}
+        return NotesForRating(shorter, {"document": taken.seen, "notes": round(share, 4)}, extra)
 
     async def _merge_notes(self, sample: Sample, notes: str, ctx: Context) -> str | None:
         prompt = self._merge.template(ctx.language).fill({"context": notes, "question": sample.query})
         text = (await ctx.ask(prompt, Text(), max_tokens=NOTE_TOKENS)).value
         return None if says_nothing(text) else text
 
-    def _room(self, query: str, answers: list[str], ctx: Context) -> tuple[int | None, int]:
-        """Tokens that notes may have in the prompt that rates, None for any number; and in one that merges them.
-
-        A reply that is cut off is asked for again with more room, and that has to be there.
-        """
-        window, most = ctx.context_window, self._settings.max_notes_tokens
+    def _room(self, query: str, answer: str, ctx: Context) -> Room:
+        """The room for notes beside this answer. A reply that is cut off is asked for again with twice the room."""
+        window, limit = ctx.context_window, self._settings.max_notes_tokens
         if window is None:
-            return most, most or 1
+            return Room(limit, limit or 1)
         rating = self._completeness.template(ctx.language)
-        longest = max(answers, key=count_tokens)
-        room = window - _overhead(rating, 2 * RATING_TOKENS, question=query, answer=longest)
-        to_merge = window - _overhead(self._merge.template(ctx.language), 2 * NOTE_TOKENS, question=query)
-        return max(1, min(room, most or room)), max(1, to_merge)
+        beside = _tokens(rating, question=query, answer="") + 2 * RATING_TOKENS + _reserved(count_tokens(answer))
+        merging = _tokens(self._merge.template(ctx.language), question=query) + 2 * NOTE_TOKENS
+        left = window - beside
+        return Room(max(1, min(left, limit or left)), max(1, window - merging))
 
 
-def _overhead(template: Template, reply: int, **values: str) -> int:
-    """Tokens of a prompt without its notes, and of its reply."""
-    return count_tokens(prompt_text(template.fill({"context": "", **values}))) + reply
+def _reserved(tokens: int) -> int:
+    """The tokens reserved for an answer of this length: in steps, so that similar answers share merged notes."""
+    reserved = SMALLEST_ANSWER
+    while reserved < tokens:
+        reserved *= 2
+    return reserved
+
+
+def _tokens(template: Template, **values: str) -> int:
+    """Tokens of a prompt without its notes."""
+    return count_tokens(prompt_text(template.fill({"context": "", **values})))
 
 
 _NOTHING = re.compile(
@@ -136,6 +158,6 @@ _NOTHING = re.compile(
 
 
 def says_nothing(note: str) -> bool:
-    """Whether the whole note is "No relevant information", in English or Chinese, however it is dressed up."""
+    """Whether a note says only "No relevant information", in English or Chinese, in whatever wording or form."""
     words = " ".join(re.findall(r"\w+", note.replace("_", " ").casefold()))
     return _NOTHING.fullmatch(words) is not None

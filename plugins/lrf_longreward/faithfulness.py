@@ -25,8 +25,8 @@ class Faithfulness:
 
     def __init__(self, settings: FaithfulnessSettings | None = None) -> None:
         self._settings = settings or FaithfulnessSettings()
-        self._statements = Prompts("statements", self._settings)
-        self._examination = VerdictCheck(self._settings)
+        self._prompts = Prompts("statements", self._settings)
+        self._verdicts = VerdictCheck(self._settings)
 
     @property
     def max_statements(self) -> int:
@@ -36,14 +36,7 @@ class Faithfulness:
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         check_documents(sample)
         settings = self._settings
-        template = self._statements.template(ctx.language)
-        prompt = template.fill({"question": sample.query, "answer": candidate.text})
-        found = (await ctx.ask(prompt, Statements(), max_tokens=STATEMENTS_TOKENS)).value
-        statements = distinct(found)
-        extra: dict[str, JSON] = {"repeated_statements": len(found) - len(statements)}
-        if settings.near_duplicates == "merge":
-            statements = distinct(found, near=True)
-            extra["near_duplicates"] = len(found) - extra["repeated_statements"] - len(statements)
+        statements, extra = await self._statements(sample, candidate, ctx)
         if not statements:
             if settings.no_statements == "unscored":
                 raise UnscorableError(Reason.NO_STATEMENTS, "the answer makes no factual statement")
@@ -55,11 +48,24 @@ class Faithfulness:
             )
         evidence = await ctx.evidence(statements, settings.top_k)
         claims = list(zip(statements, evidence, strict=True))
-        judged = await self._examination.judge(sample, claims, ctx)
+        judged = await self._verdicts.judge(sample, claims, ctx)
         if settings.second_look != "off":
-            judged, looks = await look_again(settings.second_look, sample, claims, judged, self._examination, ctx)
-            extra |= looks
+            judged, counts = await look_again(settings.second_look, sample, claims, judged, self._verdicts, ctx)
+            extra |= counts
         rating = 10 * sum(s.support for s in judged) / len(judged)
         return Judgement(
             rating=rating, reply_mode="statements", statements=tuple(judged), extra=extra, spread=spread(judged)
         )
+
+    async def _statements(
+        self, sample: Sample, candidate: Candidate, ctx: Context
+    ) -> tuple[list[str], dict[str, JSON]]:
+        """The answer's distinct statements, and the numbers of those that were left out as repetitions."""
+        prompt = self._prompts.template(ctx.language).fill({"question": sample.query, "answer": candidate.text})
+        stated = (await ctx.ask(prompt, Statements(), max_tokens=STATEMENTS_TOKENS)).value
+        statements = distinct(stated)
+        extra: dict[str, JSON] = {"repeated_statements": len(stated) - len(statements)}
+        if self._settings.near_duplicates == "merge":
+            statements = distinct(stated, near=True)
+            extra["near_duplicates"] = len(stated) - extra["repeated_statements"] - len(statements)
+        return statements, extra

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lrf.protocols import Context
 from lrf.types import Candidate, Judgement, Sample
-from lrf_longreward.asking import rate
+from lrf_longreward.answers import rate
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.settings import HelpfulnessSettings
 

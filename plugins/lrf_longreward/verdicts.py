@@ -1,38 +1,45 @@
-"""A judge's verdicts on statements, each on its own evidence: alone, or several in one call."""
+"""A judge's verdicts on statements, each on its own evidence: one in a call, or several."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Verdict, Verdicts
+from lrf.prompting.labels import mark_of
 from lrf.prompting.requests import Answer
+from lrf.prompting.templates import Prompt, Segment, Template
 from lrf.protocols import Context
 from lrf.types import Chunk, JudgedStatement, Sample, Vote
-from lrf_longreward.asking import all_of, analysis_in, analysis_of, object_of
+from lrf_longreward.answers import all_of, analysis_in, analysis_of, object_of
 from lrf_longreward.documents import heading
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.quotations import located
 from lrf_longreward.settings import FaithfulnessSettings, Language
 
 SUPPORT: Mapping[str, float] = {"Fully supported": 1.0, "Partially supported": 0.5, "No support": 0.0}
+SYNONYMS: Mapping[str, str] = {
+    **dict.fromkeys(("Full support", "完全支持"), "Fully supported"),
+    **dict.fromkeys(("Partial support", "Partly supported", "部分支持"), "Partially supported"),
+    **dict.fromkeys(("Not supported", "Unsupported", "不支持", "没有支持"), "No support"),
+}
+"""Other words for the verdicts that judges use. "Supported" alone could be two of them, so it isn't here."""
+
 VERDICT_TOKENS, TOKENS_OF_SEVERAL = 512, 192
 NO_EVIDENCE: Mapping[Language, str] = {
     "en": "(The document has no passage on this.)",
     "zh": "（文档中没有与此有关的段落。）",
 }
 
-
 Claim = tuple[str, Sequence[Chunk]]
 """A statement and its evidence."""
 
 
 class VerdictCheck:
-    """Has claims judged. Several can share a call, in an order that a hash shuffles, so that none is always first."""
+    """Has claims judged. Those that share a call are in an order that a hash shuffles, so none is always first."""
 
     def __init__(self, settings: FaithfulnessSettings) -> None:
         self._per_call = settings.verdicts_per_call
@@ -46,45 +53,36 @@ class VerdictCheck:
         return [judged[text] for text, _ in claims]
 
     async def _group(self, sample: Sample, claims: Sequence[Claim], ctx: Context) -> list[JudgedStatement]:
-        """A verdict on each claim: in one call if there are several, else, or if that brings none, one by one."""
+        """A verdict on each claim: in one call if there are several; one by one if that fails or there is only one."""
         if len(claims) > 1:
             try:
                 judged = await self._together(sample, claims, ctx)
             except UnscorableError as error:
-                if error.transient:  # the server is away: asking it more often doesn't help
+                if error.transient:  # the server is down: more calls don't help
                     raise
             else:
                 return [await _with_quotations(s, c, sample, ctx) for s, (_, c) in zip(judged, claims, strict=True)]
         return await all_of(self._alone(sample, text, chunks, ctx) for text, chunks in claims)
 
     async def _together(self, sample: Sample, claims: Sequence[Claim], ctx: Context) -> list[JudgedStatement]:
-        items = []
+        items: list[Segment] = []
         for n, (text, chunks) in enumerate(claims, start=1):
-            inner = f"<passages>\n{self._passages(sample, chunks, ctx)}\n</passages>\n<statement>\n{text}\n</statement>"
-            items.append(f'<item n="{n}">\n{_within_item(inner)}\n</item>')
-        prompt = self._verdicts.template(ctx.language).fill({"items": "\n".join(items)})
-        answer = await ctx.ask(prompt, Verdicts(SUPPORT, len(claims)), max_tokens=TOKENS_OF_SEVERAL * len(claims))
-        written = object_of(answer)
-        judged = []
-        for i, (text, chunks) in enumerate(claims):
-            votes = tuple(Vote(o.judge, o.repeat, o.value[i], o.reply_mode) for o in answer.votes)
-            judged.append(
-                JudgedStatement(
-                    text=text,
-                    verdict=answer.value[i],
-                    support=statistics.fmean(map(_support, votes)) if votes else SUPPORT[answer.value[i]],
-                    evidence=tuple(chunk.span for chunk in chunks),
-                    analysis=analysis_in(written[f"v{i + 1}"]),
-                    votes=votes,
-                )
+            items += _item(n, last=n == len(claims)).fill(
+                {"context": self._passages(sample, chunks, ctx), "statement": text}
             )
-        return judged
+        prompt = self._verdicts.template(ctx.language).fill({"items": tuple(items)})
+        expects = Verdicts(SUPPORT, len(claims), synonyms=SYNONYMS)
+        answer = await ctx.ask(prompt, expects, max_tokens=TOKENS_OF_SEVERAL * len(claims))
+        written = object_of(answer)
+        return [
+            _one_of_several(answer, n, text, chunks, analysis_in(written[f"v{n + 1}"]))
+            for n, (text, chunks) in enumerate(claims)
+        ]
 
     async def _alone(self, sample: Sample, text: str, chunks: Sequence[Chunk], ctx: Context) -> JudgedStatement:
-        template = self._verdict.template(ctx.language)
-        context = self._passages(sample, chunks, ctx)
-        prompt = template.fill({"context": context, "question": sample.query, "statement": text})
-        answer = await ctx.ask(prompt, Verdict(SUPPORT), max_tokens=VERDICT_TOKENS)
+        answer = await ctx.ask(
+            self._prompt(sample, text, chunks, ctx), Verdict(SUPPORT, synonyms=SYNONYMS), max_tokens=VERDICT_TOKENS
+        )
         probabilities = _by_label(answer)
         judged = JudgedStatement(
             text=text,
@@ -97,9 +95,38 @@ class VerdictCheck:
         )
         return await _with_quotations(judged, chunks, sample, ctx)
 
+    def _prompt(self, sample: Sample, text: str, chunks: Sequence[Chunk], ctx: Context) -> Prompt:
+        context = self._passages(sample, chunks, ctx)
+        values = {"context": context, "question": sample.query, "statement": text}
+        return self._verdict.template(ctx.language).fill(values)
+
     def _passages(self, sample: Sample, chunks: Sequence[Chunk], ctx: Context) -> str:
         passages = [f"[{n}]{heading(sample, c)}\n{c.text}" for n, c in enumerate(chunks, start=1)]
         return "\n\n".join(passages) or NO_EVIDENCE[self._verdict.language(ctx.language)]
+
+
+def _item(number: int, *, last: bool) -> Template:
+    """The frame of one statement with its passages, among several in a prompt."""
+    return Template(
+        f'<item n="{number}">\n<passages>\n<<context>>\n</passages>\n<statement>\n<<statement>>\n</statement>\n</item>'
+        + ("" if last else "\n"),
+        ("context", "statement"),
+        name="item",
+    )
+
+
+def _one_of_several(
+    answer: Answer[tuple[str, ...]], n: int, text: str, chunks: Sequence[Chunk], analysis: str | None
+) -> JudgedStatement:
+    votes = tuple(Vote(v.judge, v.repeat, v.value[n], v.reply_mode) for v in answer.votes)
+    return JudgedStatement(
+        text=text,
+        verdict=answer.value[n],
+        support=statistics.fmean(map(_support, votes)) if votes else SUPPORT[answer.value[n]],
+        evidence=tuple(chunk.span for chunk in chunks),
+        analysis=analysis,
+        votes=votes,
+    )
 
 
 async def _with_quotations(
@@ -109,9 +136,9 @@ async def _with_quotations(
 
 
 def grouped(claims: Sequence[Claim], size: int, seed: str) -> list[list[Claim]]:
-    """The claims in groups of at most ``size``, as few and as even as can be, in an order that a hash shuffles.
+    """The claims in groups of at most ``size``: as few and as even as possible, in an order that a hash shuffles.
 
-    Groups of one keep the order as it is.
+    With a ``size`` of 1 the order stays as it is.
     """
     if size == 1:
         return [[claim] for claim in claims]
@@ -122,25 +149,20 @@ def grouped(claims: Sequence[Claim], size: int, seed: str) -> list[list[Claim]]:
     return [shuffled[n::count] for n in range(count)]
 
 
-def _within_item(text: str) -> str:
-    """The text without tags of items: what stands in one can't end it or pretend to be another."""
-    return re.sub(r"<(?=\s*/?\s*items?\b)", "‹", text, flags=re.IGNORECASE)
-
-
 def _support(vote: Vote) -> float:
     """The support, 0 to 1, that one draw of one judge gives."""
     if vote.probabilities is not None:
-        return expected_support({label: vote.probabilities[f"[[{label}]]"] for label in SUPPORT})
+        return expected_support({label: vote.probabilities[mark_of(label)] for label in SUPPORT})
     return SUPPORT[vote.value]
 
 
 def spread(judged: Sequence[JudgedStatement]) -> float | None:
-    """The standard deviation of the ratings that each judge and draw alone would give; None without several.
+    """The standard deviation of the ratings that each judge and draw alone would give; None for fewer than two.
 
-    Only those count that gave a verdict on every statement.
+    A draw without a verdict on every statement doesn't count.
     """
     by_draw: dict[tuple[str, int], list[float]] = {}
-    for vote in (o for s in judged for o in s.votes):
+    for vote in (v for s in judged for v in s.votes):
         by_draw.setdefault((vote.judge, vote.repeat), []).append(_support(vote))
     ratings = [10 * statistics.fmean(supports) for supports in by_draw.values() if len(supports) == len(judged)]
     return statistics.stdev(ratings) if len(ratings) > 1 else None
@@ -152,7 +174,7 @@ def expected_support(probabilities: Mapping[str, float]) -> float:
 
 
 def _by_label(answer: Answer[str]) -> Mapping[str, float] | None:
-    """The probabilities of ``[[label]]`` as those of the labels; None unless the judge gave some, or several spoke."""
+    """The probabilities of the marks as those of the labels; None unless a judge gave some, or several judged."""
     if answer.probabilities is None or (answer.reply_mode != "logprobs" and not answer.votes):
         return None
-    return {label: answer.probabilities[f"[[{label}]]"] for label in SUPPORT}
+    return {label: answer.probabilities[mark_of(label)] for label in SUPPORT}

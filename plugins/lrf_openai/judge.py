@@ -107,7 +107,7 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
         reply = read_chat(value)
         if request.reply_mode != "logprobs" or reply.finish in ("length", "filter"):
             return reply
-        reply = without_thoughts(reply, request.prompt)
+        reply = without_thoughts(reply)
         position = find_label(reply.text, request, in_json=self._schema(request) is not None)
         probabilities = label_probabilities(first_choice(value), reply.text, position) if position else None
         return replace(reply, probabilities=probabilities)

@@ -10,7 +10,6 @@ from typing import Any
 
 from lrf.errors import ParseError
 from lrf.prompting.requests import Reply, Request
-from lrf.prompting.templates import untrusted_text
 from lrf.types import JSON
 
 _AFTER_A_NUMBER = (b",", b"}", b" ", b"\n", b"\r", b"\t")
@@ -35,15 +34,14 @@ def label_name(schema: Mapping[str, JSON]) -> str:
 def find_label(text: str, request: Request, *, in_json: bool) -> LabelPosition | None:
     """The position of the label as which the reply would be read.
 
-    The rules are those of :mod:`lrf.prompting.expectations`: a mark that could be a quotation is skipped, and several
-    different marks are no label. Of equal marks the first counts. None without a label, and for a label that is not
-    written as one of the options.
+    The rules are those of :mod:`lrf.prompting.expectations`: several different marks are no label, and of
+    equal ones the first counts. None without a label, and for a label that is not written as one of the options.
     """
     try:
-        value = request.expects.read(Reply(text), "json" if in_json else "text", untrusted_text(request.prompt))
+        value = request.expects.read(Reply(text), "json" if in_json else "text")
     except ParseError:
         return None
-    option = next((o for o in request.options if request.expects.read(Reply(o), "text", "") == value), None)
+    option = next((o for o in request.options if request.expects.read(Reply(o), "text") == value), None)
     if option is None:
         return None
     position = _in_json(text, request) if in_json else _of_mark(text, request, option)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lrf.errors import ContextTooSmallError, JudgeError, RejectedError
 from lrf.local_models import Encoder
-from lrf.prompting.expectations import analysis_of
+from lrf.prompting.labels import analysis_before_mark
 from lrf.prompting.requests import FinishReason, Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
 from lrf_transformers.batch import TokenBatch, check_batching, nonfinite_logits
@@ -206,7 +206,7 @@ class JudgeModel:
         """The tokens of the analysis that are kept: up to its end, its mark, or its last whole sentence."""
         text = self._encoder.text(row.ids)
         kept = text[: row.end] if row.closed or row.end is not None else whole_sentences(text)
-        kept = analysis_of(kept, row.request, row.form.cue or "")
+        kept = analysis_before_mark(kept, row.form.cue or "")
         n = len(row.ids)
         while n and len(self._encoder.text(row.ids[:n]).strip()) > len(kept.strip()):
             n -= 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lrf.prompting.expectations import cue_of
+from lrf.prompting.labels import cue_of
 from lrf.prompting.requests import FinishReason, Request
 from lrf.prompting.templates import untrusted_text
 from lrf_transformers.settings import TransformersSettings
@@ -91,10 +91,10 @@ def reply_format(request: Request, settings: TransformersSettings, chat: bool) -
     if request.reply_mode == "logprobs":
         cue = cue_of(request.prompt, request.options)
         wanted = brief if settings.analysis_tokens is None else settings.analysis_tokens
-        judged = untrusted_text(request.prompt)
-        if "[[" not in judged and cue.strip() not in judged:  # else they may be quoted: see ``analysis_of``
-            ends = [r"\[\[", rf"\n\s*{re.escape(cue.strip())}"] + ([] if chat else [_BLANK_LINE.pattern])
-            stop = re.compile("|".join(ends))
+        ends = [r"\[\["] + ([] if chat else [_BLANK_LINE.pattern])
+        if cue.strip() not in untrusted_text(request.prompt):  # else a quotation would end the analysis
+            ends.append(rf"\n\s*{re.escape(cue.strip())}")
+        stop = re.compile("|".join(ends))
         return ReplyFormat(most if wanted is None else min(most, wanted), True, stop=stop, cue=cue)
     if kind == "statements":
         seed = "" if chat else _OPEN

@@ -54,7 +54,7 @@ class Verifier(LocalModel[VerifierSettings, Pair, Verdicts]):
             raise JudgeMisconfiguredError(
                 f"judge verifier: `labels` names the verdict {unknown[0]!r}; allowed: {', '.join(expects.labels)}"
             )
-        fields = {segment.name: segment.text for segment in request.prompt}
+        fields = {segment.name: segment.original for segment in request.prompt}
         evidence, statement = (fields.get(f) for f in (self._settings.evidence_field, self._settings.statement_field))
         if evidence is None or statement is None:
             there = ", ".join(sorted(name for name in fields if name)) or "none"

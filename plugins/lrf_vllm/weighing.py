@@ -1,8 +1,7 @@
 """``reply_mode="logprobs"``: an analysis up to the mark, then the labels weighed at that place.
 
-The analysis is computed once, and what comes after it takes one token, rarely a few. It ends where a mark begins,
-unless the judged text holds the beginning of one: then that could be a quotation, after which the quoted label would be
-the likeliest, so the reply is written to its end and the judge's own mark is looked for.
+The analysis is computed once, and what comes after it takes one token, rarely a few. It ends where a mark begins: the
+judged text has none (see :mod:`lrf.prompting.escaping`), so that can't be a quotation.
 """
 
 from __future__ import annotations
@@ -12,9 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from lrf.errors import BadReplyError, RejectedError
-from lrf.prompting.expectations import analysis_of, cue_of, own_mark
+from lrf.prompting.labels import cue_of
 from lrf.prompting.requests import Reply, Request, Usage
-from lrf.prompting.templates import untrusted_text
 from lrf_vllm.labels import common_beginning, label_probabilities
 
 QUESTIONS = 2
@@ -38,15 +36,11 @@ async def weigh(request: Request, write: Write | None, next_token: NextToken) ->
     if write is not None:
         shared = common_beginning(request.options)
         stops = [shared] if shared else list(request.options)
-        judged = untrusted_text(request.prompt).casefold()
-        quotable = any(stop.casefold() in judged for stop in stops)
-        written, at_mark = await write([] if quotable else stops)
-        complete = quotable and written.finish == "length" and own_mark(written.text, request) is not None
-        if written.finish != "stop" and not complete:
+        written, at_mark = await write(stops)
+        if written.finish != "stop":
             return written
         usages.append(written.usage)
-        said = analysis_of(written.text, request, cue) if quotable else written.text
-        text = said.lstrip() if at_mark else f"{said.strip()}\n{cue}".lstrip()
+        text = written.text.lstrip() if at_mark else f"{written.text.strip()}\n{cue}".lstrip()
     asked = 0
 
     async def tokens(so_far: str, labels: Sequence[str]) -> Sequence[tuple[str, float]]:

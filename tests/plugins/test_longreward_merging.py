@@ -22,7 +22,7 @@ from lrf.text.chunking import count_tokens
 from lrf.types import Candidate, Chunk, Document, Sample, Unscored
 from lrf_longreward.completeness import Completeness
 from lrf_longreward.documents import WholeDocument
-from lrf_longreward.notes import NOTE_TOKENS, Noted, merged, shown
+from lrf_longreward.notes import NOTE_TOKENS, PartNote, merged, notes_text
 from lrf_longreward.settings import CompletenessSettings
 from scoring import judgement_of, outcome_of, rewards_of, task_of
 
@@ -173,7 +173,7 @@ def test_merging_ends_keeps_the_order_and_never_shortens_a_text_itself(
 ) -> None:
     document = Document("d", "x" * len(lengths))
     whole = WholeDocument(Sample("s", "?", (document,)))
-    notes = [Noted(c, c, f"n{i} " * n) for i, n in enumerate(lengths) for c in [Chunk("d", i, i + 1, "x")]]
+    notes = [PartNote(c, c, f"n{i} " * n) for i, n in enumerate(lengths) for c in [Chunk("d", i, i + 1, "x")]]
     asked: list[str] = []
 
     async def merge(text: str) -> str | None:
@@ -185,11 +185,11 @@ def test_merging_ends_keeps_the_order_and_never_shortens_a_text_itself(
     assert rounds <= len(lengths).bit_length() + 1
     assert len(asked) <= 2 * len(lengths)
     assert (rounds == 0) == (left == notes)
-    assert count_tokens(shown(whole, left)) <= room or len(left) <= 1
+    assert count_tokens(notes_text(whole, left)) <= room or len(left) <= 1
     places = [(n.first.start, n.last.end) for n in left]
     assert places == sorted(places)
     if not empty and rounds:
-        assert set(re.findall(r"n\d+", shown(whole, left))) == {f"n{i}" for i in range(len(lengths))}
+        assert set(re.findall(r"n\d+", notes_text(whole, left))) == {f"n{i}" for i in range(len(lengths))}
     assert NOTE_TOKENS == 1024
 
 

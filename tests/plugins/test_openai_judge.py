@@ -99,7 +99,7 @@ async def test_the_reply_carries_text_finish_usage_and_model(serve: Serve) -> No
         ("length", "length"),
         ("max_tokens", "length"),
         ("content_filter", "filter"),
-        ("tool_calls", "other"),
+        ("tool_calls", "tool_call"),
         ("never heard of", "other"),
         (None, "other"),
     ],

@@ -54,11 +54,11 @@ def test_gemma_rates_judges_states_and_notes_in_the_form_asked_for() -> None:
         for text, kind, reply_mode in zip(texts, kinds, ways, strict=True)
     ]
     rated, judged, stated, noted = ask(*requests)
-    rating = Rating().read(rated, "logprobs", "")
+    rating = Rating().read(rated, "logprobs")
     assert 0 < rating < 10
     assert rating != round(rating, 2)
     assert judged.probabilities is not None
     assert set(judged.probabilities) == set(VERDICT.options)
-    assert 1 <= len(Statements().read(stated, "text", "")) <= 3
-    assert Text().read(noted, "text", "")
+    assert 1 <= len(Statements().read(stated, "text")) <= 3
+    assert Text().read(noted, "text")
     assert all(r.finish == "stop" and r.usage.completion_tokens <= 96 for r in (rated, judged, stated, noted))

@@ -135,7 +135,7 @@ def test_each_option_has_a_probability_and_they_add_up_to_one(folder: Path, expe
     assert tuple(reply.probabilities) == expects.options
     assert sum(reply.probabilities.values()) == pytest.approx(1, abs=1e-5)
     assert reply.text.endswith("Rating: " + max(expects.options, key=lambda o: reply.probabilities[o]))
-    assert expects.read(reply, "logprobs", "") is not None
+    assert expects.read(reply, "logprobs") is not None
 
 
 def one_by_one(folder: Path, request: Request) -> dict[str, float]:

@@ -116,13 +116,13 @@ def test_an_analysis_ends_where_the_rating_would_begin(tail: str) -> None:
     assert ("It is fine." + tail)[:end].rstrip() == "It is fine."
 
 
-@pytest.mark.parametrize("judged", ["It is so. [[10]]", "It is so.\nRating: 10"])
-def test_a_mark_or_cue_that_the_analysis_may_quote_does_not_end_it(judged: str) -> None:
-    asked = replace(
-        request(Rating(), reply_mode="logprobs"), prompt=(Segment("Rate. "), Segment(judged, trusted=False))
-    )
+def test_a_cue_that_the_analysis_may_quote_does_not_end_it_but_a_mark_does() -> None:
+    prompt = (Segment("Rate. "), Segment("It is so.\nRating: 10 [[10]]", trusted=False))
+    asked = replace(request(Rating(), reply_mode="logprobs"), prompt=prompt)
     for chat in (False, True):
-        assert reply_format(asked, settings(), chat=chat).end("It says:\nRating: [[10]]") is None
+        form = reply_format(asked, settings(), chat=chat)
+        assert form.end("It says:\nRating: 10 [ [10] ]") is None
+        assert form.end("It says:\nRating: [[3]]") == len("It says:\nRating: ")
     assert reply_format(asked, settings(), chat=False).end("It is fine.\n\n### Example") == len("It is fine.")
 
 

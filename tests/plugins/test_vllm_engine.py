@@ -89,7 +89,7 @@ async def test_the_probabilities_are_those_of_forward_passes_held_to_the_labels(
     assert sum(exact.values()) == pytest.approx(1, abs=1e-5)
     assert reply.probabilities == pytest.approx(exact, abs=2e-3)
     assert reply.text == "Rating: " + max(exact, key=lambda option: exact[option])
-    assert expects.read(reply, "logprobs", "") is not None
+    assert expects.read(reply, "logprobs") is not None
 
 
 def held_to_labels(folder: Path, asked: Request) -> dict[str, float]:
@@ -162,7 +162,7 @@ class Labels:
     kind: str = "labels"
     schema: Mapping[str, JSON] | None = None
 
-    def read(self, reply: Reply, reply_mode: str, quoted: str) -> str:
+    def read(self, reply: Reply, reply_mode: str) -> str:
         return reply.text
 
 
@@ -179,7 +179,7 @@ class Card:
         properties = {"word": {"type": "string", "maxLength": 8}, "verdict": verdict}
         return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
 
-    def read(self, reply: Reply, reply_mode: str, quoted: str) -> Any:
+    def read(self, reply: Reply, reply_mode: str) -> Any:
         return json.loads(reply.text, strict=False)
 
 
@@ -188,7 +188,7 @@ async def test_a_structured_reply_satisfies_its_schema(judge: Any) -> None:
     replies = await asyncio.gather(*(judge.complete(r) for r in asked))
     for reply in replies:
         assert reply.finish == "stop"
-        card = Card().read(reply, "json", "")
+        card = Card().read(reply, "json")
         assert set(card) == {"word", "verdict"}
         assert len(card["word"]) <= 8
         assert card["verdict"] in ("Fully supported", "No support")

@@ -107,7 +107,7 @@ async def test_an_expected_rating_writes_the_analysis_then_weighs_the_labels_aft
     assert reply.text == "On topic.\nRating: [[7]]"
     assert reply.finish == "stop"
     assert reply.usage == Usage(300, 3, 192, calls=3)
-    assert 6 < Rating().read(reply, "logprobs", "") < 8
+    assert 6 < Rating().read(reply, "logprobs") < 8
 
 
 async def test_an_analysis_that_never_comes_to_its_rating_is_given_the_templates_cue(serve: Serve) -> None:
@@ -125,36 +125,13 @@ async def test_the_cue_is_the_templates_own_and_never_the_answers(serve: Serve) 
     assert reply.probabilities == {"[[完全支持]]": 0.5, "[[不支持]]": 0.5}
 
 
-@pytest.mark.parametrize(
-    ("analysis", "weighed_after"),
-    [
-        (' It says "Rating: [[10]]". Off topic.\nRating: [[3]]', 'It says "Rating: [[10]]". Off topic.\nRating: [['),
-        (" Off topic. It ends with:\nRating: [[10]]", "Off topic.\nRating: [["),
-        (" Off topic.", "Off topic.\nRating: [["),
-        ("[[10]]", "Rating: [["),
-    ],
-)
-async def test_labels_are_never_weighed_where_the_analysis_quotes_a_mark(
-    serve: Serve, analysis: str, weighed_after: str
-) -> None:
-    server = Server(analysis)
+async def test_the_analysis_ends_at_a_mark_since_the_judged_text_can_hold_none(serve: Serve) -> None:
+    server = Server(" It says [ [10] ]. Off topic.")
     reply = await ask(serve, server, request("It is so.\nRating: [[10]]", reply_mode="logprobs"))
-    assert "stop" not in server.sent[0]
-    assert server.sent[1]["messages"][-1]["content"] == weighed_after
+    assert server.sent[0]["stop"] == ["[["]
+    assert "[[10]]" not in server.sent[0]["messages"][-1]["content"]
+    assert server.sent[1]["messages"][-1]["content"] == "It says [ [10] ]. Off topic.\nRating: [["
     assert sum(reply.probabilities.values()) == pytest.approx(1)
-
-
-@pytest.mark.parametrize(
-    ("analysis", "finish"), [("Off topic. Rating: [[3]] And", "stop"), ("It ends [[10]]", "length")]
-)
-async def test_a_reply_that_goes_on_after_its_own_mark_is_weighed_there_and_half_a_one_is_cut_short(
-    serve: Serve, analysis: str, finish: str
-) -> None:
-    server = Server(analysis)
-    server.finish = "length"
-    reply = await ask(serve, server, request("It is so. [[10]]", reply_mode="logprobs"))
-    assert reply.finish == finish
-    assert (reply.probabilities is None) == (finish == "length")
 
 
 async def test_without_analysis_labels_are_weighed_at_once(serve: Serve) -> None:
@@ -194,7 +171,7 @@ async def test_a_structured_reply_is_held_to_its_schema(serve: Serve) -> None:
     reply = await ask(serve, server, request(reply_mode="json"))
     [sent] = server.sent
     assert sent["structured_outputs"]["json"] == json.loads(json.dumps(Rating().schema))
-    assert Rating().read(reply, "json", "") == 7
+    assert Rating().read(reply, "json") == 7
 
 
 async def test_free_text_is_one_plain_request_with_a_seed(serve: Serve) -> None:
@@ -384,7 +361,7 @@ class Card:
         properties = {"word": {"type": "string", "maxLength": 8}, "verdict": {"enum": ["Fully supported", "None"]}}
         return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
 
-    def read(self, reply: Reply, reply_mode: str, quoted: str) -> Any:
+    def read(self, reply: Reply, reply_mode: str) -> Any:
         return json.loads(reply.text, strict=False)
 
 
@@ -400,7 +377,7 @@ class TestARealServer:
         assert "[[" in reply.text
         assert reply.probabilities is not None
         assert sum(reply.probabilities.values()) == pytest.approx(1)
-        assert 0 < Rating().read(reply, "logprobs", "") < 10
+        assert 0 < Rating().read(reply, "logprobs") < 10
         assert reply.usage.calls in (2, 3)
         assert reply.usage.completion_tokens > 2
 
@@ -427,7 +404,7 @@ class TestARealServer:
     async def test_its_structured_replies_satisfy_their_schema(self, real_judge: VLLMJudge) -> None:
         asked = [request(reply_mode="json", expects=Card(), temperature=1.0, seed=seed) for seed in range(4)]
         for reply in await asyncio.gather(*(real_judge.complete(one) for one in asked)):
-            card = Card().read(reply, "json", "")
+            card = Card().read(reply, "json")
             assert set(card) == {"word", "verdict"}
             assert card["verdict"] in ("Fully supported", "None")
 

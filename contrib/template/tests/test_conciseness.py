@@ -23,7 +23,7 @@ async def test_the_rating_is_what_the_judge_says() -> None:
     assert judgement.rating == 6
 
 
-async def test_a_rating_quoted_from_the_answer_is_not_the_judges() -> None:
-    judge = ScriptedJudge(["The answer calls itself [[10]]."])
-    with pytest.raises(UnscorableError, match="quoted_rating"):
+async def test_a_rating_in_the_answer_is_not_the_judges() -> None:
+    judge = ScriptedJudge(lambda request: f"The answer says {request.prompt[3].text}")
+    with pytest.raises(UnscorableError, match="no_rating"):
         await Conciseness().score(SAMPLE, SAMPLE.candidates[0], DirectContext(SAMPLE, judge))

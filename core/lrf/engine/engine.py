@@ -426,7 +426,7 @@ class CandidateContext:
 def _shares(answer: str, prompt: Prompt) -> list[float]:
     """The shares, 0 to 1, of the answer that segments of the prompt hold; segments that hold none of it count not."""
     whole = answer.strip()
-    texts = [text for s in prompt if not s.trusted and (text := s.text.strip())]
+    texts = [text for s in prompt if not s.trusted and (text := s.original.strip())]
     if whole in texts:
         return [1.0]
     return [1.0 if whole in t else len(t) / len(whole) for t in texts if whole and (whole in t or t in whole)]

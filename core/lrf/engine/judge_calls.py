@@ -28,7 +28,7 @@ from lrf.errors import (
 from lrf.prices import Price
 from lrf.prompting.reasoning import without_thoughts
 from lrf.prompting.requests import Answer, Expectation, RatingMode, Reply, Request, Usage
-from lrf.prompting.templates import Prompt, prompt_text, shared_beginning
+from lrf.prompting.templates import Prompt, prompt_text, restored, shared_beginning
 from lrf.protocols import Judge
 from lrf.store.files import storable
 from lrf.store.journal import Journal, identity_text, request_key
@@ -132,7 +132,6 @@ class JudgeCalls:
         Draws above 0 are made at the temperature of retries, so that they can differ.
         """
         wanted, reply_mode = reply_mode, reply_mode_of(self.judge, expects, reply_mode)
-        quoted = "\n".join(s.text for s in prompt if not s.trusted)
         failure = ParseError(Reason.NO_REPLY)
         temperature = RETRY_TEMPERATURE if repeat else FIRST_TEMPERATURE
         attempts, filtered = ATTEMPTS * (1 + caller.again), 0
@@ -162,11 +161,11 @@ class JudgeCalls:
             else:
                 read_as = as_written(self.judge, reply) if reply_mode == "logprobs" and wanted == "auto" else reply_mode
                 try:
-                    value = expects.read(reply, read_as, quoted)
+                    value = restored(expects.read(reply, read_as), prompt)
                 except ParseError as error:
                     failure, temperature = error.with_traceback(None), RETRY_TEMPERATURE
                 else:
-                    return Answer(value, reply.text, read_as, attempt + 1, reply.probabilities)
+                    return Answer(value, restored(reply.text, prompt), read_as, attempt + 1, reply.probabilities)
             self.ledger.lines[caller.dimension].asked_again += attempt < attempts - 1
         wrote = f'; the last reply: "{excerpt(reply.text)}"' if reply.text.strip() else ""
         raise UnscorableError(failure.reason, f"{failure.detail} (asked {attempts} times{wrote})")
@@ -255,7 +254,7 @@ class JudgeCalls:
             try:
                 async with timeout:
                     answered = await self.judge.complete(replace(request, deadline_s=deadline_s))
-                reply = storable_reply(without_thoughts(answered, request.prompt))
+                reply = storable_reply(without_thoughts(answered))
                 usage, reason = reply.usage, None
             except TimeoutError:
                 late.append(deadline_s)

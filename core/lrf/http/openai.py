@@ -56,6 +56,8 @@ _FINISH: Mapping[str, FinishReason] = {
     "model_context_window_exceeded": "length",
     "content_filter": "filter",
     "sensitive": "filter",
+    "tool_calls": "tool_call",
+    "function_call": "tool_call",
 }
 
 

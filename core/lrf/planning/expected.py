@@ -129,14 +129,14 @@ def expected_reply(request: Request) -> Reply:
 def _statements(request: Request, reply: Reply) -> int:
     """The number of statements in a reply; 0 for an unreadable one."""
     try:
-        return len(request.expects.read(reply, request.reply_mode, ""))
+        return len(request.expects.read(reply, request.reply_mode))
     except ParseError:
         return 0
 
 
 def _sentences(request: Request) -> list[str]:
     """The sentences of the last text of the prompt that isn't lrf's own: the answer."""
-    answer = next((s.text for s in reversed(request.prompt) if not s.trusted), "")
+    answer = next((s.original for s in reversed(request.prompt) if not s.trusted), "")
     return [s.strip() for s in _SENTENCE.findall(answer)]
 
 

@@ -19,7 +19,6 @@ from lrf.engine.worst_case import next_limit, worst_case_of
 from lrf.planning.schema import instance
 from lrf.prompting.expectations import Verdict, Verdicts
 from lrf.prompting.requests import Reply, Request
-from lrf.prompting.templates import untrusted_text
 from lrf.store.files import dump
 
 _DENSE = "q~"  # as many tokens as bytes
@@ -95,5 +94,4 @@ class BoundCalls(JudgeCalls):
         """The mark after which the most is asked: that of the least support, since that may be judged again."""
         labels = request.expects.labels if isinstance(request.expects, Verdict | Verdicts) else {}
         options = [f"[[{label}]]" for label in sorted(labels, key=lambda label: labels[label])] or request.options
-        shown = untrusted_text(request.prompt).casefold()
-        return next((o for o in options if o.casefold() not in shown), options[0]) if options else ""
+        return options[0] if options else ""

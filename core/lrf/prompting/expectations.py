@@ -1,23 +1,31 @@
-"""How a judge's reply is read.
+"""What a reply must contain: a rating, a verdict, statements, a choice, or any text.
 
-An *expectation* says which kind of mark a reply must hold and reads it (the paper, section 3.1, and its public
-prompts fix the forms). Each reads only its own kind of mark and passes over the others. Two different marks of
-its own kind make the reply ambiguous. A mark that also stands, word for word, in what the judge was shown of
-untrusted text could be a quotation and is never read as the judge's own.
+An expectation knows the mark in free text, the options whose probabilities a judge can give, and the JSON schema, and
+reads all three. Marks are those of the paper (arXiv 2410.21252, section 3.1) and its public prompts; see
+:mod:`lrf.prompting.labels` for how they are found. Each kind reads its own marks and ignores the others.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar
 
 from lrf.errors import ParseError, Reason
-from lrf.prompting.requests import Reply, ReplyMode, Request
-from lrf.prompting.templates import Prompt, prompt_text, untrusted_text
+from lrf.prompting.labels import (
+    distinct,
+    ending_of,
+    folded,
+    json_object,
+    label_of,
+    labels_in,
+    mark_of,
+    number_in,
+    number_marks,
+    one_of,
+)
+from lrf.prompting.requests import Reply, ReplyMode
 from lrf.types import JSON
 
 __all__ = [
@@ -29,101 +37,14 @@ __all__ = [
     "Verdicts",
 ]
 
-T = TypeVar("T")
-
-
-def cue_of(prompt: Prompt, options: Sequence[str]) -> str:
-    """What the prompt's own examples write before an option on its line ("Verdict: "), else "Rating: ".
-
-    Only the template's words are looked at, never what filled its fields.
-    """
-    trusted = prompt_text(tuple(segment for segment in prompt if segment.trusted))
-    marks = "|".join(re.escape(option) for option in options)
-    cues = re.findall(rf"^([^\n\[\]]{{1,40}})(?:{marks})", trusted, re.MULTILINE | re.IGNORECASE)
-    return cues[-1] if cues and cues[-1].strip() else "Rating: "
-
-
-def own_mark(text: str, request: Request) -> int | None:
-    """Where the judge's own rating, verdict or choice begins in free text; None where none can be told to be its own.
-
-    A mark that could be quoted is passed over; several different ones are none.
-    """
-
-    def value_of(text: str, quoted: str = "") -> Any:
-        try:
-            return request.expects.read(Reply(text), "text", quoted)
-        except ParseError:
-            return None
-
-    own = value_of(text, untrusted_text(request.prompt))
-    found = (m.start() for m in _MARK.finditer(text) if value_of(m.group()) == own)
-    return None if own is None else next(found, None)
-
-
-def analysis_of(text: str, request: Request, cue: str) -> str:
-    """What a judge wrote in free text before its own mark, without the cue (see :func:`cue_of`) at its end.
-
-    For judges that weigh the options after an analysis: in the middle of a quotation the likeliest option is the
-    quoted one. Where no mark can be told to be the judge's own, it ends with a whole sentence before the first.
-    """
-    end = own_mark(text, request)
-    if end is None and (first := _MARK.search(text)):
-        ends = [sentence.end() for sentence in _SENTENCE_END.finditer(text, 0, first.start())]
-        end = ends[-1] if ends else 0
-    return text[:end].rstrip().removesuffix(cue.strip()).rstrip()
-
-
-def _distinct(found: Sequence[T], what: str) -> T:
-    """The one value among the marks found, or a ParseError that says why there is none."""
-    distinct = list(dict.fromkeys(found))
-    if not distinct:
-        raise ParseError(Reason(f"no_{what}"), f"the reply holds no {what}")
-    if len(distinct) > 1:
-        raise ParseError(
-            Reason(f"ambiguous_{what}"), f"the reply holds {len(distinct)} different {what}s: {distinct[:4]}"
-        )
-    return distinct[0]
-
-
-def _unquoted(found: Sequence[T], in_prompt: Sequence[T], what: str) -> list[T]:
-    """The marks that can't be a quotation of what the judge was shown."""
-    shown = set(in_prompt)
-    own = [v for v in found if v not in shown]
-    if found and not own:
-        raise ParseError(Reason(f"quoted_{what}"), f"each {what} in the reply also stands in the text that was judged")
-    return own
-
-
-def _json_object(text: str) -> Mapping[str, JSON]:
-    try:  # grammars of servers let line breaks stand in strings
-        value = json.loads(text, strict=False, object_pairs_hook=_each_name_once)
-    except (ValueError, RecursionError) as error:
-        raise ParseError(Reason.INVALID_JSON, str(error)) from None
-    if not isinstance(value, dict):
-        raise ParseError(Reason.INVALID_JSON, f"expected an object, got {type(value).__name__}")
-    return value
-
-
-def _each_name_once(pairs: Sequence[tuple[str, JSON]]) -> Mapping[str, JSON]:
-    found = dict(pairs)
-    if len(found) < len(pairs):  # the last one would win, and a reply of two ratings is none
-        raise ValueError(f"a name stands twice in an object: {', '.join(name for name, _ in pairs)[:200]}")
-    return found
-
-
-_NUMBER_MARK = re.compile(r"\[\[\s*([+-]?\d+(?:\.\d+)?)\s*\]\]")
-_MARK = re.compile(r"\[\[([^\[\]]*)\]\]")  # white space is stripped afterwards: matched apart, it takes cubic time
-_SENTENCE_END = re.compile(r"[.!?](?=\s)|[。！？]")
-
-
-@lru_cache
-def _marks(low: int, high: int) -> tuple[str, ...]:
-    return tuple(f"[[{n}]]" for n in range(low, high + 1))
-
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """A number from ``low`` to ``high``, written ``[[n]]``."""
+    """A number from ``low`` to ``high``, written ``[[n]]``; the value is a float.
+
+    With ``reply_mode="logprobs"`` it is the expectation over the whole numbers. Raises ParseError: ``no_rating``,
+    ``ambiguous_rating``, ``rating_out_of_range``, ``invalid_json``, ``no_probabilities``.
+    """
 
     low: int = 0
     high: int = 10
@@ -131,32 +52,29 @@ class Rating:
 
     @property
     def options(self) -> tuple[str, ...]:
-        return _marks(self.low, self.high)
+        return number_marks(self.low, self.high)
 
     @property
     def schema(self) -> Mapping[str, JSON]:
         rating = {"type": "number", "minimum": self.low, "maximum": self.high}
-        properties = {"analysis": {"type": "string"}, "rating": rating}
-        return {
-            "type": "object",
-            "properties": properties,
-            "required": ["analysis", "rating"],
-            "additionalProperties": False,
-        }
+        return _object_schema({"analysis": {"type": "string"}, "rating": rating})
 
-    def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> float:
+    def read(self, reply: Reply, reply_mode: ReplyMode) -> float:
         if reply_mode == "logprobs":
             p = _probabilities(reply, self.options)
-            mean = sum(float(option[2:-2]) * share for option, share in p.items())
+            mean = sum(float(label_of(option)) * share for option, share in p.items())
             return min(max(mean, float(self.low)), float(self.high))  # rounding may carry it past an end
         if reply_mode == "json":
-            value = _json_object(reply.text).get("rating")
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ParseError(Reason.NO_RATING, 'the reply\'s object has no number "rating"')
-            return self._in_range(value)
-        found = [float(n) for n in _NUMBER_MARK.findall(reply.text)]
-        own = _unquoted(found, [float(n) for n in _NUMBER_MARK.findall(quoted)], "rating")
-        return self._in_range(_distinct(own, "rating"))
+            return self._in_range(self._number(json_object(reply.text).get("rating")))
+        numbers = (number_in(label, self.high) for label in labels_in(reply.text))
+        return self._in_range(distinct([n for n in numbers if n is not None], "rating", reply))
+
+    def _number(self, value: JSON) -> float:
+        if isinstance(value, str):
+            value = number_in(value, self.high)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ParseError(Reason.NO_RATING, 'the reply\'s object has no number "rating"')
+        return value
 
     def _in_range(self, value: float) -> float:
         if not self.low <= value <= self.high:
@@ -164,69 +82,55 @@ class Rating:
         return float(value)
 
 
-def _probabilities(reply: Reply, options: Sequence[str]) -> Mapping[str, float]:
-    p = reply.probabilities
-    if p is None or set(p) != set(options) or min(p.values()) < 0 or not abs(sum(p.values()) - 1) < 1e-3:
-        raise ParseError(Reason.NO_PROBABILITIES, "the reply carries no probabilities over the options")
-    total = sum(p.values())
-    return {o: p[o] / total for o in options}
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One of a few labels, written ``[[label]]`` and read without regard to case.
+    """One of a few labels, written ``[[label]]`` and read without regard to case; the value is the label.
 
-    ``labels`` maps each label as the prompt writes it to its support, 0 to 1.
+    Parameters
+    ----------
+    labels: each label, as the prompt writes it, with its support, 0 to 1.
+    synonyms: other words that can only mean one of the labels, each with that label.
     """
 
     labels: Mapping[str, float]
     kind: str = "verdict"
+    synonyms: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def options(self) -> tuple[str, ...]:
-        return tuple(f"[[{label}]]" for label in self.labels)
+        return tuple(map(mark_of, self.labels))
 
     @property
     def schema(self) -> Mapping[str, JSON]:
-        properties = {"analysis": {"type": "string"}, "verdict": {"type": "string", "enum": list(self.labels)}}
-        return {
-            "type": "object",
-            "properties": properties,
-            "required": ["analysis", "verdict"],
-            "additionalProperties": False,
-        }
+        return _object_schema({"analysis": {"type": "string"}, "verdict": _one_of_schema(self.labels)})
 
-    def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> str:
+    def read(self, reply: Reply, reply_mode: ReplyMode) -> str:
         if reply_mode == "logprobs":
             p = _probabilities(reply, self.options)
-            return max(p, key=lambda option: p[option])[2:-2]
-        by_folded = {label.casefold(): label for label in self.labels}
+            return label_of(max(p, key=lambda option: p[option]))
+        known = _known(self.labels, self.synonyms)
         if reply_mode == "json":
-            value = _json_object(reply.text).get("verdict")
-            if not isinstance(value, str) or value.casefold() not in by_folded:
-                raise ParseError(Reason.NO_VERDICT, f'the reply\'s "verdict" is none of {", ".join(self.labels)}')
-            return by_folded[value.casefold()]
-        own = _unquoted(self._marks(reply.text), self._marks(quoted), "verdict")
-        return by_folded[_distinct(own, "verdict")]
-
-    def _marks(self, text: str) -> list[str]:
-        folded = {label.casefold() for label in self.labels}
-        marks = (m.strip().casefold() for m in _MARK.findall(text))
-        return [m for m in marks if m in folded]
+            label = _label(json_object(reply.text).get("verdict"), known)
+            if label is None:
+                raise ParseError(Reason.NO_VERDICT, f'the reply\'s "verdict" is not one of {", ".join(self.labels)}')
+            return label
+        labels = (one_of(label, known) for label in labels_in(reply.text))
+        return distinct([label for label in labels if label is not None], "verdict", reply)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """A verdict on each of ``count`` statements, numbered from 1, in one reply. The value has the labels in order.
+    """A verdict on each of ``count`` statements, numbered from 1, in one reply; the value has the labels in order.
 
-    It can only be asked for as a JSON object: ``{"v1": {"analysis": …, "verdict": …}, "v2": …}``. A reply that
-    lacks one is a ParseError.
+    It can only be asked for as a JSON object: ``{"v1": {"analysis": …, "verdict": …}, "v2": …}``. Raises ParseError
+    (``no_verdict``) for a reply that lacks one of them.
     """
 
     structured_only: ClassVar[bool] = True
     labels: Mapping[str, float]
     count: int
     kind: str = "verdicts"
+    synonyms: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -235,42 +139,36 @@ class Verdicts:
     @property
     def schema(self) -> Mapping[str, JSON]:
         one = Verdict(self.labels).schema
-        names = [f"v{n}" for n in range(1, self.count + 1)]
-        return {
-            "type": "object",
-            "properties": dict.fromkeys(names, one),
-            "required": names,
-            "additionalProperties": False,
-        }
+        return _object_schema({f"v{n}": one for n in range(1, self.count + 1)})
 
-    def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> tuple[str, ...]:
+    def read(self, reply: Reply, reply_mode: ReplyMode) -> tuple[str, ...]:
         if reply_mode != "json":
             raise ParseError(Reason.NO_VERDICT, "several verdicts in one reply can only be read from a JSON object")
-        found = _json_object(reply.text)
-        by_folded = {label.casefold(): label for label in self.labels}
+        value, known = json_object(reply.text), _known(self.labels, self.synonyms)
         labels = []
         for n in range(1, self.count + 1):
-            one = found.get(f"v{n}")
-            value = one.get("verdict") if isinstance(one, dict) else None
-            if not isinstance(value, str) or value.casefold() not in by_folded:
+            one = value.get(f"v{n}")
+            label = _label(one.get("verdict") if isinstance(one, dict) else None, known)
+            if label is None:
                 raise ParseError(Reason.NO_VERDICT, f"the reply's object has no verdict v{n} of {self.count}")
-            labels.append(by_folded[value.casefold()])
+            labels.append(label)
         return tuple(labels)
 
 
 NO_STATEMENTS = "[[No factual statements]]"
-"""How a judge says that an answer states nothing; a reply with neither this nor a statement is asked again."""
+"""How a judge says that an answer makes no statement; a reply with neither this nor a statement can't be read."""
 
 _STATEMENT = re.compile(r"<statement>((?:(?!</?statement>).)*)</statement>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"<(/?)statement>", re.IGNORECASE)
+_PART_OF_A_TAG = re.compile(r"</?(?:s|st|sta|stat|state|statem|stateme|statemen|statement)?\s*\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """The factual statements of an answer, each written ``<statement>…</statement>``.
+    """The factual statements of an answer, each written ``<statement>…</statement>``; the value is a tuple of texts.
 
-    An empty tuple comes only from a reply that says :data:`NO_STATEMENTS`, or from an empty list in a JSON object.
-    Statements are read even where the answer wrote the same tags: they are its claims either way, and passing them
-    over would let an answer hide what it claims from being checked.
+    It is empty only for a reply that says :data:`NO_STATEMENTS`, or for an empty list in a JSON object. Raises
+    ParseError: ``truncated_reply`` when the last statement isn't closed, ``no_statement_mark``, ``no_statements_list``.
     """
 
     kind: str = "statements"
@@ -281,72 +179,82 @@ class Statements:
 
     @property
     def schema(self) -> Mapping[str, JSON]:
-        properties = {"statements": {"type": "array", "items": {"type": "string"}}}
-        return {
-            "type": "object",
-            "properties": properties,
-            "required": ["statements"],
-            "additionalProperties": False,
-        }
+        return _object_schema({"statements": {"type": "array", "items": {"type": "string"}}})
 
-    def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> tuple[str, ...]:
+    def read(self, reply: Reply, reply_mode: ReplyMode) -> tuple[str, ...]:
         if reply_mode == "json":
-            value = _json_object(reply.text).get("statements")
+            value = json_object(reply.text).get("statements")
             if not isinstance(value, list) or not all(isinstance(s, str) for s in value):
-                raise ParseError(Reason.NO_STATEMENTS_LIST, 'the reply\'s "statements" is no list of strings')
-            found = [s.strip() for s in value]
-        else:
-            found = [s.strip() for s in _STATEMENT.findall(reply.text)]
-            none = NO_STATEMENTS.casefold()
-            if not any(found) and (none not in reply.text.casefold() or none in quoted.casefold()):
-                raise ParseError(
-                    Reason.NO_STATEMENT_MARK, f"the reply holds no statement and no {NO_STATEMENTS} of its own"
-                )
-        return tuple(s for s in found if s)
+                raise ParseError(Reason.NO_STATEMENTS_LIST, 'the reply\'s "statements" is not a list of strings')
+            return tuple(s.strip() for s in value if s.strip())
+        statements = tuple(s.strip() for s in _STATEMENT.findall(reply.text) if s.strip())
+        tags = _TAG.findall(reply.text)
+        if (tags and not tags[-1]) or _PART_OF_A_TAG.search(reply.text[-20:]):
+            raise ParseError(Reason.TRUNCATED_REPLY, "the reply's last statement isn't closed")
+        if not statements and folded(label_of(NO_STATEMENTS)) not in map(folded, labels_in(reply.text)):
+            raise ParseError(
+                Reason.NO_STATEMENT_MARK, f"the reply has neither a statement nor {NO_STATEMENTS}{ending_of(reply)}"
+            )
+        return statements
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Free text, taken as it is. An empty reply is a ParseError."""
+    """Free text, stripped. Raises ParseError (``empty_reply``) for a reply without any."""
 
     kind: str = "text"
     options: tuple[str, ...] = field(default=(), init=False)
     schema: Mapping[str, JSON] | None = field(default=None, init=False)
 
-    def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> str:
+    def read(self, reply: Reply, reply_mode: ReplyMode) -> str:
         if not reply.text.strip():
-            raise ParseError(Reason.EMPTY_REPLY, "the judge wrote nothing")
+            raise ParseError(Reason.EMPTY_REPLY, f"the reply has no text{ending_of(reply)}")
         return reply.text.strip()
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of a few strings, written ``[[option]]``; a verdict without supports."""
+    """One of a few strings, written ``[[option]]``: a verdict without supports."""
 
     choices: tuple[str, ...]
     kind: str = "choice"
 
     @property
     def options(self) -> tuple[str, ...]:
-        return tuple(f"[[{c}]]" for c in self.choices)
+        return tuple(map(mark_of, self.choices))
 
     @property
     def schema(self) -> Mapping[str, JSON]:
-        properties = {"analysis": {"type": "string"}, "choice": {"type": "string", "enum": list(self.choices)}}
-        return {
-            "type": "object",
-            "properties": properties,
-            "required": ["analysis", "choice"],
-            "additionalProperties": False,
-        }
+        return _object_schema({"analysis": {"type": "string"}, "choice": _one_of_schema(self.choices)})
 
-    def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> str:
-        text = reply.text
+    def read(self, reply: Reply, reply_mode: ReplyMode) -> str:
+        verdict = Verdict(dict.fromkeys(self.choices, 0.0))
         if reply_mode == "json":
-            value = _json_object(text).get("choice")
-            text = f"[[{value}]]" if isinstance(value, str) else ""
-            quoted = ""
-        as_verdict = Reply(text=text, probabilities=reply.probabilities)
-        return Verdict(dict.fromkeys(self.choices, 0.0)).read(
-            as_verdict, "logprobs" if reply_mode == "logprobs" else "text", quoted
-        )
+            value = json_object(reply.text).get("choice")
+            reply = Reply(mark_of(value) if isinstance(value, str) else "")
+        return verdict.read(reply, "logprobs" if reply_mode == "logprobs" else "text")
+
+
+def _object_schema(properties: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def _one_of_schema(labels: Sequence[str] | Mapping[str, float]) -> Mapping[str, JSON]:
+    return {"type": "string", "enum": list(labels)}
+
+
+def _known(labels: Mapping[str, float], synonyms: Mapping[str, str]) -> Mapping[str, str]:
+    """Each way to write a label, folded, with the label."""
+    return {folded(word): label for word, label in (*synonyms.items(), *((name, name) for name in labels))}
+
+
+def _label(value: JSON, known: Mapping[str, str]) -> str | None:
+    return one_of(value, known) if isinstance(value, str) else None
+
+
+def _probabilities(reply: Reply, options: Sequence[str]) -> Mapping[str, float]:
+    p = reply.probabilities
+    if p is None or set(p) != set(options) or min(p.values()) < 0 or not abs(sum(p.values()) - 1) < 1e-3:
+        raise ParseError(Reason.NO_PROBABILITIES, "the reply has no probabilities of the options")
+    total = sum(p.values())
+    return {option: p[option] / total for option in options}

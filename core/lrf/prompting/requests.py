@@ -1,4 +1,4 @@
-"""What a judge is asked, what it replies, and what an expectation of a reply is (see :mod:`lrf.prompting.expectations`)."""
+"""A request to a judge, its reply, the answer read from it, and the protocol of expectations that reads it."""
 
 from __future__ import annotations
 
@@ -19,27 +19,31 @@ __all__ = [
 T_co = TypeVar("T_co", covariant=True)
 
 ReplyMode = Literal["text", "json", "logprobs"]
-"""How an answer is asked for: free text with marks, a JSON object of a schema, or label probabilities."""
+"""How a judge answers: free text with marks, a JSON object of a schema, or the probabilities of labels."""
 
 RatingMode = Literal["auto", "text", "json", "logprobs"]
-"""A :data:`ReplyMode` that a pipeline asks for; "auto" is the best one that the judge can."""
+"""The :data:`ReplyMode` that a pipeline asks for; "auto" is the last one in its list that the judge is capable of."""
 
 PanelRule = Literal["mean", "median", "trimmed_mean", "cascade"]
-"""How the ratings of several judges become one. "trimmed_mean" leaves out the highest and the lowest of three up.
+"""How the ratings of several judges become one.
 
-With "cascade" they are asked one after another, until one is sure.
+"trimmed_mean" leaves out the highest and the lowest of three or more. "cascade" asks the judges one after another
+until one is sure.
 """
 
-FinishReason = Literal["stop", "length", "filter", "other"]
+FinishReason = Literal["stop", "length", "filter", "tool_call", "other"]
+"""Why a reply ended: finished, cut off at the limit of tokens, held back by a filter, calling a tool, or else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one reply as the judge reported them.
+    """Tokens of one reply, as the judge's server reports them.
 
-    ``cached_tokens`` were read from the server's cache and ``written_tokens`` written to it: both are parts of
-    ``prompt_tokens``.
-    ``calls``: how many calls the judge made for the reply; the tokens are those of all of them.
+    Parameters
+    ----------
+    prompt_tokens, completion_tokens: tokens of all calls together; 0 where the server reports none.
+    cached_tokens, written_tokens: the parts of ``prompt_tokens`` read from the server's cache and written to it.
+    calls: how many calls the judge made for the reply, 1 or more.
     """
 
     prompt_tokens: int = 0
@@ -50,7 +54,7 @@ class Usage:
 
     @property
     def told(self) -> bool:
-        """Whether the server told any tokens at all."""
+        """Whether the server reported any tokens."""
         return bool(self.prompt_tokens or self.completion_tokens)
 
 
@@ -58,9 +62,17 @@ class Usage:
 class Request:
     """One question to a judge.
 
-    ``options``: with ``reply_mode="logprobs"``, the exact strings whose probabilities (renormalised over them) the reply
-    must carry. ``schema``: with ``reply_mode="json"``, the JSON schema that the reply's text must satisfy.
-    ``attempt``, ``repeat`` and ``round`` tell requests apart that are otherwise equal; none of them is sent.
+    Parameters
+    ----------
+    prompt: what the judge reads, in segments (:func:`lrf.prompting.templates.prompt_text` joins them).
+    expects: what the reply must contain. Of it follow ``options``, the marks whose probabilities (renormalised over
+        them) a reply with ``reply_mode="logprobs"`` must have, and ``schema``, which the text of a reply with
+        ``reply_mode="json"`` must satisfy.
+    max_tokens: limit of the reply, reasoning not counted.
+    temperature: 0 or more.
+    seed: makes a draw repeatable, for judges that are capable of it.
+    attempt, repeat, round: tell requests apart that are otherwise equal; they aren't sent.
+    deadline_s: seconds after which nobody waits for the reply.
     """
 
     prompt: Prompt
@@ -85,9 +97,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer of a judge, as it came: the unit of the journal.
+    """What a judge sent for one request, unread: the unit of the journal.
 
-    ``probabilities``: with ``reply_mode="logprobs"``, one entry for each option, adding up to 1.
+    Parameters
+    ----------
+    text: the reply's text.
+    finish: why it ended.
+    usage: its tokens.
+    probabilities: with ``reply_mode="logprobs"``, that of each of the request's options; they add up to 1.
+    model: the model's name as the server reports it.
+    reasoning: reasoning that came apart from the text, or was taken out of it.
     """
 
     text: str
@@ -100,10 +119,17 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T_co]):
-    """A reply that was read: ``value`` is what was asked for, ``text`` what the judge wrote.
+    """A reply that was read. Quotations of untrusted text in it are as in the original, not escaped.
 
-    Where several judges or draws were asked, ``votes`` has what each said, ``value`` and ``probabilities`` are
-    made of them all, and ``text`` and ``reply_mode`` are those of the first.
+    Parameters
+    ----------
+    value: what was expected: a number, a label, statements, …
+    text: what the judge wrote.
+    reply_mode: how the reply was read.
+    attempts: how many replies it took, 1 or more.
+    probabilities: those of the options, where the judge gave them.
+    votes: where several judges or draws were asked, what each said. ``value`` and ``probabilities`` are then made of
+        them all; ``text`` and ``reply_mode`` are those of the first.
     """
 
     value: T_co
@@ -115,24 +141,36 @@ class Answer(Generic[T_co]):
 
 
 class Expectation(Protocol[T_co]):
-    """What a request wants back. ``kind`` is a stable word; it and ``options`` are part of the request's identity."""
+    """What a request wants back, and how it is read from a reply.
+
+    ``kind`` is a short stable word; it and ``options`` belong to the request's identity in the journal. An expectation
+    of your own, read from free text only:
+
+    >>> class YesOrNo:
+    ...     kind, options, schema = "yes_or_no", (), None
+    ...     def read(self, reply, reply_mode):
+    ...         if reply.text.strip() not in ("yes", "no"):
+    ...             raise ParseError("no_yes_or_no", "the reply is neither yes nor no")
+    ...         return reply.text.strip() == "yes"
+    """
 
     @property
     def kind(self) -> str: ...
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The strings a judge can weigh with ``reply_mode="logprobs"``; empty if the answer is no choice among strings."""
+        """The marks that a judge can weigh with ``reply_mode="logprobs"``; empty if the answer is no choice."""
         ...
 
     @property
     def schema(self) -> Mapping[str, JSON] | None:
-        """The JSON schema for ``reply_mode="json"``; None if it can't be asked for so."""
+        """The JSON schema for ``reply_mode="json"``; None if the answer can't be asked for as JSON."""
         ...
 
-    def read(self, reply: Reply, reply_mode: ReplyMode, quoted: str) -> T_co:
+    def read(self, reply: Reply, reply_mode: ReplyMode) -> T_co:
         """The value in the reply.
 
-        ``quoted`` is all untrusted text of the prompt. Raises :class:`lrf.errors.ParseError`.
+        Reasoning has been taken out of the reply's text, and no mark in it can come from the text that was judged.
+        Raises :class:`lrf.errors.ParseError` when the reply doesn't contain the value; the judge is then asked again.
         """
         ...

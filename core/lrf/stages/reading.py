@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 from lrf.config.model import PROMPT_FIELDS, SampleKeys
-from lrf.prompting.templates import Template, prompt_text
+from lrf.prompting.templates import Template
 from lrf.protocols import GenerationSettings, Source
 from lrf.store.files import dump
 from lrf.store.journal import digest
@@ -58,7 +58,7 @@ def policy_prompt(sample: Sample, template: Template) -> tuple[Message, ...]:
     """The policy's prompt: the sample's own messages, else one user message made by the template."""
     if sample.messages is not None:
         return sample.messages
-    return (Message("user", prompt_text(template.fill({"context": sample.context, "question": sample.query}))),)
+    return (Message("user", template.render({"context": sample.context, "question": sample.query})),)
 
 
 def missing_candidates(pipeline: Pipeline, sample: Sample, template: Template) -> GenerationSettings:

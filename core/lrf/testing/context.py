@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from lrf.engine.passages import around
 from lrf.errors import JudgeError, ParseError, UnscorableError
+from lrf.prompting.reasoning import without_thoughts
 from lrf.prompting.requests import Answer, Expectation, Request
-from lrf.prompting.templates import Prompt
+from lrf.prompting.templates import Prompt, restored
 from lrf.protocols import Judge
 from lrf.testing.embedder import HashEmbedder
 from lrf.testing.judge import ScriptedJudge
@@ -52,10 +53,9 @@ class DirectContext:
 
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
         request = Request(prompt=prompt, expects=expects, max_tokens=max_tokens, temperature=0.01)
-        quoted = "\n".join(segment.text for segment in prompt if not segment.trusted)
         try:
-            reply = await self._judge.complete(request)
-            return Answer(value=expects.read(reply, "text", quoted), text=reply.text)
+            reply = without_thoughts(await self._judge.complete(request))
+            return Answer(restored(expects.read(reply, "text"), prompt), restored(reply.text, prompt))
         except ParseError as error:
             raise UnscorableError(error.reason, error.detail) from error
         except JudgeError as error:

@@ -56,8 +56,8 @@ class ScriptedJudge:
     ----------
     script: a function from request to reply, text or exception (or a coroutine function); or a list of these,
         used in order. An exception is raised. Without a script every reply is :func:`valid_reply`.
-    capabilities: what it says it can do. A text given for ``reply_mode="logprobs"`` that is one of the request's options
-        becomes a reply that is certain of it.
+    capabilities: what it says it can do. A text given for ``reply_mode="logprobs"`` that is one of the request's
+        options becomes a reply that is certain of it.
     identity: part of the key under which replies are kept; give two judges different ones to keep them apart.
 
     Attributes

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from lrf.prompting.expectations import Choice, Rating, Statements, Text, Verdict
-from lrf.prompting.requests import Reply, ReplyMode, Request
+from lrf.prompting.requests import FinishReason, Reply, ReplyMode, Request
 from lrf.prompting.templates import Segment
 from lrf.protocols import Capabilities, Embedder, Judge
 from lrf.testing.require import must, must_be_json
@@ -94,7 +94,7 @@ async def _check_reply(judge: Judge, request: Request) -> None:
     what = f"the reply to a {request.expects.kind} request (way {request.reply_mode!r})"
     reply = await judge.complete(request)
     must(isinstance(reply, Reply) and isinstance(reply.text, str), f"{what} is no Reply with a text")
-    must(reply.finish in ("stop", "length", "filter", "other"), f"{what} has the finish {reply.finish!r}")
+    must(reply.finish in get_args(FinishReason), f"{what} has the finish {reply.finish!r}")
     for count in asdict(reply.usage).values():
         must(isinstance(count, int) and count >= 0, f"{what} has the usage {reply.usage}")
     if request.reply_mode == "logprobs":
@@ -103,4 +103,4 @@ async def _check_reply(judge: Judge, request: Request) -> None:
         must(all(0 <= v <= 1 for v in p.values()), f"{what} has a probability outside 0 to 1")
         must(abs(sum(p.values()) - 1) < 1e-3, f"{what} has probabilities that add up to {sum(p.values())}")
     if request.reply_mode == "json" and reply.finish == "stop":
-        request.expects.read(reply, "json", "")
+        request.expects.read(reply, "json")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import get_args
 
-from lrf.prompting.requests import Reply
+from lrf.prompting.requests import FinishReason, Reply
 from lrf.protocols import Capabilities, GenerationSettings, Sampler
 from lrf.testing.require import must, must_be_json
 from lrf.types import Message
@@ -42,7 +43,7 @@ async def _drawn(sampler: Sampler, generation: GenerationSettings) -> list[Reply
     must(len(replies) == wanted, f"sample() gave {len(replies)} replies for {wanted} seeds")
     for reply in replies:
         must(isinstance(reply, Reply) and isinstance(reply.text, str), "sample() gave no Reply with a text")
-        must(reply.finish in ("stop", "length", "filter", "other"), f"a reply has the finish {reply.finish!r}")
+        must(reply.finish in get_args(FinishReason), f"a reply has the finish {reply.finish!r}")
         for count in asdict(reply.usage).values():
             must(isinstance(count, int) and count >= 0, f"a reply has the usage {reply.usage}")
     return replies

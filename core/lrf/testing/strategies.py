@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 from hypothesis import strategies as st
 
@@ -128,6 +129,6 @@ def _reward(draw: st.DrawFn, sample: Sample, candidate: Candidate, unscored: boo
 
 def replies() -> st.SearchStrategy[Reply]:
     """Whatever a judge may say, fit or not: prose with marks in it, nothing at all, a text cut short."""
-    finish: st.SearchStrategy[FinishReason] = st.sampled_from(("stop", "length", "filter", "other"))
+    finish: st.SearchStrategy[FinishReason] = st.sampled_from(get_args(FinishReason))
     usage = st.builds(Usage, st.integers(0, 100_000), st.integers(0, 4096))
     return st.builds(Reply, nasty_texts(), finish, usage)

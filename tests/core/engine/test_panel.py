@@ -228,7 +228,7 @@ def test_one_judge_gone_mad_moves_a_trimmed_mean_no_further_than_the_others_reac
 
 def test_several_verdicts_are_read_in_the_order_of_their_numbers() -> None:
     reply = Reply('{"v2": {"analysis": "x", "verdict": "none"}, "v1": {"analysis": "", "verdict": "Full"}}')
-    assert Verdicts(SUPPORT, 2).read(reply, "json", "") == ("Full", "None")
+    assert Verdicts(SUPPORT, 2).read(reply, "json") == ("Full", "None")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_an_incomplete_reply_of_several_verdicts_is_refused(text: str) -> None:
     from lrf.errors import ParseError
 
     with pytest.raises(ParseError):
-        Verdicts(SUPPORT, 2).read(Reply(text), "json", "")
+        Verdicts(SUPPORT, 2).read(Reply(text), "json")
 
 
 # --- a context window ----------------------------------------------------------------------------------------------

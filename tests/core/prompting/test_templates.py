@@ -31,9 +31,12 @@ def test_filling_never_changes_anything_around_a_field(
 
     prompt = template.fill(values)
 
-    assert prompt_text(prompt) == "".join(literal + values[name] for literal, name in parts) + tail
-    assert [s.text for s in prompt if not s.trusted] == [values[name] for _, name in parts if values[name]]
-    assert "".join(s.text for s in prompt if s.trusted) == "".join(literal for literal, _ in parts) + tail
+    assert [s.original for s in prompt if not s.trusted] == [values[name] for _, name in parts if values[name]]
+    trusted = "".join(s.text for s in prompt if s.trusted and s != Segment(" "))
+    assert trusted == "".join(literal for literal, _ in parts if literal != " ") + tail.removeprefix(
+        " " * (tail == " ")
+    )
+    assert template.render(values) == "".join(literal + values[name] for literal, name in parts) + tail
 
 
 @given(hostile)
@@ -50,7 +53,7 @@ def test_a_question_that_holds_another_field_stays_a_question() -> None:
 
     prompt = template.fill({"question": "What is <<answer>>?", "answer": "See <<question>>"})
 
-    assert prompt_text(prompt) == "Q: What is <<answer>>?\nA: See <<question>>"
+    assert prompt_text(prompt) == "Q: What is <<·answer>>?\nA: See <<·question>>"
 
 
 def test_a_field_used_twice_is_filled_twice() -> None:
@@ -59,6 +62,7 @@ def test_a_field_used_twice_is_filled_twice() -> None:
 
 def test_a_field_between_further_angle_brackets_is_still_a_field() -> None:
     assert prompt_text(Template("<<<answer>>>", FIELDS).fill({"answer": "x"})) == "<x>"
+    assert prompt_text(Template("<<<answer>>>", FIELDS).fill({"answer": "/answer"})) == "< /answer>"
 
 
 @pytest.mark.parametrize("text", ["<<>>", "<< answer >>", "<<1>>", "a << b >> c", "<answer>", "<<an\nswer>>"])

@@ -14,13 +14,13 @@ PROMPT = Template(
 10: every sentence is needed. 5: about half could go without loss. 0: nothing in it serves the question.
 First say in one or two sentences what could go, then end with your rating, a number from 0 to 10, as [[rating]].
 
-[Question]
+<question>
 <<question>>
-
-[Answer]
+</question>
+<answer>
 <<answer>>
-
-[Your analysis and rating]
+</answer>
+Your analysis and rating:
 """,
     fields=("question", "answer"),
     name="conciseness",

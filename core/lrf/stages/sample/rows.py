@@ -64,7 +64,7 @@ def _why_dropped(reply: Reply, texts: set[str], keys: SampleKeys) -> str | None:
         return "filtered"
     if reply.finish == "length" and keys.on_cut_off == "drop":
         return "cut_off"
-    if reply.finish == "other" and not reply.text.strip():
+    if reply.finish in ("tool_call", "other") and not reply.text.strip():
         return "no_text"  # a call of a tool, say
     if reply.text in texts and keys.duplicates == "merge":
         return "duplicate"

@@ -1,0 +1,166 @@
+"""Makes marks and tags in untrusted text harmless before a judge reads it, and undoes that in what the judge quotes.
+
+A judge's rating is read from a mark (``[[8]]``), its reasoning ends at a tag (``</think>``), and the parts of a prompt
+lie between tags (``<answer>`` … ``</answer>``). A document or an answer could write any of these. So everything
+untrusted is *escaped* on its way into a prompt: one character is inserted, the text stays readable, and nothing that
+a judge quotes can be taken for its own mark.
+
+===================  ====================  =========================================================================
+in the text          in the prompt         rule
+===================  ====================  =========================================================================
+``[[8]]``            ``[ [8] ]``           a space between two brackets of one direction
+``</answer>``        ``<·/answer>``        a middle dot behind the bracket of a tag that frames a part of the prompt
+``</think>``         ``<·/think>``         the same for all forms of reasoning, and for ``<|special|>`` tokens
+``⟦8⟧``              ``⟦·8⟧``              the same for a double bracket that is one character
+===================  ====================  =========================================================================
+
+Text is compared in a normal form (:func:`normal_form`), so ``【【8】】``, fullwidth letters, Cyrillic look-alikes and
+invisible characters within a tag make no difference. Text that already looks escaped gets one more of the inserted
+character, therefore :func:`unescape` is an exact inverse. Both take time in proportion to the text's length.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Set
+from functools import lru_cache
+
+FRAME_TAGS = frozenset((
+    "answer", "context", "document", "documents", "evidence", "item", "items", "note", "notes", "part", "passage",
+    "passages", "question", "statement", "statements",
+))  # fmt: skip
+"""Tags that are escaped in every prompt. A template adds those that close a part of its own text."""
+
+_REASONING_TAGS = (
+    "think", "thinking", "thought", "thoughts", "reasoning", "reflection", "scratchpad", "analysis", "seed:think",
+    "mm:think", "longcat_think",
+)  # fmt: skip
+
+# Characters that normalisation, display or a tokenizer may drop: format, variation, filling, combining, control.
+_INVISIBLE = (
+    "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff"
+    "\ufe20-\ufe2f"
+)
+_OPEN, _CLOSE = r"\[［﹇【〔〖﹝⁅❲⦋⦍⦏︻︗⟬", r"\]］﹈】〕〗﹞⁆❳⦌⦎⦐︼︘⟭"
+_ANGLES, _ANGLES_BACK = "<＜﹤‹〈《〈⟨⟪❮❬❰˂ᐸ◁", ">＞﹥›〉》〉⟩⟫❯❭❱˃ᐳ▷"
+_DOUBLES, _DOUBLES_BACK = "⟦〚", "⟧〛"
+_DOT = "·"
+
+_LOOK_ALIKES = str.maketrans(
+    {
+        **dict.fromkeys(_OPEN.removeprefix("\\"), "["),
+        **dict.fromkeys(_CLOSE.removeprefix("\\"), "]"),
+        **dict.fromkeys(_ANGLES, "<"),
+        **dict.fromkeys(_ANGLES_BACK, ">"),
+        **dict.fromkeys(_DOUBLES, "[["),
+        **dict.fromkeys(_DOUBLES_BACK, "]]"),
+        **dict.fromkeys("∕⁄⧸╱⟋", "/"),
+        **dict.fromkeys("∣ǀ│❘", "|"),
+        **dict(
+            zip(
+                "авсԁеԍһіјкӏмпорԛгѕтԝхуѵαβεηικνορτυχγωոօսհıɑɡɩᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ",
+                "abcdeghijklmnopqrstwxyvabenikvoptuxywnouhiagiabcdeghijklmnoprstuvwyz",
+                strict=True,
+            )
+        ),
+    }
+)
+
+_BRACKETS = re.compile(
+    f"([{_OPEN}])(?=[ {_INVISIBLE}]*+[{_OPEN}])|([{_CLOSE}])(?=[ {_INVISIBLE}]*+[{_CLOSE}])|([{_DOUBLES}])"
+)
+_ESCAPED_BRACKETS = re.compile(
+    f"([{_OPEN}]) (?=[ {_INVISIBLE}]*+[{_OPEN}])|([{_CLOSE}]) (?=[ {_INVISIBLE}]*+[{_CLOSE}])|([{_DOUBLES}]){_DOT}"
+)
+_DROPPED = re.compile(f"[{_INVISIBLE}]+")
+_SPECIAL = re.compile(f"[{_OPEN}{_CLOSE}{_DOUBLES}{_ANGLES}]")
+# What follows the bracket of a tag, up to another bracket: no more characters than a tag has, invisible ones aside.
+_BEHIND = re.compile(rf"(?:[{_INVISIBLE}\s]*+[^{_INVISIBLE}\s{_OPEN}{_ANGLES}]){{0,64}}")
+_CJK = "\u3041-\u3163\u3165-\u9fff\uac00-\ud7a3"  # no look-alikes of a tag's characters
+_DISGUISED = rf"(?:[^\x00-\x7f{_CJK}]|[{_INVISIBLE}])"  # what may stand for another character, or for none
+_SQUARE = re.compile(rf"[{_OPEN}]({_DOT}*+)(?=\s*+/?\s*+think|[\s/thinkg]{{0,12}}+{_DISGUISED})", re.IGNORECASE)
+
+
+def escape(text: str, tags: Set[str] = FRAME_TAGS) -> str:
+    """The text with its marks and tags made harmless.
+
+    ``tags``: names of tags (without brackets, in small letters) that frame the prompt's parts.
+    """
+    if not _SPECIAL.search(text):
+        return text
+    return _tags_escaped(_BRACKETS.sub(_with_insertion, text), tags)
+
+
+def unescape(text: str, tags: Set[str] = FRAME_TAGS) -> str:
+    """The inverse of :func:`escape`, for a whole text or for what a judge quotes of it."""
+    if not _SPECIAL.search(text):
+        return text
+    return _ESCAPED_BRACKETS.sub(lambda m: m[1] or m[2] or m[3], _tags_unescaped(text, tags))
+
+
+def normal_form(text: str) -> str:
+    """The text as a careless reader sees it: compatibility forms, look-alikes and case folded, invisible parts gone."""
+    text = unicodedata.normalize("NFKC", _DROPPED.sub("", text).translate(_LOOK_ALIKES)).casefold()
+    return _DROPPED.sub("", text).translate(_LOOK_ALIKES)
+
+
+def tags_of(literal: str) -> frozenset[str]:
+    """The names of the tags that a template's own text closes, in small letters."""
+    return frozenset(name.casefold() for name in re.findall(r"</\s*([^\W\d_][\w:-]{0,40})\s*>", literal))
+
+
+def meet_harmfully(before: str, after: str, tags: Set[str]) -> bool:
+    """Whether a mark or tag begins at the end of one text and ends at the beginning of the next."""
+    before, after = before[-_EDGE:], after[:_EDGE]
+    if not _SPECIAL.search(before):
+        return False
+    added = len(escape(before + after, tags)) - len(before + after)
+    return added > len(escape(before, tags)) - len(before) + len(escape(after, tags)) - len(after)
+
+
+_EDGE = 96
+
+
+def _with_insertion(match: re.Match[str]) -> str:
+    return match[0] + (_DOT if match[3] else " ")
+
+
+def _tags_escaped(text: str, tags: Set[str]) -> str:
+    angle, names = _angle(frozenset(tags))
+    text = angle.sub(lambda m: m[0] + _DOT if names.match(_behind(m)) else m[0], text)
+    return _SQUARE.sub(lambda m: m[0] + _DOT if _THINK.match(_behind(m)) else m[0], text)
+
+
+def _tags_unescaped(text: str, tags: Set[str]) -> str:
+    angle, names = _angle(frozenset(tags))
+    text = angle.sub(lambda m: m[0][:-1] if m[1] and names.match(_behind(m)) else m[0], text)
+    return _SQUARE.sub(lambda m: m[0][:-1] if m[1] and _THINK.match(_behind(m)) else m[0], text)
+
+
+def _behind(bracket: re.Match[str]) -> str:
+    """What follows a bracket and the dots behind it, in the normal form with single spaces."""
+    behind = _BEHIND.match(bracket.string, bracket.end())
+    return re.sub(r"\s+", " ", normal_form(behind[0] if behind else ""))
+
+
+_THINK = re.compile(r" ?/? ?think(?:ing)? ?\]")
+
+
+@lru_cache(256)
+def _angle(tags: frozenset[str]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Where a tag may begin, and what must then stand behind its bracket in the normal form with single spaces.
+
+    Both look no further than the end of the tag's name and at no other bracket, so escaping a later tag changes
+    neither, and they decide alike on a text and on the escaped text.
+    """
+    names = "|".join(sorted(map(re.escape, {*tags, *_REASONING_TAGS}), key=len, reverse=True))
+    name = rf"(?:{names})(?![\w:-])"
+    behind = (
+        rf" ?[/\\]+ ?{name}|{name}| {name} ?>"
+        r"| ?/? ?\| ?[\w :./-]{1,40}\|? ?>| ?/? ?[\w:]{1,20} ?\| ?>"  # <|special|>, <|special>, <special|>
+    )
+    begins = rf"\s*+[/\\]*+\s*+(?:{names}|\||[\w:]{{1,20}}\s*+\|)|[\s/\\|:.\w-]{{0,64}}?{_DISGUISED}"
+    return re.compile(rf"[{_ANGLES}]({_DOT}*+)(?={begins})", re.IGNORECASE), re.compile(behind)
