@@ -123,7 +123,7 @@ def test_candidates_that_are_sampled_are_paid_and_scored_as_they_are(project: Pr
 def test_a_file_that_is_no_journal_is_refused_as_a_run_refuses_it(project: Project) -> None:
     project.run_dir.mkdir(parents=True)
     (project.run_dir / "journal.sqlite").write_bytes(b"not a database, but long enough to be looked at as one" * 40)
-    with pytest.raises(RunError, match="journal.sqlite"):
+    with pytest.raises(RunError, match=r"journal\.sqlite"):
         planned(project, project.pipeline())
 
 
