@@ -17,8 +17,8 @@ from lrf_classifier.settings import ClassifierSettings
 from lrf_classifier.shared import NoOutputs
 
 
-class RewardModel:
-    """Loads the model, and computes one candidate after the other; the prompt that they share is computed once."""
+class SequenceClassifier:
+    """A reward model in this process. Candidates are computed one by one, the prompt that they share once."""
 
     def __init__(self, settings: ClassifierSettings) -> None:
         name = str(settings.model or settings.hub_model)
@@ -55,7 +55,7 @@ class RewardModel:
 
     @torch.inference_mode()
     def outputs(self, sample: Sample) -> tuple[dict[str, float] | NoOutputs, ...]:
-        """For each candidate the outputs by label, or why there are none."""
+        """The outputs by label for each candidate, or the reason for having none."""
         rows = [self._ids(sample, candidate.text) for candidate in sample.candidates]
         good = [ids for ids in rows if not isinstance(ids, NoOutputs)]
         shared = min(_common_beginning(good), *map(self._read_at, good)) if self._shares_prompts and good else 0

@@ -15,7 +15,7 @@ def lrf_register_dimensions() -> Iterable[ComponentSpec]:
             name="classifier",
             target="lrf_classifier.dimension:Classifier",
             settings="lrf_classifier.settings:ClassifierSettings",
-            summary="What a reward model (a sequence classifier in this process) makes of the answer; asks no judge",
+            summary="an output of a reward model (a sequence classifier in this process); asks no judge",
             extra="transformers",
         ),
     )

@@ -31,7 +31,7 @@ class ClassifierSettings(Settings):
     head: str | None = Field(
         None,
         description="Which output to read, by the model's own label; null where it has only one. Dimensions that "
-        "differ in nothing but head and scale share the model and its work.",
+        "differ only in head and scale share the model and its work.",
     )
     zero_at: float | None = Field(
         None,
@@ -39,7 +39,9 @@ class ClassifierSettings(Settings):
         description="The output that is a rating of 0; null takes what the trainer `reward` wrote beside the weights.",
     )
     ten_at: float | None = Field(
-        None, allow_inf_nan=False, description="The output that is a rating of 10; what lies outside is cut off at it."
+        None,
+        allow_inf_nan=False,
+        description="The output that is a rating of 10; outputs beyond either end are cut off.",
     )
     prompt_template: Annotated[str, AfterValidator(_template)] = Field(
         "<<context>>\n\n<<question>>",
@@ -53,7 +55,7 @@ class ClassifierSettings(Settings):
         None,
         ge=2,
         description="Longest prompt with answer, in tokens; null leaves only the model's own window. Nothing is cut: "
-        "a longer one is unscored.",
+        "a candidate with a longer one is unscored.",
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="Number format of the weights; auto takes the checkpoint's."

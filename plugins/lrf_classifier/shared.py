@@ -14,7 +14,7 @@ from lrf_classifier.outputs import OutputInfo
 from lrf_classifier.settings import ClassifierSettings
 
 if TYPE_CHECKING:
-    from lrf_classifier.model import RewardModel
+    from lrf_classifier.model import SequenceClassifier
 
 SAMPLES_KEPT = 64
 
@@ -41,7 +41,7 @@ class SharedModel:
 
     def __init__(self, settings: ClassifierSettings) -> None:
         self._settings = settings
-        self._model: RewardModel | None = None
+        self._model: SequenceClassifier | None = None
         self._rated: OrderedDict[int, tuple[Sample, Future[SampleOutputs]]] = OrderedDict()
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lrf-classifier")
@@ -62,10 +62,10 @@ class SharedModel:
             return future
 
     def _rate(self, sample: Sample) -> SampleOutputs:
-        from lrf_classifier.model import RewardModel
+        from lrf_classifier.model import SequenceClassifier
 
         if self._model is None:
-            self._model = RewardModel(self._settings)
+            self._model = SequenceClassifier(self._settings)
         return SampleOutputs(sample, self._model.output_info, self._model.outputs(sample))
 
 

@@ -1,8 +1,8 @@
 """BM25 over the chunks of one sample: weights of terms, for languages with and without spaces between words.
 
 Okapi BM25 as in Lucene (Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009, section 3): k1 1.2,
-b 0.75, and an inverse document frequency that is never negative. Frequencies are those of the sample, so its evidence
-never depends on which other samples there are.
+b 0.75, and an inverse document frequency that is never negative. Frequencies are the sample's own, so its evidence
+never depends on other samples.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ _UNSPACED_RUN = re.compile(f"[{_UNSPACED}]+")
 
 
 def terms(text: str) -> list[str]:
-    """The terms of a text: words and numbers, without regard to case or width; pairs of characters where no spaces are.
+    """The terms of a text: words and numbers, regardless of case and width; without spaces, pairs of characters.
 
     A run of Chinese (or Thai, Japanese, Korean, …) gives its bigrams, which need no dictionary; one character itself.
     """
-    found: list[str] = []
+    words: list[str] = []
     for run in _TERM.findall(unicodedata.normalize("NFKC", text).casefold()):
         if len(run) > 1 and _UNSPACED_RUN.match(run):
-            found.extend(run[i : i + 2] for i in range(len(run) - 1))
+            words.extend(run[i : i + 2] for i in range(len(run) - 1))
         else:
-            found.append(run)
-    return found
+            words.append(run)
+    return words
 
 
 class Bm25:
-    """The weights of every term in every text, and sums of them."""
+    """Weights of every term in every text, and the sums of them that a query takes."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         counted = [Counter(terms(text)) for text in texts]
         lengths = np.array([counts.total() for counts in counted], dtype=np.float64)
         self._numbers: dict[str, int] = {}
-        # from generators, since a list of a million is made an array in one go, in which no other thread gets its turn
+        # from generators: converting a list of a million items blocks all other threads
         columns = (self._numbers.setdefault(term, len(self._numbers)) for counts in counted for term in counts)
         self._columns = np.fromiter(columns, dtype=np.int64)
         self._rows = np.repeat(np.arange(len(texts)), [len(counts) for counts in counted])
@@ -67,11 +67,11 @@ class Bm25:
     def documents(self) -> list[Sparse]:
         """The weights of each text's terms, 0 to 1."""
         first = np.searchsorted(self._rows, np.arange(self._size + 1))
-        found = []
+        weights = []
         for a, b in pairwise(first):
             order = a + np.argsort(self._columns[a:b])
-            found.append((self._columns[order].tolist(), self._weights[order].tolist()))
-        return found
+            weights.append((self._columns[order].tolist(), self._weights[order].tolist()))
+        return weights
 
     def query(self, text: str) -> Sparse:
         """The weights of a query's terms, summing to 1, so that no text scores above 1; terms of no text left out."""
@@ -81,7 +81,7 @@ class Bm25:
         return numbers, (weights / weights.sum()).tolist() if numbers else []
 
     def best(self, query: Sparse, most: int) -> list[int]:
-        """The numbers of the texts that score highest, best first; equal ones from the front; none that scores 0.
+        """The numbers of the texts that score highest, best first; equal ones in their order; none that scores 0.
 
         The sum is the product of the sparse vectors, to six places.
         """

@@ -1,4 +1,4 @@
-"""Opening a Qdrant, and asking it again when a server fails for a moment."""
+"""Opening a Qdrant, and repeating requests to a server that fails for a moment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAUSES_S = (0.5, 2.0)  # before the server is asked again
 
 
 def open_client(settings: QdrantSettings) -> QdrantClient:
-    """Raises :class:`lrf.errors.StageError` with what to do when the place can't be used."""
+    """A client for the Qdrant of the settings. Raises :class:`lrf.errors.StageError` with what to do without one."""
     from qdrant_client import QdrantClient
 
     if settings.url is not None:
@@ -62,9 +62,9 @@ def _open_server(settings: QdrantSettings) -> QdrantClient:
 
 
 def asked(settings: QdrantSettings, ask: Callable[[], T]) -> T:
-    """What Qdrant answers; asked again when a server fails for a moment.
+    """Qdrant's answer to a request, which is repeated when a server fails for a moment.
 
-    Raises :class:`lrf.errors.UnscorableError` (transient) when the server stays away, :class:`lrf.errors.StageError`
+    Raises :class:`lrf.errors.UnscorableError` (transient) when the server keeps failing, :class:`lrf.errors.StageError`
     when it refuses.
     """
     if settings.url is None:
@@ -75,19 +75,19 @@ def asked(settings: QdrantSettings, ask: Callable[[], T]) -> T:
         try:
             return ask()
         except ResponseHandlingException as error:
-            trouble = str(error.source) or type(error.source).__name__
+            failure = str(error.source) or type(error.source).__name__
         except UnexpectedResponse as error:
             words = " ".join((error.content or b"").decode("utf-8", "replace").split())[:200]
-            trouble = f"status {error.status_code} {error.reason_phrase}: {words}"
+            failure = f"status {error.status_code} {error.reason_phrase}: {words}"
             if error.status_code in (401, 403):
                 variable = settings.api_key_env
                 state = "is set" if os.environ.get(variable) else "is not set"
                 raise StageError(
-                    f"the Qdrant server at {settings.url} refuses the key ({trouble}); it is read from the "
+                    f"the Qdrant server at {settings.url} refuses the key ({failure}); it is read from the "
                     f"environment variable {variable}, which {state}"
                 ) from None
             if error.status_code not in (408, 429) and (error.status_code or 500) < 500:
-                raise StageError(f"the Qdrant server at {settings.url} refuses: {trouble}") from None
+                raise StageError(f"the Qdrant server at {settings.url} refuses: {failure}") from None
         if pause_s is not None:
             time.sleep(pause_s)
-    raise UnscorableError(Reason.RETRIEVER_UNAVAILABLE, f"{settings.url}: {trouble}", transient=True)
+    raise UnscorableError(Reason.RETRIEVER_UNAVAILABLE, f"{settings.url}: {failure}", transient=True)

@@ -1,4 +1,4 @@
-"""Chunks that hold a text word for word. BM25 alone may prefer a shorter chunk with the same rare words."""
+"""Chunks that contain a text word for word. BM25 alone may prefer a shorter chunk with the same rare words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lrf.types import Chunk, Document
 
 
 class Quoted:
-    """The documents of a sample, searched for what was copied from them."""
+    """The documents of a sample, searched for text that was copied from them."""
 
     def __init__(self, documents: Sequence[Document], chunks: Sequence[Sequence[Chunk]]) -> None:
         """``chunks`` are those of each document, numbered through."""
@@ -20,9 +20,9 @@ class Quoted:
             first += len(own)
 
     def holding(self, text: str) -> dict[int, int]:
-        """The numbers of the chunks that hold the text, and how many characters of it.
+        """The numbers of the chunks that contain the text, with the number of its characters that each contains.
 
-        Where none holds all of it, those that hold the largest part, or at least half as much.
+        Where none contains all of it, the chunks with the largest part, and those with at least half as much.
         """
         text = text.strip()
         held: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""The retriever ``qdrant``: a sample's chunks, by meaning (dense), by words (lexical), or by both (hybrid)."""
+"""The retriever ``qdrant``: chunks found by meaning (dense), by words (lexical), or by both (hybrid)."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ _DEPTH = 100  # places of each ranking that hybrid fuses, at least
 class QdrantRetriever:
     """Finds chunks by the cosine of their embedding and the query's, by BM25, or by both rankings fused.
 
-    Qdrant's local mode blocks and takes one thread at a time, so everything is asked of it in a thread of its own.
+    Qdrant's local mode blocks and takes one thread at a time, so one thread makes all requests.
     """
 
     def __init__(self, settings: QdrantSettings, embed: Embed | None = None) -> None:
-        # Both take half a second, in which no other thread gets its turn: so before anything is under way. And a
-        # mistake is told before anything is paid for.
+        # Both block all threads for half a second, so they come before any call; so does the error of a wrong setting.
         tokenizer_of(settings.tokenizer)
         if settings.mode != "lexical" or settings.url is not None:
             import qdrant_client  # noqa: F401
@@ -53,7 +52,7 @@ class QdrantRetriever:
                 if chunks and self.settings.mode != "dense":
                     both.create_task(index.by_words(documents, cut))
         except BaseException as error:
-            self.forget(index.tenant)  # in the same thread, so after whatever it is still doing
+            self.forget(index.tenant)  # in the same thread, hence after its other work
             if isinstance(error, BaseExceptionGroup):
                 raise error.exceptions[0] from None
             raise
@@ -73,11 +72,11 @@ class QdrantRetriever:
         return QdrantRetriever(self.settings.model_copy(update={"path": None, "url": None}), embed)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns, done in Qdrant's thread."""
+        """The result of ``work``, called in Qdrant's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def forget(self, tenant: UUID) -> None:
-        """Have a tenant dropped without waiting for it."""
+        """Drop a tenant's vectors, without waiting for it."""
         self._thread.submit(self.store.drop, tenant)
 
     async def aclose(self) -> None:
@@ -93,7 +92,7 @@ class QdrantRetriever:
 
 
 class QdrantIndex:
-    """The chunks of one sample, under a name of their own in the store."""
+    """The chunks of one sample, under their own name in the store."""
 
     def __init__(self, retriever: QdrantRetriever, chunks: Sequence[Chunk]) -> None:
         self.tenant = uuid4()
@@ -104,13 +103,13 @@ class QdrantIndex:
     async def search(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
         """For each query its best chunks, in document order.
 
-        Fewer than ``top_k`` if there are no more; by words (``lexical``) only such as share one with the query.
+        Fewer than ``top_k`` if there are no more. In mode ``lexical``, only chunks that share a word with the query.
         """
         top_k = self._retriever.settings.top_k if top_k is None else top_k
         if not queries or not self.chunks or top_k < 1:
             return [[] for _ in queries]
-        found = await self.ranked(queries, top_k)
-        return [[self.chunks[number] for number in sorted(numbers)] for numbers in found]
+        rankings = await self.ranked(queries, top_k)
+        return [[self.chunks[number] for number in sorted(numbers)] for numbers in rankings]
 
     async def ranked(self, queries: Sequence[str], top_k: int) -> list[list[int]]:
         """For each query the numbers of its best chunks, best first."""
@@ -130,14 +129,14 @@ class QdrantIndex:
     # --- within ----------------------------------------------------------------------------------------------------
 
     async def by_meaning(self) -> None:
-        """Make it ready to be searched by embeddings."""
+        """Index the chunks for searches by embedding."""
         retriever = self._retriever
         assert retriever.embed is not None, f"mode {retriever.settings.mode} needs an embedder"
         vectors = await retriever.embed([chunk.text for chunk in self.chunks], "document")
         await retriever.run(lambda: retriever.store.add(self.tenant, dense(vectors)))
 
     async def by_words(self, documents: Sequence[Document], cut: Sequence[Sequence[Chunk]]) -> None:
-        """Make it ready to be searched by terms. ``cut`` has the chunks of each document."""
+        """Index the chunks for searches by words. ``cut`` has the chunks of each document."""
         words = await asyncio.to_thread(lambda: (Bm25([chunk.text for chunk in self.chunks]), Quoted(documents, cut)))
         self._words = words
         if self._retriever.settings.url is not None:
@@ -156,8 +155,8 @@ class QdrantIndex:
     def _by_words(self, queries: Sequence[str], most: int) -> list[list[int]]:
         """Chunks that hold the query word for word, then by BM25.
 
-        On a server Qdrant adds up the weights. Its local mode would take 20 ms a query for it, in Python, so there
-        they are added up here; the outcome is the same.
+        A server adds up the weights. Qdrant's local mode would take 20 ms a query for it, in Python, so there they are
+        added up here, with the same result.
         """
         assert self._words is not None, "indexed before it is searched"
         bm25, quoted = self._words

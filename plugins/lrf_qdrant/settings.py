@@ -12,7 +12,7 @@ from lrf.text.tokenizers import DEFAULT, Bundled
 
 
 class QdrantSettings(Settings):
-    """Where Qdrant is (in memory unless ``path`` or ``url`` says otherwise), and what is found in it."""
+    """Where Qdrant is (in memory, unless ``path`` or ``url`` is given), and how chunks are cut and found."""
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset(
         {"location", "path", "url", "api_key_env", "timeout_s", "collection"}
@@ -30,22 +30,22 @@ class QdrantSettings(Settings):
     api_key_env: EnvName = Field(
         default="QDRANT_API_KEY", description="Environment variable with the server's key. Unset: no key is sent."
     )
-    timeout_s: int = Field(default=30, ge=1, description="Seconds after which the server is asked again.")
+    timeout_s: int = Field(default=30, ge=1, description="Seconds after which a request to the server is repeated.")
     collection: str = Field(
-        default="lrf", pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="What the names of collections start with."
+        default="lrf", pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="The beginning of the collections' names."
     )
     mode: Literal["dense", "lexical", "hybrid"] = Field(
         default="dense",
         description="dense: by embeddings. lexical: by words (BM25), without an embedder. hybrid: by both rankings.",
     )
-    chunk_tokens: int = Field(default=128, ge=16, description="Tokens a chunk at most.")
+    chunk_tokens: int = Field(default=128, ge=16, description="Tokens of a chunk at most.")
     chunk_overlap: int = Field(
         default=0, ge=0, description="Tokens that each chunk repeats of the one before, at most half of chunk_tokens."
     )
     tokenizer: Bundled | FilePath = Field(
         default=DEFAULT,
-        description="What tokens are: of a bundled tokenizer, or of the judge's or policy's own tokenizer.json, whose "
-        "path (or folder) is given.",
+        description="The tokenizer that counts tokens: a bundled one, or the path of the judge's or policy's own "
+        "tokenizer.json (or of its folder).",
     )
     top_k: int = Field(default=5, ge=1, description="Chunks for a query.")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Space(Protocol):
-    """What a collection holds. ``suffix`` is the end of its name, ``full`` whether every search fills its limit."""
+    """The vectors of a collection. ``suffix`` ends its name; ``full``: every search fills its limit."""
 
     @property
     def suffix(self) -> str: ...
@@ -26,11 +26,11 @@ class Space(Protocol):
     def __len__(self) -> int: ...
 
     def config(self) -> dict[str, Any]:
-        """What ``create_collection`` is given."""
+        """The arguments of ``create_collection``."""
         ...
 
     def misfit(self, params: models.CollectionParams) -> str | None:
-        """How a collection that is there differs from what it should hold, if it does."""
+        """How an existing collection differs from this kind of vectors; None if it doesn't."""
         ...
 
     def points(self, first: int, stop: int) -> Any:
@@ -100,7 +100,7 @@ class Lexical:
 
 
 def dense(vectors: Vectors) -> Dense:
-    """Vectors made of length 1, so that their product is their cosine (which local mode would do at each query)."""
+    """The vectors at length 1, so that their product is their cosine (local mode would normalise at each query)."""
     import numpy as np
 
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)

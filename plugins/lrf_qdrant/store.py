@@ -1,4 +1,4 @@
-"""Vectors of many samples in Qdrant, each sample's apart from the others'. Blocking: for use from one thread."""
+"""Vectors of many samples in Qdrant, kept apart by sample. Blocking: for use from one thread."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ T = TypeVar("T")
 Scored = tuple[int, float]
 """The number of a vector within its sample, and its similarity."""
 
-_BATCH = 64  # vectors, or queries, sent at once: making lists and JSON of more keeps all other threads waiting
-_FORGOTTEN_S = 7 * 86_400  # no sample is worked on for so long: what is older was left by a run that was killed
+_BATCH = 64  # vectors or queries in one request: converting more blocks all other threads
+_FORGOTTEN_S = 7 * 86_400  # older vectors were left by a run that was killed
 
 
 class Store:
     """One Qdrant, opened when first used.
 
-    Within this process each sample has a collection of its own (filters are slow there). On a server all samples of
-    one kind of vector share a collection, indexed by tenant: thousands of collections would cost it dearly.
+    Within this process each sample has its own collection, since filters are slow there. On a server all samples share
+    one collection for each kind of vector, indexed by tenant, since thousands of collections are slow.
     """
 
     def __init__(self, settings: QdrantSettings) -> None:
@@ -53,28 +53,28 @@ class Store:
 
         Equal similarities (to six places) are decided by the number, so the outcome never depends on Qdrant's order.
         """
-        found: list[list[int]] = [[] for _ in range(len(queries))]
+        rankings: list[list[int]] = [[] for _ in range(len(queries))]
         open_queries, limit = list(range(len(queries))), top_k + 8
         while open_queries:
             limit = min(limit, count)
             answers = self._query(tenant, queries, open_queries, limit)
-            still_open = []
+            unresolved = []
             for q, hits in zip(open_queries, answers, strict=True):
                 if queries.full and len(hits) < limit:
                     lost = f"vectors are gone from {self._name(tenant, queries.suffix)}"
                     raise UnscorableError(Reason.RETRIEVER_INCOMPLETE, lost, transient=True)
                 ranked = sorted((-round(score, 6), number) for number, score in hits)
                 if len(ranked) == limit < count and ranked[-1][0] == ranked[top_k - 1][0]:
-                    still_open.append(q)  # a tie across the limit: more of it may be better placed
+                    unresolved.append(q)  # a tie at the limit: others of it may rank higher
                 else:
-                    found[q] = [number for _, number in ranked[:top_k]]
-            open_queries, limit = still_open, limit * 4
-        return found
+                    rankings[q] = [number for _, number in ranked[:top_k]]
+            open_queries, limit = unresolved, limit * 4
+        return rankings
 
     def drop(self, tenant: UUID) -> None:
-        """Forget what :meth:`add` kept, if anything. A server that is away forgets it after a week."""
+        """Delete what :meth:`add` kept, if anything. A server that can't be reached deletes it after a week."""
         for name in self._held.pop(tenant, ()):
-            with suppress(UnscorableError):  # all that was asked of it is answered: no reason to stop a run
+            with suppress(UnscorableError):  # everything was answered already: no reason to stop a run
                 self._drop(name, tenant)
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class Store:
         return f"{self._settings.collection}-{tenant.hex if self._settings.url is None else suffix}"
 
     def _share(self, name: str, space: Space) -> None:
-        """Make sure that the collection that all samples share is there, fits, and holds nothing of killed runs."""
+        """Make sure that the shared collection exists and fits, and delete what killed runs left in it."""
         if name in self._ready:
             return
         from qdrant_client import models
@@ -106,7 +106,7 @@ class Store:
             try:
                 self._asked(lambda: client.create_collection(name, **space.config()))
             except StageError:
-                if not self._asked(lambda: client.collection_exists(name)):  # another process was faster
+                if not self._asked(lambda: client.collection_exists(name)):  # another process made it
                     raise
         wrong = space.misfit(self._asked(lambda: client.get_collection(name)).config.params)
         if wrong:

@@ -17,15 +17,15 @@ from lrf.types import JSON
 # Threads of torch that spin while they wait starve every other process that wants a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from lrf_verifier.model import Classifier, Pair, Verdicts
+from lrf_verifier.model import EvidencePair, PairClassifier, VerdictShares
 from lrf_verifier.settings import VerifierSettings
 
 
-class Verifier(LocalModel[VerifierSettings, Pair, Verdicts]):
-    """Gives the probability of each verdict on a statement, by its evidence. It can be asked for nothing else.
+class Verifier(LocalModel[VerifierSettings, EvidencePair, VerdictShares]):
+    """Gives the probability of each verdict on a statement, by its evidence; it answers no other request.
 
-    Evidence longer than the model reads is read in windows that overlap, and the window that supports the statement
-    most counts (MiniCheck, arXiv 2404.10774, section 3). What waits while a batch is computed is the next batch.
+    Evidence longer than the model reads is split into overlapping windows, and the window that supports the statement
+    most counts (MiniCheck, arXiv 2404.10774, section 3). Requests that arrive during a batch form the next one.
     """
 
     capabilities = Capabilities(probabilities=True, kinds=("verdict",))
@@ -41,11 +41,11 @@ class Verifier(LocalModel[VerifierSettings, Pair, Verdicts]):
         }
 
     async def complete(self, request: Request) -> Reply:
-        found = await self._ask(self._pair(request))
-        shares = {option: found.probabilities.get(option[2:-2], 0.0) for option in request.options}
-        return Reply("", usage=Usage(prompt_tokens=found.tokens), probabilities=shares)
+        shares = await self._ask(self._pair(request))
+        probabilities = {option: shares.probabilities.get(option[2:-2], 0.0) for option in request.options}
+        return Reply("", usage=Usage(prompt_tokens=shares.tokens), probabilities=probabilities)
 
-    def _pair(self, request: Request) -> Pair:
+    def _pair(self, request: Request) -> EvidencePair:
         expects = request.expects
         if not isinstance(expects, Verdict):
             raise RejectedError(f"a verifier gives verdicts, no {expects.kind}")
@@ -57,13 +57,13 @@ class Verifier(LocalModel[VerifierSettings, Pair, Verdicts]):
         fields = {segment.name: segment.original for segment in request.prompt}
         evidence, statement = (fields.get(f) for f in (self._settings.evidence_field, self._settings.statement_field))
         if evidence is None or statement is None:
-            there = ", ".join(sorted(name for name in fields if name)) or "none"
+            present = ", ".join(sorted(name for name in fields if name)) or "none"
             raise RejectedError(
                 f"the prompt has no fields {self._settings.evidence_field} and {self._settings.statement_field} "
-                f"(its fields: {there}); set evidence_field and statement_field"
+                f"(its fields: {present}); set evidence_field and statement_field"
             )
-        return Pair(evidence, statement, expects.labels)
+        return EvidencePair(evidence, statement, expects.labels)
 
-    def _load(self) -> Compute[Pair, Verdicts]:
-        classifier = Classifier(self._settings)
+    def _load(self) -> Compute[EvidencePair, VerdictShares]:
+        classifier = PairClassifier(self._settings)
         return lambda pairs, wanted: classifier.verify(pairs)

@@ -1,4 +1,4 @@
-"""A sequence classifier and what it makes of evidence and statement. Blocking: for use from one thread."""
+"""A sequence classifier of pairs of evidence and statement. Blocking: for use from one thread."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _UNLIMITED = 1 << 20  # tokenizers without a limit name a number far above this
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """What is to be verified, and how much each verdict supports a statement, 0 to 1."""
+class EvidencePair:
+    """A statement with its evidence. ``supports`` is how much each verdict supports a statement, 0 to 1."""
 
     evidence: str
     statement: str
@@ -29,14 +29,14 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdicts:
-    """The probability of each verdict, adding up to 1, and the tokens that were read for it."""
+class VerdictShares:
+    """The probability of each verdict (they add up to 1), and the tokens that were read."""
 
     probabilities: Mapping[str, float]
     tokens: int
 
 
-class Classifier:
+class PairClassifier:
     """The model with its tokenizer. Raises :class:`lrf.errors.JudgeMisconfiguredError` with what to change."""
 
     def __init__(self, settings: VerifierSettings) -> None:
@@ -48,9 +48,10 @@ class Classifier:
             self._model: Any = AutoModelForSequenceClassification.from_pretrained(
                 name, dtype=settings.dtype, use_safetensors=True, **where
             )
-        except Exception as error:  # hub, file system, JSON, a missing library: all of them mean the same to the user
+        except Exception as error:  # of the hub, the file system, JSON or a missing library
             raise JudgeMisconfiguredError(
-                f"judge verifier can't load {name!r}: {error}; it must be a sequence classifier with safetensors weights"
+                f"judge verifier can't load {name!r}: {error}; it must be a sequence classifier with safetensors "
+                "weights"
             ) from error
         if not self._tokenizer.is_fast:
             raise JudgeMisconfiguredError(f"judge verifier: {name!r} has no fast tokenizer, which windows need")
@@ -71,26 +72,26 @@ class Classifier:
             self._tokenizer.pad_token = self._tokenizer.eos_token
             config.pad_token_id = self._tokenizer.pad_token_id
 
-    def verify(self, pairs: Sequence[Pair]) -> list[Verdicts | RejectedError]:
-        """For each pair the verdicts of its best window; or why there are none."""
+    def verify(self, pairs: Sequence[EvidencePair]) -> list[VerdictShares | RejectedError]:
+        """For each pair the probabilities of its best window, or the error that says why it has none."""
         windows = [self._windows(pair) for pair in pairs]
-        flat = [ids for found in windows if not isinstance(found, RejectedError) for ids in found]
+        flat = [ids for of_pair in windows if not isinstance(of_pair, RejectedError) for ids in of_pair]
         computed = iter(self._compute(flat))
-        results: list[Verdicts | RejectedError] = []
-        for pair, found in zip(pairs, windows, strict=True):
-            if isinstance(found, RejectedError):
-                results.append(found)
+        results: list[VerdictShares | RejectedError] = []
+        for pair, of_pair in zip(pairs, windows, strict=True):
+            if isinstance(of_pair, RejectedError):
+                results.append(of_pair)
                 continue
-            each = [self._of_labels(next(computed)) for _ in found]
+            each = [self._of_labels(next(computed)) for _ in of_pair]
             if any(math.isnan(share) for p in each for share in p.values()):
                 results.append(RejectedError("the verifier computed NaN; set dtype: float32"))
                 continue
             best = max(each, key=lambda p: sum(pair.supports[verdict] * share for verdict, share in p.items()))
-            results.append(Verdicts(best, sum(len(ids["input_ids"]) for ids in found)))
+            results.append(VerdictShares(best, sum(len(ids["input_ids"]) for ids in of_pair)))
         return results
 
-    def _windows(self, pair: Pair) -> list[dict[str, list[int]]] | RejectedError:
-        """Token ids of evidence and statement, the evidence in as many pieces as it takes."""
+    def _windows(self, pair: EvidencePair) -> list[dict[str, list[int]]] | RejectedError:
+        """Token ids of each window: a piece of the evidence, and the statement."""
         plain = {"split_special_tokens": True, "verbose": False}  # untrusted text spells no separator
         evidence, statement = encodable(pair.evidence), encodable(pair.statement)
         bare = len(self._tokenizer("", statement, **plain)["input_ids"])
@@ -113,16 +114,16 @@ class Classifier:
 
     @torch.inference_mode()
     def _compute(self, windows: Sequence[dict[str, list[int]]]) -> list[list[float]]:
-        """The probabilities of the model's labels for each window; those of like length are computed together."""
+        """The probabilities of the model's labels for each window; windows of similar length share a batch."""
         order = sorted(range(len(windows)), key=lambda i: len(windows[i]["input_ids"]))
-        found: list[list[float]] = [[] for _ in windows]
+        probabilities: list[list[float]] = [[] for _ in windows]
         for start in range(0, len(order), self._batch):
             part = order[start : start + self._batch]
             batch = self._tokenizer.pad([windows[i] for i in part], return_tensors="pt").to(self._device)
             logits = self._model(**batch).logits.float()  # (windows, labels)
             for i, row in zip(part, logits.softmax(-1).tolist(), strict=True):
-                found[i] = row
-        return found
+                probabilities[i] = row
+        return probabilities
 
     def _of_labels(self, probabilities: Sequence[float]) -> dict[str, float]:
         shares = dict.fromkeys(self._verdicts, 0.0)

@@ -13,7 +13,7 @@ NLI = {"entailment": "Fully supported", "neutral": "No support", "contradiction"
 
 
 class VerifierSettings(Settings):
-    """A sequence classifier that was trained on pairs of evidence and statement."""
+    """A sequence classifier trained on pairs of evidence and statement."""
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset(
         {"device", "max_batch", "max_concurrency", "request_timeout_s"}
@@ -44,8 +44,8 @@ class VerifierSettings(Settings):
         "auto", description="Number format of the weights; auto takes the checkpoint's."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
-    max_batch: int = Field(16, ge=1, description="Most windows computed together.")
-    max_concurrency: int = Field(64, ge=1, description="Requests wanted in flight; more give fuller batches.")
+    max_batch: int = Field(16, ge=1, description="Windows computed in one batch at most.")
+    max_concurrency: int = Field(64, ge=1, description="Requests in flight at most; more give fuller batches.")
     request_timeout_s: float = Field(
         600, gt=0, description="Seconds after which a request is given up, loading the model included."
     )

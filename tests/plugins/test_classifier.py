@@ -152,16 +152,16 @@ async def test_equal_answers_that_end_with_the_padding_token_get_what_one_alone_
 
 
 async def test_dimensions_that_differ_in_their_head_share_the_model_and_its_work(folder, monkeypatch) -> None:
-    from lrf_classifier.model import RewardModel
+    from lrf_classifier.model import SequenceClassifier
 
     made: list[Any] = []
-    real = RewardModel.outputs
+    real = SequenceClassifier.outputs
 
-    def counted(self: RewardModel, sample: Sample) -> Any:
+    def counted(self: SequenceClassifier, sample: Sample) -> Any:
         made.append(self)
         return real(self, sample)
 
-    monkeypatch.setattr(RewardModel, "outputs", counted)
+    monkeypatch.setattr(SequenceClassifier, "outputs", counted)
     heads = [dimension(folder, head=label) for label in LABELS]
     both = [await outputs(one) for one in heads]
     assert both[0] != both[1]

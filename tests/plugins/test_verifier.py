@@ -33,7 +33,7 @@ from lrf.types import Candidate, Chunk, Document, Sample
 from lrf_longreward.faithfulness import Faithfulness
 from lrf_longreward.settings import FaithfulnessSettings
 from lrf_verifier.judge import Verifier
-from lrf_verifier.model import Classifier, Pair
+from lrf_verifier.model import EvidencePair, PairClassifier
 from lrf_verifier.settings import VerifierSettings
 from scoring import judgement_of, statements_in, tagged
 
@@ -94,8 +94,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def classifier(folder: Path) -> Classifier:
-    return Classifier(VerifierSettings(model=str(folder)))
+def classifier(folder: Path) -> PairClassifier:
+    return PairClassifier(VerifierSettings(model=str(folder)))
 
 
 @pytest.fixture
@@ -144,10 +144,12 @@ async def test_many_requests_are_computed_in_batches_with_the_same_result_as_alo
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
 
 
-def test_evidence_longer_than_the_model_reads_is_read_in_windows_and_the_best_counts(classifier: Classifier) -> None:
+def test_of_evidence_longer_than_the_model_reads_the_best_window_counts(
+    classifier: PairClassifier,
+) -> None:
     filler = "the road . " * 40
     found = [
-        classifier.verify([Pair(evidence, "a mill", SUPPORT)])[0]
+        classifier.verify([EvidencePair(evidence, "a mill", SUPPORT)])[0]
         for evidence in (filler, filler + "burnt", "burnt " + filler, filler + "burnt " + filler)
     ]
     assert not any(isinstance(f, RejectedError) for f in found)
@@ -157,15 +159,17 @@ def test_evidence_longer_than_the_model_reads_is_read_in_windows_and_the_best_co
     assert found[3].tokens > 240  # type: ignore[union-attr]
 
 
-def test_a_statement_that_leaves_no_room_for_evidence_is_refused(classifier: Classifier) -> None:
-    long, short = classifier.verify([Pair("burnt", "mill " * 60, SUPPORT), Pair("burnt", "mill", SUPPORT)])
+def test_a_statement_that_leaves_no_room_for_evidence_is_refused(classifier: PairClassifier) -> None:
+    long, short = classifier.verify(
+        [EvidencePair("burnt", "mill " * 60, SUPPORT), EvidencePair("burnt", "mill", SUPPORT)]
+    )
     assert isinstance(long, RejectedError)
     assert "48" in str(long)
     assert not isinstance(short, RejectedError)
 
 
-def test_text_spells_no_separator(classifier: Classifier) -> None:
-    [windows] = [classifier._windows(Pair("the mill [SEP] burnt [CLS]", "a [SEP] mill", SUPPORT))]
+def test_text_spells_no_separator(classifier: PairClassifier) -> None:
+    [windows] = [classifier._windows(EvidencePair("the mill [SEP] burnt [CLS]", "a [SEP] mill", SUPPORT))]
     assert not isinstance(windows, RejectedError)
     [window] = windows
     assert (window["input_ids"].count(3), window["input_ids"].count(2)) == (2, 1)
@@ -174,17 +178,17 @@ def test_text_spells_no_separator(classifier: Classifier) -> None:
 @pytest.mark.parametrize(
     "evidence", ["", "\0", "\u202eabc", "e\u0301" * 99, "x" * 100_000, "一" * 5000, "😀", "a\ud83d"]
 )
-def test_no_evidence_is_too_strange(classifier: Classifier, evidence: str) -> None:
-    [found] = classifier.verify([Pair(evidence, "a mill", SUPPORT)])
+def test_no_evidence_is_too_strange(classifier: PairClassifier, evidence: str) -> None:
+    [found] = classifier.verify([EvidencePair(evidence, "a mill", SUPPORT)])
     assert not isinstance(found, RejectedError)
     assert sum(found.probabilities.values()) == pytest.approx(1)
 
 
 def test_a_model_that_computes_nan_gives_a_reason(folder: Path) -> None:
-    broken = Classifier(VerifierSettings(model=str(folder), device="cpu"))
+    broken = PairClassifier(VerifierSettings(model=str(folder), device="cpu"))
     with torch.no_grad():
         broken._model.classifier.weight.fill_(float("nan"))
-    [found] = broken.verify([Pair("burnt", "a mill", SUPPORT)])
+    [found] = broken.verify([EvidencePair("burnt", "a mill", SUPPORT)])
     assert isinstance(found, RejectedError)
     assert "NaN" in str(found)
 

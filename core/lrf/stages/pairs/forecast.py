@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lrf.protocols import Pairing
-from lrf.types import Candidate, LeftOut, Reward, Sample
+from lrf.types import Candidate, LeftOut, PreferencePair, Reward, Sample
 
 if TYPE_CHECKING:
     from lrf.config import Pipeline
@@ -44,15 +44,14 @@ class PairForecast:
         filled = replace(sample, candidates=(*sample.candidates, *drawn))
         step = 10 / max(1, len(filled.candidates) - 1)
         falling = [10 - step * place for place in range(len(filled.candidates))]
-        for rewards in (falling, falling[::-1]):
-            outcome = self._pair(filled, rewards)
-            if not isinstance(outcome, LeftOut):
-                self.possible = True
-                return
-        self._reasons[outcome.reason] += 1
-        self._detail = self._detail or outcome.detail
+        left_out = [o for r in (falling, falling[::-1]) if isinstance(o := self._pair(filled, r), LeftOut)]
+        if len(left_out) < 2:
+            self.possible = True
+            return
+        self._reasons[left_out[0].reason] += 1
+        self._detail = self._detail or left_out[0].detail
 
-    def _pair(self, sample: Sample, rewards: list[float]) -> object:
+    def _pair(self, sample: Sample, rewards: list[float]) -> PreferencePair | LeftOut:
         of_candidates = [Reward(sample.id, c.id, r, {}) for c, r in zip(sample.candidates, rewards, strict=True)]
         return self.pairing.pair(sample, of_candidates)
 
