@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads tha
 sys.path.append(str(Path(__file__).parent / "support"))  # helpers of several test folders are importable
 
 from judge_server import JudgeServer
+from lrf.text.redaction import forget
 from project import Project
 
 # A machine that decides whether a change lands draws the same examples for the same code; a person's finds new ones.
@@ -24,6 +25,12 @@ settings.load_profile("lrf")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handler], Awaitable[str]]
+
+
+@pytest.fixture(autouse=True)
+def no_secrets_of_other_tests() -> None:
+    """Each test begins as a new process does: without the secrets that an earlier pipeline named."""
+    forget()
 
 
 @pytest.fixture

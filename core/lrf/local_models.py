@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from lrf.errors import JudgeMisconfiguredError, RejectedError
+from lrf.text.unicode import storable
 from lrf.types import JSON, Message
 
 _MARK = "\ue000{}\ue001"  # private-use characters: no template contains them
@@ -149,11 +150,6 @@ def _finish(future: Future[R], outcome: R | Exception) -> None:
         return  # nobody waits for it any more
 
 
-def encodable(text: str) -> str:
-    """The text with a question mark for each lone surrogate, which no tokenizer takes."""
-    return text.encode("utf-8", "replace").decode()
-
-
 class Encoder:
     """A Hugging Face tokenizer with its chat template, if it has one. ``options`` are the template's own variables.
 
@@ -226,8 +222,8 @@ class Encoder:
         return ids
 
     def _plain(self, text: str) -> list[int]:
-        text = encodable(text)
+        text = storable(text)
         return list(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids)
 
     def _template(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        return list(self._tokenizer(encodable(text), add_special_tokens=add_special_tokens, verbose=False).input_ids)
+        return list(self._tokenizer(storable(text), add_special_tokens=add_special_tokens, verbose=False).input_ids)

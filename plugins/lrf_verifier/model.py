@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 from lrf.errors import JudgeMisconfiguredError, RejectedError
-from lrf.local_models import encodable
+from lrf.text.unicode import storable
 from lrf_verifier.settings import VerifierSettings
 
 _LEAST_EVIDENCE = 8  # tokens of evidence that a window must have room for
@@ -93,7 +93,7 @@ class PairClassifier:
     def _windows(self, pair: EvidencePair) -> list[dict[str, list[int]]] | RejectedError:
         """Token ids of each window: a piece of the evidence, and the statement."""
         plain = {"split_special_tokens": True, "verbose": False}  # untrusted text spells no separator
-        evidence, statement = encodable(pair.evidence), encodable(pair.statement)
+        evidence, statement = storable(pair.evidence), storable(pair.statement)
         bare = len(self._tokenizer("", statement, **plain)["input_ids"])
         room = self._window - bare
         if room < _LEAST_EVIDENCE:

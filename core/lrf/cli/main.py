@@ -10,13 +10,14 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 import click
 
 from lrf.cli.output import clean
 from lrf.errors import LrfError
 from lrf.plugin.suggest import did_you_mean
+from lrf.text.redaction import RedactedText
 
 COMMANDS = {
     "run": "Run a pipeline (score, pair, train), or resume it.",
@@ -102,8 +103,9 @@ def invoke(args: Sequence[str] | None = None) -> int:
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """The console script."""
+    """The console script. No secret appears on its output."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that the encoding lacks are escaped
             stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = cast(TextIO, RedactedText(sys.stdout)), cast(TextIO, RedactedText(sys.stderr))
     sys.exit(invoke(args))

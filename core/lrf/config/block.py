@@ -28,7 +28,7 @@ def parse_block(
     """
     problems = Problems(None)
     document = read_document({kind: value}, problems, environ)
-    reading = PipelineParser(document, problems, catalog, (folder or Path.cwd()).absolute(), None)
+    reading = PipelineParser(document, problems, catalog, (folder or Path.cwd()).absolute(), None, environ)
     draft = reading.draft(kind, "", document.values.get(kind) if isinstance(document.values, dict) else None, (kind,))
     problems.raise_any()
     assert draft.spec is not None and draft.settings is not None  # noqa: PT018

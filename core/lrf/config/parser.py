@@ -27,10 +27,12 @@ from lrf.config.pydantic_errors import report
 from lrf.config.resolve import resolve
 from lrf.config.yaml_document import YamlDocument, read_document, read_text
 from lrf.errors import LrfError, PluginError
+from lrf.http.settings import secret_variables
 from lrf.plugin.catalog import Catalog, load_settings
 from lrf.plugin.spec import ComponentSpec
 from lrf.plugin.suggest import did_you_mean
 from lrf.settings import Settings
+from lrf.text.redaction import hide, redact, reveal
 
 S = TypeVar("S", bound=Settings)
 
@@ -90,7 +92,7 @@ def _read(
 ) -> Pipeline:
     problems = Problems(str(file) if file else None)
     document = read_document(source, problems, environ)
-    return PipelineParser(document, problems, catalog, folder, file).pipeline()
+    return PipelineParser(document, problems, catalog, folder, file, environ).pipeline()
 
 
 @dataclass(slots=True)
@@ -111,13 +113,20 @@ class PipelineParser:
     """One pass over a document, gathering what is wrong with it."""
 
     def __init__(
-        self, document: YamlDocument, problems: Problems, catalog: Catalog, folder: Path, file: Path | None
+        self,
+        document: YamlDocument,
+        problems: Problems,
+        catalog: Catalog,
+        folder: Path,
+        file: Path | None,
+        environ: Mapping[str, str],
     ) -> None:
         self.document = document
         self.problems = problems
         self.catalog = catalog
         self.file = file
         self.folder = folder
+        self.environ = environ
         # what a component's settings can be checked against, as the `context` of its validators
         self.context: dict[str, Any] = {"folder": folder}
 
@@ -151,6 +160,8 @@ class PipelineParser:
 
         self.problems.raise_any()
         assert head is not None, "the head was refused without a reason"
+        for shown in (head.name, head.policy.model or "", *(d.name for d in dimensions)):
+            reveal(shown)
         on_bad_row = data.reserved.on_bad_row if data and isinstance(data.reserved, DataKeys) else "stop"
         return Pipeline(
             name=head.name,
@@ -183,7 +194,7 @@ class PipelineParser:
             if head.budget.money is not None:
                 priced(judges, prices, needed=True)
         except LrfError as error:
-            self.problems.add(self.document.redact(str(error), 8), ("budget", "money"))
+            self.problems.add(redact(str(error)), ("budget", "money"))
 
     def _top(self) -> dict[str, Any]:
         values = self.document.values
@@ -203,11 +214,9 @@ class PipelineParser:
         except ValidationError as error:
             report(error, model, path, self.document, self.problems, also_allowed)
         except LrfError as error:
-            self.problems.add(self.document.redact(str(error)), path)
+            self.problems.add(redact(str(error)), path)
         except Exception as error:  # a plugin's own validator: its fault ends as a message, too
-            self.problems.add(
-                self.document.redact(f"checking the settings failed: {type(error).__name__}: {error}"), path
-            )
+            self.problems.add(redact(f"checking the settings failed: {type(error).__name__}: {error}"), path)
         return None
 
     # --- blocks ------------------------------------------------------------------------------------------------
@@ -271,7 +280,7 @@ class PipelineParser:
             spec = self.catalog.find(kind, type_)
             model = load_settings(spec)
         except PluginError as error:
-            self.problems.add(self.document.redact(str(error)), type_path)
+            self.problems.add(redact(str(error)), type_path)
             return draft
         draft.spec = spec
         draft.named = {key: values.pop(key) for key in spec.needs if key in values}
@@ -280,7 +289,17 @@ class PipelineParser:
             draft.reserved = self._validate(RESERVED[kind], own, path)
         reserved = [*reserved_keys(kind, spec), *spec.needs]
         draft.settings = self._validate(model, values, path, ["type", *reserved])
+        if draft.settings is not None:
+            self._hide_secrets(draft.settings)
         return draft
+
+    def _hide_secrets(self, settings: Settings) -> None:
+        """Register the keys that the settings name; what a model or a server is called is shown."""
+        for variable in secret_variables(settings):
+            hide(self.environ.get(variable, ""), variable)
+        if (reference := settings.model_reference) is not None:
+            reveal(reference.name)
+            reveal(reference.host or "")
 
     # --- who works with whom -----------------------------------------------------------------------------------
 

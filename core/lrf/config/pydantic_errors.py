@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from lrf.config.problems import KeyPath, Problems
 from lrf.config.yaml_document import YamlDocument
 from lrf.plugin.suggest import did_you_mean
+from lrf.text.redaction import redact
 
 _EXPECTED = {
     "int": "a whole number",
@@ -172,6 +173,6 @@ def _other(
         description = f": {field.description}" if field and field.description else ""
         return f"missing; it must be given{description}"
     if kind in ("value_error", "assertion_error"):
-        return document.redact(str(details["ctx"]["error"]))
-    message = document.redact(details["msg"])
+        return redact(str(details["ctx"]["error"]))
+    message = redact(details["msg"])
     return message[:1].lower() + message[1:]

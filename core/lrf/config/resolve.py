@@ -7,9 +7,8 @@ from typing import Any
 
 from lrf.config.model import Block, GlobalSettings
 from lrf.config.yaml_document import YamlDocument
+from lrf.text.redaction import redact
 from lrf.types import JSON
-
-_SHORTEST_SECRET = 8
 
 
 def resolve(
@@ -33,7 +32,7 @@ def resolve(
         elif found:
             plain[key] = [_plain(block, {"name": block.name, **_reserved(block)}) for block in found]
     ordered = {key: plain[key] for key in keys if plain.get(key) not in (None, {}, [])}
-    redacted: dict[str, JSON] = _redacted(ordered, document)
+    redacted: dict[str, JSON] = _written(ordered)
     for path, text in document.as_written.items():
         _put(redacted, path, text)
     return redacted
@@ -57,13 +56,13 @@ def _plain(block: Block, reserved: Mapping[str, JSON]) -> dict[str, JSON]:
     return {"type": block.type, **reserved, **needs, **block.settings.model_dump(mode="json", by_alias=True)}
 
 
-def _redacted(value: JSON, document: YamlDocument) -> Any:
-    """The value as a file has it, with what settings may have copied elsewhere from the environment taken out again."""
+def _written(value: JSON) -> Any:
+    """The value as a pipeline file has it: secrets as ``${NAME}``, every other dollar sign doubled."""
     if isinstance(value, dict):
-        return {key: _redacted(v, document) for key, v in value.items()}
+        return {key: _written(v) for key, v in value.items()}
     if isinstance(value, list):
-        return [_redacted(v, document) for v in value]
-    return document.written(value, _SHORTEST_SECRET) if isinstance(value, str) else value
+        return [_written(v) for v in value]
+    return redact(value, lambda part: part.replace("$", "$$")) if isinstance(value, str) else value
 
 
 def _put(values: Any, path: Sequence[str | int], text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -12,13 +12,14 @@ import yaml
 
 from lrf.config.problems import KeyPath, Problems
 from lrf.errors import ConfigError
+from lrf.text.redaction import hide_variable
+from lrf.text.unicode import unusable_character
 
 MAX_CHARACTERS = 1_000_000
 MAX_VALUES = 100_000
 MAX_DEPTH = 50
 MAX_INT = 2**63 - 1
 
-_UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _VARIABLE = re.compile(r"\$(?:(?P<escape>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}|(?P<broken>\{))")
 _TAG = "tag:yaml.org,2002:"
 
@@ -68,13 +69,12 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 class YamlDocument:
     """What stands in a pipeline file.
 
-    ``as_written`` has the text of every scalar in which something was replaced; ``variables`` what was put in, by
-    name. A value of the environment is never shown: messages and the resolved pipeline take it from ``as_written``.
+    ``as_written`` has the text of every scalar in which a ``${NAME}`` or ``$$`` was replaced: messages and the resolved
+    pipeline show that text, never the value of a variable.
     """
 
     values: Any = None
     as_written: dict[KeyPath, str] = field(default_factory=dict)
-    variables: dict[str, str] = field(default_factory=dict)
 
     def hidden(self, path: KeyPath) -> str | None:
         """How the value at the path may be shown, if it or a part of it came from the environment."""
@@ -82,22 +82,6 @@ class YamlDocument:
             if where[: len(path)] == path:
                 return text if where == path else "a value with variables"
         return None
-
-    def redact(self, text: str, shortest: int = 1) -> str:
-        """``text`` with each value that came from the environment as ``${NAME}`` again."""
-        return "".join(f"${{{name}}}" if name else part for part, name in self._parts(text, shortest))
-
-    def written(self, text: str, shortest: int) -> str:
-        """``text`` as a pipeline file would have it: redacted, and every other dollar sign doubled."""
-        parts = self._parts(text, shortest)
-        return "".join(f"${{{name}}}" if name else part.replace("$", "$$") for part, name in parts)
-
-    def _parts(self, text: str, shortest: int) -> Iterator[tuple[str, str | None]]:
-        """The text in parts, each with the name of the variable whose value it is."""
-        names = {value: name for name, value in self.variables.items() if len(value) >= shortest}
-        longest_first = sorted(names, key=len, reverse=True)
-        for part in re.split(f"({'|'.join(map(re.escape, longest_first))})", text) if names else [text]:
-            yield part, names.get(part)
 
 
 def read_document(source: Mapping[str, Any] | str, problems: Problems, environ: Mapping[str, str]) -> YamlDocument:
@@ -110,7 +94,7 @@ def read_document(source: Mapping[str, Any] | str, problems: Problems, environ: 
     try:
         if isinstance(source, str):
             if len(source) > MAX_CHARACTERS:
-                raise _Refused(f"the file is too large: more than {MAX_CHARACTERS} characters")
+                raise _UnreadableError(f"the file is too large: more than {MAX_CHARACTERS} characters")
             node = _Loader(source).get_single_node()
             if node is not None:
                 reader.document.values = reader.from_node(node, ())
@@ -123,7 +107,7 @@ def read_document(source: Mapping[str, Any] | str, problems: Problems, environ: 
     except RecursionError:
         problems.add(f"nested too deeply: more than {MAX_DEPTH} levels")
         problems.raise_any()
-    except _Refused as error:
+    except _UnreadableError as error:
         problems.add(str(error), line=error.line)
         problems.raise_any()
     return reader.document
@@ -137,7 +121,7 @@ def _yaml_says(error: yaml.YAMLError, source: Any) -> str:
     return "; ".join(part for part in (error.context, error.problem, hint) if part)
 
 
-class _Refused(Exception):
+class _UnreadableError(Exception):
     def __init__(self, message: str, line: int | None = None) -> None:
         super().__init__(message)
         self.line = line
@@ -219,15 +203,15 @@ class _Reader:
     def _one_more(self, path: KeyPath, line: int | None) -> None:
         self.count += 1
         if self.count > MAX_VALUES:
-            raise _Refused(f"too many values, aliases counted: more than {MAX_VALUES}", line)
+            raise _UnreadableError(f"too many values, aliases counted: more than {MAX_VALUES}", line)
         if len(path) > MAX_DEPTH:
-            raise _Refused(f"nested too deeply: more than {MAX_DEPTH} levels", line)
+            raise _UnreadableError(f"nested too deeply: more than {MAX_DEPTH} levels", line)
         if path and isinstance(path[-1], str):
             self._usable(path[-1], path)
 
     def _usable(self, text: str, path: KeyPath) -> None:
-        if _UNUSABLE.search(text):
-            self.problems.add("holds the NUL character or a lone surrogate, which no file can; take it out", path)
+        if (unusable := unusable_character(text)) is not None:
+            self.problems.add(f"contains {unusable[0]}, which can't be stored in a file; remove it", path)
 
     def _replace(self, text: str, path: KeyPath) -> str:
         """``text`` with its ``${NAME}`` replaced and ``$$`` made ``$``."""
@@ -241,7 +225,7 @@ class _Reader:
             elif name not in self.environ:
                 self.problems.add(f"the environment has no variable {name}; set it ($$ stands for a dollar sign)", path)
             else:
-                self.document.variables[name] = self.environ[name]
+                hide_variable(self.environ[name], name)
                 return self.environ[name]
             return match[0]
 

@@ -14,9 +14,9 @@ from lrf.engine.rate_limits import RateLimits
 from lrf.engine.retries import Retries
 from lrf.errors import BadReplyError, StageError, TimedOutError
 from lrf.protocols import Embedder, EmbedKind
-from lrf.store.files import storable
 from lrf.store.journal import Journal, identity_text, vector_key
 from lrf.text.chunking import count_tokens
+from lrf.text.unicode import storable
 
 if TYPE_CHECKING:
     from lrf.protocols import Vectors

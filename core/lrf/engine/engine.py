@@ -42,6 +42,7 @@ from lrf.store.files import dump
 from lrf.store.journal import Journal
 from lrf.text.chunking import chunk_document
 from lrf.text.languages import language_of
+from lrf.text.redaction import redact
 from lrf.text.tokenizers import DEFAULT, TokenizerName
 from lrf.types import Candidate, Chunk, Document, Judgement, Reward, Sample, Unscored, Vote
 
@@ -256,12 +257,12 @@ class Engine:
             raise self.fatal or error
         error = error.with_traceback(None)  # else this frame and all below it are garbage that only a collector finds
         if isinstance(error, UnscorableError):
-            unscored = Unscored(named.name, error.reason, error.detail, error.transient)
+            unscored = Unscored(named.name, error.reason, redact(error.detail), error.transient)
         elif isinstance(error, JudgeError):
-            unscored = Unscored(named.name, error.reason, str(error), transient=True)
+            unscored = Unscored(named.name, error.reason, redact(str(error)), transient=True)
         else:
             said = traceback.format_exception_only(error)[-1].strip()
-            unscored = Unscored(named.name, Reason.DIMENSION_ERROR, said)
+            unscored = Unscored(named.name, Reason.DIMENSION_ERROR, redact(said))
         if not scope.take:
             self.observers.tell(
                 "lrf_component_failed",

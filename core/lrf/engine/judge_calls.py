@@ -30,10 +30,11 @@ from lrf.prompting.reasoning import without_thoughts
 from lrf.prompting.requests import Answer, Expectation, RatingMode, Reply, Request, Usage
 from lrf.prompting.templates import Prompt, prompt_text, restored, shared_beginning
 from lrf.protocols import Judge
-from lrf.store.files import storable
 from lrf.store.journal import Journal, identity_text, request_key
 from lrf.text.chunking import count_tokens
 from lrf.text.excerpt import excerpt
+from lrf.text.redaction import redact
+from lrf.text.unicode import storable
 
 T = TypeVar("T")
 
@@ -330,14 +331,14 @@ class JudgeCalls:
 
 
 def storable_reply(reply: Reply) -> Reply:
-    """The reply as the journal can hold it, so that it reads the same today and when it is taken from there.
+    """The reply as the journal keeps it (without secrets), so that it reads the same today and when taken from there.
 
     Raises :class:`lrf.errors.BadReplyError` for probabilities that are none.
     """
     if reply.probabilities is not None and not all(0 <= p <= 1 for p in reply.probabilities.values()):  # NaN included
         raise BadReplyError(f"the judge gave probabilities that are not from 0 to 1: {str(reply.probabilities)[:200]}")
     texts = (reply.text, reply.reasoning, reply.model)
-    text, reasoning, model = (None if t is None else storable(t) for t in texts)
+    text, reasoning, model = (None if t is None else redact(storable(t)) for t in texts)
     if (text, reasoning, model) == texts:
         return reply
     return replace(reply, text=text or "", reasoning=reasoning, model=model)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
@@ -34,6 +35,26 @@ def _base_url(url: str) -> str:
 
 EnvName = Annotated[str, AfterValidator(_env_name)]
 """The name of an environment variable."""
+
+
+def secret_variables(settings: Settings) -> Iterator[str]:
+    """The environment variables that these settings name: those whose values are keys or headers."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if any(getattr(m, "func", None) is _env_name for m in field.metadata):
+            yield value
+        elif _env_name in _validators(field.annotation) and isinstance(value, Mapping):
+            yield from value.values()
+        elif _env_name in _validators(field.annotation) and isinstance(value, str):
+            yield value
+
+
+def _validators(annotation: Any) -> Iterator[Any]:
+    """The functions of all validators inside an annotation."""
+    yield from (getattr(m, "func", None) for m in getattr(annotation, "__metadata__", ()))
+    for argument in get_args(annotation):
+        yield from _validators(argument)
+
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 """An HTTP address without credentials or query; a slash at its end is dropped."""

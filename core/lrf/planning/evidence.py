@@ -12,8 +12,8 @@ import numpy as np
 
 from lrf.engine.passages import TIMES
 from lrf.protocols import Embed, Embedder, EmbedKind, Index, ListsChunks, Retriever, SearchesInMemory
-from lrf.store.files import storable
 from lrf.store.journal import digest, identity_text, vector_key
+from lrf.text.unicode import storable
 from lrf.types import Chunk, Document
 
 if TYPE_CHECKING:

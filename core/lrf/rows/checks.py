@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from lrf.plugin.suggest import did_you_mean
+from lrf.text.unicode import unusable_character
 from lrf.types import JSON
 
 T = TypeVar("T")
@@ -33,27 +33,15 @@ _USUAL_NAMES = {
     "model": "source",
     "idx": "id",
 }
-_UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def text_problem(value: JSON) -> str | None:
     """What keeps a value from being a text of a sample; None if nothing does."""
     if not isinstance(value, str):
         return f"expected a text, got {kind_of(value)}"
-    if not _usable(value) and (found := _UNUSABLE.search(value)):
-        what = "the NUL character" if found[0] == "\0" else f"the lone surrogate U+{ord(found[0]):04X}"
-        return f"holds {what} at character {found.start()}; take it out"
+    if (unusable := unusable_character(value)) is not None:
+        return f"holds {unusable[0]} at character {unusable[1]}; take it out"
     return None
-
-
-def _usable(text: str) -> bool:
-    """Whether it can be stored and sent. Every text of the data is looked at, and a search takes ten times as long."""
-    if "\0" in text:
-        return False
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def quoted(text: str) -> str:

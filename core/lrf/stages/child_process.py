@@ -20,6 +20,7 @@ from lrf.errors import LrfError, RunInterruptedError, StageError
 from lrf.stages.channel import LAST_BYTES, Channel, Messages, answer, end_with_parent, how_it_ended, last_lines
 from lrf.stages.context import StageContext
 from lrf.stages.stage import BlockingStage, R, Stage, StageResult, StageStoppedError, skip_finished
+from lrf.text.redaction import RedactedBytes
 from lrf.types import JSON
 
 # --- in the runner ----------------------------------------------------------------------------------------------
@@ -82,13 +83,14 @@ async def _hear(stream: asyncio.StreamReader, messages: Messages) -> None:
 
 
 async def _copy(stream: asyncio.StreamReader, log: Path) -> bytes:
-    """Copy all of the stream to the log; returns its end."""
-    end = b""
+    """Copy all of the stream to the log, without secrets; returns its end."""
+    end, without_secrets = b"", RedactedBytes()
     with log.open("ab") as file:
         while part := await stream.read(LAST_BYTES):  # not by lines: a progress bar is one endless line
-            file.write(part)
+            file.write(without_secrets.feed(part))
             file.flush()
             end = (end + part)[-LAST_BYTES:]
+        file.write(without_secrets.end())
     return end
 
 

@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
+from lrf.text.redaction import RedactedText
+from lrf.text.unicode import storable
 from lrf.types import JSON
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -39,11 +41,14 @@ def on_network_filesystem(path: Path, mountinfo: Path = Path("/proc/self/mountin
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[str]]:
-    """A file to write to, renamed over ``path`` when the block ends without an error and removed otherwise."""
+    """A file to write to, renamed over ``path`` when the block ends without an error and removed otherwise.
+
+    Secrets are taken out of what is written (:mod:`lrf.text.redaction`).
+    """
     temporary = path.with_name(f".{path.name}.partial")
     try:
         with temporary.open("w", encoding="utf-8", newline="\n") as f:
-            yield f
+            yield cast(IO[str], RedactedText(f))
             f.flush()
             os.fsync(f.fileno())
         temporary.replace(path)
@@ -57,15 +62,6 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 def dump(value: JSON) -> str:
     """One line of JSON, always the same for the same value. Keys keep their order; NaN is refused."""
     return storable(_encode(value))
-
-
-def storable(text: str) -> str:
-    """The text as UTF-8 can hold it: halves of surrogate pairs are put together, or replaced by U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
 
 
 def write_json(path: Path, value: JSON) -> None:

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.store.database import Database
-from lrf.store.files import dump, storable
+from lrf.store.files import dump
 from lrf.store.kept import select_reply
+from lrf.text.redaction import redact
+from lrf.text.unicode import storable
 from lrf.types import JSON
 
 if TYPE_CHECKING:
@@ -65,9 +67,14 @@ def digest(*parts: bytes | str) -> bytes:
 def identity_text(identity: Mapping[str, JSON]) -> str:
     """What a component's replies depend on, in the form in which the journal keeps it.
 
-    Nested values are kept as a hash: they may be what a user sends along from the environment, a key for instance.
+    Nested values and those with a secret in them are kept as a hash.
     """
-    return dump({k: digest(dump(v)).hex() if v and isinstance(v, dict | list) else v for k, v in identity.items()})
+
+    def hashed(value: JSON) -> bool:
+        nested = bool(value) and isinstance(value, dict | list)
+        return nested or (isinstance(value, str) and redact(value) != value)
+
+    return dump({k: digest(dump(v)).hex() if hashed(v) else v for k, v in identity.items()})
 
 
 def request_key(identity: str, request: Request) -> bytes:
@@ -161,7 +168,7 @@ class Journal:
             if h in self._stored:
                 self._stored.move_to_end(h)
             else:
-                new.append((h, storable(segment.text)))
+                new.append((h, redact(storable(segment.text))))
         row = (
             key, judge, storable(sample), dimension, request.expects.kind, request.reply_mode, b"".join(hashes),
             request.attempt, request.repeat, request.temperature, request.max_tokens, request.seed,

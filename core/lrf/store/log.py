@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lrf.text.redaction import redact
+
 
 @contextmanager
 def run_log(path: Path) -> Iterator[Any]:
-    """A structlog logger that appends to the file. It configures nothing global."""
+    """A structlog logger that appends to the file, without secrets. It configures nothing global."""
     import structlog
 
     with path.open("a", encoding="utf-8") as f:
@@ -21,6 +23,7 @@ def run_log(path: Path) -> Iterator[Any]:
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.format_exc_info,
                 structlog.processors.JSONRenderer(ensure_ascii=False),
+                lambda _logger, _method, line: redact(str(line)),
             ],
             cache_logger_on_first_use=False,
         )

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from lrf.store.database import Database
-from lrf.store.files import storable
 from lrf.store.journal import Journal
+from lrf.text.redaction import redact
+from lrf.text.unicode import storable
 
 PAGE = 64
 """Rows read at once."""
@@ -27,7 +28,7 @@ class Spool:
         self, stage: str, position: int, sample: str, sample_digest: bytes, row: str, *, transient: bool
     ) -> None:
         """Keep what the stage made of the sample at this position, in place of an earlier row of it."""
-        values = (stage, position, storable(sample), sample_digest, int(transient), row)
+        values = (stage, position, storable(sample), sample_digest, int(transient), redact(row))
         query = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)"
         await self._database.write(lambda connection: connection.execute(query, values))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lrf.errors import ConfigError
+from lrf.text.unicode import storable_of_equal_length
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,6 @@ PIECE = 16_384
 
 # Before these places a token begins with any tokenizer: after a line, and before the space of the next word.
 _BREAK = re.compile(r"(?<=\n)(?=\S)|(?<=[^\s])(?= \w)")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Tokenizer(Protocol):
@@ -93,7 +93,7 @@ class _Pieced(ABC):
     """Adds up what is found of pieces."""
 
     def count(self, text: str) -> int:
-        return sum(self._count(_encodable(piece)) for piece in _pieces(text))
+        return sum(self._count(storable_of_equal_length(piece)) for piece in _pieces(text))
 
     def places(self, text: str) -> tuple[Numbers, Numbers]:
         import numpy as np
@@ -102,7 +102,7 @@ class _Pieced(ABC):
         places, counts = [zero], [zero]
         characters = tokens = 0
         for piece in _pieces(text) if text else ():
-            found, before = self._places(_encodable(piece))
+            found, before = self._places(storable_of_equal_length(piece))
             places.append(characters + found)
             counts.append(tokens + before)
             characters, tokens = characters + len(piece), tokens + int(before[-1])
@@ -114,11 +114,6 @@ class _Pieced(ABC):
     @abstractmethod
     def _places(self, text: str) -> tuple[Numbers, Numbers]:
         """As :meth:`Tokenizer.places` of a text that is not empty, without the zeros in front."""
-
-
-def _encodable(text: str) -> str:
-    """The text with lone surrogates, which UTF-8 can't hold, replaced one for one."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 class _Quick(_Pieced):

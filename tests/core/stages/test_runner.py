@@ -560,36 +560,6 @@ def test_prompts_are_kept_as_shared_segments(project: Project) -> None:
     assert stored < whole / 5
 
 
-SECRET = "sk-verysecret-0123456789"
-
-
-@pytest.mark.parametrize("place", ["api_key_env", "OPENAI_API_KEY", "header_env", "extra_body"])
-def test_a_key_stands_in_no_file_of_the_run_and_in_no_message(
-    project: Project, judge_server: JudgeServer, monkeypatch: pytest.MonkeyPatch, place: str
-) -> None:
-    pipeline = project.pipeline()
-    judge = pipeline["judges"]["main"]
-    monkeypatch.setenv("OPENAI_API_KEY" if place == "OPENAI_API_KEY" else "MY_KEY", SECRET)
-    if place == "api_key_env":
-        judge["api_key_env"] = "MY_KEY"
-    if place == "header_env":
-        judge["header_env"] = {"X-Key": "MY_KEY"}
-    if place == "extra_body":
-        judge["extra_body"] = {"user_key": "${MY_KEY}"}
-    summary = run(project, pipeline)
-    assert summary.exit_code == 0, summary.message
-    if place != "extra_body":
-        assert any(SECRET in value for headers in judge_server.books.headers for value in headers.values())
-    judge_server.fault("401", times=None)
-    pipeline["judges"]["main"]["model"] = "other"
-    failed = run(project, pipeline)
-    assert failed.exit_code == 2
-    assert SECRET not in failed.message
-    for path in project.run_dir.rglob("*"):
-        if path.is_file():
-            assert SECRET.encode() not in path.read_bytes(), path
-
-
 def test_progress_is_told_with_counts_that_end_at_the_whole(project: Project) -> None:
     told: list[Any] = []
     run(project, report=told.append)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.store.files import dump, on_network_filesystem, read_json, replacing, sha256_of, storable, write_json
+from lrf.store.files import dump, on_network_filesystem, read_json, replacing, sha256_of, write_json
+from lrf.text.unicode import storable
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw

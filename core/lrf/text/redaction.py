@@ -1,0 +1,143 @@
+"""Secrets of this process, and the one place where texts are freed of them before they are written or shown.
+
+A secret is registered when lrf learns of it: the value of a variable that a setting of type
+:data:`lrf.http.settings.EnvName` names (a key, a header), of a ``${NAME}`` in the pipeline, and the user part of an
+address. :func:`redact` puts ``${NAME}`` in its place, also where the secret is escaped as in JSON or in an address. It
+is called where text leaves: replies on their way to the journal, the journal's rows, the run's files and its log, the
+output of the command line and of child processes.
+
+Too short to be told from ordinary words, and so never redacted: a value of fewer than :data:`SHORTEST` characters, and
+a single word of fewer than :data:`SHORTEST_WORD` letters ("ollama", "unused": placeholders for a key that isn't
+needed). Of ``${NAME}`` only what may be a secret counts: no number, path, sentence, or address without a user part.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote, unquote, urlsplit
+
+SHORTEST = 6
+SHORTEST_WORD = 12
+SHORTEST_VARIABLE = 8
+_NUMBER = re.compile(r"[-+\d.,:eE_]+")
+
+_shown: dict[str, str] = {}
+"""Each form of each secret, and what stands in its place."""
+_forms: tuple[str, ...] = ()
+"""The secrets' forms, the longest first: of two that begin alike the longer one is meant."""
+_pattern = re.compile(r"(?!)")
+
+
+def hide(value: str, name: str) -> None:
+    """Register a secret, the value of the environment variable ``name``, to be shown as ``${name}``."""
+    value = value.strip()
+    if len(value) >= (SHORTEST_WORD if value.isalpha() else SHORTEST):
+        _register(value, f"${{{name}}}")
+
+
+def hide_variable(value: str, name: str) -> None:
+    """Register the value of a ``${name}`` in the pipeline where it may be a secret; an address only its user part."""
+    if "://" in value:
+        hide_credentials(value, f"${{{name}}}")
+    elif len(value) >= SHORTEST_VARIABLE and not (_NUMBER.fullmatch(value) or _is_path(value) or " " in value.strip()):
+        hide(value, name)
+
+
+def hide_credentials(address: str, shown: str = "***") -> None:
+    """Register the user name and the password of an address, and both as HTTP's basic authentication sends them."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    for secret in (password, user if not password else "", f"{user}:{password}" if password else ""):
+        if len(secret) >= SHORTEST:
+            _register(secret, shown)
+            _register(base64.b64encode(secret.encode()).decode(), shown)
+
+
+def reveal(text: str) -> None:
+    """Don't treat as secret what is part of this text, which is shown on purpose: a model's name, a host."""
+    for form in [form for form in _shown if form in text]:
+        del _shown[form]
+    _compile()
+
+
+def redact(text: str, rest: Callable[[str], str] = str) -> str:
+    """The text with every secret replaced. ``rest`` is applied to the parts between them."""
+    for form in _forms:
+        if form in text:
+            parts = _pattern.split(text)
+            return "".join(_shown.get(part) or rest(part) for part in parts)
+    return rest(text)
+
+
+def _is_path(value: str) -> bool:
+    """Whether it is written as a path, an absolute one as one on this machine (base64 may begin with a slash, too)."""
+    return value.startswith(("./", "../", "~")) or (value[0] == "/" and Path("/", *Path(value).parts[:2]).exists())
+
+
+def forget() -> None:
+    """Forget all secrets, as in a new process."""
+    _shown.clear()
+    _compile()
+
+
+def _register(value: str, shown: str) -> None:
+    forms = (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], quote(value, safe=""))
+    for form in forms:
+        _shown.setdefault(form, shown)
+    _compile()
+
+
+def _compile() -> None:
+    global _forms, _pattern
+    _forms = tuple(sorted(_shown, key=len, reverse=True))
+    _pattern = re.compile(f"({'|'.join(map(re.escape, _forms))})" if _forms else r"(?!)")
+
+
+class RedactedText:
+    """A text stream without secrets. A secret that is written in several parts is not noticed."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):  # click finds out so that this is no stream of bytes
+            raise TypeError("a text stream")
+        self._stream.write(redact(text))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __iter__(self) -> Any:
+        return iter(self._stream)
+
+
+class RedactedBytes:
+    """The bytes that a program prints, in the parts in which they come, without secrets."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    def feed(self, part: bytes) -> bytes:
+        """What can be shown by now: all but an end in which a secret may have begun."""
+        text = redact((self._kept + part).decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+        keep = max((len(form.encode()) for form in _forms), default=1) - 1
+        shown, self._kept = (text[:-keep], text[-keep:]) if keep else (text, b"")
+        return shown
+
+    def end(self) -> bytes:
+        """The rest, once there is no more."""
+        shown, self._kept = self._kept, b""
+        return shown

@@ -1,0 +1,87 @@
+"""Secrets are taken out of every text, in each form in which they may stand there, and ordinary words are not."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrf.text.redaction import (
+    RedactedBytes,
+    RedactedText,
+    forget,
+    hide,
+    hide_credentials,
+    hide_variable,
+    redact,
+    reveal,
+)
+
+KEY = 'sk-"quoted"\\käy/1'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [KEY, f"Bearer {KEY}!", json.dumps({"k": KEY}), json.dumps(KEY, ensure_ascii=False),
+     "sk-%22quoted%22%5Ck%C3%A4y%2F1"],
+)  # fmt: skip
+def test_a_secret_is_replaced_by_its_variable_also_where_it_is_escaped(text: str) -> None:
+    hide(KEY, "MY_KEY")
+    assert "${MY_KEY}" in redact(text)
+    assert "quoted" not in redact(text)
+
+
+def test_of_two_secrets_that_begin_alike_the_longer_one_is_meant() -> None:
+    hide("sk-0123456", "SHORT")
+    hide("sk-0123456789", "LONG")
+    assert redact("sk-0123456789 sk-0123456") == "${LONG} ${SHORT}"
+
+
+@pytest.mark.parametrize("value", ["", "none", "EMPTY", "ollama", "unused", "12345"])
+def test_a_placeholder_for_a_key_is_no_secret(value: str) -> None:
+    hide(value, "KEY")
+    assert redact(f"the reply says {value} here") == f"the reply says {value} here"
+
+
+@pytest.mark.parametrize(
+    "value", ["8000", "-1.5e10", "2026-01-01", "true", "/tmp/some/folder", "./data/rows.jsonl", "https://a.example/v1",
+              "You are a judge.", "paris"],
+)  # fmt: skip
+def test_a_variable_that_is_plainly_no_secret_is_shown(value: str) -> None:
+    hide_variable(value, "VALUE")
+    assert redact(value) == value
+
+
+def test_a_variable_that_may_be_a_secret_is_hidden_unless_a_model_or_a_host_is_called_so() -> None:
+    hide_variable("tok-91827364", "TOKEN")
+    hide_variable("gpt-4o-mini", "MODEL")
+    reveal("openai/gpt-4o-mini")
+    assert redact("gpt-4o-mini tok-91827364") == "gpt-4o-mini ${TOKEN}"
+
+
+@pytest.mark.parametrize("echoed", ["http://ann:pass%20word@proxy:3128", "pass word", "YW5uOnBhc3Mgd29yZA=="])
+def test_the_user_part_of_an_address_is_hidden_in_each_form_in_which_it_is_sent(echoed: str) -> None:
+    hide_credentials("http://ann:pass%20word@proxy:3128")
+    assert "***" in redact(echoed)
+
+
+@given(before=st.text(), after=st.text(), at=st.integers(0, 60))
+def test_a_secret_in_what_a_program_prints_is_found_across_the_parts(before: str, after: str, at: int) -> None:
+    forget()
+    hide("sk-0123456789", "KEY")
+    printed = f"{before}sk-0123456789{after}".encode()
+    filter_ = RedactedBytes()
+    shown = filter_.feed(printed[:at]) + filter_.feed(printed[at:]) + filter_.end()
+    assert shown == f"{before}${{KEY}}{after}".encode()
+
+
+def test_a_stream_is_written_without_secrets_and_is_otherwise_the_stream() -> None:
+    hide("sk-0123456789", "KEY")
+    stream = io.StringIO()
+    redacted = cast(io.StringIO, RedactedText(stream))
+    redacted.writelines(["a sk-0123456789\n", "b\n"])
+    assert redacted.getvalue() == "a ${KEY}\nb\n"
