@@ -204,51 +204,75 @@ def run(way: str, prompt: int, options: argparse.Namespace, limit: float | None)
     return figures | {"steps": steps, "wall_s": round(time.monotonic() - began, 1)}
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    shape = TINY if options.tiny else LLAMA_3_1_8B
-    until = time.monotonic() + options.budget
-    what = {"device": options.device, "shape": "tiny" if options.tiny else "Llama-3.1-8B", "answer": options.answer}
-    known: list[dict[str, Any]] = []
-    if options.results is not None and options.results.exists():
-        known = [json.loads(line) for line in options.results.read_text().splitlines()]
-        known = [one for one in known if {name: one[name] for name in what} == what]
+class Records:
+    """The children's figures, kept in a file (``--results``) so that the next call continues."""
 
-    def keep(figures: dict[str, Any]) -> dict[str, Any]:
-        print(json.dumps(figures), file=sys.stderr, flush=True)
-        if options.results is not None:
-            with options.results.open("a") as file:
-                file.write(json.dumps(what | figures) + "\n")
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.file: Path | None = options.results
+        shape = "tiny" if options.tiny else "Llama-3.1-8B"
+        self.setup: dict[str, Any] = {"device": options.device, "shape": shape, "answer": options.answer}
+        lines = self.file.read_text().splitlines() if self.file is not None and self.file.exists() else []
+        rows = [json.loads(line) for line in lines]
+        self.rows = [row for row in rows if self.setup.items() <= row.items()]
+
+    def rate(self) -> float | None:
+        """The device's bf16 rate, if an earlier call has measured it."""
+        return next((row["rate"] for row in self.rows if "rate" in row), None)
+
+    def by_way(self) -> dict[str, dict[int, dict[str, Any]]]:
+        """Figures by way and prompt length."""
+        figures: dict[str, dict[int, dict[str, Any]]] = {way: {} for way in WAYS}
+        for row in self.rows:
+            if "way" in row:
+                own = {name: value for name, value in row.items() if name not in (*self.setup, "way", "prompt")}
+                figures[row["way"]][row["prompt"]] = own
         return figures
 
-    rate = next((one["rate"] for one in known if "rate" in one), None)
-    if rate is None:  # in a process of its own, which leaves nothing on the GPU
-        command = [sys.executable, __file__, "--child", "rate", "--device", options.device]
-        command += ["--tiny"] if options.tiny else []
-        rate = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)["rate"]
-        keep({"rate": rate})
-    by_way: dict[str, dict[int, dict[str, Any]]] = {way: {} for way in WAYS}
-    for one in known:
-        if "way" in one:
-            by_way[one["way"]][one["prompt"]] = {k: v for k, v in one.items() if k not in (*what, "way", "prompt")}
+    def add(self, figures: dict[str, Any], *, keep: bool = True) -> None:
+        print(json.dumps(figures), file=sys.stderr, flush=True)
+        if keep and self.file is not None:
+            with self.file.open("a") as file:
+                file.write(json.dumps(self.setup | figures) + "\n")
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Every length both ways, as far as memory and ``--budget`` reach."""
+    until, records = time.monotonic() + options.budget, Records(options)
+    rate = records.rate()
+    if rate is None:
+        rate = measured_rate(options)
+        records.add({"rate": rate})
+    by_way = records.by_way()
     for prompt in options.prompts:
         for way in WAYS:
-            found = by_way[way]
-            if prompt in found or any("seconds" not in f for n, f in found.items() if n < prompt):
+            figures = by_way[way]
+            if prompt in figures or any("seconds" not in f for n, f in figures.items() if n < prompt):
                 continue
             left = until - time.monotonic()
-            if left < _needed(prompt, found):
-                found[prompt] = {"left_out": f"{left:.0f} s left; run the command again"}
+            if left < _needed(prompt, figures):
+                figures[prompt] = {"left_out": f"{left:.0f} s left; run the command again"}
                 continue
-            figures = found[prompt] = run(way, prompt, options, left)
-            if "seconds" in figures:
-                forwarded = [prompt + options.answer] * 2 if way == "stock" else [prompt + 2 * options.answer]
-                work = operations(shape, forwarded, 2 * options.answer)
-                figures["share_of_bf16_rate"] = round(work / figures["seconds"] / rate, 3)
-            if "seconds" in figures or "out_of_memory" in figures:
-                keep({"way": way, "prompt": prompt, **figures})
-            else:
-                print(json.dumps({"way": way, "prompt": prompt, **figures}), file=sys.stderr, flush=True)
-    return what | _summary(by_way, rate)
+            figures[prompt] = run(way, prompt, options, left)
+            if "seconds" in figures[prompt]:
+                share = operations_of(way, prompt, options) / figures[prompt]["seconds"] / rate
+                figures[prompt]["share_of_bf16_rate"] = round(share, 3)
+            final = not {"seconds", "out_of_memory"}.isdisjoint(figures[prompt])
+            records.add({"way": way, "prompt": prompt, **figures[prompt]}, keep=final)
+    return records.setup | _summary(by_way, rate)
+
+
+def measured_rate(options: argparse.Namespace) -> float:
+    """The device's bf16 rate, by a process of its own, which leaves nothing on the GPU."""
+    command = [sys.executable, __file__, "--child", "rate", "--device", options.device]
+    command += ["--tiny"] if options.tiny else []
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return float(json.loads(output)["rate"])
+
+
+def operations_of(way: str, prompt: int, options: argparse.Namespace) -> float:
+    """Operations of one step: stock forwards the prompt twice, with one answer each."""
+    forwarded = [prompt + options.answer] * 2 if way == "stock" else [prompt + 2 * options.answer]
+    return operations(TINY if options.tiny else LLAMA_3_1_8B, forwarded, 2 * options.answer)
 
 
 def _needed(prompt: int, found: dict[int, dict[str, Any]]) -> float:

@@ -6,10 +6,12 @@ Three ways to train on the same pairs, each in a child process of its own, with 
 * ``answer_logits``: the same, with hidden states cut to those that predict answer tokens before the LM head;
 * ``shared``: lrf's prefix sharing.
 
-Times are medians of optimizer steps' forward and backward passes, taken in rounds that go through the three ways in
-turn, so that a slow spell of the machine meets all of them. ``peak_memory_ratio`` compares the most (``ru_maxrss``)
-that a step adds to what the process held before its first step (imports, both models). ``peak_memory_ratio_process``
-compares the whole processes.
+Times are medians of optimizer steps' forward and backward passes, in rounds that go through the three ways in turn, so
+that a slow spell of the machine meets all of them. Each ratio is given in wall seconds and, as ``…_cpu``, in CPU
+seconds of all threads (``time.process_time``), which other programs of the machine hardly change. Idle OpenMP threads
+sleep (``OMP_WAIT_POLICY=PASSIVE``): spinning ones would count as work. ``peak_memory_ratio`` compares how much a step
+adds (``ru_maxrss``) to the process's memory before its first step (imports, both models);
+``peak_memory_ratio_process`` compares the whole processes.
 
 Gradient errors are |g − g'| / |g'| over all parameters. Stock TRL sums an answer's log-probabilities in float32, and
 DPO takes small differences of these sums of some -1,000: their rounding alone moves stock's gradients by 1e-5. So
@@ -139,11 +141,12 @@ def child(way: str, case: Case) -> None:
         if line.strip() == "end":
             break
         policy.zero_grad()
-        start = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         with trainer.compute_loss_context_manager():
             loss = trainer.compute_loss(policy, batch)
         loss.backward()
-        print(json.dumps({"seconds": time.perf_counter() - start, "loss": float(loss.detach())}), flush=True)
+        seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+        print(json.dumps({**seconds, "loss": float(loss.detach())}), flush=True)
     peak = memory()  # before the gradients are copied out
     print(json.dumps({"held": held, "peak": peak, "gradients": save_gradients(policy)}), flush=True)
 
@@ -207,7 +210,11 @@ def answer_logits_only(model: Any, prompt: int) -> None:
 
 class Child:
     def __init__(self, way: str, case: Case, threads: int) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_DISABLE_TELEMETRY": "1"}
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(threads),
+            "OMP_WAIT_POLICY": "PASSIVE",  # read when torch is first imported
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
         command = [sys.executable, __file__, "--child", way, "--case", json.dumps(asdict(case))]
         self.way = way
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # lives as long as the child
@@ -236,16 +243,18 @@ class Child:
 
 
 def measure(case: Case, rounds: int, threads: int) -> dict[str, Any]:
-    """Medians of seconds, memory in bytes, loss and gradients, by way."""
+    """Medians of wall and CPU seconds, memory in bytes, loss and gradients, by way."""
     children = [Child(way, case, threads) for way in WAYS]
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    clocks = ("seconds", "cpu_seconds")
+    times: dict[str, dict[str, list[float]]] = {clock: {way: [] for way in WAYS} for clock in clocks}
     losses: dict[str, float] = {}
     for round_number in range(rounds + 1):
         for each in children:
             step = each.ask("step")
             losses[each.way] = step["loss"]
             if round_number:  # the first warms up
-                seconds[each.way].append(step["seconds"])
+                for clock in clocks:
+                    times[clock][each.way].append(step[clock])
     ends = {each.way: each.ask("end") for each in children}
     for each in children:
         each.process.communicate()
@@ -257,8 +266,8 @@ def measure(case: Case, rounds: int, threads: int) -> dict[str, Any]:
         gradients[way] = load_gradients(check.ask("end")["gradients"])
         check.process.communicate()
     return {
-        "seconds": {way: statistics.median(values) for way, values in seconds.items()},
-        "spread": {way: [min(values), max(values)] for way, values in seconds.items()},
+        **{clock: {way: statistics.median(of) for way, of in times[clock].items()} for clock in clocks},
+        "spread": {way: [min(values), max(values)] for way, values in times["seconds"].items()},
         "grad_rel_error": {
             to: {way: float((g - gradients[to]).norm() / gradients[to].norm()) for way, g in gradients.items()}
             for to in ("stock", *CHECKS)
@@ -304,6 +313,8 @@ def main() -> None:
     result = {
         "speedup_equal": ratio("equal", "seconds", "stock", "shared"),
         "speedup_unequal": ratio("unequal", "seconds", "stock", "shared"),
+        "speedup_equal_cpu": ratio("equal", "cpu_seconds", "stock", "shared"),
+        "speedup_unequal_cpu": ratio("unequal", "cpu_seconds", "stock", "shared"),
         "grad_rel_error": worst_gradients("stock64", "shared"),
         "grad_rel_error_to_unmodified_stock": worst_gradients("stock", "shared"),
         "grad_rel_error_to_float64": worst_gradients("exact", "shared"),

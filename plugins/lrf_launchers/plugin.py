@@ -24,12 +24,6 @@ def lrf_register_launchers() -> Iterable[ComponentSpec]:
             summary="a process for each GPU of this machine, or of several that meet at an address",
         ),
         ComponentSpec(
-            name="accelerate",
-            target="lrf_launchers.accelerate:Accelerate",
-            settings="lrf_launchers.settings:AccelerateSettings",
-            summary="accelerate launch, with a configuration that lrf writes",
-        ),
-        ComponentSpec(
             name="deepspeed",
             target="lrf_launchers.deepspeed:DeepSpeed",
             settings="lrf_launchers.settings:DeepSpeedSettings",

@@ -57,26 +57,6 @@ class TorchrunSettings(Settings):
         return self
 
 
-class AccelerateSettings(Settings):
-    """accelerate launch."""
-
-    num_processes: int = Field(1, ge=1, description="processes on all machines together")
-    num_machines: int = Field(
-        1, ge=1, description="machines. On all but the one of `lrf run`, start launch/launch.sh of the run's folder"
-    )
-    main_process_ip: Line | None = Field(None, description="address of the machine of `lrf run`; needed for several")
-    main_process_port: int = Field(29500, ge=1, le=65535, description="a free port there; used for several machines")
-    env: Environment = Field({}, description=ENV)
-
-    @model_validator(mode="after")
-    def _processes_fill_machines(self) -> Self:
-        if self.num_processes % self.num_machines:
-            raise ValueError(f"{self.num_processes} processes can't be the same number on {self.num_machines} machines")
-        if self.num_machines > 1 and self.main_process_ip is None:
-            raise ValueError(f"{self.num_machines} machines need a main_process_ip")
-        return self
-
-
 class DeepSpeedSettings(Settings):
     """The ``deepspeed`` command."""
 

@@ -23,11 +23,9 @@ from lrf.plugin.catalog import load_catalog
 from lrf.protocols import LaunchJob, LaunchPlan
 from lrf.testing import check_plugin
 from lrf_launchers import plugin
-from lrf_launchers.accelerate import Accelerate
 from lrf_launchers.deepspeed import DeepSpeed
 from lrf_launchers.local import Local
 from lrf_launchers.settings import (
-    AccelerateSettings,
     DeepSpeedSettings,
     LocalSettings,
     SlurmSettings,
@@ -45,7 +43,7 @@ WORKER = ("-m", "lrf.stages.train.worker", "/runs/a run", "/work")
 def test_the_plugin_keeps_the_rules_of_plugins() -> None:
     check_plugin("lrf_launchers.plugin")
     assert [spec.name for spec in plugin.lrf_register_launchers()] == [
-        *("local", "torchrun", "accelerate", "deepspeed", "slurm")
+        *("local", "torchrun", "deepspeed", "slurm")
     ]
 
 
@@ -67,15 +65,6 @@ def test_torchrun_on_several_machines_meets_at_an_address_and_says_what_to_run_t
     assert "--rdzv-endpoint=node0:29500" in plan.argv
     assert "other 3 machines" in plan.note
     assert "launch.sh" in plan.note
-
-
-def test_accelerate_gets_a_configuration_of_its_own() -> None:
-    plan = Accelerate(AccelerateSettings(num_processes=16, num_machines=2, main_process_ip="10.0.0.1")).plan(JOB)
-    config = json.loads(plan.files["accelerate.yaml"])
-    assert (plan.world, plan.per_node) == (16, 8)
-    assert (config["num_processes"], config["num_machines"], config["main_process_ip"]) == (16, 2, "10.0.0.1")
-    assert plan.argv[3] == "--config_file=/runs/a run/launch/accelerate.yaml"
-    assert plan.argv[-4:] == WORKER
 
 
 def test_deepspeed_goes_over_the_machines_of_its_hostfile(tmp_path: Path) -> None:
@@ -173,8 +162,6 @@ def test_the_lines_before_a_job_s_start_may_use_unset_variables_but_not_fail(tmp
     [
         ({"type": "torchrun", "nnodes": 2}, "2 machines need a rdzv_endpoint"),
         ({"type": "torchrun", "rdzv_endpoint": "node0"}, "rdzv_endpoint"),
-        ({"type": "accelerate", "num_processes": 3, "num_machines": 2}, "3 processes can't be the same number on 2"),
-        ({"type": "accelerate", "num_processes": 4, "num_machines": 2}, "need a main_process_ip"),
         ({"type": "slurm", "partition": "gpu\n#SBATCH --uid=0"}, "expected one line"),
         ({"type": "torchrun", "env": {"A B": "1"}}, "'A B' is no name of a variable"),
         ({"type": "torchrun", "nproc": 8}, "nproc"),
@@ -367,7 +354,6 @@ def roll_call(tmp_path: Path) -> RollCall:
     "launcher",
     [
         {"type": "torchrun", "nproc_per_node": 2},
-        {"type": "accelerate", "num_processes": 2},
         {"type": "deepspeed", "num_gpus": 2},
         {"type": "slurm", "nodes": 1, "gpus_per_node": 2, "poll_s": 0.1},
     ],
