@@ -42,9 +42,7 @@ WORKER = ("-m", "lrf.stages.train.worker", "/runs/a run", "/work")
 
 def test_the_plugin_keeps_the_rules_of_plugins() -> None:
     check_plugin("lrf_launchers.plugin")
-    assert [spec.name for spec in plugin.lrf_register_launchers()] == [
-        *("local", "torchrun", "deepspeed", "slurm")
-    ]
+    assert [spec.name for spec in plugin.lrf_register_launchers()] == [*("local", "torchrun", "deepspeed", "slurm")]
 
 
 def test_local_starts_nothing() -> None:
