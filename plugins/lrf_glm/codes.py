@@ -1,4 +1,4 @@
-"""The error codes of Zhipu AI and Z.ai, by what is to be done about them. Many different ones come as status 429."""
+"""The error codes of Zhipu AI and Z.ai by their remedy. Many different ones come with status 429."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GLM_CODES = ErrorCodes(
         {
             *("1000", "1001", "1002", "1003", "1004"),  # the key
             *("1100", "1110", "1111", "1112", "1113", "1121"),  # the account: inactive, locked, in arrears
-            *("1210", "1213", "1215"),  # what is sent: wrong, missing, not together; the same in every request
+            *("1210", "1213", "1215"),  # parameters: wrong, missing, incompatible; the same in every request
             *("1211", "1212", "1220", "1221", "1222"),  # model or interface: unknown, withdrawn, not allowed
             *("1304", "1308", "1309", "1310", "1311", "1313"),  # quota or plan
         }
@@ -30,7 +30,7 @@ GLM_CODES = ErrorCodes(
         "1313": "the account is restricted for unfair use: see the provider's console",
         **dict.fromkeys(("1210", "1213", "1215"), "change the setting that sends it (`thinking`, `extra_body`)"),
         "1211": "check `model`",
-        "1214": "check `model` and the settings that are sent",
+        "1214": "check `model` and the settings sent with a request",
         "1212": "this `model` is not for chat completions",
         "1261": "the prompt is longer than the model takes",
     },

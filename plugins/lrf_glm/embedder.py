@@ -1,4 +1,4 @@
-"""The embedder ``glm``: one embeddings request a batch."""
+"""The embedder ``glm``: one embeddings request for each batch of texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge ``glm``: one chat completion a request."""
+"""The judge ``glm``: one chat completion for each request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 from lrf.errors import UnavailableError
 from lrf.http.bases import HttpJudge
-from lrf.http.openai import chat_body, first_choice, read_chat
+from lrf.http.openai import chat_body, first_choice, post_chat, read_chat
 from lrf.prompting.requests import Reply, Request
 from lrf.protocols import Capabilities
 from lrf.types import JSON
@@ -17,7 +17,7 @@ _WITH_SCHEMA = "\n\nReply with one JSON object that satisfies this JSON schema, 
 
 
 class GLMJudge(HttpJudge[GLMJudgeSettings]):
-    """Asks a GLM model. There are no label probabilities, and JSON objects without an enforced schema."""
+    """Asks a GLM model. It gives no label probabilities, and JSON objects whose schema is not enforced."""
 
     def __init__(self, settings: GLMJudgeSettings) -> None:
         s = settings
@@ -31,9 +31,10 @@ class GLMJudge(HttpJudge[GLMJudgeSettings]):
         )
 
     async def complete(self, request: Request) -> Reply:
-        value = await self.client.post("/chat/completions", self._body(request), timeout_s=request.deadline_s)
+        value = await post_chat(self.client, self._body(request), timeout_s=request.deadline_s)
         if first_choice(value).get("finish_reason") == "network_error":
-            raise UnavailableError(f"{self.settings.base_url} (model {self.settings.model}): the model broke off")
+            where = f"{self.settings.base_url} (model {self.settings.model})"
+            raise UnavailableError(f"{where}: the reply broke off (network_error)", sent=True)
         return read_chat(value)
 
     def _body(self, request: Request) -> dict[str, JSON]:

@@ -24,12 +24,13 @@ class GLMJudgeSettings(EndpointSettings):
 
     base_url: BaseUrl = Field(default=_BIGMODEL, description=_ADDRESS)
     api_key_env: EnvName = Field(default="ZHIPUAI_API_KEY", description=_KEY)
-    max_concurrency: int = Field(default=16, ge=1, description="Requests in flight at most; accounts have low limits.")
+    max_concurrency: int = Field(default=16, ge=1, description="Most requests in flight; accounts have low limits.")
     thinking: Literal["enabled", "disabled"] | None = Field(
-        default=None, description="Whether the model thinks before it answers (GLM-4.5 to 5.2); unset leaves it to it."
+        default=None,
+        description="Whether the model thinks before it answers (GLM-4.5 to 5.2); unset: the model decides.",
     )
     reasoning_effort: Literal["low", "high", "max"] | None = Field(
-        default=None, description="How much a model thinks that always does (GLM-5.3)."
+        default=None, description="How much a model thinks that can't be kept from it (GLM-5.3)."
     )
     reasoning_tokens: int | None = Field(
         default=None,
@@ -39,24 +40,24 @@ class GLMJudgeSettings(EndpointSettings):
     )
     structured: bool = Field(
         default=False,
-        description="Ask for a JSON object, with the schema written into the prompt: valid JSON, of a schema that is "
-        "asked for but not enforced.",
+        description="Ask for a JSON object, with the schema written into the prompt: the JSON is valid, but its schema "
+        "is not enforced.",
     )
     context_window: ContextWindow = None
-    extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
+    extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request.")
 
     @property
     def tokens_for_thoughts(self) -> int:
-        """What ``reasoning_tokens`` comes to."""
+        """The value of ``reasoning_tokens``, or its default for the model."""
         if self.reasoning_tokens is not None:
             return self.reasoning_tokens
         return THINKING_TOKENS if self.reasoning_effort or _thinks(self.model, self.thinking) else 0
 
 
 def _thinks(model: str, thinking: str | None) -> bool:
-    """Whether a model thinks: those of 4.5 to 5.2 unless told not to, later ones always, earlier ones if told to."""
-    found = re.match(r"glm-(\d+)(?:\.(\d+))?", model.lower())
-    version = (int(found[1]), int(found[2] or 0)) if found else (0, 0)
+    """Whether a model thinks: 4.5 to 5.2 unless disabled, later ones always, earlier ones if enabled."""
+    match = re.match(r"glm-(\d+)(?:\.(\d+))?", model.lower())
+    version = (int(match[1]), int(match[2] or 0)) if match else (0, 0)
     return version >= (5, 3) or (thinking != "disabled" if version >= (4, 5) else thinking == "enabled")
 
 
@@ -68,19 +69,19 @@ class GLMEmbedderSettings(EndpointSettings):
     base_url: BaseUrl = Field(default=_BIGMODEL, description=_ADDRESS)
     model: str = Field(default="embedding-3", min_length=1, description="embedding-3 or embedding-2.")
     api_key_env: EnvName = Field(default="ZHIPUAI_API_KEY", description=_KEY)
-    max_concurrency: int = Field(default=4, ge=1, description="Requests in flight at most.")
-    batch_size: int = Field(default=64, ge=1, le=64, description="Texts a request at most.")
+    max_concurrency: int = Field(default=4, ge=1, description="Most requests in flight.")
+    batch_size: int = Field(default=64, ge=1, le=64, description="Most texts in a request.")
     dimensions: int | None = Field(
         default=None, ge=256, le=2048, description="Length of the vectors (embedding-3; embedding-2 has 1,024)."
     )
     max_input_tokens: int | None = Field(
         default=None,
         ge=4,
-        description="Longer texts are cut to so many tokens (o200k_base) before they are sent; unset: a little below "
-        "the model's limit (3,072 for embedding-3, 512 for embedding-2).",
+        description="Tokens (o200k_base) to which longer texts are cut before they are sent; unset: a little below the "
+        "model's limit (3,072 for embedding-3, 512 for embedding-2).",
     )
 
     @property
     def input_limit(self) -> int:
-        """What ``max_input_tokens`` comes to."""
+        """The value of ``max_input_tokens``, or its default for the model."""
         return self.max_input_tokens or (460 if self.model == "embedding-2" else 2760)

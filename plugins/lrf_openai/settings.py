@@ -120,7 +120,7 @@ class OpenAIEmbedderSettings(EndpointSettings):
     api_key_env: EnvName = Field(
         default="OPENAI_API_KEY", description="Environment variable that holds the key. Unset: no key is sent."
     )
-    max_concurrency: int = Field(default=4, ge=1, description="Requests in flight at most.")
+    max_concurrency: int = Field(default=4, ge=1, description="Most requests in flight.")
     batch_size: int = Field(default=64, ge=1, description="Most texts in a request.")
     dimensions: int | None = Field(default=None, ge=1, description="Length of the vectors, for models with a choice.")
     max_input_tokens: int | None = Field(

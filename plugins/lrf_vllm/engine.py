@@ -1,7 +1,7 @@
-"""vLLM's async engine in this process, in a thread with an event loop of its own.
+"""vLLM's async engine in this process, in a thread with its own event loop.
 
-The model itself runs in processes that vLLM starts from there. So lrf's event loop is never held up, event loops may
-come one after another, and closing the engine gives all of its memory back.
+The model itself runs in processes that vLLM starts from there. So lrf's event loop never stalls, the engine outlives
+event loops of its callers, and closing it frees all of its memory.
 """
 
 from __future__ import annotations
@@ -22,62 +22,62 @@ from lrf.errors import ContextTooSmallError, JudgeMisconfiguredError, RejectedEr
 from lrf.local_models import Encoder
 from lrf.prompting.requests import FinishReason, Usage
 from lrf_vllm.guard import SWITCH
-from lrf_vllm.metrics import Metrics, parse_metrics
+from lrf_vllm.metrics import EngineMetrics, parse_metrics
 from lrf_vllm.settings import EngineSettings
 
 T = TypeVar("T")
 
 _SHUTDOWN_S = 30.0
 _ENVIRONMENT = {
-    # As `vllm serve` does: a process with threads can't be forked safely.
+    # as `vllm serve` does: a process with threads can't be forked safely
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",  # on a CPU: threads that spin while they wait slow everything else down
+    "OMP_WAIT_POLICY": "PASSIVE",  # on a CPU, threads that spin while they wait slow everything else down
     SWITCH: "1",
 }
 _DEFAULTS = {
     "enable_prefix_caching": True,
-    # Small models held to JSON may write white space for ever.
+    # small models that must write JSON may write white space without end
     "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
 }
 _FINISH: dict[str | None, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 def vllm_version() -> str | None:
-    """Of whichever distribution brought the module; None where there is none, as in an environment that only plans."""
-    found = metadata.packages_distributions().get("vllm")
-    return metadata.version(found[0]) if found else None
+    """The installed version of vLLM; None without one, as in an environment that only plans."""
+    distributions = metadata.packages_distributions().get("vllm")
+    return metadata.version(distributions[0]) if distributions else None
 
 
-class Engine:
-    """Starts with the first piece of work. After :meth:`aclose` more work starts it again."""
+class VLLMEngine:
+    """The engine in its thread. The first call of :meth:`run` starts it, also after :meth:`aclose`."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._running: Running | Exception | None = None
+        self._running: RunningEngine | Exception | None = None
 
     @property
     def window(self) -> int | None:
-        """Tokens that prompt and reply may have together; None while that isn't known."""
+        """Tokens that prompt and reply may have together; None until it is known."""
         running = self._running
-        return running.window if isinstance(running, Running) else self._settings.max_model_len
+        return running.window if isinstance(running, RunningEngine) else self._settings.max_model_len
 
     @property
     def started(self) -> bool:
-        return isinstance(self._running, Running)
+        return isinstance(self._running, RunningEngine)
 
-    async def run(self, work: Callable[[Running], Awaitable[T]]) -> T:
-        """What ``work`` returns, awaited on the engine's event loop.
+    async def run(self, work: Callable[[RunningEngine], Awaitable[T]]) -> T:
+        """The result of ``work``, awaited on the engine's event loop.
 
         Raises :class:`lrf.errors.JudgeMisconfiguredError` when the engine can't start or has died.
         """
 
         async def when_started() -> T:
-            if isinstance(self._running, Running):
+            if isinstance(self._running, RunningEngine):
                 return await work(self._running)
             assert self._running is not None
             raise self._running
@@ -91,7 +91,7 @@ class Engine:
         return await asyncio.wrap_future(future)
 
     async def aclose(self) -> None:
-        """Give up what is in flight, end the engine's processes, and wait for that."""
+        """Cancel the requests in flight, and wait for the end of the engine's processes."""
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
@@ -101,16 +101,17 @@ class Engine:
 
     def _main(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
-        # Ctrl-C is for lrf alone, which lets calls in flight finish: the engine's processes inherit this thread's mask.
-        resource_tracker.ensure_running()  # or it would be started later and lift the mask
+        # lrf lets calls in flight finish after Ctrl-C, so the engine's processes, which inherit this mask, ignore it.
+        resource_tracker.ensure_running()  # if it started later, it would lift the mask
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self._running = Running(self._settings)
+            self._running = RunningEngine(self._settings)
         except JudgeMisconfiguredError as error:
             self._running = error
         except Exception as error:
             self._running = JudgeMisconfiguredError(
-                f"vLLM can't run model {self._settings.model!r} here: {error}; what it said is above, or in the stage's log"
+                f"vLLM can't run model {self._settings.model!r} here: {error}; its output is above, or in the "
+                "stage's log"
             )
         loop.run_forever()
         running, self._running = self._running, None
@@ -118,19 +119,19 @@ class Engine:
         for task in left:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        if isinstance(running, Running):
+        if isinstance(running, RunningEngine):
             running.close()
         loop.close()
 
 
-class Running:
-    """The started engine. To be used on its own event loop only."""
+class RunningEngine:
+    """The started engine. Use it on its own event loop only."""
 
     def __init__(self, settings: EngineSettings) -> None:
         if importlib.util.find_spec("vllm") is None:
             raise JudgeMisconfiguredError(
-                f"there is no vLLM in this environment ({sys.executable}): pip install 'lrf[vllm]' into it, or name "
-                "another one under `python:` in the pipeline"
+                f"vLLM is not installed in this environment ({sys.executable}): pip install 'lrf[vllm]' into it, or "
+                "name another one under `python:` in the pipeline"
             )
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
@@ -185,8 +186,8 @@ class Running:
             outputs = [output async for output in generating]
         except EngineDeadError as error:
             raise JudgeMisconfiguredError(
-                "vLLM's engine has died; what it said is above, or in the stage's log. What is done is kept: give it "
-                "less (max_model_len, max_num_seqs, gpu_memory_utilization), and run the same command again"
+                "vLLM's engine has died; its output is above, or in the stage's log. Finished work is kept: give "
+                "the engine less (max_model_len, max_num_seqs, gpu_memory_utilization), and run the same command again"
             ) from error
         except EngineGenerateError as error:
             raise UnavailableError(f"vLLM failed at a request: {error.__cause__!r}") from error
@@ -194,15 +195,15 @@ class Running:
             raise RejectedError(f"vLLM refuses the request: {error}") from error
         return outputs[-1]
 
-    def metrics(self) -> Metrics:
-        """Of all engines of this process since this one started."""
+    def metrics(self) -> EngineMetrics:
+        """The metrics of all engines of this process."""
         from prometheus_client import generate_latest
 
         return parse_metrics(generate_latest().decode())
 
     def close(self) -> None:
         engine = self._engine
-        del self._engine  # vLLM keeps a frame in which this object stands, and would shut down again at exit
+        del self._engine  # vLLM keeps a reference to this object, and would shut the engine down again at exit
         if engine.output_handler is not None:
             engine.output_handler.cancel()
         engine.shutdown(timeout=_SHUTDOWN_S)
@@ -213,5 +214,5 @@ def finish_of(reason: str | None) -> FinishReason:
 
 
 def usage_of(output: Any) -> Usage:
-    """Tokens of a request with one output."""
+    """The tokens of a request with one output."""
     return Usage(len(output.prompt_token_ids), len(output.outputs[0].token_ids), output.num_cached_tokens or 0)

@@ -12,9 +12,9 @@ from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
 from lrf.protocols import Capabilities
 from lrf.types import JSON
-from lrf_vllm.engine import Engine, Running, finish_of, usage_of, vllm_version
+from lrf_vllm.engine import RunningEngine, VLLMEngine, finish_of, usage_of, vllm_version
 from lrf_vllm.settings import EngineSettings, VLLMEngineSettings
-from lrf_vllm.weighing import MOST_LOGPROBS, QUESTIONS, held_to_schema, weigh
+from lrf_vllm.weighing import MAX_LOGPROBS, MAX_QUESTIONS, checked_json, weigh
 
 
 class VLLMEngineJudge:
@@ -22,7 +22,7 @@ class VLLMEngineJudge:
 
     def __init__(self, settings: VLLMEngineSettings) -> None:
         self._settings = settings
-        self._engine = Engine(settings)
+        self._engine = VLLMEngine(settings)
 
     @cached_property
     def identity(self) -> Mapping[str, JSON]:
@@ -36,7 +36,7 @@ class VLLMEngineJudge:
             structured=True,
             seed=True,
             context_window=self._engine.window,
-            calls=s.analysis + QUESTIONS,
+            calls=s.analysis + MAX_QUESTIONS,
         )
 
     @property
@@ -48,12 +48,12 @@ class VLLMEngineJudge:
         return self._settings.request_timeout_s
 
     async def complete(self, request: Request) -> Reply:
-        return await self._engine.run(lambda running: _Asking(running, request, self._settings).reply())
+        return await self._engine.run(lambda running: _EngineRequest(running, request, self._settings).reply())
 
     async def metrics(self) -> Mapping[str, JSON]:
-        """What the engine did since it started."""
+        """The engine's metrics since it started."""
 
-        async def read(running: Running) -> Mapping[str, JSON]:
+        async def read(running: RunningEngine) -> Mapping[str, JSON]:
             return running.metrics().figures()
 
         return await self._engine.run(read) if self._engine.started else {}
@@ -63,7 +63,7 @@ class VLLMEngineJudge:
 
 
 def engine_identity(settings: EngineSettings) -> Mapping[str, JSON]:
-    """What replies of an engine with these settings depend on."""
+    """The part of the identity that judge and sampler share."""
     s = settings
     template = s.chat_template and hashlib.sha256(s.chat_template.read_bytes()).hexdigest()
     return {
@@ -75,10 +75,10 @@ def engine_identity(settings: EngineSettings) -> Mapping[str, JSON]:
     }
 
 
-class _Asking:
+class _EngineRequest:
     """One request to a running engine."""
 
-    def __init__(self, running: Running, request: Request, settings: VLLMEngineSettings) -> None:
+    def __init__(self, running: RunningEngine, request: Request, settings: VLLMEngineSettings) -> None:
         self._running, self._request, self._settings = running, request, settings
         self._prompt = running.encoder.prompt(prompt_text(request.prompt))
 
@@ -87,9 +87,9 @@ class _Asking:
 
         request = self._request
         if request.reply_mode == "logprobs":
-            return await weigh(request, self._up_to if self._settings.analysis else None, self._next_token)
-        held = StructuredOutputsParams(json=request.schema) if request.schema is not None else None
-        return held_to_schema(self._read(await self._write(structured_outputs=held)), request)
+            return await weigh(request, self._write_up_to if self._settings.analysis else None, self._next_token)
+        schema = StructuredOutputsParams(json=request.schema) if request.schema is not None else None
+        return checked_json(self._read(await self._write(structured_outputs=schema)), request)
 
     async def _write(self, **params: Any) -> Any:
         r = self._request
@@ -98,10 +98,11 @@ class _Asking:
         )
 
     def _read(self, output: Any) -> Reply:
-        one = output.outputs[0]
-        return Reply(one.text, finish_of(one.finish_reason), usage_of(output), model=self._settings.model)
+        completion = output.outputs[0]
+        finish = finish_of(completion.finish_reason)
+        return Reply(completion.text, finish, usage_of(output), model=self._settings.model)
 
-    async def _up_to(self, stops: Sequence[str]) -> tuple[Reply, bool]:
+    async def _write_up_to(self, stops: Sequence[str]) -> tuple[Reply, bool]:
         output = await self._write(stop=list(stops))
         return self._read(output), output.outputs[0].stop_reason in stops
 
@@ -112,7 +113,7 @@ class _Asking:
             [*self._prompt, *self._running.encoder.continuation(so_far)],
             max_tokens=1,
             temperature=0,
-            logprobs=MOST_LOGPROBS,
+            logprobs=MAX_LOGPROBS,
             structured_outputs=StructuredOutputsParams(choice=list(labels)),
         )
         listed = output.outputs[0].logprobs[0].values()

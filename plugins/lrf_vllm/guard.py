@@ -1,5 +1,7 @@
-"""vLLM's processes end with the one that started them, however that one ends: else a killed run's model would stay
-in the GPU's memory. vLLM calls this in each of its processes (the entry point group ``vllm.general_plugins``).
+"""Ends vLLM's processes with the process that started them, even if that was killed and could not clean up.
+
+Else the model of a killed run would stay in the GPU's memory. vLLM calls :func:`end_with_parent` in each of its
+processes (entry point group ``vllm.general_plugins``).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ SWITCH = "LRF_VLLM_ENDS_WITH_PARENT"
 
 
 def end_with_parent() -> None:
-    """Does nothing in processes of a vLLM that lrf didn't start."""
+    """Watch the parent process. Does nothing for a vLLM that lrf didn't start."""
     parent = multiprocessing.parent_process()
     if parent is None or SWITCH not in os.environ:
         return

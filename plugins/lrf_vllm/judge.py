@@ -16,9 +16,9 @@ from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
 from lrf.protocols import Capabilities
 from lrf.types import JSON
-from lrf_vllm.metrics import Metrics, parse_metrics
+from lrf_vllm.metrics import EngineMetrics, parse_metrics
 from lrf_vllm.settings import VLLMSettings
-from lrf_vllm.weighing import MOST_LOGPROBS, QUESTIONS, held_to_schema, weigh
+from lrf_vllm.weighing import MAX_LOGPROBS, MAX_QUESTIONS, checked_json, weigh
 
 
 class VLLMJudge(HttpJudge[VLLMSettings]):
@@ -34,13 +34,13 @@ class VLLMJudge(HttpJudge[VLLMSettings]):
                 structured=True,
                 seed=True,
                 context_window=s.context_window,
-                calls=s.analysis + QUESTIONS,
+                calls=s.analysis + MAX_QUESTIONS,
             ),
         )
         root = s.base_url.removesuffix("/v1")
         self._server = HttpClient(s.model_copy(update={"base_url": root}))
         self._looking: asyncio.Future[None] | None = None
-        self._before: Metrics | None = None
+        self._before: EngineMetrics | None = None
 
     async def complete(self, request: Request) -> Reply:
         await self._look_once()
@@ -50,10 +50,10 @@ class VLLMJudge(HttpJudge[VLLMSettings]):
         if request.schema is not None:
             body["structured_outputs"] = {"json": request.schema}
         value = await post_chat(self.client, {**body, **self.settings.extra_body}, timeout_s=request.deadline_s)
-        return held_to_schema(read_chat(value), request)
+        return checked_json(read_chat(value), request)
 
     async def metrics(self) -> Mapping[str, JSON]:
-        """What the server did since the judge's first request, all of its users together.
+        """The server's metrics since the judge's first request, those of other users included.
 
         Raises a :class:`lrf.errors.JudgeError`.
         """
@@ -66,10 +66,10 @@ class VLLMJudge(HttpJudge[VLLMSettings]):
         await self._server.aclose()
         self._looking = None
 
-    # --- what the server tells of itself -----------------------------------------------------------------------------
+    # --- the server's window and metrics -----------------------------------------------------------------------------
 
     async def _look_once(self) -> None:
-        """With the first request: the longest context of the model, and the figures before."""
+        """With the first request: read the model's longest context, and the metrics to subtract later."""
         if self._looking is None:
             self._looking = asyncio.ensure_future(self._look())
         try:
@@ -79,14 +79,14 @@ class VLLMJudge(HttpJudge[VLLMSettings]):
             raise
 
     async def _look(self) -> None:
-        models, metrics = await asyncio.gather(self._told(self.client, "/models"), self._told(self._server, "/metrics"))
+        models, metrics = await asyncio.gather(self._text(self.client, "/models"), self._text(self._server, "/metrics"))
         if metrics is not None:
             self._before = parse_metrics(metrics)
         if self.capabilities.context_window is None and models is not None:
             self._capabilities = replace(self.capabilities, context_window=_window(models, self.settings.model))
 
-    async def _told(self, client: HttpClient, path: str) -> str | None:
-        """The text at a path; None where the server doesn't have it."""
+    async def _text(self, client: HttpClient, path: str) -> str | None:
+        """The text at a path; None if the server doesn't have it."""
         try:
             return await client.get_text(path)
         except (UnavailableError, TimedOutError):
@@ -127,13 +127,13 @@ class VLLMJudge(HttpJudge[VLLMSettings]):
             "max_tokens": 1,
             "temperature": 0,
             "logprobs": True,
-            "top_logprobs": MOST_LOGPROBS,
+            "top_logprobs": MAX_LOGPROBS,
             "structured_outputs": {"choice": list(labels)},
         }
 
 
 def _likeliest(choice: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """The likeliest tokens at the only place of a completion, with their log probabilities."""
+    """The likeliest tokens of a completion of one token, with their log probabilities."""
     try:
         listed = choice["logprobs"]["content"][0]["top_logprobs"]
         return [(str(entry["token"]), float(entry["logprob"])) for entry in listed]
@@ -142,10 +142,10 @@ def _likeliest(choice: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def _window(models: str, model: str) -> int | None:
-    """The model's ``max_model_len`` in the server's list; None where it isn't told."""
+    """The model's ``max_model_len`` in the server's list of models; None without one."""
     try:
         listed = json.loads(models)["data"]
-        found = next(entry["max_model_len"] for entry in listed if entry["id"] == model)
+        window = next(entry["max_model_len"] for entry in listed if entry["id"] == model)
     except (ValueError, KeyError, TypeError, StopIteration, RecursionError):
         return None
-    return found if isinstance(found, int) and found > 0 else None
+    return window if isinstance(window, int) and window > 0 else None

@@ -1,4 +1,4 @@
-"""What a vLLM engine tells of itself, in the Prometheus text that its server has at ``/metrics``."""
+"""Metrics of a vLLM engine, read from the Prometheus text that its server gives at ``/metrics``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ _LINE = re.compile(r"^(vllm:[a-z_]+?)(?:_total)?(?:\{[^}]*\})?\s+(\S+)", re.MULT
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
+class EngineMetrics:
     """Sums since the engine started, over all of its parts.
 
-    ``prefix_queries`` and ``prefix_hits`` are tokens looked up and found in the prefix cache; ``queued`` requests
-    waited ``queue_s`` seconds together until they were begun; ``preemptions`` were put back for want of memory.
+    Attributes
+    ----------
+    prefix_queries, prefix_hits: tokens looked up, and found, in the prefix cache.
+    queued, queue_s: requests that were queued, and their seconds in the queue together.
+    preemptions: requests that were interrupted for lack of memory.
     """
 
     prefix_queries: float = 0
@@ -24,11 +27,11 @@ class Metrics:
     queue_s: float = 0
     preemptions: float = 0
 
-    def since(self, earlier: Metrics) -> Metrics:
-        return Metrics(*(now - then for now, then in zip(astuple(self), astuple(earlier), strict=True)))
+    def since(self, earlier: EngineMetrics) -> EngineMetrics:
+        return EngineMetrics(*(now - then for now, then in zip(astuple(self), astuple(earlier), strict=True)))
 
     def figures(self) -> dict[str, JSON]:
-        """For a run's log and summary; empty where nothing was asked."""
+        """The metrics for a run's log and summary; empty without requests."""
         if self.prefix_queries <= 0:
             return {}
         return {
@@ -39,8 +42,8 @@ class Metrics:
         }
 
 
-def parse_metrics(text: str) -> Metrics:
-    """The figures in the text; those it doesn't tell are 0."""
+def parse_metrics(text: str) -> EngineMetrics:
+    """The metrics in the text; missing ones are 0."""
     sums: dict[str, float] = {}
     for name, value in _LINE.findall(text):
         try:
@@ -52,7 +55,7 @@ def parse_metrics(text: str) -> Metrics:
         value = sums.get(f"vllm:{name}", 0.0)
         return value if 0 <= value < 1e18 else 0.0
 
-    return Metrics(
+    return EngineMetrics(
         prefix_queries=sum_of("prefix_cache_queries"),
         prefix_hits=sum_of("prefix_cache_hits"),
         queued=sum_of("request_queue_time_seconds_count"),

@@ -10,17 +10,17 @@ from functools import cached_property
 from lrf.prompting.requests import Reply, Usage
 from lrf.protocols import Capabilities, GenerationSettings
 from lrf.types import JSON
-from lrf_vllm.engine import Engine, Running, finish_of, usage_of
+from lrf_vllm.engine import RunningEngine, VLLMEngine, finish_of, usage_of
 from lrf_vllm.engine_judge import engine_identity
 from lrf_vllm.settings import VLLMSamplerSettings
 
 
 class VLLMEngineSampler:
-    """Draws candidates by vLLM's async engine. The policy is loaded with the first drawing."""
+    """Samples candidates with vLLM's async engine. The policy is loaded with the first call."""
 
     def __init__(self, settings: VLLMSamplerSettings) -> None:
         self._settings = settings
-        self._engine = Engine(settings)
+        self._engine = VLLMEngine(settings)
 
     @cached_property
     def identity(self) -> Mapping[str, JSON]:
@@ -43,17 +43,17 @@ class VLLMEngineSampler:
         return self._settings.request_timeout_s
 
     async def sample(self, generation: GenerationSettings) -> Sequence[Reply]:
-        return await self._engine.run(lambda running: self._draw(running, generation))
+        return await self._engine.run(lambda running: self._sample(running, generation))
 
     async def aclose(self) -> None:
         await self._engine.aclose()
 
-    async def _draw(self, running: Running, generation: GenerationSettings) -> list[Reply]:
+    async def _sample(self, running: RunningEngine, generation: GenerationSettings) -> list[Reply]:
         prompt = running.encoder.messages(generation.messages, generation.tools)
 
         async def candidate(seed: int) -> Reply:
-            # Requests of one engine step share what they begin with, so the prompt is computed once, as with vLLM's
-            # own n; but that would number the seeds itself.
+            # Requests of one engine step share their prefix, so the prompt is computed once, as with vLLM's own `n`,
+            # which would choose the seeds itself.
             output = await running.generate(
                 prompt,
                 max_tokens=generation.max_tokens,
@@ -61,8 +61,9 @@ class VLLMEngineSampler:
                 top_p=generation.top_p,
                 seed=seed,
             )
-            one = output.outputs[0]
-            return Reply(one.text, finish_of(one.finish_reason), usage_of(output), model=self._settings.model)
+            completion = output.outputs[0]
+            finish = finish_of(completion.finish_reason)
+            return Reply(completion.text, finish, usage_of(output), model=self._settings.model)
 
         first, *others = await asyncio.gather(*(candidate(seed) for seed in generation.seeds))
         return [first, *(replace(r, usage=Usage(0, r.usage.completion_tokens)) for r in others)]

@@ -1,4 +1,4 @@
-"""Settings of the judges and the sampler on vLLM: behind a server, and in process."""
+"""Settings of the judges and the sampler on vLLM: behind a server, and in this process."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lrf.settings import FilePath, ModelReference, Settings
 from lrf.types import JSON
 
 _EXPECTED = (
-    "Read ratings and verdicts as expectations over the probabilities of the labels: an analysis first, then one "
-    "token or a few; finer than the label the model happens to write."
+    "Read ratings and verdicts as expectations over the labels' probabilities: an analysis first, then one or two "
+    "tokens. Finer than the one label that the model writes."
 )
-_ANALYSIS = "With expected: whether an analysis is written before the labels are weighed."
+_ANALYSIS = "With expected: whether the model writes an analysis before the labels are weighed."
 
 
 class VLLMSettings(EndpointSettings):
@@ -27,13 +27,13 @@ class VLLMSettings(EndpointSettings):
         default="VLLM_API_KEY", description="Environment variable that holds the server's key. Unset: no key is sent."
     )
     max_concurrency: int = Field(
-        default=256, ge=1, description="Requests in flight at most; about the server's --max-num-seqs."
+        default=256, ge=1, description="Most requests in flight; about the server's --max-num-seqs."
     )
     context_window: int | None = Field(
         default=None,
         ge=1,
-        description="Tokens that prompt and reply may have together. A request that is longer is refused before it is "
-        "sent (context_too_small). null: what the server tells.",
+        description="Tokens that prompt and reply may have together. A longer request is refused before it is sent "
+        "(context_too_small). null: the server's own limit.",
     )
     expected: bool = Field(default=True, description=_EXPECTED)
     analysis: bool = Field(default=True, description=_ANALYSIS)
@@ -67,10 +67,11 @@ class EngineSettings(Settings):
         0.9, gt=0, le=1, description="Share of the GPU's memory for weights and key/value cache."
     )
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the model.")
-    max_num_seqs: int = Field(256, ge=1, description="Requests computed together, and in flight, at most.")
-    enforce_eager: bool = Field(False, description="Start faster, without compiling; every token is then slower.")
+    max_num_seqs: int = Field(256, ge=1, description="Most requests computed together, and in flight.")
+    enforce_eager: bool = Field(False, description="Start faster, without compiling; every token then takes longer.")
     chat_template: FilePath | None = Field(
-        None, description="A Jinja file in place of the tokenizer's chat template; without any, prompts are continued."
+        None,
+        description="A Jinja file in place of the tokenizer's chat template. Without either, prompts are continued.",
     )
     chat_template_kwargs: dict[str, JSON] = Field(
         default_factory=dict, description="Variables of the chat template, such as {enable_thinking: false}."
@@ -92,7 +93,7 @@ class EngineSettings(Settings):
     @model_validator(mode="after")
     def _each_argument_once(self) -> Self:
         if twice := sorted({*type(self).model_fields} & {*self.engine_args}):
-            raise ValueError(f"engine_args holds {', '.join(twice)}: a setting of its own, beside engine_args")
+            raise ValueError(f"engine_args has {', '.join(twice)}, which is a setting beside engine_args")
         return self
 
 
@@ -111,12 +112,12 @@ class VLLMSamplerSettings(EngineSettings):
         validate_default=True,
         description="The policy: a folder, or a model id of the Hugging Face hub. Left out: policy.model.",
     )
-    max_concurrency: int = Field(64, ge=1, description="Prompts in flight at most, each with all of its candidates.")
+    max_concurrency: int = Field(64, ge=1, description="Most prompts in flight, each with all of its candidates.")
 
     @field_validator("model")
     @classmethod
     def _the_policy(cls, model: str, info: ValidationInfo) -> str:
         model = model or (info.context or {}).get("policy_model") or ""
         if not model:
-            raise ValueError("there is no policy to sample from: give `policy.model`, or `model` here")
+            raise ValueError("no policy to sample from: set `policy.model`, or `model` here")
         return model

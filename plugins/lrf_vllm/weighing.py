@@ -1,7 +1,7 @@
-"""``reply_mode="logprobs"``: an analysis up to the mark, then the labels weighed at that place.
+"""``reply_mode="logprobs"``: the model writes its analysis up to the mark, then the labels are weighed there.
 
-The analysis is computed once, and what comes after it takes one token, rarely a few. It ends where a mark begins: the
-judged text has none (see :mod:`lrf.prompting.escaping`), so that can't be a quotation.
+The analysis is computed once, and the weighing takes one token, rarely two. The analysis stops where a mark begins. It
+can't be a quotation, since the judged text has no marks (:mod:`lrf.prompting.escaping`).
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from lrf.prompting.labels import cue_of
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf_vllm.labels import common_beginning, label_probabilities
 
-QUESTIONS = 2
-"""Asked at most to tell labels apart: ratings differ in the first or second token, verdicts in the first."""
+MAX_QUESTIONS = 2
+"""Tokens that distinguish the labels: ratings differ in the first or second token, verdicts in the first."""
 
-MOST_LOGPROBS = 20
-"""How many likely tokens are asked for: what vLLM gives unless it is started with another ``max_logprobs``."""
+MAX_LOGPROBS = 20
+"""Likely tokens to ask for: vLLM's default of ``max_logprobs``."""
 
 Write = Callable[[Sequence[str]], Awaitable[tuple[Reply, bool]]]
-"""Writes up to one of these strings, without any to its end: the reply, and whether it came to one."""
+"""Takes strings to stop at (none: write to the end); gives the reply, and whether it stopped at one of them."""
 
 NextToken = Callable[[str, Sequence[str]], Awaitable[tuple[Sequence[tuple[str, float]], Usage]]]
-"""Likely next tokens after this text with their log probabilities, held to the beginnings of the labels."""
+"""Takes the text so far and the labels; gives likely next tokens with their log probabilities, and the usage."""
 
 
 async def weigh(request: Request, write: Write | None, next_token: NextToken) -> Reply:
-    """The reply with its probabilities. Without ``write`` there is no analysis."""
+    """The reply with the labels' probabilities. Without ``write`` there is no analysis."""
     cue = cue_of(request.prompt, request.options)
     written, text = Reply(""), cue
     usages = []
@@ -41,14 +41,14 @@ async def weigh(request: Request, write: Write | None, next_token: NextToken) ->
             return written
         usages.append(written.usage)
         text = written.text.lstrip() if at_mark else f"{written.text.strip()}\n{cue}".lstrip()
-    asked = 0
+    questions = 0
 
     async def tokens(so_far: str, labels: Sequence[str]) -> Sequence[tuple[str, float]]:
-        nonlocal asked
-        asked += 1
-        if asked > QUESTIONS:
+        nonlocal questions
+        questions += 1
+        if questions > MAX_QUESTIONS:
             raise RejectedError(
-                f"two tokens don't tell {list(request.options)} apart; the dimension needs `rating: text`"
+                f"two tokens don't distinguish {list(request.options)}; the dimension needs `rating: text`"
             )
         listed, usage = await next_token(so_far, labels)
         usages.append(usage)
@@ -59,8 +59,8 @@ async def weigh(request: Request, write: Write | None, next_token: NextToken) ->
     return replace(written, text=text + best, finish="stop", usage=_sum(usages), probabilities=probabilities)
 
 
-def held_to_schema(reply: Reply, request: Request) -> Reply:
-    """The reply, if it is JSON wherever that was asked for: an engine that knows no constraints ignores them.
+def checked_json(reply: Reply, request: Request) -> Reply:
+    """The reply, which must be JSON if the request has a schema. Servers without constrained decoding ignore it.
 
     Raises :class:`lrf.errors.BadReplyError`.
     """
@@ -70,7 +70,7 @@ def held_to_schema(reply: Reply, request: Request) -> Reply:
         except (ValueError, RecursionError):
             start = " ".join(reply.text[:80].split())
             raise BadReplyError(
-                f"the reply was not held to its JSON schema (is it vLLM?); it begins: {start}"
+                f"the reply does not follow its JSON schema (is the server vLLM?); it begins: {start}"
             ) from None
     return reply
 

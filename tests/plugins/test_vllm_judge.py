@@ -22,7 +22,7 @@ from lrf.prompting.templates import Segment
 from lrf.protocols import Capabilities, Judge
 from lrf.types import JSON
 from lrf_vllm.judge import VLLMJudge
-from lrf_vllm.metrics import Metrics, parse_metrics
+from lrf_vllm.metrics import EngineMetrics, parse_metrics
 from lrf_vllm.settings import VLLMSettings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -246,7 +246,7 @@ async def test_a_server_that_is_not_up_yet_is_looked_at_again(serve: Serve) -> N
 
 
 async def test_a_server_that_ignores_a_schema_is_noticed(serve: Serve) -> None:
-    with pytest.raises(BadReplyError, match="not held to its JSON schema"):
+    with pytest.raises(BadReplyError, match="does not follow its JSON schema"):
         await ask(serve, Server("Sure! The rating is 7."), request(reply_mode="json"))
 
 
@@ -258,7 +258,7 @@ async def test_json_that_was_cut_off_is_a_reply_cut_short(serve: Serve) -> None:
 
 async def test_labels_that_two_tokens_do_not_tell_apart_are_refused(serve: Serve) -> None:
     server = Server(likes={"a": 1.0})
-    with pytest.raises(RejectedError, match="two tokens don't tell"):
+    with pytest.raises(RejectedError, match="two tokens don't distinguish"):
         await ask(serve, server, request(reply_mode="logprobs", expects=Choice(("aaab", "aaac", "ab"))), analysis=False)
     assert len(server.sent) == 2
 
@@ -306,13 +306,13 @@ async def test_its_figures_are_what_the_server_did_since_the_first_request(serve
 
 def test_figures_are_added_up_over_the_engines_of_a_server() -> None:
     found = parse_metrics(METRICS.format(queries=1000.0, hits=600.0, queue_s=1.0))
-    assert found == Metrics(prefix_queries=1500, prefix_hits=600, queued=4, queue_s=1.0)
+    assert found == EngineMetrics(prefix_queries=1500, prefix_hits=600, queued=4, queue_s=1.0)
 
 
 @pytest.mark.parametrize("text", ["", "nothing of the kind", "vllm:prefix_cache_hits_total x\n", "vllm:a{ 1"])
 def test_figures_that_are_not_told_are_zero(text: str) -> None:
-    assert parse_metrics(text) == Metrics()
-    assert Metrics().figures() == {}
+    assert parse_metrics(text) == EngineMetrics()
+    assert EngineMetrics().figures() == {}
 
 
 def test_plugin_and_settings_import_no_client() -> None:

@@ -134,7 +134,7 @@ async def test_tokens_that_do_not_bear_on_the_labels_are_a_bad_reply(tokens: lis
     async def fixed(text: str, rests: Sequence[str]) -> list[tuple[str, float]]:
         return tokens
 
-    with pytest.raises(BadReplyError, match="did not hold the token"):
+    with pytest.raises(BadReplyError, match="did not restrict the token"):
         await label_probabilities(fixed, "", ["a]", "b]"])
 
 

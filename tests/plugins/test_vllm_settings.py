@@ -61,7 +61,7 @@ def test_a_guarded_process_ends_with_the_one_that_started_it_even_when_that_is_k
 
 
 def test_an_engine_argument_that_is_a_setting_is_refused() -> None:
-    with pytest.raises(ValidationError, match="engine_args holds dtype, max_model_len"):
+    with pytest.raises(ValidationError, match="engine_args has dtype, max_model_len"):
         VLLMEngineSettings(model="m", engine_args={"max_model_len": 9, "dtype": "auto", "kv_cache_dtype": "fp8"})
 
 
@@ -82,7 +82,7 @@ async def test_where_there_is_no_vllm_a_run_can_be_planned_but_a_request_stops_i
     assert judge.capabilities.context_window == 99
     assert judge.identity["model"] == sampler.identity["model"] == "m"
     for asking in (judge.complete(asked), judge.complete(asked), sampler.sample(generation)):
-        with pytest.raises(JudgeMisconfiguredError, match=r"there is no vLLM in this environment .* 'lrf\[vllm\]'"):
+        with pytest.raises(JudgeMisconfiguredError, match=r"vLLM is not installed .* 'lrf\[vllm\]'"):
             await asking
     assert await judge.metrics() == {}
     await judge.aclose()

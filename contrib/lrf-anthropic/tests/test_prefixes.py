@@ -40,7 +40,7 @@ def marks(prefixes: Prefixes, asked: Prompt) -> tuple[int, bool] | None:
     mark = prefixes.mark(asked)
     if mark is None:
         return None
-    prefixes.sent(mark, well=True)
+    prefixes.sent(mark, succeeded=True)
     assert "".join(mark.texts) + mark.rest == prompt_text(asked)
     return len("".join(mark.texts)), mark.writes
 
@@ -68,7 +68,7 @@ def test_one_request_at_a_time_writes_and_the_others_go_unmarked() -> None:
     assert writer is not None
     beside = prefixes.mark(prompt("third"))
     assert beside is None or beside.texts != writer.texts
-    prefixes.sent(writer, well=True)
+    prefixes.sent(writer, succeeded=True)
     assert marks(prefixes, prompt("fourth")) == (WHOLE, False)
 
 
@@ -77,7 +77,7 @@ def test_a_write_that_failed_is_tried_by_the_next() -> None:
     prefixes.mark(prompt("first"))
     writer = prefixes.mark(prompt("second"))
     assert writer is not None
-    prefixes.sent(writer, well=False)
+    prefixes.sent(writer, succeeded=False)
     assert marks(prefixes, prompt("third")) == (WHOLE, True)
 
 
@@ -125,7 +125,7 @@ def test_whatever_is_sent_one_after_another_is_sent_whole_and_written_once(promp
         mark = prefixes.mark(asked)
         if mark is None:
             continue
-        prefixes.sent(mark, well=True)
+        prefixes.sent(mark, succeeded=True)
         assert "".join(mark.texts) + mark.rest == prompt_text(asked)
         assert all(text.strip() for text in (*mark.texts, mark.rest))
         if mark.writes:

@@ -1,10 +1,11 @@
-"""Chat completions and embeddings as OpenAI's API writes them, which most servers speak: bodies out, replies in."""
+"""Chat completions and embeddings in the form of OpenAI's API: making bodies and reading replies."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lrf.errors import BadReplyError, ContextTooSmallError, RateLimitedError, RejectedError
@@ -46,7 +47,7 @@ OPENAI_CODES = ErrorCodes(
         "unsupported_value": "change the setting that sends it (`temperature`, `extra_body`)",
     },
 )
-"""OpenAI's error codes, which many compatible servers have taken over."""
+"""OpenAI's error codes, which many compatible servers use too."""
 
 _FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -61,8 +62,8 @@ _FINISH: Mapping[str, FinishReason] = {
 }
 
 
-_MOST_TOKENS = 1 << 40
-"""A usage of more is none: no journal could hold it."""
+_MAX_TOKENS = 1 << 40
+"""A larger usage is read as 0, since a journal could not store it."""
 
 
 def chat_body(
@@ -96,39 +97,53 @@ async def post_chat(client: HttpClient, body: Mapping[str, JSON], *, timeout_s: 
 
 
 def join_chat_chunks(chunks: Sequence[Any]) -> Any:
-    """The chat completion that a stream's chunks make up: texts, thoughts and log probabilities of each choice."""
-    joined: dict[str, Any] = {}
-    choices: dict[Any, dict[str, Any]] = {}
+    """The chat completion that a stream's chunks make up: texts, thoughts and log probabilities of each choice.
+
+    Raises :class:`lrf.errors.BadReplyError` for values that are no chunks.
+    """
+    completion: dict[str, Any] = {}
+    choices: dict[int, _JoinedChoice] = {}
     for chunk in chunks:
         if not isinstance(chunk, dict) or not isinstance(chunk.get("choices", []), list):
             raise BadReplyError("the reply is a stream, but not of chat completion chunks")
-        joined |= {name: value for name, value in chunk.items() if value is not None}
+        completion |= {name: value for name, value in chunk.items() if value is not None}
         for piece in chunk.get("choices", []):
             if isinstance(piece, dict):
-                _add_piece(choices.setdefault(piece.get("index", 0), {"message": {}}), piece)
-    return {**joined, "choices": [choices[index] for index in sorted(choices, key=str)]}
+                index = piece.get("index")
+                choices.setdefault(index if isinstance(index, int) else 0, _JoinedChoice()).add(piece)
+    return {**completion, "choices": [choices[index].value() for index in sorted(choices)]}
 
 
-def _add_piece(choice: dict[str, Any], piece: Mapping[str, Any]) -> None:
-    message = choice["message"]
-    delta = piece.get("delta") or piece.get("message") or {}
-    for name, text in delta.items() if isinstance(delta, dict) else ():
-        known = message.get(name)
-        message[name] = known + text if name != "role" and isinstance(known, str) and isinstance(text, str) else text
-    if piece.get("finish_reason"):
-        choice["finish_reason"] = piece["finish_reason"]
-    listed = piece.get("logprobs")
-    if isinstance(listed, dict) and isinstance(listed.get("content"), list):
-        choice.setdefault("logprobs", {"content": []})["content"].extend(listed["content"])
+@dataclass(slots=True)
+class _JoinedChoice:
+    """One choice of a stream: the parts of each text, log probabilities, and the reason of its end."""
+
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    logprobs: list[Any] = field(default_factory=list)
+    finish_reason: Any = None
+
+    def add(self, piece: Mapping[str, Any]) -> None:
+        delta = piece.get("delta") or piece.get("message")
+        for name, text in delta.items() if isinstance(delta, dict) else ():
+            if isinstance(text, str) and name != "role":
+                self.texts.setdefault(name, []).append(text)
+        logprobs = piece.get("logprobs")
+        if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
+            self.logprobs.extend(logprobs["content"])
+        self.finish_reason = piece.get("finish_reason") or self.finish_reason
+
+    def value(self) -> dict[str, Any]:
+        message = {name: "".join(parts) for name, parts in self.texts.items()}
+        return {"message": message, "finish_reason": self.finish_reason, "logprobs": {"content": self.logprobs}}
 
 
 def json_schema_format(name: str, schema: Mapping[str, JSON]) -> dict[str, JSON]:
-    """The ``response_format`` that holds a reply to a JSON schema."""
+    """The ``response_format`` that makes a reply follow a JSON schema."""
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
 
 
 def read_chat(value: Any) -> Reply:
-    """The reply in the body of a chat completion. Raises :class:`lrf.errors.BadReplyError` when there is none."""
+    """The reply in the body of a chat completion. Raises :class:`lrf.errors.BadReplyError` for another body."""
     choice = first_choice(value)
     message = choice.get("message")
     if not isinstance(message, dict):
@@ -148,7 +163,7 @@ def read_chat(value: Any) -> Reply:
 
 
 def first_choice(value: Any) -> Mapping[str, Any]:
-    """The first choice of a completion's body. Raises :class:`lrf.errors.BadReplyError` when there is none."""
+    """The first choice of a completion's body. Raises :class:`lrf.errors.BadReplyError` without one."""
     choices = value.get("choices") if isinstance(value, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise BadReplyError("the reply is JSON, but no completion: it holds no choices")
@@ -159,17 +174,17 @@ def first_choice(value: Any) -> Mapping[str, Any]:
 def _text(content: Any) -> str:
     if content is None:
         return ""
-    if isinstance(content, list):  # parts, as some servers write them
+    if isinstance(content, list):  # some servers write a list of parts
         content = "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
     if not isinstance(content, str):
-        raise BadReplyError(f"the reply's content is no text but {type(content).__name__}")
+        raise BadReplyError(f"the reply's content is not text but {type(content).__name__}")
     return content
 
 
 def read_usage(value: Mapping[str, Any]) -> Usage:
-    """The tokens a body reports, 0 where it reports none.
+    """The tokens that a body reports, else 0.
 
-    Some servers leave thoughts out of ``completion_tokens`` and have them, as they are paid for, in the total only.
+    Some servers count thoughts, which are paid for, in the total only, and not in ``completion_tokens``.
     """
     usage = value.get("usage")
     if not isinstance(usage, dict):
@@ -186,7 +201,7 @@ def read_usage(value: Mapping[str, Any]) -> Usage:
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and 0 < value < _MOST_TOKENS else 0
+    return value if isinstance(value, int) and 0 < value < _MAX_TOKENS else 0
 
 
 def embeddings_body(model: str, texts: Sequence[str], dimensions: int | None = None) -> dict[str, JSON]:

@@ -1,4 +1,4 @@
-"""Settings that everything behind an HTTP address shares. Imports nothing but pydantic."""
+"""The settings that all components behind an HTTP address share. Imports nothing heavier than pydantic."""
 
 from __future__ import annotations
 
@@ -63,21 +63,21 @@ ContextWindow = Annotated[
     int | None,
     Field(
         ge=1,
-        description="Tokens that prompt and reply may have together, counted by o200k_base. A request that is longer "
-        "is refused before it is sent (context_too_small). null: the server decides.",
+        description="Tokens (o200k_base) that prompt and reply may have together. A longer request is refused before "
+        "it is sent (context_too_small). null: the server decides.",
     ),
 ]
 """A judge's setting ``context_window``."""
 
 
 class EndpointSettings(Settings):
-    """Where a server is, what it is asked for, and how much it is asked at once."""
+    """The address of a server, the model to ask for, keys, and limits."""
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset(
         {"base_url", "api_key_env", "header_env", "max_concurrency", "request_timeout_s", "max_reply_mb"}
     )
 
-    # an error never shows what was typed: it could be a key in the wrong place
+    # an error never shows the input: it could be a key in the wrong place
     model_config = ConfigDict(hide_input_in_errors=True)
 
     base_url: BaseUrl = Field(description="Address of the server's API, up to and without /chat/completions.")
@@ -86,9 +86,9 @@ class EndpointSettings(Settings):
     header_env: dict[str, EnvName] = Field(
         default_factory=dict, description="More headers: name of the header to environment variable with its value."
     )
-    max_concurrency: int = Field(default=64, ge=1, description="Requests in flight at most.")
+    max_concurrency: int = Field(default=64, ge=1, description="Most requests in flight.")
     request_timeout_s: float = Field(default=600, gt=0, description="Seconds after which a request is given up.")
-    max_reply_mb: float = Field(default=32, gt=0, description="A longer reply is refused, in megabytes.")
+    max_reply_mb: float = Field(default=32, gt=0, description="Megabytes above which a reply is refused.")
 
     @property
     def model_reference(self) -> ModelReference:
@@ -97,7 +97,7 @@ class EndpointSettings(Settings):
     @field_validator("header_env", mode="before")
     @classmethod
     def _names_of_headers(cls, given: Any) -> Any:
-        # of all of them together: an error of one would name it, and it could be a key in the wrong place
+        # one error for all of them: an error for one would show its name, which could be a key in the wrong place
         if isinstance(given, dict) and not all(isinstance(name, str) and _HEADER.fullmatch(name) for name in given):
             raise ValueError("must have names of HTTP headers, such as X-Api-Key, without a colon or a value")
         return given

@@ -1,4 +1,4 @@
-"""Anthropic's error types, by what is to be done about them."""
+"""Anthropic's error types by their remedy."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ ANTHROPIC_CODES = ErrorCodes(
     reject=frozenset({"invalid_request_error", "request_too_large"}),
     busy=frozenset({"api_error", "timeout_error"}),
     hints={
-        "billing_error": "see to the account's billing, then run again",
+        "billing_error": "check the account's billing, then run again",
         "not_found_error": "check `model` and `base_url`",
         "request_too_large": "the prompt is longer than the API takes",
     },
 )
 
 NO_CREDIT = "credit balance is too low"
-"""What an ``invalid_request_error`` says, by no type of its own, of an account that has nothing left."""
+"""In the message of an ``invalid_request_error``: the account has no credit. It has no error type."""

@@ -1,4 +1,4 @@
-"""The judge ``anthropic``: one message a request."""
+"""The judge ``anthropic``: one message for each request."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lrf_anthropic.prefixes import Mark, Prefixes
 from lrf_anthropic.settings import AnthropicJudgeSettings
 
 VERSION = "2023-06-01"
-"""Of the API; there is no later one."""
+"""Version of the API, the latest."""
 
 
 class AnthropicJudge(HttpJudge[AnthropicJudgeSettings]):
-    """Asks a Claude model. There are no label probabilities, no seeds, and no replies held to a schema."""
+    """Asks a Claude model. It gives no label probabilities, takes no seeds, and follows no JSON schema."""
 
     def __init__(self, settings: AnthropicJudgeSettings) -> None:
         s = settings
@@ -37,7 +37,7 @@ class AnthropicJudge(HttpJudge[AnthropicJudgeSettings]):
             reply = await self._ask(request, mark)
         finally:
             if mark is not None:
-                self._prefixes.sent(mark, well=reply is not None)
+                self._prefixes.sent(mark, succeeded=reply is not None)
         return reply
 
     async def _ask(self, request: Request, mark: Mark | None) -> Reply:

@@ -25,7 +25,7 @@ def message_body(
 ) -> dict[str, JSON]:
     """The body of a request: the whole prompt as one user message. ``temperature`` None is left out.
 
-    With a ``mark`` the message is in blocks, and the prompt up to the mark is to be cached.
+    With a ``mark`` the message is in blocks, and the prompt up to the mark is cached.
     """
     content: JSON = prompt_text(request.prompt)
     if mark is not None:
@@ -42,7 +42,7 @@ def message_body(
 
 
 def read_message(value: Any) -> Reply:
-    """The reply in a message: its text blocks, joined. Raises :class:`lrf.errors.BadReplyError` when it is no message."""
+    """The reply in a message: its text blocks, joined. Raises :class:`lrf.errors.BadReplyError` for other JSON."""
     content = value.get("content") if isinstance(value, dict) else None
     if not isinstance(content, list):
         raise BadReplyError("the reply is JSON, but no message: it holds no list of content blocks")
@@ -56,13 +56,13 @@ def read_message(value: Any) -> Reply:
 
 
 def _joined(content: list[Any], kind: str) -> str:
-    """The words of the blocks of a kind; each stands in the field that is called as the kind is."""
+    """The texts of the blocks of a type, each in the field of the type's name."""
     blocks = (block for block in content if isinstance(block, dict) and block.get("type") == kind)
     return "".join(block[kind] for block in blocks if isinstance(block.get(kind), str))
 
 
 def _usage(usage: Any) -> Usage:
-    """The tokens reported, 0 where none are. ``input_tokens`` leaves out those read from a cache or written to one."""
+    """The reported tokens, else 0. ``input_tokens`` excludes those read from or written to the cache."""
     if not isinstance(usage, dict):
         return Usage()
     cached = _count(usage.get("cache_read_input_tokens"))

@@ -29,7 +29,7 @@ class AnthropicJudgeSettings(EndpointSettings):
     api_key_env: EnvName = Field(
         default="ANTHROPIC_API_KEY", description="Environment variable that holds the key. Unset: no key is sent."
     )
-    max_concurrency: int = Field(default=16, ge=1, description="Requests in flight at most; accounts have limits.")
+    max_concurrency: int = Field(default=16, ge=1, description="Most requests in flight; accounts have limits.")
     temperature: Temperature | Literal["omit"] | None = Field(
         default=None,
         description='Sent instead of lrf\'s own temperatures; "omit" sends none (models that only take their own).',
@@ -42,8 +42,8 @@ class AnthropicJudgeSettings(EndpointSettings):
     )
     prompt_cache: bool = Field(
         default=True,
-        description="Whether beginnings of prompts that come again (instructions, documents) are put into Anthropic's "
-        "cache: written at 1.25 times the price, read at a tenth.",
+        description="Whether prefixes of prompts that come again (instructions, documents) use Anthropic's cache: "
+        "written at 1.25 times the price, read at a tenth.",
     )
     context_window: ContextWindow = None
-    extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request, as they are.")
+    extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request.")
