@@ -145,15 +145,20 @@ async def _run_stages(context: StageContext, stages: Sequence[Stage[Any]], summa
 
 
 async def _run_stage(context: StageContext, stage: Stage[Any], lock_fd: int) -> StageResult:
+    skipped: StageResult | None = await asyncio.to_thread(skip_finished, stage, context)
+    if skipped is not None:
+        context.report(Progress(stage=stage.name, event="skipped").as_json())
+        context.log.info("stage skipped", stage=stage.name, reason=skipped.skipped_because)
+        return skipped
     context.report(Progress(stage=stage.name, event="begins").as_json())
     context.log.info("stage begins", stage=stage.name)
-    result: StageResult | None = await asyncio.to_thread(skip_finished, stage, context)
     python = context.pipeline.python.get(stage.name)
-    if result is None and (python is not None or stage.own_process(context.pipeline)):
+    result: StageResult
+    if python is not None or stage.own_process(context.pipeline):
         result = await run_in_child(stage, context, python or sys.executable, lock_fd)
-    elif result is None:
+    else:
         result = await stage.run(context)
-    context.log.info("stage done", stage=stage.name, skipped=result.skipped)
+    context.log.info("stage done", stage=stage.name)
     return result
 
 

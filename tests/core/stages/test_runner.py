@@ -151,6 +151,11 @@ def test_a_second_run_asks_nobody_and_changes_nothing(project: Project, judge_se
     assert project.files() == before
     assert judge_server.books.calls == calls
     assert judge_server.books.embedded.total() == embedded
+    score = json.loads((project.run_dir / "summary.json").read_text())["stages"]["score"]
+    assert score["skipped"]
+    assert score["skipped_because"] == "finished by an earlier run, with the same data, settings and files"
+    assert (score["calls"], score["prompt_tokens"], score["embedding_calls"], score["by_dimension"]) == (0, 0, 0, {})
+    assert score["all_sittings"]["calls"] == calls
 
 
 @pytest.mark.parametrize("name", ["rewards.jsonl", "judgements.jsonl", "pairs.jsonl", "left_out.jsonl"])

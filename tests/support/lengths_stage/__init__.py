@@ -1,0 +1,1 @@
+"""A stage that a test adds to lrf's own."""
