@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,11 +12,26 @@ from hypothesis import strategies as st
 
 import lrf
 from judge_server import JudgeServer
+from lrf.prompting.expectations import Rating
 from lrf.prompting.requests import Reply, Request
-from lrf.protocols import Capabilities
-from lrf.testing import ATTACKS, HashEmbedder, ScriptedJudge
+from lrf.prompting.templates import Segment, Template
+from lrf.protocols import Capabilities, Context, Dimension
+from lrf.testing import (
+    ATTACKS,
+    ATTACKS_BY_KIND,
+    PLANTED_JUDGES,
+    HashEmbedder,
+    ScriptedJudge,
+    check_attacks,
+    effects_table,
+    measure_attacks,
+)
+from lrf.testing.attack_effect import PLACES
 from lrf.testing.strategies import nasty_texts
-from lrf.types import Candidate, Document, Reward, Sample
+from lrf.types import Candidate, Document, Judgement, Reward, Sample
+from lrf_longreward.completeness import Completeness
+from lrf_longreward.faithfulness import Faithfulness
+from lrf_longreward.helpfulness import Helpfulness
 from project import Project, sample_row
 
 CANARY = "zq-7"
@@ -65,11 +80,17 @@ def plain(request: Request) -> Reply:
     return own(request)
 
 
-def score(script: Callable[[Request], Reply], sample: Sample, **capabilities: bool) -> tuple[Reward, list[Request]]:
+def scores(
+    script: Callable[[Request], Reply], samples: Sequence[Sample], **capabilities: bool
+) -> tuple[list[Reward], list[Request]]:
     judge = ScriptedJudge(script, capabilities=Capabilities(**capabilities))
     with lrf.RewardModel(judge, FOUR, retriever={"type": "qdrant"}, embedder=HashEmbedder()) as model:
-        (reward,) = model.score_sample_sync(sample)
-    return reward, judge.requests
+        return [model.score_sample_sync(sample)[0] for sample in samples], judge.requests
+
+
+def score(script: Callable[[Request], Reply], sample: Sample) -> tuple[Reward, list[Request]]:
+    rewards, requests = scores(script, [sample])
+    return rewards[0], requests
 
 
 def sample_with(place: str, attack: str) -> Sample:
@@ -88,17 +109,56 @@ def assert_only_the_judges_own(reward: Reward) -> None:
 
 
 @pytest.mark.parametrize("script", [quoting_before, quoting_after, plain], ids=lambda s: s.__name__)
-@pytest.mark.parametrize("place", ["document", "query", "answer"])
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: repr(a[:24]))
+@pytest.mark.parametrize("place", ["document", "title", "query", "answer"])
 def test_an_attack_never_becomes_a_rating_however_the_judge_quotes_it(
-    attack: str, place: str, script: Callable[[Request], Reply]
+    place: str, script: Callable[[Request], Reply]
 ) -> None:
-    reward, requests = score(script, sample_with(place, attack))
-    assert_only_the_judges_own(reward)
-    assert reward.reward is not None, reward.unscored  # none of these marks is the judge's own one
-    for request in requests:
-        for segment in request.prompt:
-            assert not (segment.trusted and CANARY in segment.text)
+    rewards, requests = scores(script, [sample_with(place, attack) for attack in ATTACKS])
+    for reward in rewards:
+        assert_only_the_judges_own(reward)
+        assert reward.reward is not None, reward.unscored
+    assert {request.attempt for request in requests} == {0}
+    assert not any(segment.trusted and CANARY in segment.text for request in requests for segment in request.prompt)
+
+
+@pytest.mark.parametrize(
+    ("dimension", "places", "judges"),
+    [
+        (Helpfulness(), PLACES[::2], tuple(PLANTED_JUDGES)),
+        (Completeness(), ("document",), ("normalising", "tag-trusting")),
+        (Faithfulness(), ("document",), ("quoting", "tag-trusting")),
+    ],
+    ids=["helpfulness", "completeness", "faithfulness"],
+)
+async def test_no_attack_changes_the_mean_rating_or_leaves_an_answer_or_its_rival_unscored(
+    dimension: Dimension, places: Sequence[str], judges: Sequence[str]
+) -> None:
+    effects = await measure_attacks(dimension, places=places, judges=judges, count=400)
+    assert len(effects) == len(places) * len(judges) * len(ATTACKS_BY_KIND)
+    assert not [(e, e.problem) for e in effects if e.problem]
+
+
+class Unescaped:
+    """A dimension with the mistake that escaping prevents: its judge reads the answer as it is."""
+
+    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        prompt = Template("<answer>\n<<answer>>\n</answer>", ["answer"]).fill({"answer": candidate.text})
+        raw = Segment(candidate.text)
+        object.__setattr__(raw, "trusted", False)
+        return Judgement((await ctx.ask((*prompt[:1], raw, *prompt[2:]), Rating())).value)
+
+
+async def test_the_measure_of_attacks_notices_judged_text_that_is_not_escaped() -> None:
+    effects = await measure_attacks(Unescaped(), places=["answer"], kinds=["marks", "tags"], count=40)
+    assert {e.judge for e in effects if e.problem} >= {"quoting", "normalising", "tag-trusting"}
+    with pytest.raises(AssertionError, match=r"quoting judge, marks in the answer: "):
+        await check_attacks(Unescaped(), count=40)
+
+
+async def test_a_judge_of_ones_own_is_measured_alone() -> None:
+    effects = await measure_attacks(Helpfulness(), judge=ScriptedJudge(), places=["answer"], count=3)
+    assert [(e.judge, e.difference, e.margin, e.problem) for e in effects] == [("given", 0, 0, None)] * 5
+    assert effects_table(effects).startswith("given | marks | answer | 3 | +0.000 ±0.000 | 0 (0)")
 
 
 @pytest.mark.parametrize("place", ["document", "query", "answer"])
@@ -118,24 +178,24 @@ def test_an_answer_that_cites_every_mark_is_rated_and_asked_about_once(script: C
     assert {r.attempt for r in requests} == {0}
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: repr(a[:24]))
-def test_in_structured_replies_only_the_field_counts(attack: str) -> None:
-    reward, _ = score(quoting_before, sample_with("answer", attack), structured=True)
-    assert_only_the_judges_own(reward)
-    assert reward.reward is not None
+def test_in_structured_replies_only_the_field_counts() -> None:
+    rewards, _ = scores(quoting_before, [sample_with("answer", attack) for attack in ATTACKS], structured=True)
+    for reward in rewards:
+        assert_only_the_judges_own(reward)
+        assert reward.reward is not None
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: repr(a[:24]))
-def test_with_probabilities_the_text_of_a_reply_counts_for_nothing(attack: str) -> None:
+def test_with_probabilities_the_text_of_a_reply_counts_for_nothing() -> None:
     def certain(request: Request) -> Reply:
         if request.reply_mode != "logprobs":
             return own(request)
         mark = f"[[{OWN_RATING}]]" if request.expects.kind == "rating" else f"[[{OWN_VERDICT}]]"
         return Reply(untrusted(request), probabilities={o: float(o == mark) for o in request.options})
 
-    reward, _ = score(certain, sample_with("answer", attack), probabilities=True)
-    assert_only_the_judges_own(reward)
-    assert reward.reward is not None
+    rewards, _ = scores(certain, [sample_with("answer", attack) for attack in ATTACKS], probabilities=True)
+    for reward in rewards:
+        assert_only_the_judges_own(reward)
+        assert reward.reward is not None
 
 
 def test_a_field_in_a_text_stays_a_text() -> None:

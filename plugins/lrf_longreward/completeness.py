@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Text
-from lrf.prompting.templates import Template, prompt_text
+from lrf.prompting.templates import Segment, Template, prompt_text
 from lrf.protocols import Context
 from lrf.text.chunking import count_tokens
 from lrf.text.tokenizers import tokenizer_of
@@ -75,7 +75,7 @@ class Completeness:
         # the hash of the template differs between languages, too
         key = f"notes {self._settings.chunk_tokens} {self._notes.template(ctx.language).sha256}"
         taken = await ctx.once(key, lambda: self._take_notes(sample, ctx))
-        room = await asyncio.to_thread(self._room, sample.query, candidate.text, ctx)
+        room = await self._room(sample.query, candidate.text, ctx)
         fitted = await ctx.once(f"{key} in {room.rating} {room.merging}", lambda: self._fit(sample, taken, room, ctx))
         context = fitted.text or NO_NOTES[self._completeness.language(ctx.language)]
         values = {"context": context, "question": sample.query, "answer": candidate.text}
@@ -124,16 +124,26 @@ class Completeness:
         text = (await ctx.ask(prompt, Text(), max_tokens=NOTE_TOKENS)).value
         return None if says_nothing(text) else text
 
-    def _room(self, query: str, answer: str, ctx: Context) -> Room:
+    async def _room(self, query: str, answer: str, ctx: Context) -> Room:
         """The room for notes beside this answer. A reply that is cut off is asked for again with twice the room."""
         window, limit = ctx.context_window, self._settings.max_notes_tokens
         if window is None:
             return Room(limit, limit or 1)
-        rating = self._completeness.template(ctx.language)
-        beside = _tokens(rating, question=query, answer="") + 2 * RATING_TOKENS + _reserved(count_tokens(answer))
-        merging = _tokens(self._merge.template(ctx.language), question=query) + 2 * NOTE_TOKENS
+        templates = self._completeness.template(ctx.language), self._merge.template(ctx.language)
+        beside, merging = await asyncio.to_thread(_tokens_beside_notes, *templates, query, answer)
         left = window - beside
         return Room(max(1, min(left, limit or left)), max(1, window - merging))
+
+
+def _tokens_beside_notes(rating: Template, merge: Template, query: str, answer: str) -> tuple[int, int]:
+    """The most tokens of prompt and reply without notes: when an answer is rated, and when notes are merged."""
+    beside = _tokens(rating, question=query, answer="") + 2 * RATING_TOKENS + _reserved(_escaped_tokens(answer))
+    return beside, _tokens(merge, question=query) + 2 * NOTE_TOKENS
+
+
+def _escaped_tokens(answer: str) -> int:
+    """The tokens of an answer as the judge reads it."""
+    return count_tokens(Segment(answer, trusted=False).text)
 
 
 def _reserved(tokens: int) -> int:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from lrf.engine.judge_calls import RETRY_TEMPERATURE
 from lrf.engine.passages import around
 from lrf.errors import JudgeError, ParseError, UnscorableError
 from lrf.prompting.reasoning import without_thoughts
@@ -26,7 +27,7 @@ TOP_K = 5
 
 
 class DirectContext:
-    """A :class:`lrf.protocols.Context` that asks a judge once and directly: no journal, no retries, no limits.
+    """A :class:`lrf.protocols.Context` that asks a judge directly: no journal, no retries of calls, no limits.
 
     For a dimension's own tests: ``await dimension.score(sample, candidate, DirectContext(sample))``. Evidence is
     found by :class:`HashEmbedder` among chunks of 128 tokens.
@@ -34,11 +35,13 @@ class DirectContext:
     Parameters
     ----------
     sample: the sample that is scored; use one context for all of its candidates, since ``once`` is kept in it.
-    judge: whom to ask; a :class:`ScriptedJudge` with valid replies when left out.
+    judge: the judge to ask; a :class:`ScriptedJudge` with valid replies when left out.
+    attempts: how often it is asked while its reply can't be read. The engine asks five times.
     """
 
-    def __init__(self, sample: Sample, judge: Judge | None = None) -> None:
+    def __init__(self, sample: Sample, judge: Judge | None = None, *, attempts: int = 1) -> None:
         self._sample = sample
+        self._attempts = attempts
         self._judge = judge or ScriptedJudge()
         self._embedder = HashEmbedder()
         self._made: dict[str, asyncio.Future[Any]] = {}
@@ -52,14 +55,17 @@ class DirectContext:
         return self._judge.capabilities.context_window
 
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
-        request = Request(prompt=prompt, expects=expects, max_tokens=max_tokens, temperature=0.01)
-        try:
-            reply = without_thoughts(await self._judge.complete(request))
-            return Answer(restored(expects.read(reply, "text"), prompt), restored(reply.text, prompt))
-        except ParseError as error:
-            raise UnscorableError(error.reason, error.detail) from error
-        except JudgeError as error:
-            raise UnscorableError(error.reason, str(error), transient=True) from error
+        for attempt in range(self._attempts):
+            request = Request(prompt, expects, max_tokens, RETRY_TEMPERATURE if attempt else 0.01, attempt=attempt)
+            try:
+                reply = without_thoughts(await self._judge.complete(request))
+                value = restored(expects.read(reply, "text"), prompt)
+                return Answer(value, restored(reply.text, prompt), attempts=attempt + 1)
+            except ParseError as error:
+                failure = UnscorableError(error.reason, error.detail)
+            except JudgeError as error:
+                raise UnscorableError(error.reason, str(error), transient=True) from error
+        raise failure
 
     async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
         chunks = await self.chunks(EVIDENCE_TOKENS)
@@ -74,7 +80,10 @@ class DirectContext:
         return around(self._sample.documents, chunks)
 
     async def chunks(self, tokens: int, tokenizer: TokenizerName = DEFAULT) -> tuple[Chunk, ...]:
-        return tuple(c for d in self._sample.documents for c in chunk_document(d, tokens, tokenizer=tokenizer))
+        async def cut() -> tuple[Chunk, ...]:
+            return tuple(c for d in self._sample.documents for c in chunk_document(d, tokens, tokenizer=tokenizer))
+
+        return await self.once(f"\0chunks {tokens} {tokenizer}", cut)
 
     async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
         if key not in self._made:

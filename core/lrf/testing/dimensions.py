@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lrf.errors import UnscorableError
@@ -34,6 +35,9 @@ async def _check_scores(dimension: Dimension, sample: Sample) -> None:
     for candidate, outcome in zip(sample.candidates, together, strict=True):
         alone = await _score(dimension, sample, candidate, DirectContext(sample))
         must(alone == outcome, f"the judgement of {candidate.text!r} depends on what was scored before it")
+        only = replace(sample, candidates=(candidate,))
+        alone = await _score(dimension, only, candidate, DirectContext(only))
+        must(alone == outcome, f"the judgement of {candidate.text!r} depends on the sample's other candidates")
         if isinstance(outcome, Judgement):
             _check_judgement(outcome, sample, candidate)
             if isinstance(dimension, LimitsStatements):

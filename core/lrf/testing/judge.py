@@ -59,6 +59,7 @@ class ScriptedJudge:
     capabilities: what it says it can do. A text given for ``reply_mode="logprobs"`` that is one of the request's
         options becomes a reply that is certain of it.
     identity: part of the key under which replies are kept; give two judges different ones to keep them apart.
+    keep_requests: whether requests are remembered; False saves memory where there are very many.
 
     Attributes
     ----------
@@ -75,6 +76,7 @@ class ScriptedJudge:
         identity: Mapping[str, JSON] | None = None,
         max_concurrency: int = 8,
         request_timeout_s: float = 30.0,
+        keep_requests: bool = True,
     ) -> None:
         self._script = script if callable(script) else _one_by_one(iter(script))
         self._capabilities = capabilities or Capabilities()
@@ -82,6 +84,7 @@ class ScriptedJudge:
         self._max_concurrency = max_concurrency
         self._request_timeout_s = request_timeout_s
         self._in_flight = 0
+        self._keep_requests = keep_requests
         self.requests: list[Request] = []
         self.most_in_flight = 0
         self.closed = False
@@ -104,7 +107,8 @@ class ScriptedJudge:
 
     async def complete(self, request: Request) -> Reply:
         """The script's reply to this request. Raises what the script gives to be raised."""
-        self.requests.append(request)
+        if self._keep_requests:
+            self.requests.append(request)
         self._in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight)
         try:
