@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from lrf.errors import UnscorableError
+from lrf.prompting.requests import Reply, Request
 from lrf.protocols import Dimension, Judge
 from lrf.testing.attacks import ATTACKS_BY_KIND
 from lrf.testing.context import DirectContext
@@ -100,8 +101,8 @@ async def check_attacks(dimension: Dimension, *, judge: Judge | None = None, cou
     must(not problems, "\n".join(problems))
 
 
-def _script(name: str, seed: int, request: object) -> object:
-    return PLANTED_JUDGES[name](request, seed)  # type: ignore[arg-type]
+def _script(name: str, seed: int, request: Request) -> Reply:
+    return PLANTED_JUDGES[name](request, seed)
 
 
 def _sample(number: int) -> Sample:
