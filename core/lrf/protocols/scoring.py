@@ -1,0 +1,149 @@
+"""Protocols of what scoring is made of: sources of samples, dimensions with their context, aggregators, pairing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
+
+from lrf.prompting.requests import Answer, Expectation
+from lrf.prompting.templates import Prompt
+from lrf.text.tokenizers import DEFAULT, TokenizerName
+from lrf.types import BadRow, Candidate, Chunk, Judgement, LeftOut, PreferencePair, Reward, Sample
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where samples come from. It is read in a thread, one row at a time.
+
+    >>> class One:
+    ...     def read(self):
+    ...         yield Sample("0", "Did it rain?", (Document("0", "It rained."),), (Candidate("a", "Yes."),))
+    """
+
+    def read(self) -> Iterator[Sample | BadRow]:
+        """All rows in order: a :class:`Sample`, or a :class:`BadRow` that says what is wrong with the row.
+
+        The same rows each time; ids of samples are unique. Raises :class:`lrf.errors.DataError` when the data can't be
+        read at all.
+        """
+        ...
+
+
+class Context(Protocol):
+    """What a dimension works with: the engine's side of one candidate of one sample.
+
+    All calls made through it have a journal, limits, retries and a budget, and equal ones are made once. Its methods
+    raise :class:`lrf.errors.UnscorableError`, which a dimension must let pass.
+    """
+
+    @property
+    def language(self) -> str:
+        """The language of the sample's documents: "zh" for Chinese, else "en"."""
+        ...
+
+    @property
+    def context_window(self) -> int | None:
+        """Tokens that prompt and reply may have together, of all judges that are asked; None if no judge says."""
+        ...
+
+    async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
+        """The answer of the dimension's judge, or of its panel.
+
+        The judge is asked at temperature 0.01, and while its reply can't be read up to four times more at 0.95 (the
+        paper's public code). ``prompt`` is made by :meth:`lrf.Template.fill`. Put first what many prompts share:
+        instructions and examples, then document or notes, then the candidate.
+
+        >>> answer = await ctx.ask(TEMPLATE.fill({"answer": candidate.text}), Rating())  # doctest: +SKIP
+        >>> answer.value  # doctest: +SKIP
+        7.0
+        """
+        ...
+
+    async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
+        """For each query the chunks of the sample's documents that bear on it, in document order.
+
+        ``top_k`` is the most chunks of a query; None: the retriever's own number.
+        """
+        ...
+
+    def around(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """The chunks, each extended by its own length on both sides; those that then touch are joined into one.
+
+        ``chunks`` are in document order, and so is the result.
+        """
+        ...
+
+    async def chunks(self, tokens: int, tokenizer: TokenizerName = DEFAULT) -> tuple[Chunk, ...]:
+        """The sample's documents in chunks of at most ``tokens`` tokens of this tokenizer, in order."""
+        ...
+
+    async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
+        """The result of ``make``, called once for the sample whatever the number of candidates.
+
+        ``key`` names it among the dimension's own results. It must not depend on the candidate, nor may ``make``.
+        """
+        ...
+
+
+@runtime_checkable
+class Dimension(Protocol):
+    """One aspect of an answer's quality, rated 0 to 10. It has no judge and keeps nothing between candidates.
+
+    :func:`lrf.testing.check_dimension` and :func:`lrf.testing.check_attacks` check one.
+
+    >>> class Politeness:
+    ...     async def score(self, sample, candidate, ctx):
+    ...         answer = await ctx.ask(TEMPLATE.fill({"answer": candidate.text}), Rating())
+    ...         return Judgement(answer.value, analysis=answer.text, reply_mode=answer.reply_mode)
+    """
+
+    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        """The candidate's judgement, which depends on the candidate, the documents and the query only.
+
+        Raises :class:`lrf.errors.UnscorableError` with a reason when the candidate can't be rated.
+        """
+        ...
+
+
+@runtime_checkable
+class LimitsStatements(Protocol):
+    """Optional for a dimension that asks for an answer's statements: how many it judges.
+
+    The bound in a plan of a dimension without it assumes a hundred statements an answer, and the plan says so.
+    """
+
+    @property
+    def max_statements(self) -> int:
+        """The most statements of one answer that are asked about, 1 or more; an answer with more is unscored."""
+        ...
+
+
+@runtime_checkable
+class Aggregator(Protocol):
+    """Makes one reward of the ratings of all dimensions. Synchronous and pure.
+
+    >>> class Lowest:
+    ...     def aggregate(self, ratings):
+    ...         return None if None in ratings.values() else min(ratings.values())
+    """
+
+    def aggregate(self, ratings: Mapping[str, float | None]) -> float | None:
+        """The reward, or None if it can't be made of these ratings.
+
+        ``ratings`` has for each dimension its rating, 0 to 10, or None where the candidate could not be rated.
+        """
+        ...
+
+
+@runtime_checkable
+class Pairing(Protocol):
+    """Chooses a preference pair among a sample's candidates. Synchronous and pure."""
+
+    def pair(self, sample: Sample, rewards: Sequence[Reward]) -> PreferencePair | LeftOut:
+        """A pair of two different candidates of the sample, or why there is no pair.
+
+        ``rewards`` has one entry for each of ``sample.candidates``, in their order.
+        """
+        ...
