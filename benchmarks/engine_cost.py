@@ -30,7 +30,8 @@ from score_http import get, machine, serving
 from lrf.config import parse_pipeline
 from lrf.engine import event_loop as interpreter
 from lrf.engine.budget import BudgetLedger
-from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.paid_call import Caller
 from lrf.errors import UnscorableError
 from lrf.plugin.catalog import load_catalog
 from lrf.prompting.expectations import Rating
@@ -124,7 +125,7 @@ async def client(url: str, bodies: Sequence[Mapping[str, Any]], slots: int, jour
             (message,) = body["messages"]
             instructions, turn, material = message["content"].partition("### Your turn")
             prompt = (Segment(instructions + turn), Segment(material, trusted=False))
-            caller = Caller(f"sample-{position}", "helpfulness", (position, 0))
+            caller = Caller(f"sample-{position}", "helpfulness", position)
             with contextlib.suppress(UnscorableError):
                 await calls.ask(prompt, Rating(), body["max_tokens"], caller)
 

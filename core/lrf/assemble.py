@@ -23,9 +23,9 @@ from lrf.config.block import parse_block
 from lrf.config.model import needed_kinds
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.embedder_calls import EmbedderCalls
-from lrf.engine.engine import Engine, NamedDimension, judge_calls
+from lrf.engine.engine import Engine, judge_calls
 from lrf.engine.observers import Observers
-from lrf.engine.panel import PanelSettings
+from lrf.engine.panel import NamedDimension, PanelSettings
 from lrf.engine.rate_limits import RateLimits
 from lrf.engine.rescoring import RescoringRounds
 from lrf.errors import ConfigError

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrf.config.prices import SAMPLING, priced, read_prices
 from lrf.engine.budget import Budget
-from lrf.engine.engine import NamedDimension
-from lrf.engine.panel import PanelSettings
+from lrf.engine.panel import NamedDimension, PanelSettings
 from lrf.engine.rate_limits import RateLimits
 from lrf.errors import ConfigError, LrfError
 from lrf.plugin.catalog import load_target

@@ -34,7 +34,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
+
+if TYPE_CHECKING:
+    from lrf.prompting.requests import Usage
 
 __all__ = [
     "BadReplyError",
@@ -250,11 +253,13 @@ class JudgeError(LrfError):
 
     ``reason`` is a :class:`Reason`, or a word of a plugin. ``sent`` says whether the server may have worked on the
     request (and bill it) although its reply is not known: a budget then counts the call at its worst case. It is False
-    where the request never left this machine, and where the server answered that it refuses the request.
+    where the request never left this machine, and where the server answered that it refuses the request. ``usage`` is
+    what the server reported for a call whose reply can't be used; it then counts instead of the worst case.
     """
 
     reason: str = Reason.JUDGE_ERROR
     sent: bool = False
+    usage: Usage | None = None
 
 
 class RateLimitedError(JudgeError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from lrf.errors import (
     TimedOutError,
     UnavailableError,
 )
+from lrf.http.backoff import backoff_s
 from lrf.http.client import HttpClient
 from lrf_openai.batch_server import BatchServer, ProviderBatch
 from lrf_openai.pending_batches import PendingBatch
@@ -208,7 +208,7 @@ class Batches:
                     await self._wake(spool.ids, _as_judge_error(error))
                     break
                 pause = error.retry_after_s if isinstance(error, RateLimitedError | UnavailableError) else None
-                await asyncio.sleep(_backoff(tries) if pause is None else pause)
+                await asyncio.sleep(backoff_s(tries) if pause is None else pause)
             else:
                 pending = PendingBatch(batch, tuple(spool.ids))
                 self._batch_of.update(dict.fromkeys(pending.ids, pending))
@@ -254,7 +254,7 @@ class Batches:
                 bad += isinstance(error, BadReplyError)
                 if bad == TRIES:
                     raise
-                await asyncio.sleep(min(self._settings.poll_s, _backoff(tries)))
+                await asyncio.sleep(min(self._settings.poll_s, backoff_s(tries)))
 
     def _read_problems(self, pending: PendingBatch) -> None:
         """Prepare for submitting again the requests of a batch that the provider refused; none of them was run.
@@ -288,7 +288,3 @@ def _as_judge_error(error: Exception) -> JudgeError:
     if isinstance(error, JudgeError):
         return error
     return JudgeMisconfiguredError(f"a batch can't be kept on this machine ({type(error).__name__}: {error})")
-
-
-def _backoff(tries: int) -> float:
-    return min(60.0, 0.5 * 2.0 ** min(tries, 10)) * random.uniform(0.5, 1.0)

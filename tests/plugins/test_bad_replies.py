@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 
 from lrf.engine.budget import BudgetLedger
-from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.paid_call import Caller
 from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Rating
 from lrf.prompting.templates import Segment

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.engine.budget import BudgetLedger
-from lrf.engine.engine import Engine, NamedDimension, judge_calls
+from lrf.engine.engine import Engine, judge_calls
 from lrf.engine.observers import Observers
-from lrf.engine.panel import PanelSettings
+from lrf.engine.panel import NamedDimension, PanelSettings
 from lrf.errors import ConfigError, RejectedError, UnscorableError
 from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import prompt_text

@@ -491,8 +491,8 @@ async def test_a_batch_whose_requests_all_failed_makes_the_next_one_no_smaller(p
     journal = Journal()
     calls = JudgeCalls("main", judge(provider, {"max_waiting": 300}), journal, BudgetLedger())
     for _ in range(300):
-        calls.limiter.refused()
-    assert calls.limiter.limit == 300
+        calls.server.limiter.refused()
+    assert calls.server.limiter.limit == 300
     await calls.aclose()
     journal.close()
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.engine.budget import BudgetLedger
-from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.paid_call import Caller
 from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Choice, Rating, Verdict
 from lrf.prompting.requests import Answer, Expectation, RatingMode, Request

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lrf.engine.budget import BudgetLedger
-from lrf.engine.engine import Engine, NamedDimension, judge_calls
+from lrf.engine.engine import Engine, judge_calls
 from lrf.engine.observers import Observers
-from lrf.engine.panel import PanelSettings
+from lrf.engine.panel import NamedDimension, PanelSettings
 from lrf.prompting.requests import Request
 from lrf.prompting.templates import prompt_text
 from lrf.protocols import Judge, Retriever

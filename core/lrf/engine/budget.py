@@ -1,11 +1,12 @@
-"""The books of a run while it goes: calls, tokens, reuse, by dimension; and the budget they are held against."""
+"""What a run takes while it runs (calls, tokens, reuse, by dimension), and the budget that bounds it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 from lrf.errors import BudgetError
 from lrf.prices import Price, amount
@@ -15,9 +16,16 @@ from lrf.types import JSON
 
 @dataclass(slots=True)
 class Line:
-    """What one dimension (or all) cost. ``reused`` replies came from the journal and cost nothing.
+    """The counts of one dimension, or of all.
 
-    ``spared`` are questions that a judge of a cascade answered, so that the later ones weren't asked.
+    Attributes
+    ----------
+    calls: calls that brought a reply.
+    reused: replies that came from the journal or from an equal call under way, and cost nothing.
+    faults: calls that brought no usable reply.
+    asked_again: replies that couldn't be read, so that another attempt was made.
+    prompt_tokens, completion_tokens, cached_tokens: as servers reported them.
+    spared: questions that an earlier judge of a cascade answered, so that the later ones weren't asked.
     """
 
     calls: int = 0
@@ -32,9 +40,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Ceilings for what a run pays; None means none. ``money`` is in units of money (see ``lrf.prices``).
+    """Ceilings for what a run pays; None where there is no ceiling.
 
-    ``currency`` is what messages call it by.
+    ``money`` is in units of money (see ``lrf.prices``), ``currency`` the name that messages use for it.
     """
 
     calls: int | None = None
@@ -48,21 +56,30 @@ class Budget:
         return (self.calls, self.tokens, self.money) != (None, None, None)
 
 
+class Reservation(NamedTuple):
+    """What is set aside of a budget for one call, at its worst case. ``money`` is in units of money."""
+
+    calls: int = 0
+    tokens: int = 0
+    money: int = 0
+
+
+NOTHING = Reservation()
+
+
 @dataclass(slots=True)
 class BudgetLedger:
-    """Counts every call where it happens. A budget is reserved at the worst case and settled afterwards."""
+    """Counts every call where it happens. A budget is reserved at the worst case and settled afterwards.
+
+    A call that may have been served although no usable reply came stays counted at its worst case.
+    """
 
     budget: Budget = field(default_factory=Budget)
     lines: dict[str, Line] = field(default_factory=lambda: defaultdict(Line))
     embedding_calls: int = 0
     embedded_texts: int = 0
-    reused_texts: int = 0
-    _calls: int = 0
-    _tokens: int = 0
-    _money: int = 0
-    _reserved_calls: int = 0
-    _reserved_tokens: int = 0
-    _reserved_money: int = 0
+    _used: Reservation = NOTHING
+    _reserved: Reservation = NOTHING
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def total(self) -> Line:
@@ -75,86 +92,88 @@ class BudgetLedger:
     @property
     def used(self) -> tuple[int, int, int]:
         """Calls, tokens and units of money that count against the budget, those of earlier sittings included."""
-        return self._calls, self._tokens, self._money
+        return self._used
 
     def carry(self, calls: int, tokens: int, money: int) -> None:
-        """Count what earlier sittings of the run paid against the budget."""
-        self._calls += calls
-        self._tokens += tokens
-        self._money += money
+        """Count this against the budget, and in no dimension: what earlier sittings of the run paid, for instance."""
+        self._used = _sum(self._used, Reservation(calls, tokens, money))
 
-    async def admit(self, tokens: int, money: int = 0, *, calls: int = 1) -> None:
-        """:meth:`reserve`, after waiting where only what is set aside for calls in flight stands in the way."""
+    async def admit(self, reservation: Reservation) -> None:
+        """:meth:`reserve`, after waiting while only what is set aside for calls in flight stands in the way."""
         while True:
             try:
-                return self.reserve(tokens, money, calls=calls)
+                return self.reserve(reservation)
             except BudgetError:
-                if not self._reserved_calls:
+                if not self._reserved.calls:
                     raise
             self._settled.clear()
             await self._settled.wait()
 
-    def reserve(self, tokens: int, money: int = 0, *, calls: int = 1) -> None:
-        """Set aside calls of at most ``tokens`` and ``money`` together.
-
-        Raises :class:`lrf.errors.BudgetError` if it could overrun.
-        """
-        budget = self.budget
-        if budget.calls is not None and self._calls + self._reserved_calls + calls > budget.calls:
-            raise BudgetError(f"the budget of {budget.calls} calls is reached ({self._calls} made)")
-        if budget.tokens is not None and self._tokens + self._reserved_tokens + tokens > budget.tokens:
+    def reserve(self, wanted: Reservation) -> None:
+        """Set aside the worst case of a call. Raises :class:`lrf.errors.BudgetError` if the budget could be overrun."""
+        budget, used, reserved = self.budget, self._used, self._reserved
+        if budget.calls is not None and used.calls + reserved.calls + wanted.calls > budget.calls:
+            raise BudgetError(f"the budget of {budget.calls} calls is reached ({used.calls} made)")
+        if budget.tokens is not None and used.tokens + reserved.tokens + wanted.tokens > budget.tokens:
             raise BudgetError(
                 f"the budget of {budget.tokens} tokens could be overrun by the next call "
-                f"({self._tokens} used, {self._reserved_tokens} set aside, {tokens} needed at most)"
+                f"({used.tokens} used, {reserved.tokens} set aside, {wanted.tokens} needed at most)"
             )
-        if budget.money is not None and self._money + self._reserved_money + money > budget.money:
+        if budget.money is not None and used.money + reserved.money + wanted.money > budget.money:
             raise BudgetError(
                 f"the budget of {amount(budget.money):g} {budget.currency} could be overrun by the next call "
-                f"({amount(self._money):.6g} spent, {amount(self._reserved_money):.6g} set aside, "
-                f"{amount(money):.6g} needed at most)"
+                f"({amount(used.money):.6g} spent, {amount(reserved.money):.6g} set aside, "
+                f"{amount(wanted.money):.6g} needed at most)"
             )
-        self._reserved_calls += calls
-        self._reserved_tokens += tokens
-        self._reserved_money += money
+        self._reserved = _sum(reserved, wanted)
 
-    def release(self, tokens: int, money: int = 0, *, calls: int = 1) -> None:
-        """Give a reservation back."""
-        self._reserved_calls -= calls
-        self._reserved_tokens -= tokens
-        self._reserved_money -= money
+    def release(self, reservation: Reservation) -> None:
+        """Give back what was set aside for a call that took nothing."""
+        self._reserved = Reservation(*(all_ - one for all_, one in zip(self._reserved, reservation, strict=True)))
         self._settled.set()
 
     def settle(
+        self, dimension: str, reservation: Reservation, usages: Sequence[Usage], price: Price | None = None
+    ) -> None:
+        """Replace what was set aside by what the call's replies took.
+
+        Where the server reported no tokens at all, the worst case counts against the budget: it can't be more.
+        """
+        self.release(reservation)
+        for usage in usages:
+            self._book(dimension, usage, price)
+        if not any(usage.told for usage in usages):
+            self.carry(0, reservation.tokens, reservation.money)
+
+    def fail(
         self,
         dimension: str,
-        tokens: int,
-        usage: Usage | None,
-        money: int = 0,
-        price: Price | None = None,
+        reservation: Reservation,
         *,
-        calls: int = 1,
+        served: bool,
+        usage: Usage | None = None,
+        price: Price | None = None,
     ) -> None:
-        """Replace a reservation by what it really took; ``usage`` is None when no reply came.
+        """Replace what was set aside for a call that brought no usable reply.
 
-        Of a reply whose server tells no usage, what was set aside counts against the budget: it can't be more.
+        ``served``: whether the server may have worked on it. Then ``usage`` counts where the server reported it, and
+        else the worst case.
         """
-        self.release(tokens, money, calls=calls)
-        self.book(dimension, usage, price)
-        if usage is not None and not usage.told:
-            self.carry(0, tokens, money)
+        self.lines[dimension].faults += 1
+        if not served:
+            self.release(reservation)
+        elif usage is not None and usage.told:
+            self.settle(dimension, reservation, [usage], price)
+        else:
+            self.release(reservation)
+            self.carry(*reservation)
 
-    def book(self, dimension: str, usage: Usage | None, price: Price | None = None) -> None:
-        """Count a reply, or, without its usage, a call that brought none."""
-        line = self.lines[dimension]
-        if usage is None:
-            line.faults += 1
-            return
-        self._calls += usage.calls
-        self._tokens += usage.prompt_tokens + usage.completion_tokens
+    def _book(self, dimension: str, usage: Usage, price: Price | None) -> None:
+        cost = 0
         if price is not None:
-            self._money += price.cost(
-                usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.written_tokens
-            )
+            cost = price.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.written_tokens)
+        self.carry(usage.calls, usage.prompt_tokens + usage.completion_tokens, cost)
+        line = self.lines[dimension]
         line.calls += usage.calls
         line.prompt_tokens += usage.prompt_tokens
         line.completion_tokens += usage.completion_tokens
@@ -167,3 +186,7 @@ class BudgetLedger:
             "embedded_texts": self.embedded_texts,
             "by_dimension": {name: asdict(line) for name, line in sorted(self.lines.items())},
         }
+
+
+def _sum(one: Reservation, other: Reservation) -> Reservation:
+    return Reservation(one.calls + other.calls, one.tokens + other.tokens, one.money + other.money)

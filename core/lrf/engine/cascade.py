@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.paid_call import Caller
 from lrf.errors import Reason, UnscorableError
 from lrf.prompting.expectations import Choice, Rating, Verdict, Verdicts
 from lrf.prompting.requests import Answer, Expectation, RatingMode

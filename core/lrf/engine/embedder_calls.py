@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lrf.engine.budget import BudgetLedger
-from lrf.engine.limiter import Limiter
+from lrf.engine.paid_call import Caller, PaidCall, Rated, Replied
 from lrf.engine.rate_limits import RateLimits
-from lrf.engine.retries import Retries
-from lrf.errors import BadReplyError, StageError, TimedOutError
+from lrf.engine.server import Server
+from lrf.engine.worst_case import WorstCase
+from lrf.errors import BadReplyError, StageError
+from lrf.prompting.requests import Usage
 from lrf.protocols import Embedder, EmbedKind
 from lrf.store.journal import Journal, identity_text, vector_key
 from lrf.text.chunking import count_tokens
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 LINGER_S = 0.02
 TIMEOUT_S = 300.0
-AT_ONCE, ROWS = 256, 64
-"""Texts looked up, and vectors put together, in one turn of the event loop."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,69 +36,86 @@ class _Batch:
 
 @dataclass(slots=True)
 class EmbedderCalls:
-    """The engine's side of one embedder. :meth:`embed` is what a retriever gets as ``embed``."""
+    """The engine's side of one embedder. :meth:`embed` is what a retriever gets as ``embed``.
+
+    Parameters
+    ----------
+    name: the embedder's name in the pipeline.
+    rates: what may be sent a minute, or None where that isn't limited.
+
+    Attributes
+    ----------
+    server: what the embedder's calls go through.
+    """
 
     name: str
     embedder: Embedder
     journal: Journal
     ledger: BudgetLedger
     rates: RateLimits | None = None
-    limiter: Limiter = field(init=False)
-    retries: Retries = field(init=False)
-    _identity: str = field(init=False)
+    server: Server = field(init=False)
     _dimensions: int | None = None
     _flying: dict[bytes, _Batch] = field(default_factory=dict)
     _filling: dict[EmbedKind, _Batch] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.limiter = Limiter(self.embedder.max_concurrency, self.rates)
-        self.retries = Retries(f"embedders.{self.name}", self.limiter)
-        self._identity = identity_text(self.embedder.identity)
+        self.server = Server(
+            name=self.name,
+            title=f"embedders.{self.name}",
+            identity=identity_text(self.embedder.identity),
+            journal=self.journal,
+            ledger=self.ledger,
+            max_concurrency=self.embedder.max_concurrency,
+            rates=self.rates,
+        )
 
     async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
         """Vectors of shape (len(texts), dimensions), float32: kept ones from the journal, the rest embedded.
 
-        Raises :class:`lrf.errors.UnscorableError` when the embedder fails for good, :class:`lrf.errors.StageError` when it
-        gives vectors of another length than before: they could not be compared.
+        Raises :class:`lrf.errors.UnscorableError` when the embedder fails for good, :class:`lrf.errors.StageError` when
+        it gives vectors of another length than before: they could not be compared.
         """
         import numpy as np
 
         if not texts:
             return np.empty((0, 0), dtype=np.float32)
-        keys: list[bytes] = []
-        found: dict[bytes, bytes] = {}
-        pending: dict[bytes, _Batch] = {}
-        for i in range(0, len(texts), AT_ONCE):
-            text_of = {}
-            for text in map(storable, texts[i : i + AT_ONCE]):  # no embedder takes half a surrogate pair
-                keys.append(vector_key(self._identity, kind, text))
-                if keys[-1] not in found and keys[-1] not in pending:
-                    text_of[keys[-1]] = text
-            await self._look_up(text_of, kind, found, pending)
+        text_of = await asyncio.to_thread(self._keyed, texts, kind)
+        keys = [key for key, _ in text_of]
+        kept, pending = await self._look_up(dict(text_of), kind)
         for arrived in await asyncio.gather(*(asyncio.shield(b.arrived) for b in dict.fromkeys(pending.values()))):
-            found.update(arrived)  # shielded: others wait for them, too
-        vectors = np.empty((len(keys), len(found[keys[0]]) // 4), dtype=np.float32)
-        for row, key in enumerate(keys):
-            vector = np.frombuffer(found[key], dtype="<f4")
+            kept.update(arrived)  # shielded: other callers wait for them, too
+        return await asyncio.to_thread(self._stacked, [kept[key] for key in keys])
+
+    def _keyed(self, texts: Sequence[str], kind: EmbedKind) -> list[tuple[bytes, str]]:
+        """Each text as an embedder can take it (no half surrogate pairs), after the key of its vector."""
+        storables = map(storable, texts)
+        return [(vector_key(self.server.identity, kind, text), text) for text in storables]
+
+    def _stacked(self, rows: Sequence[bytes]) -> Vectors:
+        """The kept vectors as one array."""
+        import numpy as np
+
+        vectors = np.empty((len(rows), len(rows[0]) // 4), dtype=np.float32)
+        for place, row in enumerate(rows):
+            vector = np.frombuffer(row, dtype="<f4")
             self._check_length(vector.size)
-            vectors[row] = vector
-            if row % ROWS == ROWS - 1:
-                await asyncio.sleep(0)
+            vectors[place] = vector
         return vectors
 
     async def _look_up(
-        self, text_of: Mapping[bytes, str], kind: EmbedKind, found: dict[bytes, bytes], pending: dict[bytes, _Batch]
-    ) -> None:
-        """Add those of the texts that are kept to ``found``, and the others' batches to ``pending``."""
+        self, text_of: Mapping[bytes, str], kind: EmbedKind
+    ) -> tuple[dict[bytes, bytes], dict[bytes, _Batch]]:
+        """The vectors that are kept, and the batches that will bring the others, both by key."""
         # Taken before the look-up: what arrives meanwhile is no longer among those that are flying.
         flying = {key: self._flying[key] for key in text_of if key in self._flying}
         kept = await self.journal.vectors([key for key in text_of if key not in flying])
-        self.ledger.reused_texts += len(kept)
-        found.update(kept)
-        for key, text in text_of.items():
-            if key not in kept:
-                pending[key] = flying.get(key) or self._flying.get(key) or self._enqueue(key, text, kind)
+        pending = {
+            key: flying.get(key) or self._flying.get(key) or self._enqueue(key, text, kind)
+            for key, text in text_of.items()
+            if key not in kept
+        }
+        return kept, pending
 
     def _enqueue(self, key: bytes, text: str, kind: EmbedKind) -> _Batch:
         batch = self._filling.get(kind)
@@ -130,7 +146,7 @@ class EmbedderCalls:
     async def _fly(self, batch: _Batch, kind: EmbedKind) -> None:
         keys, texts = list(batch.texts), list(batch.texts.values())
         try:
-            vectors = await self.retries.run(lambda: self._call(texts, keys, kind))
+            vectors = await self.server.retries.run(lambda: self._call(texts, keys, kind))
         except BaseException as error:
             if not batch.arrived.done():
                 batch.arrived.set_exception(error)
@@ -147,29 +163,44 @@ class EmbedderCalls:
                 self._flying.pop(key, None)
 
     async def _call(self, texts: Sequence[str], keys: Sequence[bytes], kind: EmbedKind) -> Vectors:
-        import numpy as np
-
         tokens = 0
         if self.rates and self.rates.limits_tokens:
             tokens = await asyncio.to_thread(lambda: sum(count_tokens(text) for text in texts))
-        # Queries first: who asks one has a sample under way, and a long document's chunks are many calls.
-        async with self.limiter.slot((int(kind == "document"), 0), 1, tokens):
-            began = time.monotonic()
-            try:
-                async with asyncio.timeout(TIMEOUT_S):
-                    vectors = await self.embedder.embed(texts, kind)
-            except TimeoutError:
-                raise TimedOutError(f"no reply from embedders.{self.name} within {TIMEOUT_S:g} s") from None
+
+        async def send(_deadline_s: float) -> tuple[Vectors, Sequence[Usage]]:
+            return self._checked(await self.embedder.embed(texts, kind), len(texts)), ()
+
+        async def commit(replied: Replied[Vectors]) -> None:
+            self.ledger.embedding_calls += 1
+            self.ledger.embedded_texts += len(texts)
+            await self.journal.commit_vectors(self.server.identity, keys, replied.value, seconds=replied.seconds)
+
+        call = PaidCall(
+            server=self.server,
+            # Queries first: a sample that has some is under way, and a long document's chunks are many calls.
+            caller=Caller("", self.name, position=int(kind == "document")),
+            kind=kind,
+            send=send,
+            commit=commit,
+            worst=lambda: WorstCase(0, 0, 0),
+            deadline_s=lambda: TIMEOUT_S,
+            rated=Rated(1, tokens),
+            counted=False,
+        )
+        return await call.run()
+
+    def _checked(self, given: Vectors, count: int) -> Vectors:
+        """The vectors as an array of shape (count, dimensions). Raises :class:`lrf.errors.BadReplyError`."""
+        import numpy as np
+
         with np.errstate(over="ignore"):  # what is too large for single precision is infinite
-            vectors = np.asarray(vectors, dtype=np.float32)
-        if vectors.ndim != 2 or len(vectors) != len(texts) or not vectors.shape[1]:
-            raise BadReplyError(f"embedders.{self.name} gave an array of shape {vectors.shape} for {len(texts)} texts")
+            vectors = np.asarray(given, dtype=np.float32)
+        title = self.server.title
+        if vectors.ndim != 2 or len(vectors) != count or not vectors.shape[1]:
+            raise BadReplyError(f"{title} gave an array of shape {vectors.shape} for {count} texts")
         if not np.isfinite(vectors).all():
-            raise BadReplyError(f"embedders.{self.name} gave a vector that is not finite")
+            raise BadReplyError(f"{title} gave a vector that is not finite")
         self._check_length(vectors.shape[1])
-        self.ledger.embedding_calls += 1
-        self.ledger.embedded_texts += len(texts)
-        await self.journal.commit_vectors(self._identity, keys, vectors, seconds=time.monotonic() - began)
         return vectors
 
     def _check_length(self, dimensions: int) -> None:
@@ -178,7 +209,7 @@ class EmbedderCalls:
         elif dimensions != self._dimensions:
             raise StageError(
                 f"embedders.{self.name} gave vectors of {self._dimensions} and of {dimensions} dimensions, which can't "
-                "be compared: another model must stand behind its name. Set the old one back, or begin a new run "
+                "be compared: its name must belong to another model now. Set the old one back, or begin a new run "
                 "(with another `cache`, if there is one)"
             )
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import math
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from lrf.engine.budget import BudgetLedger
+from lrf.engine.candidate_context import CandidateContext, Surround
 from lrf.engine.embedder_calls import EmbedderCalls
-from lrf.engine.judge_calls import Caller, InFlight, JudgeCalls
+from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.observers import Observers
-from lrf.engine.panel import PanelSettings, ask_panel, spread
-from lrf.engine.passages import around, check_pieces
+from lrf.engine.paid_call import PaidCall
+from lrf.engine.panel import NamedDimension
+from lrf.engine.passages import around
 from lrf.engine.rate_limits import RateLimits
 from lrf.engine.rescoring import RescoringRounds
-from lrf.engine.retries import Retries
+from lrf.engine.sample_scope import SampleScope, close_all
+from lrf.engine.server import Server
 from lrf.engine.single_flight import SingleFlight
-from lrf.engine.turns import Turns
+from lrf.engine.stop import Stop
 from lrf.engine.waits import Wait
 from lrf.errors import (
     BudgetError,
@@ -34,17 +37,13 @@ from lrf.errors import (
     UnscorableError,
 )
 from lrf.prices import Price
-from lrf.prompting.expectations import Rating
-from lrf.prompting.requests import Answer, Expectation, Reply
-from lrf.prompting.templates import Prompt
-from lrf.protocols import Aggregator, Detachable, Dimension, Index, Judge, Retriever
+from lrf.prompting.requests import Reply
+from lrf.protocols import Aggregator, Detachable, Judge, Retriever
 from lrf.store.files import dump
 from lrf.store.journal import Journal
-from lrf.text.chunking import chunk_document
 from lrf.text.languages import language_of
 from lrf.text.redaction import redact
-from lrf.text.tokenizers import DEFAULT, TokenizerName
-from lrf.types import Candidate, Chunk, Document, Judgement, Reward, Sample, Unscored, Vote
+from lrf.types import Candidate, Judgement, Reward, Sample, Unscored
 
 T = TypeVar("T")
 
@@ -52,56 +51,22 @@ FATAL = (BudgetError, RunInterruptedError, JudgeMisconfiguredError, RunError, St
 """Errors that stop the run; every other one makes a candidate unscored."""
 
 
-@dataclass(frozen=True, slots=True)
-class NamedDimension:
-    """A dimension under its name in the pipeline, with the names of the judge and the retriever it asks, and how."""
-
-    name: str
-    dimension: Dimension
-    judge: str | None = None
-    retriever: str | None = None
-    asking: PanelSettings = field(default_factory=PanelSettings)
-
-    @property
-    def judges(self) -> tuple[str, ...]:
-        """The judge and the others of its panel; none for a dimension that asks nobody."""
-        return () if self.judge is None else (self.judge, *self.asking.others)
-
-
-@dataclass(slots=True)
-class _Scope:
-    """What all candidates of one sample share, made at most once each."""
-
-    sample: Sample
-    position: int
-    language: str
-    take: int = 0
-    made: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
-
-    async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
-        task = self.made.get(key)
-        if task is None:
-            task = self.made[key] = asyncio.ensure_future(_awaited(make))
-        result: T = await asyncio.shield(task)
-        return result
-
-
-async def _awaited(make: Callable[[], Awaitable[T]]) -> T:
-    return await make()
-
-
 @dataclass(slots=True)
 class Engine:
-    """Scores samples with everything that calls, limits, journals and counts on the way.
+    """Scores samples, and makes every call on the way: limited, journaled, retried and counted.
 
     Parameters
     ----------
     dimensions: in the pipeline's order.
     judges, retrievers: by name, as the dimensions name them.
     embedders: the embedders behind the retrievers, closed with the engine.
-    rounds: what was asked to be scored again.
-    moved: set whenever a call ends or the engine stops; who feeds it waits on this.
-    around: how chunks get what stands around them (a plan's bound has its own way).
+    rounds: what is to be scored again.
+    around: how chunks get the text around them (a plan's upper bound has its own way).
+
+    Attributes
+    ----------
+    stop: stops all calls.
+    moved: set whenever a call ends or the engine is stopped.
     left: what judges left with their servers when the run was stopped, by name, in words.
     """
 
@@ -114,78 +79,86 @@ class Engine:
     ledger: BudgetLedger
     observers: Observers
     rounds: RescoringRounds = field(default_factory=RescoringRounds)
-    fatal: LrfError | None = None
-    closed: bool = False
+    around: Surround = around
+    stop: Stop = field(default_factory=Stop)
     moved: asyncio.Event = field(default_factory=asyncio.Event)
-    around: Callable[[Sequence[Document], Sequence[Chunk]], list[Chunk]] = around
     left: dict[str, str | None] = field(default_factory=dict)
-    turns: Turns = field(default_factory=Turns)
+    closed: bool = False
 
     def __post_init__(self) -> None:
+        for server in self._servers:
+            server.obey(self.stop)
         for judge in self.judges.values():
-            judge.limiter.on_release = self.moved.set
+            judge.server.queue.on_release = self.moved.set
+        self.stop.listen(self.moved.set)
 
     @property
-    def waiting(self) -> int:
-        """Calls that wait for a free slot."""
-        return sum(j.limiter.waiting for j in self.judges.values())
-
-    @property
-    def in_flight(self) -> int:
-        return sum(j.limiter.in_flight for j in self.judges.values())
-
-    @property
-    def oldest_call(self) -> InFlight | None:
-        """The call that has been in flight for longest, of any judge."""
-        found = (j.oldest for j in self.judges.values())
-        return min((call for call in found if call), key=lambda call: call.began, default=None)
-
-    @property
-    def waits(self) -> tuple[Wait, ...]:
-        """The judges and embedders whose calls wait before another try, each once."""
-        return tuple(wait for retries in self._retries for wait in retries.waits)
-
-    @property
-    def retried(self) -> Mapping[str, int]:
-        """How many tries each judge and embedder was asked for again, by the names that :attr:`waits` uses."""
-        return {retries.name: retries.count for retries in self._retries}
-
-    @property
-    def _retries(self) -> list[Retries]:
+    def _servers(self) -> list[Server]:
         judges, embedders = self.judges.values(), self.embedders.values()
-        return [*(judge.retries for judge in judges), *(embedder.retries for embedder in embedders)]
+        return [*(judge.server for judge in judges), *(embedder.server for embedder in embedders)]
+
+    # --- how busy it is ----------------------------------------------------------------------------------------
 
     @property
     def slots(self) -> int:
-        return sum(j.limiter.ceiling for j in self.judges.values())
+        """The most calls of judges in flight."""
+        return sum(judge.server.limiter.ceiling for judge in self.judges.values())
+
+    @property
+    def waiting(self) -> int:
+        """Calls of judges that wait for a free slot."""
+        return sum(judge.server.queue.waiting for judge in self.judges.values())
+
+    @property
+    def in_flight(self) -> int:
+        """Calls of judges that have a slot."""
+        return sum(judge.server.queue.in_flight for judge in self.judges.values())
+
+    @property
+    def oldest_call(self) -> PaidCall[Any] | None:
+        """The call that has been in flight for longest, of any judge."""
+        oldest = (judge.server.oldest for judge in self.judges.values())
+        return min((call for call in oldest if call), key=lambda call: call.began, default=None)
+
+    @property
+    def waits(self) -> tuple[Wait, ...]:
+        """The judges and embedders whose calls wait before another attempt, each once."""
+        return tuple(wait for server in self._servers for wait in server.retries.waits)
+
+    @property
+    def retried(self) -> Mapping[str, int]:
+        """How many attempts were made again at each judge and embedder, by the names that :attr:`waits` uses."""
+        return {server.title: server.retries.count for server in self._servers}
+
+    # --- stopping ----------------------------------------------------------------------------------------------
+
+    @property
+    def fatal(self) -> LrfError | None:
+        """Why the engine was stopped, or None."""
+        return self.stop.reason
 
     def drain(self, reason: LrfError | None = None) -> None:
         """Stop: calls in flight are finished and kept, no other begins. The first reason given is the run's.
 
         Calls that their server keeps are left to it, except when a budget was reached: those are within it.
         """
-        self.fatal = self.fatal or reason or RunInterruptedError("stopped")
-        self.moved.set()
-        leaving = reason is None or not isinstance(self.fatal, BudgetError)
+        self.stop.set(reason)
+        if reason is not None and isinstance(self.fatal, BudgetError):
+            return
         for name, judge in self.judges.items():
-            judge.limiter.drain()
-            if leaving and name not in self.left and isinstance(judge.judge, Detachable):
+            if name not in self.left and isinstance(judge.judge, Detachable):
                 self.left[name] = judge.judge.detach()
-        for embedder in self.embedders.values():
-            embedder.limiter.drain()
 
     def rearm(self) -> None:
         """Take calls again after an error that stopped them (a server that was down), once all have ended."""
         if self.fatal is None or isinstance(self.fatal, RunInterruptedError) or self.in_flight:
             return
-        self.fatal = None
+        self.stop.clear()
         self.left.clear()
-        for judge in self.judges.values():
-            judge.limiter.reopen()
-            judge.retries.reset()
-        for embedder in self.embedders.values():
-            embedder.limiter.reopen()
-            embedder.retries.reset()
+        for server in self._servers:
+            server.retries.reset()
+
+    # --- scoring -----------------------------------------------------------------------------------------------
 
     async def score(self, sample: Sample, position: int = 0, *, take: int = 0) -> tuple[Reward, ...]:
         """A reward, or the reason for having none, for each candidate in order. Raises only what stops a run.
@@ -193,27 +166,26 @@ class Engine:
         With a ``take`` above 0 no reply to another take's equal request is used, and observers hear of calls only.
         """
         language = language_of(max((d.text for d in sample.documents), key=len, default=sample.query))
-        scope = _Scope(sample, position, language, take)
+        scope = SampleScope(sample, position, language, self.retrievers, take)
         tasks: list[asyncio.Task[Reward]] = []
         try:
             for name in dict.fromkeys(d.retriever for d in self.dimensions if d.retriever and sample.candidates):
-                # Documents are embedded while statements are still being extracted.
-                self._index(scope, name).add_done_callback(_seen)
+                scope.index(name)  # documents are embedded while statements are still being extracted
             tasks += [asyncio.create_task(self._candidate(scope, candidate)) for candidate in sample.candidates]
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             for task in tasks:
                 task.cancel()
-            await self._close(scope)
+            await scope.aclose()
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        rewards = tuple(o for o in outcomes if isinstance(o, Reward))
+        rewards = tuple(outcome for outcome in outcomes if isinstance(outcome, Reward))
         if not take:
             self.observers.tell("lrf_sample_scored", sample_id=sample.id, rewards=rewards)
         return rewards
 
-    async def _candidate(self, scope: _Scope, candidate: Candidate) -> Reward:
+    async def _candidate(self, scope: SampleScope, candidate: Candidate) -> Reward:
         found = await asyncio.gather(
             *(self._dimension(scope, candidate, d) for d in self.dimensions), return_exceptions=True
         )
@@ -240,8 +212,8 @@ class Engine:
             judgements=judgements,
         )
 
-    async def _dimension(self, scope: _Scope, candidate: Candidate, named: NamedDimension) -> Judgement | Unscored:
-        context = CandidateContext(self, scope, named, candidate)
+    async def _dimension(self, scope: SampleScope, candidate: Candidate, named: NamedDimension) -> Judgement | Unscored:
+        context = CandidateContext(scope, named, candidate, self.judges, self.rounds, self.around)
         try:
             return _checked(context.complete(await named.dimension.score(scope.sample, candidate, context)))
         except asyncio.CancelledError as e:
@@ -273,41 +245,11 @@ class Engine:
             )
         return unscored
 
-    def _index(self, scope: _Scope, retriever: str) -> asyncio.Task[Index]:
-        key = f"index\0{retriever}"
-        if key not in scope.made:
-            scope.made[key] = asyncio.ensure_future(self.retrievers[retriever].index(scope.sample.documents))
-        return scope.made[key]
-
-    async def _close(self, scope: _Scope) -> None:
-        for task in scope.made.values():
-            task.cancel()
-        made: list[Any] = await asyncio.gather(*scope.made.values(), return_exceptions=True)
-        indexes = (m for key, m in zip(scope.made, made, strict=True) if key.startswith("index\0"))
-        await _close_all(index.aclose for index in indexes if not isinstance(index, BaseException))
-
     async def aclose(self) -> None:
         """Close judges, retrievers and embedders. Calls in flight are given up."""
         self.closed = True
         parts: tuple[Any, ...] = (*self.judges.values(), *self.retrievers.values(), *self.embedders.values())
-        await _close_all(part.aclose for part in parts)
-
-
-async def _close_all(closing: Iterable[Callable[[], Awaitable[None]]]) -> None:
-    """Close everything in turn; the first error is raised when all have been tried."""
-    errors = []
-    for close in closing:
-        try:
-            await close()
-        except Exception as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]
-
-
-def _seen(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()
+        await close_all(part.aclose for part in parts)
 
 
 def _checked(judgement: Judgement) -> Judgement:
@@ -338,99 +280,6 @@ def _cause(error: BaseException) -> BaseException:
         return error
     leaves = [_cause(e) for e in error.exceptions]
     return next((e for e in leaves if isinstance(e, FATAL)), leaves[0])
-
-
-@dataclass(frozen=True, slots=True)
-class CandidateContext:
-    """The engine's side of :class:`lrf.protocols.Context`."""
-
-    engine: Engine
-    scope: _Scope
-    named: NamedDimension
-    candidate: Candidate
-    said: list[tuple[Vote, ...]] = field(default_factory=list)
-    shown: list[float] = field(default_factory=list)
-
-    def complete(self, judgement: Judgement) -> Judgement:
-        """The judgement with what each judge and draw said, and the share of the answer that the judges saw."""
-        said = [votes for votes in self.said if votes]
-        if said and not judgement.votes:
-            of_one = [o.value for o in said[0]] if len(said) == 1 else []
-            votes = tuple(o for one in said for o in one)
-            judgement = replace(judgement, votes=votes, spread=judgement.spread or spread(of_one))
-        if self.shown:
-            judgement = replace(judgement, seen={"answer": max(self.shown), **judgement.seen})
-        return judgement
-
-    @property
-    def language(self) -> str:
-        return self.scope.language
-
-    @property
-    def context_window(self) -> int | None:
-        asked = (self.engine.judges[name].judge.capabilities for name in self.named.judges)
-        windows = [
-            can.context_window - can.reasoning_tokens
-            for can in asked
-            if can.context_window is not None and can.kinds is None
-        ]
-        return min(windows, default=None)
-
-    async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
-        if self.named.judge is None:
-            raise UnscorableError(
-                Reason.NO_JUDGE, f"the dimension {self.named.name} asks a judge, but its plugin names no need"
-            )
-        rounds, sample = self.engine.rounds, self.scope.sample.id
-        caller = Caller(
-            sample,
-            self.named.name,
-            (self.scope.position, 0),
-            round=rounds.of(self.named.name),
-            again=0 if self.scope.take else rounds.again(sample, self.candidate.id),
-            take=self.scope.take,
-        )
-        await self.engine.turns.wait()
-        judges = [self.engine.judges[name] for name in self.named.judges]
-        place = len(self.said)
-        self.said.append(())
-        answer = await ask_panel(judges, self.named.asking, prompt, expects, max_tokens, caller)
-        if isinstance(expects, Rating):
-            self.said[place] = answer.votes
-        self.shown.extend(_shares(self.candidate.text, prompt))
-        return answer
-
-    async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
-        retriever = self.named.retriever
-        if retriever is None:
-            raise UnscorableError(Reason.NO_RETRIEVER, f"the dimension {self.named.name} needs a retriever")
-        index = await asyncio.shield(self.engine._index(self.scope, retriever))
-        found = await index.search(queries, top_k)
-        check_pieces(self.scope.sample.documents, (chunk for chunks in found for chunk in chunks))
-        return found
-
-    def around(self, chunks: Sequence[Chunk]) -> list[Chunk]:
-        return self.engine.around(self.scope.sample.documents, chunks)
-
-    async def chunks(self, tokens: int, tokenizer: TokenizerName = DEFAULT) -> tuple[Chunk, ...]:
-        documents = self.scope.sample.documents
-
-        def cut() -> tuple[Chunk, ...]:
-            return tuple(chunk for d in documents for chunk in chunk_document(d, tokens, tokenizer=tokenizer))
-
-        return await self.scope.once(f"chunks\0{tokens}\0{tokenizer}", lambda: asyncio.to_thread(cut))
-
-    async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
-        return await self.scope.once(f"{self.named.name}\0{key}", make)
-
-
-def _shares(answer: str, prompt: Prompt) -> list[float]:
-    """The shares, 0 to 1, of the answer that segments of the prompt hold; segments that hold none of it count not."""
-    whole = answer.strip()
-    texts = [text for s in prompt if not s.trusted and (text := s.original.strip())]
-    if whole in texts:
-        return [1.0]
-    return [1.0 if whole in t else len(t) / len(whole) for t in texts if whole and (whole in t or t in whole)]
 
 
 def judge_calls(

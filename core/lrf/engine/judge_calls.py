@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.latency import Latency
-from lrf.engine.limiter import Limiter, Priority
+from lrf.engine.paid_call import Caller, PaidCall, Rated, Replied
 from lrf.engine.rate_limits import RateLimits, Sent
 from lrf.engine.reply_modes import as_written, reply_mode_of
-from lrf.engine.retries import Retries
+from lrf.engine.server import CallListener, Server
 from lrf.engine.single_flight import SingleFlight
-from lrf.engine.worst_case import Counted, most_prompt_tokens, most_reply_tokens, next_limit, worst_case_of
+from lrf.engine.worst_case import (
+    Counted,
+    WorstCase,
+    most_prompt_tokens,
+    most_reply_tokens,
+    next_limit,
+    worst_case_of,
+)
 from lrf.errors import (
     BadReplyError,
-    JudgeError,
     ParseError,
     Reason,
-    RunInterruptedError,
     TimedOutError,
     UnscorableError,
 )
@@ -29,7 +34,7 @@ from lrf.prices import Price
 from lrf.prompting.reasoning import without_thoughts
 from lrf.prompting.requests import Answer, Expectation, RatingMode, Reply, Request, Usage
 from lrf.prompting.templates import Prompt, prompt_text, restored, shared_beginning
-from lrf.protocols import Judge
+from lrf.protocols import Detachable, Judge
 from lrf.store.journal import Journal, identity_text, request_key
 from lrf.text.chunking import count_tokens
 from lrf.text.excerpt import excerpt
@@ -41,47 +46,22 @@ T = TypeVar("T")
 FIRST_TEMPERATURE, RETRY_TEMPERATURE, ATTEMPTS = 0.01, 0.95, 5  # the paper's public code
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """For whom a call is made: for the books, the log and the order of calls.
-
-    ``round`` is how often the dimension was rescored: each round has replies of its own. ``again`` is how often the
-    candidate's failed questions were rescored: each time gives them as many attempts more. ``take`` is 0, or the number
-    of a calibration, whose replies are nobody else's.
-    """
-
-    sample: str
-    dimension: str
-    priority: Priority = (0, 0)
-    round: int = 0
-    again: int = 0
-    take: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class InFlight:
-    """A call that has been sent and not answered yet; ``began`` is on the monotonic clock.
-
-    ``request`` and ``timeout``, of a call that has one, are for shortening it.
-    """
-
-    judge: str
-    caller: Caller
-    kind: str
-    began: float
-    request: Request | None = None
-    timeout: asyncio.Timeout | None = None
-
-
-CallListener = Callable[[str, str, str, int, float, str | None], None]
-
-
 @dataclass(slots=True)
 class JudgeCalls:
     """The engine's side of one judge.
 
-    ``flights`` are the questions under way, by what their replies are kept under. Judges of one engine share them: two
-    may be one model (at once and by batches, say), whose replies are one another's.
+    Parameters
+    ----------
+    name: the judge's name in the pipeline.
+    price: what its tokens cost, or None where that isn't known.
+    rates: what may be sent a minute, or None where that isn't limited.
+    flights: the questions under way, by the keys of their replies. Judges of one engine share them: two may be one
+        model (at once and by batches, say), and then the reply to one is the other's, too.
+
+    Attributes
+    ----------
+    server: what the judge's calls go through.
+    latency: how long its replies take.
     """
 
     name: str
@@ -93,30 +73,32 @@ class JudgeCalls:
     price: Price | None = None
     rates: RateLimits | None = None
     flights: SingleFlight[Reply] = field(default_factory=SingleFlight)
-    limiter: Limiter = field(init=False)
-    retries: Retries = field(init=False)
-    pace: Latency = field(default_factory=Latency)
-    _identity: str = field(init=False)
+    server: Server = field(init=False)
+    latency: Latency = field(default_factory=Latency)
     _prompt_share: float = 1.0
     _counted: Counted = field(default_factory=Counted)
-    _in_flight: dict[int, InFlight] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.limiter = Limiter(self.judge.max_concurrency, self.rates, adapts=self.judge.capabilities.steady)
-        self.retries = Retries(f"judges.{self.name}", self.limiter)
-        self._identity = identity_text(self.judge.identity)
+        self.server = Server(
+            name=self.name,
+            title=f"judges.{self.name}",
+            identity=identity_text(self.judge.identity),
+            journal=self.journal,
+            ledger=self.ledger,
+            max_concurrency=self.judge.max_concurrency,
+            adapts=self.judge.capabilities.steady,
+            rates=self.rates,
+            price=self.price,
+            listener=self.listener,
+            keeps_calls=isinstance(self.judge, Detachable),
+        )
 
     # --- asking until the reply holds what was expected ---------------------------------------------------------
 
     @property
     def identity(self) -> str:
-        """What the judge's replies depend on, as the journal has it."""
-        return self._identity
-
-    @property
-    def oldest(self) -> InFlight | None:
-        """The call that has been in flight for longest."""
-        return next(iter(self._in_flight.values()), None)
+        """What the judge's replies depend on, as the journal keeps it."""
+        return self.server.identity
 
     async def ask(
         self,
@@ -179,7 +161,7 @@ class JudgeCalls:
 
     async def _once(self, request: Request, caller: Caller) -> Reply:
         """The reply to this request: from the journal, from the call that is already under way, or from the judge."""
-        key = request_key(self._identity, request)
+        key = request_key(self.identity, request)
         if key in self.flights:
             self.ledger.lines[caller.dimension].reused += 1
         return await self.flights.join(key, lambda: self._fetch(key, request, caller))
@@ -190,8 +172,17 @@ class JudgeCalls:
             self.ledger.lines[caller.dimension].reused += 1
             return kept
         await self._check_window(request)
-        late: list[float] = []
-        return await self.retries.run(lambda: self._call(key, request, caller, late))
+        late = 0
+
+        async def attempt() -> Reply:
+            nonlocal late
+            try:
+                return await self._paid_call(key, request, caller, late).run()
+            except TimedOutError:
+                late += 1
+                raise
+
+        return await self.server.retries.run(attempt)
 
     async def _check_window(self, request: Request) -> None:
         """Raises :class:`lrf.errors.UnscorableError` for a request that is too long for the judge: before it is paid."""
@@ -211,118 +202,90 @@ class JudgeCalls:
                 f"judges.{self.name} takes {window} together (`context_window`)",
             )
 
-    def _worst(self, request: Request) -> tuple[int, int, int]:
-        """(tokens, money, calls) that the request may take at most; of no account where there is no budget."""
-        if not self.ledger.budget.limited:
-            return 0, 0, 1
-        most = worst_case_of(self.judge, request)
-        money = self.price.most(most.prompt, most.reply) if self.price else 0
-        return most.prompt + most.reply, money, most.calls
+    def _paid_call(self, key: bytes, request: Request, caller: Caller, late: int) -> PaidCall[Reply]:
+        """The call for this request. ``late``: how often it was late already."""
 
-    def _likely(self, request: Request) -> tuple[int, float]:
-        """(calls, tokens) that the request counts as against what may be sent a minute, until its reply has come.
+        def worst() -> WorstCase:
+            return worst_case_of(self.judge, request)
 
-        The most that it may take; of the prompts' tokens the largest share of the most that any prompt had so far.
-        """
-        if self.rates is None:
-            return 1, 0
-        most = worst_case_of(self.judge, request)
-        return most.calls, most.prompt * self._prompt_share + most.reply
-
-    def _deadline_s(self, request: Request, late: Sequence[float]) -> float:
-        """Seconds that this call may take: by the pace of other replies, twice as many for each time it was late."""
-        most: float = self.judge.request_timeout_s
-        due = None
-        if self.judge.capabilities.steady:
-            due = self.pace.deadline_s(most_reply_tokens(self.judge, request.max_tokens))
-        return most if due is None else min(most, due * 2.0 ** len(late))
-
-    async def _call(self, key: bytes, request: Request, caller: Caller, late: list[float]) -> Reply:
-        tokens, money, calls = self._worst(request)
-        beginning = shared_beginning(request.prompt) if self.judge.capabilities.steady else None
-        async with self.limiter.slot(caller.priority, *self._likely(request), beginning) as sent:
-            await self.ledger.admit(tokens, money, calls=calls)
-            if self.limiter.draining:
-                self.ledger.release(tokens, money, calls=calls)
-                raise RunInterruptedError("the run is being stopped")
-            usage: Usage | None = None
-            reason: str | None = "cancelled"
-            began = time.monotonic()
-            deadline_s = self._deadline_s(request, late)
-            timeout = asyncio.timeout(deadline_s)
-            call = InFlight(self.name, caller, request.expects.kind, began, request, timeout)
-            self._in_flight[id(call)] = call
+        async def send(deadline_s: float) -> tuple[Reply, Sequence[Usage]]:
+            replied = await self.judge.complete(replace(request, deadline_s=deadline_s))
             try:
-                async with timeout:
-                    answered = await self.judge.complete(replace(request, deadline_s=deadline_s))
-                reply = storable_reply(without_thoughts(answered))
-                usage, reason = reply.usage, None
-            except TimeoutError:
-                late.append(deadline_s)
-                reason = TimedOutError.reason
-                raise TimedOutError(
-                    f"no reply from {self.name} within {round(time.monotonic() - began, 2):g} s"
-                ) from None
-            except JudgeError as error:
-                if isinstance(error, TimedOutError):
-                    late.append(deadline_s)
-                reason = error.reason
+                reply = storable_reply(without_thoughts(replied))
+            except BadReplyError as error:
+                error.usage = replied.usage
                 raise
-            except RunInterruptedError:  # left to the server
-                raise
-            except Exception:  # a plugin's own fault
-                reason = JudgeError.reason
-                raise
-            finally:
-                del self._in_flight[id(call)]
-                seconds = time.monotonic() - began
-                if usage is None and reason == "cancelled":  # given up: no fault
-                    self.ledger.release(tokens, money, calls=calls)
-                else:
-                    self.ledger.settle(caller.dimension, tokens, usage, money, self.price, calls=calls)
-                if usage is not None:
-                    self._learn(request, usage, sent, seconds)
-                if self.listener:
-                    self.listener(self.name, request.expects.kind, caller.sample, request.attempt, seconds, reason)
-            self.limiter.replied()
-        most = (0, 0) if reply.usage.told else worst_case_of(self.judge, request)[1:]
-        try:
+            return reply, (reply.usage,)
+
+        async def commit(replied: Replied[Reply]) -> None:
+            reply = replied.value
             await self.journal.commit_reply(
                 key,
-                self._identity,
+                self.identity,
                 request,
                 reply,
                 sample=caller.sample,
                 dimension=caller.dimension,
-                seconds=seconds,
-                worst=most,
+                seconds=replied.seconds,
+                worst=(0, 0) if reply.usage.told else worst()[1:],
             )
-        finally:
-            self.limiter.written()
-        return reply
 
-    def _learn(self, request: Request, usage: Usage, sent: Sent | None, seconds: float) -> None:
-        """What a reply says about how long replies take, and how many tokens prompts have."""
+        return PaidCall(
+            server=self.server,
+            caller=caller,
+            kind=request.expects.kind,
+            send=send,
+            commit=commit,
+            worst=worst,
+            deadline_s=lambda: self._deadline_s(request, late),
+            rated=self._rated(request),
+            beginning=shared_beginning(request.prompt) if self.judge.capabilities.steady else None,
+            attempt=request.attempt,
+            learn=lambda replied, sent: self._learn(request, replied, sent),
+            request=request,
+        )
+
+    def _rated(self, request: Request) -> Rated:
+        """What the request counts as against what may be sent a minute, until its reply has come.
+
+        The most that it may take; of the prompts' tokens the largest share of the most that any prompt had so far.
+        """
+        if self.rates is None:
+            return Rated()
+        worst = worst_case_of(self.judge, request)
+        return Rated(worst.calls, worst.prompt * self._prompt_share + worst.reply)
+
+    def _deadline_s(self, request: Request, late: int) -> float:
+        """Seconds that this call may take: by the pace of other replies, twice as many for each time it was late."""
+        longest_s: float = self.judge.request_timeout_s
+        due_s = None
+        if self.judge.capabilities.steady:
+            due_s = self.latency.deadline_s(most_reply_tokens(self.judge, request.max_tokens))
+        return longest_s if due_s is None else min(longest_s, due_s * 2.0**late)
+
+    def _learn(self, request: Request, replied: Replied[Reply], sent: Sent | None) -> None:
+        """Learn from a reply how long replies take, and how many tokens prompts have."""
+        usage = replied.value.usage
         if sent and self.rates and (tokens := usage.prompt_tokens + usage.completion_tokens):
             self.rates.settle(sent, usage.calls, tokens)
             share = usage.prompt_tokens / max(1, usage.calls) / most_prompt_tokens(request)
             self._prompt_share = share if self._prompt_share == 1.0 else max(self._prompt_share, share)
         if self.judge.capabilities.steady:
-            known = self.pace.known
-            slowness = self.pace.slowness(seconds, usage)
-            if self.pace.known and not known:
+            known = self.latency.known
+            slowness = self.latency.slowness(replied.seconds, usage)
+            if self.latency.known and not known:
                 self._shorten()
-            if slowness is not None and (usual := self.limiter.timed(slowness)) is not None:
-                self.pace.accept(usual)
+            if slowness is not None and (usual := self.server.limiter.timed(slowness)) is not None:
+                self.latency.accept(usual)
 
     def _shorten(self) -> None:
-        """Now that the pace is known, calls that were sent before have a deadline, too."""
+        """Give calls that were sent before the pace was known the deadline that follows from it."""
         now = asyncio.get_running_loop().time()
-        for call in self._in_flight.values():
+        for call in self.server.sent.values():
             if call.request is None or call.timeout is None or call.timeout.expired():
                 continue
             if (when := call.timeout.when()) is not None:
-                left_s = self._deadline_s(call.request, ()) - (time.monotonic() - call.began)
+                left_s = self._deadline_s(call.request, 0) - (time.monotonic() - call.began)
                 call.timeout.reschedule(min(when, now + left_s))
 
     async def aclose(self) -> None:
@@ -333,7 +296,7 @@ class JudgeCalls:
 def storable_reply(reply: Reply) -> Reply:
     """The reply as the journal keeps it (without secrets), so that it reads the same today and when taken from there.
 
-    Raises :class:`lrf.errors.BadReplyError` for probabilities that are none.
+    Raises :class:`lrf.errors.BadReplyError` for probabilities outside 0 to 1.
     """
     if reply.probabilities is not None and not all(0 <= p <= 1 for p in reply.probabilities.values()):  # NaN included
         raise BadReplyError(f"the judge gave probabilities that are not from 0 to 1: {str(reply.probabilities)[:200]}")

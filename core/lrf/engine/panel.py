@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from lrf.engine.cascade import ask_cascade
-from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.paid_call import Caller
 from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Choice, Rating, Verdict, Verdicts
 from lrf.prompting.requests import Answer, Expectation, PanelRule, RatingMode
 from lrf.prompting.templates import Prompt
+from lrf.protocols import Dimension
 from lrf.types import Vote
 
 T = TypeVar("T")
@@ -36,6 +38,22 @@ class PanelSettings:
     panel: PanelRule = "mean"
     panel_min: int | None = None
     sure: float = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class NamedDimension:
+    """A dimension of the pipeline: its name, the names of the judge and the retriever it asks, and how it asks."""
+
+    name: str
+    dimension: Dimension
+    judge: str | None = None
+    retriever: str | None = None
+    asking: PanelSettings = field(default_factory=PanelSettings)
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """The judge and the others of its panel; empty for a dimension that asks no judge."""
+        return () if self.judge is None else (self.judge, *self.asking.others)
 
 
 async def ask_panel(

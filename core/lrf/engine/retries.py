@@ -1,14 +1,14 @@
-"""Trying again by class of error, for judges and embedders alike."""
+"""Further attempts by class of error, for judges, embedders and samplers alike."""
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from lrf.engine.limiter import Limiter
+from lrf.engine.stop import Stop
 from lrf.engine.waits import Wait, one_line, summed
 from lrf.errors import (
     BadReplyError,
@@ -20,29 +20,36 @@ from lrf.errors import (
     UnavailableError,
     UnscorableError,
 )
+from lrf.http.backoff import backoff_s
 
 T = TypeVar("T")
 
 FAULTS = 5
-BACKOFF_S, LONGEST_BACKOFF_S, LONGEST_RETRY_AFTER_S = 0.5, 60.0, 900.0
+LONGEST_RETRY_AFTER_S = 900.0
 PATIENCE_S, PATIENCE_BEFORE_ANY_REPLY_S = 300.0, 20.0
 
 
 @dataclass(slots=True)
 class Retries:
-    """Keeps calling one server until it answers or it makes no sense to go on.
+    """Keeps calling one server until it answers, or until another attempt makes no sense.
 
-    * a rate limit waits as long as the server says (else with doubling pauses) and uses up no try;
+    * a rate limit waits as long as the server asks (else with doubling pauses) and uses up no attempt;
     * a fault (no connection, 5xx, time-out, unreadable reply) is tried :data:`FAULTS` times, after no shorter a
       pause than the server asks for;
     * a rejected request is not tried again;
-    * a server that is asked and serves nothing at all for long stops the run, instead of every row becoming unscored.
+    * a server that is called and serves nothing at all for long stops the run, instead of leaving every row unscored.
 
-    ``count`` is how many tries were made again so far.
+    Attributes
+    ----------
+    name: the server as errors call it: "judges.main".
+    limiter: learns from every outcome.
+    stop: ends all pauses.
+    count: attempts made again so far.
     """
 
     name: str
     limiter: Limiter
+    stop: Stop = field(default_factory=Stop)
     count: int = 0
     _pauses: dict[object, Wait] = field(default_factory=dict)
     _served: bool = False
@@ -51,9 +58,9 @@ class Retries:
     _ran: float = 0.0
 
     async def run(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What the call returns. Raises :class:`lrf.errors.UnscorableError` or a fatal error."""
+        """The result of the call. Raises :class:`lrf.errors.UnscorableError` or a fatal error."""
         if not self._running and time.monotonic() - self._ran > PATIENCE_S:
-            self._silent_since = None  # nobody asked meanwhile
+            self._silent_since = None  # it wasn't called meanwhile
         self._running += 1
         try:
             return await self._until_served(call)
@@ -70,8 +77,8 @@ class Retries:
                 waits, status = waits + 1, one_line(error)
                 self.limiter.refused()
                 self._check_patience(error)
-                wished = _wished(error)
-                pause = _backoff(waits) if wished is None else wished
+                asked_s = _asked_s(error)
+                pause_s = backoff_s(waits) if asked_s is None else asked_s
             except (UnavailableError, TimedOutError, BadReplyError) as error:
                 faults, status = faults + 1, one_line(error)
                 if isinstance(error, UnavailableError):
@@ -80,18 +87,18 @@ class Retries:
                     self._check_patience(error)
                 if faults >= FAULTS:
                     raise UnscorableError(error.reason, f"{error} ({faults} times)", transient=True) from error
-                pause = max(_backoff(faults), _wished(error) or 0.0)
+                pause_s = max(backoff_s(faults), _asked_s(error) or 0.0)
             except RejectedError as error:
                 raise UnscorableError(error.reason, str(error)) from error
             else:
                 self.limiter.served()
                 self._served, self._silent_since = True, None
                 return result
-            await self._pause(pause, status)
+            await self._pause(pause_s, status)
 
     @property
     def waits(self) -> tuple[Wait, ...]:
-        """The wait in force now; empty while no call waits for its next try."""
+        """The wait in force now; empty while no call waits for its next attempt."""
         return summed(self._pauses.values())
 
     async def _pause(self, seconds: float, status: str) -> None:
@@ -99,7 +106,7 @@ class Retries:
         mark = object()
         self._pauses[mark] = Wait(self.name, status, time.monotonic() + seconds)
         try:
-            await self.limiter.pause(seconds)
+            await self.stop.pause(seconds)
         finally:
             del self._pauses[mark]
 
@@ -112,25 +119,19 @@ class Retries:
             return  # a batch API: its failures come together, and hours apart
         now = time.monotonic()
         self._silent_since = self._silent_since or now
-        wished = _wished(error)
-        patient = self._served or isinstance(error, RateLimitedError) or wished is not None
-        patience = PATIENCE_S if patient else PATIENCE_BEFORE_ANY_REPLY_S
-        patience = max(patience, 2 * (wished or 0.0))  # who was sent away for long may be sent away once more
-        if now - self._silent_since > patience:
+        asked_s = _asked_s(error)
+        patient = self._served or isinstance(error, RateLimitedError) or asked_s is not None
+        patience_s = PATIENCE_S if patient else PATIENCE_BEFORE_ANY_REPLY_S
+        patience_s = max(patience_s, 2 * (asked_s or 0.0))  # a server that asked for a long wait may ask once more
+        if now - self._silent_since > patience_s:
             raise StageError(
-                f"{self.name} has served nothing for {patience:.0f} s (last: {error}). "
+                f"{self.name} has served nothing for {patience_s:.0f} s (last: {error}). "
                 "What is done is kept: mend it and run the same command again"
             )
 
 
-def _wished(error: JudgeError) -> float | None:
-    """Seconds that the server itself asked to be left alone for."""
+def _asked_s(error: JudgeError) -> float | None:
+    """Seconds for which the server itself asked to be left alone."""
     if isinstance(error, RateLimitedError | UnavailableError) and error.retry_after_s is not None:
         return min(LONGEST_RETRY_AFTER_S, error.retry_after_s)
     return None
-
-
-def _backoff(n: int) -> float:
-    """Seconds: doubling, and spread so that calls which failed together don't come back together."""
-    longest: float = min(LONGEST_BACKOFF_S, BACKOFF_S * 2.0 ** min(n - 1, 20))
-    return longest * random.uniform(0.5, 1.0)

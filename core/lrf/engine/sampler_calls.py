@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lrf.engine.budget import BudgetLedger
-from lrf.engine.judge_calls import CallListener, storable_reply
-from lrf.engine.limiter import Limiter
-from lrf.engine.rate_limits import RateLimits
-from lrf.engine.retries import Retries
+from lrf.engine.judge_calls import storable_reply
+from lrf.engine.paid_call import Caller, PaidCall, Rated, Replied, sum_usages
+from lrf.engine.rate_limits import RateLimits, Sent
+from lrf.engine.server import CallListener, Server
+from lrf.engine.stop import Stop
 from lrf.engine.waits import Wait
-from lrf.engine.worst_case import most_prompt_tokens
-from lrf.errors import BadReplyError, JudgeError, Reason, RunInterruptedError, TimedOutError, UnscorableError
+from lrf.engine.worst_case import WorstCase, most_prompt_tokens
+from lrf.errors import BadReplyError, Reason, UnscorableError
 from lrf.prices import Price
 from lrf.prompting.expectations import Text
-from lrf.prompting.requests import Reply, Request
+from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import Prompt, Segment, shared_beginning
 from lrf.protocols import GenerationSettings, Sampler
 from lrf.store.files import dump
@@ -29,7 +29,20 @@ KIND = "candidate"
 
 @dataclass(slots=True)
 class SamplerCalls:
-    """The engine's side of the sampler. ``name`` is what the books call it."""
+    """The engine's side of the sampler.
+
+    Parameters
+    ----------
+    name: what counts and prices call it.
+    price: what its tokens cost, or None where that isn't known.
+    rates: what may be sent a minute, or None where that isn't limited.
+
+    Attributes
+    ----------
+    server: what the sampler's calls go through.
+    stop: stops the sampling.
+    moved: set whenever a call ends.
+    """
 
     name: str
     sampler: Sampler
@@ -38,24 +51,51 @@ class SamplerCalls:
     listener: CallListener | None = None
     price: Price | None = None
     rates: RateLimits | None = None
-    limiter: Limiter = field(init=False)
-    retries: Retries = field(init=False)
-    identity: str = field(init=False)
+    server: Server = field(init=False)
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self.limiter = Limiter(self.sampler.max_concurrency, self.rates)
-        self.retries = Retries("sample", self.limiter)
-        self.identity = identity_text(self.sampler.identity)
+        self.server = Server(
+            name=self.name,
+            title="sample",
+            identity=identity_text(self.sampler.identity),
+            journal=self.journal,
+            ledger=self.ledger,
+            max_concurrency=self.sampler.max_concurrency,
+            rates=self.rates,
+            price=self.price,
+            listener=self.listener,
+        )
+        self.server.queue.on_release = self.moved.set
+
+    @property
+    def stop(self) -> Stop:
+        return self.server.queue.stop
+
+    @property
+    def slots(self) -> int:
+        """The most calls in flight."""
+        return self.server.limiter.ceiling
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a slot."""
+        return self.server.queue.waiting
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that have a slot."""
+        return self.server.queue.in_flight
 
     @property
     def waits(self) -> tuple[Wait, ...]:
-        """The wait before another try, if calls wait for one."""
-        return self.retries.waits
+        """The wait before another attempt, if calls wait for one."""
+        return self.server.retries.waits
 
     @property
     def retried(self) -> Mapping[str, int]:
-        """How many tries were made again, by the name that :attr:`waits` uses."""
-        return {self.retries.name: self.retries.count}
+        """How many attempts were made again, by the name that :attr:`waits` uses."""
+        return {self.server.retries.name: self.server.retries.count}
 
     async def draw(self, generation: GenerationSettings, sample: str, position: int) -> list[Reply]:
         """A reply for each of the generation's seeds, in order: kept ones from the journal, the others drawn.
@@ -63,7 +103,7 @@ class SamplerCalls:
         Raises :class:`lrf.errors.UnscorableError` when some can't be had; those that came are kept.
         """
         requests = requests_of(generation, seeded=self.sampler.capabilities.seed)
-        keys = [request_key(self.identity, r) for r in requests]
+        keys = [request_key(self.server.identity, r) for r in requests]
         kept = await asyncio.gather(*(self.journal.reply(key) for key in keys))
         replies: dict[int, Reply] = {i: reply for i, reply in enumerate(kept) if reply is not None}
         self.ledger.lines[self.name].reused += len(replies)
@@ -72,13 +112,15 @@ class SamplerCalls:
             await asyncio.to_thread(self._check_window, generation)
         size = self.sampler.per_call
 
+        caller = Caller(sample, self.name, position)
+
         async def part(places: Sequence[int]) -> None:
             wanted = replace(generation, seeds=tuple(generation.seeds[i] for i in places))
-            asked = [requests[i] for i in places]
-            found = await self.retries.run(
-                lambda: self._call(wanted, [keys[i] for i in places], asked, sample, position)
+            call_keys, call_requests = [keys[i] for i in places], [requests[i] for i in places]
+            drawn = await self.server.retries.run(
+                lambda: self._paid_call(wanted, call_keys, call_requests, caller).run()
             )
-            replies.update(zip(places, found, strict=True))
+            replies.update(zip(places, drawn, strict=True))
 
         parts = [part(missing[i : i + size]) for i in range(0, len(missing), size)]
         outcomes = await asyncio.gather(*parts, return_exceptions=True)
@@ -103,92 +145,66 @@ class SamplerCalls:
                 f"{can.context_window} together (`context_window`)",
             )
 
-    def _worst(self, requests: Sequence[Request]) -> tuple[int, int]:
-        """(tokens, money) that a call for these candidates may take; zeros where no budget asks for them."""
-        budget = self.ledger.budget
-        if budget.tokens is None and budget.money is None:
-            return 0, 0
-        prompt, written = most_tokens(self.sampler, requests)
-        return prompt + written, self.price.most(prompt, written) if self.price else 0
+    def _paid_call(
+        self, generation: GenerationSettings, keys: Sequence[bytes], requests: Sequence[Request], caller: Caller
+    ) -> PaidCall[list[Reply]]:
+        """The call for these candidates of one prompt."""
 
-    async def _call(
-        self,
-        generation: GenerationSettings,
-        keys: Sequence[bytes],
-        requests: Sequence[Request],
-        sample: str,
-        position: int,
-    ) -> Sequence[Reply]:
-        calls, (tokens, money) = len(keys), self._worst(requests)
-        likely = sum(most_tokens(self.sampler, requests)) if self.rates else 0
-        beginning = shared_beginning(requests[0].prompt, whole=True)
-        async with self.limiter.slot((position, 0), 1, likely, beginning) as sent:
-            await self.ledger.admit(tokens, money, calls=calls)
-            if self.limiter.draining:
-                self.ledger.release(tokens, money, calls=calls)
-                raise RunInterruptedError("the run is being stopped")
-            replies: list[Reply] = []
-            reason: str | None = "cancelled"
-            began = time.monotonic()
-            try:
-                async with asyncio.timeout(self.sampler.request_timeout_s):
-                    replies = [storable_reply(r) for r in await self.sampler.sample(generation)]
-                if len(replies) != calls:
-                    raise BadReplyError(f"the sampler gave {len(replies)} candidates where {calls} were asked for")
-                reason = None
-            except TimeoutError:
-                reason = TimedOutError.reason
-                raise TimedOutError(f"no candidate within {self.sampler.request_timeout_s:g} s") from None
-            except JudgeError as error:
-                reason = error.reason
-                raise
-            except RunInterruptedError:  # left to the server
-                raise
-            except Exception:  # a plugin's own fault
-                reason = JudgeError.reason
-                raise
-            finally:
-                seconds = time.monotonic() - began
-                self.ledger.release(tokens, money, calls=calls)
-                if not replies and reason != "cancelled":  # given up: no fault
-                    self.ledger.book(self.name, None)
-                for reply in replies:
-                    self.ledger.book(self.name, reply.usage, self.price)
-                took = sum(r.usage.prompt_tokens + r.usage.completion_tokens for r in replies)
-                if replies and not took:  # the server tells no usage: the most counts
-                    self.ledger.carry(0, tokens, money)
-                if sent and self.rates and took:
-                    self.rates.settle(sent, 1, took)
-                if self.listener:
-                    self.listener(self.name, KIND, sample, 0, seconds, reason)
-            self.limiter.replied()
-        most = [(0, 0)] * calls
-        if not took:
-            most = [most_tokens(self.sampler, [r]) for r in requests]
-            most[1:] = [(0, written) for _, written in most[1:]]  # the prompt is computed once
-        try:
-            await asyncio.gather(
-                *(
-                    self.journal.commit_reply(
-                        key,
-                        self.identity,
-                        request,
-                        reply,
-                        sample=sample,
-                        dimension=self.name,
-                        seconds=seconds,
-                        worst=of_one,
-                    )
-                    for key, request, reply, of_one in zip(keys, requests, replies, most, strict=True)
-                )
-            )
-        finally:
-            self.limiter.written()
-        return replies
+        def worst() -> WorstCase:
+            return WorstCase(len(keys), *most_tokens(self.sampler, requests))
+
+        async def send(_deadline_s: float) -> tuple[list[Reply], Sequence[Usage]]:
+            replies = [storable_reply(reply) for reply in await self.sampler.sample(generation)]
+            usages = [reply.usage for reply in replies]
+            if len(replies) != len(keys):
+                error = BadReplyError(f"the sampler gave {len(replies)} candidates where {len(keys)} were asked for")
+                error.usage = sum_usages(usages)
+                raise error
+            return replies, usages
+
+        async def commit(replied: Replied[list[Reply]]) -> None:
+            most = [(0, 0)] * len(keys)
+            if not any(usage.told for usage in replied.usages):
+                most = [most_tokens(self.sampler, [request]) for request in requests]
+                most[1:] = [(0, written) for _, written in most[1:]]  # the prompt is computed once
+            rows = zip(keys, requests, replied.value, most, strict=True)
+            await asyncio.gather(*(self._keep(*row, caller, replied.seconds) for row in rows))
+
+        def learn(replied: Replied[list[Reply]], sent: Sent | None) -> None:
+            tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in replied.usages)
+            if sent and self.rates and tokens:
+                self.rates.settle(sent, 1, tokens)
+
+        return PaidCall(
+            server=self.server,
+            caller=caller,
+            kind=KIND,
+            send=send,
+            commit=commit,
+            worst=worst,
+            deadline_s=lambda: self.sampler.request_timeout_s,
+            rated=Rated(1, sum(most_tokens(self.sampler, requests)) if self.rates else 0),
+            beginning=shared_beginning(requests[0].prompt, whole=True),
+            learn=learn,
+        )
+
+    async def _keep(
+        self, key: bytes, request: Request, reply: Reply, worst: tuple[int, int], caller: Caller, seconds: float
+    ) -> None:
+        await self.journal.commit_reply(
+            key,
+            self.server.identity,
+            request,
+            reply,
+            sample=caller.sample,
+            dimension=self.name,
+            seconds=seconds,
+            worst=worst,
+        )
 
     def drain(self) -> None:
         """Let what is in flight finish, and nothing else start."""
-        self.limiter.drain()
+        self.stop.set()
 
     async def aclose(self) -> None:
         await self.sampler.aclose()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.paid_call import Caller
 from lrf.errors import ParseError
 from lrf.planning.schema import instance
 from lrf.prices import Price

@@ -12,7 +12,8 @@ from lrf.assemble import check_reply_modes
 from lrf.build import aggregator_of, dimensions_of, embedders_of, judges_of, prices_of, retrievers_of, source_of
 from lrf.config.prices import SAMPLING, read_prices
 from lrf.engine.budget import BudgetLedger
-from lrf.engine.engine import Engine, NamedDimension
+from lrf.engine.engine import Engine
+from lrf.engine.panel import NamedDimension
 from lrf.engine.observers import Observers
 from lrf.engine.rescoring import RescoringRounds
 from lrf.planning.evidence import BoundRetriever, ExpectedRetriever, exact_retriever, kept_embed, longest_around

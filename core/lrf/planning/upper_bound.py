@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lrf.engine.judge_calls import ATTEMPTS, Caller, JudgeCalls
+from lrf.engine.judge_calls import ATTEMPTS, JudgeCalls
+from lrf.engine.paid_call import Caller
 from lrf.engine.worst_case import next_limit, worst_case_of
 from lrf.planning.schema import instance
 from lrf.prompting.expectations import Verdict, Verdicts

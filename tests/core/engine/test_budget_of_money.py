@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from lrf.cli.summary import show
 from lrf.config import parse_pipeline
 from lrf.engine.budget import Budget, BudgetLedger
-from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.paid_call import Caller
 from lrf.engine.worst_case import most_prompt_tokens
 from lrf.errors import BudgetError, RunInterruptedError
 from lrf.plugin.catalog import load_catalog
@@ -96,7 +97,7 @@ async def test_a_call_that_waits_for_the_budget_ends_when_the_run_is_stopped() -
     asked = [asyncio.create_task(ask(calls, f"{i}")) for i in range(2)]
     await begun.wait()
     await asyncio.sleep(0)
-    calls.limiter.drain()
+    calls.server.queue.stop.set()
     release.set()
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert outcomes[0] == 7.0
@@ -271,8 +272,8 @@ def test_a_resumed_run_counts_a_reply_without_usage_as_the_run_did_that_asked(
 
     ledger, [used] = asyncio.run(ask_all())
     assert (used.prompt_tokens, used.completion_tokens) == (0, 0)
-    assert used.most_prompt + used.most_reply == ledger._tokens
-    assert PRICE.most(used.most_prompt, used.most_reply) == ledger._money
+    assert used.most_prompt + used.most_reply == ledger.used[1]
+    assert PRICE.most(used.most_prompt, used.most_reply) == ledger.used[2]
 
 
 # --- one model at two prices ---------------------------------------------------------------------------------------

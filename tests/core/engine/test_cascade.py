@@ -12,9 +12,9 @@ import pytest
 from lrf.assemble import check_reply_modes
 from lrf.config import parse_pipeline
 from lrf.engine.budget import BudgetLedger
-from lrf.engine.engine import NamedDimension
-from lrf.engine.judge_calls import Caller, JudgeCalls
-from lrf.engine.panel import PanelSettings, ask_panel
+from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.paid_call import Caller
+from lrf.engine.panel import NamedDimension, PanelSettings, ask_panel
 from lrf.errors import ConfigError, RejectedError, UnavailableError, UnscorableError
 from lrf.planning.plan import plan_pipeline
 from lrf.plugin.catalog import load_catalog
@@ -137,7 +137,7 @@ async def test_a_judge_that_refuses_is_passed_over() -> None:
 
 
 async def test_a_judge_that_is_away_is_waited_for_and_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 0.0)
+    monkeypatch.setattr("lrf.http.backoff.FIRST_S", 0.0)
 
     def away(request: Request) -> Reply:
         raise UnavailableError("gone")

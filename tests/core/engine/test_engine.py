@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from lrf.engine.budget import Budget, BudgetLedger
 from lrf.engine.embedder_calls import EmbedderCalls
-from lrf.engine.engine import Engine, NamedDimension
+from lrf.engine.engine import Engine
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.observers import Observers
+from lrf.engine.panel import NamedDimension
 from lrf.errors import (
     BudgetError,
     JudgeMisconfiguredError,
@@ -290,7 +291,7 @@ async def test_a_numpy_number_is_a_rating_like_any_other() -> None:
 
 
 async def test_a_judge_that_fails_is_a_transient_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 0.0)
+    monkeypatch.setattr("lrf.http.backoff.FIRST_S", 0.0)
     judge = ScriptedJudge(lambda r: UnavailableError("503") if "answer 1" in r.prompt[1].text else "[[5]]")
     async with engine_with({"a": ask}, judge) as engine:
         rewards = await engine.score(SAMPLE)
@@ -476,7 +477,7 @@ async def test_an_error_that_stops_the_run_is_raised_and_drains(error: Exception
         with pytest.raises(type(error)):
             await engine.score(SAMPLE)
         assert engine.fatal is error
-        assert engine.judges["main"].limiter.draining
+        assert engine.stop.stopping
         assert engine.moved.is_set()
 
 

@@ -15,7 +15,7 @@ from project import Project
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Latency, "SHORTEST_S", 1.0)
-    monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 0.01)
+    monkeypatch.setattr("lrf.http.backoff.FIRST_S", 0.01)
 
 
 async def test_a_server_that_fails_in_every_way_costs_no_row(

@@ -19,9 +19,10 @@ from lrf.engine import retries as retries_module
 from lrf.engine import worst_case as most_module
 from lrf.engine.budget import Budget, BudgetLedger
 from lrf.engine.engine import judge_calls
-from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.latency import KNOWN
 from lrf.engine.observers import Observers
+from lrf.engine.paid_call import Caller
 from lrf.engine.rate_limits import RateLimits
 from lrf.engine.reply_modes import best_reply_mode
 from lrf.errors import (
@@ -326,7 +327,7 @@ async def test_a_reply_with_half_a_surrogate_pair_is_read_and_kept() -> None:
 
 
 async def test_probabilities_that_are_none_are_a_bad_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries_module, "BACKOFF_S", 0.0)
+    monkeypatch.setattr("lrf.http.backoff.FIRST_S", 0.0)
     good = {f"[[{n}]]": float(n == 7) for n in range(11)}
     replies = [Reply("", probabilities={**good, "[[7]]": float("nan")}), Reply("", probabilities=good)]
     async with calls_to(ScriptedJudge(replies, capabilities=Capabilities(probabilities=True))) as calls:
@@ -383,7 +384,7 @@ async def test_expected_ratings_come_with_their_probabilities() -> None:
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries_module, "BACKOFF_S", 0.0)
+    monkeypatch.setattr("lrf.http.backoff.FIRST_S", 0.0)
 
 
 async def test_a_judge_that_does_not_answer_in_time_is_tried_again_and_named(no_pauses: None) -> None:
@@ -394,7 +395,7 @@ async def test_a_judge_that_does_not_answer_in_time_is_tried_again_and_named(no_
         assert calls.ledger.total().faults == 5
     assert caught.value.reason == "judge_timed_out"
     assert caught.value.transient
-    assert "no reply from main within 0.0" in caught.value.detail  # seconds that it really took
+    assert "no reply from judges.main within 0.0" in caught.value.detail  # seconds that it really took
 
 
 async def test_faults_are_no_attempts(no_pauses: None) -> None:
@@ -458,15 +459,15 @@ async def test_the_reply_that_makes_the_pace_known_is_kept_while_another_call_ti
         await asyncio.sleep(0.1)
         replied = asyncio.create_task(ask(calls, "last"))
         await asyncio.sleep(0.05)
-        assert calls.oldest is not None
-        assert calls.oldest.timeout is not None
-        due = calls.oldest.timeout.when()
+        assert calls.server.oldest is not None
+        assert calls.server.oldest.timeout is not None
+        due = calls.server.oldest.timeout.when()
         assert due is not None
         loop = asyncio.get_running_loop()
         loop.call_at(due - 0.02, time.sleep, 0.05)  # both come in one turn: the reply, and that the other is late
         loop.call_at(due - 0.01, last.set)
         assert await replied == 7.0
-        assert calls.pace.known
+        assert calls.latency.known
         hanging.cancel()
 
 
@@ -478,7 +479,7 @@ async def test_a_slot_is_free_again_after_every_kind_of_failure(no_pauses: None)
             with pytest.raises((UnscorableError, JudgeMisconfiguredError, ValueError)):
                 await ask(calls)
         assert await ask(calls) == 1.0
-        assert calls.limiter.in_flight == 0
+        assert calls.server.queue.in_flight == 0
 
 
 async def test_a_drain_ends_what_waits_and_keeps_what_was_in_flight() -> None:
@@ -489,7 +490,7 @@ async def test_a_drain_ends_what_waits_and_keeps_what_was_in_flight() -> None:
         await asyncio.sleep(0.02)
         waiting = asyncio.create_task(ask(calls, "second"))
         await asyncio.sleep(0.02)
-        calls.limiter.drain()
+        calls.server.queue.stop.set()
         with pytest.raises(RunInterruptedError):
             await waiting
         release.set()
@@ -516,12 +517,6 @@ async def test_a_budget_stops_before_the_call_that_could_cross_it() -> None:
         assert sum(isinstance(o, BudgetError) for o in outcomes) == 7
         assert calls.ledger.total().calls == 3
     assert len(judge.requests) == 3
-
-
-async def test_a_reply_that_took_no_call_is_kept_where_rates_are_limited() -> None:
-    judge = ScriptedJudge(lambda _: Reply("[[7]]", usage=Usage(10, 5, calls=0)))
-    async with calls_to(judge, rates=RateLimits(60, 60_000)) as calls:
-        assert await ask(calls) == 7.0
 
 
 async def test_tokens_of_long_prompts_are_counted_beside_the_event_loop_and_once_for_what_they_share(
@@ -574,7 +569,7 @@ def test_however_many_calls_run_at_once_tokens_stay_within_the_budget(
 
 @pytest.mark.parametrize("fault", ["not a rating", UnavailableError("busy", retry_after_s=0.0)])
 async def test_a_failed_attempt_is_gone_without_the_collector(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries_module, "BACKOFF_S", 0.0)
+    monkeypatch.setattr("lrf.http.backoff.FIRST_S", 0.0)
     async with calls_to(ScriptedJudge([fault, "[[7]]"] * 10)) as calls:
         await ask(calls, "first")
         gc.collect()

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.engine.budget import BudgetLedger
-from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.latency import KNOWN, Latency
 from lrf.engine.limiter import Limiter
+from lrf.engine.paid_call import Caller
 from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Rating
 from lrf.prompting.requests import Reply, Request, Usage
@@ -82,7 +83,7 @@ class Slow:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Latency, "SHORTEST_S", 0.05)
-    monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 0.001)
+    monkeypatch.setattr("lrf.http.backoff.FIRST_S", 0.001)
 
 
 async def warm(judge: Slow) -> JudgeCalls:

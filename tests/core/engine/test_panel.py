@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from lrf.assemble import check_reply_modes
 from lrf.engine.budget import BudgetLedger
-from lrf.engine.engine import Engine, NamedDimension, judge_calls
-from lrf.engine.judge_calls import ATTEMPTS, Caller, JudgeCalls
+from lrf.engine.engine import Engine, judge_calls
+from lrf.engine.judge_calls import ATTEMPTS, JudgeCalls
 from lrf.engine.observers import Observers
-from lrf.engine.panel import PanelSettings, ask_panel, combine
+from lrf.engine.paid_call import Caller
+from lrf.engine.panel import NamedDimension, PanelSettings, ask_panel, combine
 from lrf.engine.reply_modes import reply_mode_of
 from lrf.errors import ConfigError, JudgeMisconfiguredError, UnavailableError, UnscorableError
 from lrf.prompting.expectations import Choice, Rating, Statements, Text, Verdict, Verdicts
@@ -175,7 +176,7 @@ async def test_a_panel_that_failed_for_a_while_is_asked_again_later(monkeypatch:
     async def at_once(self: Any, seconds: float) -> None:
         await asyncio.sleep(0)
 
-    monkeypatch.setattr("lrf.engine.limiter.Limiter.pause", at_once)
+    monkeypatch.setattr("lrf.engine.stop.Stop.pause", at_once)
     away = ScriptedJudge(lambda _: UnavailableError("away"), identity={"type": "away"})
     with pytest.raises(UnscorableError) as caught:
         await ask({"a": says(4), "b": away})

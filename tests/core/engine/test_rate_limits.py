@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from lrf.assemble import engine_of
 from lrf.config import parse_pipeline
 from lrf.engine.budget import BudgetLedger
-from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.limiter import Limiter
 from lrf.engine.observers import Observers
+from lrf.engine.paid_call import Caller
+from lrf.engine.queue import CallQueue
 from lrf.engine.rate_limits import BURST_S, MINUTE_S, RateLimits
 from lrf.engine.worst_case import most_prompt_tokens
 from lrf.errors import ConfigError, RateLimitedError, RunInterruptedError
@@ -114,23 +116,23 @@ def test_a_reply_that_took_less_than_expected_makes_room_at_once() -> None:
 
 async def test_who_waits_for_the_rate_holds_no_slot_and_goes_by_priority() -> None:
     clock = Clock()
-    limiter = Limiter(4, RateLimits(10, None, clock))
+    queue = CallQueue(Limiter(4), RateLimits(10, None, clock))
     order: list[str] = []
 
     async def call(name: str, position: int) -> None:
-        async with limiter.slot((position, 0)):
+        async with queue.slot(position):
             order.append(name)
 
     tasks = [asyncio.create_task(call(name, p)) for name, p in (("first", 0), ("late", 9), ("early", 1))]
     await asyncio.sleep(0.01)
     assert order == ["first"]
-    assert (limiter.in_flight, limiter.waiting) == (0, 2)
+    assert (queue.in_flight, queue.waiting) == (0, 2)
     clock.now += BURST_S
-    limiter._wake()
+    queue._wake()
     await asyncio.sleep(0.01)
     assert order == ["first", "early"]
     clock.now += BURST_S
-    limiter._wake()
+    queue._wake()
     await asyncio.gather(*tasks)
     assert order == ["first", "early", "late"]
 
@@ -141,21 +143,21 @@ async def test_a_wait_for_the_rate_ends_by_itself() -> None:
             return super().wait_s(requests, tokens) / 100
 
     clock = Clock()
-    limiter = Limiter(4, Hurried(10, None, clock))
-    async with limiter.slot((0, 0)):
+    queue = CallQueue(Limiter(4), Hurried(10, None, clock))
+    async with queue.slot(0):
         pass
     asyncio.get_running_loop().call_later(0.02, lambda: setattr(clock, "now", clock.now + BURST_S))
-    async with asyncio.timeout(10), limiter.slot((0, 0)):
+    async with asyncio.timeout(10), queue.slot(0):
         pass
 
 
 async def test_draining_ends_a_wait_for_the_rate_at_once() -> None:
-    limiter = Limiter(4, RateLimits(1, None, Clock()))
-    async with limiter.slot((0, 0)):
+    queue = CallQueue(Limiter(4), RateLimits(1, None, Clock()))
+    async with queue.slot(0):
         pass
-    waiting = asyncio.create_task(limiter.slot((0, 0)).__aenter__())
+    waiting = asyncio.create_task(queue.slot(0).__aenter__())
     await asyncio.sleep(0)
-    limiter.drain()
+    queue.stop.set()
     with pytest.raises(RunInterruptedError):
         await waiting
 
@@ -163,18 +165,18 @@ async def test_draining_ends_a_wait_for_the_rate_at_once() -> None:
 async def test_a_call_that_was_given_up_while_it_waited_counts_for_nothing() -> None:
     clock = Clock()
     rates = RateLimits(2, None, clock)
-    limiter = Limiter(1, rates)
-    first = limiter.slot((0, 0))
+    queue = CallQueue(Limiter(1), rates)
+    first = queue.slot(0)
     await first.__aenter__()
     clock.now += BURST_S
-    waiting = asyncio.create_task(limiter.slot((0, 0)).__aenter__())
+    waiting = asyncio.create_task(queue.slot(0).__aenter__())
     await asyncio.sleep(0)
     await first.__aexit__(None, None, None)  # its turn has come, and it is cancelled before it goes on
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert rates.wait_s(1, 0) == 0
-    assert limiter.in_flight == 0
+    assert queue.in_flight == 0
 
 
 class Judge:
@@ -209,12 +211,12 @@ async def test_tokens_count_at_the_worst_until_the_reply_and_then_as_the_judge_r
     clock = Clock()
     rates = RateLimits(None, 30_000, clock)
     judge = calls(Judge(Usage(250, 50)), rates)
-    assert judge._likely(Request(PROMPT, Rating(), 500, 0.0)) == (1, 1500)
+    assert judge._rated(Request(PROMPT, Rating(), 500, 0.0)) == (1, 1500)
     await judge.ask(PROMPT, Rating(), 500, Caller("s", "d"))
     assert rates.wait_s(1, 2700) == 0
     assert rates.wait_s(1, 2701) > 0
     assert most_prompt_tokens(Request(PROMPT, Rating(), 500, 0.0)) == 1000
-    assert judge._likely(Request(PROMPT, Rating(), 500, 0.0)) == (1, 750)  # prompts have a quarter of the most
+    assert judge._rated(Request(PROMPT, Rating(), 500, 0.0)) == (1, 750)  # prompts have a quarter of the most
     judge.journal.close()
 
 
@@ -261,7 +263,7 @@ def pipeline(**judge):
 async def test_a_pipeline_limits_any_judge_and_any_embedder(tmp_path: Path) -> None:
     made = parse_pipeline(pipeline(requests_per_minute=600, tokens_per_minute=90_000), load_catalog(), folder=tmp_path)
     engine = engine_of(made, Journal(), Observers(None, lambda *_: None))
-    judge, embedder = engine.judges["main"].limiter.rates, engine.embedders["main"].limiter.rates
+    judge, embedder = engine.judges["main"].rates, engine.embedders["main"].rates
     assert judge
     assert embedder
     judge.take(1, 9_000)

@@ -9,6 +9,7 @@ import pytest
 from lrf.engine import retries as retries_module
 from lrf.engine.limiter import Limiter
 from lrf.engine.retries import FAULTS, Retries
+from lrf.engine.stop import Stop
 from lrf.errors import (
     BadReplyError,
     BudgetError,
@@ -25,12 +26,12 @@ from lrf.errors import (
 
 
 class Clock:
-    """Stands in for the limiter's pauses and the module's clock: a pause passes at once and is remembered."""
+    """Stands in for pauses and the module's clock: a pause passes at once and is remembered."""
 
-    def __init__(self, limiter: Limiter) -> None:
+    def __init__(self, stop: Stop) -> None:
         self.now = 1000.0
         self.pauses: list[float] = []
-        limiter.pause = self.pause  # type: ignore[method-assign]
+        stop.pause = self.pause  # type: ignore[method-assign]
 
     async def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -47,15 +48,20 @@ def limiter() -> Limiter:
 
 
 @pytest.fixture
-def clock(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock(limiter)
+def stop() -> Stop:
+    return Stop()
+
+
+@pytest.fixture
+def clock(stop: Stop, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(stop)
     monkeypatch.setattr(retries_module, "time", clock)
     return clock
 
 
 @pytest.fixture
-def retries(limiter: Limiter, clock: Clock) -> Retries:
-    return Retries("judges.main", limiter)
+def retries(limiter: Limiter, stop: Stop, clock: Clock) -> Retries:
+    return Retries("judges.main", limiter, stop)
 
 
 class Server:
@@ -215,21 +221,21 @@ async def test_refusals_are_told_to_the_limiter_and_other_faults_are_not(retries
     await retries.run(
         Server(RateLimitedError("wait", 0), UnavailableError("busy"), TimedOutError("slow"), BadReplyError("html"))
     )
-    assert list(limiter._window) == [True, True, False]
+    assert list(limiter._refusals) == [True, True, False]
 
 
 async def test_draining_ends_the_waiting(limiter: Limiter) -> None:
     retries = Retries("judges.main", limiter)
     task = asyncio.create_task(retries.run(Server(RateLimitedError("wait", 600.0))))
     await asyncio.sleep(0.01)
-    limiter.drain()
+    retries.stop.set()
     with pytest.raises(RunInterruptedError):
         await task
 
 
 async def test_a_server_that_only_hangs_and_has_never_answered_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     retries = Retries("judges.main", Limiter(1))
-    clock = Clock(retries.limiter)
+    clock = Clock(retries.stop)
     monkeypatch.setattr(retries_module, "time", clock)
 
     async def hang() -> None:

@@ -168,7 +168,7 @@ async def test_a_call_that_is_given_up_is_no_fault() -> None:
 def test_a_sampler_that_gives_another_number_of_candidates_is_asked_again_and_then_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 0.001)
+    monkeypatch.setattr("lrf.http.backoff.FIRST_S", 0.001)
     journal, sampler = Journal(), Echo(per_call=2)
 
     async def one(generation: GenerationSettings) -> Sequence[Reply]:
@@ -197,7 +197,7 @@ def test_candidates_without_usage_count_at_most_when_the_run_goes_on_as_when_the
         return calls.ledger, used.most_prompt + used.most_reply
 
     ledger, most = asyncio.run(drawn())
-    assert most == ledger._tokens > 0
+    assert most == ledger.used[1] > 0
 
 
 async def test_a_samplers_own_fault_is_counted_and_told_as_one_and_what_was_drawn_before_as_reused() -> None:

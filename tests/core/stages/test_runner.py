@@ -390,7 +390,7 @@ def test_unscored_rows_within_the_limit_let_the_run_finish(project: Project, jud
 def test_what_failed_for_a_while_is_asked_again_by_the_next_run_and_nothing_else(
     project: Project, judge_server: JudgeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 0.0)
+    monkeypatch.setattr("lrf.http.backoff.FIRST_S", 0.0)
     judge_server.fault("html", times=None, when=lambda prompt: "101 euros" in prompt)
     assert run(project).exit_code == 3
     calls = judge_server.books.calls
@@ -403,7 +403,7 @@ def test_what_failed_for_a_while_is_asked_again_by_the_next_run_and_nothing_else
 def test_rate_limits_and_faults_that_pass_change_nothing_in_the_files(
     project: Project, judge_server: JudgeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 0.01)
+    monkeypatch.setattr("lrf.http.backoff.FIRST_S", 0.01)
     run(project)
     undisturbed = project.files()
     project.runs = project.folder / "disturbed"
@@ -425,7 +425,7 @@ def test_a_reply_that_was_cut_off_is_asked_again_with_more_room(project: Project
 def test_a_server_that_never_answers_is_given_up_and_named(
     project: Project, judge_server: JudgeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 0.0)
+    monkeypatch.setattr("lrf.http.backoff.FIRST_S", 0.0)
     judge_server.fault("hang", times=None, when=lambda prompt: "101 euros" in prompt)
     pipeline = project.pipeline(max_unscored=0.5)
     pipeline["judges"]["main"]["request_timeout_s"] = 0.1

@@ -14,7 +14,8 @@ from aiohttp import web
 
 from lrf.config import parse_pipeline
 from lrf.engine.budget import BudgetLedger
-from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.paid_call import Caller
 from lrf.errors import RunError
 from lrf.plugin.catalog import load_catalog
 from lrf.prompting.expectations import Rating
@@ -91,7 +92,8 @@ def test_a_cache_that_is_no_journal_is_told(tmp_path: Path) -> None:
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from lrf.engine.judge_calls import Caller, JudgeCalls
+from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.paid_call import Caller
 from lrf.engine.budget import BudgetLedger
 from lrf.prompting.expectations import Rating
 from lrf.store.cache import CachedJournal

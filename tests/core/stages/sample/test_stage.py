@@ -229,7 +229,7 @@ def test_more_samples_without_candidates_than_allowed_fail_the_run_before_anythi
 def test_a_failure_that_passes_is_asked_again_by_the_next_run_and_only_that(
     project: Project, sampler: Sampler, policy: PolicyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 0.01)
+    monkeypatch.setattr("lrf.http.backoff.FIRST_S", 0.01)
     policy.fault("html", times=5, when=lambda prompt: "contract of 200" in prompt)
     project.write_data([without_candidates(i) for i in range(2)])
     one = {**sampler, "n": 1}

@@ -10,8 +10,8 @@ import pytest
 
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import Engine, judge_calls
-from lrf.engine.judge_calls import Caller
 from lrf.engine.observers import Observers
+from lrf.engine.paid_call import Caller
 from lrf.prompting.expectations import Rating
 from lrf.prompting.requests import Request
 from lrf.prompting.templates import Segment

@@ -1,0 +1,127 @@
+"""What a dimension works with while it scores one candidate: judges, evidence, and what the sample's candidates share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.paid_call import Caller
+from lrf.engine.panel import NamedDimension, ask_panel, spread
+from lrf.engine.passages import check_pieces
+from lrf.engine.rescoring import RescoringRounds
+from lrf.engine.sample_scope import SampleScope
+from lrf.errors import Reason, UnscorableError
+from lrf.prompting.expectations import Rating
+from lrf.prompting.requests import Answer, Expectation
+from lrf.prompting.templates import Prompt
+from lrf.text.chunking import chunk_document
+from lrf.text.tokenizers import DEFAULT, TokenizerName
+from lrf.types import Candidate, Chunk, Document, Judgement, Vote
+
+T = TypeVar("T")
+
+Surround = Callable[[Sequence[Document], Sequence[Chunk]], list[Chunk]]
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateContext:
+    """The engine's side of :class:`lrf.protocols.Context`: one dimension at work on one candidate.
+
+    Parameters
+    ----------
+    judges: by name, all of the engine.
+    rounds: what is to be scored again.
+    surround: how chunks get the text around them.
+    """
+
+    scope: SampleScope
+    named: NamedDimension
+    candidate: Candidate
+    judges: Mapping[str, JudgeCalls]
+    rounds: RescoringRounds
+    surround: Surround
+    _votes: list[tuple[Vote, ...]] = field(default_factory=list)
+    _shown: list[float] = field(default_factory=list)
+
+    def complete(self, judgement: Judgement) -> Judgement:
+        """The judgement with the votes of all judges and repeats, and the share of the answer that the judges saw."""
+        asked = [votes for votes in self._votes if votes]
+        if asked and not judgement.votes:
+            of_one = [vote.value for vote in asked[0]] if len(asked) == 1 else []
+            votes = tuple(vote for votes in asked for vote in votes)
+            judgement = replace(judgement, votes=votes, spread=judgement.spread or spread(of_one))
+        if self._shown:
+            judgement = replace(judgement, seen={"answer": max(self._shown), **judgement.seen})
+        return judgement
+
+    @property
+    def language(self) -> str:
+        return self.scope.language
+
+    @property
+    def context_window(self) -> int | None:
+        asked = (self.judges[name].judge.capabilities for name in self.named.judges)
+        windows = [
+            can.context_window - can.reasoning_tokens
+            for can in asked
+            if can.context_window is not None and can.kinds is None
+        ]
+        return min(windows, default=None)
+
+    async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
+        if self.named.judge is None:
+            raise UnscorableError(
+                Reason.NO_JUDGE, f"the dimension {self.named.name} asks a judge, but its plugin names no need"
+            )
+        sample = self.scope.sample.id
+        caller = Caller(
+            sample,
+            self.named.name,
+            self.scope.position,
+            round=self.rounds.of(self.named.name),
+            again=0 if self.scope.take else self.rounds.again(sample, self.candidate.id),
+            take=self.scope.take,
+        )
+        judges = [self.judges[name] for name in self.named.judges]
+        place = len(self._votes)
+        self._votes.append(())
+        answer = await ask_panel(judges, self.named.asking, prompt, expects, max_tokens, caller)
+        if isinstance(expects, Rating):
+            self._votes[place] = answer.votes
+        self._shown.extend(_shares(self.candidate.text, prompt))
+        return answer
+
+    async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
+        retriever = self.named.retriever
+        if retriever is None:
+            raise UnscorableError(Reason.NO_RETRIEVER, f"the dimension {self.named.name} needs a retriever")
+        index = await asyncio.shield(self.scope.index(retriever))
+        evidence = await index.search(queries, top_k)
+        check_pieces(self.scope.sample.documents, (chunk for chunks in evidence for chunk in chunks))
+        return evidence
+
+    def around(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        return self.surround(self.scope.sample.documents, chunks)
+
+    async def chunks(self, tokens: int, tokenizer: TokenizerName = DEFAULT) -> tuple[Chunk, ...]:
+        documents = self.scope.sample.documents
+
+        def cut() -> tuple[Chunk, ...]:
+            return tuple(chunk for d in documents for chunk in chunk_document(d, tokens, tokenizer=tokenizer))
+
+        return await self.scope.once(f"chunks\0{tokens}\0{tokenizer}", lambda: asyncio.to_thread(cut))
+
+    async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
+        return await self.scope.once(f"{self.named.name}\0{key}", make)
+
+
+def _shares(answer: str, prompt: Prompt) -> list[float]:
+    """The shares, 0 to 1, of the answer that are in segments of the prompt; segments without any of it are left out."""
+    whole = answer.strip()
+    texts = [text for s in prompt if not s.trusted and (text := s.original.strip())]
+    if whole in texts:
+        return [1.0]
+    return [1.0 if whole in t else len(t) / len(whole) for t in texts if whole and (whole in t or t in whole)]

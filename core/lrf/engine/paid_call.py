@@ -1,0 +1,247 @@
+"""A call that is paid for, from waiting for a slot to the committed reply: the same steps for every server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from lrf.engine.budget import NOTHING, Reservation
+from lrf.engine.rate_limits import Sent
+from lrf.engine.server import Server
+from lrf.engine.worst_case import WorstCase
+from lrf.errors import BadReplyError, JudgeError, RunError, RunInterruptedError, TimedOutError
+from lrf.prompting.requests import Request, Usage
+
+T = TypeVar("T")
+
+CANCELLED = "cancelled"
+LARGEST_COUNT = 1 << 40
+"""Of tokens or calls that one reply can have taken; no journal could keep much larger numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """For which sample and dimension a call is made.
+
+    Attributes
+    ----------
+    sample, dimension: the sample's id, and the dimension's name or what the counts call it by.
+    position: the sample's place in the data; earlier ones go first.
+    round: how often the dimension was rescored: each round has replies of its own.
+    again: how often the candidate's failed questions were rescored: each time gives them as many attempts more.
+    take: 0, or the number of a calibration, whose replies no other run uses.
+    """
+
+    sample: str
+    dimension: str
+    position: int = 0
+    round: int = 0
+    again: int = 0
+    take: int = 0
+
+
+class Rated(NamedTuple):
+    """What a call counts as against requests and tokens a minute until its reply has come."""
+
+    requests: int = 1
+    tokens: float = 0
+
+
+ONE_CALL = Rated()
+
+
+class Replied(NamedTuple, Generic[T]):
+    """What a call brought, the usage of each reply in it, and the seconds from sending to the reply."""
+
+    value: T
+    usages: Sequence[Usage]
+    seconds: float
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class PaidCall(Generic[T]):
+    """One call to a server. :meth:`run` makes it; the object is also what is known of it while it is in flight.
+
+    Parameters
+    ----------
+    send: sends the call and returns what came, checked, with the usage of each reply in it.
+    commit: keeps what came.
+    worst: the most that the call can take.
+    deadline_s: the seconds that the call may take, asked for when it is sent.
+    counted: whether the call counts as a call of its dimension and against the budget (embeddings don't).
+    learn: told of a reply, of what was counted as sent and of the seconds that the reply took.
+    request: what a judge is asked, or None.
+    """
+
+    server: Server
+    caller: Caller
+    kind: str
+    send: Callable[[float], Awaitable[tuple[T, Sequence[Usage]]]]
+    commit: Callable[[Replied[T]], Awaitable[None]]
+    worst: Callable[[], WorstCase]
+    deadline_s: Callable[[], float]
+    rated: Rated = ONE_CALL
+    beginning: int | None = None
+    attempt: int = 0
+    counted: bool = True
+    learn: Callable[[Replied[T], Sent | None], None] | None = None
+    request: Request | None = None
+    began: float = 0.0
+    timeout: asyncio.Timeout | None = None
+
+    @property
+    def judge(self) -> str:
+        """The server's name in the pipeline."""
+        return self.server.name
+
+    async def run(self) -> T:
+        """What the call brought, once it is committed.
+
+        Raises a :class:`lrf.errors.JudgeError` for a call that brought no usable reply,
+        :class:`lrf.errors.BudgetError` before it is sent if it could overrun the budget, and
+        :class:`lrf.errors.RunInterruptedError` before it is sent if the run is being stopped.
+        """
+        queue = self.server.queue
+        async with queue.slot(self.caller.position, *self.rated, self.beginning) as sent:
+            reservation = await self._reserve()
+            try:
+                replied = await self._send()
+            except BaseException as error:
+                self._fail(reservation, error)
+                raise
+            self._settle(reservation, replied, sent)
+            queue.replied()
+        try:
+            await self.commit(replied)
+        finally:
+            queue.written()
+        return replied.value
+
+    async def _reserve(self) -> Reservation:
+        """Set the worst case aside, once the budget has room for it."""
+        ledger = self.server.ledger
+        reservation = self._worst_of_budget() if self.counted else NOTHING
+        await ledger.admit(reservation)
+        if self.server.queue.stop.stopping:
+            ledger.release(reservation)
+            self.server.queue.stop.check()
+        return reservation
+
+    def _worst_of_budget(self) -> Reservation:
+        if not self.server.ledger.budget.limited:
+            return Reservation(calls=1)
+        calls, prompt, reply = self.worst()
+        money = self.server.price.most(prompt, reply) if self.server.price else 0
+        return Reservation(calls, prompt + reply, money)
+
+    async def _send(self) -> Replied[T]:
+        """Send the call within its deadline. Every failure that the server is to blame for is a JudgeError."""
+        self.began = time.monotonic()
+        deadline_s = self.deadline_s()
+        self.timeout = asyncio.timeout(deadline_s)
+        self.server.sent[id(self)] = self
+        try:
+            async with self.timeout:
+                value, usages = await self.send(deadline_s)
+        except TimeoutError:
+            took = f"{round(self._seconds(), 2):g} s"
+            raise TimedOutError(f"no reply from {self.server.title} within {took}") from None
+        finally:
+            del self.server.sent[id(self)]
+        return Replied(value, check_usages(self.server.title, usages), self._seconds())
+
+    def _settle(self, reservation: Reservation, replied: Replied[T], sent: Sent | None) -> None:
+        """Count what the replies took, tell the listener, and learn from them."""
+        if self.counted:
+            self.server.ledger.settle(self.caller.dimension, reservation, replied.usages, self.server.price)
+        else:
+            self.server.ledger.release(reservation)
+        if self.learn:
+            self.learn(replied, sent)
+        self._tell(None)
+
+    def _fail(self, reservation: Reservation, error: BaseException) -> None:
+        """Count a call without a usable reply: at its worst case if the server may have worked on it."""
+        ledger = self.server.ledger
+        reason = reason_of(error)
+        served = self.counted and self._may_have_been_served(error)
+        usage = getattr(error, "usage", None)
+        told = usage if isinstance(usage, Usage) and usage.told else None
+        if not self.counted or (reason == CANCELLED and not served):
+            ledger.release(reservation)
+        else:
+            ledger.fail(self.caller.dimension, reservation, served=served, usage=told, price=self.server.price)
+            ledger.lines[self.caller.dimension].faults -= reason == CANCELLED  # nobody is to blame for it
+        if served:
+            self._note(reason, told)
+        self._tell(reason)
+
+    def _may_have_been_served(self, error: BaseException) -> bool:
+        """Whether the server may have worked on the call, and billed it. An unexpected error can come after that."""
+        if isinstance(error, RunInterruptedError):  # left with the server
+            return False
+        if isinstance(error, asyncio.CancelledError):
+            return not self.server.keeps_calls
+        return bool(getattr(error, "sent", True))
+
+    def _note(self, reason: str, told: Usage | None) -> None:
+        """Keep in the journal that the call counts, for later sittings."""
+        worst = self.worst()
+        usage, most = (told, (0, 0)) if told else (Usage(calls=worst.calls), worst[1:])
+        try:
+            self.server.journal.note_unanswered(
+                self.server.identity,
+                sample=self.caller.sample,
+                dimension=self.caller.dimension,
+                reason=reason,
+                usage=usage,
+                worst=most,
+            )
+        except RunError:  # the journal is closed: the run has ended
+            return
+
+    def _tell(self, reason: str | None) -> None:
+        if self.server.listener:
+            sample, attempt = self.caller.sample, self.attempt
+            self.server.listener(self.server.name, self.kind, sample, attempt, self._seconds(), reason)
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self.began
+
+
+def reason_of(error: BaseException) -> str:
+    """The word for why a call brought no reply."""
+    if isinstance(error, JudgeError):
+        return error.reason
+    if isinstance(error, Exception) and not isinstance(error, RunInterruptedError):
+        return JudgeError.reason  # a plugin's own fault
+    return CANCELLED
+
+
+def sum_usages(usages: Sequence[Usage]) -> Usage:
+    """The usage of several replies together."""
+    columns = zip(*(astuple(usage) for usage in usages or [Usage()]), strict=True)
+    return Usage(*map(sum, columns))
+
+
+def check_usages(title: str, usages: Sequence[Usage]) -> Sequence[Usage]:
+    """The usages, if they can be true.
+
+    Raises :class:`lrf.errors.BadReplyError`, which names the server, for fewer calls than one and for numbers that are
+    negative or no whole numbers.
+    """
+    for usage in usages:
+        tokens = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.written_tokens)
+        if not all(map(_is_count, tokens)) or not _is_count(usage.calls) or usage.calls < 1:
+            raise BadReplyError(f"{title} reported a usage that can't be: {usage}")
+    return usages
+
+
+def _is_count(number: Any) -> bool:
+    try:
+        return bool(0 <= number == int(number) < LARGEST_COUNT)
+    except (TypeError, ValueError, OverflowError):  # no number, NaN, infinite
+        return False

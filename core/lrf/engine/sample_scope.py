@@ -1,0 +1,82 @@
+"""What all candidates of one sample share: each thing is made at most once, when it is first asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from lrf.protocols import Index, Retriever
+from lrf.types import Sample
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class SampleScope:
+    """A sample that is being scored.
+
+    Parameters
+    ----------
+    position: the sample's place in the data; calls of earlier ones go first.
+    language: of the documents: "zh" or "en".
+    retrievers: by name.
+    take: 0, or the number of a calibration, whose replies no other run uses.
+    """
+
+    sample: Sample
+    position: int
+    language: str
+    retrievers: Mapping[str, Retriever]
+    take: int = 0
+    _made: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
+    _indexes: dict[str, asyncio.Task[Index]] = field(default_factory=dict)
+
+    async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
+        """What ``make`` returns; it is called for the first caller with this key, and all others get the same."""
+        task = self._made.get(key)
+        if task is None:
+            task = self._made[key] = asyncio.ensure_future(_awaited(make))
+        made: T = await asyncio.shield(task)
+        return made
+
+    def index(self, retriever: str) -> asyncio.Task[Index]:
+        """The index of the sample's documents, which this retriever makes."""
+        task = self._indexes.get(retriever)
+        if task is None:
+            index = self.retrievers[retriever].index(self.sample.documents)
+            task = self._indexes[retriever] = asyncio.ensure_future(index)
+            task.add_done_callback(_mark_as_seen)
+        return task
+
+    async def aclose(self) -> None:
+        """Give up what is still being made, and close the indexes."""
+        tasks: list[asyncio.Task[Any]] = [*self._made.values(), *self._indexes.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        made = [task for task in self._indexes.values() if not task.cancelled() and not task.exception()]
+        await close_all(task.result().aclose for task in made)
+
+
+async def _awaited(make: Callable[[], Awaitable[T]]) -> T:
+    return await make()
+
+
+def _mark_as_seen(task: asyncio.Task[Any]) -> None:
+    """Nobody may ask for the index any more; its error is then no news."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def close_all(closing: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Close everything in turn; the first error is raised when all have been tried."""
+    errors = []
+    for close in closing:
+        try:
+            await close()
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]

@@ -1,0 +1,75 @@
+"""The server behind a judge, an embedder or a sampler: what all calls to it go through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lrf.engine.budget import BudgetLedger
+from lrf.engine.limiter import Limiter
+from lrf.engine.queue import CallQueue
+from lrf.engine.rate_limits import RateLimits
+from lrf.engine.retries import Retries
+from lrf.engine.stop import Stop
+from lrf.prices import Price
+from lrf.store.journal import Journal
+
+if TYPE_CHECKING:
+    from lrf.engine.paid_call import PaidCall
+
+CallListener = Callable[[str, str, str, int, float, str | None], None]
+"""Called after every call: server, kind, sample, attempt, seconds, and the reason of its failure or None."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Server:
+    """A server that calls are made to.
+
+    Parameters
+    ----------
+    name: its name in the pipeline; ``title`` is what errors call it: "judges.main".
+    identity: what its replies depend on, as the journal keeps it.
+    max_concurrency: the most calls in flight.
+    adapts: whether the limit of calls in flight follows how the server copes.
+    rates: what may be sent a minute, or None where that isn't limited.
+    price: what its tokens cost, or None where that isn't known.
+    keeps_calls: whether it continues with a call that nobody waits for, and a later run gets the reply (a batch API).
+
+    Attributes
+    ----------
+    limiter: how many calls may be in flight; ``queue`` is which goes next.
+    retries: further attempts after a fault.
+    sent: the calls that were sent and aren't answered yet, the oldest first.
+    """
+
+    name: str
+    title: str
+    identity: str
+    journal: Journal
+    ledger: BudgetLedger
+    max_concurrency: int
+    adapts: bool = True
+    rates: RateLimits | None = None
+    price: Price | None = None
+    listener: CallListener | None = None
+    keeps_calls: bool = False
+    limiter: Limiter = field(init=False)
+    queue: CallQueue = field(init=False)
+    retries: Retries = field(init=False)
+    sent: dict[int, PaidCall[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.limiter = Limiter(self.max_concurrency, adapts=self.adapts)
+        self.queue = CallQueue(self.limiter, self.rates)
+        self.retries = Retries(self.title, self.limiter, self.queue.stop)
+
+    def obey(self, stop: Stop) -> None:
+        """Let this object stop the calls to the server from now on."""
+        self.queue.obey(stop)
+        self.retries.stop = stop
+
+    @property
+    def oldest(self) -> PaidCall[Any] | None:
+        """The call that has been in flight for longest."""
+        return next(iter(self.sent.values()), None)
