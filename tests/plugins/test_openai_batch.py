@@ -56,7 +56,7 @@ def provider() -> Iterator[BatchProvider]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrf_openai.batches._backoff", lambda tries: 0.02)
+    monkeypatch.setattr("lrf_openai.batches.backoff_s", lambda tries: 0.02)
 
 
 def judge(provider: BatchProvider, batch: dict[str, Any] | None = None, **settings: Any) -> OpenAIJudge:

@@ -13,8 +13,8 @@ from lrf.build import aggregator_of, dimensions_of, embedders_of, judges_of, pri
 from lrf.config.prices import SAMPLING, read_prices
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import Engine
-from lrf.engine.panel import NamedDimension
 from lrf.engine.observers import Observers
+from lrf.engine.panel import NamedDimension
 from lrf.engine.rescoring import RescoringRounds
 from lrf.planning.evidence import BoundRetriever, ExpectedRetriever, exact_retriever, kept_embed, longest_around
 from lrf.planning.expected import Counts, ExpectedCalls, Tally

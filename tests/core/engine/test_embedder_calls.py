@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pytest
 
-from lrf.engine import embedder_calls as embedding_module
-from lrf.engine import retries as retries_module
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.embedder_calls import EmbedderCalls
 from lrf.errors import JudgeMisconfiguredError, RunInterruptedError, StageError, UnavailableError, UnscorableError

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.engine import retries as retries_module
 from lrf.engine import worst_case as most_module
 from lrf.engine.budget import Budget, BudgetLedger
 from lrf.engine.engine import judge_calls
@@ -23,7 +22,6 @@ from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.latency import KNOWN
 from lrf.engine.observers import Observers
 from lrf.engine.paid_call import Caller
-from lrf.engine.rate_limits import RateLimits
 from lrf.engine.reply_modes import best_reply_mode
 from lrf.errors import (
     BudgetError,

@@ -1,6 +1,5 @@
 """Which waiting call goes next, and how many have a slot."""
 
-
 from __future__ import annotations
 
 import asyncio
