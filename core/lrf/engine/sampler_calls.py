@@ -14,7 +14,7 @@ from lrf.engine.server import CallListener, Server
 from lrf.engine.stop import Stop
 from lrf.engine.waits import Wait
 from lrf.engine.worst_case import WorstCase, most_prompt_tokens
-from lrf.errors import BadReplyError, Reason, UnscorableError
+from lrf.errors import BadReplyError, LrfError, Reason, UnscorableError
 from lrf.prices import Price
 from lrf.prompting.expectations import Text
 from lrf.prompting.requests import Reply, Request, Usage
@@ -67,6 +67,7 @@ class SamplerCalls:
             listener=self.listener,
         )
         self.server.queue.on_release = self.moved.set
+        self.stop.listen(self.moved.set)
 
     @property
     def stop(self) -> Stop:
@@ -202,9 +203,9 @@ class SamplerCalls:
             worst=worst,
         )
 
-    def drain(self) -> None:
-        """Let what is in flight finish, and nothing else start."""
-        self.stop.set()
+    def drain(self, reason: LrfError | None = None) -> None:
+        """Stop: calls in flight are finished and kept, no other begins. The first reason given counts."""
+        self.stop.set(reason)
 
     async def aclose(self) -> None:
         await self.sampler.aclose()

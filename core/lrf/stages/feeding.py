@@ -7,7 +7,7 @@ that may pass.
 How many samples are open at once decides two things: that no slot for calls is idle, and that samples are finished one
 after another, so that an interrupted run leaves results. So only as many are open as fill the slots with their first
 calls, and two more; and whenever a call or a sample ends while slots are idle and no call waits, one more is opened.
-Calls of earlier samples go first (see ``lrf.engine.limiter``). The number of open samples has a ceiling, so memory
+Calls of earlier samples go first (see ``lrf.engine.queue``). The number of open samples has a ceiling, so memory
 doesn't grow with the data.
 """
 

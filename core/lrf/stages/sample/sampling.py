@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from lrf.config.prices import SAMPLING
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import FATAL
 from lrf.engine.sampler_calls import SamplerCalls
-from lrf.errors import JudgeError, LrfError, Reason, RunInterruptedError, UnscorableError
+from lrf.errors import JudgeError, LrfError, Reason, UnscorableError
 from lrf.prompting.templates import Template
 from lrf.protocols import Source
 from lrf.stages.context import StageContext
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Sampling:
-    """Draws candidates for all samples. ``fatal`` is the first reason to stop; ``of_samples`` is for progress."""
+    """Draws candidates for all samples. ``of_samples`` is for progress."""
 
     context: StageContext
     calls: SamplerCalls
@@ -41,15 +40,19 @@ class Sampling:
     template: Template
     stage: str
     of_samples: int
-    fatal: LrfError | None = None
-    moved: asyncio.Event = field(default_factory=asyncio.Event)
     feeder: Feeder = field(init=False)
 
     def __post_init__(self) -> None:
-        self.calls.limiter.on_release = self.moved.set
         calls_each = self.keys.n // self.calls.sampler.per_call
         self.feeder = Feeder(
-            self.context, Spool(self.calls.journal), self.stage, self, calls_each, self._row, self.drain, self._report
+            self.context,
+            Spool(self.calls.journal),
+            self.stage,
+            self.calls,
+            calls_each,
+            self._row,
+            self.drain,
+            self._report,
         )
 
     @classmethod
@@ -70,16 +73,9 @@ class Sampling:
         return self.calls.ledger
 
     @property
-    def slots(self) -> int:
-        return self.calls.limiter.ceiling
-
-    @property
-    def waiting(self) -> int:
-        return self.calls.limiter.waiting
-
-    @property
-    def in_flight(self) -> int:
-        return self.calls.limiter.in_flight
+    def fatal(self) -> LrfError | None:
+        """The first reason to stop, or None."""
+        return self.calls.stop.reason
 
     async def run(self, source: Source) -> None:
         """Take all samples of the source through the sampler."""
@@ -87,9 +83,7 @@ class Sampling:
 
     def drain(self, reason: LrfError | None = None) -> None:
         """Stop: calls in flight are finished and kept, no other begins. The first reason given counts."""
-        self.fatal = self.fatal or reason or RunInterruptedError("stopped")
-        self.calls.drain()
-        self.moved.set()
+        self.calls.drain(reason)
 
     def _report(self) -> None:
         total, done = self.ledger.total(), self.feeder.done
@@ -102,7 +96,7 @@ class Sampling:
             calls=total.calls,
             reused=total.reused,
             retried=sum(self.calls.retried.values()),
-            in_flight=self.in_flight,
+            in_flight=self.calls.in_flight,
             tokens=total.prompt_tokens + total.completion_tokens,
             budget=budget_use(self.ledger),
             waits=waiting(self.calls.waits),
