@@ -24,6 +24,7 @@ from lrf.http.failures import EndpointErrors, ErrorCodes, json_or_text
 from lrf.http.proxies import proxy_for
 from lrf.http.settings import EndpointSettings
 from lrf.http.target import Target
+from lrf.text.redaction import hide, hide_credentials
 from lrf.types import JSON
 
 T = TypeVar("T")
@@ -61,12 +62,13 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._endpoint = endpoint
-        self._secrets: list[str] = []
-        self._errors = EndpointErrors(endpoint, codes or ErrorCodes(), self._secrets)
+        self._errors = EndpointErrors(endpoint, codes or ErrorCodes())
         self._urls: dict[str, str] = {}
         limits = transport.Limits(int(endpoint.max_reply_mb * 1_000_000), _ERROR_BYTES)
         try:
-            self._target = Target(endpoint.base_url, proxy_for(endpoint.base_url))
+            proxy = proxy_for(endpoint.base_url)
+            hide_credentials(proxy or "")
+            self._target = Target(endpoint.base_url, proxy)
             self._transport = transport.Transport(
                 self._target, endpoint.max_concurrency, self._headers(key_header, headers or {}), limits
             )
@@ -75,8 +77,6 @@ class HttpClient:
                 f"{self._errors.where}: this address can't be asked ({error}); check `base_url` and the environment's "
                 "proxies"
             ) from None
-        if self._target.proxy is not None and self._target.proxy.password:
-            self._secrets.append(self._target.proxy.password)
 
     def __repr__(self) -> str:
         return f"<HttpClient {self._endpoint.base_url}>"
@@ -301,7 +301,7 @@ class HttpClient:
             raise JudgeMisconfiguredError(
                 f"the environment variable {variable} holds characters that can't be sent in a header; set it again"
             )
-        self._secrets.append(value)
+        hide(value, variable)
         return value
 
 

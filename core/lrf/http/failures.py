@@ -7,7 +7,7 @@ import math
 import os
 import time
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from lrf.errors import (
 )
 from lrf.http import transport
 from lrf.http.settings import EndpointSettings
+from lrf.text.redaction import redact
 
 _QUOTED = 300  # characters of a server's words in an error
 
@@ -47,11 +48,10 @@ class ErrorCodes:
 
 @dataclass(frozen=True, slots=True)
 class EndpointErrors:
-    """Makes the errors of one endpoint. ``secrets`` are replaced by ``***`` wherever a server's words are quoted."""
+    """Makes the errors of one endpoint. They quote the server's words, without secrets (:mod:`lrf.text.redaction`)."""
 
     endpoint: EndpointSettings
     codes: ErrorCodes = field(default_factory=ErrorCodes)
-    secrets: Sequence[str] = ()
 
     def of_transport(self, error: Exception, sending: transport.Sending) -> JudgeError:
         where, words = self.where, self.quote(error)
@@ -114,11 +114,8 @@ class EndpointErrors:
         return f"{self.endpoint.base_url} (model {self.endpoint.model})"
 
     def quote(self, said: object) -> str:
-        """A server's words as one short printable line without keys."""
-        text = str(said)
-        # before anything is cut, since half a key is not recognised; a longer key before one that it begins with
-        for secret in sorted(self.secrets, key=len, reverse=True):
-            text = text.replace(secret, "***")
+        """A server's words as one short printable line without secrets."""
+        text = redact(str(said))  # before anything is cut, since half a key is not recognised
         text = " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text[: 20 * _QUOTED]).split())
         return text if len(text) <= _QUOTED else text[:_QUOTED] + " …"
 

@@ -398,7 +398,7 @@ async def test_a_key_that_the_server_echoes_is_in_no_message_log_or_repr(
         with pytest.raises(JudgeError) as caught:
             await post(f"{url}/{status}")
         error: BaseException | None = caught.value
-        assert "***" in str(error) or status == 301
+        assert "${LRF_TEST_KEY}" in str(error) or status == 301
         while error is not None:
             assert KEY not in f"{error!s}{error!r}"
             error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
@@ -415,7 +415,7 @@ async def test_a_key_that_another_one_begins_with_hides_all_of_that_one(
     url = await serve(always(400, error_body(f"what is {KEY}-and-more?")))
     with pytest.raises(RejectedError) as caught:
         await post(url, header_env={"X-Other": "LRF_TEST_OTHER"})
-    assert "what is ***?" in str(caught.value)
+    assert "what is ${LRF_TEST_OTHER}?" in str(caught.value)
 
 
 @pytest.mark.parametrize("status", [200, 400])
