@@ -295,16 +295,19 @@ def test_ctrl_c_twice_ends_at_once_and_the_next_run_goes_on(project: Project, ju
     assert project.files() == files
 
 
-def test_a_request_to_terminate_drains_like_ctrl_c(project: Project, judge_server: JudgeServer) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_request_to_terminate_drains_like_ctrl_c(
+    project: Project, judge_server: JudgeServer, number: signal.Signals
+) -> None:
     project.write_data(8)
     judge_server.delay_s = 0.05
     file = one_sample_at_a_time(project)
     with started(file, project) as process:
         judge_server.wait_for_calls(10)
-        process.terminate()
+        process.send_signal(number)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "SIGTERM: finishing the calls in flight" in err
+    assert f"{number.name}: finishing the calls in flight" in err
     assert committed(project, project.folder) == judge_server.books.calls
 
 

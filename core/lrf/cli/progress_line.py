@@ -91,7 +91,7 @@ def _counts(*counts: tuple[int, str]) -> str:
 def _calls(p: Progress, planned: int | None) -> str:
     if p.calls is None:
         return ""
-    of = f" of about {planned:,}" if planned is not None and planned >= p.calls else ""
+    of = f" of about {planned:,}" if planned and planned >= p.calls else ""
     more = _counts((p.reused, "reused"), (p.retried, "tried again"), (p.in_flight, "in flight"))
     return f"{p.calls:,}{of} calls{f' ({more})' if more else ''}, {p.tokens:,} tokens"
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from lrf.stages.run_dir import RunDir
 
 
 @click.command()
@@ -26,11 +22,13 @@ def rescore(pipeline: Path, failed: bool, dimensions: tuple[str, ...], runs: Pat
 
     Exit codes are those of `lrf run`.
     """
+    from lrf.cli.outlook import outlook, show_changes
     from lrf.cli.progress import progress
     from lrf.cli.summary import show
     from lrf.config import load_pipeline
     from lrf.engine import event_loop as interpreter
     from lrf.plugin.catalog import load_catalog
+    from lrf.stages.run_dir import RunDir
     from lrf.stages.runner import run_pipeline
     from lrf.stages.score.rescore import Rescore, begin_rescore
 
@@ -45,10 +43,14 @@ def rescore(pipeline: Path, failed: bool, dimensions: tuple[str, ...], runs: Pat
         counts.append(begin_rescore(checked, run, wanted))
         return {"command": str(wanted), "candidates": counts[0]}
 
-    with progress() as report:
-        summary = interpreter.run(
-            run_pipeline(checked, catalog, runs, last="pairs", report=report, signals=True, before=begin)
+    with progress() as display:
+        run_dir = RunDir(runs.absolute() / checked.name)
+        show_changes(checked, run_dir, display)
+        look = outlook(checked, pipeline, run_dir, display)
+        work = run_pipeline(
+            checked, catalog, runs, last="pairs", report=display, signals=True, before=begin, before_paying=look
         )
+        summary = interpreter.run(work)
     if counts == [0]:
         click.echo("nothing is unscored")
     show(summary)

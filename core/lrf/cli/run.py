@@ -32,11 +32,13 @@ def run(pipeline: Path, runs: Path, first: str | None, last: str | None, dry_run
     Exit codes: 0 finished; 1 a stage failed; 2 a mistake in the pipeline, the data or the command; 3 more is
     unscored than the pipeline allows, or counts don't add up; 4 stopped by the budget; 130 interrupted.
     """
+    from lrf.cli.outlook import outlook, show_changes
     from lrf.cli.progress import progress
     from lrf.cli.summary import show
     from lrf.config import load_pipeline
     from lrf.engine import event_loop as interpreter
     from lrf.plugin.catalog import load_catalog
+    from lrf.stages.run_dir import RunDir
     from lrf.stages.runner import run_pipeline
 
     catalog = load_catalog()
@@ -44,10 +46,14 @@ def run(pipeline: Path, runs: Path, first: str | None, last: str | None, dry_run
     if dry_run:
         _dry_run(checked, runs)
         return 0
-    with progress() as report:
-        summary = interpreter.run(
-            run_pipeline(checked, catalog, runs, first=first, last=last, report=report, signals=True)
+    run_dir = RunDir(runs.absolute() / checked.name)
+    with progress() as display:
+        show_changes(checked, run_dir, display)
+        look = outlook(checked, pipeline, run_dir, display)
+        work = run_pipeline(
+            checked, catalog, runs, first=first, last=last, report=display, signals=True, before_paying=look
         )
+        summary = interpreter.run(work)
     show(summary)
     return summary.exit_code
 

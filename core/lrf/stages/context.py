@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lrf.plugin.catalog import Catalog
 
 Report = Callable[[Mapping[str, JSON]], None]
-"""Progress goes through this: ``{"stage": …, "done": …, "of": …, …}``."""
+"""Takes the JSON of a :class:`lrf.stages.progress.Progress`, from any thread."""
 
 
 @dataclass(slots=True)

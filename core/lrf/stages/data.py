@@ -92,6 +92,7 @@ def _check(context: StageContext) -> DataResult:
                 context.report(Progress(stage="data", samples=good, bad_rows=bad).as_json())
             if context.stop:
                 raise context.stop
+    context.report(Progress(stage="data", samples=good, bad_rows=bad).as_json())
     if not bad:
         context.run_dir.bad_rows.unlink(missing_ok=True)
     if bad and not skip:

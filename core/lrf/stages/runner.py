@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from lrf.stages.context import Report, StageContext
 from lrf.stages.order import STAGES
 from lrf.stages.progress import Progress
 from lrf.stages.run_dir import RunDir, said_by_system
-from lrf.stages.stage import Stage, StageResult, StageStoppedError, skip_finished
+from lrf.stages.stage import PaidResult, Stage, StageResult, StageStoppedError, skip_finished
 from lrf.stages.summary import RunSummary
 from lrf.stages.versions import keep_pipeline, write_versions
 from lrf.store.files import write_json
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 AGAIN = "see to it, and run the same command again"
 
 Stages = Sequence[type[Stage[Any]]]
+BeforePaying = Callable[[Stage[Any]], Awaitable[None]]
 
 
 async def run_pipeline(
@@ -48,6 +49,7 @@ async def run_pipeline(
     signals: bool = False,
     before: Callable[[RunDir], Mapping[str, object]] | None = None,
     started: Callable[[StageContext], None] = lambda _: None,
+    before_paying: BeforePaying | None = None,
     stages: Stages = STAGES,
 ) -> RunSummary:
     """Run the stages from ``first`` to ``last`` (inclusive) that the pipeline has; every other stage is left alone.
@@ -58,9 +60,10 @@ async def run_pipeline(
 
     Parameters
     ----------
-    signals: SIGINT and SIGTERM let the run drain, and a second one ends it at once (main thread only).
+    signals: SIGINT, SIGTERM and SIGHUP let the run drain, and a second one ends it at once (main thread only).
     before: called in a thread once the directory is locked; what it returns is logged. Its errors are raised.
     started: called with the run's context, whose ``drain`` stops the run.
+    before_paying: awaited before each stage that pays for calls and isn't finished.
     stages: all that there are, in their order.
     """
     chosen = chosen_stages(pipeline, first, last, stages)
@@ -80,7 +83,7 @@ async def run_pipeline(
         log.info("run started", stages=[stage.name for stage in chosen], changed=summary.changed)
         context.observers.tell("lrf_run_started", run_dir=str(run.path), pipeline=pipeline.resolved)
         with _draining(context) if signals else nullcontext():
-            await _run_stages(context, chosen, summary, lock.fileno())
+            await _run_stages(context, chosen, summary, lock.fileno(), before_paying)
         summary.seconds = time.monotonic() - began
         summary.files = _files(pipeline, run, stages)
         write_json(run.summary, summary.as_json())
@@ -120,13 +123,19 @@ def chosen_stages(
     return [stage for name, stage in has.items() if name in wanted]
 
 
-async def _run_stages(context: StageContext, stages: Sequence[Stage[Any]], summary: RunSummary, lock_fd: int) -> None:
+async def _run_stages(
+    context: StageContext,
+    stages: Sequence[Stage[Any]],
+    summary: RunSummary,
+    lock_fd: int,
+    before_paying: BeforePaying | None,
+) -> None:
     """Do one stage after another. How it ended, and what came of each, is in the summary."""
     try:
         for stage in stages:
             if context.stop:
                 raise context.stop
-            summary.results[stage.name] = result = await _run_stage(context, stage, lock_fd)
+            summary.results[stage.name] = result = await _run_stage(context, stage, lock_fd, before_paying)
             _write_card(context, stage, result)
             stage.gate(context, result)
         summary.status, summary.exit_code = "finished", 0
@@ -144,12 +153,18 @@ async def _run_stages(context: StageContext, stages: Sequence[Stage[Any]], summa
         summary.ended(StageError(f"{said}. What is finished is kept: {AGAIN}"))
 
 
-async def _run_stage(context: StageContext, stage: Stage[Any], lock_fd: int) -> StageResult:
+async def _run_stage(
+    context: StageContext, stage: Stage[Any], lock_fd: int, before_paying: BeforePaying | None
+) -> StageResult:
     skipped: StageResult | None = await asyncio.to_thread(skip_finished, stage, context)
     if skipped is not None:
         context.report(Progress(stage=stage.name, event="skipped").as_json())
         context.log.info("stage skipped", stage=stage.name, reason=skipped.skipped_because)
         return skipped
+    if before_paying is not None and issubclass(stage.result, PaidResult):
+        await before_paying(stage)
+        if context.stop:
+            raise context.stop
     context.report(Progress(stage=stage.name, event="begins").as_json())
     context.log.info("stage begins", stage=stage.name)
     python = context.pipeline.python.get(stage.name)
@@ -200,7 +215,9 @@ def _draining(context: StageContext) -> Iterator[None]:
         context.drain(RunInterruptedError(f"stopped by {name}"))
 
     here = threading.current_thread() is threading.main_thread()
-    handled = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP] if here else []
+    handled = [signal.SIGINT, signal.SIGTERM] if here else []
+    if here and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup has it ignored
+        handled.append(signal.SIGHUP)
     for number in handled:
         loop.add_signal_handler(number, stop, number.name)
     try:
