@@ -35,7 +35,7 @@ def test_a_policy_writes_candidates_learns_of_their_rewards_and_writes_again(
     again = project.pipeline(name="round${ROUND}", policy={"model": "${POLICY}"}, sample=sampler, train=dpo)
     file = project.write(again)
     for number, last in ((1, "train"), (2, "pairs")):
-        policy = f"./runs/round{number - 1}/policy/checkpoint"
+        policy = f"./runs/round{number - 1}/policy/dpo/checkpoint"
         done = run(file, last, ROUND=str(number), POLICY=policy)
         assert done.returncode == 0, done.stdout + done.stderr
         found = lines(project.runs / f"round{number}" / "candidates.jsonl")
@@ -46,11 +46,11 @@ def test_a_policy_writes_candidates_learns_of_their_rewards_and_writes_again(
         chosen = {p["chosen"][0]["content"] for p in lines(project.runs / f"round{number}" / "pairs.jsonl")}
         assert chosen
         assert chosen <= {c["text"] for c in candidates}
-    weights = [(project.runs / f"round{i}/policy/checkpoint/model.safetensors").read_bytes() for i in range(2)]
+    weights = [(project.runs / f"round{i}/policy/dpo/checkpoint/model.safetensors").read_bytes() for i in range(2)]
     assert weights[0] != weights[1]
 
     calls = judge_server.books.calls
-    done = run(file, "pairs", ROUND="2", POLICY="./runs/round1/policy/checkpoint")
+    done = run(file, "pairs", ROUND="2", POLICY="./runs/round1/policy/dpo/checkpoint")
     assert (done.returncode, judge_server.books.calls) == (0, calls)
 
 

@@ -221,11 +221,13 @@ def run(
     first: str | None = None,
     last: str | None = None,
     report: Callable[[Mapping[str, JSON]], None] | None = None,
+    replace: bool = False,
 ) -> RunSummary:
     """Run a pipeline as ``lrf run`` does; the files are in ``runs / name``.
 
     ``first`` and ``last`` name the stages to begin and end with ("data", "sample", "score", "pairs", "train").
-    ``report`` is called with progress. How it ended is in the summary (``status``, ``exit_code``, ``message``);
+    ``report`` is called with progress. With ``replace`` a policy that was made with other data or settings may be
+    removed. How it ended is in the summary (``status``, ``exit_code``, ``message``);
     raised are only errors of the pipeline file (:class:`lrf.ConfigError`) and of a run directory that can't be used.
     Works inside a running event loop too. A KeyboardInterrupt lets the run drain: the summary's status is then
     "interrupted", and the same call goes on from there.
@@ -248,6 +250,7 @@ def run(
         last=last,
         report=report or (lambda _: None),
         started=started,
+        replace=replace,
     )
     result: Future[RunSummary] = Future()
 

@@ -21,7 +21,7 @@ class Launched:
         self.folder, self.train, self.pipeline = folder, train, pipeline
 
     def output(self, name: str) -> Path:
-        return self.folder / "runs" / name / "policy"
+        return self.folder / "runs" / name / "policy" / self.train["type"]
 
     def start(self, name: str, launcher: dict[str, Any] | None = None, **train: Any) -> subprocess.Popen[str]:
         """``lrf run --from train`` of a pipeline of this name, going."""

@@ -263,15 +263,15 @@ def test_a_run_distils_its_own_ratings_once_and_the_next_rates_by_them(project) 
     pipeline = project.pipeline(pairs=None, train={"type": "reward", **TINY, "max_steps": 2, "held_out": 0.3})
     summary = lrf.run(pipeline, runs=project.runs)
     assert (summary.status, summary.message) == ("finished", "")
-    made = (project.run_dir / "policy" / "checkpoint").stat().st_mtime_ns
+    made = (project.run_dir / "policy" / "reward" / "checkpoint").stat().st_mtime_ns
     lrf.run(pipeline, runs=project.runs)
-    assert (project.run_dir / "policy" / "checkpoint").stat().st_mtime_ns == made
+    assert (project.run_dir / "policy" / "reward" / "checkpoint").stat().st_mtime_ns == made
     assert set(summary.stages["train"]["held_out"]) == {"helpfulness", "logicality"}
     rewards, scored = project.lines("rewards.jsonl"), project.lines("scored.jsonl")
     assert [(r["candidate_id"], r["ratings"]) for r in scored] == [(r["candidate_id"], r["ratings"]) for r in rewards]
     assert scored[0]["prompt"][0]["content"].startswith("The contract of 100")
 
-    head = {"type": "classifier", "model": str(project.run_dir / "policy" / "checkpoint"), "head": "logicality"}
+    head = {"type": "classifier", "model": str(project.run_dir / "policy" / "reward" / "checkpoint"), "head": "logicality"}
     again = lrf.run(project.pipeline(name="next", judges=None, dimensions=[head]), runs=project.runs)
     assert (again.status, again.message) == ("finished", "")
     assert again.stages["score"]["unscored"] == 0

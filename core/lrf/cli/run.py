@@ -22,7 +22,8 @@ STAGES = ("data", "sample", "score", "pairs", "train")
 @click.option(
     "--dry-run", is_flag=True, help="Only write the training's scripts and settings to the run's launch/ folder."
 )
-def run(pipeline: Path, runs: Path, first: str | None, last: str | None, dry_run: bool) -> int:
+@click.option("--replace", is_flag=True, help="Train in place of a policy made with other data or settings.")
+def run(pipeline: Path, runs: Path, first: str | None, last: str | None, dry_run: bool, replace: bool) -> int:
     """Run PIPELINE: check the data, sample and score candidates, choose pairs, train the policy.
 
     A run that was stopped or killed resumes with the same command; finished stages are skipped and replies in the
@@ -51,7 +52,15 @@ def run(pipeline: Path, runs: Path, first: str | None, last: str | None, dry_run
         show_changes(checked, run_dir, display)
         look = outlook(checked, pipeline, run_dir, display)
         work = run_pipeline(
-            checked, catalog, runs, first=first, last=last, report=display, signals=True, before_paying=look
+            checked,
+            catalog,
+            runs,
+            first=first,
+            last=last,
+            report=display,
+            signals=True,
+            before_paying=look,
+            replace=replace,
         )
         summary = interpreter.run(work)
     show(summary)

@@ -1,4 +1,4 @@
-"""A stage in a process that ends with it: ``python -m lrf.stages.child_process RUN_DIR STAGE FOLDER``.
+"""A stage in a process that ends with it: ``python -m lrf.stages.child_process RUN_DIR STAGE FOLDER [--replace]``.
 
 STAGE is where its class is, ``package.module:Class``; FOLDER is where relative paths of the pipeline start. Standard
 output is the channel to the runner (see ``lrf.stages.channel``), and what anything prints goes to standard error.
@@ -34,6 +34,7 @@ async def run_in_child(stage: Stage[R], context: StageContext, python: str, lock
     kind = type(stage)
     command = [python, "-m", "lrf.stages.child_process", str(context.run_dir.path)]
     command += [f"{kind.__module__}:{kind.__qualname__}", str(context.pipeline.folder)]
+    command += ["--replace"] * context.replace
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -97,14 +98,18 @@ async def _copy(stream: asyncio.StreamReader, log: Path) -> bytes:
 # --- in the child -----------------------------------------------------------------------------------------------
 
 
-def main(run_dir: str, kind: str, folder: str, channel: Channel) -> int:
+def main(channel: Channel, run_dir: str, kind: str, folder: str, *options: str) -> int:
     stage_type: type[Stage[Any]] = pkgutil.resolve_name(kind)
-    return answer(
-        channel, lambda: _result(stage_type, run_dir, folder, channel), Path(run_dir), f"stage {stage_type.name}"
-    )
+
+    def work() -> Mapping[str, JSON]:
+        return _result(stage_type, run_dir, folder, channel, replace="--replace" in options)
+
+    return answer(channel, work, Path(run_dir), f"stage {stage_type.name}")
 
 
-def _result(stage_type: type[Stage[Any]], run_dir: str, folder: str, channel: Channel) -> Mapping[str, JSON]:
+def _result(
+    stage_type: type[Stage[Any]], run_dir: str, folder: str, channel: Channel, *, replace: bool
+) -> Mapping[str, JSON]:
     from lrf.config import parse_pipeline
     from lrf.plugin.catalog import load_catalog
     from lrf.stages.run_dir import RunDir
@@ -116,7 +121,9 @@ def _result(stage_type: type[Stage[Any]], run_dir: str, folder: str, channel: Ch
     if stage is None:
         raise StageError(f"{run.pipeline} has no stage {stage_type.name}")
     with run_log(run.log) as log:
-        context = StageContext(pipeline, catalog, run, log.bind(stage=stage.name), report=channel.progress)
+        context = StageContext(
+            pipeline, catalog, run, log.bind(stage=stage.name), report=channel.progress, replace=replace
+        )
         try:
             result: StageResult = skip_finished(stage, context) or _run(stage, context)
         finally:
@@ -142,4 +149,4 @@ if __name__ == "__main__":
     to_runner = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints goes to standard error
     end_with_parent()
-    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3], Channel(to_runner)))
+    sys.exit(main(Channel(to_runner), *sys.argv[1:]))

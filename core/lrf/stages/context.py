@@ -31,6 +31,7 @@ class StageContext:
     log: the run's structured log.
     on_stop: functions that are called when the run is to stop, with the reason.
     stop: the first reason to stop, set from a signal or a budget.
+    replace: whether a stage may remove what it can't make again from the run's other files, such as a policy.
     """
 
     pipeline: Pipeline
@@ -40,6 +41,7 @@ class StageContext:
     report: Report
     on_stop: list[Callable[[LrfError], None]] = field(default_factory=list)
     stop: LrfError | None = None
+    replace: bool = False
     observers: Observers = field(init=False)
 
     def __post_init__(self) -> None:

@@ -5,10 +5,10 @@ order at the end. A later run finds the rows of finished samples there, and does
 that may pass.
 
 How many samples are open at once decides two things: that no slot for calls is idle, and that samples are finished one
-after another, so that an interrupted run leaves results. So only as many are open as fill the slots with their first
-calls, and two more; and whenever a call or a sample ends while slots are idle and no call waits, one more is opened.
-Calls of earlier samples go first (see ``lrf.engine.queue``). The number of open samples has a ceiling, so memory
-doesn't grow with the data.
+after another, so that an interrupted run leaves results. So only as many are opened at first as fill the slots with
+their first calls, and half as many again, which wait. Whenever a call or a sample ends and fewer calls are left than
+that, one more sample is opened. Calls of earlier samples go first (see ``lrf.engine.queue``). The number of open
+samples has a ceiling, so memory doesn't grow with the data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lrf.types import Sample
 
 TICK_S = 0.25
 IDLE_S = 0.05
-"""Slots that have been idle for so long without a call or a sample ending get another sample, too."""
+"""If no call and no sample ends for so long while too few calls are left, a sample is opened, too."""
 
 MOST_OPEN = 16
 """The ceiling of open samples, where twice the number of slots is less."""
@@ -114,13 +114,13 @@ class Feeder:
     async def _room(self) -> None:
         """Return when another sample is to be opened, or none any more."""
         load = self.load
-        first = 2 + load.slots // max(1, self.calls_each)
-        ceiling = max(MOST_OPEN, 2 * load.slots)
+        wanted = load.slots + load.slots // 2
+        first, ceiling = 1 + wanted // max(1, self.calls_each), max(MOST_OPEN, 2 * load.slots)
         while not self._stopping and len(self._open) >= min(first, ceiling):
             with suppress(TimeoutError):
                 await asyncio.wait_for(load.moved.wait(), IDLE_S)
             load.moved.clear()
-            if len(self._open) < ceiling and load.in_flight < load.slots and not load.waiting:
+            if len(self._open) < ceiling and load.in_flight + load.waiting < wanted:
                 return
 
     async def _finish(self, sample: Sample, position: int) -> None:

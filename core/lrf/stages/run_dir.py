@@ -66,9 +66,9 @@ class RunDir:
     def bad_rows(self) -> Path:
         return self.path / "bad_rows.jsonl"
 
-    @property
-    def policy(self) -> Path:
-        return self.path / "policy"
+    def policy(self, trainer: str) -> Path:
+        """The folder of what this type of trainer makes."""
+        return self.path / "policy" / trainer
 
     @property
     def launch(self) -> Path:

@@ -50,6 +50,7 @@ async def run_pipeline(
     before: Callable[[RunDir], Mapping[str, object]] | None = None,
     started: Callable[[StageContext], None] = lambda _: None,
     before_paying: BeforePaying | None = None,
+    replace: bool = False,
     stages: Stages = STAGES,
 ) -> RunSummary:
     """Run the stages from ``first`` to ``last`` (inclusive) that the pipeline has; every other stage is left alone.
@@ -64,6 +65,7 @@ async def run_pipeline(
     before: called in a thread once the directory is locked; what it returns is logged. Its errors are raised.
     started: called with the run's context, whose ``drain`` stops the run.
     before_paying: awaited before each stage that pays for calls and isn't finished.
+    replace: a policy that was made with other data or settings may be removed.
     stages: all that there are, in their order.
     """
     chosen = chosen_stages(pipeline, first, last, stages)
@@ -78,7 +80,7 @@ async def run_pipeline(
             log.info("before the run", **await asyncio.to_thread(before, run))
         summary.changed = keep_pipeline(run, pipeline)
         write_versions(run, pipeline, catalog)
-        context = StageContext(pipeline, catalog, run, log, report)
+        context = StageContext(pipeline, catalog, run, log, report, replace=replace)
         started(context)
         log.info("run started", stages=[stage.name for stage in chosen], changed=summary.changed)
         context.observers.tell("lrf_run_started", run_dir=str(run.path), pipeline=pipeline.resolved)

@@ -38,7 +38,7 @@ from lrf.errors import LrfError, StageError
 if TYPE_CHECKING:
     from lrf.config import Pipeline
     from lrf.stages.context import StageContext
-    from lrf.stages.run_dir import RunDir
+    from lrf.stages.run_dir import RunDir, StageRecord
     from lrf.types import JSON
 
 R = TypeVar("R", bound="StageResult")
@@ -215,14 +215,18 @@ class Stage(ABC, Generic[R]):
 
     def finished(self, context: StageContext) -> R | None:
         """The result of the run that finished the stage, if it would be the same now; None when it must be done."""
-        found = context.run_dir.record(self.name).finished(self.fingerprint(context))
+        found = self.record(context.run_dir).finished(self.fingerprint(context))
         result = None if found is None else self.result.from_json(found)
         return None if result is None or result.retry else result
 
     def keep(self, context: StageContext, fingerprint: str, files: Sequence[Path], result: R) -> R:
         """Record that the stage is finished with this result, and return it. Blocks: it hashes the files."""
-        context.run_dir.record(self.name).write(fingerprint, files, result.as_json())
+        self.record(context.run_dir).write(fingerprint, files, result.as_json())
         return result
+
+    def record(self, run: RunDir) -> StageRecord:
+        """Where it is noted that the stage is finished."""
+        return run.record(self.name)
 
     def gate(self, context: StageContext, result: R) -> None:
         """Raise :class:`lrf.errors.GateError` when more was lost than the pipeline allows."""

@@ -24,7 +24,7 @@ from project import Project
 
 def trained(**metrics: Any) -> TrainResult:
     return TrainResult(
-        checkpoint="policy/checkpoint", metrics=metrics, launcher="local", processes=1, train_seconds=1.0
+        checkpoint="policy/dpo/checkpoint", metrics=metrics, launcher="local", processes=1, train_seconds=1.0
     )
 
 

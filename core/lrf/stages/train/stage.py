@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,11 +19,12 @@ from lrf.stages.channel import Report
 from lrf.stages.context import StageContext
 from lrf.stages.fingerprints import weights_fingerprint
 from lrf.stages.progress import Progress
-from lrf.stages.run_dir import RunDir, fingerprint, said_by_system
+from lrf.stages.run_dir import RunDir, StageRecord, fingerprint, said_by_system
 from lrf.stages.score.results import scored_fingerprint, write_scored
 from lrf.stages.stage import FLAT, BlockingStage, StageResult
 from lrf.stages.train.card import write_model_card
 from lrf.stages.train.launch import plan_launch, prepare_launch
+from lrf.stages.train.policy import make_room
 from lrf.stages.train.supervise import launch
 from lrf.store.files import sha256_of
 
@@ -100,14 +100,14 @@ class TrainStage(BlockingStage[TrainResult]):
         if "scored" in self.reads:
             write_scored(context)
         made_of = self.fingerprint(context)
+        make_room(run.policy(self.block.type), made_of, replace=context.replace)
         plan = prepare_launch(pipeline, run).plan
-        make_room(run.policy, made_of)
 
         def report(progress: Mapping[str, JsonValue]) -> None:
             context.report(Progress(stage=self.name, figures=progress).as_json())
 
         began = time.monotonic()
-        trained = launch(plan, run.launch, report) if plan.argv else train_here(pipeline, run, report)
+        trained = launch(plan, run.launch, report) if plan.argv else train_here(pipeline, self.block, run, report)
         checkpoint, metrics = _parts(trained)
         result = TrainResult(
             checkpoint=checkpoint,
@@ -118,28 +118,22 @@ class TrainStage(BlockingStage[TrainResult]):
         )
         return self.keep(context, made_of, [], result)
 
+    def record(self, run: RunDir) -> StageRecord:
+        """Each trainer's own, so that the policies of two trainers are both known to be finished."""
+        return run.record(f"{self.name}-{self.block.type}")
+
     def card(self, context: StageContext, result: TrainResult) -> None:
         card = context.run_dir.path / result.checkpoint / "README.md"
         if card.parent.is_dir() and not card.exists():
             write_model_card(card, context.pipeline, result)
 
     def files(self, run: RunDir) -> Mapping[str, Path]:
-        return {"policy": run.policy}
-
-
-def make_room(policy: Path, fingerprint: str) -> None:
-    """Remove a policy of other data or settings; one of these is left for the trainer to continue."""
-    mark = policy / "fingerprint"
-    if mark.exists() and mark.read_text() == fingerprint:
-        return
-    if policy.exists():
-        shutil.rmtree(policy)
-    policy.mkdir()
-    mark.write_text(fingerprint)
+        return {"policy": run.policy(self.block.type)}
 
 
 def train_here(
     pipeline: Pipeline,
+    block: Block,
     run: RunDir,
     report: Report,
     *,
@@ -152,7 +146,7 @@ def train_here(
     job = TrainingJob(
         pairs=run.pairs,
         scored=run.scored,
-        output=run.policy,
+        output=run.policy(block.type),
         model=policy.model,
         seed=pipeline.seed,
         prompt_template_sha256=Template(policy.prompt_template, ("context", "question")).sha256,

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from lrf.errors import StageError
 from lrf.stages.channel import Channel, answer, end_with_parent
 from lrf.stages.train.supervise import WATCHED
 from lrf.types import JSON
@@ -24,11 +25,14 @@ def main(run_dir: str, folder: str, channel: Channel) -> int:
         from lrf.config import parse_pipeline
         from lrf.plugin.catalog import load_catalog
         from lrf.stages.run_dir import RunDir
-        from lrf.stages.train.stage import train_here
+        from lrf.stages.train.stage import TrainStage, train_here
 
         run = RunDir(Path(run_dir))
         pipeline = parse_pipeline(run.pipeline.read_text(encoding="utf-8"), load_catalog(), folder=Path(folder))
-        return train_here(pipeline, run, channel.progress, rank=rank, local_rank=local_rank, world=world)
+        stage = TrainStage.of(pipeline)
+        if stage is None:
+            raise StageError(f"{run.pipeline} has no `train:` block")
+        return train_here(pipeline, stage.block, run, channel.progress, rank=rank, local_rank=local_rank, world=world)
 
     return answer(channel, work, Path(run_dir), f"rank {rank}")
 

@@ -26,7 +26,8 @@ from lrf.stages.channel import Messages
 from lrf.stages.context import StageContext
 from lrf.stages.run_dir import RunDir
 from lrf.stages.train.launch import plan_launch, prepare_launch
-from lrf.stages.train.stage import TrainStage, make_room
+from lrf.stages.train.policy import make_room
+from lrf.stages.train.stage import TrainStage
 from lrf.stages.train.supervise import launch
 
 Start = Callable[..., LaunchPlan]
@@ -214,8 +215,12 @@ def _lives(pid: int) -> bool:
 # --- the policy's folder ------------------------------------------------------------------------------------------
 
 
-def test_a_policy_of_other_settings_gives_way_and_one_of_these_is_not_touched(tmp_path: Path) -> None:
-    policy = tmp_path / "policy"
+def test_a_policy_of_other_settings_is_only_replaced_when_told_so_and_one_of_these_is_not_touched(
+    tmp_path: Path,
+) -> None:
+    policy = tmp_path / "policy" / "dpo"
+    make_room(policy, "these")
+    make_room(policy, "those")  # nothing was trained yet
     make_room(policy, "these")
     (policy / "checkpoint").mkdir()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -224,9 +229,11 @@ def test_a_policy_of_other_settings_gives_way_and_one_of_these_is_not_touched(tm
         make_room(policy, "these")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(ConfigError, match=r"policy/dpo has what was trained .*\(checkpoint\).* `lrf run --replace`"):
+        make_room(policy, "others")
     make_room(policy, "these")
     assert (policy / "checkpoint").exists()
-    make_room(policy, "others")
+    make_room(policy, "others", replace=True)
     assert not (policy / "checkpoint").exists()
 
 
