@@ -271,7 +271,11 @@ def test_a_run_distils_its_own_ratings_once_and_the_next_rates_by_them(project) 
     assert [(r["candidate_id"], r["ratings"]) for r in scored] == [(r["candidate_id"], r["ratings"]) for r in rewards]
     assert scored[0]["prompt"][0]["content"].startswith("The contract of 100")
 
-    head = {"type": "classifier", "model": str(project.run_dir / "policy" / "reward" / "checkpoint"), "head": "logicality"}
+    head = {
+        "type": "classifier",
+        "model": str(project.run_dir / "policy" / "reward" / "checkpoint"),
+        "head": "logicality",
+    }
     again = lrf.run(project.pipeline(name="next", judges=None, dimensions=[head]), runs=project.runs)
     assert (again.status, again.message) == ("finished", "")
     assert again.stages["score"]["unscored"] == 0
