@@ -18,7 +18,7 @@ LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields that a prompt must use, and those that it may use besides."""
+    """The fields that a prompt must use, and those that it may use in addition."""
 
     required: frozenset[str]
     optional: frozenset[str] = frozenset()
@@ -38,7 +38,7 @@ FIELDS: Mapping[str, Fields] = {
 
 
 class Prompts:
-    """One prompt in the languages it is needed in. Its files are read once, when it is made.
+    """One prompt in the languages that are needed. Its files are read once, when it is made.
 
     Raises :class:`lrf.errors.ConfigError` for a folder or a file that can't be used.
     """
@@ -77,12 +77,12 @@ def _load(name: str, language: Language, folder: Path | None) -> Template:
 
 
 def _check_folder(folder: Path) -> None:
-    """A misspelt file would be passed over in silence, so every text file must be one we look for."""
+    """Raises ConfigError for a text file that no prompt is named like: it would silently have no effect."""
     if not folder.is_dir():
         raise ConfigError(f"prompts: there is no folder {folder}")
     known = {f"{name}.txt" for name in FIELDS} | {f"{lang}/{name}.txt" for lang in LANGUAGES for name in FIELDS}
-    found = sorted(path.relative_to(folder).as_posix() for path in (*folder.glob("*.txt"), *folder.glob("*/*.txt")))
-    for name in found:
+    names = sorted(path.relative_to(folder).as_posix() for path in (*folder.glob("*.txt"), *folder.glob("*/*.txt")))
+    for name in names:
         if name not in known:
             allowed = ", ".join(f"{n}.txt" for n in FIELDS)
             raise ConfigError(

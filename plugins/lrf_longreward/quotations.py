@@ -1,9 +1,9 @@
-"""What a judge quotes in its analysis, located in the documents.
+"""Finds what a judge quotes in its analysis in the documents.
 
-Quotations are compared in *plain* text: white space of any length is one space, and quotation marks and dashes of any
-form are one of each. Each is looked for exactly in the evidence, then exactly in the documents, then for something like
-it in the evidence. Whole words come before parts of words, and no part of a number counts: "5 villages" is not what "15
-villages" says. That takes time in proportion to the documents' length and no more than once a sample.
+Texts are compared in a *plain* form, with one space for any white space and one form of quotation marks and dashes. A
+quotation is searched exactly in the evidence, then exactly in the documents, then approximately in the evidence. Whole
+words come before parts of words, and a part of a number never counts: "5 villages" is not in "15 villages". The time is
+proportional to the documents' length, once a sample.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ async def located(
 
     Words that only the statement has are the statement's, and left out.
     """
-    found = quotations_in(analysis or "")
-    if not found:
+    quotations_found = quotations_in(analysis or "")
+    if not quotations_found:
         return ()
     small = sum(len(chunk.text) for chunk in evidence) < _SMALL
     shown = passages(evidence) if small else await asyncio.to_thread(passages, evidence)
-    spans = {text: exactly(text, shown) for text in found}
+    spans = {text: exactly(text, shown) for text in quotations_found}
     missing = [text for text, span in spans.items() if span is None]
     elsewhere: Mapping[str, Quotation] = {}
     if missing:

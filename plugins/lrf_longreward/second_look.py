@@ -21,12 +21,12 @@ async def look_again(
     sample: Sample,
     claims: Sequence[Claim],
     judged: Sequence[JudgedStatement],
-    examination: VerdictCheck,
+    verdicts: VerdictCheck,
     ctx: Context,
 ) -> tuple[list[JudgedStatement], dict[str, int]]:
-    """All judgements, those of no support replaced by that of a second look on more evidence; and what it changed.
+    """All judgements, where those of no support are replaced by a second one on more evidence; and what changed.
 
-    A statement for which there is no more evidence keeps its judgement without being asked about again.
+    A statement without more evidence keeps its judgement, and no call is made for it.
     """
     doubted = [claim for claim, first in zip(claims, judged, strict=True) if first.verdict == NO_SUPPORT]
     if how == "widen":
@@ -38,30 +38,30 @@ async def look_again(
         for (text, before), chunks in zip(doubted, more, strict=True)
         if {c.span for c in chunks} != {c.span for c in before}
     ]
-    second = {s.text: s for s in await examination.judge(sample, again, ctx)}
-    result = []
-    for first in judged:
-        if first.verdict != NO_SUPPORT:
-            result.append(first)
-        elif first.text not in second:
-            result.append(replace(first, attribution="unsupported"))
-        else:
-            now = second[first.text]
-            found = now.verdict != NO_SUPPORT
-            result.append(replace(now, first=first, attribution="not_retrieved" if found else "unsupported"))
+    second = {s.text: s for s in await verdicts.judge(sample, again, ctx)}
+    result = [_after_second_look(first, second.get(first.text)) for first in judged]
     counts = {"second_looks": len(again), "not_retrieved": sum(s.attribution == "not_retrieved" for s in result)}
     return result, counts
 
 
+def _after_second_look(first: JudgedStatement, second: JudgedStatement | None) -> JudgedStatement:
+    if first.verdict != NO_SUPPORT:
+        return first
+    if second is None:
+        return replace(first, attribution="unsupported")
+    supported = second.verdict != NO_SUPPORT
+    return replace(second, first=first, attribution="not_retrieved" if supported else "unsupported")
+
+
 async def _widened(claims: Sequence[Claim], sample: Sample, ctx: Context) -> list[list[Chunk]]:
-    """For each claim its chunks and others up to :data:`WIDER` times as many, in document order."""
+    """For each claim its chunks and others, up to :data:`WIDER` times as many, in document order."""
     most = max((len(chunks) for _, chunks in claims), default=0)
     if not most:
         return [[] for _ in claims]
     places = {document.id: place for place, document in enumerate(sample.documents)}
     wide = await ctx.evidence([text for text, _ in claims], WIDER * most)
-    found = []
+    widened = []
     for (_, before), more in zip(claims, wide, strict=True):
         chunks = list({chunk.span: chunk for chunk in (*before, *more)}.values())[: WIDER * most]
-        found.append(sorted(chunks, key=lambda c: (places[c.document], c.start, c.end)))
-    return found
+        widened.append(sorted(chunks, key=lambda c: (places[c.document], c.start, c.end)))
+    return widened

@@ -13,7 +13,7 @@ Language = Literal["en", "zh"]
 
 
 class PromptSettings(Settings):
-    """What all four share: the language and the files of their prompts."""
+    """Settings of all four dimensions: the language and the files of their prompts."""
 
     language: Literal["auto", "en", "zh"] = Field(
         "auto", description='Language of the prompts. "auto" follows the sample\'s documents: Chinese, else English.'

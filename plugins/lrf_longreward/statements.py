@@ -1,4 +1,4 @@
-"""Which statements of an answer are the same one said twice."""
+"""Repetitions among the statements of an answer."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _NO_FACTS = frozenset({"a", "an", "the", "also", "that", "which", "who", "的", 
 def distinct(statements: Sequence[str], *, near: bool = False) -> list[str]:
     """The statements without repetitions, in order of first appearance.
 
-    Those are repetitions that are equal but for white space, case, how accents are encoded and a full stop at the end;
-    with ``near`` those of equal :func:`facts`, too.
+    Statements are the same if they differ only in white space, case, the encoding of accents and a final full stop;
+    with ``near`` also if their :func:`facts` are equal.
     """
     first: dict[Hashable, int] = {}
     same_as = list(range(len(statements)))
@@ -40,17 +40,17 @@ def distinct(statements: Sequence[str], *, near: bool = False) -> list[str]:
 
 
 def facts(statement: str) -> tuple[str, ...]:
-    """What of a statement makes it another one: statements with equal facts are near-duplicates.
+    """The words of a statement that carry its facts; statements with equal facts are near-duplicates.
 
-    These are its words in their order, Chinese by character, with all numbers, signs, names and negations as they
-    are. Left out are punctuation and a few words that change no fact (articles, "that", "which", "who", "also"; 的, 了,
-    也, 是). A first word's capital counts for nothing. Endings count: plans are no planes, and who sued was not sued.
+    These are its words in order (characters, in Chinese), with all numbers, signs, names and negations. Punctuation and
+    a few words that change no fact (articles, "that", "which", "who", "also"; 的, 了, 也, 是) are left out, and the
+    capital of the first word doesn't count. Endings do: "plans" and "planes" differ.
     """
     words = _TOKEN.findall(unicodedata.normalize("NFC", statement).replace("’", "'"))
-    found = []
+    kept = []
     for place, word in enumerate(word for word in words if word not in _PUNCTUATION):
         if place == 0 and (len(word) == 1 or word[1:].islower()):  # not an acronym
             word = word.lower()
         if word not in _NO_FACTS:
-            found.append(word)
-    return tuple(found) or (statement,)
+            kept.append(word)
+    return tuple(kept) or (statement,)

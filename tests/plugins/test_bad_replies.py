@@ -14,7 +14,8 @@ from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.paid_call import Caller
 from lrf.errors import UnscorableError
-from lrf.prompting.expectations import Rating
+from lrf.prompting.expectations import Rating, Statements
+from lrf.prompting.requests import Expectation
 from lrf.prompting.templates import Segment
 from lrf.store.journal import Journal
 from lrf_openai.judge import OpenAIJudge
@@ -30,17 +31,67 @@ def says(content: Any, finish: str = "stop", **message: Any) -> bytes:
     return json.dumps({"model": "m", "choices": [choice]}).encode()
 
 
-async def reason_of(serve: Serve, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> str:
+async def ask(
+    serve: Serve,
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    expects: Expectation[Any] | None = None,
+) -> Any:
     settings = OpenAIJudgeSettings(base_url=await serve(handler), model="m", max_reply_mb=1, request_timeout_s=0.3)
     journal = Journal()
     calls = JudgeCalls("main", OpenAIJudge(settings), journal, BudgetLedger())
     try:
-        with pytest.raises(UnscorableError) as caught:
-            await calls.ask(PROMPT, Rating(), 64, Caller("s", "helpfulness"))
+        return await calls.ask(PROMPT, expects or Rating(), 64, Caller("s", "helpfulness"))
     finally:
         await calls.aclose()
         journal.close()
+
+
+async def reason_of(serve: Serve, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> str:
+    with pytest.raises(UnscorableError) as caught:
+        await ask(serve, handler)
     return caught.value.reason
+
+
+def answering(body: bytes) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type="application/json")
+
+    return answer
+
+
+CHANNELS = "<|channel|>analysis<|message|>Perhaps [[3]].<|end|><|start|>assistant<|channel|>final<|message|>[[7]]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Fine.\nRating: [[7/10]]", "分析。\n评分：【【7】】", "[THINK]Perhaps [[3]].[/THINK][[7]]", CHANNELS,
+        "<think>hm</think>Rating: [[7]]\n</think>",
+    ],
+)  # fmt: skip
+async def test_dressed_ratings_and_reasoning_in_the_text_are_read_at_the_first_attempt(serve: Serve, text: str) -> None:
+    answer = await ask(serve, answering(says(text)))
+    assert (answer.value, answer.attempts) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (says(None, reasoning_content="I'd say [[7]]."), "all of it came as reasoning"),
+        (says(None, "tool_calls", tool_calls=[{"id": "x"}]), "the judge called a tool"),
+        (says("<think>I'd say [[7]]."), "all of it came as reasoning"),
+    ],
+)
+async def test_a_reply_without_text_says_where_it_went(serve: Serve, body: bytes, words: str) -> None:
+    with pytest.raises(UnscorableError, match=words):
+        await ask(serve, answering(body))
+
+
+async def test_statements_whose_last_one_is_not_closed_were_cut_off(serve: Serve) -> None:
+    body = says("<statement>It closed.</statement>\n<statement>It will reopen as a cable car in 2031")
+    with pytest.raises(UnscorableError) as caught:
+        await ask(serve, answering(body), Statements())
+    assert caught.value.reason == "truncated_reply"
 
 
 @pytest.fixture(autouse=True)
@@ -69,10 +120,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 async def test_what_is_no_rating_has_a_named_reason(serve: Serve, body: bytes, reason: str) -> None:
-    async def answer(_: web.Request) -> web.StreamResponse:
-        return web.Response(body=body, content_type="application/json")
-
-    assert await reason_of(serve, answer) == reason
+    assert await reason_of(serve, answering(body)) == reason
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["its length is told", "its length is not told"])

@@ -1,1 +1,1 @@
-"""What a plugin says of itself, and how plugins are found, loaded and listed."""
+"""Registration of components by plugins: hooks, loading, and the catalog of what is installed."""

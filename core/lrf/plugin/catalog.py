@@ -1,4 +1,4 @@
-"""What the installed plugins offer, by kind and name, and how to get at it."""
+"""The components of the installed plugins by kind and name, and how their classes are imported."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Conflict:
 class Catalog:
     """The components of all plugins that could be loaded.
 
-    ``broken`` and ``disabled`` tell of the plugins that are left out, ``conflicts`` of names that stand for two
-    components at once, ``plugin_manager`` calls the hooks of a run's life.
+    ``broken`` and ``disabled`` are the plugins that were left out, ``conflicts`` the names that several plugins
+    registered, and ``plugin_manager`` calls the hooks of a run's life.
     """
 
     def __init__(self, plugins: Plugins) -> None:
@@ -61,14 +61,16 @@ class Catalog:
     def find(self, kind: str, name: str) -> ComponentSpec:
         """The component of this kind and name.
 
-        Raises :class:`lrf.errors.PluginError`, which says what there is, what the name may have meant, and which
-        broken or disabled plugin may be the one that has it.
+        Raises :class:`lrf.errors.PluginError` with the names that exist, the likeliest one, and the broken or disabled
+        plugins that may have it.
         """
-        found = self._by_name.get((kind, name), ())
-        if len(found) == 1:
-            return found[0].spec
-        if found:
-            raise PluginError(f"{Conflict(kind, name, found)}; uninstall one of them, or disable one of the plugins")
+        registrations = self._by_name.get((kind, name), ())
+        if len(registrations) == 1:
+            return registrations[0].spec
+        if registrations:
+            raise PluginError(
+                f"{Conflict(kind, name, registrations)}; uninstall one of them, or disable one of the plugins"
+            )
         names = [spec.name for spec in self.specs(kind)]
         available = f"available: {', '.join(names)}" if names else f"no {kind} is installed"
         raise PluginError(f"unknown {kind} {name!r}; {available}{did_you_mean(name, names)}{self._left_out(name)}")
@@ -81,7 +83,7 @@ class Catalog:
         raise KeyError(spec.name)
 
     def _left_out(self, name: str) -> str:
-        """What to say of plugins that might have had the name."""
+        """The end of a message: plugins that were left out and may have the name."""
         text = ""
         if self.broken:
             likely = near(name, (b.name for b in self.broken))
@@ -121,12 +123,12 @@ def load_settings(spec: ComponentSpec) -> type[Settings]:
 def _resolve(spec: ComponentSpec, reference: str) -> Any:
     module, _, name = reference.partition(":")
     try:
-        found: Any = importlib.import_module(module)
+        target: Any = importlib.import_module(module)
         for part in name.split("."):
-            found = getattr(found, part)
+            target = getattr(target, part)
     except ImportError as error:
         advice = f"; pip install '{spec.distribution}[{spec.extra}]'" if spec.extra else ""
         raise PluginError(f"{spec.name} can't be used here: {error}{advice}") from error
     except (Exception, SystemExit) as error:
         raise PluginError(f"{spec.name}: loading {reference} failed: {type(error).__name__}: {error}") from error
-    return found
+    return target

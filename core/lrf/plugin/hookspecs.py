@@ -1,14 +1,26 @@
-"""The hooks of lrf. A plugin implements any of them with :data:`lrf.hookimpl` in a module of the ``lrf`` entry points.
+"""The hooks of lrf. A plugin implements any of them with :data:`lrf.hookimpl` in the module of its entry point.
 
-Two families:
+There are two families:
 
-* ``lrf_register_*`` return :class:`lrf.ComponentSpec` objects and are called once, when lrf starts. They must not
+* ``lrf_register_*`` are called once, when lrf starts, and return :class:`lrf.ComponentSpec` objects. They must not
   import what they register.
-* The others tell of a run's life. They only observe: what they return is ignored. They are called in order, in a
-  thread beside the run, from a bounded queue. One that raises, or falls too far behind, is detached for the rest of
-  the run and reported; the run goes on.
+* The others are called during a run, in order, in a thread beside it. They only observe: what they return is ignored.
+  One that raises, or falls too far behind, is detached for the rest of the run and reported; the run continues.
 
-No hook may be a coroutine function.
+No hook may be a coroutine function. A plugin of one dimension:
+
+>>> @lrf.hookimpl
+... def lrf_register_dimensions():
+...     return [
+...         ComponentSpec(
+...             name="politeness",
+...             target="lrf_politeness.dimension:Politeness",
+...             settings="lrf_politeness.settings:PolitenessSettings",
+...             summary="How polite the answer is",
+...             distribution="lrf-politeness",
+...             needs=("judge",),
+...         )
+...     ]
 """
 
 from __future__ import annotations
@@ -35,61 +47,91 @@ hookimpl = pluggy.HookimplMarker("lrf")
 
 @hookspec
 def lrf_register_sources() -> Iterable[ComponentSpec]:
-    """Register data sources (``data.type``): classes that satisfy :class:`lrf.protocols.Source`."""
+    """Called when lrf starts. Returns the plugin's data sources, which ``data.type`` names in a pipeline.
+
+    Their classes satisfy :class:`lrf.protocols.Source`.
+    """
     return ()
 
 
 @hookspec
 def lrf_register_samplers() -> Iterable[ComponentSpec]:
-    """Register samplers (``sample.type``): classes that satisfy :class:`lrf.protocols.Sampler`."""
+    """Called when lrf starts. Returns the plugin's samplers, which ``sample.type`` names in a pipeline.
+
+    Their classes satisfy :class:`lrf.protocols.Sampler`.
+    """
     return ()
 
 
 @hookspec
 def lrf_register_judges() -> Iterable[ComponentSpec]:
-    """Register judges (``judges.NAME.type``): classes that satisfy :class:`lrf.protocols.Judge`."""
+    """Called when lrf starts. Returns the plugin's judges, which ``judges.NAME.type`` names in a pipeline.
+
+    Their classes satisfy :class:`lrf.protocols.Judge`.
+    """
     return ()
 
 
 @hookspec
 def lrf_register_embedders() -> Iterable[ComponentSpec]:
-    """Register embedders (``embedders.NAME.type``): classes that satisfy :class:`lrf.protocols.Embedder`."""
+    """Called when lrf starts. Returns the plugin's embedders, which ``embedders.NAME.type`` names in a pipeline.
+
+    Their classes satisfy :class:`lrf.protocols.Embedder`.
+    """
     return ()
 
 
 @hookspec
 def lrf_register_retrievers() -> Iterable[ComponentSpec]:
-    """Register retrievers (``retrievers.NAME.type``): classes that satisfy :class:`lrf.protocols.Retriever`."""
+    """Called when lrf starts. Returns the plugin's retrievers, which ``retrievers.NAME.type`` names in a pipeline.
+
+    Their classes satisfy :class:`lrf.protocols.Retriever`.
+    """
     return ()
 
 
 @hookspec
 def lrf_register_dimensions() -> Iterable[ComponentSpec]:
-    """Register dimensions (``dimensions[].type``): classes that satisfy :class:`lrf.protocols.Dimension`."""
+    """Called when lrf starts. Returns the plugin's dimensions, which ``dimensions[].type`` names in a pipeline.
+
+    Their classes satisfy :class:`lrf.protocols.Dimension`.
+    """
     return ()
 
 
 @hookspec
 def lrf_register_aggregators() -> Iterable[ComponentSpec]:
-    """Register aggregators (``aggregator.type``): classes that satisfy :class:`lrf.protocols.Aggregator`."""
+    """Called when lrf starts. Returns the plugin's aggregators, which ``aggregator.type`` names in a pipeline.
+
+    Their classes satisfy :class:`lrf.protocols.Aggregator`.
+    """
     return ()
 
 
 @hookspec
 def lrf_register_pairings() -> Iterable[ComponentSpec]:
-    """Register pairing rules (``pairs.type``): classes that satisfy :class:`lrf.protocols.Pairing`."""
+    """Called when lrf starts. Returns the plugin's pairing rules, which ``pairs.type`` names in a pipeline.
+
+    Their classes satisfy :class:`lrf.protocols.Pairing`.
+    """
     return ()
 
 
 @hookspec
 def lrf_register_trainers() -> Iterable[ComponentSpec]:
-    """Register trainers (``train.type``): classes that satisfy :class:`lrf.protocols.Trainer`."""
+    """Called when lrf starts. Returns the plugin's trainers, which ``train.type`` names in a pipeline.
+
+    Their classes satisfy :class:`lrf.protocols.Trainer`.
+    """
     return ()
 
 
 @hookspec
 def lrf_register_launchers() -> Iterable[ComponentSpec]:
-    """Register launchers (``launcher.type``): classes that satisfy :class:`lrf.protocols.Launcher`."""
+    """Called when lrf starts. Returns the plugin's launchers, which ``launcher.type`` names in a pipeline.
+
+    Their classes satisfy :class:`lrf.protocols.Launcher`.
+    """
     return ()
 
 
@@ -98,32 +140,59 @@ def lrf_register_launchers() -> Iterable[ComponentSpec]:
 
 @hookspec
 def lrf_run_started(run_dir: str, pipeline: Mapping[str, JSON]) -> None:
-    """A run is about to do its first stage.
+    """Called once, before a run's first stage. What is returned is ignored.
 
-    ``run_dir`` is the run's directory; ``pipeline`` the resolved pipeline, with secrets left as ``${NAME}``.
+    Parameters
+    ----------
+    run_dir: the run's directory.
+    pipeline: the resolved pipeline; secrets stay as ``${NAME}``.
     """
 
 
 @hookspec
 def lrf_call_finished(judge: str, kind: str, sample_id: str, attempt: int, seconds: float, error: str | None) -> None:
-    """One call to a judge, or to the sampler, came back or failed.
+    """Called when a call to a judge, or to the sampler, has returned or failed; not for replies from the journal.
 
-    ``judge`` is its name in the pipeline; ``kind`` what was expected (``"rating"``, ``"verdict"``, …); ``attempt``
-    counts from 0; ``error`` is None, or the reason's word. Of the sampler's calls ``judge`` is ``"(sampling)"``
-    and ``kind`` ``"candidate"``. Replies taken from the journal are not told.
+    Parameters
+    ----------
+    judge: its name in the pipeline, or ``"(sampling)"`` for the sampler.
+    kind: what was expected: ``"rating"``, ``"verdict"``, ``"statements"``, …; ``"candidate"`` for the sampler.
+    sample_id: the sample that it was made for.
+    attempt: counts from 0 while a reply can't be read.
+    seconds: how long it took.
+    error: None, or the reason's word (:class:`lrf.errors.Reason`).
     """
 
 
 @hookspec
 def lrf_sample_scored(sample_id: str, rewards: tuple[Reward, ...]) -> None:
-    """All candidates of a sample have a reward or a reason for having none."""
+    """Called when every candidate of a sample has a reward, or a reason for having none.
+
+    Parameters
+    ----------
+    sample_id: the sample's id.
+    rewards: one for each candidate, in the sample's order.
+    """
 
 
 @hookspec
 def lrf_component_failed(component: str, unscored: Unscored, sample_id: str, candidate_id: str) -> None:
-    """A dimension (``component`` is its name) could not rate a candidate; ``unscored`` says why."""
+    """Called when a dimension could not rate a candidate.
+
+    Parameters
+    ----------
+    component: the dimension's name.
+    unscored: why it could not.
+    sample_id, candidate_id: what it was about.
+    """
 
 
 @hookspec
 def lrf_run_finished(run_dir: str, summary: Mapping[str, JSON]) -> None:
-    """The run ended, whether finished, stopped or failed: ``summary["status"]`` says which."""
+    """Called once, when a run has ended, also after an error.
+
+    Parameters
+    ----------
+    run_dir: the run's directory.
+    summary: what ``summary.json`` has; ``summary["status"]`` says how the run ended.
+    """

@@ -1,7 +1,7 @@
 """Finds and loads plugins: the entry points of the group ``lrf``.
 
-pluggy's own loader stops at the first plugin that can't be imported and drops a second one of the same name without a
-word. Here each is loaded by itself, and one that is broken is recorded with its reason and left out.
+pluggy's own loader stops at the first plugin that can't be imported, and silently drops a second one of the same name.
+Here each is loaded by itself; a broken one is recorded with its reason and left out.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A component, and who registered it: ``plugin`` is the name of the entry point."""
+    """A component with the plugin (the name of its entry point) and the distribution that registered it."""
 
     kind: str
     spec: ComponentSpec
@@ -54,7 +54,7 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class BrokenPlugin:
-    """A plugin that was left out: the name of its entry point, its distribution with version, and why."""
+    """A plugin that was left out: the name of its entry point, its distribution with version, and the reason."""
 
     name: str
     distribution: str
@@ -63,7 +63,7 @@ class BrokenPlugin:
 
 @dataclass(frozen=True, slots=True)
 class Plugins:
-    """What loading came to."""
+    """All plugins: the loaded ones in ``manager`` with their ``registrations``, and those that were left out."""
 
     manager: pluggy.PluginManager
     registrations: tuple[Registration, ...]
@@ -71,8 +71,8 @@ class Plugins:
     disabled: tuple[str, ...]
 
 
-class _Broken(Exception):
-    """The plugin at hand can't be used; the text says why."""
+class _PluginError(Exception):
+    """The plugin that is being loaded can't be used; the message says why."""
 
 
 def load_plugins(environ: Mapping[str, str] = os.environ) -> Plugins:
@@ -82,13 +82,13 @@ def load_plugins(environ: Mapping[str, str] = os.environ) -> Plugins:
     """
     manager = pluggy.PluginManager("lrf")
     manager.add_hookspecs(hookspecs)
-    found, disabled = _entry_points(environ)
+    entry_points, disabled = _entry_points(environ)
     registrations: list[Registration] = []
     broken: list[BrokenPlugin] = []
-    for entry_point, package in found:
+    for entry_point, package in entry_points:
         try:
             specs = _load(manager, entry_point)
-        except _Broken as error:
+        except _PluginError as error:
             broken.append(BrokenPlugin(entry_point.name, str(package), " ".join(str(error).split())))
         else:
             registrations += (Registration(kind, spec, entry_point.name, package) for kind, spec in specs)
@@ -120,21 +120,21 @@ def _entry_points(environ: Mapping[str, str]) -> tuple[list[tuple[metadata.Entry
 
 
 def _load(manager: pluggy.PluginManager, entry_point: metadata.EntryPoint) -> list[tuple[str, ComponentSpec]]:
-    """Import and register one plugin. Raises _Broken, with nothing of it left in the manager."""
+    """Import and register one plugin. Raises _PluginError, and leaves nothing of it in the manager."""
     try:
         plugin = entry_point.load()
     except (Exception, SystemExit) as error:
-        raise _Broken(f"importing {entry_point.value} failed: {_describe(error)}") from error
+        raise _PluginError(f"importing {entry_point.value} failed: {_describe(error)}") from error
     try:
         manager.register(plugin, name=entry_point.name)
         _check_hooks(manager, plugin)
         return _components(manager, plugin)
-    except _Broken:
+    except _PluginError:
         _forget(manager, plugin, entry_point.name)
         raise
     except (Exception, SystemExit) as error:
         _forget(manager, plugin, entry_point.name)
-        raise _Broken(_describe(error)) from error
+        raise _PluginError(_describe(error)) from error
 
 
 def _forget(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
@@ -160,17 +160,19 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
     except pluggy.PluginValidationError as error:
         misspelt = [name for name, _ in _own_hookimpls(manager, plugin) if name not in known]
         name = misspelt[0] if misspelt else ""
-        raise _Broken(f"unknown hook {name}; hooks: {', '.join(known)}{did_you_mean(name, known)}") from error
+        raise _PluginError(f"unknown hook {name}; hooks: {', '.join(known)}{did_you_mean(name, known)}") from error
     for name, implementation in _own_hookimpls(manager, plugin):
         function = implementation.function
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise _Broken(f"{name} is a coroutine function; hooks are called without await: write it with plain def")
+            raise _PluginError(
+                f"{name} is a coroutine function; hooks are called without await: write it with plain def"
+            )
         if name in _REGISTER and (implementation.hookwrapper or implementation.wrapper):
-            raise _Broken(f"{name} is a wrapper; a plugin registers its own components only")
+            raise _PluginError(f"{name} is a wrapper; a plugin registers its own components only")
     for name in known:
         unmarked = getattr(plugin, name, None)
         if inspect.isroutine(unmarked) and not hasattr(unmarked, "lrf_impl"):
-            raise _Broken(f"{name} is not marked as a hook; put @lrf.hookimpl above it")
+            raise _PluginError(f"{name} is not marked as a hook; put @lrf.hookimpl above it")
 
 
 def _components(manager: pluggy.PluginManager, plugin: object) -> list[tuple[str, ComponentSpec]]:
@@ -181,23 +183,25 @@ def _components(manager: pluggy.PluginManager, plugin: object) -> list[tuple[str
         kind = _REGISTER[hook]
         specs = implementation.function()
         if not isinstance(specs, Iterable):
-            raise _Broken(f"{hook} returned {type(specs).__name__}; it must return a list of ComponentSpec")
+            raise _PluginError(f"{hook} returned {type(specs).__name__}; it must return a list of ComponentSpec")
         for spec in specs:
             if not isinstance(spec, ComponentSpec):
-                raise _Broken(f"{hook} returned a {type(spec).__name__} where a ComponentSpec is expected")
+                raise _PluginError(f"{hook} returned a {type(spec).__name__} where a ComponentSpec is expected")
             _check_spec(hook, spec)
             if (kind, spec.name) in components:
-                raise _Broken(f"{hook} registers {spec.name!r} twice")
+                raise _PluginError(f"{hook} registers {spec.name!r} twice")
             components[kind, spec.name] = spec
     return [(kind, spec) for (kind, _), spec in components.items()]
 
 
 def _check_spec(hook: str, spec: ComponentSpec) -> None:
-    def wrong(field: str, allowed: str) -> _Broken:
-        return _Broken(f"{hook}: component {spec.name!r}: {field} is {getattr(spec, field)!r}; it must be {allowed}")
+    def wrong(field: str, allowed: str) -> _PluginError:
+        return _PluginError(
+            f"{hook}: component {spec.name!r}: {field} is {getattr(spec, field)!r}; it must be {allowed}"
+        )
 
     if spec.api != API_VERSION:
-        raise _Broken(
+        raise _PluginError(
             f"{hook}: component {spec.name!r} was written for version {spec.api} of lrf's plugin interface; "
             f"this lrf has version {API_VERSION}: install a matching release of the plugin or of lrf"
         )

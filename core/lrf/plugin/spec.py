@@ -1,4 +1,4 @@
-"""What a plugin says of a component without importing it."""
+"""The registration of a component, which names it without importing it."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class ComponentSpec:
     summary: one line for ``lrf plugins``.
     extra: the extra of the distribution that must be installed for the target to import, if any.
     distribution: the distribution that has the extra.
-    needs: kinds of component that it asks for through the engine: "judge", "embedder", "retriever". Its settings may
-        say that they do without one (:attr:`lrf.settings.Settings.without`).
-    own_process: of a sampler or a judge: it holds a model, so its stage runs in a process of its own, which gives the
-        memory back.
-    api: the version of lrf's plugin interface it was written for.
+    needs: kinds of components that it uses through the engine: "judge", "embedder", "retriever". Its settings may do
+        without one of them (:attr:`lrf.settings.Settings.without`).
+    own_process: for a sampler or a judge that loads a model: its stage runs in a process of its own, so that the memory
+        is free afterwards.
+    api: the version of lrf's plugin interface that it was written for.
     """
 
     name: str

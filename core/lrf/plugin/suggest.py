@@ -10,11 +10,11 @@ def near(word: str, allowed: Iterable[str]) -> str | None:
     import difflib
 
     by_folded = {name.casefold(): name for name in allowed}
-    found = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
-    return by_folded[found[0]] if found else None
+    matches = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
+    return by_folded[matches[0]] if matches else None
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """``"; did you mean NAME?"``, or nothing: to be put at the end of a message."""
-    found = near(word, allowed)
-    return f"; did you mean {found}?" if found else ""
+    """``"; did you mean NAME?"``, or an empty text: the end of a message."""
+    name = near(word, allowed)
+    return f"; did you mean {name}?" if name else ""
