@@ -46,6 +46,18 @@ def build(block: Block, **services: Any) -> Any:
         ) from error
 
 
+def check_importable(pipeline: Pipeline, stage: str, *blocks: Block | None) -> None:
+    """Import the components of a stage, so that a missing package is known before anything is paid for.
+
+    Left out are stages with an interpreter of their own, and components that hold a model: their process imports them.
+    Raises :class:`lrf.errors.PluginError`.
+    """
+    if stage not in pipeline.python:
+        for block in blocks:
+            if block is not None and not block.spec.own_process:
+                load_target(block.spec)
+
+
 def source_of(pipeline: Pipeline) -> Source:
     if pipeline.data is None:
         raise ConfigError("the pipeline has no `data:` block; it says where samples come from")

@@ -39,7 +39,10 @@ def plan(pipeline: Path, samples: int, runs: Path, as_json: bool) -> None:
 
     checked = load_pipeline(pipeline, load_catalog())
     run = RunDir(runs.absolute() / checked.name)
-    stages = [stage.name for stage in chosen_stages(checked)]
+    chosen = chosen_stages(checked)
+    for stage in chosen:
+        stage.check(checked, run)
+    stages = [stage.name for stage in chosen]
     launch = plan_launch(checked, run).about if checked.train else None
     planned = asyncio.run(plan_pipeline(checked, run=run, priced_samples=samples)) if checked.data else None
     if as_json:

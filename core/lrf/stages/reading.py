@@ -7,7 +7,9 @@ import itertools
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
+from lrf.build import source_of
 from lrf.config.model import PROMPT_FIELDS, SampleKeys
+from lrf.errors import DataError, LrfError
 from lrf.prompting.templates import Template
 from lrf.protocols import GenerationSettings, Source
 from lrf.store.files import dump
@@ -23,6 +25,28 @@ ROWS_A_HOP = 16
 def good_samples(source: Source) -> Iterator[Sample]:
     """The samples of a source in order, bad rows passed over (the data stage has counted them)."""
     return (row for row in source.read() if isinstance(row, Sample))
+
+
+def check_candidates(pipeline: Pipeline) -> None:
+    """Raises :class:`lrf.errors.DataError` when no sample has a candidate and none is sampled.
+
+    Reads up to the first candidate. Data that can't be read is left to stage *data*.
+    """
+    if pipeline.data is None or pipeline.sample is not None:
+        return
+    samples = 0
+    try:
+        for sample in good_samples(source_of(pipeline)):
+            samples += 1
+            if sample.candidates:
+                return
+    except LrfError:
+        return
+    if samples:
+        raise DataError(
+            f"none of the {samples:,} samples has a candidate, so there is nothing to score: give `candidates` in the "
+            "data, or `sample:` to have the policy write some"
+        )
 
 
 async def samples(source: Source) -> AsyncIterator[tuple[int, Sample]]:

@@ -1,4 +1,4 @@
-"""Plans of components that are not lrf's own: what they say of themselves counts, whatever their settings are called."""
+"""Plans of third parties' components: what they say of themselves counts, whatever their settings are called."""
 
 from __future__ import annotations
 

@@ -88,6 +88,7 @@ def test_replies_of_a_cache_are_paid_too(project: Project, priced: dict[str, Any
 def test_what_is_paid_is_told_from_samples_all_over_the_data(project: Project, priced: dict[str, Any]) -> None:
     project.write_data(12, 2)
     one = {**priced, "dimensions": ["helpfulness"]}
+    del one["pairs"]
     judge = {**one["judges"]["main"], "max_concurrency": 1}
     lrf.run({**one, "judges": {"main": judge}, "budget": {"calls": 12}}, runs=project.runs)
     total = planned(project, one, priced_samples=4).total()
@@ -109,7 +110,7 @@ def test_candidates_that_are_sampled_are_paid_and_scored_as_they_are(project: Pr
     server.start()
     try:
         sampler = {"type": "openai", "model": "policy", "base_url": server.base_url, "n": 4}
-        pipeline = project.pipeline(sample=sampler)
+        pipeline = project.pipeline(sample=sampler, pairs=None)
         lrf.run(pipeline, runs=project.runs, last="sample")
         sampled = planned(project, pipeline)
         lrf.run(pipeline, runs=project.runs)

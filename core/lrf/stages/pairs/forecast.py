@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from lrf.build import pairing_of, source_of
+from lrf.errors import DataError, LrfError
 from lrf.protocols import Pairing
+from lrf.stages.reading import good_samples
+from lrf.stages.run_dir import RunDir
 from lrf.types import Candidate, LeftOut, PreferencePair, Reward, Sample
 
 if TYPE_CHECKING:
@@ -22,13 +27,15 @@ class PairForecast:
     pairing: the rule; it is pure.
     rule: what the pipeline calls it.
     sampled: how many candidates each sample has once it was sampled; 0 where nothing is sampled.
-    source: who writes the sampled candidates.
+    source: the model that writes the sampled candidates.
+    scored: whether candidates will have rewards.
     """
 
     pairing: Pairing
     rule: str
     sampled: int = 0
     source: str | None = None
+    scored: bool = True
     possible: bool = False
     samples: int = 0
     _reasons: Counter[str] = field(default_factory=Counter)
@@ -43,7 +50,7 @@ class PairForecast:
         drawn = (Candidate(f"sampled-{number}", f"Candidate {number}.", self.source) for number in missing)
         filled = replace(sample, candidates=(*sample.candidates, *drawn))
         step = 10 / max(1, len(filled.candidates) - 1)
-        falling = [10 - step * place for place in range(len(filled.candidates))]
+        falling = [10 - step * place if self.scored else None for place in range(len(filled.candidates))]
         left_out = [o for r in (falling, falling[::-1]) if isinstance(o := self._pair(filled, r), LeftOut)]
         if len(left_out) < 2:
             self.possible = True
@@ -51,7 +58,7 @@ class PairForecast:
         self._reasons[left_out[0].reason] += 1
         self._detail = self._detail or left_out[0].detail
 
-    def _pair(self, sample: Sample, rewards: list[float]) -> PreferencePair | LeftOut:
+    def _pair(self, sample: Sample, rewards: Sequence[float | None]) -> PreferencePair | LeftOut:
         of_candidates = [Reward(sample.id, c.id, r, {}) for c, r in zip(sample.candidates, rewards, strict=True)]
         return self.pairing.pair(sample, of_candidates)
 
@@ -68,11 +75,24 @@ class PairForecast:
         )
 
 
-def pair_forecast(pipeline: Pipeline, pairing: Pairing | None) -> PairForecast | None:
-    """The forecast for a pipeline; None for one that makes no pairs."""
-    if pairing is None or pipeline.pairs is None:
-        return None
-    if pipeline.sample is None:
-        return PairForecast(pairing, pipeline.pairs.type)
-    model = pipeline.sample.settings.model_reference
-    return PairForecast(pairing, pipeline.pairs.type, pipeline.sample.generation.n, model.name if model else None)
+def check_pairs_possible(pipeline: Pipeline, run: RunDir) -> None:
+    """Raises :class:`lrf.errors.DataError` when no sample of the data can make a pair.
+
+    Reads up to the first sample that can. Data that can't be read is left to stage *data*.
+    """
+    if pipeline.pairs is None or pipeline.data is None:
+        return
+    scored = bool(pipeline.dimensions) or run.rewards.exists()
+    forecast = PairForecast(pairing_of(pipeline), pipeline.pairs.type, scored=scored)
+    if pipeline.sample is not None:
+        model = pipeline.sample.settings.model_reference
+        forecast.sampled, forecast.source = pipeline.sample.generation.n, model.name if model else None
+    try:
+        for sample in good_samples(source_of(pipeline)):
+            forecast.add(sample)
+            if forecast.possible:
+                return
+    except LrfError:
+        return
+    if forecast.problem:
+        raise DataError(forecast.problem)

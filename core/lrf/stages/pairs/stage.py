@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from lrf.build import pairing_of
+from lrf.build import check_importable, pairing_of
 from lrf.errors import GateError, StageError
 from lrf.prompting.templates import Template
 from lrf.stages.context import StageContext
 from lrf.stages.pairs.card import write_dataset_card
+from lrf.stages.pairs.forecast import check_pairs_possible
 from lrf.stages.pairs.parquet import write_parquet
 from lrf.stages.progress import Progress
 from lrf.stages.reading import good_samples, policy_prompt, prompt_template
@@ -52,6 +53,11 @@ class PairsStage(BlockingStage[PairsResult]):
     @classmethod
     def of(cls, pipeline: Pipeline) -> Self | None:
         return None if pipeline.pairs is None else cls(pipeline.pairs)
+
+    def check(self, pipeline: Pipeline, run: RunDir) -> None:
+        check_importable(pipeline, self.name, self.block)
+        if self.name not in pipeline.python:
+            check_pairs_possible(pipeline, run)
 
     def fingerprint(self, context: StageContext) -> str:
         run, pipeline = context.run_dir, context.pipeline

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from lrf.build import prices_of, source_of
+from lrf.build import check_importable, prices_of, source_of
 from lrf.config.model import RateKeys
 from lrf.config.prices import read_prices
 from lrf.errors import GateError, LrfError
@@ -45,6 +45,9 @@ class SampleStage(Stage[SampleResult]):
     @classmethod
     def of(cls, pipeline: Pipeline) -> Self | None:
         return None if pipeline.sample is None else cls(pipeline.sample)
+
+    def check(self, pipeline: Pipeline, run: RunDir) -> None:
+        check_importable(pipeline, self.name, self.block)
 
     def own_process(self, pipeline: Pipeline) -> bool:
         return self.block.spec.own_process

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from lrf.assemble import engine_of
-from lrf.build import prices_of
+from lrf.build import aggregator_of, check_importable, prices_of
 from lrf.config.prices import read_prices
 from lrf.engine.engine import Engine
 from lrf.engine.event_loop import tuned
@@ -18,6 +18,7 @@ from lrf.engine.rescoring import RescoringRounds
 from lrf.errors import GateError
 from lrf.stages.context import StageContext
 from lrf.stages.data import DataResult
+from lrf.stages.reading import check_candidates
 from lrf.stages.run_dir import RunDir, fingerprint
 from lrf.stages.sample.source import sampled, sampled_source
 from lrf.stages.score.alarms import Alarms
@@ -52,6 +53,13 @@ class ScoreStage(Stage[ScoreResult]):
     @classmethod
     def of(cls, pipeline: Pipeline) -> Self | None:
         return cls() if pipeline.dimensions else None
+
+    def check(self, pipeline: Pipeline, run: RunDir) -> None:
+        blocks = [*pipeline.dimensions, pipeline.aggregator, *(block for _, block in _used_blocks(pipeline))]
+        check_importable(pipeline, self.name, *blocks)
+        if self.name not in pipeline.python:
+            aggregator_of(pipeline)
+        check_candidates(pipeline)
 
     def own_process(self, pipeline: Pipeline) -> bool:
         return any(block.spec.own_process for block in _judges(pipeline).values())

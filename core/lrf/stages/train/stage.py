@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import JsonValue
 
-from lrf.build import trainer_of
+from lrf.build import check_importable, trainer_of
 from lrf.errors import GateError, StageError
 from lrf.prompting.templates import Template
 from lrf.protocols import TrainingJob
@@ -65,6 +65,7 @@ class TrainStage(BlockingStage[TrainResult]):
 
     def check(self, pipeline: Pipeline, run: RunDir) -> None:
         plan_launch(pipeline, run)
+        check_importable(pipeline, self.name, self.block)
 
     def own_process(self, pipeline: Pipeline) -> bool:
         return True
