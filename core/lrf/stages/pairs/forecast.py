@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lrf.build import pairing_of, source_of
-from lrf.errors import DataError, LrfError
+from lrf.errors import DataError
 from lrf.protocols import Pairing
 from lrf.stages.reading import good_samples
 from lrf.stages.run_dir import RunDir
@@ -70,15 +70,15 @@ class PairForecast:
         reasons = ", ".join(f"{reason} ({n:,})" for reason, n in self._reasons.most_common(3))
         detail = f": {self._detail}" if self._detail else ""
         return (
-            f"pairs ({self.rule}): no sample can make a pair, whatever its rewards, because of {reasons}{detail}; change "
-            "the settings of `pairs:` or the data (`--until score` scores without making pairs)"
+            f"pairs ({self.rule}): no sample can make a pair, whatever its rewards, because of {reasons}{detail}; "
+            "change the settings of `pairs:` or the data (`--until score` scores without making pairs)"
         )
 
 
 def check_pairs_possible(pipeline: Pipeline, run: RunDir) -> None:
     """Raises :class:`lrf.errors.DataError` when no sample of the data can make a pair.
 
-    Reads up to the first sample that can. Data that can't be read is left to stage *data*.
+    Reads up to the first sample that can. Errors of the data or of the rule are left to the stages that meet them.
     """
     if pipeline.pairs is None or pipeline.data is None:
         return
@@ -92,7 +92,7 @@ def check_pairs_possible(pipeline: Pipeline, run: RunDir) -> None:
             forecast.add(sample)
             if forecast.possible:
                 return
-    except LrfError:
+    except Exception:  # of the data, or a plugin's fault: it ends the run with the right words later
         return
     if forecast.problem:
         raise DataError(forecast.problem)

@@ -45,6 +45,7 @@ def without_candidates(number: int, **more: Any) -> dict[str, Any]:
 def run(project: Project, sampler: Sampler, **more: Any) -> Any:
     last = more.pop("last", "sample")
     first = more.pop("first", None)
+    more = {"pairs": {"type": "best_worst", "min_candidates": 2}, **more}
     return lrf.run(project.pipeline(sample=sampler, **more), runs=project.runs, first=first, last=last)
 
 
@@ -65,7 +66,9 @@ def test_a_run_goes_from_prompts_to_candidates_to_rewards_to_pairs(project: Proj
         3, 3, 0, 12, 12
     )  # fmt: skip
     texts = {c["text"] for r in rows for c in r["candidates"]}
-    assert all(p["chosen"][0]["content"] in texts for p in project.lines("pairs.jsonl"))
+    pairs = project.lines("pairs.jsonl")
+    assert pairs
+    assert all(p["chosen"][0]["content"] in texts for p in pairs)
     assert "candidates" in summary.files
 
 
@@ -384,7 +387,8 @@ def test_what_failed_is_scored_again_with_the_same_candidates(
     judge_server.fault("garbage", times=5)
     summary = run(project, {**sampler, "n": 1}, last="score", max_unscored=1.0, dimensions=["helpfulness"])
     assert summary.stages["score"]["unscored"] == 1
-    pipeline = project.pipeline(sample={**sampler, "n": 1}, max_unscored=1.0, dimensions=["helpfulness"])
+    only = {"max_unscored": 1.0, "dimensions": ["helpfulness"], "pairs": None}
+    pipeline = project.pipeline(sample={**sampler, "n": 1}, **only)
     done = CliRunner().invoke(cli, ["rescore", str(project.write(pipeline)), "--failed", "--runs", str(project.runs)])
     assert done.exit_code == 0, done.output
     assert project.lines("rewards.jsonl")[0]["reward"] is not None
@@ -397,7 +401,9 @@ def test_documents_of_many_are_named_to_the_judge_by_title_or_id(
     texts = sample_row(0)["context"]
     context = [{"text": texts, "title": "Minutes of 3 May"}, {"text": texts[::-1], "id": "annex"}]
     project.write_data([without_candidates(0, context=context)])
-    summary = lrf.run(project.with_evidence(sample={**sampler, "n": 1}, max_unscored=1.0), runs=project.runs)
+    summary = lrf.run(
+        project.with_evidence(sample={**sampler, "n": 1}, max_unscored=1.0, pairs=None), runs=project.runs
+    )
     assert summary.status == "finished"
     for name in ("Minutes of 3 May", "annex"):
         assert sum(f"] {name}\n" in prompt for prompt in judge_server.books.prompts) >= 2, name
