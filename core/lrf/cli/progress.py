@@ -25,7 +25,7 @@ HEARTBEAT_S = 600.0
 
 
 class Surface(Protocol):
-    """Where lines are shown. Its methods raise nothing: a run goes on when nobody reads its progress."""
+    """Where lines are shown. Its methods raise nothing, so that a run continues when nobody reads its progress."""
 
     def say(self, line: str) -> None:
         """Show a line that stays."""
@@ -114,7 +114,7 @@ class Region:
 
     def say(self, line: str) -> None:
         with suppress(OSError):
-            self.live.console.print(line, markup=False, highlight=False)
+            self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, p: Progress, line: str) -> None:
         from rich.progress_bar import ProgressBar

@@ -61,13 +61,13 @@ def unscored_message(run: RunDir, reasons: Mapping[str, int], *, unscored: int, 
 
 def _examples(run: RunDir, names: set[str]) -> dict[str, list[str]]:
     """The first candidate of each reason, as lines."""
-    found: dict[str, list[str]] = {}
+    examples: dict[str, list[str]] = {}
     for row in reward_rows(run.rewards):
         if unscored := row["unscored"]:
             name = f"{unscored['dimension']}: {unscored['reason']}"
-            if name in names and name not in found:
+            if name in names and name not in examples:
                 where = f"candidate {row['candidate_id']} of sample {row['sample_id']}"
-                found[name] = [f"    such as {where}: {unscored['detail'] or unscored['reason']}"]
-        if len(found) == len(names):
+                examples[name] = [f"    such as {where}: {unscored['detail'] or unscored['reason']}"]
+        if len(examples) == len(names):
             break
-    return found
+    return examples
