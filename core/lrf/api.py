@@ -32,12 +32,12 @@ __all__ = [
 
 T = TypeVar("T")
 
-Context = str | Sequence[Document] | Sequence[Message]
+ContextInput = str | Sequence[Document] | Sequence[Message]
 """A sample's context for the library: one text, documents, or the turns of a dialogue or of an agent's trajectory."""
 
 
 class RewardModel:
-    """A reward model for long-context answers: ask it for the reward of an answer to a query on a document.
+    """A reward model for long-context answers: gives the reward of an answer to a query on a document.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ class RewardModel:
     Use it as a context manager (``with`` or ``async with``), or call :meth:`close`.
     Raises :class:`lrf.ConfigError` for parts that don't fit together.
 
-    Every method may be used from any thread and any event loop; the work is done on a loop of its own, so the
-    synchronous twins also work where an event loop is already running (Jupyter, a trainer).
+    Every method may be used from any thread and any event loop. The work is done on an event loop in another thread, so
+    the synchronous methods also work where an event loop is already running (Jupyter, a trainer).
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class RewardModel:
         self._thread.start()
         self._position = 0
         self._closed = False
-        self._lock = threading.Lock()  # what was taken in before the end is ended with it, and nothing after it
+        self._lock = threading.Lock()  # so that nothing is submitted once the end has begun
 
         async def made() -> Engine:
             return make()
@@ -114,21 +114,21 @@ class RewardModel:
 
     # --- scoring -----------------------------------------------------------------------------------------------
 
-    async def score(self, *, context: Context, query: str, answer: str) -> Reward:
-        """The reward of one answer. Its ``reward`` is None when it could not be scored; ``unscored`` says why.
+    async def score(self, *, context: ContextInput, query: str, answer: str) -> Reward:
+        """The reward of one answer. Its ``reward`` is None if it can't be scored; ``unscored`` says why.
 
         Raises what stops all scoring: :class:`lrf.errors.JudgeMisconfiguredError`, :class:`lrf.errors.StageError`.
         """
         return (await self.score_sample(_sample(context, query, [answer])))[0]
 
-    def score_sync(self, *, context: Context, query: str, answer: str) -> Reward:
+    def score_sync(self, *, context: ContextInput, query: str, answer: str) -> Reward:
         """:meth:`score` for synchronous code, also inside a running event loop."""
         return self.score_sample_sync(_sample(context, query, [answer]))[0]
 
     async def score_sample(self, sample: Sample) -> tuple[Reward, ...]:
         """A reward for each candidate of a sample, in order.
 
-        Raises :class:`lrf.ConfigError` for documents of the same id, besides what :meth:`score` raises.
+        Raises :class:`lrf.ConfigError` for documents of the same id, and the errors of :meth:`score`.
         """
         return await asyncio.wrap_future(self._submit(self._score(sample)))
 
@@ -141,7 +141,7 @@ class RewardModel:
     ) -> AsyncIterator[tuple[Reward, ...]]:
         """The rewards of each sample, in the samples' order, as they become ready.
 
-        At most ``open_samples`` samples are worked on at once; the input is read no faster than that.
+        At most ``open_samples`` samples are scored at once, and no more of the input is read ahead.
         """
         window: list[asyncio.Task[tuple[Reward, ...]]] = []
         try:
@@ -164,15 +164,15 @@ class RewardModel:
 
     @property
     def costs(self) -> Mapping[str, JSON]:
-        """Calls, tokens and reused replies so far, in all and by dimension."""
+        """Calls, tokens and reused replies so far, in total and by dimension."""
         return self._engine.ledger.as_json()
 
     # --- ending ------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close judges and journal. What was paid for is kept in the journal's file, if there is one.
+        """Close judges and journal. Replies are kept in the journal's file, if there is one.
 
-        Who still waits for a reward gets :class:`lrf.errors.RunInterruptedError`.
+        Unfinished calls of the scoring methods raise :class:`lrf.errors.RunInterruptedError`.
         """
         with self._lock:
             if self._closed:
@@ -187,7 +187,7 @@ class RewardModel:
     async def _end(self) -> None:
         await self._engine.aclose()
         if scoring := asyncio.all_tasks() - {asyncio.current_task()}:
-            _, late = await asyncio.wait(scoring, timeout=1)  # who still waits for a reply has been told by now
+            _, late = await asyncio.wait(scoring, timeout=1)  # waiting calls have raised by now
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -281,7 +281,7 @@ def load(pipeline: str | os.PathLike[str] | Mapping[str, JSON]) -> Pipeline:
     return load_pipeline(Path(pipeline), load_catalog())
 
 
-def _sample(context: Context, query: str, answers: Sequence[str]) -> Sample:
+def _sample(context: ContextInput, query: str, answers: Sequence[str]) -> Sample:
     documents = (Document("0", context),) if isinstance(context, str) else _documents(context)
     if not any(d.text.strip() for d in documents):
         raise ConfigError("context: expected a text, or documents or turns that are not empty")

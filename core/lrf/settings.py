@@ -66,6 +66,11 @@ class Settings(BaseModel):
         """The model behind the component. None, the default: it has no price and no name to show."""
         return None
 
+    @property
+    def origin(self) -> str | None:
+        """Of a source: the name of its file or data set, shown in cards. None, the default: a card names none."""
+        return None
+
     def fingerprint_fields(self) -> dict[str, JSON]:
         """The fields that the result of a stage depends on, as JSON values."""
         return self.model_dump(mode="json", exclude=self._left_out("not_fingerprinted"))
@@ -90,11 +95,15 @@ class Shares:
     accumulation: micro-batches that a process computes for one optimizer step.
     sequence_parallel: processes that share one sequence.
     deepspeed: DeepSpeed's configuration; None without DeepSpeed.
+    global_batch, micro_batch: sequences of an optimizer step, and of one process at once; None for a trainer that
+        doesn't say.
     """
 
     accumulation: int = 1
     sequence_parallel: int = 1
     deepspeed: Mapping[str, JSON] | None = None
+    global_batch: int | None = None
+    micro_batch: int | None = None
 
 
 class TrainerSettings(Settings):

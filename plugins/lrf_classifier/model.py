@@ -47,7 +47,8 @@ class SequenceClassifier:
         if self.output_info.prompt_template_sha256 not in (None, self.template.sha256):
             raise StageError(
                 f"the reward model {name} was trained with another prompt_template than this dimension's (its hash is "
-                f"{self.output_info.prompt_template_sha256}); set prompt_template to the policy.prompt_template of that run"
+                f"{self.output_info.prompt_template_sha256}); set prompt_template to the policy.prompt_template of "
+                "that run"
             )
         window = getattr(config.get_text_config(), "max_position_embeddings", None)
         self.limit = min((n for n in (window, settings.max_tokens) if n is not None), default=None)

@@ -34,6 +34,10 @@ class JsonlSettings(Settings):
         description=_PATH.format("jsonl") + " Files that end in .gz are unpacked as they are read."
     )
 
+    @property
+    def origin(self) -> str:
+        return ", ".join(path.name for path in ([self.path] if isinstance(self.path, Path) else self.path))
+
 
 class ParquetSettings(Settings):
     """Settings of the source ``parquet``."""
@@ -41,6 +45,10 @@ class ParquetSettings(Settings):
     path: FilePath | Annotated[list[FilePath], Field(min_length=1)] = Field(description=_PATH.format("parquet"))
     columns: Columns = Field(default=None, description=_COLUMNS)
     batch_rows: int = Field(default=16, ge=1, description="Rows held in memory at a time.")
+
+    @property
+    def origin(self) -> str:
+        return ", ".join(path.name for path in ([self.path] if isinstance(self.path, Path) else self.path))
 
 
 def _local_beside_pipeline(path: str, info: ValidationInfo) -> str:
@@ -65,9 +73,17 @@ class HuggingFaceSettings(Settings):
     )
     columns: Columns = Field(default=None, description=_COLUMNS)
 
+    @property
+    def origin(self) -> str:
+        return Path(self.path).name
+
 
 class LongRewardSettings(Settings):
     """Settings of the source ``longreward``."""
 
     documents: FilePath = Field(description="JSON Lines of {idx, query, context, answer}; the answer is the reference.")
     candidates: FilePath = Field(description='JSON Lines of {idx, query, answer} with idx as "<document idx>-<n>".')
+
+    @property
+    def origin(self) -> str:
+        return self.documents.name

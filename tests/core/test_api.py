@@ -34,7 +34,7 @@ class Length:
         return Judgement(min(10.0, float(len(candidate.text))))
 
 
-class PanelSettings:
+class AsksOnce:
     """A dimension that asks the judge once."""
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
@@ -59,9 +59,9 @@ ASKED = {"context": DOCUMENT, "query": "How long is the bridge?", "answer": "It 
 
 async def test_a_reward_model_of_objects_scores_an_answer() -> None:
     judge = ScriptedJudge(lambda _: "[[4]]")
-    async with lrf.RewardModel(judge, [Length(), PanelSettings()], aggregator=Lowest()) as model:
+    async with lrf.RewardModel(judge, [Length(), AsksOnce()], aggregator=Lowest()) as model:
         reward = await model.score(context=DOCUMENT, query="?", answer="short")
-    assert reward.ratings == {"length": 5.0, "PanelSettings": 4.0}
+    assert reward.ratings == {"length": 5.0, "AsksOnce": 4.0}
     assert reward.reward == 4.0
     assert judge.closed
 
@@ -180,19 +180,19 @@ async def test_an_empty_context_is_refused(context: Any) -> None:
 
 
 def test_the_synchronous_twin_works_without_a_loop() -> None:
-    with lrf.RewardModel(ScriptedJudge(), [PanelSettings()]) as model:
+    with lrf.RewardModel(ScriptedJudge(), [AsksOnce()]) as model:
         assert model.score_sync(**ASKED).reward == 5.0
 
 
 async def test_the_synchronous_twin_works_inside_a_running_loop() -> None:
-    with lrf.RewardModel(ScriptedJudge(), [PanelSettings()]) as model:
+    with lrf.RewardModel(ScriptedJudge(), [AsksOnce()]) as model:
         assert model.score_sync(**ASKED).reward == 5.0
         assert model.score_sample_sync(samples(1)[0])[0].reward == 5.0
 
 
 def test_one_model_serves_many_loops_and_threads() -> None:
     rewards: list[float | None] = []
-    with lrf.RewardModel(ScriptedJudge(), [PanelSettings()]) as model:
+    with lrf.RewardModel(ScriptedJudge(), [AsksOnce()]) as model:
 
         def work(number: int) -> None:
             reward = asyncio.run(model.score(context=DOCUMENT, query="?", answer=str(number)))
@@ -222,7 +222,7 @@ async def test_many_samples_come_in_their_order_whatever_the_order_of_replies() 
         await asyncio.sleep(0.02 if number % 3 == 0 else 0.001)
         return f"[[{number % 10}]]"
 
-    async with lrf.RewardModel(ScriptedJudge(script), [PanelSettings()]) as model:
+    async with lrf.RewardModel(ScriptedJudge(script), [AsksOnce()]) as model:
         found = [rewards async for rewards in model.score_many(samples(30))]
     assert [r[0].sample_id for r in found] == [f"s{i}" for i in range(30)]
     assert [r[0].reward for r in found] == [float(i % 10) for i in range(30)]
@@ -244,7 +244,7 @@ async def test_the_input_is_read_no_faster_than_samples_are_open(asynchronous: b
         for sample in rows():
             yield sample
 
-    async with lrf.RewardModel(ScriptedJudge(), [PanelSettings()]) as model:
+    async with lrf.RewardModel(ScriptedJudge(), [AsksOnce()]) as model:
         async for _ in model.score_many(async_rows() if asynchronous else rows(), open_samples=4):
             taken += 1
     assert taken == 40
@@ -253,7 +253,7 @@ async def test_the_input_is_read_no_faster_than_samples_are_open(asynchronous: b
 
 async def test_a_stream_that_is_left_early_stops_asking() -> None:
     judge = ScriptedJudge(max_concurrency=1)
-    async with lrf.RewardModel(judge, [PanelSettings()]) as model:
+    async with lrf.RewardModel(judge, [AsksOnce()]) as model:
         stream = model.score_many(samples(200), open_samples=4)
         async for _ in stream:
             break
@@ -266,7 +266,7 @@ async def test_a_stream_that_is_left_early_stops_asking() -> None:
 
 
 def test_equal_questions_cost_once_and_costs_are_told() -> None:
-    with lrf.RewardModel(ScriptedJudge(), [PanelSettings()]) as model:
+    with lrf.RewardModel(ScriptedJudge(), [AsksOnce()]) as model:
         for _ in range(3):
             model.score_sync(**ASKED)
         assert model.costs["calls"] == 1
@@ -275,10 +275,10 @@ def test_equal_questions_cost_once_and_costs_are_told() -> None:
 
 def test_a_journal_file_is_used_again_by_the_next_model(tmp_path: Path) -> None:
     file = tmp_path / "journal.sqlite"
-    with lrf.RewardModel(ScriptedJudge(), [PanelSettings()], journal=file) as model:
+    with lrf.RewardModel(ScriptedJudge(), [AsksOnce()], journal=file) as model:
         first = model.score_sync(**ASKED)
     judge = ScriptedJudge([])
-    with lrf.RewardModel(judge, [PanelSettings()], journal=str(file)) as model:
+    with lrf.RewardModel(judge, [AsksOnce()], journal=str(file)) as model:
         assert model.score_sync(**ASKED) == first
     assert not judge.requests
     connection = sqlite3.connect(file)
@@ -296,7 +296,7 @@ def test_a_closed_model_says_so_and_can_be_closed_again() -> None:
 
 def test_closing_leaves_no_thread() -> None:
     before = set(threading.enumerate())
-    with lrf.RewardModel(ScriptedJudge(), [PanelSettings()]) as model:
+    with lrf.RewardModel(ScriptedJudge(), [AsksOnce()]) as model:
         model.score_sync(**ASKED)
     assert {t for t in threading.enumerate() if t.name.startswith("lrf")} <= before
 
@@ -329,7 +329,7 @@ def test_who_still_waits_when_a_model_is_closed_is_told() -> None:
         await asyncio.sleep(3600)
         return ""
 
-    model = lrf.RewardModel(ScriptedJudge(never), [PanelSettings()])
+    model = lrf.RewardModel(ScriptedJudge(never), [AsksOnce()])
     outcome: list[BaseException] = []
 
     def work() -> None:
@@ -349,14 +349,14 @@ def test_who_still_waits_when_a_model_is_closed_is_told() -> None:
 
 async def test_what_stops_all_scoring_is_raised_each_time_with_its_reason() -> None:
     judge = ScriptedJudge(lambda _: JudgeMisconfiguredError("the key is wrong"))
-    async with lrf.RewardModel(judge, [PanelSettings()]) as model:
+    async with lrf.RewardModel(judge, [AsksOnce()]) as model:
         for _ in range(2):
             with pytest.raises(JudgeMisconfiguredError, match="the key is wrong"):
                 await model.score(**ASKED)
 
 
 async def test_an_answer_that_can_not_be_scored_has_a_reason_and_no_reward() -> None:
-    async with lrf.RewardModel(ScriptedJudge(lambda _: "no idea"), [PanelSettings()]) as model:
+    async with lrf.RewardModel(ScriptedJudge(lambda _: "no idea"), [AsksOnce()]) as model:
         reward = await model.score(**ASKED)
     assert reward.reward is None
     assert reward.unscored is not None
@@ -372,7 +372,7 @@ async def test_a_reward_model_goes_on_after_an_error_that_stopped_it() -> None:
             raise reply
         return reply
 
-    with lrf.RewardModel(ScriptedJudge(answer), [PanelSettings()]) as model:
+    with lrf.RewardModel(ScriptedJudge(answer), [AsksOnce()]) as model:
         with pytest.raises(JudgeMisconfiguredError):
             await model.score(**ASKED)
         assert (await model.score(**ASKED)).reward == 7.0

@@ -34,7 +34,8 @@ class RewardSettings(TrainingSettings):
     def shares(self, world: int) -> Shares:
         if world > 1 or self.zero:
             raise ConfigError("a reward model is trained in one process, without DeepSpeed; take the launcher local")
-        return Shares(self.global_batch // self.micro_batch)
+        accumulation = self.global_batch // self.micro_batch
+        return Shares(accumulation, global_batch=self.global_batch, micro_batch=self.micro_batch)
 
     @property
     def reads(self) -> tuple[str, ...]:

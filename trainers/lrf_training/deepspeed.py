@@ -62,7 +62,8 @@ class ShardingSettings(TrainerSettings):
                 f"is no whole number of micro-batches; {_what_fits(batch, sp, world, micro)}"
             )
         accumulation = batch * sp // (world * micro)
-        return Shares(accumulation, sp, self._config(accumulation, micro) if self.zero else None)
+        deepspeed = self._config(accumulation, micro) if self.zero else None
+        return Shares(accumulation, sp, deepspeed, batch, micro)
 
     @property
     def sequences_a_row(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from lrf.prompting.templates import Prompt
 from lrf.types import JSON, Vote
@@ -174,3 +174,14 @@ class Expectation(Protocol[T_co]):
         Raises :class:`lrf.errors.ParseError` when the reply doesn't contain the value; the judge is then asked again.
         """
         ...
+
+
+@runtime_checkable
+class StructuredOnly(Protocol):
+    """Optional for an expectation: ``structured_only`` says that a reply can be read as a JSON object only.
+
+    An expectation without it can be asked for in free text.
+    """
+
+    @property
+    def structured_only(self) -> bool: ...

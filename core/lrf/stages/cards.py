@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrf.settings import Settings
 from lrf.store.files import replacing
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def made_of(pipeline: Pipeline) -> list[tuple[str, str]]:
     """The rows of a card's table about the origin of the run's data."""
     rows: list[tuple[str, str]] = []
     if pipeline.data:
-        rows.append(("data", code(f"{pipeline.data.type}: {_where(pipeline.data.settings)}")))
+        rows.append(("data", code(f"{pipeline.data.type}: {pipeline.data.settings.origin or 'see pipeline.yaml'}")))
     if pipeline.sample:
         reference = pipeline.sample.settings.model_reference
         model = reference.name if reference else pipeline.policy.model
@@ -42,12 +41,6 @@ def made_of(pipeline: Pipeline) -> list[tuple[str, str]]:
     ]
     rows.append(("seed", str(pipeline.seed)))
     return rows
-
-
-def _where(settings: Settings) -> str:
-    """The file or data set that a source's settings name, without the folders before it."""
-    places = [getattr(settings, name, None) for name in ("path", "documents", "name", "dataset")]
-    return next((Path(str(place)).name for place in places if place), "see pipeline.yaml")
 
 
 def counted_reasons(reasons: Mapping[str, int]) -> str:
