@@ -12,7 +12,7 @@ _HOST = re.compile(r"(\S+)\s+slots=([1-9]\d*)\s*(?:#.*)?")
 
 
 class DeepSpeed:
-    """The ``deepspeed`` command: by pdsh over the machines of a hostfile, or on this one."""
+    """The ``deepspeed`` command: on the hosts of a hostfile, over pdsh, or on this machine."""
 
     def __init__(self, settings: DeepSpeedSettings) -> None:
         self.settings = settings
@@ -27,7 +27,7 @@ class DeepSpeed:
             slots = self._slots()
             files = {copy.name: "".join(f"{host} slots={n}\n" for host, n in slots.items())}
             machines = (f"--hostfile={copy}",)
-            if s.env:  # the launcher hands on to other machines what stands in a file
+            if s.env:  # DeepSpeed passes a file's variables to other machines
                 variables = job.folder / "deepspeed_env"
                 files[variables.name] = "".join(f"{name}={value}\n" for name, value in s.env.items())
                 env["DS_ENV_FILE"] = str(variables)
@@ -50,7 +50,7 @@ class DeepSpeed:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise ConfigError(f"launcher.hostfile: {path}: {getattr(error, 'strerror', None) or error}") from None
-        found: dict[str, int] = {}
+        slots: dict[str, int] = {}
         for number, line in enumerate(lines, 1):
             line = line.strip()
             if not line or line.startswith("#"):
@@ -58,11 +58,11 @@ class DeepSpeed:
             match = _HOST.fullmatch(line)
             if match is None:
                 raise ConfigError(f"{path}:{number}: expected `host slots=N`; got {line[:60]!r}")
-            if match[1] in found:
-                raise ConfigError(f"{path}:{number}: the host {match[1]} stands here twice")
-            found[match[1]] = int(match[2])
-        if not found:
-            raise ConfigError(f"{path} names no host; give each a line `host slots=N`")
-        if len(set(found.values())) > 1:
-            raise ConfigError(f"{path}: every host must have the same number of slots; got {found}")
-        return found
+            if match[1] in slots:
+                raise ConfigError(f"{path}:{number}: the host {match[1]} is listed twice")
+            slots[match[1]] = int(match[2])
+        if not slots:
+            raise ConfigError(f"{path} lists no host; give each a line `host slots=N`")
+        if len(set(slots.values())) > 1:
+            raise ConfigError(f"{path}: every host must have the same number of slots; got {slots}")
+        return slots

@@ -21,13 +21,13 @@ def lrf_register_launchers() -> Iterable[ComponentSpec]:
             name="torchrun",
             target="lrf_launchers.torchrun:Torchrun",
             settings="lrf_launchers.settings:TorchrunSettings",
-            summary="a process for each GPU of this machine, or of several that meet at an address",
+            summary="a process for each GPU of this machine, or of several with a rendezvous",
         ),
         ComponentSpec(
             name="deepspeed",
             target="lrf_launchers.deepspeed:DeepSpeed",
             settings="lrf_launchers.settings:DeepSpeedSettings",
-            summary="DeepSpeed's own launcher, over the machines of a hostfile",
+            summary="DeepSpeed's own launcher, on the hosts of a hostfile",
         ),
         ComponentSpec(
             name="slurm",

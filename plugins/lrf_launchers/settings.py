@@ -16,7 +16,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 def _variables(env: Mapping[str, str]) -> Mapping[str, str]:
     for name, value in env.items():
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of a variable: letters, digits and '_'")
+            raise ValueError(f"{name!r} isn't the name of a variable: letters, digits and '_'")
         _one_line(value)
     return env
 
@@ -35,7 +35,7 @@ ENV = "environment variables of every process, such as NCCL_SOCKET_IFNAME. They 
 
 
 class LocalSettings(Settings):
-    """One process. It has no settings."""
+    """One process; no settings."""
 
 
 class TorchrunSettings(Settings):
@@ -43,10 +43,10 @@ class TorchrunSettings(Settings):
 
     nproc_per_node: int = Field(1, ge=1, description="processes a machine: as many as it has GPUs")
     nnodes: int = Field(
-        1, ge=1, description="machines. On all but the one of `lrf run`, start launch/launch.sh of the run's folder"
+        1, ge=1, description="machines. On each of the others, run launch/launch.sh of the run's folder"
     )
     rdzv_endpoint: Endpoint | None = Field(
-        None, description="host:port of one of the machines, at which they meet; needed for several"
+        None, description="host:port of one of the machines for their rendezvous; needed for several"
     )
     env: Environment = Field({}, description=ENV)
 
@@ -69,22 +69,22 @@ class DeepSpeedSettings(Settings):
 
 
 class SlurmSettings(Settings):
-    """A job of ``nodes`` machines with ``gpus_per_node`` GPUs and as many processes each."""
+    """A Slurm job on ``nodes`` machines with ``gpus_per_node`` GPUs, and a process for each GPU."""
 
     nodes: int = Field(1, ge=1, description="machines")
-    gpus_per_node: int = Field(8, ge=0, description="GPUs a machine; 0 asks for none and starts processes_per_node")
-    processes_per_node: int | None = Field(None, ge=1, description="processes a machine, if not one for each GPU")
+    gpus_per_node: int = Field(8, ge=0, description="GPUs a machine; 0 requests none and starts processes_per_node")
+    processes_per_node: int | None = Field(None, ge=1, description="processes a machine, by default one for each GPU")
     partition: Line | None = Field(None, description="Slurm's partition")
     account: Line | None = Field(None, description="Slurm's account")
-    time: Line | None = Field(None, description="longest time, as Slurm writes it: 2-00:00:00 is two days")
+    time: Line | None = Field(None, description="time limit in Slurm's format: 2-00:00:00 is two days")
     options: tuple[Line, ...] = Field(
         (),
-        description="further options of sbatch, such as --exclusive, --mem=0 and --cpus-per-task=64: without the last, "
-        "many clusters give all processes of a machine one core",
+        description="further options of sbatch, such as --exclusive, --mem=0 and --cpus-per-task=64 (without the last, "
+        "many clusters give all processes of a machine one core)",
     )
     setup: tuple[Line, ...] = Field((), description="lines of shell before the start, such as `module load cuda`")
     port: int = Field(29500, ge=1, le=65535, description="a free port of the first machine")
-    poll_s: float = Field(15.0, gt=0, description="seconds between two looks at the queue")
+    poll_s: float = Field(15.0, gt=0, description="seconds between two queries of the queue")
     env: Environment = Field({}, description=ENV)
 
     @property

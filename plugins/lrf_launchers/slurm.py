@@ -11,7 +11,7 @@ from lrf_launchers.settings import SlurmSettings
 
 
 class Slurm:
-    """A job script in which ``srun`` starts torchrun on every machine; a process here submits and follows it."""
+    """A job script that starts torchrun on every machine with ``srun``; a local process submits and follows it."""
 
     def __init__(self, settings: SlurmSettings) -> None:
         self.settings = settings
@@ -51,7 +51,7 @@ class Slurm:
                 *(f"#SBATCH {option}" for option in options),
                 "set -eo pipefail",
                 *s.setup,
-                "set -u",  # not before: conda's and module's own lines read unset variables
+                "set -u",  # only now: conda's and module's scripts read unset variables
                 # srun doesn't take it from sbatch's --cpus-per-task by itself
                 '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
                 *(f"export {name}={shlex.quote(value)}" for name, value in s.env.items()),
@@ -64,5 +64,5 @@ class Slurm:
 
 
 def _escaped(text: str) -> str:
-    """For a line of ``#SBATCH``, which Slurm takes apart itself: at white space and quotes, up to a "#"."""
+    """Escaped for a line of ``#SBATCH``, which Slurm splits at white space and quotes, and ends at "#"."""
     return re.sub(r"""([\s\\'"#])""", r"\\\1", text)

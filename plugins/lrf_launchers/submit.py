@@ -1,7 +1,7 @@
-"""Submits a Slurm job and lives as long as it: ``python -m lrf_launchers.submit JOB.SBATCH POLL_S``.
+"""Submits a Slurm job and waits until it ends: ``python -m lrf_launchers.submit JOB.SBATCH POLL_S``.
 
-SIGTERM, SIGINT and the end of standard input cancel the job. A job of an earlier run that could not be cancelled (this
-machine went down, say) is cancelled first: two jobs would write to the same folder.
+SIGTERM, SIGINT and the end of standard input cancel the job. A job that an earlier run left behind (because this
+machine crashed, say) is cancelled first: two jobs would write to the same folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
-GONE = (
+FINAL = (
     "BOOT_FAIL",
     "CANCELLED",
     "COMPLETED",
@@ -24,10 +24,10 @@ GONE = (
     "PREEMPTED",
     "TIMEOUT",
 )
-"""States in which a job runs no more."""
+"""Final states of a job."""
 
-MOST_SILENT = 20
-"""A queue that gives no answer for so many looks is taken as an error."""
+MAX_SILENT_POLLS = 20
+"""The job is given up after this many polls without an answer from the queue."""
 
 
 def main(script: Path, poll_s: float) -> int:
@@ -39,7 +39,7 @@ def main(script: Path, poll_s: float) -> int:
 
     record = script.with_name("slurm_job.log")
     if record.exists() and (earlier := record.read_text().strip()):
-        if _state(earlier) not in GONE:
+        if _state(earlier) not in FINAL:
             print(f"cancelling job {earlier} of an earlier run", flush=True)
         _cancel_and_wait(earlier, poll_s)
     done = _call("sbatch", "--parsable", str(script))
@@ -57,12 +57,12 @@ def main(script: Path, poll_s: float) -> int:
         if now and now != state:
             print(f"job {job}: {now}", flush=True)
             state = now
-        if state in GONE or silent > MOST_SILENT:
+        if state in FINAL or silent > MAX_SILENT_POLLS:
             break
     if stop.is_set():
         _cancel_and_wait(job, poll_s)
     else:
-        print(f"job {job} ended: {state or 'no word of it from Slurm'}", flush=True)
+        print(f"job {job} ended: {state or 'unknown to Slurm'}", flush=True)
     log = script.with_name(f"slurm-{job}.log")
     if state != "COMPLETED" and log.exists():
         print(log.read_text(errors="replace")[-8192:], flush=True)
@@ -71,29 +71,29 @@ def main(script: Path, poll_s: float) -> int:
 
 
 def _state(job: str) -> str:
-    """Slurm's word for the job's state; empty where neither queue nor accounting answers."""
+    """The job's state in Slurm's words; empty if neither queue nor accounting answers."""
     queue = _call("squeue", "--noheader", f"--jobs={job}", "--format=%T")
     if queue.returncode == 0 and queue.stdout.strip():
         return queue.stdout.split()[0]
-    books = _call("sacct", "--noheader", "--allocations", "--parsable2", f"--jobs={job}", "--format=State")
-    if books.returncode == 0 and books.stdout.strip():
-        return books.stdout.split()[0].rstrip("+")  # "CANCELLED by 1000"
+    accounting = _call("sacct", "--noheader", "--allocations", "--parsable2", f"--jobs={job}", "--format=State")
+    if accounting.returncode == 0 and accounting.stdout.strip():
+        return accounting.stdout.split()[0].rstrip("+")  # "CANCELLED by 1000"
     # A job that left the queue of a cluster without accounting: squeue says so by an empty answer or "Invalid job id".
     gone = queue.returncode == 0 or "nvalid job id" in queue.stderr
-    return "COMPLETED" if gone and books.returncode else ""
+    return "COMPLETED" if gone and accounting.returncode else ""
 
 
 def _cancel_and_wait(job: str, poll_s: float) -> None:
     _call("scancel", job)
     pause = threading.Event()
-    for _ in range(MOST_SILENT):
-        if _state(job) in ("", *GONE):
+    for _ in range(MAX_SILENT_POLLS):
+        if _state(job) in ("", *FINAL):
             return
         pause.wait(min(poll_s, 3))
 
 
 def _call(*command: str) -> subprocess.CompletedProcess[str]:
-    # Processes of the job must not take this process's standard input for their own.
+    # Processes of the job must not inherit the descriptor of this process's standard input.
     env = {name: value for name, value in os.environ.items() if not name.startswith("LRF_STDIN")}
     try:
         return subprocess.run(  # noqa: S603 - Slurm's own programs

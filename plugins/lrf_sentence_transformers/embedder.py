@@ -1,4 +1,4 @@
-"""The embedder ``sentence-transformers``: what ``SentenceTransformer`` makes of a text."""
+"""The embedder ``sentence-transformers``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SentenceTransformersEmbedder:
-    """Vectors of shape (n, dimensions), float32. Works in a thread of its own; loads with the first call."""
+    """Vectors of shape (n, dimensions), float32. Computes in its own thread; the first call loads the model."""
 
     max_concurrency = 1
 

@@ -12,7 +12,7 @@ from lrf.settings import ModelReference, Settings
 class SentenceTransformersSettings(Settings):
     """A sentence-transformers model in this process, on the CPU or a GPU.
 
-    Some models want to be told what a text is, by words before it (E5: ``"query: "`` and ``"passage: "``).
+    Some models need a prompt before each text (E5: ``"query: "`` and ``"passage: "``).
     """
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"device", "threads", "batch_size"})

@@ -1,1 +1,1 @@
-"""A judge in this process: any causal language model that Hugging Face transformers loads."""
+"""A judge and a sampler in this process: any causal language model of Hugging Face transformers."""

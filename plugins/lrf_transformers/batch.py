@@ -1,8 +1,7 @@
-"""Prompts computed together by one model, each row exactly as if it were alone.
+"""Batched forward passes in which each row gets the same logits as alone.
 
-Every forward pass brings its own attention mask, made of each slot's position in its row. So rows of different
-lengths, beginnings taken from a cache, dropped tokens, sliding windows and several continuations of one text at
-once (a tree) need no special path.
+Every pass has its own attention mask, made from the position of each cache slot in its row. Rows of different lengths,
+cached prefixes, removed tokens, sliding windows and trees of continuations therefore need no special path.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lrf.errors import BadReplyError, JudgeMisconfiguredError
-from lrf_transformers.kv_cache import Prefix, buffer
+from lrf_transformers.kv_cache import Prefix, prefilled_cache
 from lrf_transformers.weights import Loaded
 
 _FORWARD_TOKENS = 4096  # rows × columns in one forward pass of a prompt
@@ -21,21 +20,21 @@ _KINDS = {"full_attention", "sliding_attention"}
 
 
 class TokenBatch:
-    """Rows that grow together.
+    """A batch of rows of tokens with their key-value cache.
 
     Parameters
     ----------
     loaded: the model.
     prompts: token ids of each row, at least one each.
-    beginnings: for each row a kept beginning and how many of its tokens to take, fewer than the prompt has.
-    room: how many slots are needed after the prompts.
+    prefixes: for each row a cached prefix (or None) and how many of its tokens to use, fewer than the prompt has.
+    room: cache slots needed after the prompts.
     """
 
     def __init__(
         self,
         loaded: Loaded,
         prompts: Sequence[Sequence[int]],
-        beginnings: Sequence[tuple[Prefix | None, int]],
+        prefixes: Sequence[tuple[Prefix | None, int]],
         room: int,
     ) -> None:
         self._model, self._device = loaded.model, loaded.device
@@ -43,11 +42,11 @@ class TokenBatch:
         kinds = getattr(config, "layer_types", None)
         self._window: int | None = getattr(config, "sliding_window", None)
         self._kinds = frozenset(kinds or ["sliding_attention" if self._window else "full_attention"])
-        taken = [n for _, n in beginnings]
+        taken = [n for _, n in prefixes]
         new = [list(p[n:]) for p, n in zip(prompts, taken, strict=True)]
         rest = max(map(len, new))
         capacity = max(taken) + rest + room
-        self._cache, width = buffer(config.num_hidden_layers, capacity, beginnings)
+        self._cache, width = prefilled_cache(config.num_hidden_layers, capacity, prefixes)
         rows = len(new)
         self._valid = torch.zeros(rows, capacity, dtype=torch.bool, device=self._device)  # (rows, slots)
         self._position = torch.zeros(rows, capacity, dtype=torch.long, device=self._device)
@@ -68,9 +67,9 @@ class TokenBatch:
         self.prompt_end = self.filled
 
     def feed(self, tokens: Tensor, real: Tensor, keep: int = 1) -> Tensor:
-        """Append a column or more of tokens, (rows, columns); where ``real`` is False the row gets none.
+        """Append columns of tokens, (rows, columns); where ``real`` is False, the row gets none.
 
-        Returns the logits at the last ``keep`` columns, (rows, keep, vocabulary).
+        Returns the logits of the last ``keep`` columns, (rows, keep, vocabulary).
         """
         columns = tokens.shape[1]
         positions = self._next[:, None] + real.cumsum(1) - 1
@@ -80,20 +79,20 @@ class TokenBatch:
         return logits
 
     def feed_tree(self, tokens: Tensor, depths: Tensor, sees: Tensor, real: Tensor) -> Tensor:
-        """Append several continuations of each row at once.
+        """Append a tree of continuations to each row; nothing can be appended afterwards.
 
-        ``tokens`` and ``depths``, (rows, nodes): depth 0 is the row's next token. ``sees``, (rows, nodes, nodes): which
-        nodes lie on the way to a node, itself included. Returns logits at every node. The rows can't grow afterwards.
+        ``tokens`` and ``depths`` are (rows, nodes); depth 0 is the row's next token. ``sees``, (rows, nodes, nodes),
+        marks the ancestors of each node, itself included. Returns the logits of all nodes, (rows, nodes, vocabulary).
         """
         return self._forward(tokens, self._next[:, None] + depths, real, sees, tokens.shape[1])
 
     def forget(self, row: int, from_slot: int) -> None:
-        """Take back a row's tokens from a slot on."""
+        """Remove a row's tokens from a slot on."""
         self._next[row] -= self._valid[row, from_slot : self.filled].sum()
         self._valid[row, from_slot : self.filled] = False
 
-    def beginning(self, row: int, tokens: Sequence[int]) -> Prefix:
-        """A copy of what the row holds, to be taken up by other batches. ``tokens`` are the row's."""
+    def prefix(self, row: int, tokens: Sequence[int]) -> Prefix:
+        """A copy of the row's keys and values, for other batches. ``tokens`` are the row's."""
         slots = self._valid[row, : self.filled].nonzero()[:, 0]
         layers = tuple((layer.keys[row][:, slots], layer.values[row][:, slots]) for layer in self._cache.layers)
         return Prefix(tuple(tokens), layers)
@@ -103,7 +102,7 @@ class TokenBatch:
         block = slice(self.filled, self.filled + columns)
         self._valid[:, block], self._position[:, block] = real, positions
         past = self._valid[:, None, : self.filled].expand(-1, columns, -1)
-        itself = torch.eye(columns, dtype=torch.bool, device=self._device)  # padding too: a row of nothing is NaN
+        itself = torch.eye(columns, dtype=torch.bool, device=self._device)  # for padding: softmax over nothing is NaN
         allowed = torch.cat([past, sees & real[:, None] | itself], dim=2)  # (rows, columns, slots)
         self.filled += columns
         output = self._model(
@@ -128,15 +127,15 @@ class TokenBatch:
 
 
 def nonfinite_logits() -> BadReplyError:
-    """The error for logits that are no numbers."""
+    """The error for logits that aren't finite."""
     return BadReplyError("the model computed NaN or infinity; set dtype to float32, or to bfloat16 where it is float16")
 
 
 @torch.inference_mode()
 def check_batching(loaded: Loaded) -> None:
-    """Compare a batch with the model's own forward pass, so that no architecture is computed wrongly in silence.
+    """Compare a batch with the model's plain forward pass.
 
-    Raises :class:`lrf.errors.JudgeMisconfiguredError`.
+    Raises :class:`lrf.errors.JudgeMisconfiguredError` if the architecture isn't supported.
     """
     length = min(24, loaded.context_tokens - 1)
     tokens = [5 + i % 17 for i in range(length)]
@@ -145,8 +144,8 @@ def check_batching(loaded: Loaded) -> None:
     if other := set(getattr(loaded.model.config.get_text_config(), "layer_types", None) or ()) - _KINDS:
         raise JudgeMisconfiguredError(f"{name} has layers of kind {', '.join(sorted(other))}; {advice}")
     try:
-        half = TokenBatch(loaded, [tokens[: length // 2]], [(None, 0)], 0).beginning(0, tokens[: length // 2])
-        batch = TokenBatch(loaded, [tokens, tokens[:5]], [(half, length // 2), (half, 3)], 0)
+        prefix = TokenBatch(loaded, [tokens[: length // 2]], [(None, 0)], 0).prefix(0, tokens[: length // 2])
+        batch = TokenBatch(loaded, [tokens, tokens[:5]], [(prefix, length // 2), (prefix, 3)], 0)
         expected = loaded.model(torch.tensor([tokens], device=loaded.device)).logits[0, -1].float()
     except Exception as error:
         raise JudgeMisconfiguredError(f"{name} can't be computed in batches here ({error!r}); {advice}") from error

@@ -12,8 +12,8 @@ from lrf.prompting.requests import Reply, Request
 from lrf.protocols import Capabilities
 from lrf.types import JSON
 
-# Threads of torch that spin while they wait make it twenty times slower as soon as another process wants a core.
-# OpenMP reads this when torch is first imported.
+# Spinning OpenMP threads make torch up to twenty times slower if another process needs a core. OpenMP reads this when
+# torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from lrf_transformers.model import JudgeModel
@@ -24,8 +24,8 @@ from lrf_transformers.weights import weights_identity
 class TransformersJudge(LocalModel[TransformersSettings, Request, Reply]):
     """Any Hugging Face causal language model, computed in batches by a thread of this process.
 
-    With ``reply_mode="logprobs"`` the judge writes a short analysis, then weighs the options after it; their probabilities are
-    the model's own, whatever the request's temperature.
+    With ``reply_mode="logprobs"`` the judge writes a short analysis, then scores the options after it. Their
+    probabilities are the model's own, whatever the request's temperature.
     """
 
     capabilities = Capabilities(probabilities=True, structured=False, seed=True)

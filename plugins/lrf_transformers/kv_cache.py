@@ -1,4 +1,4 @@
-"""Keys and values of tokens already computed: a batch's buffer, and the prompt beginnings kept between batches."""
+"""Key-value caches: of a batch, and of prompt prefixes kept between batches."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 
 class FixedCacheLayer(CacheLayerMixin):  # type: ignore[misc]
-    """One layer's keys and values in a buffer of fixed size, written from left to right.
+    """One layer's keys and values in a buffer of ``capacity`` slots, filled from left to right.
 
-    Which slots a token may look at is the attention mask's business: a slot can hold padding or a dropped token.
+    A slot may contain padding or a removed token; the attention mask hides it.
     """
 
     is_sliding = False
@@ -52,48 +52,48 @@ class FixedCacheLayer(CacheLayerMixin):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """The first tokens of some prompt. ``layers``: for each layer keys and values, (heads, len(tokens), size)."""
+    """The first tokens of a prompt with the keys and values of each layer, (heads, len(tokens), size)."""
 
     tokens: tuple[int, ...]
     layers: tuple[tuple[Tensor, Tensor], ...]
 
 
-def shared(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences have in common from the start."""
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the common prefix of two sequences of tokens."""
     n = min(len(a), len(b))
     return next((i for i in range(n) if a[i] != b[i]), n)
 
 
 class PrefixCache:
-    """Prompt beginnings, least recently used dropped first when they exceed so many tokens together."""
+    """Prompt prefixes of up to ``capacity`` tokens together; the least recently used are dropped first."""
 
-    def __init__(self, most_tokens: int) -> None:
-        self._most = most_tokens
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._kept: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
 
     def longest(self, tokens: Sequence[int]) -> tuple[Prefix | None, int]:
-        """The one that has most of these tokens in common, and how many; never all of them."""
-        best, most = None, 0
+        """The prefix that shares most tokens with ``tokens``, and how many; at least one token remains."""
+        best, length = None, 0
         for kept in self._kept.values():
-            n = min(shared(kept.tokens, tokens), len(tokens) - 1)
-            if n > most:
-                best, most = kept, n
+            n = min(common_prefix(kept.tokens, tokens), len(tokens) - 1)
+            if n > length:
+                best, length = kept, n
         if best is not None:
             self._kept.move_to_end(best.tokens)
-        return best, most
+        return best, length
 
-    def keep(self, beginning: Prefix) -> None:
-        if len(beginning.tokens) > self._most:
+    def keep(self, prefix: Prefix) -> None:
+        if len(prefix.tokens) > self._capacity:
             return
-        self._kept[beginning.tokens] = beginning
-        while sum(map(len, self._kept)) > self._most:
+        self._kept[prefix.tokens] = prefix
+        while sum(map(len, self._kept)) > self._capacity:
             self._kept.popitem(last=False)
 
 
-def buffer(layers: int, capacity: int, rows: Sequence[tuple[Prefix | None, int]]) -> tuple[Cache, int]:
-    """A batch's cache holding each row's beginning, flush right in its first slots; and how many slots that are.
+def prefilled_cache(layers: int, capacity: int, rows: Sequence[tuple[Prefix | None, int]]) -> tuple[Cache, int]:
+    """A batch's cache that begins with each row's prefix, right-aligned; and the number of slots used by prefixes.
 
-    ``rows`` gives for each row a beginning and how many of its tokens count.
+    ``rows`` has a prefix (or None) for each row, and how many of its tokens to use.
     """
     width = max((n for _, n in rows), default=0)
     given = next((b for b, n in rows if b is not None and n), None)
@@ -104,9 +104,9 @@ def buffer(layers: int, capacity: int, rows: Sequence[tuple[Prefix | None, int]]
         k, v = given.layers[layer]
         keys = k.new_zeros(len(rows), k.shape[0], width, k.shape[2])
         values = v.new_zeros(len(rows), v.shape[0], width, v.shape[2])
-        for row, (beginning, n) in enumerate(rows):
-            if beginning is not None and n:
-                keys[row, :, width - n :] = beginning.layers[layer][0][:, :n]
-                values[row, :, width - n :] = beginning.layers[layer][1][:, :n]
+        for row, (prefix, n) in enumerate(rows):
+            if prefix is not None and n:
+                keys[row, :, width - n :] = prefix.layers[layer][0][:, :n]
+                values[row, :, width - n :] = prefix.layers[layer][1][:, :n]
         made.append(FixedCacheLayer(capacity, (keys, values)))
     return Cache(layers=made), width

@@ -1,4 +1,4 @@
-"""Requests to replies, in batches: prompts, generation, and the weighing of options. Runs in one thread."""
+"""The judge's model: prompts, generation and probabilities of options, in batches. Runs in one thread."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from lrf.prompting.labels import analysis_before_mark
 from lrf.prompting.requests import FinishReason, Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
 from lrf_transformers.batch import TokenBatch, check_batching, nonfinite_logits
-from lrf_transformers.kv_cache import Prefix, PrefixCache, shared
-from lrf_transformers.options import option_probabilities, tree
+from lrf_transformers.kv_cache import Prefix, PrefixCache, common_prefix
+from lrf_transformers.options import option_probabilities, token_tree
 from lrf_transformers.reply_format import ReplyFormat, reply_format, whole_sentences
 from lrf_transformers.settings import TransformersSettings
 from lrf_transformers.weights import Loaded, load
 
-_GREEDY_BELOW = 0.05  # the method asks first at temperature 0.01, which is the likeliest token in all but name
+_GREEDY_BELOW = 0.05  # the method's temperature of 0.01 amounts to greedy decoding
 _WORTH_SHARING = 32  # tokens
-_TRIES = 64  # tokens that a form may refuse one after another
+_TRIES = 64  # tokens that a reply format may refuse in a row
 
 
 @dataclass(slots=True)
 class RequestState:
-    """One request on its way: its prompt's tokens, and what was generated so far.
+    """A request with its prompt's tokens and what has been generated.
 
-    ``number`` is its place among the requests; ``options`` are the tokens of cue and option, for each option.
+    ``number`` is its index among the requests; ``options`` are the tokens of cue and option, for each option;
+    ``cached`` is how many tokens of ``prefix`` are used.
     """
 
     number: int
     request: Request
-    form: ReplyFormat
+    format: ReplyFormat
     tokens: list[int]
     options: list[list[int]]
-    beginning: Prefix | None = None
+    prefix: Prefix | None = None
     cached: int = 0
     ids: list[int] = field(default_factory=list)
     end: int | None = None
@@ -49,15 +50,15 @@ class RequestState:
     @property
     def room(self) -> int:
         """FixedCacheLayer it can need after its prompt."""
-        return self.form.limit + sum(map(len, self.options)) + len(self.options) + 1
+        return self.format.limit + sum(map(len, self.options)) + len(self.options) + 1
 
     @property
     def open(self) -> bool:
-        return not self.closed and not self.broken and self.end is None and len(self.ids) < self.form.limit
+        return not self.closed and not self.broken and self.end is None and len(self.ids) < self.format.limit
 
 
 class JudgeModel:
-    """The loaded model with its settings. ``answer`` is its only entry."""
+    """The loaded model of the judge."""
 
     def __init__(self, settings: TransformersSettings, loaded: Loaded | None = None) -> None:
         if settings.threads is not None:
@@ -66,7 +67,7 @@ class JudgeModel:
         self._loaded = loaded or load(settings)
         check_batching(self._loaded)
         self._encoder = Encoder(self._loaded.tokenizer)
-        self._beginnings = PrefixCache(settings.prefix_cache_tokens)
+        self._prefixes = PrefixCache(settings.prefix_cache_tokens)
         self._ends = _end_tokens(self._loaded)
 
     @torch.inference_mode()
@@ -75,7 +76,7 @@ class JudgeModel:
     ) -> list[Reply | Exception]:
         """A reply or an error for each request.
 
-        ``wanted(number)`` is asked between steps: a batch of which nobody wants a reply any more is given up.
+        ``wanted(number)`` is called between steps; a batch of which no reply is wanted any more is abandoned.
         """
         results: dict[int, Reply | Exception] = {}
         rows = []
@@ -96,35 +97,36 @@ class JudgeModel:
         if not tokens:
             raise RejectedError("the prompt is empty")
         options = [] if form.cue is None else [self._encoder.continuation("\n" + form.cue + o) for o in request.options]
-        longest, most = form.limit + max(map(len, options), default=0), self._loaded.context_tokens
-        if len(tokens) + longest > most:
+        longest, limit = form.limit + max(map(len, options), default=0), self._loaded.context_tokens
+        if len(tokens) + longest > limit:
             raise ContextTooSmallError(
-                f"the prompt has {len(tokens)} tokens and the reply may have {longest}; the model takes {most} together"
+                f"the prompt has {len(tokens)} tokens and the reply may have {longest}; "
+                f"the model takes {limit} together"
             )
         return RequestState(number, request, form, tokens, options)
 
     # --- which rows are computed together, and what they share ---------------------------------------------------
 
     def _share(self, rows: Sequence[RequestState]) -> None:
-        """Give each row the longest computed beginning; what several rows begin with is computed first."""
-        most = self._settings.prefix_cache_tokens
+        """Give each row the longest cached prefix, after computing those that several rows have in common."""
+        capacity = self._settings.prefix_cache_tokens
         for a, b in pairwise(sorted(rows, key=lambda row: row.tokens)):
-            n = min(shared(a.tokens, b.tokens), most)
-            if n - self._beginnings.longest(a.tokens)[1] >= _WORTH_SHARING:
+            n = min(common_prefix(a.tokens, b.tokens), capacity)
+            if n - self._prefixes.longest(a.tokens)[1] >= _WORTH_SHARING:
                 tokens = a.tokens[:n]
                 try:
-                    batch = TokenBatch(self._loaded, [tokens], [self._beginnings.longest(tokens)], 0)
-                    self._beginnings.keep(batch.beginning(0, tokens))
+                    batch = TokenBatch(self._loaded, [tokens], [self._prefixes.longest(tokens)], 0)
+                    self._prefixes.keep(batch.prefix(0, tokens))
                 except torch.OutOfMemoryError:
-                    break  # then nothing more is shared, and rows that are too long by themselves are told so
+                    break  # share nothing more; rows too long by themselves fail later
         for row in rows:
-            row.beginning, row.cached = self._beginnings.longest(row.tokens)
+            row.prefix, row.cached = self._prefixes.longest(row.tokens)
 
     def _batches(self, rows: Sequence[RequestState]) -> list[list[RequestState]]:
-        """Rows of like limit and length together, within the settings' bounds."""
+        """Batches of rows of similar limit and length, within the settings' limits."""
         batches: list[list[RequestState]] = []
         widest = 0
-        for row in sorted(rows, key=lambda row: (-row.form.limit, len(row.tokens) - row.cached)):
+        for row in sorted(rows, key=lambda row: (-row.format.limit, len(row.tokens) - row.cached)):
             width = len(row.tokens) + row.room
             widest = max(widest, width)
             full = not batches or len(batches[-1]) == self._settings.max_batch
@@ -137,11 +139,11 @@ class JudgeModel:
     # --- one batch -----------------------------------------------------------------------------------------------
 
     def _run(self, rows: Sequence[RequestState], wanted: Callable[[int], bool]) -> dict[int, Reply | Exception]:
-        prompts, beginnings = [row.tokens for row in rows], [(row.beginning, row.cached) for row in rows]
+        prompts, prefixes = [row.tokens for row in rows], [(row.prefix, row.cached) for row in rows]
         try:
-            batch = TokenBatch(self._loaded, prompts, beginnings, max(row.room for row in rows))
+            batch = TokenBatch(self._loaded, prompts, prefixes, max(row.room for row in rows))
             if len(rows) == 1 and len(rows[0].tokens) - rows[0].cached >= _WORTH_SHARING:
-                self._beginnings.keep(batch.beginning(0, rows[0].tokens))
+                self._prefixes.keep(batch.prefix(0, rows[0].tokens))
             self._generate(batch, rows, wanted)
             return {row.number: reply for row, reply in zip(rows, self._replies(batch, rows), strict=True)}
         except torch.OutOfMemoryError:
@@ -153,8 +155,8 @@ class JudgeModel:
         return self._run(fresh[:half], wanted) | self._run(fresh[half:], wanted)
 
     def _generate(self, batch: TokenBatch, rows: Sequence[RequestState], wanted: Callable[[int], bool]) -> None:
-        """Append a token at a time to each row until it has reached its end, or nobody wants the batch."""
-        draws = [_draws(row.request) for row in rows]
+        """Append a token at a time to each row until it ends, or no reply of the batch is wanted."""
+        generators = [_generator(row.request) for row in rows]
         logits = batch.logits  # (rows, vocabulary)
         while any(row.open for row in rows) and any(wanted(row.number) for row in rows):
             unusable = (~logits.amax(-1).isfinite()).tolist()
@@ -166,22 +168,22 @@ class JudgeModel:
                 if unusable[i]:
                     row.broken = True
                     continue
-                token = self._next(row, logits[i], draws[i])
+                token = self._next(row, logits[i], generators[i])
                 if token in self._ends:
                     row.closed = True
                     continue
                 row.ids.append(token)
-                row.end = row.form.end(self._encoder.text(row.ids))
+                row.end = row.format.end(self._encoder.text(row.ids))
                 tokens[i, 0], real[i, 0] = token, True
             if any(row.open for row in rows):
                 logits = batch.feed(tokens.to(logits.device), real.to(logits.device))[:, -1]
 
-    def _next(self, row: RequestState, logits: Tensor, draw: torch.Generator | None) -> int:
-        """The likeliest token, or one that is drawn, of those that the form allows. Spoils ``logits``."""
+    def _next(self, row: RequestState, logits: Tensor, generator: torch.Generator | None) -> int:
+        """The likeliest or a sampled token that the reply format allows. Changes ``logits``."""
         for _ in range(_TRIES):
-            token = int(logits.argmax()) if draw is None else _drawn(logits, row.request.temperature, draw)
+            token = int(logits.argmax()) if generator is None else _sampled(logits, row.request.temperature, generator)
             ended = token in self._ends
-            if not row.form.refuses(self._encoder.text(row.ids if ended else [*row.ids, token]), ended):
+            if not row.format.refuses(self._encoder.text(row.ids if ended else [*row.ids, token]), ended):
                 break
             logits[token] = -torch.inf
         return token
@@ -193,29 +195,29 @@ class JudgeModel:
         before = [self._before_options(row, kept) for row, kept in zip(rows, analyses, strict=True)]
         trees = []
         for i, (row, kept, lead) in enumerate(zip(rows, analyses, before, strict=True)):
-            batch.forget(i, min(batch.prompt_end - 1 + len(kept), batch.filled))  # the last one begins the tree
+            batch.forget(i, min(batch.prompt_end - 1 + len(kept), batch.filled))  # the tree's root comes again
             options = [self._encoder.continuation(lead + o) for o in row.request.options if row.options]
-            trees.append(tree((kept or row.tokens)[-1], options))
-        weighed = option_probabilities(batch, trees)
+            trees.append(token_tree((kept or row.tokens)[-1], options))
+        by_row = option_probabilities(batch, trees)
         return [
             self._rated(row, kept, lead, p) if row.options else self._written(row)
-            for row, kept, lead, p in zip(rows, analyses, before, weighed, strict=True)
+            for row, kept, lead, p in zip(rows, analyses, before, by_row, strict=True)
         ]
 
     def _analysis(self, row: RequestState) -> list[int]:
-        """The tokens of the analysis that are kept: up to its end, its mark, or its last whole sentence."""
+        """The tokens of the analysis up to its end, its mark, or its last whole sentence."""
         text = self._encoder.text(row.ids)
         kept = text[: row.end] if row.closed or row.end is not None else whole_sentences(text)
-        kept = analysis_before_mark(kept, row.form.cue or "")
+        kept = analysis_before_mark(kept, row.format.cue or "")
         n = len(row.ids)
         while n and len(self._encoder.text(row.ids[:n]).strip()) > len(kept.strip()):
             n -= 1
         return row.ids[:n]
 
     def _before_options(self, row: RequestState, analysis: list[int]) -> str:
-        """What stands between prompt or analysis and the option."""
+        """The text between prompt or analysis and an option."""
         begins_line = not analysis and (self._encoder.chat or prompt_text(row.request.prompt).endswith("\n"))
-        return ("" if begins_line else "\n") + (row.form.cue or "")
+        return ("" if begins_line else "\n") + (row.format.cue or "")
 
     def _rated(self, row: RequestState, analysis: list[int], lead: str, probabilities: Tensor) -> Reply | Exception:
         if row.broken or probabilities.isnan().any():
@@ -229,7 +231,7 @@ class JudgeModel:
         if row.broken:
             return nonfinite_logits()
         text = self._encoder.text(row.ids)[: row.end]
-        return self._reply(row, *row.form.finish(text, row.closed or row.end is not None))
+        return self._reply(row, *row.format.finish(text, row.closed or row.end is not None))
 
     def _reply(
         self, row: RequestState, text: str, finish: FinishReason, probabilities: Mapping[str, float] | None = None
@@ -244,8 +246,8 @@ def _end_tokens(loaded: Loaded) -> frozenset[int]:
     return frozenset(e for e in [*ends, loaded.tokenizer.eos_token_id] if e is not None)
 
 
-def _draws(request: Request) -> torch.Generator | None:
-    """The source of a request's random draws; None where the likeliest token is taken."""
+def _generator(request: Request) -> torch.Generator | None:
+    """The random generator of a request; None for greedy decoding."""
     if request.temperature < _GREEDY_BELOW:
         return None
     generator = torch.Generator()
@@ -257,6 +259,6 @@ def _draws(request: Request) -> torch.Generator | None:
     return generator
 
 
-def _drawn(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
+def _sampled(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
     p = (logits.float().cpu() / temperature).softmax(-1)
     return int(torch.multinomial(p, 1, generator=generator))

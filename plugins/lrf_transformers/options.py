@@ -1,7 +1,7 @@
-"""The probability of each of a few whole strings after a text, all in one forward pass.
+"""Probabilities of several strings (options) after a text, in one forward pass.
 
-The strings' tokens make a tree, whose nodes are computed side by side. Each string's probability is the product over
-all of its tokens, closing brackets included, so "[[10]]" is not taken for "[[1]]" whatever the tokenizer does.
+The options' tokens form a tree, whose nodes are computed in one pass. An option's probability is the product over all
+of its tokens, closing brackets included, so "[[10]]" and "[[1]]" are told apart with any tokenizer.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from lrf_transformers.batch import TokenBatch
 
 @dataclass(frozen=True, slots=True)
 class TokenTree:
-    """The tokens of several continuations of one token, the root. Each node but a continuation's last stands once.
+    """The prefix tree of several continuations of one token, the root, without the continuations' last tokens.
 
-    ``parents[i]`` is the node before node i (the root's is 0); ``steps`` gives for each continuation its
-    (node, next token) pairs.
+    ``parents[i]`` is the parent of node i (0 for the root); ``steps`` has (node, next token) pairs for each
+    continuation.
     """
 
     tokens: tuple[int, ...]
@@ -29,7 +29,7 @@ class TokenTree:
     steps: tuple[tuple[tuple[int, int], ...], ...]
 
 
-def tree(root: int, continuations: Sequence[Sequence[int]]) -> TokenTree:
+def token_tree(root: int, continuations: Sequence[Sequence[int]]) -> TokenTree:
     tokens, depths, parents = [root], [0], [0]
     known: dict[tuple[int, ...], int] = {(): 0}
     steps = []
@@ -45,9 +45,9 @@ def tree(root: int, continuations: Sequence[Sequence[int]]) -> TokenTree:
 
 
 def option_probabilities(batch: TokenBatch, trees: Sequence[TokenTree]) -> list[Tensor]:
-    """For each row the probabilities of its tree's continuations, float32, adding up to 1; NaN if the model's are.
+    """For each row the probabilities of its tree's continuations, float32, normalised to 1; NaN if the logits are.
 
-    A tree that is a bare root has none.
+    A tree of only a root has none.
     """
     rows, nodes = len(trees), max(len(t.tokens) for t in trees)
     tokens = torch.zeros(rows, nodes, dtype=torch.long)
@@ -64,12 +64,12 @@ def option_probabilities(batch: TokenBatch, trees: Sequence[TokenTree]) -> list[
             sees[row, node, node] = True
     device = batch.logits.device
     logits = batch.feed_tree(tokens.to(device), depths.to(device), sees.to(device), real.to(device))
-    weighed = []
+    by_row = []
     for row, t in enumerate(trees):
         if not t.steps:
-            weighed.append(torch.zeros(0))
+            by_row.append(torch.zeros(0))
             continue
         log_p = logits[row].float().log_softmax(-1)  # (nodes, vocabulary)
         scores = torch.stack([log_p[tuple(zip(*steps, strict=True))].sum() for steps in t.steps])
-        weighed.append(scores.softmax(0).cpu())
-    return weighed
+        by_row.append(scores.softmax(0).cpu())
+    return by_row

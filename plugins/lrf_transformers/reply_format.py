@@ -1,8 +1,7 @@
-"""What is generated for each kind of request: how it begins, where it stops, and how it is brought to its form.
+"""How the reply to each kind of request begins, where generation stops, and what is kept of it.
 
-A base model never ends by itself, so the judge ends its reply: at the mark it was asked for, at a blank line, or at
-the judge's own limit of tokens. All of these count as a finished reply ("stop"); only the request's ``max_tokens``
-makes it cut short ("length").
+A base model doesn't end its turn, so the judge stops it: at the expected mark, at a blank line, or at the judge's own
+limit of tokens. These finish a reply with "stop"; only the request's ``max_tokens`` finishes it with "length".
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ _LIST_NUMBER = re.compile(r"(?:^|\n)\s*\d+\.\Z")
 
 @dataclass(frozen=True, slots=True)
 class ReplyFormat:
-    """How one request is generated.
+    """Format and stopping criteria of a reply.
 
     Parameters
     ----------
-    seed: the beginning of the reply, given to the model and a part of the reply.
-    limit: most tokens to generate.
-    own_limit: the limit is the judge's setting, not the request's ``max_tokens``.
-    stop: where the text first matching this begins, the reply ends; None: nowhere.
+    limit: largest number of tokens to generate.
+    own_limit: whether the limit is the judge's setting rather than the request's ``max_tokens``.
+    seed: the beginning of the reply, which the model continues.
+    stop: the reply ends before the first match of this; None: no such pattern.
     stop_after: the reply ends after the ``count``-th match of this.
     count: see ``stop_after``.
-    cue: what stands between an analysis and the rating; None where no options are weighed.
+    cue: text between analysis and rating; None if no options are scored.
     """
 
     limit: int
@@ -46,17 +45,17 @@ class ReplyFormat:
     cue: str | None = None
 
     def end(self, text: str) -> int | None:
-        """Where the generated text (without the seed) is complete, or None while it isn't."""
+        """Where the generated text (without the seed) ends, or None while it isn't complete."""
         lead = len(text) - len(text.lstrip())
-        found = [m.start() for m in [self.stop.search(text, lead)] if m] if self.stop else []
+        ends = [m.start() for m in [self.stop.search(text, lead)] if m] if self.stop else []
         if self.stop_after and len(marks := list(self.stop_after.finditer(self.seed + text))) >= self.count:
-            found.append(marks[self.count - 1].end() - len(self.seed))
-        return min(found) if found else None
+            ends.append(marks[self.count - 1].end() - len(self.seed))
+        return min(ends, default=None)
 
     def refuses(self, text: str, ended: bool) -> bool:
-        """Whether a model held to statements (see ``seed``) must write something else than this.
+        """Whether the text violates the format of statements, so that the model must choose another token.
 
-        A statement has words, is on one line and is closed before the next begins.
+        A statement has words, is on one line and is closed before the next begins. Only with a ``seed``.
         """
         _, opened, statement = (self.seed + text).rpartition(_CLOSE)[2].partition(_OPEN)
         if not self.seed or not opened:
@@ -67,7 +66,7 @@ class ReplyFormat:
         return bool(less) and not _CLOSE.startswith(less + rest)
 
     def finish(self, text: str, ended: bool) -> tuple[str, FinishReason]:
-        """The reply's text and why it ended; ``ended`` is False when the limit of tokens came first."""
+        """The reply's text and finish reason; ``ended`` is False if generation stopped at the limit of tokens."""
         whole = self.seed + text.strip() if self.seed else text.strip()
         if ended:
             return whole, "stop"
@@ -80,12 +79,12 @@ class ReplyFormat:
 
 
 def reply_format(request: Request, settings: TransformersSettings, chat: bool) -> ReplyFormat:
-    """The form for a request.
+    """The reply format of a request.
 
-    A chat model begins and ends its turn by itself. For a base model the judge opens the first statement, holds it
-    to the form of statements, and takes a blank line for the end.
+    A chat model begins and ends its turn by itself. For a base model the judge opens the first statement, enforces the
+    format of statements, and takes a blank line for the end.
     """
-    kind, most = request.expects.kind, request.max_tokens
+    kind, max_tokens = request.expects.kind, request.max_tokens
     brief, number = settings.brief(chat), settings.most_statements(chat)
     stop = None if chat else _BLANK_LINE
     if request.reply_mode == "logprobs":
@@ -95,21 +94,21 @@ def reply_format(request: Request, settings: TransformersSettings, chat: bool) -
         if cue.strip() not in untrusted_text(request.prompt):  # else a quotation would end the analysis
             ends.append(rf"\n\s*{re.escape(cue.strip())}")
         stop = re.compile("|".join(ends))
-        return ReplyFormat(most if wanted is None else min(most, wanted), True, stop=stop, cue=cue)
+        return ReplyFormat(max_tokens if wanted is None else min(max_tokens, wanted), True, stop=stop, cue=cue)
     if kind == "statements":
         seed = "" if chat else _OPEN
         if number is None:
-            return ReplyFormat(most, False, seed=seed, stop=stop)
-        limit = most if brief is None else min(most, brief * number)
-        return ReplyFormat(limit, limit < most, seed=seed, stop=stop, stop_after=re.compile(_CLOSE), count=number)
+            return ReplyFormat(max_tokens, False, seed=seed, stop=stop)
+        limit = max_tokens if brief is None else min(max_tokens, brief * number)
+        return ReplyFormat(limit, limit < max_tokens, seed=seed, stop=stop, stop_after=re.compile(_CLOSE), count=number)
     if kind == "text":
-        limit = min(most, brief or most)
-        return ReplyFormat(limit, limit < most, stop=stop)
-    return ReplyFormat(most, False, stop_after=_MARK if request.options else None)
+        limit = min(max_tokens, brief or max_tokens)
+        return ReplyFormat(limit, limit < max_tokens, stop=stop)
+    return ReplyFormat(max_tokens, False, stop_after=_MARK if request.options else None)
 
 
 def whole_sentences(text: str) -> str:
-    """The text up to its last sentence's end, else its last whole word; never with half a mark at its end."""
+    """The text up to the end of its last sentence, else of its last whole word; without a partial mark."""
     if text.rfind("[[") > text.rfind("]]"):
         text = text[: text.rfind("[[")].rstrip()
     ends = [m.end() for m in _SENTENCE_END.finditer(text)]

@@ -1,4 +1,4 @@
-"""The sampler ``transformers``: the policy in this process, owned by one thread."""
+"""The sampler ``transformers``: a policy in this process, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ _LINGER_S = 0.02
 
 
 class TransformersSampler(LocalModel[TransformersSamplerSettings, GenerationSettings, Sequence[Reply]]):
-    """Draws candidates from any Hugging Face causal language model, in batches, by a thread of this process.
+    """Samples candidates from any Hugging Face causal language model, in batches, in a thread of this process.
 
-    A prompt is computed once for all of its candidates. Each candidate follows its own seed, whatever it is computed
-    together with.
+    A prompt is computed once for all of its candidates. A candidate depends on its seed, not on its batch.
     """
 
     capabilities = Capabilities(seed=True)

@@ -16,13 +16,13 @@ class TransformersSamplerSettings(WeightsSettings):
         description="The policy: a folder, a .gguf file, a model id of the Hugging Face hub, or package:NAME, as the "
         "judge's. Left out: policy.model.",
     )
-    max_batch: int = Field(16, ge=1, description="Most candidates computed together.")
+    max_batch: int = Field(16, ge=1, description="Largest number of candidates in a batch.")
     batch_tokens: int = Field(
-        131072, ge=16, description="Most tokens of prompts and candidates computed together; bounds the memory."
+        131072, ge=16, description="Largest number of tokens of prompts and candidates in a batch; bounds its memory."
     )
-    max_concurrency: int = Field(8, ge=1, description="Prompts in flight at most; more give fuller batches.")
+    max_concurrency: int = Field(8, ge=1, description="Prompts in flight; more give fuller batches.")
     request_timeout_s: float = Field(
-        3600, gt=0, description="Seconds after which the candidates of a prompt are given up, loading included."
+        3600, gt=0, description="Seconds after which a prompt's candidates fail, loading the model included."
     )
 
     @field_validator("model")

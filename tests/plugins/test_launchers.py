@@ -94,9 +94,9 @@ def test_deepspeed_s_other_machines_get_the_variables_too(tmp_path: Path, monkey
     ("text", "problem"),
     [
         ("node0 8", ":1: expected `host slots=N`"),
-        ("node0 slots=8\nnode0 slots=8", ":2: the host node0 stands here twice"),
+        ("node0 slots=8\nnode0 slots=8", ":2: the host node0 is listed twice"),
         ("node0 slots=8\nnode1 slots=4", "every host must have the same number of slots"),
-        ("# none", "names no host"),
+        ("# none", "lists no host"),
     ],
 )
 def test_a_hostfile_that_says_nothing_certain_is_refused(text: str, problem: str, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_the_lines_before_a_job_s_start_may_use_unset_variables_but_not_fail(tmp
         ({"type": "torchrun", "nnodes": 2}, "2 machines need a rdzv_endpoint"),
         ({"type": "torchrun", "rdzv_endpoint": "node0"}, "rdzv_endpoint"),
         ({"type": "slurm", "partition": "gpu\n#SBATCH --uid=0"}, "expected one line"),
-        ({"type": "torchrun", "env": {"A B": "1"}}, "'A B' is no name of a variable"),
+        ({"type": "torchrun", "env": {"A B": "1"}}, "'A B' isn't the name of a variable"),
         ({"type": "torchrun", "nproc": 8}, "nproc"),
         ({"type": "torchrum"}, "torchrun"),
     ],

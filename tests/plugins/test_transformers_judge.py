@@ -316,7 +316,7 @@ def test_a_model_that_is_not_there_stops_the_run(tmp_path: Path) -> None:
             JudgeModel(TransformersSettings(model=model, cache_dir=tmp_path))
 
 
-def test_pickled_weights_are_never_loaded(llama: Path, tmp_path: Path) -> None:
+def testnext_tokensled_weights_are_never_loaded(llama: Path, tmp_path: Path) -> None:
     tokenizer().save_pretrained(tmp_path)
     model = tiny("llama")
     model.config.save_pretrained(tmp_path)
@@ -346,11 +346,11 @@ def test_a_half_written_conversion_is_never_used_and_a_whole_one_is_made_once(tm
         folder.joinpath("model.safetensors").write_text("whole")
 
     with pytest.raises(KeyboardInterrupt):
-        weights.kept(tmp_path, "key", fails)
+        weights.cached_folder(tmp_path, "key", fails)
     assert list(tmp_path.joinpath("models").iterdir()) == []
-    made = weights.kept(tmp_path, "key", works)
+    made = weights.cached_folder(tmp_path, "key", works)
     assert made.joinpath("model.safetensors").read_text() == "whole"
-    assert weights.kept(tmp_path, "key", fails) == made
+    assert weights.cached_folder(tmp_path, "key", fails) == made
 
 
 def test_the_identity_changes_with_the_weights_and_with_what_shapes_replies(llama: Path, tmp_path: Path) -> None:

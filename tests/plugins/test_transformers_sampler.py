@@ -18,7 +18,7 @@ from lrf.prompting.requests import Reply
 from lrf.protocols import GenerationSettings
 from lrf.testing import check_sampler
 from lrf.types import Message, ToolCall
-from lrf_transformers.generation import _pick, _uniform
+from lrf_transformers.generation import next_tokens, uniform_draws
 from lrf_transformers.sampler import TransformersSampler
 from lrf_transformers.sampler_settings import TransformersSamplerSettings
 
@@ -109,13 +109,13 @@ async def test_temperature_zero_takes_the_likeliest_token_as_the_model_itself_do
 
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     p = torch.tensor([0.5, 0.3, 0.15, 0.05])
-    draws = _uniform(7, 20_000)
-    found = Counter(_pick(p.log().repeat(20_000, 1), draws, 1.0, 1.0).tolist())
+    draws = uniform_draws(7, 20_000)
+    found = Counter(next_tokens(p.log().repeat(20_000, 1), draws, 1.0, 1.0).tolist())
     assert all(abs(found[i] / 20_000 - p[i]) < 0.015 for i in range(4))
-    cut = Counter(_pick(p.log().repeat(20_000, 1), draws, 1.0, 0.7).tolist())
+    cut = Counter(next_tokens(p.log().repeat(20_000, 1), draws, 1.0, 0.7).tolist())
     assert set(cut) == {0, 1}
     assert abs(cut[0] / 20_000 - 0.625) < 0.015
-    hot = Counter(_pick(p.log().repeat(20_000, 1), draws, 2.0, 1.0).tolist())
+    hot = Counter(next_tokens(p.log().repeat(20_000, 1), draws, 2.0, 1.0).tolist())
     assert hot[3] > 2 * found[3]
 
 

@@ -46,7 +46,7 @@ def test_nothing_is_said_while_the_policy_is_well(delta: float, margin: float) -
 def test_a_margin_that_few_pairs_make_is_said() -> None:
     found = said(step(margin=0.1 * n, accuracy=0.5) for n in range(20))
     assert len(found) == 1
-    assert "only 50% of the pairs are ranked rightly" in found[0][1]
+    assert "only 50% of the pairs are ranked correctly" in found[0][1]
 
 
 @pytest.mark.parametrize(("correlation", "kind"), [(0.9, "longer"), (-0.9, "shorter")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import doctest
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,7 +23,10 @@ from transformers import (
 )
 from trl import DPOConfig
 
+import lrf_dpo.objective
 import lrf_dpo.prefix_sharing
+import lrf_reward.objective
+import lrf_sft.objective
 from lrf.errors import StageError
 from lrf_dpo.objective import DPOWithCETrainer, loss_terms
 from lrf_dpo.prefix_sharing import TESTED, PrefixSharing, SharedPromptCollator, unsupported
@@ -167,8 +171,11 @@ def test_it_composes_with_adapters(tmp_path: Path) -> None:
     assert_same(plain, shared)
 
 
-def test_the_collators_docstring_shows_what_it_does() -> None:
-    assert doctest.testmod(lrf_dpo.prefix_sharing).failed == 0
+@pytest.mark.parametrize("module", [lrf_dpo.prefix_sharing, lrf_dpo.objective, lrf_sft.objective, lrf_reward.objective])
+def test_the_tensors_in_a_collators_docstring_are_those_it_returns(module: ModuleType) -> None:
+    outcome = doctest.testmod(module)
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
 
 
 def test_every_architecture_called_tested_is_tested() -> None:

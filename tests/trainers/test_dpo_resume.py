@@ -52,14 +52,14 @@ LORA = {"lora": {"rank": 2, "dropout": 0.2, "merge": True}}
 
 
 @pytest.mark.parametrize("more", [{}, pytest.param(LORA, marks=pytest.mark.slow)], ids=["all weights", "adapters"])
-def test_a_training_that_was_stopped_goes_on_to_the_same_weights(job, row, more: Any) -> None:
+def test_a_training_that_was_stopped_resumes_to_the_same_weights(job, row, more: Any) -> None:
     rows, settings = [row(n) for n in range(8)], DPOSettings.model_validate(TINY | more)
     whole = DPO(settings).train(job(rows, output="whole"))
     with pytest.raises(StopError):
         DPO(settings).train(job(rows, output="stopped", report=stop_at(5)))
     reports: list[Any] = []
     resumed = DPO(settings).train(job(rows, output="stopped", report=reports.append))
-    assert {"note": "training goes on from step 4"} in reports
+    assert {"note": "training resumes from step 4"} in reports
     assert [r["step"] for r in reports if "loss" in r] == [5, 6, 7, 8]
     assert weights(resumed.checkpoint) == weights(whole.checkpoint)
     logs = [result.checkpoint.parent / "training_log.jsonl" for result in (whole, resumed)]
@@ -78,7 +78,7 @@ def test_a_line_of_the_log_that_is_half_written_is_written_again(job, row) -> No
 
 
 @pytest.mark.slow
-def test_a_training_killed_by_sigkill_goes_on_to_the_same_weights(job, row, tmp_path: Path) -> None:
+def test_a_training_killed_by_sigkill_resumes_to_the_same_weights(job, row, tmp_path: Path) -> None:
     rows, settings = [row(n) for n in range(8)], DPOSettings.model_validate(TINY)
     whole = DPO(settings).train(job(rows, output="whole"))
     code = (
@@ -150,7 +150,7 @@ def test_a_half_written_state_is_passed_over(job, row) -> None:
     (training / "checkpoint-8" / "optimizer.pt").write_bytes(b"half")
     reports: list[Any] = []
     DPO(settings).train(job(rows, report=reports.append))
-    assert {"note": "training goes on from step 4"} in reports
+    assert {"note": "training resumes from step 4"} in reports
 
 
 def test_a_full_disk_while_saving_leaves_state_and_checkpoint_from_before(job, row) -> None:
@@ -164,7 +164,7 @@ def test_a_full_disk_while_saving_leaves_state_and_checkpoint_from_before(job, r
 
     full = job(rows, report=fill_the_disk)
     try:
-        with pytest.raises(StageError, match=r"can't be saved.*the state before it stays\. Make room"):
+        with pytest.raises(StageError, match=r"can't be saved.*the previous state is kept\. Make room"):
             DPO(settings).train(full)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -172,7 +172,7 @@ def test_a_full_disk_while_saving_leaves_state_and_checkpoint_from_before(job, r
     assert weights(full.output / "checkpoint")
     reports: list[Any] = []
     resumed = DPO(settings).train(job(rows, report=reports.append))
-    assert {"note": "training goes on from step 2"} in reports
+    assert {"note": "training resumes from step 2"} in reports
     assert weights(resumed.checkpoint) == whole
 
 

@@ -153,7 +153,7 @@ def test_a_prompt_that_the_template_ends_otherwise_before_an_answer_is_said(job,
     )
     result = trainer(chat_template=file, max_steps=1).train(job([row(0), row(1)]))
     assert result.metrics["prompt_ends_changed"] == 2
-    assert "ends the prompt otherwise" in result.metrics["notes"][0]
+    assert "ends the prompt differently" in result.metrics["notes"][0]
 
 
 def test_a_row_without_template_hash_is_taken_as_it_stands(job, row) -> None:
@@ -220,7 +220,7 @@ def test_a_line_that_is_no_json_stops_and_is_named(job, row) -> None:
     broken = job([row(0)])
     with broken.pairs.open("a") as file:
         file.write('{"prompt": [')
-    assert "pairs.jsonl:2: no JSON" in stopped(broken)
+    assert "pairs.jsonl:2: not JSON" in stopped(broken)
 
 
 def test_bad_pairs_are_dropped_and_counted_where_the_settings_allow_it(job, row) -> None:

@@ -75,7 +75,7 @@ def test_a_training_goes_on_in_more_processes_than_it_began_in(runs: Launched, a
     process.wait()
     code, said = runs.run("moved", TWO, save_every=3)
     assert code == 0, said
-    assert {"note": "training goes on from step 3"} in runs.told("moved")
+    assert {"note": "training resumes from step 3"} in runs.told("moved")
     assert runs.losses("moved") == pytest.approx(alone, abs=1e-5)
 
 
@@ -97,7 +97,7 @@ def test_two_processes_that_share_each_sequence_do_too_and_go_on_to_the_same_wei
     assert "rank 1 of 2 was ended by signal 9, and the training with it" in said
     code, said = runs.run("shared", TWO, **shared)
     assert code == 0, said
-    assert {"note": "training goes on from step 3"} in runs.told("shared")
+    assert {"note": "training resumes from step 3"} in runs.told("shared")
     assert runs.losses("shared") == pytest.approx(alone, abs=1e-5)
     norms = [[line["grad_norm"] for line in runs.log(name)] for name in ("alone", "shared")]
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)

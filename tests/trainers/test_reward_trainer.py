@@ -164,7 +164,7 @@ def test_what_cannot_be_trained_on_is_named(scored_job, rows, settings, message)
 
 
 @pytest.mark.parametrize("objective", ["ratings", "preferences"])
-def test_a_training_that_was_stopped_goes_on_to_the_same_weights(job, scored_job, objective: str) -> None:
+def test_a_training_that_was_stopped_resumes_to_the_same_weights(job, scored_job, objective: str) -> None:
     rows, make = (pair_rows(12), job) if objective == "preferences" else (planted(12), scored_job)
     settings = {"objective": objective, "save_every": 2, "max_steps": 5, "global_batch": 4, "micro_batch": 2}
 
@@ -180,9 +180,9 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(job, scored_job
         trainer(**settings).train(make(rows, output="halved", report=stop))
     on_the_way = AutoModelForSequenceClassification.from_pretrained(make(rows, output="halved").output / "checkpoint")
     assert on_the_way.config.lrf_reward["zero_at"] < on_the_way.config.lrf_reward["ten_at"]
-    told: list[Any] = []
-    halved = trainer(**settings).train(make(rows, output="halved", report=told.append))
-    assert {"note": "training goes on from step 4"} in told
+    reports: list[Any] = []
+    halved = trainer(**settings).train(make(rows, output="halved", report=reports.append))
+    assert {"note": "training resumes from step 4"} in reports
     files = [(result.checkpoint / "model.safetensors").read_bytes() for result in (whole, halved)]
     assert files[0] == files[1]
 

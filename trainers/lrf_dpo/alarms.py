@@ -1,10 +1,11 @@
-"""What is worth a word while DPO goes on."""
+"""Alarms for known failure modes of DPO: chosen answers that become unlikely, few pairs, length."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
 from math import isfinite
+from statistics import StatisticsError, correlation
 from typing import Any
 
 from lrf.types import JSON
@@ -22,33 +23,38 @@ Means = Mapping[str, float]
 
 
 def step_metrics(logs: Mapping[str, float], beta: float) -> dict[str, JSON]:
-    """A step's figures out of TRL's logs. ``chosen_logp_delta`` is log π(y_w|x) over the reference's, in nats."""
+    """A step's metrics from TRL's logs. ``chosen_logp_delta`` is log π(y_w|x) − log π_ref(y_w|x), in nats."""
     values: dict[str, JSON] = {name: logs[key] for key, name in _NAMES.items() if key in logs}
     return values | {"chosen_logp_delta": logs["rewards/chosen"] / beta}
 
 
 class SustainedAlarm:
-    """Goes off once, when ``look`` has found something in ``window`` steps one after another: not at a passing dip.
+    """An alarm that goes off once its condition has held for ``window`` consecutive steps.
 
-    ``look`` gets the means of the figures ``names`` over the ``window`` steps before the last ``window``, and over
-    those, and returns a message or None. Steps that lack a figure are not counted.
+    Parameters
+    ----------
+    names: the metrics to watch; steps without one of them are ignored.
+    condition: takes the metrics' means over two windows, the earlier and the last, and returns a message or None.
+    window: number of steps.
     """
 
-    def __init__(self, names: tuple[str, ...], look: Callable[[Means, Means], str | None], window: int = 10) -> None:
-        self.names, self.look, self.window = names, look, window
+    def __init__(
+        self, names: tuple[str, ...], condition: Callable[[Means, Means], str | None], window: int = 10
+    ) -> None:
+        self.names, self.condition, self.window = names, condition, window
         self.message: str | None = None
         self._steps: deque[Mapping[str, float]] = deque(maxlen=2 * window)
         self._in_a_row = 0
 
-    def update(self, figures: Mapping[str, Any]) -> str | None:
-        """A message at the step where the alarm goes off, else None."""
-        if any(figures.get(name) is None for name in self.names):
+    def update(self, metrics: Mapping[str, Any]) -> str | None:
+        """The message at the step where the alarm goes off, else None."""
+        if any(metrics.get(name) is None for name in self.names):
             return None
-        self._steps.append({name: figures[name] for name in self.names})
+        self._steps.append({name: metrics[name] for name in self.names})
         if self.message is not None or len(self._steps) < 2 * self.window:
             return None
         steps = list(self._steps)
-        message = self.look(self._means(steps[: self.window]), self._means(steps[self.window :]))
+        message = self.condition(self._means(steps[: self.window]), self._means(steps[self.window :]))
         self._in_a_row = self._in_a_row + 1 if message else 0
         if self._in_a_row < self.window:
             return None
@@ -69,7 +75,7 @@ def alarms(window: int = 10) -> list[SustainedAlarm]:
 
 
 def chosen_falls(before: Means, now: Means) -> str | None:
-    """The chosen answers lie more than a nat below the reference policy, and go on falling while the margin grows."""
+    """Chosen answers are a nat less likely than under the reference, and falling while the margin grows."""
     delta = now["chosen_logp_delta"]
     if delta < -1.0 and delta < before["chosen_logp_delta"] and now["margin"] > before["margin"]:
         return (
@@ -80,17 +86,17 @@ def chosen_falls(before: Means, now: Means) -> str | None:
 
 
 def margin_without_accuracy(before: Means, now: Means) -> str | None:
-    """The mean margin has grown, but no more than 55 % of the pairs have one: a few pairs make it."""
+    """The mean margin has grown, but less than 55 % of the pairs are ranked correctly."""
     if now["margin"] > 0.1 and now["margin"] > before["margin"] and now["accuracy"] < 0.55:
         return (
             f"the margin has grown to {now['margin']:.2f}, but only {now['accuracy']:.0%} of the pairs are ranked "
-            "rightly: a few pairs make the margin; look for outliers among the pairs, or lower learning_rate"
+            "correctly: a few pairs make up the margin; look for outliers among the pairs, or lower learning_rate"
         )
     return None
 
 
 def reward_follows_length(before: Means, now: Means) -> str | None:
-    """The margins of the last pairs follow the difference of their answers' lengths."""
+    """Margins correlate with the difference of the answers' lengths."""
     if abs(r := now["length_correlation"]) > 0.7:
         kind = "longer" if r > 0 else "shorter"
         return (
@@ -101,21 +107,19 @@ def reward_follows_length(before: Means, now: Means) -> str | None:
 
 
 class LengthCorrelation:
-    """Correlation of the last pairs' margins with how much longer, in tokens, the chosen answer is. Of ``pairs`` pairs.
+    """Pearson's correlation of margins with how many tokens longer the chosen answer is, over the last ``pairs`` pairs.
 
-    None before 64 pairs are there, and where margins or lengths don't differ.
+    None for fewer than 64 pairs, and if margins or lengths don't vary.
     """
 
     def __init__(self, pairs: int = 256) -> None:
-        self._seen: deque[tuple[float, float]] = deque(maxlen=pairs)
+        self._last: deque[tuple[float, float]] = deque(maxlen=pairs)
 
     def add(self, margins: list[float], longer_by: list[float]) -> float | None:
-        self._seen.extend((m, longer) for m, longer in zip(margins, longer_by, strict=True) if isfinite(m))
-        if len(self._seen) < 64:
+        self._last.extend((m, longer) for m, longer in zip(margins, longer_by, strict=True) if isfinite(m))
+        if len(self._last) < 64:
             return None
-        n = len(self._seen)
-        mean_x, mean_y = (sum(column) / n for column in zip(*self._seen, strict=True))
-        xx = sum((x - mean_x) ** 2 for x, _ in self._seen)
-        yy = sum((y - mean_y) ** 2 for _, y in self._seen)
-        xy = sum((x - mean_x) * (y - mean_y) for x, y in self._seen)
-        return xy / (xx * yy) ** 0.5 if xx > 0 and yy > 0 else None
+        try:
+            return correlation(*zip(*self._last, strict=True))
+        except StatisticsError:  # one side is constant
+            return None

@@ -1,4 +1,4 @@
-"""L = L_DPO + λ·L_CE, on TRL's trainer."""
+"""The loss L_DPO + λ·L_CE, on TRL's ``DPOTrainer``."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from lrf_training.trainer import CheckedTrainer
 
 
 def loss_terms(ce: CE) -> dict[str, list[Any]]:
-    """The terms that TRL adds up itself: its "sft" is the mean over the micro-batch's chosen tokens."""
+    """Loss terms that TRL computes itself: its "sft" is the mean over the chosen tokens of a micro-batch."""
     if ce.weight and ce.reduction == "token_mean":
         return {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, ce.weight]}
     return {"loss_type": ["sigmoid"], "loss_weights": [1.0]}
 
 
 def sum_in_64_bits(model: Any, args: Any, outputs: Any) -> Any:
-    """An answer's log-probability is a sum of hundreds of terms, of which DPO takes small differences.
+    """A forward hook: token log-probabilities in float64, so that their sums are.
 
-    In float32 the order of the sum alone moves loss and gradients by some 1e-5 (answers of 128 tokens).
+    DPO takes small differences of sums of hundreds of terms. In float32 the order of summation alone changes loss and
+    gradients by some 1e-5 (answers of 128 tokens).
     """
     outputs.log_probs = outputs.log_probs.double()
     return outputs
@@ -39,9 +40,16 @@ BITS = "ref_logps_bits"
 
 
 class ReferenceLogpsCollator:
-    """A collator that hands on the stored reference log-probabilities too, (2, pairs), as the bits of float64.
+    """A data collator that adds the stored reference log-probabilities, (2, pairs), as the bits of float64.
 
-    As integers, since transformers casts a batch's floats to bfloat16 under DeepSpeed, where -500 is off by up to 1.
+    They are integers because transformers casts a batch's floats to bfloat16 under DeepSpeed, where −500 is off by up
+    to 1.
+
+    >>> row = {"prompt_ids": [1], "chosen_ids": [2], "ref_chosen_logps": -2.5, "ref_rejected_logps": -4.0}
+    >>> batch = ReferenceLogpsCollator(lambda rows: {})([row])
+    >>> batch["ref_logps_bits"].view(torch.float64)
+    tensor([[-2.5000],
+            [-4.0000]], dtype=torch.float64)
     """
 
     def __init__(self, collate: Any) -> None:
@@ -58,11 +66,15 @@ class ReferenceLogpsCollator:
 
 
 class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL has no types
-    """TRL's DPO trainer on pairs that are token ids already, with every reduction of the cross-entropy term.
+    """TRL's DPO trainer for tokenised pairs, with all reductions of the cross-entropy term.
 
-    With ``args.precompute_ref_log_probs``, rows must have the columns of :mod:`lrf_dpo.reference` before ``train``;
-    :meth:`reference_log_probs` makes them. ``prompts_together`` brings pairs of one prompt into the same micro-batch.
-    ``sharing``, needed with sequence parallelism, is what lets the model share prompts.
+    With ``args.precompute_ref_log_probs``, the rows need the columns of :mod:`lrf_dpo.reference` before ``train``;
+    :meth:`reference_log_probs` computes them. Set ``sharing`` for sequence parallelism.
+
+    Parameters
+    ----------
+    ce: the cross-entropy term.
+    prompts_together: put pairs of one prompt into the same micro-batch.
     """
 
     sharing: PrefixSharing
@@ -78,10 +90,10 @@ class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL
             model.register_forward_hook(sum_in_64_bits)
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-        return dataset  # token ids already
+        return dataset  # tokenised already
 
     def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
-        return dataset  # a step of its own
+        return dataset  # computed by lrf_dpo.reference
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         rows = self.train_dataset if dataset is None else dataset
@@ -92,7 +104,7 @@ class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL
         return order
 
     def get_sp_size(self) -> int:
-        """To transformers 1: its own way of handing the rows out among the processes of a sequence isn't taken."""
+        """Always 1: :class:`PairSampler`, not transformers, distributes rows for sequence parallelism."""
         return 1
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
@@ -103,7 +115,7 @@ class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL
         return prepared
 
     def reference_log_probs(self, row: Mapping[str, list[int]]) -> tuple[float, float]:
-        """log π_ref of one row's chosen and rejected answers: the policy's, before its first step."""
+        """log π_ref of a row's chosen and rejected answers, in nats. Call it before the first step of training."""
         self.model.eval()
         chosen, rejected = self.compute_ref_log_probs(
             self._untrained, self._prepare_inputs(self.data_collator([dict(row)]))
@@ -122,7 +134,7 @@ class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL
             inputs |= {"ref_chosen_logps": chosen_logps, "ref_rejected_logps": rejected_logps}
         policy_outputs: list[Any] = []
 
-        def forward(**kwargs: Any) -> Any:  # TRL calls the policy once; its log-probabilities are needed below
+        def forward(**kwargs: Any) -> Any:  # keeps the log-probabilities of TRL's only call
             policy_outputs.append(model(**kwargs))
             return policy_outputs[0]
 
@@ -137,7 +149,7 @@ class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL
         return loss
 
     def _follow_lengths(self, mode: str, log_probs: torch.Tensor, inputs: dict[str, Any]) -> None:
-        """The logged correlation of margins with how much longer the chosen answers are. Needs stored references."""
+        """Log how margins correlate with the answers' lengths. Needs stored reference log-probabilities."""
         if "ref_chosen_logps" not in inputs:
             return
         chosen, rejected = log_probs.detach().sum(1).chunk(2)
@@ -148,7 +160,7 @@ class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL
             self._metrics[mode]["rewards/length_correlation"] = [r]
 
     def _cross_entropy(self, log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """``log_probs`` and ``mask`` are (2·pairs, tokens), the chosen answers first; log_probs are 0 off the mask."""
+        """L_CE from (2·pairs, tokens) log-probabilities, 0 outside the mask; the chosen answers come first."""
         chosen = -log_probs.chunk(2)[0].sum(1)  # (pairs,): −log π(y_w|x)
         tokens = mask.chunk(2)[0].sum(1)  # (pairs,)
         match self.ce.reduction:

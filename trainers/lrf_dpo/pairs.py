@@ -1,4 +1,4 @@
-"""From ``pairs.jsonl`` to token ids."""
+"""``pairs.jsonl`` to token ids."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lrf_training.tokens import EncodedRow, Messages, UnusableRowError, chat_ids
 
 @dataclass(frozen=True, slots=True)
 class PreferenceRow:
-    """One row: a prompt and two answers to it, as chat messages. ``where`` names it in errors.
+    """A prompt with a chosen and a rejected answer, as chat messages.
 
-    ``tools`` are the definitions that the chat template writes into the prompt, where there are some.
+    ``where`` locates the row in errors; ``tools`` are definitions for the chat template, if any.
     """
 
     where: str
@@ -30,10 +30,10 @@ class PreferenceRow:
 
 
 def read(path: Path, prompt_template_sha256: str | None = None) -> Iterator[PreferenceRow]:
-    """The rows in order.
+    """The rows of ``path`` in order.
 
-    Raises :class:`lrf.errors.StageError` where the file isn't one of pairs, or a row's prompt was made with another
-    template than the one given (the pipeline's).
+    Raises :class:`lrf.errors.StageError` if a row isn't a pair, or if its prompt was rendered with another prompt
+    template than the pipeline's (``prompt_template_sha256``; None accepts any).
     """
     for where, row in read_jsonl(path, missing="run the stage `pairs` first"):
         made_with = row.get("prompt_template_sha256")
@@ -48,17 +48,16 @@ def read(path: Path, prompt_template_sha256: str | None = None) -> Iterator[Pref
 
 
 def encode(pair: PreferenceRow, tokenizer: Any) -> EncodedRow:
-    """``prompt_ids``, ``chosen_ids`` and ``rejected_ids``: prompt with an answer is what the policy sees.
+    """Token ids of prompt and answers: ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``.
 
-    The remark "prompt_ends_changed": the template ends the prompt otherwise when an answer follows. Raises
+    Some templates end a prompt differently if an answer follows (with an empty block of thoughts, say). The answer
+    then begins where the token ids differ, and the row gets the remark "prompt_ends_changed". Raises
     :class:`lrf_training.tokens.UnusableRowError`.
     """
-    given = {"tools": pair.tools} if pair.tools else {}
-    prompt = chat_ids(tokenizer, pair.where, pair.prompt, add_generation_prompt=True, **given)
-    chosen = chat_ids(tokenizer, pair.where, pair.prompt + pair.chosen, **given)
-    rejected = chat_ids(tokenizer, pair.where, pair.prompt + pair.rejected, **given)
-    # Some templates end a prompt otherwise when an answer follows (an empty block of thoughts, say): the answer then
-    # begins where the three part.
+    options = {"tools": pair.tools} if pair.tools else {}
+    prompt = chat_ids(tokenizer, pair.where, pair.prompt, add_generation_prompt=True, **options)
+    chosen = chat_ids(tokenizer, pair.where, pair.prompt + pair.chosen, **options)
+    rejected = chat_ids(tokenizer, pair.where, pair.prompt + pair.rejected, **options)
     start = min(common_prefix(prompt, chosen), common_prefix(prompt, rejected))
     row = {"prompt_ids": chosen[:start], "chosen_ids": chosen[start:], "rejected_ids": rejected[start:]}
     tokens, mend = sum(map(len, row.values())), "mend the row, or set on_bad_pair: drop and max_lost"

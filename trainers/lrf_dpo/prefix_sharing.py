@@ -1,15 +1,14 @@
-"""One pass over a prompt for all of its answers.
+"""Prefix sharing: forward a prompt once for all of its answers.
 
-A pair is one long prompt and two short answers. Stock DPO forwards the prompt twice. Here a micro-batch becomes one
-sequence without padding, [prompt, chosen, rejected, prompt, chosen, rejected, …]; pairs of the same prompt share
-it, and the answers that they have in common: [prompt, a1, a2, a3, …]. Each answer's positions go on from its prompt's,
-and attention is split: a prompt attends to itself, each answer to [its prompt, itself]. No mask of the size of the
-prompt's square is built, and only hidden states that predict an answer's token reach the LM head. Loss and gradients
-are those of the plain path.
+A pair is one long prompt with two short answers, and stock DPO forwards the prompt twice. Here a micro-batch is one
+sequence without padding, [prompt, chosen, rejected, prompt, chosen, rejected, …]. Pairs of one prompt share the prompt
+and any equal answers: [prompt, a1, a2, a3, …]. Each answer's position ids continue its prompt's, and attention is
+split: a prompt attends to itself, an answer to its prompt and itself. No mask of length² is built, and only hidden
+states that predict answer tokens reach the LM head. Loss and gradients equal those of the plain path.
 
-How it joins TRL's trainer, whose loss stays as it is: the collator gives, beside the answers on which TRL counts its
-tokens, the shared sequence; a hook before the model's forward puts the one in the place of the other; a hook after the
-backbone picks the hidden states. Both the policy and the reference policy go this way.
+TRL's loss is unchanged. The collator returns the padded answers, on which TRL computes its loss, and the shared
+sequence; a hook before the model's forward swaps the one for the other; a hook after the backbone picks the hidden
+states that predict answer tokens. This applies to policy and reference policy alike.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ Ids = tuple[int, ...]
 _ANSWERS = ("chosen_ids", "rejected_ids")
 
 NAME = "lrf_shared_prompt"
-"""Under which the split attention is known to transformers."""
+"""Name of the split attention in transformers' ``AttentionInterface``."""
 
 TESTED = ("glm", "glm4", "llama", "qwen2", "qwen3")
-"""Architectures (``model_type``) whose loss and gradients tests compare with the plain path."""
+"""Architectures (``model_type``) for which tests compare loss and gradients with the plain path."""
 
 
 def unsupported(model: Any) -> str | None:
-    """Why prompts can't be shared with this model, or None if they can."""
+    """Why this model doesn't support prefix sharing, or None if it does."""
     config = model.config
     if config.model_type not in TESTED:
         return f"{config.model_type} is not among the architectures tested with it ({', '.join(TESTED)})"
@@ -54,10 +53,13 @@ def unsupported(model: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class SharedLayout:
-    """Where things are in the shared sequence.
+    """The parts of a shared sequence.
 
-    ``groups`` has (prompt, (answer, answer, …)) lengths for each prompt, in order. ``predicting`` is (2·pairs, longest
-    answer): the position of the hidden state that predicts each answer token, the chosen answers first; 0 for padding.
+    Parameters
+    ----------
+    groups: lengths (prompt, (answer, answer, …)) for each prompt, in order.
+    predicting: (2·pairs, longest answer), the position of the hidden state that predicts each answer token; the chosen
+        answers come first, padding is 0.
     """
 
     groups: tuple[tuple[int, tuple[int, ...]], ...]
@@ -65,7 +67,7 @@ class SharedLayout:
 
 
 class SharedPromptCollator:
-    """Makes a micro-batch of rows with ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``.
+    """Data collator for rows of ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``.
 
     For one row with the prompt [1, 2, 3], chosen [4, 5] and rejected [6]:
 
@@ -77,7 +79,7 @@ class SharedPromptCollator:
     (((3, (2, 1)),), tensor([[2, 3],
             [2, 0]]))
 
-    What TRL sees are the last prompt token and the answers, padded on the right:
+    TRL gets the last prompt token with each answer, padded on the right:
 
     >>> batch["input_ids"], batch["completion_mask"]
     (tensor([[3, 4, 5],
@@ -89,7 +91,7 @@ class SharedPromptCollator:
         self.pad_token_id = pad_token_id
 
     def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, Any]:
-        answers: dict[Ids, dict[Ids, torch.Tensor]] = {}  # by prompt, then by answer: where its tokens are predicted
+        answers: dict[Ids, dict[Ids, torch.Tensor]] = {}  # by prompt and answer: positions that predict it
         for row in rows:
             for name in _ANSWERS:
                 answers.setdefault(tuple(row["prompt_ids"]), {})[tuple(row[name])] = torch.empty(0)
@@ -120,17 +122,17 @@ class SharedPromptCollator:
 
 
 class PrefixSharing:
-    """A model, or one with adapters, that takes batches of :class:`SharedPromptCollator`; it can't take others then.
+    """Makes a model (or peft model) accept batches of :class:`SharedPromptCollator`, and only those.
 
-    ``group`` is the process group that shares each sequence (:mod:`lrf_dpo.sequence_parallel`) while training, None
-    without. The processes of a group get the same batches.
+    ``group`` is the sequence-parallel process group while training (:mod:`lrf_dpo.sequence_parallel`), or None. The
+    processes of a group must get the same batches.
     """
 
     def __init__(self, model: Any) -> None:
         self.group: Any = None
         inner = unwrap_peft(model)
         inner.set_attn_implementation(NAME)
-        # on the outermost module: peft calls the inner model past its hooks
+        # on the outermost module: peft calls the inner model without its hooks
         model.register_forward_pre_hook(self._take_shared_sequence, with_kwargs=True)
         inner.base_model.register_forward_hook(self._keep_predicting_states, with_kwargs=True)
 
@@ -167,20 +169,21 @@ def split_attention(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention over the shared sequence. query is (1, heads, sequence, size); key and value may have fewer heads.
+    """Attention over the shared sequence.
 
-    Returns (1, sequence, heads, size), as transformers' attention functions do.
+    ``query`` is (1, heads, sequence, size); ``key`` and ``value`` may have fewer heads. Returns (1, sequence, heads,
+    size) and no weights, as transformers' attention functions do.
     """
-    # Under autocast, positions make float32 of query and key; torch doesn't cast beside a causal bias.
+    # Under autocast, rotary embeddings turn query and key into float32; torch doesn't cast them with a causal bias.
     query, key = query.to(value.dtype), key.to(value.dtype)
     parts, start = [], 0
     for prompt, answers in layout.groups:
         end = start + prompt
         q, k, v = (t[:, :, start:end] for t in (query, key, value))
-        parts.append(_causal(q, k, v, scaling))
+        parts.append(_causal(q, k, v, scaling))  # (1, heads, prompt, size)
         for length in answers:
             span = slice(end, end + length)
-            # the prompt's keys and values are copied beside the answer's: made again for the backward pass, not kept
+            # the prompt's keys and values are copied for each answer: recomputed in the backward pass, not kept
             parts.append(
                 checkpoint(
                     _answer, query[:, :, span], k, v, key[:, :, span], value[:, :, span], scaling, use_reentrant=False
@@ -188,12 +191,13 @@ def split_attention(
             )
             end += length
         start = end
+    # (1, heads, part, size) each -> (1, sequence, heads, size)
     return torch.cat([part.transpose(1, 2) for part in parts], dim=1), None
 
 
 def _causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float | None) -> torch.Tensor:
-    if q.is_cuda and q.dtype == torch.float32:  # no flash kernel there, and others make a square where heads differ
-        k, v = _of_each_head(q, k, v)
+    if q.is_cuda and q.dtype == torch.float32:  # no flash kernel; others build length² if heads differ
+        k, v = _repeat_kv(q, k, v)
     return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
 
 
@@ -205,13 +209,14 @@ def _answer(
     v: torch.Tensor,
     scaling: float | None,
 ) -> torch.Tensor:
-    """q attends to the prompt and, causally, to its own answer: the causal corner is at the bottom right."""
+    """q attends to the whole prompt and, causally, to its own answer: a lower-right causal mask."""
     k, v = torch.cat((prompt_k, k), dim=2), torch.cat((prompt_v, v), dim=2)
-    k, v = _of_each_head(q, k, v)
+    k, v = _repeat_kv(q, k, v)
+    # q: (1, heads, answer, size); k, v: (1, heads, prompt + answer, size)
     return scaled_dot_product_attention(q, k, v, attn_mask=causal_lower_right(q.shape[2], k.shape[2]), scale=scaling)
 
 
-def _of_each_head(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _repeat_kv(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     groups = q.shape[1] // k.shape[1]
     return (k, v) if groups == 1 else (k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1))
 

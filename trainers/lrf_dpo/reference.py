@@ -1,11 +1,10 @@
-"""Log-probabilities of the answers under the reference policy: a step of its own, before training.
+"""Log-probabilities of the answers under the reference policy, computed before training and stored.
 
-They never change while the policy is trained, so they are made once and stored, and no second model stays in memory.
-Each process goes through its share of the rows, one row at a time, so that a row's value depends neither on the number
-of processes nor on its neighbours, and appends to a file of its own; a step that was stopped goes on where it was. The
-result is one Parquet file with the columns ``row``, ``tokens`` (a hash of the row's token ids), ``ref_chosen_logps``
-and ``ref_rejected_logps`` (float64, nats, summed over the answer) and ``checksum``. A row whose tokens have changed or
-whose checksum fails is computed again.
+They don't change during training, so no second model needs to stay in memory. Each process computes its share of the
+rows, one row at a time (so that a value depends neither on the number of processes nor on other rows), and appends to
+its own file, so an interrupted computation resumes. The result is a Parquet file with the columns ``row``, ``tokens``
+(a hash of the row's token ids), ``ref_chosen_logps`` and ``ref_rejected_logps`` (float64, nats, summed over the answer)
+and ``checksum``. Rows whose tokens have changed or whose checksum is wrong are computed again.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 FILE = "reference.parquet"
 
 PairIds = Mapping[str, list[int]]
-Stored = dict[int, tuple[str, float, float]]  # row: its tokens' hash, log-probabilities of chosen and rejected
+Stored = dict[int, tuple[str, float, float]]  # by row: hash of its tokens, log-probabilities of chosen and rejected
 
 
 def add_reference_logps(
@@ -42,11 +41,18 @@ def add_reference_logps(
     lockstep: bool = False,
     report: Callable[[Mapping[str, JSON]], None] = lambda _: None,
 ) -> Any:
-    """The dataset with the two columns, made or read from ``folder``. Call it in all processes.
+    """The dataset with the two columns, computed or read from ``folder``. Call it in all processes.
 
-    ``identity`` names the reference policy: values of another are not used. ``log_probs`` computes one row.
-    ``lockstep``: all processes must call it equally often (each holds a part of the model). Raises
-    :class:`lrf.errors.StageError` at a value that is no number.
+    Parameters
+    ----------
+    dataset: rows of ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``.
+    folder: where the values are stored.
+    identity: of the reference policy; stored values of another are ignored.
+    log_probs: from a row to the log-probabilities of its chosen and rejected answers.
+    lockstep: all processes must call ``log_probs`` equally often, because each has a shard of the model.
+    report: takes progress.
+
+    Raises :class:`lrf.errors.StageError` if a value isn't finite.
     """
     from datasets import Dataset, concatenate_datasets
 
@@ -57,20 +63,20 @@ def add_reference_logps(
         mine = missing[rank() :: world()]
         rounds = -(-len(missing) // world()) if lockstep else len(mine)
         with (folder / f"rank-{rank()}.jsonl").open("a", encoding="utf-8") as shard:
-            shard.write("\n")  # after a line that a killed process left half written
-            for turn in range(rounds):
-                row = mine[turn] if turn < len(mine) else missing[0]
+            shard.write("\n")  # after a partial line of a killed process
+            for step in range(rounds):
+                row = mine[step] if step < len(mine) else missing[0]
                 chosen, rejected = log_probs(dataset[row])
                 if not (math.isfinite(chosen) and math.isfinite(rejected)):
                     raise StageError(
                         f"under the reference policy, the answers of pair {row + 1} have the log-probabilities "
                         f"{chosen} and {rejected}; look at the model's weights, or use dtype: float32"
                     )
-                if turn < len(mine):
+                if step < len(mine):
                     shard.write(json.dumps(_as_columns(identity, row, hashes[row], chosen, rejected)) + "\n")
                     shard.flush()
-                if turn % 10 == 9:
-                    report({"phase": "reference", "done": turn + 1, "of": rounds})
+                if step % 10 == 9:
+                    report({"phase": "reference", "done": step + 1, "of": rounds})
         wait_for_all()
     on_first_process(lambda: _merge(folder, identity, hashes))
     stored = _read(folder / FILE, identity)
@@ -81,14 +87,14 @@ def add_reference_logps(
 
 def _missing(folder: Path, identity: str, hashes: list[str]) -> list[int]:
     folder.mkdir(parents=True, exist_ok=True)
-    stored = _everything(folder, identity)
+    stored = _stored(folder, identity)
     return [n for n, tokens in enumerate(hashes) if n not in stored or stored[n][0] != tokens]
 
 
 def _merge(folder: Path, identity: str, hashes: list[str]) -> None:
     if not any(folder.glob("rank-*.jsonl")):
-        return  # nothing has been added
-    stored = _everything(folder, identity)
+        return  # no new values
+    stored = _stored(folder, identity)
     rows = [_as_columns(identity, n, tokens, *stored[n][1:]) for n, tokens in enumerate(hashes)]
     new = folder / f"{FILE}.new"
     pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata({"identity": identity}), new)
@@ -98,7 +104,7 @@ def _merge(folder: Path, identity: str, hashes: list[str]) -> None:
         shard.unlink()
 
 
-def _everything(folder: Path, identity: str) -> Stored:
+def _stored(folder: Path, identity: str) -> Stored:
     stored = _read(folder / FILE, identity)
     for shard in sorted(folder.glob("rank-*.jsonl")):
         stored |= _checked(_lines(shard), identity)
@@ -109,14 +115,14 @@ def _lines(shard: Path) -> Iterator[Any]:
     for line in shard.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             yield json.loads(line)
-        except ValueError:  # empty, or half written
+        except ValueError:  # empty or partial
             continue
 
 
 def _read(file: Path, identity: str) -> Stored:
     try:
         return _checked(pq.read_table(file).to_pylist(), identity)
-    except (OSError, pa.ArrowInvalid):  # not there yet, or damaged: its rows are computed again
+    except (OSError, pa.ArrowInvalid):  # missing or damaged: its rows are computed again
         return {}
 
 

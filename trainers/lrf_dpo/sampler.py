@@ -1,4 +1,4 @@
-"""The order of pairs: the same under every launcher, and with pairs of one prompt together when asked."""
+"""The order of pairs: independent of the launcher, and optionally with pairs of one prompt together."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from transformers import TrainerCallback
 
 
 class PairSampler(Sampler[int], TrainerCallback):  # type: ignore[misc]  # transformers is not followed by mypy
-    """Pairs' numbers, shuffled by prompt, so that each ``size`` of them hold as few prompts as can easily be.
+    """Indices of pairs, shuffled so that each micro-batch of ``size`` pairs has few different prompts (first fit).
 
-    ``prompts`` names each pair's prompt. Seed and epoch decide the order; every pair comes once an epoch, or ``copies``
-    times one after another: each process that shares a sequence then gets the same pair. As a callback of the trainer
-    it learns the epoch.
+    Also a callback of the trainer, from which it gets the epoch. Seed and epoch decide the order.
+
+    Parameters
+    ----------
+    prompts: each pair's prompt, or anything that identifies it.
+    size: pairs of a micro-batch.
+    seed: of the shuffling.
+    copies: how often each index is repeated: the processes that share a sequence then get the same pair.
     """
 
     def __init__(self, prompts: Sequence[Hashable], size: int, seed: int, copies: int = 1) -> None:
@@ -31,11 +36,11 @@ class PairSampler(Sampler[int], TrainerCallback):  # type: ignore[misc]  # trans
         return self.copies * sum(map(len, self._pairs.values()))
 
     def __iter__(self) -> Iterator[int]:
-        for number in self._once():
+        for number in self._one_epoch():
             for _ in range(self.copies):
                 yield number
 
-    def _once(self) -> Iterator[int]:
+    def _one_epoch(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
 
         def shuffled(length: int) -> list[int]:
@@ -44,18 +49,18 @@ class PairSampler(Sampler[int], TrainerCallback):  # type: ignore[misc]  # trans
 
         groups = list(self._pairs.values())
         full: list[list[int]] = []
-        open_ones: list[list[int]] = []
+        partial: list[list[int]] = []
         for group in (groups[i] for i in shuffled(len(groups))):
             pairs = [group[i] for i in shuffled(len(group))]
             for start in range(0, len(pairs), self.size):
                 part = pairs[start : start + self.size]
-                batch = next((b for b in open_ones if len(b) + len(part) <= self.size), None)
+                batch = next((b for b in partial if len(b) + len(part) <= self.size), None)
                 if batch is None:
-                    open_ones.append(batch := [])
+                    partial.append(batch := [])
                 batch += part
                 if len(batch) == self.size:
                     full.append(batch)
-                    open_ones.remove(batch)
-        # What is left doesn't fill micro-batches without taking prompts apart; it comes last.
-        for batch in [*(full[i] for i in shuffled(len(full))), *open_ones]:
+                    partial.remove(batch)
+        # Micro-batches that can't be filled without splitting a prompt's pairs come last.
+        for batch in [*(full[i] for i in shuffled(len(full))), *partial]:
             yield from batch

@@ -13,7 +13,7 @@ from lrf_training.settings import PolicySettings
 class CE(Settings):
     """The cross-entropy term on the chosen answer, added to the DPO loss."""
 
-    weight: float = Field(0.1, ge=0, description="λ in L_DPO + λ·L_CE; 0 leaves the term out")
+    weight: float = Field(0.1, ge=0, description="λ in L_DPO + λ·L_CE; 0 omits the term")
     reduction: Literal["token_mean", "seq_mean", "sum"] = Field(
         "token_mean",
         description="What L_CE is, for the pairs of a micro-batch: token_mean, the mean over all their chosen tokens; "
@@ -28,7 +28,7 @@ class DPOSettings(PolicySettings):
 
     not_fingerprinted: ClassVar[frozenset[str]] = PolicySettings.not_fingerprinted | {"prefix_sharing"}
 
-    beta: float = Field(0.15, gt=0, description="β of DPO: how strongly the policy is held to the reference policy")
+    beta: float = Field(0.15, gt=0, description="β of DPO: how strongly the policy is kept near the reference policy")
     ce: CE = Field(CE(), description="the cross-entropy term on the chosen answer")
     reference: Literal["auto", "stored", "adapter_off"] = Field(
         "auto",
@@ -38,17 +38,17 @@ class DPOSettings(PolicySettings):
     )
 
     on_bad_pair: Literal["stop", "drop"] = Field(
-        "stop", description="what a pair without difference, or with an empty answer, does: stop, or be left out"
+        "stop", description="what happens at a pair of equal answers or with an empty answer: stop, or drop it"
     )
     prefix_sharing: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="forward a prompt once for all of its answers in a micro-batch, with the same loss: auto where the "
-        "model is known to allow it, on (or stop with the reason), off",
+        description="forward a prompt once for all of its answers in a micro-batch, with the same loss: auto, if the "
+        "model is known to allow it; on, or stop with the reason; off",
     )
     prompts_together: bool = Field(
         False,
-        description="pairs of one prompt come in the same micro-batch, where it has room for them, so that prefix "
-        "sharing forwards the prompt once for all of them. The order of pairs is then drawn by prompt",
+        description="put pairs of one prompt into the same micro-batch, as far as they fit, so that prefix sharing "
+        "forwards the prompt once for all of them. Pairs are then shuffled by prompt",
     )
 
     @model_validator(mode="after")
@@ -69,7 +69,7 @@ class DPOSettings(PolicySettings):
 
     @property
     def stores_reference(self) -> bool:
-        """Whether reference log-probabilities are computed before training."""
+        """Whether reference log-probabilities are computed before training and stored."""
         if self.reference == "auto":
             return self.lora is None or self.max_steps is not None or self.epochs > 1
         return self.reference == "stored"

@@ -23,18 +23,17 @@ from lrf_training.processes import rank
 class DPO:
     """DPO with a cross-entropy term on the chosen answer (LongReward, arXiv 2410.21252, section 3), through TRL.
 
-    Weights are kept in float32; the reference policy is the policy before its first step.
+    Trained weights are float32; the reference policy is the policy before its first step.
     """
 
     def __init__(self, settings: DPOSettings) -> None:
         self.settings = settings
 
     def train(self, job: TrainingJob) -> TrainingResult:
-        """Train on ``job.pairs`` and leave a checkpoint in ``job.output / "checkpoint"``.
+        """Train on ``job.pairs``, and write ``job.output / "checkpoint"``, ``training_log.jsonl`` and ``reference/``.
 
-        Beside it: ``training_log.jsonl``, a line an optimizer step, and ``reference/``. Raises
-        :class:`lrf.errors.StageError` with what to change; a checkpoint that was saved before stays valid. Called
-        again after it was stopped, it goes on from the last state (``save_every``).
+        The log has a line an optimizer step. A stopped training resumes from its last state (``save_every``). Raises
+        :class:`lrf.errors.StageError`; an earlier checkpoint stays valid.
         """
         try:
             return self._train(job)
@@ -44,7 +43,7 @@ class DPO:
     def _train(self, job: TrainingJob) -> TrainingResult:
         settings, started = self.settings, time.monotonic()
 
-        # --- tokenizer, and the pairs as token ids
+        # --- the tokenizer and the token ids
         read_own = partial(pairs.read, prompt_template_sha256=job.prompt_template_sha256)
         files: list[tuple[Path, float, Callable[[Path], Iterator[pairs.PreferenceRow]]]]
         files = [(job.pairs, settings.own_weight if settings.sources else 1.0, read_own)]
@@ -60,10 +59,10 @@ class DPO:
             on_bad_row=settings.on_bad_pair,
             remarks=_REMARKS,
         )
-        arguments, text, counts = ready.arguments, ready.text, ready.counts
+        arguments, tokenization, counts = ready.arguments, ready.tokenization, ready.counts
 
         # --- policy
-        policy = prepare_model(job, settings, text.tokenizer, counts, arguments.bf16)
+        policy = prepare_model(job, settings, tokenization.tokenizer, counts, arguments.bf16)
         from lrf_dpo.prefix_sharing import PrefixSharing, SharedPromptCollator, unsupported
 
         refusal = "prefix_sharing: off" if settings.prefix_sharing == "off" else unsupported(policy)
@@ -84,7 +83,7 @@ class DPO:
         progress = ProgressCallback(
             job.output / "training_log.jsonl",
             job.report,
-            figures=partial(step_metrics, beta=settings.beta),
+            metrics=partial(step_metrics, beta=settings.beta),
             alarms=alarms(),
         )
         preflight = Preflight(_ADVICE)
@@ -95,9 +94,9 @@ class DPO:
             model=policy,
             peft_config=lora_config(settings, policy),
             train_dataset=Dataset.from_file(str(ready.tokens)),
-            processing_class=text.tokenizer,
+            processing_class=tokenization.tokenizer,
             callbacks=[progress, *([preflight] if settings.preflight else [])],
-            data_collator=None if refusal else SharedPromptCollator(text.tokenizer.pad_token_id),
+            data_collator=None if refusal else SharedPromptCollator(tokenization.tokenizer.pad_token_id),
         )
         trainer.remove_callback(PrinterCallback)
         preflight.trainer = trainer
@@ -131,10 +130,10 @@ class DPO:
                 **counts.metrics("pairs"),
                 "prompt_ends_changed": counts.extra["prompt_ends_changed"],
                 **({"sources": rows.metrics()} if settings.sources else {}),
-                "chat_template": text.template,
+                "chat_template": tokenization.template,
                 "prefix_sharing": sharing,
                 "reference": "stored" if settings.stores_reference else "adapter_off",
-                **preflight.found,
+                **preflight.metrics,
                 "device": arguments.device.type,
                 "dtype": "bfloat16" if arguments.bf16 else "float32",
                 "notes": ready.notes,
@@ -169,6 +168,6 @@ _ADVICE = (
 )
 
 _REMARKS = {
-    "prompt_ends_changed": "in {} pairs the chat template ends the prompt otherwise when an answer follows; the answer "
-    "is trained from where they part"
+    "prompt_ends_changed": "in {} pairs the chat template ends the prompt differently if an answer follows; the answer "
+    "is trained from the first token that differs"
 }

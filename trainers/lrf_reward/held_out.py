@@ -1,4 +1,4 @@
-"""How well a reward model does on samples that it wasn't trained on, beside "longer is better"."""
+"""Agreement of a reward model with its judges on held-out samples, compared with answer length as a baseline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS_AT_ONCE = 8
 def predictions(
     model: Any, rows: Iterable[Mapping[str, Any]], collate: RewardCollator
 ) -> Iterator[tuple[Any, list[float]]]:
-    """(a row, its first answer's outputs) of each row; of a pair, the chosen one's output and the rejected one's."""
+    """(row, outputs) of each row; a pair has the output of the chosen and of the rejected answer."""
     model.eval()
     rest = iter(rows)
     while some := list(islice(rest, ROWS_AT_ONCE)):
@@ -34,7 +34,7 @@ def predictions(
 def rating_metrics(
     found: Sequence[tuple[Mapping[str, Any], list[float]]], dimensions: Sequence[str]
 ) -> dict[str, JSON]:
-    """By dimension: Pearson's and Spearman's correlation with the judge's ratings, and those of the answers' length."""
+    """Pearson's and Spearman's correlation with the judge's ratings, of outputs and of lengths, by dimension."""
     figures: dict[str, JSON] = {}
     for place, name in enumerate(dimensions):
         known = [(r["targets"][place], o[place], len(r["input_ids"])) for r, o in found]
@@ -51,7 +51,7 @@ def rating_metrics(
 
 
 def preference_metrics(found: Sequence[tuple[Mapping[str, Any], list[float]]]) -> dict[str, JSON]:
-    """The shares of pairs whose chosen answer gets more, and whose chosen answer is longer. A tie counts half."""
+    """Share of pairs whose chosen answer has the higher output, and of those where it is longer. Ties count half."""
 
     def share(differences: list[float]) -> float | None:
         right = sum(1.0 if d > 0 else 0.5 if d == 0 else 0.0 for d in differences)
@@ -65,8 +65,7 @@ def preference_metrics(found: Sequence[tuple[Mapping[str, Any], list[float]]]) -
 
 
 def output_scale(values: Sequence[float]) -> tuple[float, float]:
-    """Outputs for ratings of 0 and of 10 where the outputs have no scale of their own: the mean is 5, and a standard
-    deviation two points."""
+    """Outputs that correspond to ratings of 0 and 10 if the mean is a 5 and a standard deviation two points."""
     centre, spread = float(np.mean(values)), float(np.std(values)) or 1.0
     return centre - 2.5 * spread, centre + 2.5 * spread
 

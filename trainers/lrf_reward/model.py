@@ -1,4 +1,4 @@
-"""A sequence classifier to start from."""
+"""The sequence classifier that the training starts from."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from lrf_training.models import new_model
 def new_classifier(
     job: TrainingJob, settings: RewardSettings, tokenizer: Any, labels: tuple[str, ...], longest: int, largest_id: int
 ) -> Any:
-    """The body of ``policy.model`` (or with ``init`` a random one) under a new head with an output a label, in float32.
+    """``policy.model`` (with ``init`` a random model) with a new head of one output for each label, in float32.
 
-    Raises :class:`lrf.errors.StageError` with what to change.
+    ``longest`` is the longest sequence in tokens, ``largest_id`` the largest token id. Raises
+    :class:`lrf.errors.StageError`.
     """
     import torch
     from transformers import AutoModelForSequenceClassification, set_seed
@@ -37,7 +38,7 @@ def new_classifier(
             model = AutoModelForSequenceClassification.from_pretrained(
                 job.model, dtype=torch.float32, use_safetensors=True, trust_remote_code=job.trust_remote_code, **head
             )
-        except Exception as error:  # hub, file system, JSON, a missing library: all of them mean the same to the user
+        except Exception as error:  # hub, file system, JSON or a missing library
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise StageError(
                 f"policy.model {job.model!r}: no sequence classifier can be made of it: {reason}; it must be a folder, "

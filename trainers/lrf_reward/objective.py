@@ -1,4 +1,4 @@
-"""The two losses, and batches for them."""
+"""The losses of the reward trainer, and their data collator."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lrf_training.trainer import CheckedTrainer
 
 
 class DistillationTrainer(CheckedTrainer, Trainer):  # type: ignore[misc]  # transformers is not followed by mypy
-    """A Trainer of a sequence classifier: on ratings where a batch has targets, else on preferences.
+    """A Trainer of a sequence classifier: on ratings if a batch has targets, else on preferences.
 
-    Every rating, or every pair, of an optimizer step weighs the same, whatever micro-batch it stands in. ``output_info`` is
-    asked, before each export, for what config.json says under ``lrf_reward``.
+    Every rating (or pair) of an optimizer step has the same weight, in whatever micro-batch it is. ``output_info``
+    returns what each export writes into config.json under ``lrf_reward``.
     """
 
     loss_is_scaled_for_ga = True
     output_info: Callable[[], dict[str, JSON]]
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], int]:
-        """The step's micro-batches, and how many ratings, or pairs, the step has."""
+        """The step's micro-batches, and the number of its ratings or pairs."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         return batches, sum(map(_count, batches))
 
@@ -45,18 +45,18 @@ class DistillationTrainer(CheckedTrainer, Trainer):  # type: ignore[misc]  # tra
 
 
 def _count(batch: Mapping[str, Any]) -> int:
-    """Ratings of a batch; of one without targets, its pairs."""
+    """Number of ratings in a batch; without targets, of pairs."""
     return int((~batch["targets"].isnan()).sum()) if "targets" in batch else len(batch["input_ids"]) // 2
 
 
 def rating_loss(logits: Any, targets: Any) -> Any:
-    """Mean squared error over the targets that are there. ``logits``, ``targets``: (rows, dimensions); NaN is none."""
+    """Mean squared error. ``logits`` and ``targets`` are (rows, dimensions); NaN targets don't count."""
     known = ~targets.isnan()
     return ((logits.float() - targets.nan_to_num()) ** 2)[known].mean()
 
 
 def preference_loss(logits: Any) -> Any:
-    """−log σ(chosen − rejected), the mean over the pairs (Bradley and Terry, 1952).
+    """The mean of −log σ(chosen − rejected) over the pairs (Bradley and Terry, 1952).
 
     ``logits``: (2 · pairs, 1), the chosen answers first.
     """
@@ -65,7 +65,17 @@ def preference_loss(logits: Any) -> Any:
 
 
 class RewardCollator:
-    """Rows to a batch, padded at the right: answers with their targets, or chosen answers and then rejected ones."""
+    """Data collator: pads on the right; of pairs, the chosen answers come first.
+
+    >>> RewardCollator(pad=0)([{"input_ids": [5, 6, 7], "targets": [0.4]}, {"input_ids": [8], "targets": [-1.0]}])
+    {'input_ids': tensor([[5, 6, 7],
+            [8, 0, 0]]), 'attention_mask': tensor([[1, 1, 1],
+            [1, 0, 0]]), 'targets': tensor([[ 0.4000],
+            [-1.0000]])}
+    >>> RewardCollator(pad=0)([{"input_ids": [5, 6], "rejected_ids": [5, 7, 8]}])["input_ids"]
+    tensor([[5, 6, 0],
+            [5, 7, 8]])
+    """
 
     def __init__(self, pad: int) -> None:
         self._pad = pad
@@ -75,7 +85,7 @@ class RewardCollator:
         ids = [torch.tensor(row[name]) for name in columns for row in rows]
         padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self._pad)  # (answers, longest)
         lengths = torch.tensor([len(one) for one in ids])
-        mask = (torch.arange(padded.shape[1])[None] < lengths[:, None]).long()
+        mask = (torch.arange(padded.shape[1])[None] < lengths[:, None]).long()  # (answers, longest)
         batch = {"input_ids": padded, "attention_mask": mask}
         if "targets" in rows[0]:
             batch["targets"] = torch.tensor([row["targets"] for row in rows])  # (rows, dimensions)

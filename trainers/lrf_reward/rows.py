@@ -1,4 +1,4 @@
-"""From scored answers, or preference pairs, to token ids and targets."""
+"""Scored answers or preference pairs to token ids and targets."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lrf.errors import StageError
 from lrf_training.tokens import EncodedRow, Messages, UnusableRowError, chat_ids, messages, read_jsonl
 
 CENTRE, HALF = 5.0, 5.0
-"""A rating r is trained as the output (r − 5) / 5, so −1 is a rating of 0 and 1 a rating of 10."""
+"""The target of a rating r is (r − 5) / 5: −1 for a rating of 0, 1 for a rating of 10."""
 
 
 @dataclass(frozen=True, slots=True)
 class RewardRow:
-    """Answers to one prompt as chats: one with its ratings, or the chosen and the rejected of a pair.
+    """A prompt with an answer and its ratings, or with the chosen and rejected answers of a pair, as chats.
 
-    ``ratings`` are 0 to 10 by dimension, None where there is none; empty for a pair. ``tools`` are definitions that the
-    chat template writes into the prompt.
+    ``ratings`` are 0 to 10 by dimension, None if unscored; empty for a pair. ``tools`` are definitions for the chat
+    template.
     """
 
     where: str
@@ -35,12 +35,12 @@ class RewardRow:
 
     @property
     def teaches(self) -> bool:
-        """Whether there is anything to learn of it: a pair, or an answer with a rating."""
+        """Whether it is a pair or has a rating."""
         return len(self.chats) > 1 or any(rating is not None for rating in self.ratings.values())
 
 
 def scored(path: Path) -> Iterator[RewardRow]:
-    """The rows of ``scored.jsonl``, in order; those without any rating too."""
+    """The rows of ``scored.jsonl`` in order, unscored ones included."""
     for where, row in read_jsonl(path, missing="run the stage `score` first"):
         chat = [*messages(row, "prompt", where), *messages(row, "answer", where)]
         ratings = row.get("ratings")
@@ -50,7 +50,7 @@ def scored(path: Path) -> Iterator[RewardRow]:
 
 
 def pairs(path: Path) -> Iterator[RewardRow]:
-    """The rows of ``pairs.jsonl``, in order."""
+    """The rows of ``pairs.jsonl`` in order."""
     for where, row in read_jsonl(path, missing="run the stage `pairs` first"):
         prompt = messages(row, "prompt", where)
         chats = tuple([*prompt, *messages(row, name, where)] for name in ("chosen", "rejected"))
@@ -58,18 +58,18 @@ def pairs(path: Path) -> Iterator[RewardRow]:
 
 
 def is_held_out(sample_id: str, seed: int, share: float) -> bool:
-    """Whether a sample is kept out of the training: all of its answers are, or none."""
+    """Whether a sample, with all its answers, is held out from training."""
     digest = hashlib.sha256(f"{seed}\0{sample_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def encode(row: RewardRow, tokenizer: Any, dimensions: tuple[str, ...]) -> EncodedRow:
-    """A column of token ids an answer; for ratings also ``targets``, a number a dimension, NaN where it has none.
+    """Token ids of each answer; for ratings also ``targets``, one for each dimension, NaN if unscored.
 
-    Raises :class:`lrf_training.tokens.UnusableRowError` for a pair whose answers are the same.
+    Raises :class:`lrf_training.tokens.UnusableRowError` for a pair of equal answers.
     """
-    given = {"tools": row.tools} if row.tools else {}
-    ids = [chat_ids(tokenizer, row.where, chat, **given) for chat in row.chats]
+    options = {"tools": row.tools} if row.tools else {}
+    ids = [chat_ids(tokenizer, row.where, chat, **options) for chat in row.chats]
     if len(ids) > 1 and ids[0] == ids[1]:
         mend = "mend the row, or set on_bad_row: drop and max_lost"
         raise UnusableRowError("chosen and rejected are the same", mend, sum(map(len, ids)))

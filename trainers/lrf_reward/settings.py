@@ -12,7 +12,7 @@ from lrf_training.settings import TrainingSettings
 
 
 class RewardSettings(TrainingSettings):
-    """A small reward model, distilled from what the judges said. `policy.model` names the model it starts from."""
+    """A small reward model, distilled from the judges' ratings or from pairs. It starts from `policy.model`."""
 
     objective: Literal["ratings", "preferences"] = Field(
         "ratings",
@@ -23,13 +23,13 @@ class RewardSettings(TrainingSettings):
         0.1,
         ge=0,
         lt=1,
-        description="share of the samples, chosen by a hash of their ids, on which the model is tried and not trained",
+        description="share of the samples, chosen by a hash of their ids, for evaluation only",
     )
     on_bad_row: Literal["stop", "drop"] = Field(
-        "stop", description="what a pair without difference does: stop, or be left out"
+        "stop", description="what happens at a pair of equal answers: stop, or drop it"
     )
     learning_rate: float = Field(1e-5, gt=0, description="highest learning rate of AdamW")
-    epochs: float = Field(2.0, gt=0, description="how many times the rows are gone through, where max_steps is null")
+    epochs: float = Field(2.0, gt=0, description="passes over the rows, if max_steps is null")
 
     def shares(self, world: int) -> Shares:
         if world > 1 or self.zero:
@@ -39,5 +39,5 @@ class RewardSettings(TrainingSettings):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The run's files that the training is made of."""
+        """The run's files that the training reads."""
         return ("scored",) if self.objective == "ratings" else ("pairs",)

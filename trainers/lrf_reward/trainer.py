@@ -1,4 +1,4 @@
-"""The ``reward`` trainer, from top to bottom: check, tokenise, load, train, try on what was held out, save."""
+"""The ``reward`` trainer, from top to bottom: tokenise, load, train, evaluate on held-out samples, save."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ PREFERENCE = "reward"
 
 
 class RewardTrainer:
-    """Distils the ratings of a run, or its preference pairs, into a sequence classifier (the future work named in
-    LongReward, arXiv 2410.21252, section 7).
+    """Distils a run's ratings, or its preference pairs, into a sequence classifier.
 
-    The checkpoint's ``config.json`` says under ``lrf_reward`` which outputs are ratings of 0 and of 10, and with which
-    prompt template it was trained; the dimension ``classifier`` reads both.
+    LongReward (arXiv 2410.21252, section 7) names this as future work. The checkpoint's ``config.json`` has, under
+    ``lrf_reward``, the outputs that correspond to ratings of 0 and 10, and the prompt template's hash; the dimension
+    ``classifier`` reads both.
     """
 
     def __init__(self, settings: RewardSettings) -> None:
         self.settings = settings
 
     def train(self, job: TrainingJob) -> TrainingResult:
-        """Leave a checkpoint in ``job.output / "checkpoint"``, and beside it ``training_log.jsonl``, a line a step.
+        """Train, and write ``job.output / "checkpoint"`` and ``training_log.jsonl``, a line an optimizer step.
 
-        Raises :class:`lrf.errors.StageError` with what to change; a checkpoint that was saved before stays valid.
-        Called again after it was stopped, it goes on from the last state (``save_every``).
+        A stopped training resumes from its last state (``save_every``). Raises :class:`lrf.errors.StageError`; an
+        earlier checkpoint stays valid.
         """
         try:
             return self._train(job)
@@ -55,20 +55,23 @@ class RewardTrainer:
                 if row.teaches and held_out in (None, apart):
                     yield row
 
-        # --- what there is to learn, and its token ids
+        # --- the rows, and their token ids
         dimensions = tuple(dict.fromkeys(name for row in read(source) for name in row.ratings)) if of_ratings else ()
         if of_ratings and not dimensions:
             raise StageError(f"{source}: no answer has a rating, so there is nothing to distil")
-        taught, tried = (Mixture([(source, 1.0, partial(read, held_out=apart))], job.seed) for apart in (False, True))
+        train_rows, held_out_rows = (
+            Mixture([(source, 1.0, partial(read, held_out=apart))], job.seed) for apart in (False, True)
+        )
         what, encode = "answers" if of_ratings else "pairs", partial(rows.encode, dimensions=dimensions)
         ready = prepare(
-            job, settings, self._arguments, taught, encode, what=what, on_bad_row=settings.on_bad_row, remarks={}
+            job, settings, self._arguments, train_rows, encode, what=what, on_bad_row=settings.on_bad_row, remarks={}
         )
-        tokenizer, counts, trial, largest = ready.text.tokenizer, ready.counts, ready.tokens, ready.counts
-        if any(True for _ in tried):
-            trial = job.output / "held_out.arrow"
+        tokenizer, counts = ready.tokenization.tokenizer, ready.counts
+        evaluated, evaluated_counts = ready.tokens, counts  # without held-out rows, the training rows
+        if any(True for _ in held_out_rows):
+            evaluated = job.output / "held_out.arrow"
             to_ids = partial(encode, tokenizer=tokenizer)
-            largest = write_tokens(tried, to_ids, ready.rules, trial, what=what, source=source)
+            evaluated_counts = write_tokens(held_out_rows, to_ids, ready.rules, evaluated, what=what, source=source)
 
         # --- the model
         from datasets import Dataset
@@ -80,10 +83,12 @@ class RewardTrainer:
         from lrf_training.progress import ProgressCallback
 
         labels = dimensions or (PREFERENCE,)
-        longest, largest_id = (max(getattr(c, n) for c in (counts, largest)) for n in ("longest", "largest_id"))
+        longest, largest_id = (
+            max(getattr(c, n) for c in (counts, evaluated_counts)) for n in ("longest", "largest_id")
+        )
         model = new_classifier(job, settings, tokenizer, labels, longest, largest_id)
 
-        # --- train, try it on what was held out, and save
+        # --- train, evaluate and save
         collate = RewardCollator(tokenizer.pad_token_id)
         progress = ProgressCallback(job.output / "training_log.jsonl", job.report)
         trainer = DistillationTrainer(
@@ -96,13 +101,13 @@ class RewardTrainer:
         )
         trainer.remove_callback(PrinterCallback)
         trainer.configure(settings, job, training_fingerprint(settings, job, ready.tokens))
-        found: list[tuple[Any, list[float]]] = []
+        outputs: list[tuple[Any, list[float]]] = []
 
         def output_info() -> dict[str, JSON]:
-            job.report({"phase": "trying"})
-            found[:] = held_out.predictions(model, _plain(Dataset.from_file(str(trial))), collate)
+            job.report({"phase": "evaluating"})
+            outputs[:] = held_out.predictions(model, _plain(Dataset.from_file(str(evaluated))), collate)
             zero_at, ten_at = (
-                (-1.0, 1.0) if of_ratings else held_out.output_scale([o for _, both in found for o in both])
+                (-1.0, 1.0) if of_ratings else held_out.output_scale([o for _, both in outputs for o in both])
             )
             return {
                 "zero_at": zero_at,
@@ -114,8 +119,8 @@ class RewardTrainer:
         trainer.output_info = output_info
         job.report({"phase": "training", "device": trainer.args.device.type})
         trainer.run()
-        figures = held_out.rating_metrics(found, dimensions) if of_ratings else held_out.preference_metrics(found)
-        trial.unlink()
+        metrics = held_out.rating_metrics(outputs, dimensions) if of_ratings else held_out.preference_metrics(outputs)
+        evaluated.unlink()
         ready.tokens.unlink(missing_ok=True)
         return TrainingResult(
             checkpoint=job.output / "checkpoint",
@@ -126,8 +131,8 @@ class RewardTrainer:
                 **counts.metrics(what),
                 "unscored_answers": sum(not row.teaches for row in rows.scored(source)) if of_ratings else 0,
                 "outputs": list(labels),
-                ("on_training_rows" if trial == ready.tokens else "held_out"): figures,
-                "chat_template": ready.text.template,
+                ("on_training_rows" if evaluated == ready.tokens else "held_out"): metrics,
+                "chat_template": ready.tokenization.template,
                 "device": trainer.args.device.type,
                 "notes": ready.notes,
                 "seconds": round(time.monotonic() - started, 2),

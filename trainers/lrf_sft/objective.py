@@ -1,4 +1,4 @@
-"""The loss: the mean over all answer tokens of an optimizer step, however it is shared among processes."""
+"""The loss of SFT: the mean over all answer tokens of an optimizer step, over all processes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,21 @@ from lrf_training.trainer import CheckedTrainer
 
 @dataclass(frozen=True, slots=True)
 class SFTCollator:
-    """Rows of ``input_ids`` and ``spans`` to a batch; where ``processes`` share a sequence, to this one's part.
+    """Data collator for rows of ``input_ids`` and ``spans`` (start and end of each answer).
 
-    Padding comes after all tokens, which causal attention lets nobody see: there is no mask, and never one of S×S.
-    Position ids go on through the padding, else kernels would take it for another sequence.
+    Padding is on the right, where causal attention hides it, so there is no mask (and never one of length²). Position
+    ids continue through the padding; otherwise attention kernels would take it for another packed sequence. If
+    ``processes`` share a sequence, the batch is this process's part of it.
+
+    >>> rows = [{"input_ids": [5, 6, 7], "spans": [1, 3]}, {"input_ids": [8, 9], "spans": [1, 2]}]
+    >>> batch = SFTCollator(pad_token_id=0)(rows)
+    >>> batch["input_ids"], batch["labels"]
+    (tensor([[5, 6, 7],
+            [8, 9, 0]]), tensor([[-100,    6,    7],
+            [-100,    9, -100]]))
+    >>> batch["position_ids"]
+    tensor([[0, 1, 2],
+            [0, 1, 2]])
     """
 
     pad_token_id: int
@@ -40,17 +51,16 @@ class SFTCollator:
 
 
 class TokenMeanTrainer(CheckedTrainer, SFTTrainer):  # type: ignore[misc]  # TRL has no types
-    """TRL's SFT trainer on rows that are token ids already.
+    """TRL's SFT trainer for tokenised rows, with the mean over all answer tokens of an optimizer step.
 
-    Every answer token of an optimizer step weighs the same, whatever micro-batch, process or, with sequence
-    parallelism, part of a sequence it stands in. (Under sequence parallelism TRL takes means of micro-batches, so the
-    loss would depend on how the batch is split.)
+    Every answer token has the same weight, in whatever micro-batch, process or part of a sequence it is. (Under
+    sequence parallelism TRL takes means of micro-batches, so its loss depends on how the batch is split.)
     """
 
     loss_is_scaled_for_ga = True
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
-        """The step's micro-batches, and how many answer tokens the step has in all processes."""
+        """The step's micro-batches, and the number of its answer tokens in all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         mine = sum((int(_targets(batch).ne(IGNORE_INDEX).sum()) for batch in batches), 0)
         return batches, self.accelerator.reduce(torch.tensor(mine, device=device), "sum")
@@ -59,15 +69,15 @@ class TokenMeanTrainer(CheckedTrainer, SFTTrainer):  # type: ignore[misc]  # TRL
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         tokens = num_items_in_batch
-        if tokens is None:  # a pass outside a step: the preflight's
+        if tokens is None:  # the preflight's pass, outside a step
             tokens = _targets(inputs).ne(IGNORE_INDEX).sum().clamp(min=1)
         outputs = model(**inputs, use_cache=False, fused_lm_head=True)
-        # Gradients are averaged over the processes, each of which has its share of the tokens.
+        # Gradients are averaged over the processes, so the sum of their losses is multiplied by their number.
         loss = -outputs.log_probs.double().sum() / tokens * self.accelerator.num_processes
         self.stop_unless_finite("loss", loss.detach())
         return (loss, outputs) if return_outputs else loss
 
 
 def _targets(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """The labels, each at the place of the token that predicts it. Sequence parallelism has shifted them already."""
+    """The labels, shifted to the tokens that predict them. Under sequence parallelism they are shifted already."""
     return batch["shift_labels"] if "shift_labels" in batch else batch["labels"][:, 1:]

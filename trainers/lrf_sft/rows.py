@@ -1,4 +1,4 @@
-"""From rows of conversations to token ids with labels."""
+"""Conversations to token ids and spans of answers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lrf_training.tokens import EncodedRow, Messages, UnusableRowError, chat_ids
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages of which the assistant's are trained, those before ``start`` excepted. ``where`` names it in errors.
+    """Chat messages; those of the assistant from index ``start`` on are trained.
 
-    ``tools`` are the definitions that the chat template writes before them, where there are some.
+    ``where`` locates the row in errors; ``tools`` are definitions for the chat template, if any.
     """
 
     where: str
@@ -25,14 +25,14 @@ class Conversation:
 
 
 def read(path: Path) -> Iterator[Conversation]:
-    """The rows of a source, in order. Raises :class:`lrf.errors.StageError` for one that is none."""
+    """The rows of a source in order. Raises :class:`lrf.errors.StageError` if a row isn't a conversation."""
     for where, row in read_jsonl(path, missing="give the path of a JSONL file of conversations"):
         if "messages" in row:
             yield Conversation(where, messages(row, "messages", where), tools=row.get("tools"))
         elif "prompt" in row and "completion" in row:
-            prompt = _said(row, "prompt", "user", where)
+            prompt = _as_messages(row, "prompt", "user", where)
             yield Conversation(
-                where, prompt + _said(row, "completion", "assistant", where), len(prompt), row.get("tools")
+                where, prompt + _as_messages(row, "completion", "assistant", where), len(prompt), row.get("tools")
             )
         else:
             raise StageError(
@@ -41,7 +41,7 @@ def read(path: Path) -> Iterator[Conversation]:
 
 
 def read_pairs(path: Path, prompt_template_sha256: str) -> Iterator[Conversation]:
-    """The chosen answers of the run's pairs, in order. Raises :class:`lrf.errors.StageError`."""
+    """The chosen answers of the run's pairs in order. Raises :class:`lrf.errors.StageError`."""
     for where, row in read_jsonl(path, missing="run the stage `pairs` first"):
         made_with = row.get("prompt_template_sha256")
         if made_with is not None and made_with != prompt_template_sha256:
@@ -53,37 +53,37 @@ def read_pairs(path: Path, prompt_template_sha256: str) -> Iterator[Conversation
         yield Conversation(where, prompt + messages(row, "chosen", where), len(prompt), row.get("tools"))
 
 
-def _said(row: Mapping[str, Any], name: str, role: str, where: str) -> Messages:
+def _as_messages(row: Mapping[str, Any], name: str, role: str, where: str) -> Messages:
     text = row[name]
     return [{"role": role, "content": text}] if isinstance(text, str) else messages(row, name, where)
 
 
 def encode(row: Conversation, tokenizer: Any) -> EncodedRow:
-    """The conversation's token ids (``input_ids``), and where its answers stand in them (``spans``: start, end, …).
+    """Token ids (``input_ids``) of a conversation and the ``spans`` of its answers: start, end, start, end, …
 
-    An answer begins where the prompt before it ends with the template's opening of an answer, and ends with what the
-    template puts after it (the end-of-turn token). Where a template writes an earlier turn otherwise once another
-    follows (it drops thoughts, say), that turn isn't trained, and counted as ``answers_rewritten_by_template``. Raises
-    :class:`lrf_training.tokens.UnusableRowError` when no answer is left to train on.
+    A span begins after the template's generation prompt and includes what the template writes after the answer (the
+    end-of-turn token). If the template renders an earlier answer differently once more turns follow (without thoughts,
+    say), that answer isn't trained, but counted as ``answers_rewritten_by_template``. Raises
+    :class:`lrf_training.tokens.UnusableRowError` if no answer is left to train on.
     """
     answers = [
         i
         for i, message in enumerate(row.messages)
         if i >= row.start and message["role"] == "assistant" and message["content"].strip()
     ]
-    given = {"tools": row.tools} if row.tools else {}
-    ids = chat_ids(tokenizer, row.where, row.messages, **given)
+    options = {"tools": row.tools} if row.tools else {}
+    ids = chat_ids(tokenizer, row.where, row.messages, **options)
     if not answers:
         mend = "mend the row, or set on_bad_row: drop and max_lost"
         raise UnusableRowError("there is no answer to train on", mend, len(ids))
     spans: list[int] = []
     rewritten = 0
     for i in answers:
-        until = ids if i == len(row.messages) - 1 else chat_ids(tokenizer, row.where, row.messages[: i + 1], **given)
+        until = ids if i == len(row.messages) - 1 else chat_ids(tokenizer, row.where, row.messages[: i + 1], **options)
         if ids[: len(until)] != until:
             rewritten += 1
             continue
-        prompt = chat_ids(tokenizer, row.where, row.messages[:i], add_generation_prompt=True, **given) if i else []
+        prompt = chat_ids(tokenizer, row.where, row.messages[:i], add_generation_prompt=True, **options) if i else []
         start = max(1, common_prefix(prompt, until))  # nothing predicts the first token
         if start < len(until):
             spans += [start, len(until)]

@@ -14,17 +14,17 @@ class SFTSettings(PolicySettings):
 
     sources: list[TrainingSource] = Field(
         [],
-        description="files of rows, each with `messages`, or with `prompt` and `completion` (text, or messages); the "
-        "assistant's answers are trained, all else is read only",
+        description="files of rows, each with `messages`, or with `prompt` and `completion` (text, or messages); only "
+        "the assistant's answers are part of the loss",
     )
     own_weight: float = Field(
-        0.0, ge=0, description="how many times the chosen answer of each of the run's own pairs is taken; 0 needs none"
+        0.0, ge=0, description="how many times the chosen answer of each of the run's own pairs is taken; 0: never"
     )
     learning_rate: float = Field(1e-5, gt=0, description="highest learning rate of AdamW")
-    epochs: float = Field(2.0, gt=0, description="how many times the rows are gone through, where max_steps is null")
+    epochs: float = Field(2.0, gt=0, description="passes over the rows, if max_steps is null")
     global_batch: int = Field(8, ge=1, description="rows an optimizer step, over all processes")
     on_bad_row: Literal["stop", "drop"] = Field(
-        "stop", description="what a row without an answer to train on does: stop, or be left out"
+        "stop", description="what happens at a row without an answer to train on: stop, or drop it"
     )
 
     @property

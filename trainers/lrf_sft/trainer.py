@@ -22,17 +22,17 @@ from lrf_training.processes import rank
 class SFT:
     """Supervised fine-tuning (LongReward, arXiv 2410.21252, section 4), through TRL.
 
-    Runs on a CPU, a GPU, or many under a launcher. Weights are kept in float32.
+    Runs on a CPU, a GPU, or several GPUs under a launcher. Trained weights are float32.
     """
 
     def __init__(self, settings: SFTSettings) -> None:
         self.settings = settings
 
     def train(self, job: TrainingJob) -> TrainingResult:
-        """Leave a checkpoint in ``job.output / "checkpoint"``, and beside it ``training_log.jsonl``, a line a step.
+        """Train, and write ``job.output / "checkpoint"`` and ``training_log.jsonl``, a line an optimizer step.
 
-        Raises :class:`lrf.errors.StageError` with what to change; a checkpoint that was saved before stays valid.
-        Called again after it was stopped, it goes on from the last state (``save_every``).
+        A stopped training resumes from its last state (``save_every``). Raises :class:`lrf.errors.StageError`; an
+        earlier checkpoint stays valid.
         """
         try:
             return self._train(job)
@@ -42,7 +42,7 @@ class SFT:
     def _train(self, job: TrainingJob) -> TrainingResult:
         settings, started = self.settings, time.monotonic()
 
-        # --- tokenizer, and the rows as token ids
+        # --- the tokenizer and the token ids
         mixture = self._mixture(job)
         ready = prepare(
             job,
@@ -54,10 +54,10 @@ class SFT:
             on_bad_row=settings.on_bad_row,
             remarks=_REMARKS,
         )
-        arguments, text, counts = ready.arguments, ready.text, ready.counts
+        arguments, tokenization, counts = ready.arguments, ready.tokenization, ready.counts
 
         # --- policy
-        policy = prepare_model(job, settings, text.tokenizer, counts, arguments.bf16)
+        policy = prepare_model(job, settings, tokenization.tokenizer, counts, arguments.bf16)
 
         # --- train
         from datasets import Dataset
@@ -75,9 +75,9 @@ class SFT:
             model=policy,
             peft_config=lora_config(settings, policy),
             train_dataset=Dataset.from_file(str(ready.tokens)),
-            processing_class=text.tokenizer,
+            processing_class=tokenization.tokenizer,
             callbacks=[progress, *([preflight] if settings.preflight else [])],
-            data_collator=SFTCollator(text.tokenizer.pad_token_id, settings.sequence_parallel),
+            data_collator=SFTCollator(tokenization.tokenizer.pad_token_id, settings.sequence_parallel),
         )
         trainer.remove_callback(PrinterCallback)
         preflight.trainer = trainer
@@ -99,8 +99,8 @@ class SFT:
                 **counts.metrics("rows"),
                 "answer_tokens": answer_tokens,
                 "sources": mixture.metrics(),
-                "chat_template": text.template,
-                **preflight.found,
+                "chat_template": tokenization.template,
+                **preflight.metrics,
                 "device": arguments.device.type,
                 "dtype": "bfloat16" if arguments.bf16 else "float32",
                 "notes": ready.notes,
@@ -133,16 +133,16 @@ _ADVICE = (
 )
 
 _REMARKS = {
-    "answers_rewritten_by_template": "{} earlier answers are not trained: the chat template writes them otherwise when "
-    "more follows"
+    "answers_rewritten_by_template": "{} earlier answers are not trained: the chat template renders them differently "
+    "if more turns follow"
 }
 
 
 def _answer_tokens(tokens: Path) -> int:
-    """How many tokens are trained in an epoch."""
+    """Number of tokens trained in an epoch."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     with pa.memory_map(str(tokens)) as file:
-        places = pc.list_flatten(pa.ipc.open_stream(file).read_all().column("spans")).to_numpy()
-    return int(places[1::2].sum() - places[::2].sum())
+        spans = pc.list_flatten(pa.ipc.open_stream(file).read_all().column("spans")).to_numpy()
+    return int(spans[1::2].sum() - spans[::2].sum())

@@ -1,1 +1,1 @@
-"""What the trainers share: models and tokenizers, token counts, checkpoints, the log of steps. No trainer itself."""
+"""Library of the trainers: models and tokenizers, tokenised rows, checkpoints, progress. Not a trainer itself."""

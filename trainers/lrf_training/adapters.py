@@ -1,4 +1,4 @@
-"""Low-rank adapters: made, and saved beside their model or added to its weights."""
+"""LoRA adapters: configured, saved by themselves or merged into the weights."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from lrf_training.settings import PolicySettings
 
 
 def lora_config(settings: PolicySettings, model: Any) -> Any:
-    """peft's configuration for the model, None without ``lora``. Raises :class:`lrf.errors.StageError`."""
+    """peft's configuration for ``model``; None if the settings have no ``lora``.
+
+    Raises :class:`lrf.errors.StageError` if peft is missing or the model has none of the named modules.
+    """
     lora = settings.lora
     if lora is None:
         return None
     if settings.init is not None and not lora.merge:
         raise StageError(
-            "train.lora with train.init: adapters alone are of no use, since the random model that they belong to is "
-            "saved nowhere; set lora.merge: true"
+            "train.lora with train.init: adapters can't be used without their base model, and a random one isn't "
+            "saved; set lora.merge: true"
         )
     try:
         from peft import LoraConfig
@@ -38,12 +41,12 @@ def lora_config(settings: PolicySettings, model: Any) -> Any:
 
 
 def unwrap_peft(model: Any) -> Any:
-    """The transformers model inside a peft one; any other as it is."""
+    """The transformers model inside a peft model; any other model unchanged."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def save_merged(model: Any, folder: Path) -> None:
-    """Write the model with its adapters added to the weights, in float32. The model in memory stays as it is."""
+    """Save the model with its adapters merged into the weights, in float32. The model in memory doesn't change."""
     from peft.tuners.lora import LoraLayer
 
     inner, state = unwrap_peft(model), dict[str, Any]()

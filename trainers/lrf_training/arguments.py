@@ -1,4 +1,4 @@
-"""From settings to a Trainer's arguments."""
+"""Settings to ``TrainingArguments``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lrf_training.settings import TrainingSettings
 
 
 def silence_libraries() -> None:
-    """Before torch and the hub's client are imported: no telemetry; without a launcher, no second GPU."""
+    """Turn off telemetry and known warnings, and use one GPU without a launcher. Call before torch is imported."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # TRL uses names of before v6
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -24,16 +24,16 @@ def silence_libraries() -> None:
 
 
 def training_arguments(settings: TrainingSettings, job: TrainingJob) -> dict[str, Any]:
-    """Keyword arguments of transformers' ``TrainingArguments`` and what TRL makes of them.
+    """Keyword arguments of ``TrainingArguments``, ``DPOConfig`` and ``SFTConfig``.
 
-    Make these before the model is loaded: several processes find one another, and with ZeRO-3 each loads its own part.
+    Create the arguments before the model is loaded: they set up the process group and, with ZeRO-3, sharded loading.
     Raises :class:`lrf.errors.StageError`.
     """
     import torch
 
     gpu = torch.cuda.is_available()
     fused = settings.optimizer == "auto" and gpu
-    found = {
+    arguments = {
         "output_dir": str(job.output / "training"),
         "use_cpu": not gpu,
         "bf16": settings.dtype == "bfloat16" or (settings.dtype == "auto" and gpu),
@@ -57,13 +57,13 @@ def training_arguments(settings: TrainingSettings, job: TrainingJob) -> dict[str
         "report_to": "none",
         "disable_tqdm": True,
     }
-    return found | deepspeed.arguments(settings)
+    return arguments | deepspeed.arguments(settings)
 
 
 def training_fingerprint(settings: TrainingSettings, job: TrainingJob, tokens: Path) -> str:
-    """A hash of what decides a training's outcome: settings, weights, seed and token ids, but not how it is launched.
+    """SHA-256 of everything that decides a training's outcome: settings, initial weights, seed and token ids.
 
-    Call it in all processes.
+    How the training is launched and sharded is not part of it. Call it in all processes.
     """
     digest = hashlib.sha256(settings.model_dump_json(exclude=set(settings.not_fingerprinted)).encode())
     digest.update(f"{identity_of(job, settings)} {job.seed} ".encode())

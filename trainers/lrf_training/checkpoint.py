@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: the exported model, and the state that a training goes on from."""
+"""Atomic checkpoints: the exported model, and the training state from which a training resumes."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from lrf.errors import StageError
 from lrf_training.processes import on_first_process, rank, wait_for_all
 
 COMPLETE = "complete.json"
-"""Written into a training state when all the rest of it is on the disk."""
+"""File that marks a training state as complete; written after all others are on the disk."""
 
 
 def export(write: Callable[[Path], None], folder: Path) -> None:
-    """Let ``write`` make the files beside ``folder``, then rename them into place. Called in all processes.
+    """Replace the checkpoint ``folder`` atomically. Called in all processes.
 
-    The checkpoint that was there stays valid until the new one is whole. Raises :class:`lrf.errors.StageError` when
-    it can't be written.
+    ``write`` fills a new folder, which is then renamed; the old checkpoint stays valid until then. Raises
+    :class:`lrf.errors.StageError` if the checkpoint can't be written.
     """
     new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
     if rank() == 0:
         recover(folder)
-    trouble = _attempt(lambda: write(new))
+    failure = _attempt(lambda: write(new))
 
     def rename() -> None:
-        if trouble is None:
+        if failure is None:
             for file in new.iterdir():
                 fsync_path(file)
             if folder.exists():
@@ -39,13 +39,13 @@ def export(write: Callable[[Path], None], folder: Path) -> None:
             return
         recover(folder)
         kept = f"the last good checkpoint is still in {folder}" if folder.exists() else "there is no checkpoint yet"
-        raise StageError(_cant_save(folder, trouble, kept))
+        raise StageError(_cant_save(folder, failure, kept))
 
     on_first_process(rename)
 
 
 def recover(folder: Path) -> None:
-    """Clear away what a killed save left behind; the last whole checkpoint comes back if it had been moved aside."""
+    """Clean up after a save that was killed: remove the partial checkpoint, restore one that had been renamed."""
     new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
     shutil.rmtree(new, ignore_errors=True)
     if old.exists():
@@ -57,10 +57,14 @@ def recover(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class TrainingStates:
-    """Training states in ``folder``: weights, optimizer, scheduler, random numbers, the place in the data.
+    """Training states in ``folder``: weights, optimizer, scheduler, random generators and position in the data.
 
-    ``fingerprint`` names what decides the training (settings, data, model): a state of another is of no use. ``world`` says
-    how many processes hold it, ``sharded`` whether each holds a part that no other number of processes can read.
+    Parameters
+    ----------
+    folder: contains a folder ``checkpoint-STEP`` for each state.
+    fingerprint: of the training; a state of another training is never resumed.
+    world: number of processes.
+    sharded: each process saves its own shard, which only the same number of processes can load.
     """
 
     folder: Path
@@ -69,30 +73,30 @@ class TrainingStates:
     sharded: bool
 
     def latest(self) -> Path | None:
-        """The last whole state, None where there is none. The others are cleared away.
+        """The last complete state of this training, or None; all others are removed.
 
-        Raises :class:`lrf.errors.StageError` when another number of processes saved it and this one can't read it.
+        Raises :class:`lrf.errors.StageError` if it was saved by a number of processes that can't be loaded here.
         """
         return on_first_process(self._latest)
 
     def _latest(self) -> Path | None:
         states = sorted(self.folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-        whole = [path for path in states if self._is_whole(path)]
+        complete_states = [path for path in states if self._is_complete(path)]
         for path in states:
-            if path not in whole[-1:]:
+            if path not in complete_states[-1:]:
                 shutil.rmtree(path)
-        if not whole:
+        if not complete_states:
             return None
-        saved = json.loads((whole[-1] / COMPLETE).read_text())
+        saved = json.loads((complete_states[-1] / COMPLETE).read_text())
         if saved["world"] != self.world and (self.sharded or saved["sharded"]):
             raise StageError(
-                f"{whole[-1]}: {saved['world']} processes saved this training's state, each its part of it, and "
-                f"{self.world} can't go on from it; run with {saved['world']} processes, or remove {self.folder} to "
-                "start the training anew"
+                f"{complete_states[-1]}: {saved['world']} processes saved this training's state, each its part of it, "
+                f"and {self.world} can't resume from it; run with {saved['world']} processes, or remove {self.folder} "
+                "to start again from the beginning"
             )
-        return whole[-1]
+        return complete_states[-1]
 
-    def _is_whole(self, path: Path) -> bool:
+    def _is_complete(self, path: Path) -> bool:
         try:
             saved = json.loads((path / COMPLETE).read_text())
         except (OSError, ValueError):
@@ -100,21 +104,21 @@ class TrainingStates:
         return bool(saved["fingerprint"] == self.fingerprint and saved["files"] == _sizes(path))
 
     def save(self, write: Callable[[], None], path: Path) -> None:
-        """Let ``write`` make the state ``path``, mark it whole, and only then remove the one before. In all processes.
+        """Save a state with ``write``, mark it complete, then remove the previous one. Called in all processes.
 
-        Raises :class:`lrf.errors.StageError` when any process can't write its part; the state before stays.
+        Raises :class:`lrf.errors.StageError` if any process can't write its part; the previous state stays.
         """
-        trouble = _attempt(write)
-        if trouble is not None and rank():  # at once: the others may wait for this process in the middle of their part
-            raise StageError(_cant_save(path, trouble, "the state before it stays, if there is one"))
+        failure = _attempt(write)
+        if failure is not None and rank():  # at once: the others may be waiting for this process inside ``write``
+            raise StageError(_cant_save(path, failure, "the previous state is kept, if there was one"))
         wait_for_all()
 
         def complete() -> None:
-            if trouble is not None:
+            if failure is not None:
                 shutil.rmtree(path, ignore_errors=True)
-                kept = any(map(self._is_whole, self.folder.glob("checkpoint-*")))
+                kept = any(map(self._is_complete, self.folder.glob("checkpoint-*")))
                 raise StageError(
-                    _cant_save(path, trouble, "the state before it stays" if kept else "there is no state before it")
+                    _cant_save(path, failure, "the previous state is kept" if kept else "there is no previous state")
                 )
             for file in path.rglob("*"):
                 fsync_path(file)
@@ -163,7 +167,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def fsync_path(path: Path) -> None:
-    """Return when the file, or the folder's list of names, is on the disk."""
+    """fsync a file, or a folder's directory entries."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

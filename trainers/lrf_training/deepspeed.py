@@ -1,6 +1,6 @@
 """DeepSpeed: ZeRO (arXiv 1910.02054), offload to the CPU's memory, and Ulysses sequence parallelism (arXiv 2309.14509).
 
-The settings and the configuration made of them import no torch: ``lrf run --dry-run`` renders them anywhere.
+Settings and DeepSpeed's configuration need no torch: ``lrf run --dry-run`` renders them anywhere.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lrf_training import processes
 
 
 class ShardingSettings(TrainerSettings):
-    """How several processes share a training. None of it changes what comes out, but for rounding."""
+    """How several processes share a training. Nothing here changes the result beyond rounding."""
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"zero", "offload", "sequence_parallel"})
 
@@ -52,14 +52,17 @@ class ShardingSettings(TrainerSettings):
         return self
 
     def shares(self, world: int) -> Shares:
-        """How ``world`` processes share the training. Raises :class:`lrf.errors.ConfigError` with what would fit."""
+        """How ``world`` processes share the training.
+
+        Raises :class:`lrf.errors.ConfigError` with the nearest settings that work.
+        """
         sp, batch, micro = self.sequence_parallel, getattr(self, "global_batch", 1), getattr(self, "micro_batch", 1)
         if world % sp:
             raise ConfigError(f"sequence_parallel ({sp}) must divide the number of processes ({world})")
         if batch * sp % (world * micro):
             raise ConfigError(
                 f"global_batch × sequence_parallel / (processes × micro_batch) = {batch} × {sp} / ({world} × {micro}) "
-                f"is no whole number of micro-batches; {_what_fits(batch, sp, world, micro)}"
+                f"is not a whole number of micro-batches; {_what_fits(batch, sp, world, micro)}"
             )
         accumulation = batch * sp // (world * micro)
         deepspeed = self._config(accumulation, micro) if self.zero else None
@@ -67,16 +70,16 @@ class ShardingSettings(TrainerSettings):
 
     @property
     def sequences_a_row(self) -> int:
-        """Sequences of full length that a row of a micro-batch has in memory at once."""
+        """Full-length sequences in memory for each row of a micro-batch."""
         return 1
 
     def memory(self, model: str | None, world: int) -> Mapping[str, JSON]:
         from lrf_training.memory import estimate
 
-        return estimate(self, model, world) if model else {}  # without a model it is the tiny one of a trial
+        return estimate(self, model, world) if model else {}  # a tiny random model (``init``) needs no estimate
 
     def _config(self, accumulation: int, micro: int) -> dict[str, JSON]:
-        """DeepSpeed's own configuration. "auto" is for the trainer's process to fill in: it knows the device."""
+        """DeepSpeed's configuration. The trainer's process, which knows the device, fills in "auto"."""
         zero: dict[str, JSON] = {"stage": self.zero, "overlap_comm": True, "contiguous_gradients": True}
         if self.zero == 3:
             zero |= {"stage3_gather_16bit_weights_on_model_save": True}
@@ -91,14 +94,14 @@ class ShardingSettings(TrainerSettings):
             "bf16": {"enabled": "auto"},
             "zero_optimization": zero,
         }
-        if self.offload != "none":  # DeepSpeed's AdamW for the CPU; the trainer's own would run there at a crawl
+        if self.offload != "none":  # DeepSpeed's CPU AdamW: torch's is far slower there
             parameters = {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto"}
             config["optimizer"] = {"type": "AdamW", "params": parameters}
         return config
 
 
 def _what_fits(batch: int, sp: int, world: int, micro: int) -> str:
-    """What to change, as few things as will do."""
+    """Changes of one setting that make the batch divisible."""
     step = world * micro // math.gcd(sp, world * micro)
     lower, upper = batch // step * step, (batch // step + 1) * step
     fits = [f"global_batch: {' or '.join(str(n) for n in (lower, upper) if n)}"]
@@ -121,9 +124,9 @@ def arguments(settings: ShardingSettings) -> dict[str, Any]:
         shares = settings.shares(processes.world())
     except ConfigError as error:
         raise StageError(f"train: {error}") from None
-    found: dict[str, Any] = {"gradient_accumulation_steps": shares.accumulation}
+    arguments: dict[str, Any] = {"gradient_accumulation_steps": shares.accumulation}
     if shares.deepspeed is None:
-        return found
+        return arguments
     _one_process_is_a_group()
     try:
         import deepspeed
@@ -137,11 +140,11 @@ def arguments(settings: ShardingSettings) -> dict[str, Any]:
         # Its shared-memory collectives would be compiled first, a minute or more.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
-    found["deepspeed"] = dict(shares.deepspeed)
+    arguments["deepspeed"] = dict(shares.deepspeed)
     if shares.sequence_parallel > 1:
         from accelerate.utils import DeepSpeedSequenceParallelConfig, ParallelismConfig
 
-        found["parallelism_config"] = ParallelismConfig(
+        arguments["parallelism_config"] = ParallelismConfig(
             sp_backend="deepspeed",
             sp_size=shares.sequence_parallel,
             dp_shard_size=processes.world() // shares.sequence_parallel,
@@ -151,11 +154,11 @@ def arguments(settings: ShardingSettings) -> dict[str, Any]:
                 sp_attn_implementation="sdpa",
             ),
         )
-    return found
+    return arguments
 
 
 def _one_process_is_a_group(environ: Mapping[str, str] = os.environ) -> None:
-    """DeepSpeed wants a process group even of one process; without a launcher it would look for MPI."""
+    """Define a process group of one: DeepSpeed needs a group, and looks for MPI if no launcher has defined one."""
     if "RANK" in environ:
         return
     with socket.socket() as free:

@@ -1,7 +1,7 @@
-"""An estimate of the memory that training takes on each GPU (docs/how-to/train-on-a-cluster.md). Imports no torch.
+"""Estimated GPU memory of a training (docs/how-to/train-on-a-cluster.md). Imports no torch.
 
-It leaves out what the allocator loses between blocks, the GPU's own context and buffers of communication: take 15 %
-more. The preflight (``preflight: true``) then finds out on the longest row.
+Not included: fragmentation of the allocator, the CUDA context and communication buffers; add 15 %. The preflight
+(``preflight: true``) measures the longest row before the first step.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from lrf.types import JSON
 
 GIB = 2**30
 ANSWER_TOKENS = 1024
-"""Assumed of an answer."""
+"""Assumed length of an answer."""
 LIVE_PARAMETERS = 1_000_000_000
-"""Weights that ZeRO-3 has gathered at a time (DeepSpeed's stage3_max_live_parameters)."""
+"""Parameters that ZeRO-3 gathers at a time (DeepSpeed's stage3_max_live_parameters)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What of a Llama-like model decides its memory. ``window`` is the most tokens it was made for."""
+    """Dimensions of a Llama-like model. ``window`` is ``max_position_embeddings``, ``head`` the size of a head."""
 
     hidden: int
     layers: int
@@ -38,13 +38,13 @@ class ModelShape:
 
     @property
     def parameters(self) -> int:
-        """Weights, without biases."""
+        """Number of parameters, without biases."""
         attention = self.hidden * self.head * (2 * self.heads + 2 * self.kv_heads)
         layer = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
         return self.vocab * self.hidden * (1 if self.tied else 2) + self.layers * layer + self.hidden
 
     def adapters(self, rank: int) -> int:
-        """Weights of LoRA adapters of all linear layers."""
+        """Number of parameters of LoRA adapters on all linear layers."""
         h, q, kv, i = self.hidden, self.heads * self.head, self.kv_heads * self.head, self.intermediate
         return self.layers * rank * ((h + q) * 2 + (h + kv) * 2 + (h + i) * 3)
 
@@ -59,11 +59,11 @@ KNOWN = {
     "THUDM/glm-4-9b-hf": _GLM_9B,
     "THUDM/glm-4-9b-chat-hf": _GLM_9B,
 }
-"""Models of the recipes, which can be planned where their files are not."""
+"""Models of the recipes, so that they can be planned without their files."""
 
 
 def shape_of(model: str | None) -> ModelShape | None:
-    """By the config.json of a folder or of the hub's cache, else if it is known; None where nothing says."""
+    """The shape in a folder's or the hub cache's config.json, else of :data:`KNOWN`; None if unknown."""
     if model is None:
         return None
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
@@ -92,14 +92,14 @@ def _shape(config: Mapping[str, Any]) -> ModelShape:
 
 
 def estimate(settings: Any, model: str | None, world: int) -> dict[str, JSON]:
-    """GiB on each GPU by what takes them, in bfloat16 arithmetic; ``longest`` is the longest sample, in tokens.
+    """Estimated GiB on each GPU, by purpose, with bfloat16 compute.
 
-    ``settings`` are a :class:`lrf_training.settings.TrainingSettings`. Of a model whose shape nothing tells, the reason
-    is given as ``unknown``.
+    ``settings`` are a :class:`lrf_training.settings.TrainingSettings`. Returns ``longest``, the longest sample in
+    tokens, ``gib`` by purpose and ``gib_together``; for a model of unknown shape only ``unknown``, the reason.
     """
     shape = shape_of(model)
     if shape is None:
-        return {"unknown": f"the shape of {model} is known once its config.json is here"}
+        return {"unknown": f"the shape of {model} is unknown: its config.json is neither in a folder nor in the cache"}
     longest = min(settings.max_tokens or shape.window, shape.window)
     zero, offload, lora = settings.zero, settings.offload, getattr(settings, "lora", None)
     trained = shape.adapters(lora.rank) if lora else shape.parameters
@@ -119,8 +119,8 @@ def estimate(settings: Any, model: str | None, world: int) -> dict[str, JSON]:
 
     rows = settings.micro_batch * settings.sequences_a_row
     tokens = rows * longest / settings.sequence_parallel
-    width = 2.0 if zero or lora else 4.0  # float32 weights make float32 hidden states, autocast or not
-    kept = width * tokens * shape.hidden * shape.layers  # a hidden state a layer; the rest is computed again
+    width = 2.0 if zero or lora else 4.0  # float32 weights give float32 hidden states, even under autocast
+    kept = width * tokens * shape.hidden * shape.layers  # one hidden state a layer; the rest is recomputed
     if getattr(settings, "activation_offload", False):
         kept = 0.0
     layer = tokens * (width * 8 * shape.hidden + 2.0 * 3 * shape.intermediate)

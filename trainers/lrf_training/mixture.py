@@ -1,4 +1,4 @@
-"""Rows from several files, each file with its weight."""
+"""A weighted mixture of several files of rows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ RowT = TypeVar("RowT")
 
 @dataclass
 class Mixture(Generic[RowT]):
-    """Goes through ``files`` (path, weight, how to read it) in order; a row comes as often as its file's weight says.
+    """The rows of several files in order, each repeated according to its file's weight.
 
-    A weight of 2.5 gives each row twice, and half of the rows, chosen by the seed, once more. The same seed and files
-    always give the same rows. The order is the files'; the trainer shuffles. ``counts`` holds (rows, taken) by file of
-    the last time it was gone through.
+    With a weight of 2.5 each row comes twice, and half of the rows (chosen by the seed) a third time. Seed and files
+    decide the rows; shuffling is the trainer's.
+
+    Parameters
+    ----------
+    files: (path, weight, reader) of each file.
+    seed: decides which rows are repeated.
+    counts: (rows, taken) of each file, from the last iteration.
     """
 
     files: Sequence[tuple[Path, float, Callable[[Path], Iterator[RowT]]]]
@@ -38,7 +43,7 @@ class Mixture(Generic[RowT]):
             self.counts[str(path)] = (rows, taken)
 
     def metrics(self) -> dict[str, JSON]:
-        """For a trainer's result: by file, its rows and how many were taken."""
+        """Rows and taken rows of each file, for a trainer's result."""
         return {path: {"rows": rows, "taken": taken} for path, (rows, taken) in self.counts.items()}
 
 

@@ -1,4 +1,4 @@
-"""A model and its tokenizer: loaded, or a tiny random one for a trial."""
+"""The policy and its tokenizer: loaded, or tiny and random for a trial."""
 
 from __future__ import annotations
 
@@ -25,12 +25,16 @@ PLAIN_TEMPLATE = r"""
 {%- if add_generation_prompt %}
 {{- '### assistant\n' }}
 {%- endif %}"""
-"""Used where the tokenizer has no chat template and the settings give none. Needs an end-of-sequence token."""
+"""Chat template for tokenizers without one. Needs an end-of-sequence token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenization:
-    """How text becomes tokens: the tokenizer, the model's window (None: unknown), and which chat template it has."""
+    """The tokenizer with its chat template.
+
+    ``window`` is the model's longest sequence in tokens, None if unknown. ``template`` is where the chat template comes
+    from: "file", "own" or "plain".
+    """
 
     tokenizer: Any
     window: int | None
@@ -38,9 +42,9 @@ class Tokenization:
 
 
 def prepare_tokenizer(job: TrainingJob, settings: TrainingSettings, texts: Iterable[str]) -> Tokenization:
-    """The model's tokenizer, or with ``init`` one trained on ``texts``, with a chat template and a padding token.
+    """The policy's tokenizer (with ``init`` one trained on ``texts``), with a chat template and a padding token.
 
-    Raises :class:`lrf.errors.StageError` with what to change.
+    Raises :class:`lrf.errors.StageError`.
     """
     if not job.model and settings.init is None:
         raise StageError("no policy to train: set policy.model, or train.init for a tiny random one")
@@ -57,17 +61,17 @@ def prepare_tokenizer(job: TrainingJob, settings: TrainingSettings, texts: Itera
                 f"policy.model {job.model!r}: its tokenizer has neither a padding nor an end-of-sequence token; set "
                 "pad_token in its tokenizer_config.json"
             )
-        tokenizer.pad_token = tokenizer.eos_token  # answers of a micro-batch are padded, and never scored there
+        tokenizer.pad_token = tokenizer.eos_token  # padding is never part of the loss
     return Tokenization(tokenizer, window, set_chat_template(tokenizer, settings.chat_template))
 
 
 def prepare_model(
     job: TrainingJob, settings: PolicySettings, tokenizer: Any, counts: TokenCounts, bfloat16: bool
 ) -> Any:
-    """The model's weights, or with ``init`` random ones for the longest row.
+    """The policy's model, or with ``init`` a random one with positions for the longest row.
 
-    They are float32; with LoRA, which changes none of them, bfloat16 where the passes are (``bfloat16``). Raises
-    :class:`lrf.errors.StageError`, also where the tokenizer makes ids that the model doesn't know.
+    Weights are float32; those that LoRA freezes are bfloat16 if the passes are (``bfloat16``). Raises
+    :class:`lrf.errors.StageError`, also if the tokenizer's ids exceed the model's vocabulary.
     """
     import torch
 
@@ -99,23 +103,23 @@ def _check_heads(config: Any, processes: int) -> None:
 def _refuse_adapters(folder: Path) -> None:
     if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
         raise StageError(
-            f"policy.model {str(folder)!r} holds LoRA adapters and not their model; add them to its weights "
+            f"policy.model {str(folder)!r} contains LoRA adapters without their base model; merge them first "
             "(lora.merge: true in the training that made them, or peft's merge_and_unload), and name that folder"
         )
 
 
 def load_tokenizer(job: TrainingJob) -> Any:
-    """The model's own tokenizer. Raises :class:`lrf.errors.StageError` with what to change."""
+    """The model's tokenizer. Raises :class:`lrf.errors.StageError`."""
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
-    except Exception as error:  # hub, file system, JSON, a missing library: all of them mean the same to the user
+    except Exception as error:  # hub, file system, JSON or a missing library
         raise StageError(_could_not_load("tokenizer", job, error)) from error
 
 
 def window_of(job: TrainingJob) -> int | None:
-    """The most tokens the model was made for, or None where it doesn't say."""
+    """``max_position_embeddings`` of the model, None if its config doesn't say."""
     from transformers import AutoConfig
 
     try:
@@ -126,7 +130,7 @@ def window_of(job: TrainingJob) -> int | None:
 
 
 def load_model(job: TrainingJob, dtype: Any) -> Any:
-    """The weights, from safetensors only. Raises :class:`lrf.errors.StageError`."""
+    """The model, from safetensors only. Raises :class:`lrf.errors.StageError`."""
     from transformers import AutoModelForCausalLM
 
     try:
@@ -146,7 +150,7 @@ def _could_not_load(what: str, job: TrainingJob, error: Exception) -> str:
 
 
 def new_tokenizer(texts: Iterable[str], init: Init) -> Any:
-    """A byte-level BPE tokenizer of at most ``init.vocab`` tokens; the same texts always give the same."""
+    """A byte-level BPE tokenizer of up to ``init.vocab`` tokens, trained on ``texts``; deterministic."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -167,7 +171,7 @@ def new_tokenizer(texts: Iterable[str], init: Init) -> Any:
 
 
 def new_model(tokenizer: Any, init: Init, window: int, seed: int) -> Any:
-    """A random Llama for sequences of up to ``window`` tokens; the seed decides its weights."""
+    """A random Llama with positions for ``window`` tokens, initialised with ``seed``."""
     from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
     set_seed(seed)
@@ -188,7 +192,7 @@ def new_model(tokenizer: Any, init: Init, window: int, seed: int) -> Any:
 
 
 def set_chat_template(tokenizer: Any, file: Path | None) -> str:
-    """Give the tokenizer the template to train with, and name it: "file", "own" or "plain"."""
+    """Set the tokenizer's chat template; returns where it comes from: "file", "own" or "plain"."""
     if file is not None:
         try:
             tokenizer.chat_template = file.read_text(encoding="utf-8")
@@ -199,7 +203,7 @@ def set_chat_template(tokenizer: Any, file: Path | None) -> str:
         return "own"
     if tokenizer.eos_token is None:
         raise StageError(
-            "the policy's tokenizer has neither a chat template nor an end-of-sequence token, so answers could have no "
+            "the policy's tokenizer has neither a chat template nor an end-of-sequence token, so answers would have no "
             "end; set train.chat_template to a file"
         )
     tokenizer.chat_template = PLAIN_TEMPLATE
@@ -207,7 +211,7 @@ def set_chat_template(tokenizer: Any, file: Path | None) -> str:
 
 
 def identity_of(job: TrainingJob, settings: TrainingSettings) -> str:
-    """A hash that changes with the model's weights, or with what random ones are made of. Call it in all processes."""
+    """SHA-256 of the policy's initial weights, or of what random ones are made from. Call it in all processes."""
     return on_first_process(lambda: _identity_of(job, settings))
 
 
@@ -225,8 +229,8 @@ def _identity_of(job: TrainingJob, settings: TrainingSettings) -> str:
         digest.update(f"{job.model} {config._commit_hash}".encode())
         return digest.hexdigest()
     for file in sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")]):
-        found = file.stat()
-        digest.update(f"{file.name} {_hash_of(file, found.st_size, found.st_mtime_ns)} ".encode())
+        stat = file.stat()
+        digest.update(f"{file.name} {_hash_of(file, stat.st_size, stat.st_mtime_ns)} ".encode())
     return digest.hexdigest()
 
 

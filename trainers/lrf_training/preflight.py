@@ -1,4 +1,4 @@
-"""Whether the longest row fits, before the first step."""
+"""A test before the first step: does the longest row fit into memory?"""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from lrf.errors import StageError
 from lrf.types import JSON
 
 _GIB = 2**30
-_FIGURES = ("_metrics", "_total_train_tokens", "lengths")
+_LOGGED = ("_metrics", "_total_train_tokens", "lengths")
 
 
 class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by mypy
-    """One forward and backward pass on the longest row, in the place of every row of a micro-batch.
+    """One forward and backward pass of a micro-batch filled with the longest row.
 
-    It happens when the model has been made ready (wrapped, sharded) and before the first step, and leaves no trace:
-    gradients, random numbers and figures are as before. ``trainer`` is set after the trainer is made. ``found`` has
-    ``preflight_tokens`` and ``peak_memory_gib`` of the process afterwards.
+    It runs once the model is wrapped and sharded, before the first step, and restores gradients, random generators and
+    logged metrics. Set ``trainer`` after the trainer is created. Afterwards ``metrics`` has ``preflight_tokens`` and
+    ``peak_memory_gib``. Raises :class:`lrf.errors.StageError` with ``advice`` when memory runs out.
     """
 
     def __init__(self, advice: str) -> None:
         self.advice = advice
         self.trainer: Any = None
-        self.found: dict[str, JSON] = {}
+        self.metrics: dict[str, JSON] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
         trainer = self.trainer
@@ -39,7 +39,7 @@ class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not f
         trainer.report({"phase": "preflight", "tokens": tokens})
         python, numbers, torch_numbers = random.getstate(), np.random.get_state(), torch.get_rng_state()
         gpu_numbers = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        metrics = copy.deepcopy({name: getattr(trainer, name, None) for name in _FIGURES})
+        metrics = copy.deepcopy({name: getattr(trainer, name, None) for name in _LOGGED})
         try:
             batch = trainer.data_collator(copies(row, args.per_device_train_batch_size))
             self._pass(trainer, trainer.model_wrapped, trainer._prepare_inputs(batch))
@@ -53,8 +53,8 @@ class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not f
             torch.set_rng_state(torch_numbers)
             torch.cuda.set_rng_state_all(gpu_numbers)
             vars(trainer).update({name: value for name, value in metrics.items() if value is not None})
-        self.found = {"preflight_tokens": tokens, "peak_memory_gib": round(peak_bytes() / _GIB, 3)}
-        trainer.report({"phase": "preflight", **self.found})
+        self.metrics = {"preflight_tokens": tokens, "peak_memory_gib": round(peak_bytes() / _GIB, 3)}
+        trainer.report({"phase": "preflight", **self.metrics})
 
     @staticmethod
     def _pass(trainer: Any, model: Any, batch: Mapping[str, Any]) -> None:
@@ -63,7 +63,7 @@ class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not f
         trainer.accelerator.gradient_state._set_sync_gradients(False)
         with trainer.compute_loss_context_manager():
             loss = trainer.compute_loss(model, batch)
-        # Times nought: what DeepSpeed has added to its own sums by now stays nought.
+        # Times 0, so that the gradients which DeepSpeed accumulates stay 0.
         trainer.accelerator.backward(loss * 0)
         if not sharded:
             model.zero_grad()
@@ -72,18 +72,18 @@ class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not f
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return (
             f"the longest row ({tokens} tokens) doesn't fit into memory: {reason}; {peak_bytes() / _GIB:.1f} GiB were "
-            f"held at most. {self.advice}"
+            f"in use at the peak. {self.advice}"
         )
 
 
 def copies(row: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """The row so many times. A prompt is turned round each time: those that are the same would be forwarded once."""
+    """``count`` copies of a row, their prompts rotated: prefix sharing would forward equal prompts once."""
     prompt = row.get("prompt_ids", [])
     return [{**row, **({"prompt_ids": prompt[n:] + prompt[:n]} if prompt else {})} for n in range(count)]
 
 
 def longest_row(dataset: Any) -> tuple[dict[str, Any], int]:
-    """The row with most tokens over all its columns of ids, and how many."""
+    """The row with the most tokens in its columns of token ids, and their number."""
     import pyarrow.compute as pc
 
     table = dataset.data.table
@@ -100,13 +100,13 @@ def _is_ids(kind: Any) -> bool:
 
 
 def peak_bytes() -> int:
-    """The most memory held until now: the GPU's where there is one, else this process's."""
+    """Peak memory in bytes so far: the GPU's if there is one, else this process's."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory, the GPU's or the machine's, was the trouble."""
+    """Whether the error says that the GPU's or the machine's memory ran out."""
     words = ("can't allocate memory", "out of memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)

@@ -1,4 +1,4 @@
-"""What every trainer does first: its processes find one another, and its rows become token ids."""
+"""The first part of every trainer: set up the processes, tokenise the rows."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ from lrf_training.tokens import EncodedRow, RowT, Rules, TokenCounts, write_toke
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """``arguments`` are the Trainer's, ``tokens`` is the Arrow stream of the rows; ``notes`` have been reported."""
+    """What a trainer needs to load its model and start.
+
+    ``arguments`` are the Trainer's; ``tokens`` is an Arrow stream with a row of token ids for each row; ``notes`` have
+    been reported already.
+    """
 
     arguments: Any
-    text: Tokenization
+    tokenization: Tokenization
     rules: Rules
     tokens: Path
     counts: TokenCounts
@@ -40,27 +44,36 @@ def prepare(
     on_bad_row: str,
     remarks: Mapping[str, str],
 ) -> Prepared:
-    """Call it in all processes, before torch is imported.
+    """Create the Trainer's arguments, the tokenizer and the token ids.
 
-    ``encode`` takes a row and the tokenizer, ``what`` is the field's word for rows ("pairs"), ``on_bad_row`` is "stop"
-    or "drop". ``remarks`` has a note for each remark of ``encode``; {} in it is how often. Raises
-    :class:`lrf.errors.StageError` with what to change.
+    Call it in all processes, before torch is imported.
+
+    Parameters
+    ----------
+    make_arguments: creates the Trainer's arguments, which sets up the process group.
+    rows: the rows to train on.
+    encode: from a row and the tokenizer to token ids.
+    what: a word for rows in messages, in the plural: "pairs".
+    on_bad_row: "stop" or "drop".
+    remarks: a note for each remark of ``encode``; ``{}`` in it is replaced by the number of rows.
+
+    Raises :class:`lrf.errors.StageError`.
     """
     silence_libraries()
     job.output.mkdir(parents=True, exist_ok=True)
-    arguments = make_arguments(job)  # several processes have found one another after this
+    arguments = make_arguments(job)  # sets up the process group
     on_first_process(lambda: checkpoint.recover(job.output / "checkpoint"))
     job.report({"phase": "tokenising"})
-    text = prepare_tokenizer(job, settings, (message["content"] for row in rows for message in row.messages))
-    rules, tokens = Rules.of(settings, text.window, on_bad_row), job.output / "tokens.arrow"
+    tokenization = prepare_tokenizer(job, settings, (message["content"] for row in rows for message in row.messages))
+    rules, tokens = Rules.of(settings, tokenization.window, on_bad_row), job.output / "tokens.arrow"
     counts = on_first_process(
         lambda: write_tokens(
-            rows, lambda row: encode(row, text.tokenizer), rules, tokens, what=what, source=rows.files[0][0]
+            rows, lambda row: encode(row, tokenization.tokenizer), rules, tokens, what=what, source=rows.files[0][0]
         )
     )
     notes = []
-    if text.template == "plain" and settings.init is None:
-        notes.append(f"{job.model} has no chat template: a plain one is used, and saved with the checkpoint")
+    if tokenization.template == "plain" and settings.init is None:
+        notes.append(f"{job.model} has no chat template: a plain one is used and saved with the checkpoint")
     notes += [note.format(counts.extra[name]) for name, note in remarks.items() if counts.extra[name]]
     if getattr(settings, "activation_offload", False) and arguments.use_cpu:
         notes.append("activation_offload has no effect on the CPU")
@@ -69,4 +82,4 @@ def prepare(
     for note in notes:
         job.report({"note": note})
     job.report({"phase": "loading", what: counts.rows, "tokens": counts.tokens, "longest": counts.longest})
-    return Prepared(arguments, text, rules, tokens, counts, notes)
+    return Prepared(arguments, tokenization, rules, tokens, counts, notes)

@@ -1,4 +1,4 @@
-"""Several processes train one model: what only the first of them does, and what all must wait for."""
+"""Coordination of the processes of a training."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """This process's number, from 0, as the launcher gave it."""
+    """This process's rank, from 0 (``RANK``)."""
     return int(os.environ.get("RANK", 0))
 
 
 def world() -> int:
-    """How many processes train together."""
+    """Number of processes (``WORLD_SIZE``)."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def on_first_process(work: Callable[[], T]) -> T:
-    """What ``work`` gives in the first process, in all of them; a :class:`lrf.errors.StageError` likewise.
+    """Run ``work`` on rank 0 and return its result, or raise its :class:`lrf.errors.StageError`, in all processes.
 
-    Call it after the process group is there (a TrainingArguments has been made).
+    Needs the process group, which creating ``TrainingArguments`` sets up.
     """
     if world() == 1:
         return work()
     from torch import distributed
 
-    told: list[Any] = [None, None]
+    outcome: list[Any] = [None, None]
     if rank() == 0:
         try:
-            told = [work(), None]
+            outcome = [work(), None]
         except StageError as error:
-            told = [None, str(error)]
-    distributed.broadcast_object_list(told, src=0, group=_patient_group())
-    if told[1] is not None:
-        raise StageError(told[1])
-    result: T = told[0]
+            outcome = [None, str(error)]
+    distributed.broadcast_object_list(outcome, src=0, group=_patient_group())
+    if outcome[1] is not None:
+        raise StageError(outcome[1])
+    result: T = outcome[0]
     return result
 
 
 def wait_for_all() -> None:
-    """Return when every process has come here."""
+    """Wait until all processes have reached this call."""
     if world() > 1:
         from torch import distributed
 
@@ -55,7 +55,7 @@ def wait_for_all() -> None:
 
 @cache
 def _patient_group() -> Any:
-    """Tokenising and saving take longer than the ten minutes after which NCCL gives up."""
+    """A gloo group with a timeout of a day: tokenising and saving can outlast NCCL's ten minutes."""
     from torch import distributed
 
     return distributed.new_group(backend="gloo", timeout=timedelta(days=1))

@@ -1,4 +1,4 @@
-"""What is said while training goes on: progress, the log of steps, alarms."""
+"""Progress reports, the log of steps, and alarms while a training runs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,27 @@ from lrf.types import JSON
 
 
 class Alarm(Protocol):
-    """Looks at each step's figures. Goes off once; ``message`` is then what it said."""
+    """Watches each step's metrics for a problem and reports it once; ``message`` is None until then."""
 
     message: str | None
 
-    def update(self, figures: Mapping[str, Any]) -> str | None:
-        """A message at the step where the alarm goes off, else None."""
+    def update(self, metrics: Mapping[str, Any]) -> str | None:
+        """The message at the step where the alarm goes off, else None."""
         ...
 
 
 class ProgressCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by mypy
-    """Turns a Trainer's logs into progress and a line a step of ``training_log.jsonl``.
+    """Reports each logged step and appends it to ``training_log.jsonl``.
 
-    ``figures`` makes the line's figures of the Trainer's own logs; ``loss``, ``grad_norm`` and ``learning_rate`` are
-    there already. A run that is resumed goes on with its log, and the alarms know what was in it.
+    A line has ``step``, ``steps``, ``loss``, ``grad_norm`` and ``learning_rate``; null stands for a number that isn't
+    finite. A resumed run continues its log, and the alarms see the earlier steps.
+
+    Parameters
+    ----------
+    log: path of ``training_log.jsonl``.
+    report: takes a step's metrics.
+    metrics: from the Trainer's logs to further metrics of a step.
+    alarms: see :class:`Alarm`.
     """
 
     def __init__(
@@ -36,15 +43,15 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]  # transformers i
         log: Path,
         report: Callable[[Mapping[str, JSON]], None],
         *,
-        figures: Callable[[Mapping[str, float]], dict[str, JSON]] = lambda _: {},
+        metrics: Callable[[Mapping[str, float]], dict[str, JSON]] = lambda _: {},
         alarms: Sequence[Alarm] = (),
     ) -> None:
-        self.log, self.report, self.figures, self.alarms = log, report, figures, alarms
+        self.log, self.report, self.metrics, self.alarms = log, report, metrics, alarms
         self.last: dict[str, JSON] = {}
 
     @property
     def messages(self) -> list[JSON]:
-        """What the alarms said."""
+        """Messages of the alarms that have gone off."""
         return [alarm.message for alarm in self.alarms if alarm.message]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -60,21 +67,21 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]  # transformers i
         if not self.log.exists():
             return
         for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError):  # half written: a full disk, or the first process is at it just now
+            with suppress(ValueError):  # a partial line: the disk was full, or rank 0 is writing it
                 yield json.loads(line)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
         if "loss" not in logs:  # the totals at the end
             return
         values: dict[str, JSON] = {key: logs[key] for key in ("loss", "grad_norm", "learning_rate") if key in logs}
-        values |= self.figures(logs)
+        values |= self.metrics(logs)
         self.last = {"step": state.global_step, "steps": state.max_steps, **values}
         self.last = {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in self.last.items()
         }
-        said = [message for alarm in self.alarms if (message := alarm.update(self.last))]
+        messages = [message for alarm in self.alarms if (message := alarm.update(self.last))]
         if state.is_world_process_zero:
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(self.last) + "\n")
-            self.report(self.last | ({"alarm": "; ".join(said)} if said else {}))
+            self.report(self.last | ({"alarm": "; ".join(messages)} if messages else {}))

@@ -1,8 +1,7 @@
-"""Batches for sequence parallelism: the processes of a group get the same rows, and each its part of every sequence.
+"""Batches for sequence parallelism: the processes of a group get the same rows, each a part of every sequence.
 
-accelerate has an adapter for this that hands rows on between processes. It can't be resumed in the middle of an epoch,
-and fails on gloo where rows differ in length. Here no process needs to hear of another's rows: all go through the same
-order of rows.
+accelerate's adapter for this sends rows between processes. It can't resume within an epoch, and fails on gloo if rows
+differ in length. Here every process iterates over the same order of rows, so none are sent.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from torch.utils.data import DataLoader, Sampler
 from lrf_training.processes import rank, world
 
 IGNORE_INDEX = -100
-"""The label of a token that is read and not trained."""
+"""Label of a token that is not part of the loss."""
 
 
 def shard_batch(batch: Mapping[str, Tensor], processes: int) -> dict[str, Tensor]:
-    """This process's part of a batch whose tensors are (rows, length), ``length`` a multiple of ``processes``.
+    """This process's part of a batch of tensors (rows, length), where ``processes`` divides ``length``.
 
-    ``labels`` become ``shift_labels``, each at the place of the token that predicts it, which may be another process's.
+    ``labels`` become ``shift_labels``, shifted before the split: a token's label may lie in another process's part.
     """
     tensors = {**batch, "shift_labels": pad(batch["labels"][:, 1:], (0, 1), value=IGNORE_INDEX)}
     del tensors["labels"]
@@ -33,7 +32,7 @@ def shard_batch(batch: Mapping[str, Tensor], processes: int) -> dict[str, Tensor
 
 
 def use_group_batches(trainer: Any, processes: int) -> None:
-    """Let each group of ``processes`` neighbours go through its members' batches together. Before ``train``."""
+    """Give all ``processes`` ranks of a sequence-parallel group the same batches. Call it before ``train``."""
 
     def loader(loader: Any, _: Any) -> DataLoader[Any]:
         batches = _GroupBatchSampler(loader.batch_sampler, processes)
@@ -43,7 +42,7 @@ def use_group_batches(trainer: Any, processes: int) -> None:
 
 
 class _GroupBatchSampler(Sampler[list[int]]):
-    """The batches of all members of this process's group, one member's after another's."""
+    """Batches of all ranks of this process's group, in turn."""
 
     def __init__(self, mine: BatchSamplerShard, processes: int) -> None:
         self.whole, self.processes = mine.batch_sampler, processes
@@ -58,10 +57,8 @@ class _GroupBatchSampler(Sampler[list[int]]):
         return self.processes * len(self._of(self.members[0], _KnownBatches(self.whole)))
 
     def __iter__(self) -> Iterator[list[int]]:
-        drawn = _KnownBatches(
-            self.whole, list(self.whole)
-        )  # once: a random sampler goes on with every time it is asked
-        for batches in zip(*(self._of(member, drawn) for member in self.members), strict=True):
+        known = _KnownBatches(self.whole, list(self.whole))  # once: a random sampler gives another order each time
+        for batches in zip(*(self._of(member, known) for member in self.members), strict=True):
             yield from batches
 
     @staticmethod
@@ -70,16 +67,17 @@ class _GroupBatchSampler(Sampler[list[int]]):
 
 
 class _KnownBatches:
-    """Drawn batches, as accelerate wants to see them."""
+    """A batch sampler of known batches, for accelerate."""
 
-    def __init__(self, whole: Any, drawn: list[list[int]] | None = None) -> None:
-        self.batch_size, self.drop_last, self.drawn, self._length = whole.batch_size, whole.drop_last, drawn, len(whole)
+    def __init__(self, whole: Any, batches: list[list[int]] | None = None) -> None:
+        self.batch_size, self.drop_last, self._length = whole.batch_size, whole.drop_last, len(whole)
+        self.batches = batches or []
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.drawn or ())
+        return iter(self.batches)
 
 
 class _GroupDataLoader(DataLoader[Any]):

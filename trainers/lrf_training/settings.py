@@ -11,7 +11,7 @@ from lrf_training.deepspeed import ShardingSettings
 
 
 class Init(Settings):
-    """A tiny random Llama to try the machinery without weights. It learns nothing of worth."""
+    """A tiny random Llama, to try a pipeline without weights."""
 
     hidden: int = Field(64, ge=8, description="size of the hidden states; the MLP has four times as many")
     layers: int = Field(2, ge=1, description="number of layers")
@@ -44,7 +44,7 @@ class LoRA(Settings):
 
 
 class TrainingSource(Settings):
-    """Further rows to train on, beside the run's own."""
+    """A file of further rows to train on."""
 
     path: FilePath = Field(description="a JSONL file of rows like the run's own")
     weight: float = Field(
@@ -55,7 +55,7 @@ class TrainingSource(Settings):
 
 
 class TrainingSettings(ShardingSettings):
-    """Optimizer, batches, lengths, arithmetic and checkpoints. A trainer's settings are this and its own."""
+    """Optimizer, batches, lengths, precision and checkpoints: settings of all trainers."""
 
     not_fingerprinted: ClassVar[frozenset[str]] = ShardingSettings.not_fingerprinted | {
         "gradient_checkpointing",
@@ -63,14 +63,12 @@ class TrainingSettings(ShardingSettings):
     }
 
     learning_rate: float = Field(1e-6, gt=0, description="highest learning rate of AdamW")
-    scheduler: Literal["constant", "linear", "cosine"] = Field(
-        "linear", description="how the learning rate goes on after the warm-up"
-    )
+    scheduler: Literal["constant", "linear", "cosine"] = Field("linear", description="learning rate after the warm-up")
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps over which the learning rate rises from 0")
     weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
 
-    epochs: float = Field(1.0, gt=0, description="how many times the rows are gone through, where max_steps is null")
+    epochs: float = Field(1.0, gt=0, description="passes over the rows, if max_steps is null")
     max_steps: int | None = Field(None, ge=1, description="number of optimizer steps, in place of epochs")
     global_batch: int = Field(16, ge=1, description="rows an optimizer step, over all processes")
     micro_batch: int = Field(1, ge=1, description="rows in a process's memory at once; must divide global_batch")
@@ -81,7 +79,9 @@ class TrainingSettings(ShardingSettings):
         description="longest prompt with answer, in tokens; null leaves only the model's own window. Nothing is ever "
         "cut: a longer row is treated as on_too_long says",
     )
-    on_too_long: Literal["stop", "drop"] = Field("stop", description="what a row too long does: stop, or be left out")
+    on_too_long: Literal["stop", "drop"] = Field(
+        "stop", description="what happens at a row that is too long: stop, or drop it"
+    )
     max_lost: float = Field(0.0, ge=0, le=1, description="largest share of the rows that may be left out")
 
     chat_template: FilePath | None = Field(
@@ -106,14 +106,14 @@ class TrainingSettings(ShardingSettings):
     )
     on_nan: Literal["stop", "skip"] = Field(
         "stop",
-        description="what a step does whose loss or gradient is no number: stop the training, or be left out and "
-        "counted (not with DeepSpeed)",
+        description="what happens at a step whose loss or gradient isn't finite: stop the training, or skip the "
+        "step and count it (not with DeepSpeed)",
     )
     save_every: int | None = Field(
         None,
         ge=1,
-        description="steps between checkpoints, from which a training that was stopped goes on to the same weights; "
-        "null saves at the end only. A new one replaces the last",
+        description="steps between checkpoints, from which a stopped training resumes to the same weights; null saves "
+        "at the end only. Each replaces the previous one",
     )
 
     @model_validator(mode="after")
@@ -133,7 +133,7 @@ class TrainingSettings(ShardingSettings):
 
 
 class PolicySettings(TrainingSettings):
-    """What trainers of a policy have besides."""
+    """Further settings of trainers of a policy."""
 
     not_fingerprinted: ClassVar[frozenset[str]] = TrainingSettings.not_fingerprinted | {
         "activation_offload",

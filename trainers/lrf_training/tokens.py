@@ -1,4 +1,4 @@
-"""From rows of chat messages to token ids: every length counted, nothing cut, what is lost bounded and named."""
+"""Rows of chat messages to token ids. Nothing is truncated; rows that can't be used are counted by reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROWS_A_BATCH = 64
 
 
 class ChatRow(Protocol):
-    """A trainer's row: ``where`` it stands, "file:line (sample id)", for errors; and all of its messages."""
+    """A row of chat messages. ``where`` locates it in errors: "file:line (sample id)"."""
 
     @property
     def where(self) -> str: ...
@@ -33,10 +33,13 @@ RowT = TypeVar("RowT", bound=ChatRow)
 
 
 class UnusableRowError(Exception):
-    """Raised by a trainer's ``encode`` for a row that can't be trained on.
+    """A row that can't be trained on; raised by a trainer's ``encode``.
 
-    ``reason`` is short and stable: rows are counted by it. ``advice`` says what to do, where the rules say stop;
-    ``tokens`` is how many tokens are lost with the row.
+    Parameters
+    ----------
+    reason: short and stable, since rows are counted by it.
+    advice: what the user can do.
+    tokens: number of tokens lost with the row.
     """
 
     def __init__(self, reason: str, advice: str, tokens: int = 0) -> None:
@@ -46,7 +49,7 @@ class UnusableRowError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What may become of a row that can't be used. ``limit`` is in tokens; None stands for no limit."""
+    """What happens with a row that can't be used or is longer than ``limit`` tokens (None: no limit)."""
 
     on_bad_row: str
     on_too_long: str
@@ -56,7 +59,7 @@ class Rules:
 
     @classmethod
     def of(cls, settings: Any, window: int | None, on_bad_row: str) -> Rules:
-        """Of :class:`lrf_training.settings.TrainingSettings` and the model's window: the smaller limit counts."""
+        """From :class:`lrf_training.settings.TrainingSettings` and the model's window; the smaller limit applies."""
         limits = {"max_tokens": settings.max_tokens, "the model's window": window}
         known = {name: limit for name, limit in limits.items() if limit is not None}
         name = min(known, key=known.__getitem__, default="")
@@ -65,9 +68,9 @@ class Rules:
 
 @dataclass(slots=True)
 class TokenCounts:
-    """What was found. ``tokens`` counts what is trained on, ``longest`` one prompt with one answer.
+    """Counts of the rows and tokens that are trained on, and of those that are lost.
 
-    ``extra`` counts the rows' remarks.
+    ``longest`` is the longest prompt with one answer; ``extra`` counts remarks by name.
     """
 
     rows: int = 0
@@ -85,7 +88,7 @@ class TokenCounts:
         self.lost_by_reason[reason] += 1
 
     def metrics(self, what: str) -> dict[str, JSON]:
-        """For a trainer's result. ``what`` is the field's word for a row, in the plural: "pairs"."""
+        """Metrics of a trainer's result. ``what`` is a word for rows, in the plural: "pairs"."""
         return {
             what: self.rows,
             "tokens": self.tokens,
@@ -99,9 +102,14 @@ class TokenCounts:
 
 @dataclass(frozen=True, slots=True)
 class EncodedRow:
-    """A row's columns of token ids, and its longest sequence: one prompt with one answer.
+    """A tokenised row.
 
-    ``numbers`` are further columns, of float32. ``remarks`` are counted by name in :attr:`TokenCounts.extra`.
+    Parameters
+    ----------
+    columns: token ids by column.
+    longest: length of the longest sequence, a prompt with one answer.
+    remarks: names of what was unusual, counted in :attr:`TokenCounts.extra`.
+    numbers: further columns, of float32.
     """
 
     columns: dict[str, list[int]]
@@ -111,9 +119,10 @@ class EncodedRow:
 
 
 def read_jsonl(path: Path, *, missing: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line's place ("file:line (sample id)") and object.
+    """Location ("file:line (sample id)") and object of each line.
 
-    Raises :class:`lrf.errors.StageError` where there is no file (``missing`` says what to do) or a line is no object.
+    Raises :class:`lrf.errors.StageError` if the file doesn't exist (``missing`` says what to do) or a line isn't an
+    object in JSON.
     """
     try:
         file = path.open("rb")
@@ -126,28 +135,28 @@ def read_jsonl(path: Path, *, missing: str) -> Iterator[tuple[str, dict[str, Any
             place = f"{path}:{number}"
             try:
                 row = json.loads(line.decode())
-                if b"\\ud" in line.lower():  # half of a surrogate pair is no text that a tokenizer takes
+                if b"\\ud" in line.lower():  # tokenizers refuse a lone surrogate
                     json.dumps(row, ensure_ascii=False).encode()
             except (ValueError, RecursionError) as error:
-                raise StageError(f"{place}: no JSON in UTF-8 ({error}); make the file again") from None
+                raise StageError(f"{place}: not JSON in UTF-8 ({error}); create the file again") from None
             if not isinstance(row, dict):
                 raise StageError(f"{place}: expected an object")
             yield (f"{place} (sample {row['sample_id']})" if "sample_id" in row else place), row
 
 
 def messages(row: Mapping[str, Any], name: str, where: str) -> Messages:
-    """The field ``name`` as chat messages; :class:`lrf.errors.StageError` where it is none."""
-    found = row.get(name)
-    if not isinstance(found, list) or not found:
+    """The field ``name`` as chat messages. Raises :class:`lrf.errors.StageError` if it isn't a list of messages."""
+    chat = row.get(name)
+    if not isinstance(chat, list) or not chat:
         raise StageError(f"{where}: {name} must be a list of messages, each with a role and a content")
-    for message in found:
+    for message in chat:
         if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
             raise StageError(f"{where}: each message of {name} must have a role and a content, both text")
-    return found
+    return chat
 
 
 def chat_ids(tokenizer: Any, where: str, chat: Messages, **options: Any) -> list[int]:
-    """Token ids of a chat through its template; :class:`lrf.errors.StageError` where the template fails."""
+    """Token ids of a chat by its template. Raises :class:`lrf.errors.StageError` if the template fails."""
     try:
         encoding = tokenizer.apply_chat_template(chat, tokenize=True, return_dict=True, **options)
     except Exception as error:  # a template is a program: it may raise anything
@@ -156,7 +165,7 @@ def chat_ids(tokenizer: Any, where: str, chat: Messages, **options: Any) -> list
 
 
 def common_prefix(a: list[int], b: list[int]) -> int:
-    """How many ids ``a`` and ``b`` begin with in common."""
+    """Length of the longest common prefix."""
     if b[: len(a)] == a:
         return len(a)
     return next(i for i, (x, y) in enumerate(zip(a, [*b, -1], strict=False)) if x != y)
@@ -165,11 +174,11 @@ def common_prefix(a: list[int], b: list[int]) -> int:
 def write_tokens(
     rows: Iterable[RowT], encode: Callable[[RowT], EncodedRow], rules: Rules, into: Path, *, what: str, source: Path
 ) -> TokenCounts:
-    """Write the rows' token ids to the Arrow stream ``into``, a column of int32 lists each, and say what was counted.
+    """Tokenise rows into the Arrow stream ``into``, with a column of int32 lists for each column of ``encode``.
 
-    One batch of rows is in memory at a time. ``what`` is the field's word for rows ("pairs"), ``source`` the file named
-    in errors. Raises :class:`lrf.errors.StageError` when nothing is left, when a row can't be used and the rules say
-    stop, and when more rows are lost than they allow.
+    One batch of rows is in memory at a time. ``what`` is a word for rows ("pairs"), ``source`` the file named in
+    errors. Raises :class:`lrf.errors.StageError` if no row is left, if a row can't be used and the rules say stop, and
+    if more rows are lost than they allow.
     """
     counts = TokenCounts()
     writer, batch = None, []

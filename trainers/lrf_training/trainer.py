@@ -1,4 +1,4 @@
-"""What every trainer adds to a transformers ``Trainer``."""
+"""What all trainers add to a transformers ``Trainer``: atomic checkpoints, and checks for NaN."""
 
 from __future__ import annotations
 
@@ -20,28 +20,30 @@ else:
 
 
 class CheckedTrainer(_Base):  # type: ignore[misc]  # transformers is not followed by mypy
-    """A mixin before a ``Trainer``, for safe checkpoints and against numbers that are none."""
+    """A mixin for a ``Trainer``: saves and resumes atomically, and stops at (or skips) a loss that isn't finite."""
 
     settings = TrainingSettings()
     skipped_steps = 0
 
     def configure(self, settings: TrainingSettings, job: TrainingJob, fingerprint: str) -> None:
-        """To be called before :meth:`run`. ``fingerprint`` (:func:`lrf_training.arguments.training_fingerprint`) names the training."""
+        """Call it before :meth:`run`; for ``fingerprint`` see :func:`lrf_training.arguments.training_fingerprint`."""
         if settings.on_nan == "skip" and self.is_deepspeed_enabled:
-            raise StageError("train.on_nan: skip can't be had with DeepSpeed, which takes its steps itself; set stop")
+            raise StageError(
+                "train.on_nan: skip doesn't work with DeepSpeed, which steps the optimizer itself; set on_nan: stop"
+            )
         if settings.zero == 3 and self._merges(settings):
             raise StageError(
-                "train.lora.merge can't be had with zero: 3, where no process holds all weights; leave it out, and "
+                "train.lora.merge doesn't work with zero: 3, where no process has all weights; leave it out, and "
                 "merge the adapters afterwards with peft"
             )
         self.settings, self.report, self.checkpoint = settings, job.report, job.output / "checkpoint"
         self.states = TrainingStates(job.output / "training", fingerprint, world(), sharded=self.is_deepspeed_enabled)
 
     def run(self) -> None:
-        """Train to the end, from the last whole state where there is one, export the model and remove the states."""
+        """Train to the end, resuming from the last complete state; then export the model and remove the states."""
         latest = self.states.latest()
         if latest is not None:
-            self.report({"note": f"training goes on from step {latest.name.split('-')[1]}"})
+            self.report({"note": f"training resumes from step {latest.name.split('-')[1]}"})
         self.train(resume_from_checkpoint=str(latest) if latest else None)
         self.save_export()
         if rank() == 0:
@@ -52,7 +54,7 @@ class CheckedTrainer(_Base):  # type: ignore[misc]  # transformers is not follow
         export(self.write_export, self.checkpoint)
 
     def write_export(self, folder: Path) -> None:
-        """Write what others load: weights (safetensors), tokenizer and chat template. Called in all processes."""
+        """Save weights (safetensors), tokenizer and chat template. Called in all processes."""
         first = self.args.should_save
         if first:
             folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +64,7 @@ class CheckedTrainer(_Base):  # type: ignore[misc]  # transformers is not follow
             save_merged(self.model, folder)
             self.processing_class.save_pretrained(folder)
         if first:
-            (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; the run's own files say it all
+            (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, not needed
 
     @staticmethod
     def _merges(settings: TrainingSettings) -> bool:
@@ -76,25 +78,25 @@ class CheckedTrainer(_Base):  # type: ignore[misc]  # transformers is not follow
             self.save_export()
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """TRL would write one into every state."""
+        """Does nothing: TRL would write a model card into every state."""
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         self.stop_unless_finite("gradient", norm)
         if not _finite(norm):
             self.skipped_steps += 1
-            model.zero_grad()  # a parameter without a gradient keeps its value, and AdamW's state
+            model.zero_grad()  # AdamW leaves parameters without a gradient unchanged
         return norm
 
     def stop_unless_finite(self, what: str, value: Any) -> None:
-        """Raise :class:`lrf.errors.StageError` where ``value``, a tensor or a number, isn't finite throughout.
+        """Raise :class:`lrf.errors.StageError` if ``value``, a tensor or a number, isn't finite.
 
-        With ``on_nan: skip`` nothing is raised: the step's gradient is then no number either, and is left out.
+        Not with ``on_nan: skip``: the step's gradient isn't finite either then, and the step is skipped.
         """
         if self.settings.on_nan == "stop" and not _finite(value):
             raise StageError(
                 f"the {what} became {float(value)} in step {self.state.global_step + 1}; the weights of that step are "
-                "not kept. Lower learning_rate, use dtype: float32, or set on_nan: skip"
+                "not saved. Lower learning_rate, use dtype: float32, or set on_nan: skip"
             )
 
 
