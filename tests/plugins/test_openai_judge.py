@@ -98,13 +98,15 @@ async def test_the_reply_carries_text_finish_usage_and_model(serve: Serve) -> No
         ("stop", "stop"),
         ("length", "length"),
         ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
         ("content_filter", "filter"),
+        ("sensitive", "filter"),
         ("tool_calls", "tool_call"),
         ("never heard of", "other"),
         (None, "other"),
     ],
 )
-async def test_why_it_ended_is_told_in_lrfs_words(serve: Serve, finish: Any, expected: str) -> None:
+async def test_the_reason_of_a_replys_end_is_read_in_lrfs_words(serve: Serve, finish: Any, expected: str) -> None:
     reply, _ = await ask(serve, completion("half a re", finish))
     assert reply.finish == expected
     assert reply.text == "half a re"
@@ -138,7 +140,9 @@ async def test_content_in_parts_is_put_together(serve: Serve) -> None:
     [(None, 5), (35, 5), (135, 105), (20, 5), ("135", 5)],
     ids=["none", "sum", "more", "less", "odd"],
 )
-async def test_thoughts_that_only_the_total_has_are_counted_as_written(serve: Serve, total: Any, written: int) -> None:
+async def test_thoughts_that_only_the_total_counts_are_completion_tokens(
+    serve: Serve, total: Any, written: int
+) -> None:
     usage = {"prompt_tokens": 30, "completion_tokens": 5, "total_tokens": total}
     reply, _ = await ask(serve, {**completion(), "usage": usage})
     assert reply.usage == Usage(30, written)
@@ -322,6 +326,7 @@ def test_a_misspelt_setting_is_refused() -> None:
         OpenAIJudgeSettings(model="m", temprature=0.5)  # type: ignore[call-arg]
 
 
-def test_plugin_and_settings_import_no_client() -> None:
-    script = "import lrf_openai.plugin, lrf_openai.settings, sys\nassert not {'aiohttp', 'numpy'} & set(sys.modules)"
+@pytest.mark.parametrize("plugin", ["lrf_openai", "lrf_glm", "lrf_vllm"])
+def test_plugin_and_settings_import_no_client(plugin: str) -> None:
+    script = f"import {plugin}.plugin, {plugin}.settings, sys\nassert not {{'aiohttp', 'numpy'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -181,7 +181,7 @@ async def test_each_refusal_is_an_error_of_the_class_that_says_what_to_do(
 @pytest.mark.parametrize(
     "body", ["null", "[]", "7", '"x"', '{"error": null}', '{"error": []}', "[" * 100_000, "\xff", DEEP]
 )
-async def test_a_refusal_of_any_shape_is_still_told(serve: Serve, status: int, body: str) -> None:
+async def test_a_refusal_of_any_shape_gives_an_error_with_its_status(serve: Serve, status: int, body: str) -> None:
     with pytest.raises(JudgeError, match=f"status {status}"):
         await post(await serve(always(status, body)))
 
@@ -201,7 +201,7 @@ async def test_a_refusal_of_any_shape_is_still_told(serve: Serve, status: int, b
     ],
 )
 @pytest.mark.parametrize(("status", "kind"), [(429, RateLimitedError), (503, UnavailableError)])
-async def test_the_servers_wish_to_wait_is_read_in_seconds(
+async def test_retry_after_is_read_in_seconds(
     serve: Serve,
     headers: dict[str, str],
     seconds: float | None,
@@ -214,7 +214,7 @@ async def test_the_servers_wish_to_wait_is_read_in_seconds(
 
 
 @pytest.mark.parametrize(("offset_s", "low", "high"), [(90, 60, 90), (-90, 0, 0)])
-async def test_the_servers_wish_to_wait_may_be_a_date(serve: Serve, offset_s: int, low: float, high: float) -> None:
+async def test_retry_after_may_be_a_date(serve: Serve, offset_s: int, low: float, high: float) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=offset_s), usegmt=True)
     with pytest.raises(RateLimitedError) as caught:
         await post(await serve(always(429, "", Retry_After=date)))
@@ -236,7 +236,7 @@ async def test_the_servers_wish_to_wait_may_be_a_date(serve: Serve, offset_s: in
     ],
     ids=["html", "empty", "blank", "cut", "not-utf8", "binary", "deep", "huge-number"],
 )
-async def test_an_answer_that_is_no_json_is_a_bad_reply(serve: Serve, body: str | bytes, says: str) -> None:
+async def test_a_reply_that_is_not_json_is_a_bad_reply(serve: Serve, body: str | bytes, says: str) -> None:
     with pytest.raises(BadReplyError, match=says) as caught:
         await post(await serve(always(200, body)))
     assert len(str(caught.value)) < 600
@@ -259,34 +259,7 @@ async def test_two_hundred_megabytes_are_refused_after_the_first_few(serve: Serv
     assert sent < 100
 
 
-async def test_a_length_above_the_limit_is_refused_before_reading(serve: Serve) -> None:
-    started = asyncio.Event()
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Length": "200000000"})
-        await response.prepare(request)
-        started.set()
-        await asyncio.sleep(3600)
-        return response
-
-    with pytest.raises(BadReplyError, match="longer than 32 MB"):
-        await post(await serve(handler))
-    assert started.is_set()
-
-
-async def test_a_body_that_never_ends_runs_into_the_deadline(serve: Serve) -> None:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        while True:
-            await response.write(b" ")
-            await asyncio.sleep(0.01)
-
-    with pytest.raises(TimedOutError, match=r"no reply within 0.3 s"):
-        await post(await serve(handler), request_timeout_s=0.3)
-
-
-async def test_an_error_whose_body_never_ends_is_told_by_its_start(serve: Serve) -> None:
+async def test_an_error_whose_body_never_ends_quotes_its_start(serve: Serve) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(status=503)
         await response.prepare(request)
@@ -314,38 +287,6 @@ async def test_a_refused_connection_is_unavailable_and_asks_whether_the_server_i
         await post(f"http://127.0.0.1:{unused_tcp_port}/v1")
 
 
-async def test_a_connection_cut_in_the_middle_is_unavailable(serve: Serve) -> None:
-    async def before(request: web.Request) -> web.Response:
-        assert request.transport is not None
-        request.transport.abort()
-        return web.Response()
-
-    async def within(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Length": "100"})
-        await response.prepare(request)
-        await response.write(b'{"choices"')
-        assert request.transport is not None
-        request.transport.abort()
-        return response
-
-    for handler in (before, within):
-        with pytest.raises(UnavailableError, match="the connection broke"):
-            await post(await serve(handler))
-
-
-async def test_something_that_speaks_no_http_is_unavailable() -> None:
-    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(babble, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    with pytest.raises(UnavailableError):
-        await post(f"http://127.0.0.1:{port}")
-    server.close()
-
-
 async def test_an_error_inside_an_answer_of_200_is_an_error(serve: Serve) -> None:
     with pytest.raises(RateLimitedError, match="upstream is busy"):
         await post(await serve(always(200, error_body("upstream is busy", code=429))))
@@ -358,7 +299,7 @@ async def test_an_error_beside_choices_leaves_the_answer_to_the_reader(serve: Se
     assert await post(await serve(always(200, json.dumps(body)))) == body
 
 
-async def test_a_redirect_is_not_followed_but_told(serve: Serve) -> None:
+async def test_a_redirect_is_an_error_and_not_followed(serve: Serve) -> None:
     with pytest.raises(JudgeMisconfiguredError, match=r"redirects to https://elsewhere.example/v1; set `base_url`"):
         await post(await serve(always(308, "", Location="https://elsewhere.example/v1")))
 
@@ -448,7 +389,7 @@ async def test_white_space_around_a_key_is_left_out(serve: Serve, monkeypatch: p
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=2_000))
-async def test_whatever_a_server_says_is_quoted_in_one_short_printable_line(text: str) -> None:
+async def test_a_servers_words_are_quoted_in_one_short_printable_line(text: str) -> None:
     client = client_for("http://localhost:1")
     line = str(client.error(500, {"error": {"message": text}}, {}))
     assert line.isprintable() or all(c.isprintable() or c.isspace() for c in line)
@@ -474,22 +415,6 @@ async def test_calls_share_connections_and_never_exceed_max_concurrency(serve: S
     await client.aclose()
     assert most == 4
     assert len(peers) == 4
-
-
-async def test_a_cancelled_call_is_cancelled_and_the_client_goes_on(serve: Serve) -> None:
-    async def handler(request: web.Request) -> web.Response:
-        if request.path == "/slow":
-            await asyncio.sleep(3600)
-        return web.json_response({})
-
-    client = client_for(await serve(handler), max_concurrency=1)
-    task = asyncio.create_task(client.post("/slow", {}))
-    await asyncio.sleep(0.1)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await client.post("/fast", {}) == {}
-    await client.aclose()
 
 
 async def test_one_client_serves_several_event_loops_and_closes_them_all(serve: Serve) -> None:
