@@ -1,7 +1,7 @@
-"""What components that run a language model on this machine share: its thread, its weights' name, texts as tokens.
+"""For components that run a language model in this process: a thread that owns the model, its identity, its tokens.
 
-Untrusted text must not be able to spell a turn or an end of text, so only what a chat template writes by itself is
-read as special tokens: ``<eos>`` in a document stays five characters.
+Untrusted text must not be able to write a turn or an end of text, so special tokens come only from the chat template:
+``<eos>`` in a document stays five characters.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MARKS = re.compile("\ue000(\\d+)\ue001")
 
 
 def weights_identity(model: str, revision: str | None = None) -> Mapping[str, JSON]:
-    """What names a model's weights: a hub id with its revision, or name, size and time of a folder's files."""
+    """The identity of a model's weights: hub id and revision, or a hash of the names, sizes and times of its files."""
     path = Path(model).expanduser()
     if not path.exists():
         return {"model": model, "revision": revision}
@@ -38,7 +38,7 @@ def weights_identity(model: str, revision: str | None = None) -> Mapping[str, JS
 
 
 class Limits(Protocol):
-    """What the settings of a :class:`LocalModel` have."""
+    """The settings that a :class:`LocalModel` reads."""
 
     @property
     def max_concurrency(self) -> int: ...
@@ -51,14 +51,21 @@ S = TypeVar("S", bound=Limits)
 J = TypeVar("J")
 R = TypeVar("R")
 Compute = Callable[[Sequence[J], Callable[[int], bool]], Sequence[R | Exception]]
-"""A result or an error for each job. ``wanted(number)``, of the second argument, is whether anyone waits for a job."""
+"""Computes a result or an error for each job. Its second argument says whether anyone waits for job ``number``."""
 
 
 class LocalModel(ABC, Generic[S, J, R]):
-    """The base of judges and samplers whose model a thread of this process owns, whatever event loop asks.
+    """Base of judges and samplers whose model belongs to one thread, whichever event loop they are used from.
 
-    The model is loaded with the first job and let go by :meth:`aclose`. What waits is computed together; a first job
-    waits up to ``linger_s`` for others, until there are ``enough``. A subclass has a ``_load``, and asks by ``_ask``.
+    The model is loaded for the first job and released by :meth:`aclose`. Jobs that wait are computed together.
+
+    Parameters
+    ----------
+    settings: see :class:`Limits`.
+    linger_s: seconds that a first job waits for others.
+    enough: the number of jobs with which it no longer waits.
+
+    A subclass implements ``_load`` and calls ``_ask`` for each job.
     """
 
     def __init__(self, settings: S, *, linger_s: float = 0.0, enough: int = 1) -> None:
@@ -70,7 +77,7 @@ class LocalModel(ABC, Generic[S, J, R]):
 
     @abstractmethod
     def _load(self) -> Compute[J, R]:
-        """The loaded model's way to compute. Called in the thread; what it raises, everybody who waits gets."""
+        """Load the model and return the function that computes jobs. Called in the thread; waiting jobs get its error."""
 
     @property
     def max_concurrency(self) -> int:
@@ -81,7 +88,7 @@ class LocalModel(ABC, Generic[S, J, R]):
         return self._settings.request_timeout_s
 
     async def aclose(self) -> None:
-        """Finish what is still wanted, and let go of the model. A later job loads it again."""
+        """Finish the jobs that are still wanted and release the model. A later job loads it again."""
         with self._lock:
             thread, self._thread = self._thread, None
             self._jobs.put(None)
@@ -105,21 +112,21 @@ class LocalModel(ABC, Generic[S, J, R]):
             try:
                 compute = compute or self._loaded()
                 outcomes = compute([job for job, _ in batch], lambda number: not batch[number][1].cancelled())
-            except Exception as error:  # a thread has nobody to raise to: whoever waits gets it
+            except Exception as error:  # there is no caller in this thread: the waiting jobs get it
                 outcomes = [error] * len(batch)
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 _finish(future, outcome)
 
     def _loaded(self) -> Compute[J, R]:
-        """The loaded model; one that can't be loaded isn't tried again until :meth:`aclose`."""
+        """The loaded model. If loading fails, every job gets that error until :meth:`aclose`."""
         try:
             return self._load()
-        except Exception as e:
-            error = e
-            return lambda jobs, wanted: [error] * len(jobs)
+        except Exception as error:
+            failure = error
+            return lambda jobs, wanted: [failure] * len(jobs)
 
     def _collect(self, jobs: _Jobs[J, R]) -> list[tuple[J, Future[R]]] | None:
-        """What waits and is still wanted; None after the end."""
+        """The jobs that wait and are still wanted, or None after the end."""
         first = jobs.get()
         if first is None:
             return None
@@ -147,7 +154,7 @@ def _finish(future: Future[R], outcome: R | Exception) -> None:
         else:
             future.set_result(outcome)
     except InvalidStateError:
-        return  # nobody waits for it any more
+        return  # the job was cancelled
 
 
 class Encoder:
@@ -169,17 +176,17 @@ class Encoder:
         return bool(getattr(self._tokenizer, "chat_template", None))
 
     def prompt(self, text: str, seed: str = "") -> list[int]:
-        """Token ids of the prompt. ``seed`` is the beginning of the reply, put into the model's mouth."""
+        """Token ids of the prompt. ``seed`` is text that the reply begins with."""
         if not self.chat:
             return self._start + self._plain(text + seed)
         return self._fill(self._frame, [text]) + self.continuation(seed)
 
     def messages(self, turns: Sequence[Message], tools: Sequence[Mapping[str, JSON]] = ()) -> list[int]:
-        """Token ids of a chat whose next turn is the assistant's. Without a chat template a single one is continued.
+        """Token ids of a chat whose next turn is the assistant's. Without a chat template, a single turn is continued.
 
-        Names and calls of tools are written by the template. Raises :class:`lrf.errors.RejectedError` where one of them
-        spells a special token, or the template refuses the turns; :class:`lrf.errors.JudgeMisconfiguredError` where there
-        are several and no template.
+        Names and calls of tools are written by the template. Raises :class:`lrf.errors.RejectedError` if one of them
+        contains a special token or the template refuses the turns, and :class:`lrf.errors.JudgeMisconfiguredError` for
+        several turns without a template.
         """
         if not self.chat:
             if len(turns) == 1 and not tools:
@@ -207,7 +214,7 @@ class Encoder:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def _parts(self, roles: Sequence[Mapping[str, JSON]], tools: Sequence[Mapping[str, JSON]] = ()) -> list[str]:
-        """What the template writes: its own words at even places, numbers of turns at odd ones."""
+        """The template's own text at even places, and at odd ones the numbers of the turns between."""
         turns = [{**role, "content": _MARK.format(n)} for n, role in enumerate(roles)]
         given = {"tools": list(tools)} if tools else {}
         written = self._tokenizer.apply_chat_template(

@@ -80,7 +80,7 @@ _SPECIAL = re.compile(f"[{_OPEN}{_CLOSE}{_DOUBLES}{_ANGLES}]")
 # What follows the bracket of a tag, up to another bracket: no more characters than a tag has, invisible ones aside.
 _BEHIND = re.compile(rf"(?:[{_INVISIBLE}\s]*+[^{_INVISIBLE}\s{_OPEN}{_ANGLES}]){{0,64}}")
 _ALL_BRACKETS = _OPEN + _CLOSE + _DOUBLES + _ANGLES + _ANGLES_BACK
-_LAST_BRACKET = re.compile(rf"[{_ALL_BRACKETS}](?=[^{_ALL_BRACKETS}]*\Z)")
+_ANY_BRACKET = re.compile(f"[{_ALL_BRACKETS}]")
 _CJK = "\u3041-\u3163\u3165-\u9fff\uac00-\ud7a3"  # no look-alikes of a tag's characters
 _DISGUISED = rf"(?:[^\x00-\x7f{_CJK}]|[{_INVISIBLE}])"  # what may stand for another character, or for none
 _SQUARE = re.compile(rf"[{_OPEN}]({_DOT}*+)(?=\s*+/?\s*+think|[\s/thinkg]{{0,12}}+{_DISGUISED})", re.IGNORECASE)
@@ -117,8 +117,8 @@ def tags_of(literal: str) -> frozenset[str]:
 def meet_harmfully(before: str, after: str, tags: Set[str]) -> bool:
     """Whether a mark or tag begins at the end of one text and ends at the beginning of the next."""
     before, after = before[-_EDGE:], after[:_EDGE]
-    last = _LAST_BRACKET.search(before)
-    if last is None or last[0] in _ANGLES_BACK:  # nothing is left open
+    brackets = _ANY_BRACKET.findall(before)
+    if not brackets or brackets[-1] in _ANGLES_BACK:  # nothing is left open
         return False
     added = len(escape(before + after, tags)) - len(before + after)
     return added > len(escape(before, tags)) - len(before) + len(escape(after, tags)) - len(after)

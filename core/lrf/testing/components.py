@@ -66,6 +66,6 @@ def check_source(source: Source) -> None:
     for row in rows:
         must(isinstance(row, Sample | BadRow), f"read() gave a {type(row).__name__}")
     must(list(source.read()) == rows, "read() gives other rows the second time")
-    found = Counter(row.id for row in rows if isinstance(row, Sample))
-    twice = next((i for i, count in found.items() if count > 1), None)
+    counts = Counter(row.id for row in rows if isinstance(row, Sample))
+    twice = next((i for i, count in counts.items() if count > 1), None)
     must(twice is None, f"the sample id {twice!r} is given twice")

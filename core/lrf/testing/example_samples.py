@@ -45,13 +45,13 @@ def scored_samples() -> Iterable[tuple[Sample, tuple[Reward, ...]]]:
     sources = ("strong", "weak", None)
     for texts in ("answer {}", "the same answer"):
         for number, pattern in enumerate(patterns):
-            found = tuple(Candidate(str(i), texts.format(i), sources[i % 3]) for i in range(len(pattern)))
-            sample = Sample(f"{number}", "What was signed?", CANARIES.documents, found)
+            candidates = tuple(Candidate(str(i), texts.format(i), sources[i % 3]) for i in range(len(pattern)))
+            sample = Sample(f"{number}", "What was signed?", CANARIES.documents, candidates)
             missing = Unscored("helpfulness", Reason.NO_RATING)
             yield (
                 sample,
                 tuple(
                     Reward(sample.id, c.id, r, {"helpfulness": r}, missing if r is None else None)
-                    for c, r in zip(found, pattern, strict=True)
+                    for c, r in zip(candidates, pattern, strict=True)
                 ),
             )

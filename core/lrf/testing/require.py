@@ -1,4 +1,4 @@
-"""How the checks say what is wrong."""
+"""Assertions of the checks, with a message for the component's author."""
 
 from __future__ import annotations
 

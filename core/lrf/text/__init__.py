@@ -1,1 +1,1 @@
-"""Texts as tokens and chunks, and their language."""
+"""Tokens, chunks and the language of texts."""

@@ -1,4 +1,4 @@
-"""Documents cut into chunks of so many tokens, with exact character offsets.
+"""Cuts documents into chunks by tokens, with exact character offsets.
 
 Tokens are those of ``o200k_base`` unless another tokenizer is named: nothing is downloaded, and chunks are the same
 whatever judge or embedder is used.
@@ -42,17 +42,18 @@ def chunk_document(
 ) -> tuple[Chunk, ...]:
     """The document cut into chunks of at most ``tokens`` tokens, in order and without gaps.
 
-    There are as few chunks as can be, as a rule ⌈T / tokens⌉ for a document of T tokens; where that leaves room, a
-    chunk ends at the end of a sentence within its last quarter. With ``whole_sentences`` it does so wherever it can, at
-    the cost of somewhat more chunks (for retrieval, where chunks are cheap); what follows a chunk then changes nothing
-    of it, but for the words next to it. ``overlap`` is the number of tokens,
-    at most half of ``tokens``, that each chunk repeats of the one before. Chunks of white space only are left out.
+    Parameters
+    ----------
+    tokens: the most tokens of a chunk, :data:`MIN_TOKENS` or more.
+    overlap: tokens of the previous chunk that each chunk repeats, at most half of ``tokens``.
+    whole_sentences: end every chunk at a sentence's end if possible, at the cost of somewhat more chunks (for
+        retrieval); a chunk then hardly depends on the text after it. Otherwise there are as few chunks as possible, as
+        a rule ⌈T / tokens⌉ for T tokens, which end at a sentence's end within their last quarter where there is room.
+    tokenizer: whose tokens are counted.
 
-    No chunk starts or ends inside a character, nor between a character and its combining marks unless there is
-    nothing else in a chunk. ``tokenizer`` is that of the judge or the policy, where their tokens are to be counted.
-
-    Raises :class:`lrf.errors.ConfigError` when the tokenizer can't be read, ValueError when ``tokens`` is below
-    :data:`MIN_TOKENS` or ``overlap`` out of range.
+    Chunks of white space only are left out. No chunk starts or ends inside a character, nor between a character and its
+    combining marks unless the chunk has nothing else. Raises :class:`lrf.errors.ConfigError` when the tokenizer can't
+    be read, ValueError when ``tokens`` or ``overlap`` is out of range.
     """
     if tokens < MIN_TOKENS:
         raise ValueError(f"chunks must have at least {MIN_TOKENS} tokens, not {tokens}")
@@ -67,10 +68,10 @@ def chunk_document(
     while here < end:
         rest = int(counts[end] - counts[here])
         left = -(-(rest - overlap) // step)  # chunks still to come, if each is full
-        # half of what there is to spare: the rest is for characters that don't fit at the end of a chunk
+        # half of the spare tokens: the rest is for characters that don't fit at the end of a chunk
         slack = tokens // 4 if whole_sentences else min((left * step + overlap - rest) // 2, tokens // 4)
         before, stop = stop, _cut(measure, text, places, counts, here, tokens, slack)
-        if stop <= before:  # so much of the chunk before was repeated that nothing new fits
+        if stop <= before:  # the repeated part leaves no room for anything new
             here, stop = before, before
             continue
         piece = document.text[places[here] : places[stop]]

@@ -1,6 +1,6 @@
-"""Texts as tokens: of tables that come inside the ``quicktok`` package, or of a model's own ``tokenizer.json``.
+"""Tokenizers: those bundled with the ``quicktok`` package, or a model's own ``tokenizer.json``.
 
-Nothing is downloaded. Long texts are read in pieces, so that no thread keeps the others waiting for long.
+Nothing is downloaded. Long texts are read in pieces, so that no thread holds the interpreter for long.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _BREAK = re.compile(r"(?<=\n)(?=\S)|(?<=[^\s])(?= \w)")
 
 
 class Tokenizer(Protocol):
-    """What chunks are measured with. Takes any string, lone surrogates included."""
+    """Counts and locates tokens. Takes any string, including lone surrogates."""
 
     def count(self, text: str) -> int:
         """The number of tokens of a text."""
@@ -90,7 +90,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 class _Pieced(ABC):
-    """Adds up what is found of pieces."""
+    """Counts a long text piece by piece."""
 
     def count(self, text: str) -> int:
         return sum(self._count(storable_of_equal_length(piece)) for piece in _pieces(text))
