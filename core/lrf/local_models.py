@@ -77,7 +77,7 @@ class LocalModel(ABC, Generic[S, J, R]):
 
     @abstractmethod
     def _load(self) -> Compute[J, R]:
-        """Load the model and return the function that computes jobs. Called in the thread; waiting jobs get its error."""
+        """Load the model and return the function that computes jobs. Called in the thread; jobs get its error."""
 
     @property
     def max_concurrency(self) -> int:

@@ -69,12 +69,13 @@ _LOOK_ALIKES = str.maketrans(
     }
 )
 
-_BRACKETS = re.compile(
-    f"([{_OPEN}])(?=[ {_INVISIBLE}]*+[{_OPEN}])|([{_CLOSE}])(?=[ {_INVISIBLE}]*+[{_CLOSE}])|([{_DOUBLES}])"
+# Two brackets of one direction, or a double one. The first character decides, so that other text is skipped quickly.
+_PAIRS = (
+    rf"(?<=[{_OPEN}]){{0}}(?=[ {_INVISIBLE}]*+[{_OPEN}])|(?<=[{_CLOSE}]){{0}}(?=[ {_INVISIBLE}]*+[{_CLOSE}])"
+    rf"|(?<=[{_DOUBLES}]){{1}}"
 )
-_ESCAPED_BRACKETS = re.compile(
-    f"([{_OPEN}]) (?=[ {_INVISIBLE}]*+[{_OPEN}])|([{_CLOSE}]) (?=[ {_INVISIBLE}]*+[{_CLOSE}])|([{_DOUBLES}]){_DOT}"
-)
+_BRACKETS = re.compile(f"[{_OPEN}{_CLOSE}{_DOUBLES}](?:{_PAIRS.format('', '')})")
+_ESCAPED_BRACKETS = re.compile(f"[{_OPEN}{_CLOSE}{_DOUBLES}](?:{_PAIRS.format(' ', _DOT)})")
 _DROPPED = re.compile(f"[{_INVISIBLE}]+")
 _SPECIAL = re.compile(f"[{_OPEN}{_CLOSE}{_DOUBLES}{_ANGLES}]")
 # What follows the bracket of a tag, up to another bracket: no more characters than a tag has, invisible ones aside.
@@ -100,7 +101,7 @@ def unescape(text: str, tags: Set[str] = FRAME_TAGS) -> str:
     """The inverse of :func:`escape`, for a whole text or for what a judge quotes of it."""
     if not _SPECIAL.search(text):
         return text
-    return _ESCAPED_BRACKETS.sub(lambda m: m[1] or m[2] or m[3], _tags_unescaped(text, tags))
+    return _ESCAPED_BRACKETS.sub(lambda m: m[0][0], _tags_unescaped(text, tags))
 
 
 def normal_form(text: str) -> str:
@@ -128,7 +129,7 @@ _EDGE = 96
 
 
 def _with_insertion(match: re.Match[str]) -> str:
-    return match[0] + (_DOT if match[3] else " ")
+    return match[0] + (_DOT if match[0] in _DOUBLES else " ")
 
 
 def _tags_escaped(text: str, tags: Set[str]) -> str:
