@@ -96,7 +96,7 @@ async def test_statements_whose_last_one_is_not_closed_were_cut_off(serve: Serve
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrf.engine.retries._backoff", lambda n: 0.0)
+    monkeypatch.setattr("lrf.engine.retries.backoff_s", lambda n: 0.0)
 
 
 @pytest.mark.parametrize(

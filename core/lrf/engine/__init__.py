@@ -1,1 +1,1 @@
-"""The scoring engine: what stands between a dimension and its judge."""
+"""The scoring engine: everything between a dimension and its judge."""

@@ -1,4 +1,4 @@
-"""What a dimension works with while it scores one candidate: judges, evidence, and what the sample's candidates share."""
+"""The context in which a dimension scores one candidate: judges, evidence, and what the candidates share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cascade of judges: each is asked only if none before it was sure."""
+"""A cascade of judges: each is asked only if the judges before it were unsure."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ async def ask_cascade(
 ) -> Answer[T]:
     """The answer of the first judge that gives its rating, verdict or choice a probability of at least ``sure``.
 
-    The last judge's counts in any case, and ``reply_mode`` is how it is asked; statements, notes and whatever else is no mark
-    are its own. A judge that can't be asked, or has nothing that can be read, is passed over; one that is away is not,
-    so that who decides doesn't depend on the hour.
+    The last judge's answer counts in any case; it is asked in ``reply_mode``, and it alone is asked for everything
+    that is no rating, verdict or choice (statements, notes). A judge that can't be asked, or whose reply can't be
+    read, is passed over. One that can't be reached is not: which judge decides must not depend on the hour.
+
+    Raises :class:`lrf.errors.UnscorableError`.
     """
     if isinstance(expects, Verdicts):
         raise UnscorableError(Reason.REPLY_MODE_NOT_POSSIBLE, "in a cascade each verdict is asked for by itself")
@@ -51,5 +53,5 @@ async def ask_cascade(
 
 
 def _by(judge: JudgeCalls, answer: Answer[T]) -> Answer[T]:
-    """The answer with the name of who gave it."""
+    """The answer, with a vote that names the judge."""
     return replace(answer, votes=(Vote(judge.name, 0, answer.value, answer.reply_mode, answer.probabilities),))

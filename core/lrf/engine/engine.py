@@ -186,11 +186,11 @@ class Engine:
         return rewards
 
     async def _candidate(self, scope: SampleScope, candidate: Candidate) -> Reward:
-        found = await asyncio.gather(
+        outcomes = await asyncio.gather(
             *(self._dimension(scope, candidate, d) for d in self.dimensions), return_exceptions=True
         )
         judgements: dict[str, Judgement | Unscored] = {}
-        for named, outcome in zip(self.dimensions, found, strict=True):
+        for named, outcome in zip(self.dimensions, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 raise outcome
             judgements[named.name] = outcome
@@ -220,7 +220,7 @@ class Engine:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # Not this scoring was cancelled, but something that the dimension waited for.
+            # This scoring wasn't cancelled, but something that the dimension waited for was.
             error: BaseException = RunInterruptedError("the engine was closed") if self.closed else e
         except Exception as e:
             error = _cause(e)
@@ -233,8 +233,8 @@ class Engine:
         elif isinstance(error, JudgeError):
             unscored = Unscored(named.name, error.reason, redact(str(error)), transient=True)
         else:
-            said = traceback.format_exception_only(error)[-1].strip()
-            unscored = Unscored(named.name, Reason.DIMENSION_ERROR, redact(said))
+            text = traceback.format_exception_only(error)[-1].strip()
+            unscored = Unscored(named.name, Reason.DIMENSION_ERROR, redact(text))
         if not scope.take:
             self.observers.tell(
                 "lrf_component_failed",
@@ -253,7 +253,7 @@ class Engine:
 
 
 def _checked(judgement: Judgement) -> Judgement:
-    """The judgement, if its rating is one and all of it can be stored; else the error that says what is wrong."""
+    """The judgement. Raises an error for a rating that is not 0 to 10, or for parts that can't be stored."""
     if not 0 <= judgement.rating <= 10:  # NaN included
         raise UnscorableError(Reason.RATING_OUT_OF_RANGE, f"the dimension gave {judgement.rating!r}, not 0 to 10")
     statements = [s for s in (*judgement.statements, *(s.first for s in judgement.statements)) if s is not None]
@@ -275,7 +275,7 @@ def _checked(judgement: Judgement) -> Judgement:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The error that counts among those of a group: one that stops the run, else the first."""
+    """Of a group of errors the one that counts: one that stops the run, else the first."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     leaves = [_cause(e) for e in error.exceptions]

@@ -20,10 +20,10 @@ PYTHONS_OWN = 2_000  # Python 3.12 counts its immortal objects as frozen: a few 
 
 @contextmanager
 def tuned() -> Iterator[None]:
-    """Fewer passes of the garbage collector, which leaves alone what is there already; and shorter turns of threads.
+    """Fewer passes of the garbage collector, which ignores the objects of before; and shorter turns of threads.
 
-    With Python's defaults, collecting took a sixth of the CPU of a run and stopped the event loop for 0.1 s at a time;
-    and whenever the loop lets others run (a write to a socket), it gets its turn back only after 5 ms.
+    With Python's defaults, collecting took a sixth of the CPU of a run and stopped the event loop for 0.1 s at a time.
+    And when the loop releases the interpreter (for a write to a socket), it gets it back only after 5 ms.
     """
     thresholds, switch_s, frozen = gc.get_threshold(), sys.getswitchinterval(), gc.get_freeze_count()
     gc.collect()
@@ -35,15 +35,15 @@ def tuned() -> Iterator[None]:
     finally:
         sys.setswitchinterval(switch_s)
         gc.set_threshold(*thresholds)
-        if frozen < PYTHONS_OWN:  # else who froze something before wants it to stay so
+        if frozen < PYTHONS_OWN:  # else whoever froze objects before wants them to stay frozen
             gc.unfreeze()
 
 
 class FewAtOnce(selectors.DefaultSelector):
-    """Reports a few of the files that are ready, each in its turn; the others are still ready when it is asked again.
+    """Reports at most :data:`FEW` of the files that are ready; the others are still ready when it is asked again.
 
-    The event loop goes through all that is reported before it looks at anything else, so a hundred replies that have
-    come at once would hold up everything for as long as reading all of them takes.
+    This keeps the event loop fair: it handles everything that is reported before it looks at anything else, so a
+    hundred replies that come together would delay everything until all of them are read and parsed.
     """
 
     _from = 0
@@ -52,7 +52,7 @@ class FewAtOnce(selectors.DefaultSelector):
         ready = super().select(timeout)
         if len(ready) <= FEW:
             return ready
-        # the same files may always come first: each time others begin
+        # in turn, since the same files may always be reported first
         self._from = (self._from + FEW) % len(ready)
         return (ready[self._from :] + ready)[:FEW]
 

@@ -185,7 +185,7 @@ class JudgeCalls:
         return await self.server.retries.run(attempt)
 
     async def _check_window(self, request: Request) -> None:
-        """Raises :class:`lrf.errors.UnscorableError` for a request that is too long for the judge: before it is paid."""
+        """Raises :class:`lrf.errors.UnscorableError` for a request that is too long for the judge."""
         window = self.judge.capabilities.context_window
         if window is None:
             return

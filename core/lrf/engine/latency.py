@@ -1,4 +1,4 @@
-"""How long a judge takes: what a reply may take at most, and whether it takes longer than it used to."""
+"""How long a judge's replies take: when one is overdue, and whether they take longer than they used to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from lrf.prompting.requests import Usage
 
 KNOWN = 20
-"""Replies after which there is something to go by."""
+"""Replies after which deadlines can be derived."""
 
 
 class Latency:
@@ -30,18 +30,18 @@ class Latency:
 
     @property
     def known(self) -> bool:
-        """Whether enough replies have come to say what is due."""
+        """Whether enough replies have come to derive deadlines."""
         return len(self._seconds) >= KNOWN
 
     def deadline_s(self, tokens: int) -> float | None:
-        """Seconds within which a reply of at most so many tokens is due; None while nothing is known.
+        """Seconds within which a reply of up to ``tokens`` tokens is due; None before enough replies have come.
 
         Four times what it would take at the pace of the last replies: the 99th percentile of their seconds, and their
         seconds a token for every token that the reply may have. At least ten seconds.
         """
         if not self.known:
             return None
-        if self._fresh >= KNOWN:  # reckoned anew now and then: it is asked for before every call
+        if self._fresh >= KNOWN:  # computed anew now and then only: it is needed before every call
             self._fresh = 0
             self._longest = sorted(self._seconds)[max(0, round(0.99 * len(self._seconds)) - 1)]
             written = sum(n for _, n in self._long)
@@ -66,7 +66,7 @@ class Latency:
         return seconds / usual if usual else None
 
     def accept(self, slowness: float) -> None:
-        """Take it as usual from now on that replies take so many times as long."""
+        """Take replies that are ``slowness`` times as slow as usual from now on."""
         self._usual = {size: seconds * slowness for size, seconds in self._usual.items()}
         self._groups.clear()
 

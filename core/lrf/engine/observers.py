@@ -1,4 +1,4 @@
-"""Life-cycle hooks, called beside the run: a slow or broken observer costs its own messages and nothing else."""
+"""Life-cycle hooks, called in threads: a slow or broken observer loses its own messages and nothing else."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Event = tuple[str, Mapping[str, Any]]
 
 
 class Observers:
-    """Tells every plugin that observes, each through a queue and a thread of its own.
+    """Calls the hooks of every plugin that observes runs, each plugin in its own thread, from its own queue.
 
-    ``report(plugin, reason)`` is called, from any thread, when one is detached.
+    ``report(plugin, reason)`` is called, from any thread, when a plugin is detached.
     """
 
     HOOKS = ("lrf_run_started", "lrf_call_finished", "lrf_sample_scored", "lrf_component_failed", "lrf_run_finished")
@@ -66,7 +66,7 @@ class Observers:
                 return
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Let the observers finish what is queued, for at most so many seconds each."""
+        """Wait until the observers have finished what is queued, up to ``timeout_s`` seconds for each."""
         for name, events in list(self._queues.items()):
             try:
                 events.put(None, timeout=timeout_s)

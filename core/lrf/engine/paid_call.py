@@ -30,7 +30,7 @@ class Caller:
     ----------
     sample, dimension: the sample's id, and the dimension's name or what the counts call it by.
     position: the sample's place in the data; earlier ones go first.
-    round: how often the dimension was rescored: each round has replies of its own.
+    round: how often the dimension was rescored: each round has other replies.
     again: how often the candidate's failed questions were rescored: each time gives them as many attempts more.
     take: 0, or the number of a calibration, whose replies no other run uses.
     """
@@ -72,7 +72,7 @@ class PaidCall(Generic[T]):
     worst: the most that the call can take.
     deadline_s: the seconds that the call may take, asked for when it is sent.
     counted: whether the call counts as a call of its dimension and against the budget (embeddings don't).
-    learn: told of a reply, of what was counted as sent and of the seconds that the reply took.
+    learn: called with a reply and with what was counted as sent a minute.
     request: what a judge is asked, or None.
     """
 
@@ -169,14 +169,14 @@ class PaidCall(Generic[T]):
         reason = reason_of(error)
         served = self.counted and self._may_have_been_served(error)
         usage = getattr(error, "usage", None)
-        told = usage if isinstance(usage, Usage) and usage.told else None
+        reported = usage if isinstance(usage, Usage) and usage.told else None
         if not self.counted or (reason == CANCELLED and not served):
             ledger.release(reservation)
         else:
-            ledger.fail(self.caller.dimension, reservation, served=served, usage=told, price=self.server.price)
+            ledger.fail(self.caller.dimension, reservation, served=served, usage=reported, price=self.server.price)
             ledger.lines[self.caller.dimension].faults -= reason == CANCELLED  # nobody is to blame for it
         if served:
-            self._note(reason, told)
+            self._note(reason, reported)
         self._tell(reason)
 
     def _may_have_been_served(self, error: BaseException) -> bool:
@@ -187,10 +187,10 @@ class PaidCall(Generic[T]):
             return not self.server.keeps_calls
         return bool(getattr(error, "sent", True))
 
-    def _note(self, reason: str, told: Usage | None) -> None:
+    def _note(self, reason: str, reported: Usage | None) -> None:
         """Keep in the journal that the call counts, for later sittings."""
         worst = self.worst()
-        usage, most = (told, (0, 0)) if told else (Usage(calls=worst.calls), worst[1:])
+        usage, tokens = (reported, (0, 0)) if reported else (Usage(calls=worst.calls), worst[1:])
         try:
             self.server.journal.note_unanswered(
                 self.server.identity,
@@ -198,7 +198,7 @@ class PaidCall(Generic[T]):
                 dimension=self.caller.dimension,
                 reason=reason,
                 usage=usage,
-                worst=most,
+                worst=tokens,
             )
         except RunError:  # the journal is closed: the run has ended
             return

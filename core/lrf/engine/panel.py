@@ -1,4 +1,4 @@
-"""How a dimension asks: in which way, how often, and whom. One question, put to several judges or in several draws."""
+"""One question put to several judges, or several times to one, and the answer made of all replies."""
 
 from __future__ import annotations
 
@@ -20,16 +20,21 @@ from lrf.types import Vote
 
 T = TypeVar("T")
 
-Draws = list[Answer[Any]]
+Repeats = list[Answer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class PanelSettings:
-    """How a dimension's ratings, verdicts and choices are asked for.
+    """How a dimension asks for ratings, verdicts and choices.
 
-    ``repeat``: draws of each judge. ``others``: the judges of a panel beside the dimension's own. ``panel_min``:
-    how many of the panel must answer; None: all of them. ``sure``: the probability with which a judge of a cascade
-    decides.
+    Attributes
+    ----------
+    rating: the reply mode.
+    repeat: how often each judge is asked.
+    others: the panel's judges besides the dimension's own.
+    panel: how the judges' ratings become one.
+    panel_min: how many judges must answer; None for all of them.
+    sure: the probability with which a judge of a cascade decides.
     """
 
     rating: RatingMode = "auto"
@@ -64,10 +69,11 @@ async def ask_panel(
     max_tokens: int,
     caller: Caller,
 ) -> Answer[T]:
-    """One answer of all judges and draws. Statements, notes and whatever else is no mark: the first judge's, once.
+    """One answer made of those of all judges and repeats.
 
-    Raises :class:`lrf.errors.UnscorableError` when fewer judges answered than must. A judge has answered when all of its
-    draws have.
+    Only ratings, verdicts and choices are asked for more than once; everything else is the first judge's answer. A
+    judge has answered when all its repeats have. Raises :class:`lrf.errors.UnscorableError` when fewer judges answered
+    than ``panel_min``.
     """
     if asking.panel == "cascade":
         return await ask_cascade(judges, asking.sure, asking.rating, prompt, expects, max_tokens, caller)
@@ -75,20 +81,20 @@ async def ask_panel(
     if single or not isinstance(expects, Rating | Verdict | Verdicts | Choice):
         return await judges[0].ask(prompt, expects, max_tokens, caller, reply_mode=asking.rating)
 
-    async def draws(judge: JudgeCalls) -> Draws | UnscorableError:
+    async def repeats(judge: JudgeCalls) -> Repeats | UnscorableError:
         asked = (
             judge.ask(
-                prompt, cast("Expectation[Any]", expects), max_tokens, caller, reply_mode=asking.rating, repeat=draw
+                prompt, cast("Expectation[Any]", expects), max_tokens, caller, reply_mode=asking.rating, repeat=repeat
             )
-            for draw in range(asking.repeat)
+            for repeat in range(asking.repeat)
         )
-        found = await asyncio.gather(*(_or_unscorable(a) for a in asked))
-        failure = next((f for f in found if isinstance(f, UnscorableError)), None)
-        return failure or [f for f in found if not isinstance(f, UnscorableError)]
+        answers = await asyncio.gather(*(_or_unscorable(a) for a in asked))
+        failure = next((a for a in answers if isinstance(a, UnscorableError)), None)
+        return failure or [a for a in answers if not isinstance(a, UnscorableError)]
 
-    found = await asyncio.gather(*(draws(judge) for judge in judges))
-    answered = {j.name: f for j, f in zip(judges, found, strict=True) if not isinstance(f, UnscorableError)}
-    failed = [(j.name, f) for j, f in zip(judges, found, strict=True) if isinstance(f, UnscorableError)]
+    outcomes = await asyncio.gather(*(repeats(judge) for judge in judges))
+    answered = {j.name: o for j, o in zip(judges, outcomes, strict=True) if not isinstance(o, UnscorableError)}
+    failed = [(j.name, o) for j, o in zip(judges, outcomes, strict=True) if isinstance(o, UnscorableError)]
     if len(answered) < (asking.panel_min or len(judges)):
         name, first = failed[0]
         detail = first.detail
@@ -107,13 +113,13 @@ async def _or_unscorable(asked: Any) -> Answer[Any] | UnscorableError:
 
 
 def _pooled(
-    expects: Rating | Verdict | Verdicts | Choice, answered: Mapping[str, Draws], rule: PanelRule
+    expects: Rating | Verdict | Verdicts | Choice, answered: Mapping[str, Repeats], rule: PanelRule
 ) -> Answer[Any]:
-    answers = [answer for draws in answered.values() for answer in draws]
+    answers = [answer for repeats in answered.values() for answer in repeats]
     value: Any
     probabilities = None
     if isinstance(expects, Rating):
-        value = combine([statistics.fmean(a.value for a in draws) for draws in answered.values()], rule)
+        value = combine([statistics.fmean(a.value for a in repeats) for repeats in answered.values()], rule)
     elif isinstance(expects, Verdicts):
         supports = [[expects.labels[label] for label in a.value] for a in answers]
         value = tuple(_nearest(expects.labels, statistics.fmean(column)) for column in zip(*supports, strict=True))
@@ -125,16 +131,18 @@ def _pooled(
         else:
             value = max(probabilities, key=lambda option: probabilities[option])[2:-2]
     votes = tuple(
-        Vote(judge, draw, a.value if isinstance(a.value, float | str) else list(a.value), a.reply_mode, a.probabilities)
-        for judge, draws in answered.items()
-        for draw, a in enumerate(draws)
+        Vote(
+            judge, place, a.value if isinstance(a.value, float | str) else list(a.value), a.reply_mode, a.probabilities
+        )
+        for judge, repeats in answered.items()
+        for place, a in enumerate(repeats)
     )
     first = answers[0]
     return Answer(value, first.text, first.reply_mode, sum(a.attempts for a in answers), probabilities, votes)
 
 
 def combine(ratings: Sequence[float], rule: PanelRule) -> float:
-    """One rating of several, one of each judge; within their range whatever rounding does."""
+    """One rating made of one rating of each judge; within their range, whatever rounding does."""
     kept = sorted(ratings)
     if rule == "median":
         return statistics.median(kept)
@@ -144,7 +152,7 @@ def combine(ratings: Sequence[float], rule: PanelRule) -> float:
 
 
 def _mean_probabilities(answers: Sequence[Answer[Any]], options: Sequence[str]) -> dict[str, float]:
-    """What the answers say of each option on average; an answer without probabilities is certain of its value."""
+    """The mean probability of each option; an answer without probabilities is certain of its value."""
     shares = [a.probabilities or {option: float(option == f"[[{a.value}]]") for option in options} for a in answers]
     return {option: statistics.fmean(share[option] for share in shares) for option in options}
 

@@ -1,4 +1,4 @@
-"""Pieces of documents: whether they are what they say, and what stands around them."""
+"""Passages of documents: chunks with the text around them, and a check that chunks are parts of documents."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from lrf.text.chunking import joined
 from lrf.types import Chunk, Document
 
 TIMES = 3
-"""How many times as long as a chunk it is with what stands around it, at most."""
+"""A chunk with the text around it is at most this many times as long as the chunk."""
 
 _BREAK = re.compile(r"\s|[。！？；，、]")
 _MOST_TO_BREAK = 80  # characters given up so that a passage starts and ends between words
 
 
 def around(documents: Sequence[Document], chunks: Sequence[Chunk]) -> list[Chunk]:
-    """The chunks with what stands before and after them, as much again on both sides; what touches becomes one.
+    """The chunks with the text around them, as much again on both sides; passages that touch become one.
 
     ``chunks`` are in document order.
     """
-    found: list[Chunk] = []
+    passages: list[Chunk] = []
     by_id = {document.id: document for document in documents}
     for name, of_document in groupby(chunks, lambda chunk: chunk.document):
         spans: list[tuple[int, int]] = []
@@ -31,12 +31,12 @@ def around(documents: Sequence[Document], chunks: Sequence[Chunk]) -> list[Chunk
                 spans[-1] = spans[-1][0], max(end, spans[-1][1])
             else:
                 spans.append((start, end))
-        found += [Chunk(name, start, end, by_id[name].text[start:end]) for start, end in spans]
-    return found
+        passages += [Chunk(name, start, end, by_id[name].text[start:end]) for start, end in spans]
+    return passages
 
 
 def check_pieces(documents: Sequence[Document], pieces: Iterable[Chunk]) -> None:
-    """Raises :class:`lrf.errors.UnscorableError` for a chunk that isn't ``document[start:end]``: nobody could look it up."""
+    """Raises :class:`lrf.errors.UnscorableError` for a chunk that isn't ``document[start:end]``."""
     by_id = {document.id: document.text for document in documents}
     for piece in pieces:
         if not 0 <= piece.start <= piece.end or by_id.get(piece.document, "")[piece.start : piece.end] != piece.text:

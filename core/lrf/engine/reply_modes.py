@@ -1,4 +1,4 @@
-"""In which way a judge is asked, and in which its reply is read."""
+"""The reply mode in which a judge is asked, and the one in which its reply is read."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def best_reply_mode(judge: Judge, expects: Expectation[Any]) -> ReplyMode:
 
 
 def reply_mode_of(judge: Judge, expects: Expectation[Any], wanted: RatingMode) -> ReplyMode:
-    """The way to ask: the wanted one for ratings, verdicts and choices, the best one for everything else.
+    """The reply mode to ask in: the wanted one for ratings, verdicts and choices, the best one for everything else.
 
-    Raises :class:`lrf.errors.UnscorableError` when the judge can't be asked so.
+    Raises :class:`lrf.errors.UnscorableError` when the judge can't be asked in it.
     """
     structured_only = isinstance(expects, StructuredOnly) and expects.structured_only
     reply_mode = (
@@ -45,9 +45,9 @@ def reply_mode_of(judge: Judge, expects: Expectation[Any], wanted: RatingMode) -
 
 
 def as_written(judge: Judge, reply: Reply) -> ReplyMode:
-    """How to read a reply that was asked for probabilities and may have come without: then as what it is.
+    """The mode in which to read a reply that should have probabilities: without them, by its form.
 
-    Only a judge that can be held to a schema answers with an object of its own; another one's may be a quotation.
+    Only from a judge that takes schemas an object is the answer; from others it may be a quotation.
     """
     if reply.probabilities is not None:
         return "logprobs"

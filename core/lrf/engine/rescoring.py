@@ -1,4 +1,4 @@
-"""What was asked to be scored again: part of how requests are made, so that a resumed run makes the same ones."""
+"""What the user asked to score again: part of every request, so that a resumed run makes the same requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls to the sampler: as those to a judge, journal first, limited, retried and paid for; a reply is a candidate."""
+"""Calls to the sampler: like those to a judge (journal first, limited, retried, paid); a reply is a candidate."""
 
 from __future__ import annotations
 
@@ -99,9 +99,9 @@ class SamplerCalls:
         return {self.server.retries.name: self.server.retries.count}
 
     async def draw(self, generation: GenerationSettings, sample: str, position: int) -> list[Reply]:
-        """A reply for each of the generation's seeds, in order: kept ones from the journal, the others drawn.
+        """A reply for each of the generation's seeds, in order: from the journal, or else sampled.
 
-        Raises :class:`lrf.errors.UnscorableError` when some can't be had; those that came are kept.
+        Raises :class:`lrf.errors.UnscorableError` when some candidates can't be sampled; the others are kept.
         """
         requests = requests_of(generation, seeded=self.sampler.capabilities.seed)
         keys = [request_key(self.server.identity, r) for r in requests]
@@ -118,10 +118,10 @@ class SamplerCalls:
         async def part(places: Sequence[int]) -> None:
             wanted = replace(generation, seeds=tuple(generation.seeds[i] for i in places))
             call_keys, call_requests = [keys[i] for i in places], [requests[i] for i in places]
-            drawn = await self.server.retries.run(
+            sampled = await self.server.retries.run(
                 lambda: self._paid_call(wanted, call_keys, call_requests, caller).run()
             )
-            replies.update(zip(places, drawn, strict=True))
+            replies.update(zip(places, sampled, strict=True))
 
         parts = [part(missing[i : i + size]) for i in range(0, len(missing), size)]
         outcomes = await asyncio.gather(*parts, return_exceptions=True)
@@ -131,7 +131,7 @@ class SamplerCalls:
         return [replies[i] for i in range(len(keys))]
 
     def _check_window(self, generation: GenerationSettings) -> None:
-        """Raises :class:`lrf.errors.UnscorableError` for a prompt that is too long for the sampler. Counts tokens: slow."""
+        """Raises :class:`lrf.errors.UnscorableError` for a prompt that is too long. Counts tokens: slow."""
         can = self.sampler.capabilities
         if can.context_window is None:
             return
@@ -164,11 +164,11 @@ class SamplerCalls:
             return replies, usages
 
         async def commit(replied: Replied[list[Reply]]) -> None:
-            most = [(0, 0)] * len(keys)
+            worst_each = [(0, 0)] * len(keys)
             if not any(usage.told for usage in replied.usages):
-                most = [most_tokens(self.sampler, [request]) for request in requests]
-                most[1:] = [(0, written) for _, written in most[1:]]  # the prompt is computed once
-            rows = zip(keys, requests, replied.value, most, strict=True)
+                worst_each = [most_tokens(self.sampler, [request]) for request in requests]
+                worst_each[1:] = [(0, written) for _, written in worst_each[1:]]  # the prompt is computed once
+            rows = zip(keys, requests, replied.value, worst_each, strict=True)
             await asyncio.gather(*(self._keep(*row, caller, replied.seconds) for row in rows))
 
         def learn(replied: Replied[list[Reply]], sent: Sent | None) -> None:
@@ -212,7 +212,7 @@ class SamplerCalls:
 
 
 def requests_of(generation: GenerationSettings, *, seeded: bool) -> list[Request]:
-    """What each candidate is kept under. Those of a sampler that isn't ``seeded`` are told apart by their number."""
+    """The requests under which the candidates are kept. Without seeds they differ by their number."""
     prompt = _segments(generation)
     kind = KIND if generation.top_p == 1 else f"{KIND} top_p {generation.top_p!r}"
     return [

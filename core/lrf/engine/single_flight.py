@@ -1,4 +1,4 @@
-"""One call for equal questions that are under way at the same time."""
+"""One call for equal questions that are asked at the same time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[T]):
-    """Calls under way, by key. Who asks the same meanwhile gets the same outcome; who stops waiting stops no call.
+    """Calls under way, by key. Everyone who asks the same meanwhile gets the same outcome.
 
-    Whoever waits has a future of its own; ``asyncio.shield`` around the call would take two more turns of the loop.
+    A waiter that is cancelled cancels no call. Each waiter has its own future, since ``asyncio.shield`` around the call
+    would take two more turns of the event loop.
     """
 
     def __init__(self) -> None:

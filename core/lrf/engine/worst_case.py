@@ -1,4 +1,4 @@
-"""The most that a request can take: what a budget sets aside, what a plan is bound by, what fits a judge's window."""
+"""The most that a request can take, for budgets, for a plan's upper bound, and for a judge's window."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class Counted:
 
     def _of(self, text: str) -> int:
         key = hash(text)
-        found = self._tokens.get(key)
-        if found is None:
+        tokens = self._tokens.get(key)
+        if tokens is None:
             if len(self._tokens) >= self.ROOM:
                 self._tokens.clear()
-            found = self._tokens[key] = count_tokens(text)
-        return found
+            tokens = self._tokens[key] = count_tokens(text)
+        return tokens
 
 
 class WorstCase(NamedTuple):

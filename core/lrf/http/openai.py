@@ -143,7 +143,18 @@ def json_schema_format(name: str, schema: Mapping[str, JSON]) -> dict[str, JSON]
 
 
 def read_chat(value: Any) -> Reply:
-    """The reply in the body of a chat completion. Raises :class:`lrf.errors.BadReplyError` for another body."""
+    """The reply in the body of a chat completion.
+
+    Raises :class:`lrf.errors.BadReplyError` for another body, with the usage that it reports: it is billed, too.
+    """
+    try:
+        return _read_completion(value)
+    except BadReplyError as error:
+        error.usage = read_usage(value) if isinstance(value, dict) else None
+        raise
+
+
+def _read_completion(value: Any) -> Reply:
     choice = first_choice(value)
     message = choice.get("message")
     if not isinstance(message, dict):

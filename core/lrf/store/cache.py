@@ -1,4 +1,4 @@
-"""A journal beside which a cache stands: a second journal that many runs read and add to."""
+"""A journal with a cache: a second journal, which many runs read and add to."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PATIENCE_S = 30.0
 
 
 class CachedJournal(Journal):
-    """A run's own journal; what it lacks is looked up in the cache, and what it keeps is put there, too.
+    """A run's own journal; what it lacks is looked up in the cache, and what it keeps is added there, too.
 
-    Replies of the cache are not copied: the run's own journal holds what this run paid for and nothing else. SQLite
+    Replies of the cache are not copied: the run's own journal has what this run paid for, and nothing else. SQLite
     lets one process at a time write to the cache, and each does so for moments only.
 
     Raises :class:`lrf.errors.RunError` when either file can't be used.
@@ -67,7 +67,7 @@ def open_journal(path: Path | None, cache: Path | None = None) -> Journal:
 
 
 def _open(cache: Path) -> Journal:
-    """The cache's journal; while another process makes the file or changes its mode, it is waited for."""
+    """The cache's journal, after waiting while another process makes the file or changes its mode."""
     if not cache.parent.is_dir():
         raise RunError(f"cache: there is no folder {cache.parent}; make it, or name another file")
     until = time.monotonic() + PATIENCE_S

@@ -90,7 +90,7 @@ class Database:
     # --- for callers -------------------------------------------------------------------------------------------
 
     async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        """The job's result. It may not see writes that nobody has been told of yet."""
+        """The job's result. It may not see writes that aren't committed yet."""
         return await self._submit(job, writes=False)
 
     async def write(self, job: Callable[[sqlite3.Connection], T]) -> T:

@@ -61,15 +61,15 @@ class KeptReplies:
 
     def vectors(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The vectors (float32, little endian) under those of the keys that have one."""
-        found: dict[bytes, bytes] = {}
+        kept: dict[bytes, bytes] = {}
         for path, connection in self._journals:
             try:
                 for key in keys:
-                    if key not in found:
-                        found.update(connection.execute("SELECT key, vector FROM vectors WHERE key = ?", (key,)))
+                    if key not in kept:
+                        kept.update(connection.execute("SELECT key, vector FROM vectors WHERE key = ?", (key,)))
             except sqlite3.DatabaseError as error:
                 raise unusable(path, error) from error
-        return found
+        return kept
 
     def close(self) -> None:
         for _, connection in self._journals:
@@ -84,8 +84,8 @@ def _has_content(path: Path) -> bool:
 def _open(path: Path) -> sqlite3.Connection:
     """A connection that can't write.
 
-    A write-ahead log that was closed cleanly has no file beside the database. SQLite would make one even for reading,
-    unless it is told that the file can't change.
+    A write-ahead log that was closed cleanly has no file next to the database. SQLite would make one even for reading,
+    unless it knows that the file can't change.
     """
     try:
         with path.open("rb") as file:

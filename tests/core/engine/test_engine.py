@@ -208,7 +208,7 @@ async def test_an_aggregator_that_makes_no_reward_of_complete_ratings_is_a_reaso
 # --- what a dimension may do ----------------------------------------------------------------------------------------
 
 
-class Odd(Exception):
+class OddError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("even its text fails")
 
@@ -225,7 +225,7 @@ class Odd(Exception):
         ExceptionGroup("some", [ValueError("a"), KeyError("b")]),
         asyncio.CancelledError(),
         asyncio.InvalidStateError(),
-        Odd(),
+        OddError(),
     ],
     ids=lambda e: type(e).__name__,
 )

@@ -25,6 +25,7 @@ from lrf.errors import (
     UnavailableError,
     UnscorableError,
 )
+from lrf.http.openai import read_chat
 from lrf.prices import Price
 from lrf.prompting.expectations import Rating
 from lrf.prompting.requests import Reply, Request, Usage
@@ -149,3 +150,10 @@ async def test_a_usage_that_can_not_be_is_reported_with_the_judges_name() -> Non
 
 def test_usages_of_several_replies_add_up() -> None:
     assert sum_usages([Usage(1, 2, 3, 4, 5), Usage(10, 20, 30, 40, 50)]) == Usage(11, 22, 33, 44, 55)
+
+
+@pytest.mark.parametrize("body", [{"choices": []}, {"choices": [{"message": {"content": 7}}]}])
+def test_a_completion_that_can_not_be_read_still_reports_its_usage(body: dict[str, Any]) -> None:
+    with pytest.raises(BadReplyError) as raised:
+        read_chat({**body, "usage": {"prompt_tokens": 100, "completion_tokens": 20}})
+    assert raised.value.usage == Usage(100, 20)
