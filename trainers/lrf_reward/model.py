@@ -7,7 +7,7 @@ from typing import Any
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob
 from lrf_reward.settings import RewardSettings
-from lrf_training.models import new_model
+from lrf_training.models import new_model, refuse_other_weights
 
 
 def new_classifier(
@@ -35,8 +35,13 @@ def new_classifier(
         model = AutoModelForSequenceClassification.from_config(config)
     else:
         try:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                job.model, dtype=torch.float32, use_safetensors=True, trust_remote_code=job.trust_remote_code, **head
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                job.model,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=job.trust_remote_code,
+                output_loading_info=True,
+                **head,
             )
         except Exception as error:  # hub, file system, JSON or a missing library
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -44,6 +49,13 @@ def new_classifier(
                 f"policy.model {job.model!r}: no sequence classifier can be made of it: {reason}; it must be a folder, "
                 "or the id of a public model, with safetensors weights"
             ) from error
+        body = f"{model.base_model_prefix}."  # a new head is expected, and the language model's head is ignored
+        refuse_other_weights(
+            job,
+            *([key for key in report[keys] if key.startswith(body)] for keys in ("missing_keys", "unexpected_keys")),
+        )
+        if new := sorted(report["missing_keys"]):
+            job.report({"note": f"{', '.join(new)}: not in {job.model}, so it starts from random weights"})
     if largest_id >= (size := model.get_input_embeddings().num_embeddings):
         raise StageError(
             f"policy.model {job.model!r}: its tokenizer makes tokens up to {largest_id}, but the model knows only "

@@ -130,15 +130,35 @@ def window_of(job: TrainingJob) -> int | None:
 
 
 def load_model(job: TrainingJob, dtype: Any) -> Any:
-    """The model, from safetensors only. Raises :class:`lrf.errors.StageError`."""
+    """The model, from safetensors only. Raises :class:`lrf.errors.StageError`, also if a weight is missing."""
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            job.model, dtype=dtype, use_safetensors=True, trust_remote_code=job.trust_remote_code
+        model, report = AutoModelForCausalLM.from_pretrained(
+            job.model,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=job.trust_remote_code,
+            output_loading_info=True,
         )
     except Exception as error:
         raise StageError(_could_not_load("model", job, error)) from error
+    refuse_other_weights(job, report["missing_keys"], report["unexpected_keys"])
+    return model
+
+
+def refuse_other_weights(job: TrainingJob, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+    """Raise :class:`lrf.errors.StageError` if a checkpoint lacks weights of the model, or has others.
+
+    transformers would initialise the former at random and ignore the latter, with no more than a warning.
+    """
+    names = {"missing": sorted(missing), "not of this model": sorted(unexpected)}
+    problems = [f"{len(of)} {what} ({', '.join(of[:3])}{', …' if of[3:] else ''})" for what, of in names.items() if of]
+    if problems:
+        raise StageError(
+            f"policy.model {job.model!r}: its weights don't fit its architecture: {'; '.join(problems)}. Missing "
+            "weights would be random, others ignored; take a complete checkpoint of this kind of model"
+        )
 
 
 def _could_not_load(what: str, job: TrainingJob, error: Exception) -> str:
