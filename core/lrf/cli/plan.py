@@ -131,6 +131,8 @@ def _caveats(planned: Plan) -> Iterator[str]:
             f"{planned.priced_samples:,} of {planned.samples:,} samples were gone through, the rest is scaled; "
             f"--samples {planned.samples} makes the upper bound hold"
         )
+    for block, variable in planned.missing_keys.items():
+        yield clean(f"{block}: no key is sent, since the environment variable {variable} is not set")
     for name in planned.assumed_statements:
         yield clean(f"{name} doesn't say how many statements it judges: that number is assumed")
     for name in planned.unlisted_retrievers:

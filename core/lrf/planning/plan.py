@@ -79,6 +79,8 @@ class Plan:
     currency, prices: of all prices, and the version of the price file.
     unpriced: judges without a price, with the names of their models.
     batches: judges that are asked by a provider's batch API.
+    missing_keys: environment variables that should hold a key and are not set, by the block that names them; servers on
+        this machine are left out.
     dimensions: the estimates, by dimension; the sampler's is under :data:`lrf.config.prices.SAMPLING`.
     """
 
@@ -100,6 +102,7 @@ class Plan:
     prices: str = ""
     unpriced: dict[str, str] = field(default_factory=dict)
     batches: list[str] = field(default_factory=list)
+    missing_keys: dict[str, str] = field(default_factory=dict)
     dimensions: dict[str, Estimate] = field(default_factory=dict)
 
     def total(self) -> Estimate:
