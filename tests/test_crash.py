@@ -261,7 +261,7 @@ def test_ctrl_c_once_finishes_what_is_in_flight_and_leaves_a_valid_part(
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
     assert "SIGINT: finishing the calls in flight; once more to end at once" in err
-    assert "the same command goes on from there" in err
+    assert "the same command continues from there" in err
     assert "Traceback" not in err
     assert judge_server.books.calls < len(books.asked)
     assert committed(project, project.folder) == judge_server.books.calls  # what was in flight is kept

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lrf.config import Pipeline
 
 STAGES = ("data", "sample", "score", "pairs", "train")
+"""The names in ``lrf.stages.order``, which takes long to import."""
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Reading a source without holding it, and without blocking the event loop; and what the policy is asked."""
+"""Reads a source a few rows at a time, without blocking the event loop; and makes the policy's prompts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROWS_A_HOP = 16
 
 
 def good_samples(source: Source) -> Iterator[Sample]:
-    """The samples of a source in order, bad rows passed over (the data stage has counted them)."""
+    """The samples of a source in order, without its bad rows, which stage *data* has counted."""
     return (row for row in source.read() if isinstance(row, Sample))
 
 
@@ -58,7 +58,7 @@ async def samples(source: Source) -> AsyncIterator[tuple[int, Sample]]:
 
 
 def sample_digest(sample: Sample) -> bytes:
-    """A hash of everything a sample holds."""
+    """A hash of all fields of a sample."""
     parts: list[str] = [sample.id, sample.query, sample.reference or ""]
     for document in sample.documents:
         parts += ("document", document.id, document.title or "", document.text)
@@ -74,7 +74,7 @@ def sample_digest(sample: Sample) -> bytes:
 
 
 def prompt_template(pipeline: Pipeline) -> Template:
-    """What makes the policy's prompt of a sample without messages."""
+    """The template of the policy's prompt, for samples without messages."""
     return Template(pipeline.policy.prompt_template, PROMPT_FIELDS, "policy.prompt_template")
 
 
@@ -86,7 +86,7 @@ def policy_prompt(sample: Sample, template: Template) -> tuple[Message, ...]:
 
 
 def missing_candidates(pipeline: Pipeline, sample: Sample, template: Template) -> GenerationSettings:
-    """What the sampler is asked for: the candidates that the sample lacks. Each has a seed, 0 to 2**31 - 1."""
+    """The request for the candidates that the sample lacks. Each has a seed, 0 to 2**31 - 1."""
     keys = pipeline.sample.generation if pipeline.sample else SampleKeys()
     name = (str(pipeline.seed), sample.id)
     missing = range(max(0, keys.n - len(sample.candidates)))

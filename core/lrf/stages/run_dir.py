@@ -1,4 +1,4 @@
-"""A run's directory: which file is which, and what has been done in it."""
+"""A run's directory: the names of its files, and which stages are finished."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lrf.types import JSON
 
 @dataclass(frozen=True, slots=True)
 class RunDir:
-    """Names of what stands in a run directory."""
+    """Names of the files of a run."""
 
     path: Path
 
@@ -58,7 +58,7 @@ class RunDir:
         return self.path / "left_out.jsonl"
 
     def drop_pairs(self) -> None:
-        """Remove pairs that were made of other rewards than those that stand here now."""
+        """Remove the pairs, which were made of rewards that have changed since."""
         for path in (self.pairs, self.pairs_parquet, self.left_out):
             path.unlink(missing_ok=True)
 
@@ -92,22 +92,22 @@ class RunDir:
 
 @dataclass(frozen=True, slots=True)
 class StageRecord:
-    """That a stage was finished: of what, with which files, and its counts."""
+    """The record of a finished stage: the fingerprint of its input, hashes of its files, and its result as JSON."""
 
     file: Path
     run_dir: Path
 
     def finished(self, fingerprint: str) -> Mapping[str, JSON] | None:
-        """The counts of the stage if it was finished with this fingerprint and its files are as it left them."""
+        """The recorded result, if the fingerprint is this one and the files have not changed since; else None."""
         record = read_json(self.file)
         match record:
-            case {"fingerprint": found, "files": dict(files), "counts": dict(counts)} if found == fingerprint:
+            case {"fingerprint": recorded, "files": dict(files), "counts": dict(counts)} if recorded == fingerprint:
                 changed = any(sha256_of(self.run_dir / name) != digest for name, digest in files.items())
                 return None if changed else counts
         return None
 
     def last(self) -> Mapping[str, JSON] | None:
-        """The counts of the stage as it was last finished, whatever of, if its files are as it left them."""
+        """The recorded result whatever its fingerprint, if the files have not changed since; else None."""
         record = read_json(self.file)
         return self.finished(str(record.get("fingerprint"))) if isinstance(record, dict) else None
 
@@ -118,7 +118,7 @@ class StageRecord:
 
 
 def said_by_system(error: OSError, otherwise: Path) -> str:
-    """Which file it is about, else ``otherwise``, and what the system says."""
+    """The file that an error is about (else ``otherwise``), and the system's message."""
     return f"{error.filename2 or error.filename or otherwise}: {error.strerror or error}"
 
 

@@ -90,7 +90,7 @@ class StageResult:
         return ()
 
     def as_skipped(self, reason: str = FINISHED_BEFORE) -> Self:
-        """The result of a run that found the stage finished: nothing was paid in it."""
+        """This result in a run that skipped the stage, and so paid nothing for it."""
         return replace(self, skipped=True, skipped_because=reason)
 
     def as_json(self) -> dict[str, JSON]:
@@ -210,13 +210,13 @@ class Stage(ABC, Generic[R]):
         """Raise :class:`lrf.errors.ConfigError` for what can't work, before anything is paid for."""
 
     def own_process(self, pipeline: Pipeline) -> bool:
-        """Whether the stage runs in a process that ends with it: it holds a model, whose memory is given back so."""
+        """Whether the stage runs in a process that ends with it, so that the memory of a model is given back."""
         return False
 
     def finished(self, context: StageContext) -> R | None:
         """The result of the run that finished the stage, if it would be the same now; None when it must be done."""
-        found = self.record(context.run_dir).finished(self.fingerprint(context))
-        result = None if found is None else self.result.from_json(found)
+        values = self.record(context.run_dir).finished(self.fingerprint(context))
+        result = None if values is None else self.result.from_json(values)
         return None if result is None or result.retry else result
 
     def keep(self, context: StageContext, fingerprint: str, files: Sequence[Path], result: R) -> R:
@@ -261,8 +261,8 @@ def last_result(run: RunDir, name: str, kind: type[R], first: str) -> R:
 
     Raises :class:`lrf.errors.StageError` if it wasn't; ``first`` is what to do about it.
     """
-    found = run.record(name).last()
-    result = None if found is None else kind.from_json(found)
+    values = run.record(name).last()
+    result = None if values is None else kind.from_json(values)
     if result is None:
         raise StageError(f"stage {name} isn't finished in {run.path}; {first}")
     return result

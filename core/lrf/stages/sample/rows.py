@@ -1,4 +1,4 @@
-"""Rows of ``candidates.jsonl``: what became of what a sampler wrote. Every candidate is kept or counted."""
+"""Rows of ``candidates.jsonl``. Each candidate that was sampled is kept, or counted with the reason why not."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ Row = dict[str, Any]
 
 
 def row_of(sample: Sample, replies: Sequence[Reply], seeds: Sequence[int] | None, source: str, keys: SampleKeys) -> Row:
-    """The row of a sample, with the candidates that it had and those that were drawn, as far as they are kept.
+    """The row of a sample: the candidates of the data, and the sampled ones that are kept.
 
-    ``seeds`` are the replies', None where the sampler heeds none; ``source`` says who wrote them.
+    Parameters
+    ----------
+    seeds: one for each reply; None for a sampler without seeds.
+    source: the name of the model that wrote the replies.
     """
-    found, dropped, cut_off = list(sample.candidates), Counter[str](), 0
-    texts, taken = {c.text for c in found}, {c.id for c in found}
+    kept, dropped, cut_off = list(sample.candidates), Counter[str](), 0
+    texts, taken = {c.text for c in kept}, {c.id for c in kept}
     for number, reply in enumerate(replies):
         why = _why_dropped(reply, texts, keys)
         if why is not None:
@@ -38,17 +41,17 @@ def row_of(sample: Sample, replies: Sequence[Reply], seeds: Sequence[int] | None
             id_ += "+"
         about: dict[str, JSON] = {"finish": reply.finish, "seed": seeds[number] if seeds else None}
         about |= {name: getattr(reply.usage, name) for name in ("prompt_tokens", "completion_tokens")}
-        found.append(Candidate(id_, reply.text, source, about))
-    if not found:
+        kept.append(Candidate(id_, reply.text, source, about))
+    if not kept:
         why = ", ".join(f"{n} {reason}" for reason, n in dropped.items())
         row = left_out(sample, Reason.NO_CANDIDATES, f"none of {len(replies)} was kept: {why}")
     else:
-        row = _row(sample, candidates=[asdict(c) for c in found], cut_off=cut_off)
+        row = _row(sample, candidates=[asdict(c) for c in kept], cut_off=cut_off)
     return {**row, "drawn": len(replies), "dropped": dict(dropped)}
 
 
 def left_out(sample: Sample, reason: str, detail: str, *, transient: bool = False) -> Row:
-    """The row of a sample that has no candidates. ``transient`` doesn't belong into the file."""
+    """The row of a sample without candidates. ``transient`` is removed before the row is written."""
     given = len(sample.candidates)
     why = {"reason": reason, "detail": detail, "transient": transient}
     return _row(sample, left_out=why, dropped={"left_out": given} if given else {})

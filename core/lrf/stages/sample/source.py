@@ -31,8 +31,8 @@ def sampled(context: StageContext) -> DataResult:
     data = data_of(context.run_dir)
     if context.pipeline.sample is None:
         return data
-    found = context.run_dir.record("sample").last()
-    result = None if found is None else SampleResult.from_json(found)
+    values = context.run_dir.record("sample").last()
+    result = None if values is None else SampleResult.from_json(values)
     if result is None or result.data != data.sha256:
         raise StageError(f"{context.run_dir.candidates} is not there or not of this data; {SAMPLE_FIRST}")
     return replace(
@@ -49,14 +49,14 @@ def sampled_source(context: StageContext) -> Source:
 
 
 def source_with_candidates(pipeline: Pipeline, run: RunDir) -> Source:
-    """The pipeline's source, with the candidates that stand in the run's directory if it samples some."""
+    """The pipeline's source; its samples have the candidates of the run's directory if the pipeline samples some."""
     source = source_of(pipeline)
     return source if pipeline.sample is None else _Sampled(source, run.candidates)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sampled:
-    """A source whose samples have the candidates of a file; samples that the file leaves out are passed over."""
+    """A source whose samples have the candidates of a file, without the samples that the file leaves out."""
 
     source: Source
     file: Path

@@ -88,7 +88,7 @@ class SampleStage(Stage[SampleResult]):
         result = await asyncio.to_thread(_result, context, journal, sampling, counts, data, began, reason)
         if reason is not None:
             done = f"{counts.samples} of {data.samples}"
-            reason.add_note(f"{done} samples are sampled; the same command goes on from there")
+            reason.add_note(f"{done} samples are sampled; the same command continues from there")
             raise StageStoppedError(reason, result)
         if counts.samples != data.samples:
             raise GateError(f"samples don't add up: {data.samples} went in, {counts.samples} came out")

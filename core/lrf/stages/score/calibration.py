@@ -1,7 +1,7 @@
 """A frozen calibration set, scored when scoring begins and again when it ends: does the judge still rate as it did?
 
-Its candidates are no part of the run's rewards. Its requests are like no others (see ``take`` of ``Engine.score``), so
-neither a cache nor the first time answers the second one; in a run that goes on after a stop, the journal does.
+Its candidates are no part of the run's rewards. Each time its requests differ from all others (see ``take`` of
+``Engine.score``), so that neither a cache nor the first time answers them. After a stop, the journal does.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from lrf.types import BadRow, Reward, Sample
 async def calibrated(
     context: StageContext, engine: Engine, scoring: str, score: Callable[[], Awaitable[None]]
 ) -> Drift | None:
-    """Score, with the calibration set before and after it. ``scoring``: what is scored, as its fingerprint.
+    """Score, with the calibration set before and after it.
 
-    Returns how far the ratings of each dimension moved: None without a set, or when the run was stopped. Raises
-    :class:`lrf.errors.DataError` when the set can't be read.
+    ``scoring`` is the fingerprint of what is scored. Returns how far the ratings of each dimension moved; None without
+    a set, or when the run was stopped. Raises :class:`lrf.errors.DataError` when the set can't be read.
     """
     wanted = context.pipeline.calibration
     if wanted is None:
@@ -54,17 +54,17 @@ def calibration_samples(path: Path) -> list[Sample]:
                 if not line.isspace():
                     yield parse_line(line, str(path), number, path.parent)
 
-    found = []
+    samples = []
     try:
         for row in samples_from_rows(rows()):
             if isinstance(row, BadRow):
                 raise DataError(f"calibration: {row.file}:{row.line}: {row.message}")
-            found.append(row)
+            samples.append(row)
     except OSError as error:
         raise DataError(f"calibration: {path} can't be read: {error.strerror}") from error
-    if not any(sample.candidates for sample in found):
-        raise DataError(f"calibration: {path} holds no candidates; give samples as in the data, with candidates")
-    return found
+    if not any(sample.candidates for sample in samples):
+        raise DataError(f"calibration: {path} has no candidates; give samples as in the data, with candidates")
+    return samples
 
 
 def drift(first: Sequence[Reward], last: Sequence[Reward], max_drift: float) -> Drift:
@@ -112,7 +112,7 @@ async def _rate(engine: Engine, samples: Sequence[Sample], take: int) -> list[Re
 
 
 def _take(file: Path, scoring: str) -> int:
-    """A number that no other run has: drawn once for what is scored, and kept, so that a stopped run goes on."""
+    """A random number for what is scored, kept in the file, so that a run that was stopped uses the same again."""
     kept = read_json(file)
     if not isinstance(kept, dict) or kept.get("scoring") != scoring:
         kept = {"scoring": scoring, "take": 2 * secrets.randbelow(2**40) + 2**20}

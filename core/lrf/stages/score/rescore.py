@@ -1,8 +1,8 @@
-"""Scoring again what is missing or named: the state behind ``lrf rescore``.
+"""The state behind ``lrf rescore``, which scores again what is unscored, or a dimension. It is in ``rescore.json``.
 
-It stands in the run's directory, in ``rescore.json``. How often a dimension was rescored is part of the key of its
-requests, so its replies are asked for anew; a candidate that had failed gets further attempts. Whatever else is asked
-has the key that it had, and its reply is in the journal. A run that is killed and done again reads the same state.
+How often a dimension was rescored is part of the key of its requests, so they are sent again; a candidate that had
+failed gets further attempts. All other requests keep their keys, so their replies come from the journal. A run that is
+killed and started again reads the same state.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class _State:
 
 
 def rounds_of(run: RunDir) -> RescoringRounds:
-    """What was asked to be scored again in this directory so far."""
+    """What has been scored again in this directory so far."""
     state = _State.read(run)
     return RescoringRounds(state.dimensions, state.failed)
 
 
 def begin_rescore(pipeline: Pipeline, run: RunDir, wanted: Rescore) -> int:
-    """Note what is to be scored again, once: a rescore that was interrupted goes on. The run's lock must be held.
+    """Note what is to be scored again, unless an interrupted rescore has noted it. The caller has the run's lock.
 
-    Returns how many candidates that concerns. Raises :class:`lrf.errors.ConfigError` for a dimension that the pipeline
+    Returns the number of candidates concerned. Raises :class:`lrf.errors.ConfigError` for a dimension that the pipeline
     doesn't have, :class:`lrf.errors.RunError` before anything was scored or while another rescore is unfinished.
     """
     names = [d.name for d in pipeline.dimensions]

@@ -1,4 +1,4 @@
-"""Rewards beside the data that they are of; and answers with prompts and ratings, as rows for a trainer."""
+"""Reads rewards along with the data they belong to, and writes answers with prompts and ratings for a trainer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def rewards_of_sample(sample: Sample, groups: Iterator[tuple[str, list[Reward]]]
 
 
 def check_used_up(groups: Iterator[tuple[str, list[Reward]]], path: Path) -> None:
-    """Raises :class:`lrf.errors.StageError` when there are rewards of samples that the data no longer has."""
+    """Raise :class:`lrf.errors.StageError` when there are rewards of samples that the data no longer has."""
     left = next(groups, None)
     if left is not None:
         raise StageError(f"{path} doesn't belong to this data: it has no sample {left[0]!r}; {SCORE_FIRST}")
@@ -53,7 +53,7 @@ def scored_fingerprint(context: StageContext) -> str | None:
 
 
 def write_scored(context: StageContext) -> None:
-    """Write ``scored.jsonl``: a row an answer, in the data's order, whether it has ratings or not."""
+    """Write ``scored.jsonl``: a row for each answer in the data's order, with or without ratings."""
     path, template = context.run_dir.rewards, prompt_template(context.pipeline)
     groups = rewards_by_sample(path)
     with replacing(context.run_dir.scored) as rows:

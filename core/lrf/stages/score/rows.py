@@ -58,18 +58,18 @@ def judgement_json(judgement: Judgement) -> Mapping[str, JSON]:
 
 
 def reward_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The rows of a ``rewards.jsonl``. Raises :class:`lrf.errors.RunError` for a line that is none."""
+    """The rows of a ``rewards.jsonl``. Raises :class:`lrf.errors.RunError` for a line that isn't one."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            found = parse_line(line, str(path), number)
-            match found:
+            parsed = parse_line(line, str(path), number)
+            match parsed:
                 case Row(value={"sample_id": str(), "candidate_id": str(), "reward": reward, "ratings": dict(ratings),
                          "unscored": None | {"dimension": str(), "reason": str(), "detail": str()}} as row) if all(
                     r is None or type(r) in (int, float) for r in (reward, *ratings.values())
                 ):  # fmt: skip
                     yield row
                 case _:
-                    why = found.message if isinstance(found, BadRow) else "no row of rewards"
+                    why = parsed.message if isinstance(parsed, BadRow) else "no row of rewards"
                     raise RunError(f"{path}:{number}: {why}; {_SCORE_AGAIN}")
 
 

@@ -106,7 +106,7 @@ class ScoreStage(Stage[ScoreResult]):
         reason = context.stop or engine.fatal
         if reason is not None:
             left = (
-                f"{result.samples} of {data.samples} samples are scored and kept; the same command goes on from there"
+                f"{result.samples} of {data.samples} samples are scored and kept; the same command continues from there"
             )
             for note in (*engine.left.values(), left):
                 if note:

@@ -270,7 +270,7 @@ def test_a_budget_stops_sampling_and_a_larger_one_goes_on_without_paying_twice(
     project.write_data([without_candidates(i) for i in range(4)])
     summary = run(project, sampler, budget={"calls": 6})
     assert (summary.status, summary.exit_code) == ("stopped", 4)
-    assert "samples are sampled; the same command goes on" in summary.message
+    assert "samples are sampled; the same command continues" in summary.message
     assert len(policy.bodies) == 6
     summary = run(project, sampler, budget={"calls": 100})
     assert summary.status == "finished"
@@ -428,7 +428,7 @@ def test_a_source_that_breaks_off_loses_no_candidate_in_flight(
     summary = run(project, sampler)
     assert summary.status == "failed"
     assert str(error) in summary.message
-    assert "of 3 samples are sampled; the same command goes on from there" in summary.message
+    assert "of 3 samples are sampled; the same command continues from there" in summary.message
     monkeypatch.undo()
     assert run(project, sampler).status == "finished"
     assert len(policy.bodies) == 12
