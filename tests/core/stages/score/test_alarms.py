@@ -127,12 +127,8 @@ async def test_a_judge_that_always_says_the_same_is_told_of_in_summary_log_and_o
     assert "alarm: helpfulness: 100% of 25 ratings are (nearly) 7" in capsys.readouterr().out
 
 
-async def test_a_judge_that_rates_by_length_is_told_of(tmp_path: Path, serve) -> None:
-    summary = await scored(tmp_path, serve, lambda prompt: f"[[{prompt.count('word ') / 3:.2f}]]")
-    assert [a["alarm"] for a in summary.as_json()["alarms"]] == ["length"]
-
-
-async def test_a_judge_that_has_to_be_asked_again_is_told_of(tmp_path: Path, serve) -> None:
+def reluctant() -> Any:
+    """A judge that refuses every other answer once, and then rates all alike in no order."""
     seen: set[str] = set()
 
     def reply(prompt: str) -> str:
@@ -141,5 +137,16 @@ async def test_a_judge_that_has_to_be_asked_again_is_told_of(tmp_path: Path, ser
             return "I'd rather not say."
         return f"[[{prompt.count('word ') * 7 % 11}]]"
 
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("reply", "alarm"),
+    [(lambda prompt: f"[[{prompt.count('word ') / 3:.2f}]]", "length"), (reluctant(), "asked_again")],
+    ids=["length", "asked_again"],
+)
+async def test_a_judge_that_rates_by_length_or_has_to_be_asked_again_is_told_of(
+    tmp_path: Path, serve: Any, reply: Any, alarm: str
+) -> None:
     summary = await scored(tmp_path, serve, reply)
-    assert [a["alarm"] for a in summary.as_json()["alarms"]] == ["asked_again"]
+    assert [a["alarm"] for a in summary.as_json()["alarms"]] == [alarm]

@@ -128,39 +128,40 @@ def test_lines_of_an_earlier_attempt_are_not_told_again(start: Start, tmp_path: 
     assert "first attempt" in (tmp_path / "ranks/0.log").read_text()
 
 
-def test_the_rank_that_torchrun_blames_is_the_one_told(tmp_path: Path) -> None:
+def blamed(tmp_path: Path, codes: dict[int, int], errors: dict[int, str]) -> StageError:
+    """The error of a launcher that blames ranks in torchrun's words, when other ranks say errors."""
     (tmp_path / "ranks").mkdir()
     for rank in range(4):
         (tmp_path / f"ranks/{rank}.log").touch()
-    blame = "Root Cause (first observed failure):\n  rank      : 3 (local_rank: 3)\n  exitcode  : -9 (pid: 4242)\n"
-    code = f'echo "the lines of 3" >> {tmp_path}/ranks/3.log; printf {json.dumps(blame)}; exit 1'
+    says = "".join(
+        f"echo '{json.dumps({'error': error, 'exit_code': 1})}' >> {tmp_path}/ranks/{rank}.jsonl; "
+        for rank, error in errors.items()
+    )
+    words = "".join(f"  rank      : {r} (local_rank: {r})\n  exitcode  : {c} (pid: 4)\n" for r, c in codes.items())
+    prints = f'echo "the lines of 3" >> {tmp_path}/ranks/3.log; printf {json.dumps(words)}'
     with pytest.raises(StageError) as raised:
-        run(LaunchPlan(world=4, per_node=4, argv=("bash", "-c", code)), tmp_path)
-    assert "rank 3 of 4 was ended by signal 9, and the training with it" in str(raised.value)
-    assert "the lines of 3" in str(raised.value)
+        run(LaunchPlan(world=4, per_node=4, argv=("bash", "-c", f"{says}{prints}; exit 1")), tmp_path)
+    return raised.value
 
 
-def test_what_other_ranks_say_when_one_is_killed_is_not_the_reason(tmp_path: Path) -> None:
-    (tmp_path / "ranks").mkdir()
-    (tmp_path / "ranks/1.log").write_text("")
-    blame = "".join(
-        f"  rank      : {r} (local_rank: {r})\n  exitcode  : {code} (pid: 4)\n" for r, code in ((0, 1), (1, -9))
-    )
-    says = json.dumps({"error": "connection closed by peer", "exit_code": 1})
-    code = f"echo '{says}' >> {tmp_path}/ranks/0.jsonl; printf {json.dumps(blame)}; exit 1"
-    with pytest.raises(StageError, match="rank 1 of 2 was ended by signal 9"):
-        run(LaunchPlan(world=2, per_node=2, argv=("bash", "-c", code)), tmp_path)
+def test_the_rank_that_torchrun_blames_is_the_one_told(tmp_path: Path) -> None:
+    message = str(blamed(tmp_path, {3: -9}, {}))
+    assert "rank 3 of 4 was ended by signal 9, and the training with it" in message
+    assert "the lines of 3" in message
 
 
-def test_what_a_rank_says_is_the_reason_though_another_fell_over_it_first(tmp_path: Path) -> None:
-    (tmp_path / "ranks").mkdir()
-    blame = "".join(
-        f"  rank      : {r} (local_rank: {r})\n  exitcode  : {code} (pid: 4)\n" for r, code in ((0, 1), (1, 2))
-    )
-    says = json.dumps({"error": "the loss became nan in step 3", "exit_code": 2})
-    code = f"echo '{says}' >> {tmp_path}/ranks/1.jsonl; printf {json.dumps(blame)}; exit 1"
-    with pytest.raises(StageError, match="the loss became nan in step 3"):
-        run(LaunchPlan(world=2, per_node=2, argv=("bash", "-c", code)), tmp_path)
+@pytest.mark.parametrize(
+    ("codes", "errors", "reason"),
+    [
+        ({0: 1, 1: -9}, {0: "connection closed by peer"}, "rank 1 of 4 was ended by signal 9"),
+        ({0: 1, 1: 2}, {1: "the loss became nan in step 3"}, "the loss became nan in step 3"),
+    ],
+    ids=["others fail when a rank is killed", "a rank fell over the one that says why"],
+)
+def test_the_reason_is_found_among_what_ranks_say(
+    tmp_path: Path, codes: dict[int, int], errors: dict[int, str], reason: str
+) -> None:
+    assert reason in str(blamed(tmp_path, codes, errors))
 
 
 def test_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:
