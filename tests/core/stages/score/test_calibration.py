@@ -147,8 +147,8 @@ async def test_a_plan_counts_the_set_twice(project: Project) -> None:
     ("text", "message"),
     [
         (None, "can't be read"),
-        ("", "holds no candidates"),
-        ('{"context": "c", "query": "q"}\n', "holds no candidates"),
+        ("", "has no candidates"),
+        ('{"context": "c", "query": "q"}\n', "has no candidates"),
         ("{\n", "calibration.jsonl:1: not JSON"),
         ("[" * 100_000, "calibration.jsonl:1: not usable JSON: nested too deeply"),
         ('{"context": "c"}\n', "calibration.jsonl:1: query"),
