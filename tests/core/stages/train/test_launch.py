@@ -306,7 +306,7 @@ def test_a_batch_that_processes_cannot_share_says_what_would_fit(tmp_path: Path)
     with pytest.raises(ConfigError) as raised:
         planned(tmp_path, {"global_batch": 16, "zero": 3}, type="torchrun", nproc_per_node=32)
     message = str(raised.value)
-    assert "16 × 1 / (32 × 1) is no whole number" in message
+    assert "16 × 1 / (32 × 1) is not a whole number" in message
     assert "global_batch: 32, or 16 processes, or sequence_parallel: 2 (zero: 3)" in message
 
 
