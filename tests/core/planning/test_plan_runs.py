@@ -56,29 +56,10 @@ def test_every_question_is_planned_once_whichever_way_the_judge_is_asked(
     assert plan_of(pipeline).total().calls == 30
 
 
-def test_a_run_stays_below_the_most_that_was_told(project: Project, judge_server: JudgeServer) -> None:
-    judge_server.fault("garbage", times=12)
-    judge_server.fault("cut", times=6)
-    most = plan_of(project.with_evidence()).total()
-    score = lrf.run(project.with_evidence(max_unscored=1.0), runs=project.runs).stages["score"]
-    assert score["asked_again"] > 10
-    assert score["calls"] <= most.bound_calls
-    assert score["prompt_tokens"] <= most.bound_prompt_tokens
-    assert score["completion_tokens"] <= most.bound_reply_tokens
-
-
 def test_bad_rows_are_counted_and_named_by_nobody_yet(project: Project) -> None:
     project.write_data([sample_row(0), "{", sample_row(1)])
     plan = plan_of(project.pipeline())
     assert (plan.samples, plan.bad_rows) == (2, 1)
-
-
-def test_what_was_not_gone_through_is_scaled(project: Project) -> None:
-    project.write_data(10)
-    whole, part = plan_of(project.pipeline()), plan_of(project.pipeline(), priced_samples=5)
-    assert part.priced_samples == 5
-    assert part.samples == 10
-    assert part.total().calls == whole.total().calls == 100
 
 
 def test_a_plan_without_scoring_has_no_calls(project: Project) -> None:
