@@ -153,7 +153,7 @@ def test_a_prompt_that_the_template_ends_otherwise_before_an_answer_is_said(job,
     )
     result = trainer(chat_template=file, max_steps=1).train(job([row(0), row(1)]))
     assert result.metrics["prompt_ends_changed"] == 2
-    assert "ends the prompt differently" in result.metrics["notes"][0]
+    assert any("ends the prompt differently" in note for note in result.metrics["notes"])
 
 
 def test_a_row_without_template_hash_is_taken_as_it_stands(job, row) -> None:

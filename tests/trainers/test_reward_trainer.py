@@ -209,6 +209,20 @@ def test_how_a_batch_is_split_makes_no_difference_though_ratings_are_missing(sco
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
+def test_held_out_rows_are_evaluated_in_micro_batches(scored_job, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    collate = RewardCollator.__call__
+
+    def counted(self: RewardCollator, rows: Any) -> Any:
+        sizes.append(len(rows))
+        return collate(self, rows)
+
+    monkeypatch.setattr(RewardCollator, "__call__", counted)
+    metrics = trainer(micro_batch=2, global_batch=2, max_steps=1, held_out=0.5).train(scored_job(planted(20))).metrics
+    assert metrics["held_out"]["helpfulness"]["answers"] > 2
+    assert max(sizes) == 2
+
+
 def test_a_pair_without_difference_stops_the_training_or_is_left_out_and_counted(job) -> None:
     rows = pair_rows(4)
     rows[2]["rejected"] = rows[2]["chosen"]

@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
-from lrf_training.tokens import EncodedRow, Messages, UnusableRowError, chat_ids, common_prefix, messages, read_jsonl
+from lrf_training.tokens import (
+    END_ADDED,
+    EncodedRow,
+    Messages,
+    UnusableRowError,
+    chat_ids,
+    common_prefix,
+    messages,
+    read_jsonl,
+    says_something,
+    with_end,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +58,13 @@ def read(path: Path, prompt_template_sha256: str | None = None) -> Iterator[Pref
         yield PreferenceRow(where, prompt, chosen, rejected, row.get("tools"))
 
 
-def encode(pair: PreferenceRow, tokenizer: Any) -> EncodedRow:
+def encode(pair: PreferenceRow, tokenizer: Any, stop_ids: frozenset[int] = frozenset()) -> EncodedRow:
     """Token ids of prompt and answers: ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``.
 
     Some templates end a prompt differently if an answer follows (with an empty block of thoughts, say). The answer
-    then begins where the token ids differ, and the row gets the remark "prompt_ends_changed". Raises
-    :class:`lrf_training.tokens.UnusableRowError`.
+    then begins where the token ids differ, and the row gets the remark "prompt_ends_changed". If the template writes
+    no token of ``stop_ids`` after an answer, the end-of-sequence token is added, with the remark "end_of_turn_added".
+    Raises :class:`lrf_training.tokens.UnusableRowError`.
     """
     options = {"tools": pair.tools} if pair.tools else {}
     prompt = chat_ids(tokenizer, pair.where, pair.prompt, add_generation_prompt=True, **options)
@@ -62,7 +74,7 @@ def encode(pair: PreferenceRow, tokenizer: Any) -> EncodedRow:
     row = {"prompt_ids": chosen[:start], "chosen_ids": chosen[start:], "rejected_ids": rejected[start:]}
     tokens, mend = sum(map(len, row.values())), "mend the row, or set on_bad_pair: drop and max_lost"
     for name, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
-        if not any(message["content"].strip() for message in answer):
+        if not any(map(says_something, answer)):
             raise UnusableRowError(f"the {name} answer is empty", mend, tokens)
     if pair.chosen == pair.rejected:
         raise UnusableRowError("chosen and rejected are the same", mend, tokens)
@@ -72,5 +84,10 @@ def encode(pair: PreferenceRow, tokenizer: Any) -> EncodedRow:
             "look at the chat template, or set on_bad_pair: drop and max_lost",
             tokens,
         )
-    remarks = ("prompt_ends_changed",) if start < len(prompt) else ()
-    return EncodedRow(row, longest=max(len(chosen), len(rejected)), remarks=remarks)
+    remarks = ["prompt_ends_changed"] if start < len(prompt) else []
+    if stop_ids:
+        ended = {name: with_end(row[name], tokenizer, stop_ids) for name in ("chosen_ids", "rejected_ids")}
+        remarks += [END_ADDED] if any(row[name] != ids for name, ids in ended.items()) else []
+        row |= ended
+    longest = start + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+    return EncodedRow(row, longest=longest, remarks=tuple(remarks))

@@ -18,6 +18,7 @@ from lrf_training.mixture import Mixture
 from lrf_training.models import identity_of, prepare_model
 from lrf_training.prepare import prepare
 from lrf_training.processes import rank
+from lrf_training.tokens import END_ADDED, END_ADDED_NOTE
 
 
 class DPO:
@@ -168,6 +169,7 @@ _ADVICE = (
 )
 
 _REMARKS = {
+    END_ADDED: END_ADDED_NOTE,
     "prompt_ends_changed": "in {} pairs the chat template ends the prompt differently if an answer follows; the answer "
-    "is trained from the first token that differs"
+    "is trained from the first token that differs",
 }

@@ -13,16 +13,17 @@ import torch
 from lrf.types import JSON
 from lrf_reward.objective import RewardCollator
 
-ROWS_AT_ONCE = 8
-
 
 def predictions(
-    model: Any, rows: Iterable[Mapping[str, Any]], collate: RewardCollator
+    model: Any, rows: Iterable[Mapping[str, Any]], collate: RewardCollator, batch_size: int
 ) -> Iterator[tuple[Any, list[float]]]:
-    """(row, outputs) of each row; a pair has the output of the chosen and of the rejected answer."""
+    """(row, outputs) of each row; a pair has the output of the chosen and of the rejected answer.
+
+    ``batch_size`` is the number of rows in memory at once.
+    """
     model.eval()
     rest = iter(rows)
-    while some := list(islice(rest, ROWS_AT_ONCE)):
+    while some := list(islice(rest, batch_size)):
         batch = collate(some)
         batch.pop("targets", None)
         with torch.no_grad():

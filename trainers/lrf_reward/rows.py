@@ -63,7 +63,7 @@ def is_held_out(sample_id: str, seed: int, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def encode(row: RewardRow, tokenizer: Any, dimensions: tuple[str, ...]) -> EncodedRow:
+def encode(row: RewardRow, tokenizer: Any, _: frozenset[int], dimensions: tuple[str, ...]) -> EncodedRow:
     """Token ids of each answer; for ratings also ``targets``, one for each dimension, NaN if unscored.
 
     Raises :class:`lrf_training.tokens.UnusableRowError` for a pair of equal answers.

@@ -70,7 +70,7 @@ class RewardTrainer:
         evaluated, evaluated_counts = ready.tokens, counts  # without held-out rows, the training rows
         if any(True for _ in held_out_rows):
             evaluated = job.output / "held_out.arrow"
-            to_ids = partial(encode, tokenizer=tokenizer)
+            to_ids = partial(encode, tokenizer=tokenizer, _=ready.tokenization.stop_ids)
             evaluated_counts = write_tokens(held_out_rows, to_ids, ready.rules, evaluated, what=what, source=source)
 
         # --- the model
@@ -105,7 +105,8 @@ class RewardTrainer:
 
         def output_info() -> dict[str, JSON]:
             job.report({"phase": "evaluating"})
-            outputs[:] = held_out.predictions(model, _plain(Dataset.from_file(str(evaluated))), collate)
+            evaluated_rows = _plain(Dataset.from_file(str(evaluated)))
+            outputs[:] = held_out.predictions(model, evaluated_rows, collate, settings.micro_batch)
             zero_at, ten_at = (
                 (-1.0, 1.0) if of_ratings else held_out.output_scale([o for _, both in outputs for o in both])
             )

@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
-from lrf_training.tokens import EncodedRow, Messages, UnusableRowError, chat_ids, common_prefix, messages, read_jsonl
+from lrf_training.tokens import (
+    END_ADDED,
+    EncodedRow,
+    Messages,
+    UnusableRowError,
+    chat_ids,
+    common_prefix,
+    messages,
+    read_jsonl,
+    says_something,
+    with_end,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +69,21 @@ def _as_messages(row: Mapping[str, Any], name: str, role: str, where: str) -> Me
     return [{"role": role, "content": text}] if isinstance(text, str) else messages(row, name, where)
 
 
-def encode(row: Conversation, tokenizer: Any) -> EncodedRow:
+def encode(row: Conversation, tokenizer: Any, stop_ids: frozenset[int] = frozenset()) -> EncodedRow:
     """Token ids (``input_ids``) of a conversation and the ``spans`` of its answers: start, end, start, end, …
 
     A span begins after the template's generation prompt and includes what the template writes after the answer (the
-    end-of-turn token). If the template renders an earlier answer differently once more turns follow (without thoughts,
-    say), that answer isn't trained, but counted as ``answers_rewritten_by_template``. Raises
+    end-of-turn token). If it writes no token of ``stop_ids``, the next one is trained where it ends generation (as
+    GLM's ``<|user|>`` does), and after the last answer the end-of-sequence token is added.
+
+    Remarks: "answers_rewritten_by_template" for each earlier answer that the template renders differently once more
+    turns follow (without thoughts, say), which isn't trained; "answers_with_weight_0"; "end_of_turn_added". Raises
     :class:`lrf_training.tokens.UnusableRowError` if no answer is left to train on.
     """
-    answers = [
-        i
-        for i, message in enumerate(row.messages)
-        if i >= row.start and message["role"] == "assistant" and message["content"].strip()
-    ]
+    own = range(row.start, len(row.messages))
+    answers = [i for i in own if row.messages[i]["role"] == "assistant" and says_something(row.messages[i])]
+    ignored = [i for i in answers if row.messages[i].get("weight") == 0]
+    answers = [i for i in answers if i not in ignored]
     options = {"tools": row.tools} if row.tools else {}
     ids = chat_ids(tokenizer, row.where, row.messages, **options)
     if not answers:
@@ -80,6 +93,9 @@ def encode(row: Conversation, tokenizer: Any) -> EncodedRow:
     rewritten = 0
     for i in answers:
         until = ids if i == len(row.messages) - 1 else chat_ids(tokenizer, row.where, row.messages[: i + 1], **options)
+        same = common_prefix(until, ids)
+        if same < len(until) and stop_ids.issuperset(until[same:]):  # Phi-3 ends a whole chat with <|endoftext|>
+            until = until[:same]
         if ids[: len(until)] != until:
             rewritten += 1
             continue
@@ -93,9 +109,24 @@ def encode(row: Conversation, tokenizer: Any) -> EncodedRow:
             "look at the chat template, or set on_bad_row: drop and max_lost",
             len(ids),
         )
+    whole = _with_ends(ids, spans, tokenizer, stop_ids)
+    remarks = ("answers_rewritten_by_template",) * rewritten + ("answers_with_weight_0",) * len(ignored)
     return EncodedRow(
-        {"input_ids": ids},
-        longest=len(ids),
-        remarks=("answers_rewritten_by_template",) * rewritten,
+        {"input_ids": whole},
+        longest=len(whole),
+        remarks=remarks + (END_ADDED,) * (len(whole) > len(ids)),
         numbers={"spans": [float(place) for place in spans]},
     )
+
+
+def _with_ends(ids: list[int], spans: list[int], tokenizer: Any, stop_ids: frozenset[int]) -> list[int]:
+    """Extend the spans of answers without an end, in place; returns the token ids with an end after the last answer."""
+    for n in range(1, len(spans), 2):
+        start, end = spans[n - 1 : n + 1]
+        if end < len(ids) and ids[end] in stop_ids and stop_ids.isdisjoint(ids[start:end][-4:]):
+            spans[n] = end + 1
+    if spans[-1] < len(ids):
+        return ids
+    whole = [*ids[: spans[-2]], *with_end(ids[spans[-2] :], tokenizer, stop_ids)] if stop_ids else ids
+    spans[-1] = len(whole)
+    return whole

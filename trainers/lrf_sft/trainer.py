@@ -17,6 +17,7 @@ from lrf_training.mixture import Mixture
 from lrf_training.models import prepare_model
 from lrf_training.prepare import prepare
 from lrf_training.processes import rank
+from lrf_training.tokens import END_ADDED, END_ADDED_NOTE
 
 
 class SFT:
@@ -133,8 +134,10 @@ _ADVICE = (
 )
 
 _REMARKS = {
+    END_ADDED: END_ADDED_NOTE,
+    "answers_with_weight_0": "{} answers of weight 0 are not trained",
     "answers_rewritten_by_template": "{} earlier answers are not trained: the chat template renders them differently "
-    "if more turns follow"
+    "if more turns follow",
 }
 
 

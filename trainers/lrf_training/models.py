@@ -33,12 +33,13 @@ class Tokenization:
     """The tokenizer with its chat template.
 
     ``window`` is the model's longest sequence in tokens, None if unknown. ``template`` is where the chat template comes
-    from: "file", "own" or "plain".
+    from: "file", "own" or "plain". ``stop_ids`` are the tokens that end a generation.
     """
 
     tokenizer: Any
     window: int | None
     template: str
+    stop_ids: frozenset[int]
 
 
 def prepare_tokenizer(job: TrainingJob, settings: TrainingSettings, texts: Iterable[str]) -> Tokenization:
@@ -62,7 +63,22 @@ def prepare_tokenizer(job: TrainingJob, settings: TrainingSettings, texts: Itera
                 "pad_token in its tokenizer_config.json"
             )
         tokenizer.pad_token = tokenizer.eos_token  # padding is never part of the loss
-    return Tokenization(tokenizer, window, set_chat_template(tokenizer, settings.chat_template))
+    template = set_chat_template(tokenizer, settings.chat_template)
+    return Tokenization(tokenizer, window, template, stop_ids_of(job, tokenizer))
+
+
+def stop_ids_of(job: TrainingJob, tokenizer: Any) -> frozenset[int]:
+    """Tokens that end a generation: the tokenizer's end of sequence, and those of generation_config.json."""
+    from transformers import GenerationConfig
+
+    ends: list[int | None] = [tokenizer.eos_token_id]
+    if job.model:
+        try:
+            named = GenerationConfig.from_pretrained(job.model).eos_token_id
+        except OSError:  # the model has no generation_config.json
+            named = None
+        ends += named if isinstance(named, list) else [named]
+    return frozenset(end for end in ends if end is not None)
 
 
 def prepare_model(
@@ -226,7 +242,8 @@ def set_chat_template(tokenizer: Any, file: Path | None) -> str:
             "the policy's tokenizer has neither a chat template nor an end-of-sequence token, so answers would have no "
             "end; set train.chat_template to a file"
         )
-    tokenizer.chat_template = PLAIN_TEMPLATE
+    begins = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+    tokenizer.chat_template = ("{{- bos_token }}" if begins else "") + PLAIN_TEMPLATE
     return "plain"
 
 

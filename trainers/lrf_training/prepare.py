@@ -38,7 +38,7 @@ def prepare(
     settings: TrainingSettings,
     make_arguments: Callable[[TrainingJob], Any],
     rows: Mixture[RowT],
-    encode: Callable[[RowT, Any], EncodedRow],
+    encode: Callable[[RowT, Any, frozenset[int]], EncodedRow],
     *,
     what: str,
     on_bad_row: str,
@@ -52,7 +52,7 @@ def prepare(
     ----------
     make_arguments: creates the Trainer's arguments, which sets up the process group.
     rows: the rows to train on.
-    encode: from a row and the tokenizer to token ids.
+    encode: from a row, the tokenizer and the tokens that end a generation to token ids.
     what: a word for rows in messages, in the plural: "pairs".
     on_bad_row: "stop" or "drop".
     remarks: a note for each remark of ``encode``; ``{}`` in it is replaced by the number of rows.
@@ -68,7 +68,12 @@ def prepare(
     rules, tokens = Rules.of(settings, tokenization.window, on_bad_row), job.output / "tokens.arrow"
     counts = on_first_process(
         lambda: write_tokens(
-            rows, lambda row: encode(row, tokenization.tokenizer), rules, tokens, what=what, source=rows.files[0][0]
+            rows,
+            lambda row: encode(row, tokenization.tokenizer, tokenization.stop_ids),
+            rules,
+            tokens,
+            what=what,
+            source=rows.files[0][0],
         )
     )
     notes = []

@@ -14,7 +14,7 @@ import pyarrow as pa
 from lrf.errors import StageError
 from lrf.types import JSON
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 
 _ROWS_A_BATCH = 64
 
@@ -145,14 +145,48 @@ def read_jsonl(path: Path, *, missing: str) -> Iterator[tuple[str, dict[str, Any
 
 
 def messages(row: Mapping[str, Any], name: str, where: str) -> Messages:
-    """The field ``name`` as chat messages. Raises :class:`lrf.errors.StageError` if it isn't a list of messages."""
+    """The field ``name`` as chat messages. Raises :class:`lrf.errors.StageError` if it isn't a list of messages.
+
+    The content of a message that calls tools may be null, which is read as an empty text.
+    """
     chat = row.get(name)
     if not isinstance(chat, list) or not chat:
         raise StageError(f"{where}: {name} must be a list of messages, each with a role and a content")
-    for message in chat:
-        if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
-            raise StageError(f"{where}: each message of {name} must have a role and a content, both text")
-    return chat
+    return [_message(message, name, where) for message in chat]
+
+
+def _message(message: Any, name: str, where: str) -> dict[str, Any]:
+    if isinstance(message, dict) and message.get("content") is None and message.get("tool_calls"):
+        message = {**message, "content": ""}
+    if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
+        raise StageError(f"{where}: each message of {name} must have a role and a content, both text")
+    if message.get("weight", 1) not in (0, 1):
+        raise StageError(f"{where}: a message's weight must be 0 (not trained) or 1; got {message['weight']!r}")
+    return message
+
+
+def says_something(message: Mapping[str, Any]) -> bool:
+    """Whether a message has a text or calls a tool."""
+    return bool(message["content"].strip() or message.get("tool_calls"))
+
+
+END_ADDED = "end_of_turn_added"
+"""Remark on a row whose chat template writes no end after an answer."""
+
+END_ADDED_NOTE = (
+    "in {} rows the chat template writes no end after an answer; the end-of-sequence token is trained there, so that "
+    "generation stops"
+)
+
+
+def with_end(ids: list[int], tokenizer: Any, stop_ids: frozenset[int]) -> list[int]:
+    """Token ids of a last answer, with the end-of-sequence token if none of its last tokens ends a generation.
+
+    Templates write up to three tokens after the content (``<|end|>``, a newline, ``<|endoftext|>``).
+    """
+    if tokenizer.eos_token_id is None or not stop_ids.isdisjoint(ids[-4:]):
+        return ids
+    return [*ids, tokenizer.eos_token_id]
 
 
 def chat_ids(tokenizer: Any, where: str, chat: Messages, **options: Any) -> list[int]:
