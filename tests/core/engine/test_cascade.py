@@ -86,13 +86,6 @@ async def test_the_last_judge_decides_without_being_sure() -> None:
     assert (answer.votes[0].judge, spared) == ("main", 0)
 
 
-async def test_three_judges_are_asked_in_their_order() -> None:
-    judges = {"a": weighing(0.7, "a"), "b": weighing(0.99, "b"), "c": weighing(1.0, "c")}
-    answer, _ = await ask(Verdict(LABELS), **judges)
-    assert answer.votes[0].judge == "b"
-    assert [len(j.requests) for j in judges.values()] == [1, 1, 0]
-
-
 async def test_ratings_and_choices_go_through_the_cascade_too() -> None:
     rating, _ = await ask(Rating(), small=weighing(0.95), main=saying("[[7]]"))
     choice, _ = await ask(Choice(("left", "right")), small=weighing(0.5), main=saying("[[right]]"))

@@ -86,15 +86,3 @@ def test_files_that_always_have_more_to_read_keep_no_other_from_its_turn() -> No
         for end in pair:
             end.close()
     assert min(read) > 50
-
-
-def test_it_runs_a_coroutine_and_passes_on_what_it_raises() -> None:
-    async def three() -> int:
-        return 3
-
-    async def broken() -> None:
-        raise ValueError("mine")
-
-    assert interpreter.run(three()) == 3
-    with pytest.raises(ValueError, match="mine"):
-        interpreter.run(broken())

@@ -12,8 +12,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lrf.engine import worst_case as most_module
 from lrf.engine.budget import Budget, BudgetLedger
@@ -24,7 +22,6 @@ from lrf.engine.observers import Observers
 from lrf.engine.paid_call import Caller
 from lrf.engine.reply_modes import best_reply_mode
 from lrf.errors import (
-    BudgetError,
     JudgeMisconfiguredError,
     RunError,
     RunInterruptedError,
@@ -83,14 +80,6 @@ async def test_equal_requests_at_once_are_one_call() -> None:
     assert len(judge.requests) == 1
 
 
-async def test_a_request_that_was_answered_is_not_asked_again() -> None:
-    judge = ScriptedJudge(["[[7]]"])
-    async with calls_to(judge) as calls:
-        assert await ask(calls) == await ask(calls) == 7.0
-        assert calls.ledger.total().reused == 1
-    assert len(judge.requests) == 1
-
-
 @pytest.mark.parametrize("steady", [True, False])
 async def test_long_notes_are_sent_once_before_they_are_sent_again_unless_replies_come_when_they_like(
     steady: bool,
@@ -127,15 +116,6 @@ async def test_another_process_takes_replies_from_the_journal(tmp_path: Any) -> 
     assert not judge.requests
 
 
-async def test_a_judge_with_another_identity_is_asked_itself() -> None:
-    journal = Journal()
-    async with calls_to(ScriptedJudge(["[[7]]"], identity={"model": "a"}), journal) as calls:
-        assert await ask(calls) == 7.0
-    async with calls_to(ScriptedJudge(["[[3]]"], identity={"model": "b"}), journal) as calls:
-        assert await ask(calls) == 3.0
-    await asyncio.to_thread(journal.close)
-
-
 async def test_two_judges_that_are_one_model_ask_an_equal_question_once_and_agree_ever_after() -> None:
     replies = iter(["[[3]]", "[[4]]"])
 
@@ -166,20 +146,6 @@ async def test_a_waiter_that_gives_up_takes_nothing_from_the_others_and_the_repl
     assert len(judge.requests) == 1
 
 
-async def test_a_reply_that_everybody_gave_up_on_is_kept_all_the_same() -> None:
-    release = asyncio.Event()
-    judge = ScriptedJudge(held(release))
-    async with calls_to(judge) as calls:
-        task = asyncio.create_task(ask(calls))
-        await asyncio.sleep(0.05)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        release.set()
-        await asyncio.sleep(0.05)
-        assert await ask(calls) == 7.0
-    assert len(judge.requests) == 1
-
-
 async def test_a_failure_that_nobody_waits_for_is_no_noise(caplog: pytest.LogCaptureFixture) -> None:
     release = asyncio.Event()
 
@@ -207,17 +173,6 @@ async def test_all_who_wait_for_one_call_get_its_failure() -> None:
         outcomes = await asyncio.gather(*(ask(calls) for _ in range(3)), return_exceptions=True)
     assert all(isinstance(o, JudgeMisconfiguredError) for o in outcomes)
     assert len(judge.requests) == 1
-
-
-async def test_never_more_calls_in_flight_than_the_judge_wants() -> None:
-    async def script(request: Request) -> str:
-        await asyncio.sleep(0.002)
-        return "[[7]]"
-
-    judge = ScriptedJudge(script, max_concurrency=5)
-    async with calls_to(judge) as calls:
-        await asyncio.gather(*(ask(calls, f"answer {i}") for i in range(60)))
-    assert judge.most_in_flight == 5
 
 
 # --- asking again ---------------------------------------------------------------------------------------------------
@@ -508,15 +463,6 @@ async def test_a_journal_that_can_not_be_written_stops_everything() -> None:
 # --- budget ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_budget_stops_before_the_call_that_could_cross_it() -> None:
-    judge = ScriptedJudge(lambda _: Reply("[[7]]", usage=Usage(10, 5, 0)))
-    async with calls_to(judge, budget=Budget(calls=3)) as calls:
-        outcomes = await asyncio.gather(*(ask(calls, f"{i}") for i in range(10)), return_exceptions=True)
-        assert sum(isinstance(o, BudgetError) for o in outcomes) == 7
-        assert calls.ledger.total().calls == 3
-    assert len(judge.requests) == 3
-
-
 async def test_tokens_of_long_prompts_are_counted_beside_the_event_loop_and_once_for_what_they_share(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -534,35 +480,6 @@ async def test_tokens_of_long_prompts_are_counted_beside_the_event_loop_and_once
             await calls.ask((document, Segment(answer, trusted=False)), Rating(), 512, CALLER)
     assert counted == [document.text, "a", "b"]
     assert threading.main_thread() not in threads
-
-
-@settings(max_examples=25)
-@given(
-    budget=st.integers(100, 3000),
-    asked=st.integers(1, 25),
-    written=st.lists(st.integers(0, 100), min_size=1, max_size=25),
-    concurrency=st.integers(1, 8),
-)
-def test_however_many_calls_run_at_once_tokens_stay_within_the_budget(
-    budget: int, asked: int, written: list[int], concurrency: int
-) -> None:
-    async def script(request: Request) -> Reply:
-        await asyncio.sleep(0)
-        number = len(judge.requests)
-        return Reply("[[7]]", usage=Usage(5, written[number % len(written)], 0))
-
-    judge = ScriptedJudge(script, max_concurrency=concurrency)
-
-    async def run() -> None:
-        async with calls_to(judge, budget=Budget(tokens=budget)) as calls:
-            work = (ask(calls, f"{i}", max_tokens=100) for i in range(asked))
-            outcomes = await asyncio.gather(*work, return_exceptions=True)
-            total = calls.ledger.total()
-            assert total.prompt_tokens + total.completion_tokens <= budget
-            assert total.calls == sum(o == 7.0 for o in outcomes)
-            assert all(o == 7.0 or isinstance(o, BudgetError) for o in outcomes)
-
-    asyncio.run(run())
 
 
 @pytest.mark.parametrize("fault", ["not a rating", UnavailableError("busy", retry_after_s=0.0)])

@@ -16,7 +16,6 @@ from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.latency import KNOWN, Latency
 from lrf.engine.limiter import Limiter
 from lrf.engine.paid_call import Caller
-from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Rating
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import Segment
@@ -124,17 +123,6 @@ async def test_a_call_that_hung_before_anything_was_known_is_given_up_as_soon_as
     calls.journal.close()
 
 
-async def test_a_call_that_never_answers_ends_with_its_reason(quick: None) -> None:
-    judge = Slow()
-    calls = await warm(judge)
-    judge.hang = 100
-    with pytest.raises(UnscorableError) as e:
-        await calls.ask((Segment("hangs"),), Rating(), 64, Caller("s", "d"))
-    assert e.value.reason == "judge_timed_out"
-    assert e.value.transient
-    calls.journal.close()
-
-
 async def test_a_deadline_is_never_later_than_the_judges_own(quick: None) -> None:
     judge = Slow()
     calls = await warm(judge)
@@ -224,10 +212,3 @@ def test_a_burst_of_slow_replies_changes_nothing() -> None:
     assert limiter.limit == 64
     _, limiter = simulate(latency, 64, 2_600)
     assert limiter.limit == 64
-
-
-def test_a_limit_of_one_stays_one() -> None:
-    limiter = Limiter(1)
-    for _ in range(1000):
-        limiter.timed(9.0)
-    assert limiter.limit == 1.0

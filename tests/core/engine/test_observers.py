@@ -48,21 +48,6 @@ def test_an_observer_is_told_in_order_with_the_arguments_it_asks_for() -> None:
     assert told == ["started runs/x", "finished finished"]
 
 
-def test_an_observer_runs_in_a_thread_of_its_own() -> None:
-    threads = []
-
-    class Plugin:
-        @hookimpl
-        def lrf_run_started(self) -> None:
-            threads.append(threading.current_thread())
-
-    observers = Observers(manager_of(plugin=Plugin()), Reports())
-    observers.tell("lrf_run_started", run_dir="", pipeline={})
-    observers.close()
-    assert threads
-    assert threads[0] is not threading.main_thread()
-
-
 @pytest.mark.parametrize("error", [ValueError("broken"), SystemExit(1), KeyboardInterrupt()])
 def test_one_that_raises_is_detached_and_reported_and_the_others_go_on(error: BaseException) -> None:
     told = []
@@ -149,10 +134,4 @@ def test_a_plugin_that_only_registers_components_gets_no_thread() -> None:
 
     observers = Observers(manager_of(registers=Registers()), Reports())
     assert not observers._threads
-    observers.close()
-
-
-def test_without_plugins_telling_is_free() -> None:
-    observers = Observers(None, Reports())
-    observers.tell("lrf_run_started", run_dir="", pipeline={})
     observers.close()

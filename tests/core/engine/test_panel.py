@@ -117,12 +117,6 @@ async def test_a_draw_that_is_asked_again_has_another_seed_than_every_other_requ
     assert len(seeds) == len(set(seeds)) == 12
 
 
-async def test_one_draw_of_one_judge_has_no_opinions_beside_the_answer() -> None:
-    judge = says(6)
-    answer = await ask({"main": judge})
-    assert (answer.value, answer.votes, len(judge.requests)) == (6.0, (), 1)
-
-
 async def test_a_draw_without_a_mark_leaves_the_question_unanswered() -> None:
     judge = ScriptedJudge(lambda r: "[[5]]" if r.repeat == 0 else "nothing")
     with pytest.raises(UnscorableError) as caught:

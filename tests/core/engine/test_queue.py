@@ -14,23 +14,6 @@ from lrf.engine.queue import CallQueue
 from lrf.errors import RunInterruptedError
 
 
-async def test_no_more_calls_than_the_ceiling_are_in_flight() -> None:
-    queue = CallQueue(Limiter(3))
-    now = most = 0
-
-    async def call() -> None:
-        nonlocal now, most
-        async with queue.slot(0):
-            now += 1
-            most = max(most, now)
-            await asyncio.sleep(0)
-            now -= 1
-
-    await asyncio.gather(*(call() for _ in range(50)))
-    assert most == 3
-    assert queue.in_flight == 0
-
-
 async def test_the_earliest_sample_goes_first_and_equals_go_in_order_of_coming() -> None:
     queue = CallQueue(Limiter(1))
     order = []
@@ -50,22 +33,6 @@ async def test_the_earliest_sample_goes_first_and_equals_go_in_order_of_coming()
     all_there.set()
     await asyncio.gather(*tasks)
     assert order == ["first", "earliest", "early", "twin a", "twin b", "late"]
-
-
-async def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
-    queue = CallQueue(Limiter(1))
-    order = []
-
-    async def call(name: str) -> None:
-        async with queue.slot(0):
-            order.append(name)
-
-    async with queue.slot(0):
-        tasks = [asyncio.create_task(call("waiting"))]
-        await asyncio.sleep(0)
-    tasks.append(asyncio.create_task(call("new")))
-    await asyncio.gather(*tasks)
-    assert order == ["waiting", "new"]
 
 
 async def test_draining_lets_calls_in_flight_finish_and_refuses_the_rest() -> None:

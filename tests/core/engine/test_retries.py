@@ -17,7 +17,6 @@ from lrf.errors import (
     JudgeMisconfiguredError,
     RateLimitedError,
     RejectedError,
-    RunInterruptedError,
     StageError,
     TimedOutError,
     UnavailableError,
@@ -222,15 +221,6 @@ async def test_refusals_are_told_to_the_limiter_and_other_faults_are_not(retries
         Server(RateLimitedError("wait", 0), UnavailableError("busy"), TimedOutError("slow"), BadReplyError("html"))
     )
     assert list(limiter._refusals) == [True, True, False]
-
-
-async def test_draining_ends_the_waiting(limiter: Limiter) -> None:
-    retries = Retries("judges.main", limiter)
-    task = asyncio.create_task(retries.run(Server(RateLimitedError("wait", 600.0))))
-    await asyncio.sleep(0.01)
-    retries.stop.set()
-    with pytest.raises(RunInterruptedError):
-        await task
 
 
 async def test_a_server_that_only_hangs_and_has_never_answered_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

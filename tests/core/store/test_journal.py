@@ -63,14 +63,6 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
 # --- replies --------------------------------------------------------------------------------------------------------
 
 
-def test_a_reply_comes_back_as_it_was_committed(journal: Journal) -> None:
-    reply = Reply(
-        "[[7]] 好", "length", Usage(100, 20, 60), {"[[1]]": 0.25, "[[2]]": 0.75}, model="m-1", reasoning="hm\x00m"
-    )
-    commit(journal, b"k", reply)
-    assert found(journal, b"k") == reply
-
-
 def test_what_was_never_committed_is_not_there(journal: Journal) -> None:
     commit(journal, b"k", Reply("[[7]]"))
     assert found(journal, b"other") is None
