@@ -8,11 +8,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from lrf.errors import DataError
 from lrf.rows.data import Row, parse_line
 from lrf.types import BadRow
+from lrf_data.formats import HEAD_BYTES, other_format
 
 
 def find_files(path: Path | Sequence[Path]) -> list[Path]:
@@ -50,8 +51,13 @@ def open_bytes(path: Path) -> BinaryIO:
 
 
 def read_jsonl(path: Path) -> Iterator[Row | BadRow]:
-    """Each line's JSON value; blank lines are passed over. Raises DataError when the file can't be read at all."""
+    """Each line's JSON value; blank lines are left out.
+
+    Raises :class:`lrf.errors.DataError` when the file can't be read at all, or is in another format.
+    """
     with reading(path), open_bytes(path) as file:
+        if (instead := other_format(cast(Any, file).peek(HEAD_BYTES)[:HEAD_BYTES], path)) is not None:
+            raise DataError(f"{path}: not JSON Lines, but {instead}")
         for number, line in enumerate(file, start=1):
             if not line.isspace():
                 yield parse_line(line, str(path), number, path.parent)

@@ -1,4 +1,4 @@
-"""The source ``parquet``: one row a record, in the fields of :mod:`lrf.rows.data`; nested columns are objects and lists."""
+"""The source ``parquet``: a row for each record, in the fields of :mod:`lrf.rows.data`; columns may be nested."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class ParquetSource:
                         number += 1
                         yield _row(batch, i, columns, path, number)
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{path}: can't be read as Parquet: {error}") from error
+            hint = "; JSON Lines are read by the source jsonl (`type: jsonl`)" if _begins_as_json(path) else ""
+            raise DataError(f"{path}: can't be read as Parquet: {error}{hint}") from error
 
     def _column_of_field(self, there: list[str], path: Path) -> Mapping[str, str]:
         if self._columns is None:
@@ -52,6 +53,11 @@ class ParquetSource:
             if column not in there:
                 raise DataError(f"{path}: no column {column!r} for {field}; columns: {', '.join(there)}")
         return self._columns
+
+
+def _begins_as_json(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) in (b"{", b"[")
 
 
 def _row(batch: Any, i: int, columns: Mapping[str, str], path: Path, number: int) -> Row | BadRow:

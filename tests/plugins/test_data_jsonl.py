@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +55,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Path) -> Non
         ("{", "not JSON: Expecting property name enclosed in double quotes at character "),
         (b'{"query": "caf\xe9"}', "not UTF-8: invalid continuation byte at byte 14 of the line"),
         ("[]", "a row must be an object with the fields"),
-        ('{"metadata": {"a": NaN}}', "not usable JSON: NaN is no JSON value"),
+        ('{"metadata": {"a": NaN}}', "not usable JSON: NaN is not a JSON value"),
         ('{"query": "a", "query": "b"}', 'not usable JSON: the key "query" is given twice'),
         (
             f'{{{"".join(f"{json.dumps(str(n))}: 1, " for n in range(30_000))}"29999": 2}}',
@@ -61,7 +63,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Path) -> Non
         ),
         ("[" * 100_000, "not usable JSON: nested too deeply"),
         (f'{{"id": {"9" * 5000}}}', "not usable JSON: Exceeds the limit"),
-        ('{"query": "\\ud83d"}', "context: missing"),
+        ('{"query": "\\ud83d"}', "query: contains the lone surrogate U+D83D"),
     ],
 )
 def test_a_bad_line_is_named_and_the_others_are_read(tmp_path: Path, line: str | bytes, message: str) -> None:
@@ -122,3 +124,37 @@ def test_a_path_to_nothing_is_an_error_that_names_it(tmp_path: Path, path: str, 
 def test_a_relative_path_starts_at_the_pipeline_file() -> None:
     settings = JsonlSettings.model_validate({"path": ["a.jsonl", "/b.jsonl"]}, context={"folder": "/pipelines"})
     assert settings.path == [Path("/pipelines/a.jsonl"), Path("/b.jsonl")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f"[{ROW}]", "one JSON array; put each object on a line of its own: jq -c '.[]' "),
+        (json.dumps([json.loads(ROW)] * 2, indent=2), "one JSON array; "),
+        (
+            json.dumps(json.loads(ROW), indent=2),
+            "JSON over several lines; put each object on a line of its own: jq -c . ",
+        ),
+        ("id,context,query\n1,It rained.,Did it rain?\n", "a CSV table; write its rows as JSON Lines: python -c "),
+        ("id\tquery\n1\tDid it rain?\n", "a TSV table; "),
+        (b"PAR1\x15\x04", "a Parquet file; use the source parquet"),
+        (gzip.compress(ROW.encode()), "compressed with gzip; end its name in .gz"),
+        (ROW.encode("utf-16"), "text in UTF-16; write it in UTF-8"),
+    ],
+)
+def test_a_file_in_another_format_is_named_with_what_to_do(tmp_path: Path, content: str | bytes, message: str) -> None:
+    path = written(tmp_path / "a.jsonl", content)
+    with pytest.raises(DataError) as caught:
+        list(source(path).read())
+    assert str(caught.value).startswith(f"{path}: not JSON Lines, but {message}")
+
+
+def test_the_command_that_is_proposed_for_a_table_makes_rows_of_it(tmp_path: Path) -> None:
+    table = written(tmp_path / "a.csv", "context;query", "It rained.;Did it rain?", "")
+    with pytest.raises(DataError) as caught:
+        list(source(table).read())
+    command = str(caught.value).split("JSON Lines: ")[1]
+    subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True, cwd=tmp_path)
+    (sample,) = source(tmp_path / "a.jsonl").read()
+    assert isinstance(sample, Sample)
+    assert sample.query == "Did it rain?"

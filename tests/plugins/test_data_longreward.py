@@ -110,7 +110,7 @@ def test_a_document_without_an_answer_has_no_reference(files: Files) -> None:
         (candidate(1, 1, query="another"), "query: differs from the query of the document with this idx"),
         (candidate(1, 0), 'idx: "1-0" is already the idx of an earlier candidate'),
         (candidate(1, 1, answer=None), "answer: expected a text, got null"),
-        (candidate(1, 1, answer="\ud83d"), "answer: holds the lone surrogate U+D83D at character 0; take it out"),
+        (candidate(1, 1, answer="\ud83d"), "answer: contains the lone surrogate U+D83D at character 0; remove it"),
         ({"idx": 1}, 'idx: expected "<idx of the document>-<n>", as in {"idx": "11-7", …}'),
         ({"idx": "1"}, 'idx: expected "<idx of the document>-<n>", as in {"idx": "11-7", …}'),
         ({"idx": "1-"}, 'idx: expected "<idx of the document>-<n>", as in {"idx": "11-7", …}'),

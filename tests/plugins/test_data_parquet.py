@@ -77,7 +77,7 @@ def test_columns_for_no_field_are_refused() -> None:
 def test_values_that_are_no_json_make_a_bad_row(tmp_path: Path) -> None:
     rows = [{**ROW, "metadata": {"when": datetime(1997, 1, 1)}}]
     (bad,) = read(written(tmp_path / "a.parquet", rows))
-    assert bad == BadRow(str(tmp_path / "a.parquet"), 1, "metadata.when: a value of type datetime is no JSON value")
+    assert bad == BadRow(str(tmp_path / "a.parquet"), 1, "metadata.when: a value of type datetime is not a JSON value")
 
 
 def test_text_that_is_not_utf8_makes_a_bad_row_and_the_others_are_read(tmp_path: Path) -> None:

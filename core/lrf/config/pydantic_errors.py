@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from lrf.config.problems import KeyPath, Problems
 from lrf.config.yaml_document import YamlDocument
 from lrf.plugin.suggest import did_you_mean
+from lrf.rows.declared import declared_at, keys_of
 from lrf.text.redaction import redact
 
 _EXPECTED = {
@@ -61,12 +62,12 @@ def report(
         deeper = any(len(other) > len(place) and other[: len(place)] == place for other in by_place)
         if deeper and all(_OF_TYPE.fullmatch(d["type"]) for d in found):
             continue  # another member of a union came further: what it says is more to the point
-        models, described = _declared(model, place[len(path) :])
+        models, described = declared_at(model, place[len(path) :])
         expected = list(dict.fromkeys(e for d in found if (e := _expected(d, described))))
         if expected:
             message = f"expected {' or '.join(expected)}{_got(found[0], place, document, expected)}"
         else:
-            allowed = [*also_allowed, *_keys(models)] if len(place) == len(path) + 1 else _keys(models)
+            allowed = [*also_allowed, *keys_of(models)] if len(place) == len(path) + 1 else keys_of(models)
             message = "; ".join(dict.fromkeys(_other(d, place, allowed, described, document) for d in found))
         problems.add(message, place)
 
@@ -80,33 +81,6 @@ def _place(details: ErrorDetails, path: KeyPath, problems: Problems) -> KeyPath:
     if last is not None and (details["type"] == "missing" or (*path, last) in problems.lines):
         path = (*path, last)
     return path
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and not typing.get_args(annotation):
-        if issubclass(annotation, BaseModel):
-            yield annotation
-    else:
-        for argument in typing.get_args(annotation):
-            yield from _models(argument)
-
-
-def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    return {field.alias or name: field for name, field in model.model_fields.items()}
-
-
-def _declared(model: type[BaseModel], path: KeyPath) -> tuple[list[type[BaseModel]], FieldInfo | None]:
-    """The models that the last key of the path could belong to, and the field that it is, if it is one."""
-    models, field = [model], None
-    for i, part in enumerate(path):
-        field = next((f for m in models if (f := _fields(m).get(str(part)))), None)
-        if i + 1 < len(path) and field is not None:
-            models = list(_models(field.annotation))
-    return models, field
-
-
-def _keys(models: Sequence[type[BaseModel]]) -> list[str]:
-    return list(dict.fromkeys(key for model in models for key in _fields(model)))
 
 
 def _expected(details: ErrorDetails, field: FieldInfo | None) -> str:

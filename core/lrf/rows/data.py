@@ -6,8 +6,8 @@ The fields of a row (``null`` is the same as absent):
     text or a whole number, unique in the data. Left out: the row's number, from 0 ("0", "1", …).
 ``context`` (required, unless there are ``messages``)
     a text; or a document ``{"text", "title"?, "id"?}``; or a list of documents. In place of ``text`` a document may
-    have ``path``: a UTF-8 text file, relative to the data file's folder and inside it. Documents without an id are
-    "0", "1", … by their place. No document may be empty.
+    have ``path``: a UTF-8 text file, relative to the data file's folder and inside it; no part of the path may begin
+    with a dot. Documents without an id are "0", "1", … by their place. No document may be empty.
 ``query`` (required, unless there are ``messages``)
     a text, not empty. Left out: the last turn of "user".
 ``candidates``
@@ -16,14 +16,14 @@ The fields of a row (``null`` is the same as absent):
 ``reference``
     a text: a known good answer.
 ``messages``
-    the policy's prompt, word for word: a list of turns (:mod:`lrf.rows.chat` says what they hold). Ends with a turn of
+    the policy's prompt, word for word: a list of turns (:mod:`lrf.rows.chat` describes them). Ends with a turn of
     "user" or "tool". Without a ``context`` the turns are the context: each is a document, "turn-0", "turn-1", ….
 ``tools``
     definitions of the tools that the policy may call, as chat templates take them; a list, or one as JSON text.
 ``metadata``
-    an object with whatever you like. Anywhere else an unknown key is an error, so that no data is lost in silence.
+    an object with any content. Anywhere else an unknown key is an error, so that no data is lost unnoticed.
 
-No text may hold the NUL character or a lone surrogate, since neither can be stored and sent as UTF-8 everywhere.
+No text may contain NUL or a lone surrogate, since neither can be stored and sent as UTF-8 everywhere.
 """
 
 from __future__ import annotations
@@ -32,29 +32,21 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
+
 from lrf.errors import DataError
-from lrf.rows.chat import chat_of, last_query, tools_of, turn_documents
-from lrf.rows.checks import (
-    InvalidRow,
-    JsonObject,
-    as_items,
-    as_text,
-    check_unique,
-    kind_of,
-    not_empty,
-    quoted,
-    text_problem,
-)
+from lrf.rows.chat import last_query, messages_of, turn_documents
+from lrf.rows.fields import FIELDS, CandidateRow, DocumentRow, SampleRow
 from lrf.rows.lines import Row, parse_line
+from lrf.rows.problem import problem_in
+from lrf.rows.values import InvalidRowError, check_json, quoted, text_problem
 from lrf.types import JSON, BadRow, Candidate, Document, Sample
 
 __all__ = [
     "FIELDS", "Row", "RowError", "parse_line", "quoted", "sample_from_row", "samples_from_rows", "text_problem",
     "turn_documents",
 ]  # fmt: skip
-
-FIELDS = ("id", "context", "query", "candidates", "reference", "messages", "tools", "metadata")
-"""The fields of a row."""
 
 
 class RowError(DataError):
@@ -82,8 +74,8 @@ def sample_from_row(
     Raises :class:`RowError` (a :class:`lrf.errors.DataError`).
     """
     try:
-        return _sample(JsonObject(row, "", FIELDS), folder, str(line - 1) if default_id is None else default_id)
-    except InvalidRow as error:
+        return _sample(Row(file, line, row, folder), str(line - 1) if default_id is None else default_id)
+    except InvalidRowError as error:
         raise RowError(file, line, str(error)) from None
 
 
@@ -98,9 +90,9 @@ def samples_from_rows(rows: Iterable[Row | BadRow]) -> Iterator[Sample | BadRow]
             yield row
             continue
         try:
-            sample = sample_from_row(row.value, folder=row.folder, file=row.file, line=row.line, default_id=str(number))
-        except RowError as error:
-            yield BadRow(row.file, row.line, error.message)
+            sample = _sample(row, str(number))
+        except InvalidRowError as error:
+            yield BadRow(row.file, row.line, str(error))
             continue
         digest = hashlib.blake2b(sample.id.encode(), digest_size=8).digest()
         if digest in seen:
@@ -113,76 +105,97 @@ def samples_from_rows(rows: Iterable[Row | BadRow]) -> Iterator[Sample | BadRow]
 # --- the fields ------------------------------------------------------------------------------------------------
 
 
-def _sample(row: JsonObject, folder: Path | None, default_id: str) -> Sample:
-    messages = chat_of(row)
-    if messages is None or row.get("context") is not None:
-        documents = _documents(row.required("context"), folder)
-    else:
-        documents = turn_documents(messages)
+def _sample(read: Row, default_id: str) -> Sample:
+    value = dict(read.value) if isinstance(read.value, Mapping) else read.value
+    try:
+        row = SampleRow.model_validate(value)
+        if not read.checked:
+            check_json(value)
+    except ValidationError as error:
+        raise InvalidRowError(problem_in(error)) from None
+    except PydanticCustomError as error:
+        at = str((error.context or {})["at"])
+        raise InvalidRowError(f"{at.removeprefix('.')}: {error.message()}") from None
+    messages = None if row.messages is None else messages_of(row.messages)
+    from_turns = messages is not None and row.context is None
+    documents = turn_documents(messages or ()) if from_turns else _documents(row, read.folder)
     if not documents:
-        raise InvalidRow("messages: no turn says anything, and there is no context")
+        raise InvalidRowError("messages: no turn says anything, and there is no context")
     return Sample(
-        id=row.id(default_id),
+        id=default_id if row.id is None else str(row.id),
+        query=last_query(messages) if row.query is None else row.query,
         documents=documents,
-        query=row.filled_text("query") if row.get("query") is not None else last_query(messages),
-        candidates=_candidates(row),
-        reference=row.optional_text("reference"),
+        candidates=_candidates(row.candidates or ()),
+        reference=row.reference,
         messages=messages,
-        metadata=row.metadata(),
-        tools=tools_of(row),
+        metadata=row.metadata or {},
+        tools=row.tools or (),
     )
 
 
-def _documents(context: JSON, folder: Path | None) -> tuple[Document, ...]:
+def _documents(row: SampleRow, folder: Path | None) -> tuple[Document, ...]:
+    context = row.context
     if isinstance(context, str):
-        return (Document("0", not_empty(as_text(context, "context"), "context")),)
-    if isinstance(context, Mapping):
-        return (_document(context, "context", folder, "0"),)
-    if not isinstance(context, Sequence) or isinstance(context, bytes):
-        raise InvalidRow(f"context: expected a text, a document or a list of documents, got {kind_of(context)}")
-    documents = tuple(
-        _document(value, at, folder, str(i)) for i, (at, value) in enumerate(as_items(context, "context"))
-    )
-    if not documents:
-        raise InvalidRow("context: the list has no documents")
-    check_unique(documents, "context", lambda d: d.id)
+        return (Document("0", context),)
+    if isinstance(context, DocumentRow):
+        return (_document(context, "context", "0", folder),)
+    if not context:
+        raise InvalidRowError("context: missing" if context is None else "context: the list has no documents")
+    documents = tuple(_document(d, f"context[{i}]", str(i), folder) for i, d in enumerate(context))
+    _check_ids([d.id for d in documents], "context")
     return documents
 
 
-def _document(value: JSON, at: str, folder: Path | None, default_id: str) -> Document:
-    document = JsonObject(value, at, ("id", "title", "text", "path"))
-    if (document.get("text") is None) == (document.get("path") is None):
-        raise InvalidRow(f'{at}: expected either "text" or "path"')
-    if document.get("path") is None:
-        text = document.filled_text("text")
-    else:
-        text = _file_text(document.filled_text("path"), document.path("path"), folder)
-    return Document(document.id(default_id), text, document.optional_text("title"))
+def _document(row: DocumentRow, at: str, default_id: str, folder: Path | None) -> Document:
+    if (row.text is None) == (row.path is None):
+        raise InvalidRowError(f'{at}: expected either "text" or "path"')
+    text = row.text if row.path is None else _file_text(row.path, f"{at}.path", folder)
+    return Document(default_id if row.id is None else str(row.id), text or "", row.title)
+
+
+def _candidates(rows: Sequence[CandidateRow]) -> tuple[Candidate, ...]:
+    candidates = tuple(
+        Candidate(str(i if row.id is None else row.id), row.text, row.source, row.metadata or {})
+        for i, row in enumerate(rows)
+    )
+    _check_ids([c.id for c in candidates], "candidates")
+    return candidates
+
+
+def _check_ids(ids: Sequence[str], at: str) -> None:
+    if len(set(ids)) < len(ids):
+        second = next(i for i, id_ in enumerate(ids) if id_ in ids[:i])
+        first = ids.index(ids[second])
+        raise InvalidRowError(f"{at}[{second}].id: {quoted(ids[second])} is already the id of {at}[{first}]")
 
 
 def _file_text(path: str, at: str, folder: Path | None) -> str:
     if folder is None:
-        raise InvalidRow(f"{at}: this data can't name files; give the text itself")
+        raise InvalidRowError(f"{at}: this data can't name files; give the text itself")
     try:
-        home = folder.resolve()
-        file = (home / path).resolve()
-        if not file.is_relative_to(home):
-            raise InvalidRow(f"{at}: {quoted(path)} leads out of the data's folder; keep the texts beside the data")
-        if not file.is_file():
-            raise InvalidRow(f"{at}: no file {quoted(path)} in the data's folder")
-        text = file.read_bytes().decode("utf-8-sig")
+        text = _file(path, at, folder).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidRow(f"{at}: {quoted(path)} is not UTF-8: {error.reason} at byte {error.start}") from None
+        raise InvalidRowError(
+            f"{at}: {quoted(path)} is not a text file in UTF-8: {error.reason} at byte {error.start}"
+        ) from None
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symlinks, before Python 3.13
-        raise InvalidRow(f"{at}: can't read {quoted(path)}: {getattr(error, 'strerror', None) or error}") from None
-    return not_empty(as_text(text, at), at)
+        raise InvalidRowError(f"{at}: can't read {quoted(path)}: {getattr(error, 'strerror', None) or error}") from None
+    if (problem := text_problem(text)) is not None:
+        raise InvalidRowError(f"{at}: {quoted(path)} is not a text file: it {problem}")
+    if not text.strip():
+        raise InvalidRowError(f"{at}: {quoted(path)} is empty")
+    return text
 
 
-def _candidates(row: JsonObject) -> tuple[Candidate, ...]:
-    candidates = []
-    for i, (at, value) in enumerate(row.items("candidates")):
-        fields = JsonObject(value, at, ("id", "text", "source", "metadata"))
-        source = fields.optional_text("source")
-        candidates.append(Candidate(fields.id(str(i)), fields.text("text"), source, fields.metadata()))
-    check_unique(candidates, "candidates", lambda c: c.id)
-    return tuple(candidates)
+def _file(path: str, at: str, folder: Path) -> Path:
+    """The file that a document's path names, with every symlink followed."""
+    home = folder.resolve()
+    file = (home / path).resolve()
+    if not file.is_relative_to(home):
+        raise InvalidRowError(f"{at}: {quoted(path)} leads out of the data's folder; keep the texts beside the data")
+    parts = {*Path(path).parts, *file.relative_to(home).parts}
+    if any(part.startswith(".") and part not in (".", "..") for part in parts):
+        raise InvalidRowError(f"{at}: {quoted(path)} is hidden: no part of a path may begin with a dot")
+    if not file.is_file():
+        raise InvalidRowError(f"{at}: no file {quoted(path)} in the data's folder")
+    return file

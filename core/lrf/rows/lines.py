@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrf.rows.checks import quoted
+from lrf.rows.values import quoted
 from lrf.types import JSON, BadRow
 
 _BOM = b"\xef\xbb\xbf"
+_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # the only form in which JSON in UTF-8 has NUL or a surrogate
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,20 +20,22 @@ class Row:
     """One row as it was read.
 
     ``value`` is any JSON value; ``line`` its line (or number) in ``file``, from 1; ``folder`` as in
-    :func:`lrf.rows.data.sample_from_row`.
+    :func:`lrf.rows.data.sample_from_row`. ``checked``: the value comes from JSON
+    text, and no text in it contains NUL or a surrogate.
     """
 
     file: str
     line: int
     value: JSON
     folder: Path | None = None
+    checked: bool = False
 
 
 def parse_line(line: bytes, file: str, number: int, folder: Path | None = None) -> Row | BadRow:
     """The JSON value on a line. NaN, infinities and keys given twice are refused, as the JSON standard advises."""
     try:
         text = (line.removeprefix(_BOM) if number == 1 else line).rstrip().decode("utf-8")
-        return Row(file, number, json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique), folder)
+        return Row(file, number, _decode(text), folder, checked=b"\\" not in line or not _ESCAPE.search(line))
     except UnicodeDecodeError as error:
         return BadRow(file, number, f"not UTF-8: {error.reason} at byte {error.start} of the line")
     except json.JSONDecodeError as error:
@@ -43,7 +47,7 @@ def parse_line(line: bytes, file: str, number: int, folder: Path | None = None) 
 
 
 def _no_constant(name: str) -> JSON:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
@@ -52,3 +56,6 @@ def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the key {quoted(twice)} is given twice")
     return result
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unique).decode

@@ -24,7 +24,7 @@ def test_an_answer_is_taken_as_it_is_however_long(tmp_path: Path, capsys, length
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"), [("a\udcff", "--answer: holds the lone surrogate U+DCFF"), (" ", "--answer is empty")]
+    ("answer", "why"), [("a\udcff", "--answer: contains the lone surrogate U+DCFF"), (" ", "--answer is empty")]
 )
 def test_a_text_that_no_file_can_hold_is_no_answer(tmp_path: Path, capsys, answer: str, why: str) -> None:
     assert _score(tmp_path, "-q", "why", "-a", answer) == 2

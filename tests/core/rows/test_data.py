@@ -131,7 +131,7 @@ def test_messages_and_metadata_are_kept_as_they_are() -> None:
         ({"messages": {}}, "messages: expected a list, got an object"),
         (
             {"messages": [{"role": "bot", "content": ""}]},
-            'messages[0].role: "bot" is none of system, user, assistant, tool',
+            "messages[0].role: expected 'system', 'user', 'assistant' or 'tool'; got \"bot\"",
         ),
         (
             {"messages": [{"role": "assistant", "content": ""}]},
@@ -142,12 +142,15 @@ def test_messages_and_metadata_are_kept_as_they_are() -> None:
             'messages: must end with a turn that the policy answers, of role "user" or "tool"',
         ),
         ({"metadata": []}, "metadata: expected an object, got a list"),
-        ({"metadata": {"a": [math.nan]}}, "metadata.a[0]: nan is no JSON value"),
-        ({"metadata": {"a": b"x"}}, "metadata.a: a value of type bytes is no JSON value"),
-        ({"query": "a\0b"}, "query: holds the NUL character at character 1; take it out"),
-        ({"query": "ab\ud83d"}, "query: holds the lone surrogate U+D83D at character 2; take it out"),
-        ({"candidates": [{"text": "\ud83d"}]}, "candidates[0].text: holds the lone surrogate U+D83D at character 0; "),
-        ({"metadata": {"a": {"\ud83d": 1}}}, "metadata.a: key: holds the lone surrogate U+D83D at character 0; "),
+        ({"metadata": {"a": [math.nan]}}, "metadata.a[0]: nan is not a JSON value"),
+        ({"metadata": {"a": b"x"}}, "metadata.a: a value of type bytes is not a JSON value"),
+        ({"query": "a\0b"}, "query: contains the NUL character at character 1; remove it"),
+        ({"query": "ab\ud83d"}, "query: contains the lone surrogate U+D83D at character 2; remove it"),
+        (
+            {"candidates": [{"text": "\ud83d"}]},
+            "candidates[0].text: contains the lone surrogate U+D83D at character 0; ",
+        ),
+        ({"metadata": {"a": {"\ud83d": 1}}}, "metadata.a: key: contains the lone surrogate U+D83D at character 0; "),
     ],
 )
 def test_an_error_names_the_field_and_what_is_wrong_with_it(change: dict[str, Any], message: str) -> None:
@@ -158,7 +161,7 @@ def test_an_error_names_the_field_and_what_is_wrong_with_it(change: dict[str, An
     ("row", "message"),
     [
         ({"quary": "a"}, 'unknown field "quary"; allowed: id, context, query,'),
-        ({"quary": "a"}, "(what is your own goes under metadata); did you mean query?"),
+        ({"quary": "a"}, "(other data of yours goes under metadata); did you mean query?"),
         ({"question": "a"}, "did you mean query?"),
         (
             {"candidates": [{"answer": "a"}]},
@@ -225,6 +228,17 @@ def test_a_path_that_leaves_the_data_folder_is_refused(tmp_path: Path, path: str
     assert message == f'context.path: "{path}" leads out of the data\'s folder; keep the texts beside the data'
 
 
+@pytest.mark.parametrize("path", [".env", ".git/config", "texts/.hidden.txt", "link.txt"])
+def test_a_path_with_a_part_that_begins_with_a_dot_is_refused(tmp_path: Path, path: str) -> None:
+    for folder in (".git", "texts"):
+        (tmp_path / folder).mkdir()
+    for file in (".env", ".git/config", "texts/.hidden.txt"):
+        (tmp_path / file).write_text("KEY=sk-0123456789")
+    (tmp_path / "link.txt").symlink_to(".env")
+    message = f'context.path: "{path}" is hidden: no part of a path may begin with a dot'
+    assert problem(by_path(path), tmp_path) == message
+
+
 def test_a_symlink_that_stays_in_the_data_folder_is_followed(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("It rained.")
     (tmp_path / "b.txt").symlink_to("a.txt")
@@ -237,8 +251,8 @@ def test_files_that_cannot_be_read_as_text_are_named(tmp_path: Path) -> None:
     (tmp_path / "nul.txt").write_text("a\0")
     (tmp_path / "loop.txt").symlink_to("loop.txt")
     assert problem(by_path("gone.txt"), tmp_path) == 'context.path: no file "gone.txt" in the data\'s folder'
-    assert "is not UTF-8: unexpected end of data at byte 3" in problem(by_path("latin.txt"), tmp_path)
-    assert problem(by_path("empty.txt"), tmp_path) == "context.path: is empty"
+    assert "is not a text file in UTF-8: unexpected end of data at byte 3" in problem(by_path("latin.txt"), tmp_path)
+    assert problem(by_path("empty.txt"), tmp_path) == 'context.path: "empty.txt" is empty'
     assert "NUL" in problem(by_path("nul.txt"), tmp_path)
     assert problem(by_path("loop.txt"), tmp_path).startswith("context.path: ")
     assert problem(by_path("."), tmp_path).startswith("context.path: no file")

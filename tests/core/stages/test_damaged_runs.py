@@ -67,7 +67,7 @@ def test_a_pipeline_of_the_run_that_somebody_changed_doesnt_stop_the_next_one(pr
         ("[1]", "no row of rewards"),
         (ROW.replace('"s"', "3"), "no row of rewards"),
         (ROW.replace("1", "true"), "no row of rewards"),
-        (ROW.replace("1", "NaN"), "NaN is no JSON value"),
+        (ROW.replace("1", "NaN"), "NaN is not a JSON value"),
         (ROW.replace('{"d": null}', '{"d": "x"}'), "no row of rewards"),
         (ROW.replace('"unscored": null', '"unscored": {}'), "no row of rewards"),
     ],
