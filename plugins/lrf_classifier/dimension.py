@@ -24,12 +24,12 @@ class Classifier:
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         rated = await asyncio.shield(asyncio.wrap_future(self._model.rate(sample)))
-        found = rated.outputs[next(i for i, c in enumerate(sample.candidates) if c.id == candidate.id)]
-        if isinstance(found, NoOutputs):
-            raise UnscorableError(found.reason, found.detail)
+        outputs = rated.outputs[next(i for i, c in enumerate(sample.candidates) if c.id == candidate.id)]
+        if isinstance(outputs, NoOutputs):
+            raise UnscorableError(outputs.reason, outputs.detail)
         head = rated.output_info.head(self._settings.head)
         zero_at, ten_at = rated.output_info.scale(self._settings)
-        output = found[head]
+        output = outputs[head]
         if output != output:  # NaN
             raise UnscorableError(Reason.NO_NUMBER, f"the reward model's output {head!r} is no number")
         rating = 10 * (output - zero_at) / (ten_at - zero_at)

@@ -63,18 +63,18 @@ class SequenceClassifier:
         cache: Any = None
         if shared and len(good) > 1:
             cache = self.model.base_model(self._tensor(good[0][:shared]), use_cache=True).past_key_values
-        found: list[dict[str, float] | NoOutputs] = []
+        outputs: list[dict[str, float] | NoOutputs] = []
         for ids in rows:
             if isinstance(ids, NoOutputs):
-                found.append(ids)
+                outputs.append(ids)
                 continue
             if cache is None:
                 logits = self.model(self._tensor(ids)).logits
             else:
                 logits = self.model(self._tensor(ids[shared:]), past_key_values=cache, use_cache=True).logits
                 cache.crop(shared - len(ids))
-            found.append(dict(zip(self.output_info.labels, logits[0].float().tolist(), strict=True)))
-        return tuple(found)
+            outputs.append(dict(zip(self.output_info.labels, logits[0].float().tolist(), strict=True)))
+        return tuple(outputs)
 
     def _ids(self, sample: Sample, answer: str) -> list[int] | NoOutputs:
         rendered = self.template.render({"context": sample.context, "question": sample.query})

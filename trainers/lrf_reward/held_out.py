@@ -33,12 +33,12 @@ def predictions(
 
 
 def rating_metrics(
-    found: Sequence[tuple[Mapping[str, Any], list[float]]], dimensions: Sequence[str]
+    outputs: Sequence[tuple[Mapping[str, Any], list[float]]], dimensions: Sequence[str]
 ) -> dict[str, JSON]:
     """Pearson's and Spearman's correlation with the judge's ratings, of outputs and of lengths, by dimension."""
     figures: dict[str, JSON] = {}
     for place, name in enumerate(dimensions):
-        known = [(r["targets"][place], o[place], len(r["input_ids"])) for r, o in found]
+        known = [(r["targets"][place], o[place], len(r["input_ids"])) for r, o in outputs]
         known = [one for one in known if one[0] == one[0]]
         judge, model, length = ([float(one[i]) for one in known] for i in range(3))
         figures[name] = {
@@ -51,7 +51,7 @@ def rating_metrics(
     return figures
 
 
-def preference_metrics(found: Sequence[tuple[Mapping[str, Any], list[float]]]) -> dict[str, JSON]:
+def preference_metrics(outputs: Sequence[tuple[Mapping[str, Any], list[float]]]) -> dict[str, JSON]:
     """Share of pairs whose chosen answer has the higher output, and of those where it is longer. Ties count half."""
 
     def share(differences: list[float]) -> float | None:
@@ -59,9 +59,9 @@ def preference_metrics(found: Sequence[tuple[Mapping[str, Any], list[float]]]) -
         return right / len(differences) if differences else None
 
     return {
-        "pairs": len(found),
-        "accuracy": share([chosen - rejected for _, (chosen, rejected) in found]),
-        "length_accuracy": share([float(len(r["input_ids"]) - len(r["rejected_ids"])) for r, _ in found]),
+        "pairs": len(outputs),
+        "accuracy": share([chosen - rejected for _, (chosen, rejected) in outputs]),
+        "length_accuracy": share([float(len(r["input_ids"]) - len(r["rejected_ids"])) for r, _ in outputs]),
     }
 
 
