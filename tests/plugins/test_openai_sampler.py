@@ -71,7 +71,7 @@ async def test_room_for_thoughts_is_added_and_own_fields_are_sent(policy: Policy
     await sampler.aclose()
 
 
-async def test_what_was_written_is_shared_out_to_the_last_token(policy: PolicyServer, sampler: OpenAISampler) -> None:
+async def test_what_was_written_is_shared_out_to_the_last_token(sampler: OpenAISampler) -> None:
     replies = await sampler.sample(GenerationSettings(ASK, (1, 2, 3, 4, 5), 1.0, 1.0, 32))
     assert sum(r.usage.completion_tokens for r in replies) == sum(len(r.text) // 4 for r in replies)
     assert [r.usage.prompt_tokens for r in replies] == [len(ASK[0].content) // 4, 0, 0, 0, 0]

@@ -144,9 +144,7 @@ async def test_many_requests_are_computed_in_batches_with_the_same_result_as_alo
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
 
 
-def test_of_evidence_longer_than_the_model_reads_the_best_window_counts(
-    classifier: PairClassifier,
-) -> None:
+def test_of_evidence_longer_than_the_model_reads_the_best_window_counts(classifier: PairClassifier) -> None:
     filler = "the road . " * 40
     found = [
         classifier.verify([EvidencePair(evidence, "a mill", SUPPORT)])[0]

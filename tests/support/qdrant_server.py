@@ -32,20 +32,21 @@ class LocalServer:
 
     def _answer(self, method: str, path: list[str], body: dict[str, Any]) -> Any:
         client, [name, *what] = self.client, path or [""]
-        done = {"operation_id": 0, "status": "completed"}
         if not name:
             return client.get_collections().model_dump(mode="json")
-        there = client.collection_exists(name)
         match method, what:
             case "GET", ["exists"]:
-                return {"exists": there}
+                return {"exists": client.collection_exists(name)}
             case "PUT", []:
                 asked = models.CreateCollection(**body)
                 return client.create_collection(
                     name, vectors_config=asked.vectors or {}, sparse_vectors_config=asked.sparse_vectors
                 )
-            case _ if not there:
-                return None
+        return self._answer_of(name, method, what, body) if client.collection_exists(name) else None
+
+    def _answer_of(self, name: str, method: str, what: list[str], body: dict[str, Any]) -> Any:
+        client, done = self.client, {"operation_id": 0, "status": "completed"}
+        match method, what:
             case "GET", []:
                 return client.get_collection(name).model_dump(mode="json")
             case "DELETE", []:

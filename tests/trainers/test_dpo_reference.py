@@ -154,7 +154,7 @@ def test_in_bfloat16_the_policy_begins_as_its_own_reference(job, row) -> None:
     assert next(r for r in reports if "loss" in r)["loss"] == pytest.approx(0.693147, abs=1e-6)
 
 
-def test_training_with_stored_log_probabilities_is_training_with_a_second_model(job, row, tmp_path: Path) -> None:
+def test_training_with_stored_log_probabilities_is_training_with_a_second_model(job, row) -> None:
     """At the first step the policy is the reference: the loss is log 2 and the margin nought."""
     reports: list[Any] = []
     settings = DPOSettings.model_validate(

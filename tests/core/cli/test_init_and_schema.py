@@ -10,7 +10,7 @@ from lrf.config import load_pipeline
 from lrf.plugin.catalog import load_catalog
 
 
-def test_init_writes_a_pipeline_that_is_right(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_init_writes_a_pipeline_that_is_right(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert invoke(["init"]) == 0
     pipeline = load_pipeline(tmp_path / "pipeline.yaml", load_catalog())

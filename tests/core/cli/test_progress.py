@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from judge_server import JudgeServer
 from lrf.cli.progress import Display, Lines, progress
 from lrf.cli.progress_line import TimeLeft, duration, line_of
 from lrf.stages.progress import BudgetUse, Progress, Stall, Waiting
@@ -173,9 +172,7 @@ def test_progress_that_nobody_reads_any_more_ends_no_run(monkeypatch: pytest.Mon
         display(Progress(stage="pairs", samples=3).as_json())
 
 
-def test_progress_and_results_are_in_order_when_both_go_to_one_pipe(
-    project: Project, judge_server: JudgeServer
-) -> None:
+def test_progress_and_results_are_in_order_when_both_go_to_one_pipe(project: Project) -> None:
     command = [sys.executable, "-m", "lrf", "run", str(project.write(project.pipeline())), "--runs", str(project.runs)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
     lines = [line for line in done.stdout.splitlines() if line]

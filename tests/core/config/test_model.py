@@ -138,7 +138,7 @@ def test_relative_paths_start_at_the_folder_of_the_file(toys: Catalog, tmp_path:
     assert pipeline.data.settings.path.resolve() == tmp_path / "rows.jsonl"
 
 
-def test_a_component_that_is_not_used_is_not_imported(toys: Catalog, distribute) -> None:
+def test_a_component_that_is_not_used_is_not_imported(toys: Catalog) -> None:
     sys.modules.pop("toy_settings", None)
     parse_pipeline("name: x\npolicy: {model: m}", toys)
     assert "toy_settings" not in sys.modules

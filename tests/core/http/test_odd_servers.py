@@ -51,51 +51,28 @@ def packed(encoding: str, body: bytes) -> bytes:
     return pack(body)
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        whole(),
-        CHUNKED,
-        b'HTTP/1.1 200 OK\r\n\r\n"hello"' + CLOSE,
-        b'HTTP/1.0 200 Fine\r\nContent-Type: text/plain\r\n\r\n"hello"' + CLOSE,
-        b"HTTP/1.1 100 Continue\r\nX-B: c\r\n\r\n" + whole(),
-        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3 + CHUNKED,
-        whole(b'"hello"', "200 OK", "Content-Encoding: "),
-        whole(b'"hello"', "200 OK", "Content-Encoding: utf-8"),
-        whole(b'"hello"', "201 Created"),
-        whole().replace(b"\r\n", b"\n"),
-        whole(b'"hello"', "200 OK", "X-Folded: a", " b"),
-        whole(b'"hello"', "200 OK", "X-Long: " + "a" * 30_000),
-        CHUNKED.replace(b"4\r", b"4  \r"),
-        CHUNKED.replace(b"X-Late: 1", b"Content-Encoding: br"),
-        *(
-            whole(packed(encoding, b'"hello"'), "200 OK", f"Content-Encoding: {encoding}")
-            for encoding in ("gzip", "deflate", "br", "zstd")
-        ),
-        whole(gzip.compress(b'"hel') + gzip.compress(b'lo"'), "200 OK", "Content-Encoding: gzip"),
-    ],
-    ids=[
-        "length",
-        "chunked",
-        "to-the-end",
-        "http-1.0",
-        "continue",
-        "early-hints",
-        "no-encoding",
-        "odd-encoding",
-        "created",
-        "line-feeds",
-        "folded",
-        "long-header",
-        "spaces",
-        "trailer",
-        "gzip",
-        "deflate",
-        "br",
-        "zstd",
-        "gzip-of-two-members",
-    ],
-)
+PACKINGS = ("gzip", "deflate", "br", "zstd")
+FORMS = {
+    "length": whole(),
+    "chunked": CHUNKED,
+    "to the end": b'HTTP/1.1 200 OK\r\n\r\n"hello"' + CLOSE,
+    "HTTP/1.0": b'HTTP/1.0 200 Fine\r\nContent-Type: text/plain\r\n\r\n"hello"' + CLOSE,
+    "continue": b"HTTP/1.1 100 Continue\r\nX-B: c\r\n\r\n" + whole(),
+    "early hints": b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3 + CHUNKED,
+    "no encoding": whole(b'"hello"', "200 OK", "Content-Encoding: "),
+    "odd encoding": whole(b'"hello"', "200 OK", "Content-Encoding: utf-8"),
+    "created": whole(b'"hello"', "201 Created"),
+    "line feeds": whole().replace(b"\r\n", b"\n"),
+    "folded": whole(b'"hello"', "200 OK", "X-Folded: a", " b"),
+    "long header": whole(b'"hello"', "200 OK", "X-Long: " + "a" * 30_000),
+    "spaces": CHUNKED.replace(b"4\r", b"4  \r"),
+    "trailer": CHUNKED.replace(b"X-Late: 1", b"Content-Encoding: br"),
+    **{how: whole(packed(how, b'"hello"'), "200 OK", f"Content-Encoding: {how}") for how in PACKINGS},
+    "two members": whole(gzip.compress(b'"hel') + gzip.compress(b'lo"'), "200 OK", "Content-Encoding: gzip"),
+}
+
+
+@pytest.mark.parametrize("said", FORMS.values(), ids=FORMS)
 async def test_a_body_is_read_in_every_form(said: bytes) -> None:
     assert await reply_to(said) == "hello"
 
@@ -157,16 +134,21 @@ async def test_a_connection_that_may_not_be_used_again_is_not(first: bytes) -> N
 
 
 async def test_what_comes_on_an_idle_connection_is_no_reply_to_the_next_request() -> None:
+    said = asyncio.Event()
+
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await one_request(reader):
             writer.write(whole())
             await asyncio.sleep(0.05)
             writer.write(whole(b'"an answer to nothing"'))
+            said.set()
 
     async with socket_server(speak) as port, client_of(port) as client:
         for _ in range(3):
+            said.clear()
             assert await client.post("/x", {}) == "hello"
-            await asyncio.sleep(0.1)
+            await said.wait()
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["new-connection", "kept-connection"])
@@ -219,41 +201,26 @@ async def test_of_many_stale_connections_no_call_reaches_the_server_twice() -> N
     assert len({request.split(b"\r\n\r\n")[1] for request in asked}) == len(asked) <= 80
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
-        b"\x00\xff" * 100,
-        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello" + CLOSE,
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel" + CLOSE,
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-        whole(b"1") + b"more than that",
-        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 2_000_000,
-        b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 200_000,
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n" + b"X-A: b\r\n" * 200_000,
-        whole(b"hello", "200 OK", "Content-Encoding: gzip"),
-        whole(gzip.compress(b'"hello"' * 1_000, mtime=0)[:-20], "200 OK", "Content-Encoding: gzip"),
-    ],
-    ids=[
-        "ssh",
-        "binary",
-        "cut",
-        "cut-chunk",
-        "no-chunk",
-        "two-lengths",
-        "too-much",
-        "negative-length",
-        "huge-length",
-        "endless-header",
-        "endless-headers",
-        "endless-trailers",
-        "not-packed",
-        "packed-cut",
-    ],
-)
+OK = b"HTTP/1.1 200 OK\r\n"
+NO_REPLIES = {
+    "ssh": b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+    "binary": b"\x00\xff" * 100,
+    "cut": OK + b"Content-Length: 10\r\n\r\nhello" + CLOSE,
+    "cut chunk": OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhel" + CLOSE,
+    "no chunk": OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n",
+    "two lengths": OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    "too much": whole(b"1") + b"more than that",
+    "negative length": OK + b"Content-Length: -5\r\n\r\nhello",
+    "huge length": OK + b"Content-Length: 99999999999999999999999\r\n\r\nhello",
+    "endless header": OK + b"X-A: " + b"a" * 2_000_000,
+    "endless headers": OK + b"X-A: b\r\n" * 200_000,
+    "endless trailers": OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n" + b"X-A: b\r\n" * 200_000,
+    "not packed": whole(b"hello", "200 OK", "Content-Encoding: gzip"),
+    "packed and cut": whole(gzip.compress(b'"hello"' * 1_000)[:-20], "200 OK", "Content-Encoding: gzip"),
+}
+
+
+@pytest.mark.parametrize("said", NO_REPLIES.values(), ids=NO_REPLIES)
 async def test_what_is_no_reply_is_an_error_worth_another_attempt_and_counted_as_sent(said: bytes) -> None:
     with pytest.raises((UnavailableError, BadReplyError)) as caught:
         await reply_to(said)
@@ -269,7 +236,7 @@ async def test_what_is_no_reply_is_an_error_worth_another_attempt_and_counted_as
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"400\r\n%b\r\n" % (b"x" * 1024) * 20,
         *(
             whole(packed(encoding, b"x" * 200_000_000)[:-4], "200 OK", f"Content-Encoding: {encoding}")
-            for encoding in ("gzip", "deflate", "br", "zstd")
+            for encoding in PACKINGS
         ),
     ],
     ids=["length", "length-alone", "to-the-end", "chunked", "gzip", "deflate", "br", "zstd"],
@@ -281,11 +248,7 @@ async def test_a_body_above_the_limit_is_refused_without_waiting_for_its_end(sai
 
 async def test_a_body_in_chunks_of_two_bytes_takes_time_in_proportion_to_its_length() -> None:
     async def seconds(size: int) -> float:
-        said = (
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-            + b"2\r\n  \r\n" * (size // 2)
-            + b"1\r\n7\r\n0\r\n\r\n"
-        )
+        said = OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"2\r\n  \r\n" * (size // 2) + b"1\r\n7\r\n0\r\n\r\n"
         begun = time.process_time()
         assert await reply_to(said) == 7
         return time.process_time() - begun

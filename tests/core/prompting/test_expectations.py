@@ -13,15 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.errors import ParseError
-from lrf.prompting.expectations import (
-    NO_STATEMENTS,
-    Choice,
-    Rating,
-    Statements,
-    Text,
-    Verdict,
-    Verdicts,
-)
+from lrf.prompting.expectations import NO_STATEMENTS, Choice, Rating, Statements, Text, Verdict, Verdicts
 from lrf.prompting.requests import Expectation, Reply, ReplyMode
 
 SUPPORT = {"Fully supported": 1.0, "Partially supported": 0.5, "No support": 0.0}
@@ -31,10 +23,7 @@ CHOICE = Choice(("First", "Second", "Tie"))
 
 # words that hold no mark of any kind
 plain = st.text(max_size=40).filter(lambda s: not set(s) & set("[]<>"))
-in_range = st.one_of(
-    st.integers(0, 10).map(str),
-    st.decimals(0, 10, places=2, allow_nan=False).map(str),
-)
+in_range = st.one_of(st.integers(0, 10).map(str), st.decimals(0, 10, places=2, allow_nan=False).map(str))
 marks = st.one_of(
     st.integers(-100, 100).map("[[{}]]".format),
     st.sampled_from([f"[[{label}]]" for label in (*SUPPORT, "First", "Tie")]),

@@ -123,10 +123,7 @@ def test_messages_and_metadata_are_kept_as_they_are() -> None:
         ({"candidates": ["a"]}, "candidates[0]: expected an object, got a text"),
         ({"candidates": [{"id": "a"}]}, "candidates[0].text: missing"),
         ({"candidates": [{"text": "a", "source": 5}]}, "candidates[0].source: expected a text, got a number"),
-        (
-            {"candidates": [{"text": "a", "id": "x"}] * 2},
-            'candidates[1].id: "x" is already the id of candidates[0]',
-        ),
+        ({"candidates": [{"text": "a", "id": "x"}] * 2}, 'candidates[1].id: "x" is already the id of candidates[0]'),
         ({"reference": 5}, "reference: expected a text, got a number"),
         ({"messages": {}}, "messages: expected a list, got an object"),
         (
@@ -137,10 +134,7 @@ def test_messages_and_metadata_are_kept_as_they_are() -> None:
             {"messages": [{"role": "assistant", "content": ""}]},
             'messages: must end with a turn that the policy answers, of role "user" or "tool"',
         ),
-        (
-            {"messages": []},
-            'messages: must end with a turn that the policy answers, of role "user" or "tool"',
-        ),
+        ({"messages": []}, 'messages: must end with a turn that the policy answers, of role "user" or "tool"'),
         ({"metadata": []}, "metadata: expected an object, got a list"),
         ({"metadata": {"a": [math.nan]}}, "metadata.a[0]: nan is not a JSON value"),
         ({"metadata": {"a": b"x"}}, "metadata.a: a value of type bytes is not a JSON value"),

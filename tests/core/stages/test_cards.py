@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lrf
-from judge_server import JudgeServer
 from lrf.config import parse_pipeline
 from lrf.plugin.catalog import load_catalog
 from lrf.stages.cards import code
@@ -33,7 +32,7 @@ def head_of(card: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_run_s_pairs_have_a_card_that_says_what_they_are_made_of(project: Project, judge_server: JudgeServer) -> None:
+def test_a_run_s_pairs_have_a_card_that_says_what_they_are_made_of(project: Project) -> None:
     summary = lrf.run(project.pipeline(), runs=project.runs)
     card = project.run_dir / "README.md"
     text = card.read_text()
@@ -46,9 +45,7 @@ def test_a_run_s_pairs_have_a_card_that_says_what_they_are_made_of(project: Proj
     assert str(project.folder) not in text
 
 
-def test_a_card_that_the_user_has_filled_in_stays_until_there_are_other_pairs(
-    project: Project, judge_server: JudgeServer
-) -> None:
+def test_a_card_that_the_user_has_filled_in_stays_until_there_are_other_pairs(project: Project) -> None:
     lrf.run(project.pipeline(), runs=project.runs)
     card = project.run_dir / "README.md"
     card.write_text("my own words")

@@ -320,7 +320,7 @@ def test_skipped_rows_are_counted_and_listed_and_the_rest_is_scored(project: Pro
     assert {r["sample_id"] for r in project.lines("rewards.jsonl")} == {"sample-0", "sample-2"}
 
 
-def test_data_without_a_sample_is_no_data(project: Project, judge_server: JudgeServer) -> None:
+def test_data_without_a_sample_is_no_data(project: Project) -> None:
     project.write_data([])
     summary = run(project)
     assert summary.exit_code == 2
@@ -484,7 +484,7 @@ def test_a_budget_holds_over_all_sittings(project: Project, judge_server: JudgeS
     assert judge_server.books.calls == 12
 
 
-def test_a_budget_of_tokens_is_never_overrun(project: Project, judge_server: JudgeServer) -> None:
+def test_a_budget_of_tokens_is_never_overrun(project: Project) -> None:
     score = run(project, last="score").stages["score"]
     budget = (score["prompt_tokens"] + score["completion_tokens"]) // 2
     project.runs = project.folder / "budgeted"
@@ -584,7 +584,7 @@ def test_an_observer_that_was_detached_hears_nothing_for_the_rest_of_the_run(
     assert "lrf_sample_scored raised ValueError: no more" in event["reason"]
 
 
-def test_pairs_of_other_rewards_do_not_stay_beside_new_ones(project: Project, judge_server: JudgeServer) -> None:
+def test_pairs_of_other_rewards_do_not_stay_beside_new_ones(project: Project) -> None:
     assert run(project).exit_code == 0
     assert (project.run_dir / "pairs.jsonl").exists()
     changed = project.pipeline(dimensions=["helpfulness"])

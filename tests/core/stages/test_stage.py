@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import lengths_stage
-from judge_server import JudgeServer
 from lengths_stage.stage import LengthsInAProcess, LengthsStage
 from lrf.cli import run as command
 from lrf.config import load_pipeline
@@ -31,7 +30,7 @@ async def run(project: Project, stage: type[LengthsStage] = LengthsStage, first:
 
 @pytest.mark.parametrize("stage", [LengthsStage, LengthsInAProcess])
 async def test_a_stage_in_one_folder_is_run_and_in_the_summary_and_skipped_once_it_is_finished(
-    project: Project, judge_server: JudgeServer, stage: type[LengthsStage], monkeypatch: pytest.MonkeyPatch
+    project: Project, stage: type[LengthsStage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     support = str(Path(str(lengths_stage.__file__)).parents[1])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (support, os.environ.get("PYTHONPATH")))))

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+import itertools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -169,27 +169,17 @@ class Mean:
         return sum(known) / len(known) if len(known) == len(ratings) else None
 
 
-class FirstOnly(Mean):
-    def aggregate(self, ratings: Mapping[str, float | None]) -> float | None:
-        return next(iter(ratings.values()))
+class By(Mean):
+    """Any function of the known ratings, the missing ones as None."""
 
-
-class ZeroForMissing(Mean):
-    def aggregate(self, ratings: Mapping[str, float | None]) -> float | None:
-        return sum(r or 0.0 for r in ratings.values())
-
-
-class Infinite(Mean):
-    def aggregate(self, ratings: Mapping[str, float | None]) -> float | None:
-        return float("inf") if None not in ratings.values() else None
-
-
-class Counting(Mean):
-    calls = 0.0
+    def __init__(self, function: Callable[[Sequence[float | None]], float | None]) -> None:
+        self.function = function
 
     def aggregate(self, ratings: Mapping[str, float | None]) -> float | None:
-        self.calls += 1
-        return self.calls
+        return self.function([*ratings.values()])
+
+
+calls = itertools.count(1)
 
 
 def test_a_good_aggregator_passes() -> None:
@@ -199,10 +189,10 @@ def test_a_good_aggregator_passes() -> None:
 @pytest.mark.parametrize(
     ("aggregator", "message"),
     [
-        (FirstOnly(), "the order of the dimensions changes"),
-        (ZeroForMissing(), "without a single rating the reward must be None"),
-        (Infinite(), "no finite number"),
-        (Counting(), "differs from call to call"),
+        (By(lambda ratings: ratings[0]), "the order of the dimensions changes"),
+        (By(lambda ratings: sum(r or 0.0 for r in ratings)), "without a single rating the reward must be None"),
+        (By(lambda ratings: float("inf") if None not in ratings else None), "no finite number"),
+        (By(lambda ratings: float(next(calls))), "differs from call to call"),
     ],
 )
 def test_a_faulty_aggregator_is_found_out(aggregator: Mean, message: str) -> None:
@@ -211,31 +201,16 @@ def test_a_faulty_aggregator_is_found_out(aggregator: Mean, message: str) -> Non
 
 
 class Ends:
-    """First against last, where there are two."""
+    """First against last, where there are two; the candidates and the rewards at other places where they are named."""
+
+    def __init__(self, candidates: Sequence[int] = (0, -1), rewards: Sequence[int] = (0, -1), why: str = "few") -> None:
+        self.candidates, self.rewards, self.why = candidates, rewards, why
 
     def pair(self, sample: Sample, rewards: Sequence[Reward]) -> PreferencePair | LeftOut:
-        if len(sample.candidates) < 2:
-            return LeftOut("too_few")
-        ends = sample.candidates[0], sample.candidates[-1]
-        return PreferencePair(*ends, rewards[0].reward, rewards[-1].reward)
-
-
-class Itself(Ends):
-    def pair(self, sample: Sample, rewards: Sequence[Reward]) -> PreferencePair | LeftOut:
-        outcome = super().pair(sample, rewards)
-        if isinstance(outcome, LeftOut):
-            return outcome
-        return PreferencePair(outcome.chosen, outcome.chosen, outcome.chosen_reward, outcome.chosen_reward)
-
-
-class Swapped(Ends):
-    def pair(self, sample: Sample, rewards: Sequence[Reward]) -> PreferencePair | LeftOut:
-        return super().pair(sample, tuple(reversed(rewards)))
-
-
-class NoReason(Ends):
-    def pair(self, sample: Sample, rewards: Sequence[Reward]) -> PreferencePair | LeftOut:
-        return LeftOut("")
+        if len(sample.candidates) < 2 or not self.why:
+            return LeftOut(self.why)
+        chosen, rejected = (sample.candidates[n] for n in self.candidates)
+        return PreferencePair(chosen, rejected, *(rewards[n].reward for n in self.rewards))
 
 
 def test_a_good_pairing_rule_passes() -> None:
@@ -245,9 +220,9 @@ def test_a_good_pairing_rule_passes() -> None:
 @pytest.mark.parametrize(
     ("pairing", "message"),
     [
-        (Itself(), "are the same candidate"),
-        (Swapped(), "doesn't have the reward"),
-        (NoReason(), "without a reason"),
+        (Ends(candidates=(0, 0), rewards=(0, 0)), "are the same candidate"),
+        (Ends(rewards=(-1, 0)), "doesn't have the reward"),
+        (Ends(why=""), "without a reason"),
     ],
 )
 def test_a_faulty_pairing_rule_is_found_out(pairing: Ends, message: str) -> None:
@@ -269,10 +244,7 @@ def test_a_good_source_passes() -> None:
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [
-        (Rows({}), "read\\(\\) gave a dict"),
-        (Rows(SAMPLE, SAMPLE), "the sample id 's' is given twice"),
-    ],
+    [(Rows({}), "read\\(\\) gave a dict"), (Rows(SAMPLE, SAMPLE), "the sample id 's' is given twice")],
 )
 def test_a_faulty_source_is_found_out(source: Rows, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
@@ -308,28 +280,23 @@ async def test_a_good_embedder_passes() -> None:
     assert embedder.closed
 
 
-class DoublePrecision(HashEmbedder):
+class Changed(HashEmbedder):
+    """An embedder whose vectors of a batch are changed."""
+
+    def __init__(self, change: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.change = change
+
     async def embed(self, texts: Sequence[str], kind: Any) -> Any:
-        return (await super().embed(texts, kind)).astype(np.float64)
-
-
-class Centred(HashEmbedder):
-    async def embed(self, texts: Sequence[str], kind: Any) -> Any:
-        vectors = await super().embed(texts, kind)
-        return vectors - vectors.mean(axis=0) + 1
-
-
-class Short(HashEmbedder):
-    async def embed(self, texts: Sequence[str], kind: Any) -> Any:
-        return (await super().embed(texts, kind))[:1]
+        return self.change(await super().embed(texts, kind))
 
 
 @pytest.mark.parametrize(
     ("embedder", "message"),
     [
-        (DoublePrecision(), "must be float32"),
-        (Centred(), "depends on the batch"),
-        (Short(), "4 texts got the shape"),
+        (Changed(lambda vectors: vectors.astype(np.float64)), "must be float32"),
+        (Changed(lambda vectors: vectors - vectors.mean(axis=0) + 1), "depends on the batch"),
+        (Changed(lambda vectors: vectors[:1]), "4 texts got the shape"),
     ],
 )
 async def test_a_faulty_embedder_is_found_out(embedder: HashEmbedder, message: str) -> None:
@@ -340,96 +307,72 @@ async def test_a_faulty_embedder_is_found_out(embedder: HashEmbedder, message: s
 TEMPLATE = Template("Rate the answer <<answer>> to <<question>>.", ["answer", "question"])
 
 
-class PanelSettings:
-    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
-        prompt = TEMPLATE.fill({"answer": candidate.text, "question": sample.query})
-        answer = await ctx.ask(prompt, Rating())
-        return Judgement(answer.value, analysis=answer.text, reply_mode=answer.reply_mode)
+Scoring = Callable[["Dimension", Candidate, Context], Awaitable[Judgement]]
 
 
-class Pasting(PanelSettings):
-    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
-        answer = await ctx.ask((Segment(f"Rate {candidate.text} for {sample.query}"),), Rating())
-        return Judgement(answer.value)
+class Dimension:
+    """Scores by a function of itself, the candidate and the context; ``calls`` counts."""
 
-
-class ZeroOnFailure(PanelSettings):
-    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
-        try:
-            return await super().score(sample, candidate, ctx)
-        except UnscorableError:
-            return Judgement(0.0)
-
-
-class OutOfRange(PanelSettings):
-    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
-        return Judgement(float(len(candidate.text)))
-
-
-class Crashing(PanelSettings):
-    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
-        return Judgement(10.0 / len(candidate.text.split()))
-
-
-class Remembering(PanelSettings):
-    def __init__(self) -> None:
-        self.seen = 0
+    def __init__(self, scoring: Scoring) -> None:
+        self.scoring = scoring
+        self.calls = 0
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
-        self.seen += 1
-        return Judgement(float(self.seen % 10))
+        self.calls += 1
+        self.sample = sample
+        return await self.scoring(self, candidate, ctx)
 
 
-class Overreaching(PanelSettings):
-    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
-        span = Span(sample.documents[0].id, 0, 1_000_000)
-        return Judgement(1.0, statements=(JudgedStatement("a", "Fully supported", 1.0, (span,)),))
+async def asking(dimension: Dimension, candidate: Candidate, ctx: Context) -> Judgement:
+    answer = await ctx.ask(TEMPLATE.fill({"answer": candidate.text, "question": dimension.sample.query}), Rating())
+    return Judgement(answer.value, analysis=answer.text, reply_mode=answer.reply_mode)
 
 
-class Misquoting(PanelSettings):
-    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
-        quotation = Quotation("a", Span("no such document", 0, 1), 1.0)
-        return Judgement(1.0, statements=(JudgedStatement("a", "Fully supported", 1.0, quotations=(quotation,)),))
+async def pasting(dimension: Dimension, candidate: Candidate, ctx: Context) -> Judgement:
+    return Judgement((await ctx.ask((Segment(f"Rate {candidate.text} for {dimension.sample.query}"),), Rating())).value)
 
 
-class SecondThoughts(PanelSettings):
-    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
-        first = JudgedStatement("a", "No support", -1.0)
-        return Judgement(1.0, statements=(JudgedStatement("a", "Fully supported", 1.0, first=first),))
+async def zero_on_failure(dimension: Dimension, candidate: Candidate, ctx: Context) -> Judgement:
+    try:
+        return await asking(dimension, candidate, ctx)
+    except UnscorableError:
+        return Judgement(0.0)
 
 
-class AllSeeing(PanelSettings):
-    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
-        return Judgement(1.0, seen={"document": 1.2})
+def giving(judgement: Callable[[Dimension, Candidate], Judgement]) -> Scoring:
+    async def scoring(dimension: Dimension, candidate: Candidate, ctx: Context) -> Judgement:
+        return judgement(dimension, candidate)
+
+    return scoring
 
 
-class Unstorable(PanelSettings):
-    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
-        return Judgement(1.0, extra=MappingProxyType({"set": {1, 2}}))
+def stating(**more: Any) -> Scoring:
+    """Every answer has one statement, of which ``more`` is said."""
+    return giving(lambda *_: Judgement(1.0, statements=(JudgedStatement("a", "Fully supported", 1.0, **more),)))
 
 
 async def test_a_good_dimension_passes() -> None:
-    await check_dimension(PanelSettings(), SAMPLE)
+    await check_dimension(Dimension(asking), SAMPLE)
 
 
 @pytest.mark.parametrize(
-    ("dimension", "message"),
+    ("scoring", "message"),
     [
-        (Pasting(), "a trusted segment of a prompt holds text of the (query|answer)"),
-        (ZeroOnFailure(), "and yet there is a judgement"),
-        (OutOfRange(), "is not within 0 to 10"),
-        (Crashing(), "raises ZeroDivisionError"),
-        (Remembering(), "depends on what was scored before it"),
-        (Overreaching(), "is no part of the sample's documents"),
-        (Unstorable(), "extra can't be stored as JSON"),
-        (Misquoting(), "is no part of the sample's documents"),
-        (SecondThoughts(), "the support -1.0 is not within 0 to 1"),
-        (AllSeeing(), "no shares"),
+        (pasting, "a trusted segment of a prompt holds text of the (query|answer)"),
+        (zero_on_failure, "and yet there is a judgement"),
+        (giving(lambda _, candidate: Judgement(float(len(candidate.text)))), "is not within 0 to 10"),
+        (giving(lambda _, candidate: Judgement(10.0 / len(candidate.text.split()))), "raises ZeroDivisionError"),
+        (giving(lambda seen, _: Judgement(float(seen.calls % 10))), "depends on what was scored before it"),
+        (giving(lambda *_: Judgement(1.0, seen={"document": 1.2})), "no shares"),
+        (giving(lambda *_: Judgement(1.0, extra={"set": {1, 2}})), "extra can't be stored as JSON"),
+        (stating(evidence=(Span("0", 0, 1_000_000),)), "is no part of the sample's documents"),
+        (stating(quotations=(Quotation("a", Span("gone", 0, 1), 1.0),)), "is no part of the sample's documents"),
+        (stating(first=JudgedStatement("a", "No support", -1.0)), "the support -1.0 is not within 0 to 1"),
     ],
 )
-async def test_a_faulty_dimension_is_found_out(dimension: PanelSettings, message: str) -> None:
+async def test_a_faulty_dimension_is_found_out(scoring: Scoring, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
-        await check_dimension(dimension)
+        await check_dimension(Dimension(scoring))
 
 
 def test_a_plugin_module_that_imports_heavy_things_is_found_out() -> None:

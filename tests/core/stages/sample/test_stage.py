@@ -124,9 +124,7 @@ def test_candidates_of_the_data_count_and_only_what_is_missing_is_drawn(
     assert (summary.stages["sample"]["given"], summary.stages["sample"]["drawn"]) == (8, 5)
 
 
-def test_the_same_pipeline_samples_the_same_candidates_whatever_the_order(
-    project: Project, sampler: Sampler, policy: PolicyServer
-) -> None:
+def test_the_same_pipeline_samples_the_same_candidates_whatever_the_order(project: Project, sampler: Sampler) -> None:
     project.write_data([without_candidates(i) for i in range(6)])
     run(project, sampler)
     first = (project.run_dir / "candidates.jsonl").read_bytes()
@@ -278,7 +276,7 @@ def test_a_budget_stops_sampling_and_a_larger_one_goes_on_without_paying_twice(
     assert summary.stages["sample"]["reused"] + summary.stages["sample"]["calls"] >= 10
 
 
-def test_a_budget_of_money_counts_the_samplers_calls(project: Project, sampler: Sampler, policy: PolicyServer) -> None:
+def test_a_budget_of_money_counts_the_samplers_calls(project: Project, sampler: Sampler) -> None:
     prices = project.folder / "prices.yaml"
     models = [{"model": m, "input": 1, "output": 2} for m in ("policy", "sim")]
     prices.write_text(yaml.safe_dump({"version": "1", "currency": "EUR", "models": models}))
