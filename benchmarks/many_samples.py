@@ -108,7 +108,7 @@ def pipeline(address: str, slots: int, dimensions: list[str]) -> dict[str, Any]:
         "data": {"type": "jsonl", "path": "samples.jsonl"},
         "judges": {"main": {**endpoint, "model": "sim", "max_concurrency": slots, "request_timeout_s": 120}},
         "embedders": {"main": {**endpoint, "model": "embedding-2"}},
-        "retrievers": {"main": "qdrant"},
+        "retrievers": {"main": "memory"},
         "dimensions": dimensions,
     }
 

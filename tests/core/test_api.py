@@ -75,7 +75,7 @@ async def test_documents_of_the_same_id_are_refused_since_evidence_could_not_nam
 
 
 async def test_a_reward_model_of_names_has_the_four_dimensions_of_longreward() -> None:
-    async with lrf.RewardModel(ScriptedJudge(), retriever="qdrant", embedder=HashEmbedder()) as model:
+    async with lrf.RewardModel(ScriptedJudge(), retriever="memory", embedder=HashEmbedder()) as model:
         reward = await model.score(**ASKED)
     assert list(reward.ratings) == ["helpfulness", "logicality", "faithfulness", "completeness"]
     assert reward.reward == 5.0
@@ -89,7 +89,7 @@ async def test_a_reward_model_of_blocks_asks_a_server(judge_server: JudgeServer)
     model = lrf.RewardModel(
         endpoint,
         ["helpfulness", {"type": "faithfulness", "top_k": 2}],
-        retriever={"type": "qdrant", "chunk_tokens": 16},
+        retriever={"type": "memory", "chunk_tokens": 16},
         embedder=endpoint,
         aggregator={"type": "weighted", "weights": {"helpfulness": 3, "faithfulness": 1}},
     )
@@ -151,7 +151,7 @@ async def test_documents_may_be_given_one_by_one() -> None:
         ({"dimensions": [Length(), Length()]}, "different names"),
         ({"dimensions": ["helpfulness"]}, r"needs a judge: RewardModel\(judge=…\)"),
         ({"judge": ScriptedJudge(), "dimensions": ["faithfulness"]}, r"needs a retriever: RewardModel\(retriever=…\)"),
-        ({"dimensions": [Length()], "retriever": "qdrant"}, r"needs an embedder: RewardModel\(…, embedder=…\)"),
+        ({"dimensions": [Length()], "retriever": "memory"}, r"needs an embedder: RewardModel\(…, embedder=…\)"),
         ({"judge": ScriptedJudge(), "dimensions": ["helpfullness"]}, "helpfulness"),
         ({"judge": {"type": "openai", "modle": "x"}, "dimensions": ["helpfulness"]}, "model"),
         ({"dimensions": [Length()], "aggregator": "median"}, "mean"),

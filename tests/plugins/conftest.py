@@ -26,11 +26,11 @@ PLACES = [
 
 @pytest.fixture(params=PLACES)
 async def place(request: pytest.FixtureRequest, tmp_path: Path, serve: Serve) -> dict[str, Any]:
-    """Settings that say where Qdrant is: everywhere it can be, one after another."""
+    """Settings that say where chunks are kept: everywhere they can be, one after another; none for memory."""
     if request.param == "path":
         return {"path": tmp_path / "qdrant"}
     if request.param == "http":
         return {"url": await serve(LocalServer().answer)}
     if request.param == "url":
         return {"url": os.environ["QDRANT_URL"], "collection": f"lrf-test-{os.getpid()}"}
-    return {"location": ":memory:"}
+    return {}

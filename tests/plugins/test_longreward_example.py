@@ -62,7 +62,7 @@ async def run(folder: Path, judge: Mapping[str, Any], retriever: Mapping[str, An
         "name": "example",
         "data": {"type": "jsonl", "path": "samples.jsonl"},
         "judges": {"main": dict(judge)},
-        "retrievers": {"main": {"type": "qdrant", **retriever}},
+        "retrievers": {"main": {"type": "memory", **retriever}},
         **more,
     }
     made = parse_pipeline(json.dumps(pipeline), load_catalog(), folder=folder)

@@ -344,7 +344,7 @@ def test_lrf_score_shows_what_the_judge_quoted_and_where_it_stands(
         "name": "one",
         "data": {"type": "jsonl", "path": "samples.jsonl"},
         "judges": {"main": server},
-        "retrievers": {"main": {"type": "qdrant", "mode": "lexical"}},
+        "retrievers": {"main": {"type": "memory", "mode": "lexical"}},
         "dimensions": ["faithfulness"],
     }
     (tmp_path / "pipeline.yaml").write_text(json.dumps(pipeline))

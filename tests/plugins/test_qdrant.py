@@ -1,4 +1,7 @@
-"""The retriever ``qdrant``: in memory, in a folder, by HTTP, and on a real server where QDRANT_URL names one."""
+"""The retriever ``qdrant``: how it uses a Qdrant in a folder and on a server, and its errors.
+
+What it finds is tested in test_retrievers.py, together with the other retrievers.
+"""
 
 from __future__ import annotations
 
@@ -7,171 +10,58 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
 from lrf.errors import StageError, UnscorableError
-from lrf.protocols import EmbedKind, Retriever
-from lrf.types import Document
-from lrf_qdrant.retriever import QdrantRetriever
-from lrf_qdrant.settings import QdrantSettings
-
-if TYPE_CHECKING:
-    from lrf.protocols import Vectors
+from lrf_retrieval.qdrant.retriever import QdrantRetriever, QdrantStore
+from lrf_retrieval.settings import QdrantSettings
+from retrieval import WORDS, WordCounts, paragraphs
 
 Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
 
-WORDS = ("harbour", "lamp", "granite", "oil", "keeper", "town", "storm", "ledger")
+
+def retriever_at(place: dict[str, Any], **settings: Any) -> QdrantRetriever:
+    return QdrantRetriever(QdrantSettings(**{"chunk_tokens": 32, "top_k": 2, **place, **settings}), WordCounts())
 
 
-class WordCounts:
-    """Embeds a text by how often each of a few words stands in it, and remembers what it was asked."""
-
-    def __init__(self, words: Sequence[str] = WORDS) -> None:
-        self.words = words
-        self.calls: list[tuple[EmbedKind, int]] = []
-
-    async def __call__(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
-        self.calls.append((kind, len(texts)))
-        rows = [[text.lower().count(word) for word in self.words] for text in texts]
-        return np.array(rows, dtype=np.float32).reshape(len(texts), len(self.words))
+def store_of(retriever: QdrantRetriever) -> QdrantStore:
+    assert isinstance(retriever.store, QdrantStore)
+    return retriever.store
 
 
-def paragraphs(*words: str) -> Document:
-    """A document with a chunk of about thirty tokens for each word."""
-    filler = "It was written down with care by those who had been there at the time and saw all of it happen. "
-    return Document("doc", "\n".join(f"The {word} and the {word}. {filler}" for word in words))
-
-
-def retriever_at(place: dict[str, Any], embed: WordCounts | None = None, **settings: Any) -> QdrantRetriever:
-    return QdrantRetriever(
-        QdrantSettings(**{"chunk_tokens": 32, "top_k": 2, **place, **settings}), embed or WordCounts()
-    )
-
-
-async def test_it_satisfies_the_protocol(place: dict[str, Any]) -> None:
+@pytest.mark.parametrize("place", [{}, {"location": ":memory:"}])
+async def test_without_a_place_chunks_are_kept_in_memory_and_no_qdrant_is_opened(
+    place: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "qdrant_client", None)
     retriever = retriever_at(place)
-    assert isinstance(retriever, Retriever)
-    await retriever.aclose()
-
-
-async def test_the_nearest_chunks_come_back_in_document_order(place: dict[str, Any]) -> None:
-    retriever = retriever_at(place)
-    index = await retriever.index([paragraphs("oil", "harbour", "lamp", "harbour", "storm")])
-    [found, other] = await index.search(["who paid for the harbour", "the lamp"], top_k=2)
-    assert [chunk.text.split()[1] for chunk in found] == ["harbour", "harbour"]
-    assert found[0].start < found[1].start
-    assert any("lamp" in chunk.text for chunk in other)
+    index = await retriever.index([paragraphs("oil", "harbour")])
+    [[chunk]] = await index.search(["harbour"], top_k=1)
+    assert "harbour" in chunk.text
     await index.aclose()
     await retriever.aclose()
 
 
-async def test_chunks_are_exact_slices_of_the_document_they_name(place: dict[str, Any]) -> None:
-    retriever = retriever_at(place)
-    one, two = Document("one", paragraphs("oil", "storm").text), Document("two", paragraphs("keeper").text)
-    index = await retriever.index([one, two])
-    [found] = await index.search(["keeper storm oil"], top_k=50)
-    texts = {"one": one.text, "two": two.text}
-    assert {chunk.document for chunk in found} == {"one", "two"}
-    assert all(chunk.text == texts[chunk.document][chunk.start : chunk.end] for chunk in found)
-    await index.aclose()
-    await retriever.aclose()
-
-
-async def test_documents_are_embedded_in_one_call_and_queries_in_another(place: dict[str, Any]) -> None:
-    embed = WordCounts()
-    retriever = retriever_at(place, embed)
-    index = await retriever.index([paragraphs(*WORDS)])
-    await index.search(["harbour", "lamp", "oil"])
-    assert [kind for kind, _ in embed.calls] == ["document", "query"]
-    assert embed.calls[1] == ("query", 3)
-    await index.aclose()
-    await retriever.aclose()
-
-
-async def test_samples_do_not_see_each_others_chunks(place: dict[str, Any]) -> None:
-    retriever = retriever_at(place)
-    first = await retriever.index([Document("first", "The harbour was rebuilt.")])
-    second = await retriever.index([Document("second", "The harbour was flooded.")])
-    [[found]] = await first.search(["harbour"], top_k=5)
-    assert found.document == "first"
-    await first.aclose()
-    [[found]] = await second.search(["harbour"], top_k=5)
-    assert found.document == "second"
-    await second.aclose()
-    await retriever.aclose()
-
-
-async def test_chunks_of_equal_similarity_are_taken_from_the_front(place: dict[str, Any]) -> None:
-    retriever = retriever_at(place)
-    index = await retriever.index([paragraphs(*["harbour"] * 60)])
-    [every] = await index.search(["harbour"], top_k=1_000)
-    best = [chunk for chunk in every if "harbour" in chunk.text]
-    for _ in range(3):
-        assert await index.search(["harbour"], top_k=4) == [best[:4]]
-    await index.aclose()
-    await retriever.aclose()
-
-
-async def test_vectors_of_zeros_are_found_last_and_asked_for_without_harm(place: dict[str, Any]) -> None:
-    retriever = retriever_at(place)
-    index = await retriever.index([paragraphs("nothing", "harbour", "nothing")])
-    [found, of_nothing] = await index.search(["harbour", "no known word"], top_k=1)
-    assert "harbour" in found[0].text
-    assert of_nothing[0].start == 0
-    await index.aclose()
-    await retriever.aclose()
-
-
-@pytest.mark.parametrize("documents", [[], [Document("d", "")], [Document("d", " \n ")]])
-async def test_nothing_to_search_gives_no_chunks_and_embeds_nothing(documents: list[Document]) -> None:
-    embed = WordCounts()
-    retriever = retriever_at({}, embed)
-    index = await retriever.index(documents)
-    assert await index.search(["harbour", "lamp"]) == [[], []]
-    assert embed.calls == []
-    await index.aclose()
-    await retriever.aclose()
-
-
-async def test_no_queries_give_no_answers() -> None:
-    retriever = retriever_at({})
-    index = await retriever.index([paragraphs("oil")])
-    assert await index.search([]) == []
-    await index.aclose()
-    await retriever.aclose()
-
-
-async def test_many_samples_at_once_are_kept_apart(place: dict[str, Any]) -> None:
-    retriever = retriever_at(place)
-
-    async def one(number: int) -> str:
-        index = await retriever.index([Document(str(number), paragraphs(*WORDS).text)])
-        [[found]] = await index.search([WORDS[number % len(WORDS)]], top_k=1)
-        await index.aclose()
-        return found.document
-
-    assert await asyncio.gather(*(one(n) for n in range(12))) == [str(n) for n in range(12)]
-    await retriever.aclose()
-
-
-async def test_qdrant_is_used_from_one_thread_that_is_not_the_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    retriever = retriever_at({})
+async def test_qdrant_is_used_from_one_thread_that_is_not_the_loops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retriever = retriever_at({"path": tmp_path})
+    collections = store_of(retriever).collections
     threads: set[int] = set()
     for name in ("add", "search", "drop", "close"):
-        original: Callable[..., Any] = getattr(retriever.store, name)
+        original: Callable[..., Any] = getattr(collections, name)
 
         def watched(*args: Any, original: Callable[..., Any] = original) -> Any:
             threads.add(threading.get_ident())
             return original(*args)
 
-        monkeypatch.setattr(retriever.store, name, watched)
+        monkeypatch.setattr(collections, name, watched)
     index = await retriever.index([paragraphs(*WORDS)])
     await index.search(["oil"])
     await index.aclose()
@@ -192,7 +82,7 @@ async def test_an_index_given_up_half_way_leaves_nothing_behind(tmp_path: Path) 
     retriever = retriever_at({"path": tmp_path})
     await (await retriever.index([paragraphs("oil")])).aclose()
     release = threading.Event()
-    busy = asyncio.get_running_loop().create_task(retriever.run(release.wait))
+    busy = asyncio.get_running_loop().create_task(store_of(retriever).run(release.wait))
     task = asyncio.create_task(retriever.index([paragraphs(*WORDS)]))
     await asyncio.sleep(0.2)
     task.cancel()
@@ -247,7 +137,7 @@ async def test_a_path_that_is_a_file_is_an_error_that_names_it(tmp_path: Path) -
 async def test_a_server_that_is_not_there_is_an_error_that_names_the_address(
     unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf_qdrant.client._PAUSES_S", (0.01,))
+    monkeypatch.setattr("lrf_retrieval.qdrant.client._PAUSES_S", (0.01,))
     retriever = retriever_at({"url": f"http://127.0.0.1:{unused_tcp_port}"})
     with pytest.raises(StageError, match=rf"no Qdrant server answers at http://127.0.0.1:{unused_tcp_port}.*start it"):
         await retriever.index([paragraphs("oil")])
@@ -277,7 +167,7 @@ async def test_a_refused_key_is_an_error_that_names_the_variable_and_not_the_key
 async def test_a_server_that_fails_for_good_leaves_candidates_unscored_for_another_run(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf_qdrant.client._PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr("lrf_retrieval.qdrant.client._PAUSES_S", (0.01, 0.01))
     calls = 0
 
     async def fail_later(request: web.Request) -> web.Response:
@@ -329,7 +219,7 @@ def test_several_places_at_once_are_refused() -> None:
 
 def test_settings_and_plugin_import_neither_qdrant_nor_numpy() -> None:
     script = (
-        "import lrf_qdrant.plugin, lrf_qdrant.settings, sys\n"
+        "import lrf_retrieval.plugin, lrf_retrieval.settings, sys\n"
         "assert not {'qdrant_client', 'numpy', 'aiohttp'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -341,7 +341,7 @@ async def test_a_pipeline_with_a_verifier_first_tells_what_it_spared_and_its_pla
             "small": {"type": "verifier", "model": str(folder)},
             "main": {"type": "openai", "base_url": judge_server.base_url, "model": "m"},
         },
-        "retrievers": {"main": {"type": "qdrant", "mode": "lexical", "chunk_tokens": 16}},
+        "retrievers": {"main": {"type": "memory", "mode": "lexical", "chunk_tokens": 16}},
         "dimensions": [{"type": "faithfulness", "judges": ["small", "main"], "panel": "cascade", "sure": 0.6}],
         "budget": {"calls": 1000},
         "prices": "prices.yaml",

@@ -60,7 +60,7 @@ class Project:
         """A pipeline of all four dimensions, with the embedder of the judge server."""
         embedder = {"type": "openai", "base_url": self.base_url, "model": "emb"}
         four = ["helpfulness", "logicality", "faithfulness", "completeness"]
-        retrievers = {"main": {"type": "qdrant", "location": ":memory:", "chunk_tokens": 32}}
+        retrievers = {"main": {"type": "memory", "chunk_tokens": 32}}
         return self.pipeline(embedders={"main": embedder}, retrievers=retrievers, **{"dimensions": four, **changes})
 
     def write(self, pipeline: Mapping[str, Any]) -> Path:

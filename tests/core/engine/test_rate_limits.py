@@ -255,7 +255,7 @@ def pipeline(**judge):
         "name": "x",
         "judges": {"main": {**main, **judge}},
         "embedders": {"main": {**main, "requests_per_minute": 7}},
-        "retrievers": {"main": "qdrant"},
+        "retrievers": {"main": "memory"},
         "dimensions": ["helpfulness", "faithfulness"],
     }
 

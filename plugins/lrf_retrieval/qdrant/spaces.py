@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lrf_qdrant.bm25 import Sparse
+from lrf_retrieval.bm25 import Sparse
+from lrf_retrieval.vectors import unit
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -101,11 +102,7 @@ class Lexical:
 
 def dense(vectors: Vectors) -> Dense:
     """The vectors at length 1, so that their product is their cosine (local mode would normalise at each query)."""
-    import numpy as np
-
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    unit = vectors / np.where(lengths > 0, lengths, 1)  # a vector of zeros stays one
-    return Dense(unit.astype(np.float32))
+    return Dense(unit(vectors))
 
 
 def _sparse(vector: Sparse) -> models.SparseVector:

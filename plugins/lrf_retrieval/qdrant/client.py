@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from lrf.errors import Reason, StageError, UnscorableError
-from lrf_qdrant.settings import QdrantSettings
+from lrf_retrieval.settings import QdrantSettings
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -25,8 +25,6 @@ def open_client(settings: QdrantSettings) -> QdrantClient:
 
     if settings.url is not None:
         return _open_server(settings)
-    if settings.path is None:
-        return QdrantClient(location=":memory:")
     try:
         client = QdrantClient(path=str(settings.path))
     except RuntimeError as error:
@@ -34,7 +32,7 @@ def open_client(settings: QdrantSettings) -> QdrantClient:
             raise
         raise StageError(
             f"{settings.path} (`path`) is in use by another process, and an embedded Qdrant serves one at a time: wait "
-            f'for it, give another path, use location: ":memory:", or run a Qdrant server and give its url'
+            f"for it, give another path, use the retriever memory, or run a Qdrant server and give its url"
         ) from None
     except OSError as error:
         raise StageError(f"{settings.path} (`path`) can't hold a Qdrant: {error.strerror or error}") from None

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID, uuid5
 
 from lrf.errors import Reason, StageError, UnscorableError
-from lrf_qdrant.client import asked, open_client
-from lrf_qdrant.settings import QdrantSettings
-from lrf_qdrant.spaces import Space
+from lrf_retrieval.qdrant.client import asked, open_client
+from lrf_retrieval.qdrant.spaces import Space
+from lrf_retrieval.settings import QdrantSettings
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
@@ -25,10 +25,10 @@ _BATCH = 64  # vectors or queries in one request: converting more blocks all oth
 _FORGOTTEN_S = 7 * 86_400  # older vectors were left by a run that was killed
 
 
-class Store:
+class Collections:
     """One Qdrant, opened when first used.
 
-    Within this process each sample has its own collection, since filters are slow there. On a server all samples share
+    In a folder each sample has its own collection, since filters are slow there. On a server all samples share
     one collection for each kind of vector, indexed by tenant, since thousands of collections are slow.
     """
 
@@ -36,7 +36,7 @@ class Store:
         self._settings = settings
         self._opened: QdrantClient | None = None
         self._ready: set[str] = set()
-        self._held: dict[UUID, set[str]] = {}
+        self._sizes: dict[UUID, dict[str, int]] = {}
 
     def add(self, tenant: UUID, space: Space) -> None:
         """Keep vectors under the tenant's name, numbered from 0."""
@@ -45,15 +45,17 @@ class Store:
             self._client().create_collection(name, **space.config())
         else:
             self._share(name, space)
-        self._held.setdefault(tenant, set()).add(name)
+        self._sizes.setdefault(tenant, {})[name] = len(space)
         self._upsert(name, tenant, space)
 
-    def search(self, tenant: UUID, queries: Space, top_k: int, count: int) -> list[list[int]]:
-        """For each query the numbers of its ``top_k`` most similar vectors among the ``count`` added, best first.
+    def search(self, tenant: UUID, queries: Space, top_k: int) -> list[list[int]]:
+        """For each query the numbers of its ``top_k`` most similar vectors, best first.
 
         Equal similarities (to six places) are decided by the number, so the outcome never depends on Qdrant's order.
         """
         rankings: list[list[int]] = [[] for _ in range(len(queries))]
+        count = self._sizes[tenant][self._name(tenant, queries.suffix)]
+        top_k = min(top_k, count)
         open_queries, limit = list(range(len(queries))), top_k + 8
         while open_queries:
             limit = min(limit, count)
@@ -73,7 +75,7 @@ class Store:
 
     def drop(self, tenant: UUID) -> None:
         """Delete what :meth:`add` kept, if anything. A server that can't be reached deletes it after a week."""
-        for name in self._held.pop(tenant, ()):
+        for name in self._sizes.pop(tenant, {}):
             with suppress(UnscorableError):  # everything was answered already: no reason to stop a run
                 self._drop(name, tenant)
 

@@ -15,6 +15,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from lrf.text.unicode import without_invisible
+
 Sparse = tuple[list[int], list[float]]
 """Numbers of terms, increasing, and the weight of each."""
 
@@ -34,9 +36,10 @@ def terms(text: str) -> list[str]:
     """The terms of a text: words and numbers, regardless of case and width; without spaces, pairs of characters.
 
     A run of Chinese (or Thai, Japanese, Korean, …) gives its bigrams, which need no dictionary; one character itself.
+    Soft hyphens and other characters that can't be seen are passed over.
     """
     words: list[str] = []
-    for run in _TERM.findall(unicodedata.normalize("NFKC", text).casefold()):
+    for run in _TERM.findall(unicodedata.normalize("NFKC", without_invisible(text)).casefold()):
         if len(run) > 1 and _UNSPACED_RUN.match(run):
             words.extend(run[i : i + 2] for i in range(len(run) - 1))
         else:
@@ -79,6 +82,10 @@ class Bm25:
         numbers = sorted(known)
         weights = np.array([known[n] * self._idf[n] for n in numbers], dtype=np.float64)
         return numbers, (weights / weights.sum()).tolist() if numbers else []
+
+    def rankings(self, queries: Sequence[str], most: int) -> list[list[int]]:
+        """For each query the numbers of the texts that :meth:`best` gives."""
+        return [self.best(self.query(query), most) for query in queries]
 
     def best(self, query: Sparse, most: int) -> list[int]:
         """The numbers of the texts that score highest, best first; equal ones in their order; none that scores 0.

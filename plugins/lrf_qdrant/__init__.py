@@ -1,1 +1,0 @@
-"""Evidence by vectors: a retriever on Qdrant, embedded or on a server."""
