@@ -63,9 +63,6 @@ def lrf_run(address: str, example: Path) -> dict[str, Any]:
     return {**figures_of(get(f"{address}/stats")), "scored": scored, "largest_process_mib": round(memory, 1)}
 
 
-# --- inside the public code's interpreter ---------------------------------------------------------------------------
-
-
 def public_scorer(checkout: Path, address: str) -> dict[str, Any]:
     """Runs the public scorer; its own functions, from its own checkout."""
     import multiprocessing

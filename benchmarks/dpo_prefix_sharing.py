@@ -62,9 +62,6 @@ def cpu_cases() -> dict[str, Case]:
     return {"equal": Case(4096, 128, 128), "unequal": Case(4096, 128, 96)}
 
 
-# --- a child: one way, one case --------------------------------------------------------------------------------
-
-
 def child(way: str, case: Case) -> None:
     """Set up, say so, then do a step for each line read; on "end", tell the peak memory."""
     import torch
@@ -203,9 +200,6 @@ def answer_logits_only(model: Any, prompt: int) -> None:
     model.register_forward_pre_hook(shift_labels, with_kwargs=True)
     model.base_model.register_forward_hook(cut)
     model.register_forward_hook(widen)
-
-
-# --- the parent ------------------------------------------------------------------------------------------------
 
 
 class Child:

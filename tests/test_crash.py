@@ -213,9 +213,6 @@ def test_a_stage_in_a_process_of_its_own_dies_with_its_run_and_the_next_goes_on(
     kill_at([10], project, judge_server, file)
 
 
-# --- Ctrl-C ---------------------------------------------------------------------------------------------------------
-
-
 def interrupt(process: subprocess.Popen[str]) -> None:
     """What a terminal does on Ctrl-C: every process of the foreground group gets the signal."""
     os.killpg(process.pid, signal.SIGINT)
@@ -309,9 +306,6 @@ def test_a_request_to_terminate_drains_like_ctrl_c(
     assert process.returncode == 130
     assert f"{number.name}: finishing the calls in flight" in err
     assert committed(project, project.folder) == judge_server.books.calls
-
-
-# --- the command line of a run --------------------------------------------------------------------------------------
 
 
 def test_a_second_process_is_refused_while_the_first_runs(project: Project, judge_server: JudgeServer) -> None:

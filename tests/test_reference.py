@@ -105,9 +105,6 @@ def test_every_exit_code_of_an_error_is_in_the_reference() -> None:
         assert f"| {code} |" in page("cli.md")
 
 
-# --- the rows ------------------------------------------------------------------------------------------------------
-
-
 def example(title: str) -> Mapping[str, Any]:
     """The JSON example under a heading of data.md."""
     section = page("data.md").split(f"{title}\n", 1)[1]

@@ -168,8 +168,6 @@ def test_a_mistake_in_the_launcher_s_block_is_told_before_any_work(
         parse_pipeline({"name": "run", "launcher": launcher}, load_catalog(), folder=tmp_path)
 
 
-# --- Slurm's programs, which run jobs here ------------------------------------------------------------------------
-
 FAKE = {
     "sbatch": """
         job='SLURM_JOB_ID=77 SLURM_JOB_NODELIST=here bash "$0"; echo $? > "$FAKE/77.rc"'
@@ -272,8 +270,6 @@ def test_without_slurm_s_programs_the_reason_is_told(tmp_path: Path, monkeypatch
     assert process.stdout is not None
     assert process.stdout.read() == "sbatch: sbatch: No such file or directory\n"
 
-
-# --- every launcher with real processes ---------------------------------------------------------------------------
 
 TRAINER = """
 import lrf, os, time

@@ -83,9 +83,6 @@ def tagged(*statements: str) -> str:
     return "\n".join(f"<statement>{s}</statement>" for s in statements)
 
 
-# --- helpfulness and logicality --------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("dimension", [Helpfulness(), Logicality()])
 async def test_a_rating_comes_with_its_analysis_and_was_asked_on_query_and_answer_alone(
     dimension: Helpfulness | Logicality,
@@ -162,9 +159,6 @@ async def test_candidates_share_the_prompt_up_to_their_answers() -> None:
     one, two = ctx.prompts("rating")
     assert one.split("One.")[0] == two.split("Two.")[0]
     assert one.replace("One.", "Two.") == two
-
-
-# --- faithfulness ----------------------------------------------------------------------------------------------
 
 
 def verdicts(of: Mapping[str, str], *statements: str) -> Script:
@@ -357,8 +351,6 @@ async def test_equal_statements_of_two_candidates_make_equal_prompts() -> None:
     one, two = ctx.prompts("verdict")
     assert one == two
 
-
-# --- completeness ----------------------------------------------------------------------------------------------
 
 PIECES = tuple(
     Chunk("d", start, end, DOCUMENT.text[start:end]) for start, end in ((0, 27), (27, 50), (50, len(DOCUMENT.text)))

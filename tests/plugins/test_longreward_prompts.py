@@ -124,9 +124,6 @@ def test_a_prompt_is_compact(language: str, name: str) -> None:
     assert count_tokens(built_in(language, name)) <= (620 if name in ("verdict", "notes") else 1000)
 
 
-# --- a user's files --------------------------------------------------------------------------------------------
-
-
 def test_a_users_file_replaces_ours_in_both_languages_and_the_others_stay(tmp_path: Path) -> None:
     (tmp_path / "verdict.txt").write_text("<<context>>|<<statement>>\nVerdict:\n")
     settings = PromptSettings(prompts=tmp_path)
@@ -228,9 +225,6 @@ def test_a_relative_folder_starts_at_the_pipeline_files_folder(tmp_path: Path) -
     assert settings.prompts == tmp_path / "mine"
 
 
-# --- settings and registration ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("dimension", [Helpfulness, Logicality, Faithfulness, Completeness])
 def test_every_dimension_works_without_settings(dimension: type) -> None:
     assert callable(dimension().score)
@@ -277,8 +271,6 @@ def _load(target: str) -> Any:
     module, name = target.split(":")
     return getattr(importlib.import_module(module), name)
 
-
-# --- the how-to ------------------------------------------------------------------------------------------------
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "replace-the-prompts.md"
 

@@ -121,9 +121,6 @@ def kinds(judge: ScriptedJudge) -> list[str]:
     return [r.expects.kind for r in judge.requests if r.expects.kind != "statements"]
 
 
-# --- several verdicts a call ---------------------------------------------------------------------------------------
-
-
 async def test_statements_share_calls_evenly_and_each_gets_its_own_verdict_evidence_and_analysis() -> None:
     verdicts = {f"Claim {n}.": v for n, v in enumerate((SUPPORTED, "No support", "Partially supported") * 4)}
     judge = judge_of(12, lambda s, r: verdicts[s])
@@ -214,9 +211,6 @@ def test_the_order_in_a_group_is_shuffled_by_sample_and_does_not_change() -> Non
     assert any(order != tuple(text for text, _ in claims) for order in orders)
 
 
-# --- draws and panels ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("per_call", [1, 8])
 async def test_draws_of_verdicts_are_averaged_and_their_spread_is_that_of_the_ratings(per_call: int) -> None:
     def verdict(statement: str, request: Request) -> str:
@@ -246,8 +240,6 @@ async def test_a_panel_shares_the_first_judges_statements_and_averages_the_suppo
     assert row["spread"] == pytest.approx(statistics.stdev((10.0, 0.0)))
     json.dumps(row)
 
-
-# --- completeness on a part of the document ------------------------------------------------------------------------
 
 LONG = Document("d", " ".join(f"Sentence number {n} of the report says what happened then." for n in range(60)))
 

@@ -94,9 +94,6 @@ def sizes(provider: BatchProvider) -> list[int]:
     return [len(provider.files[b["input_file_id"]].splitlines()) for b in provider.batches.values()]
 
 
-# --- collecting and submitting --------------------------------------------------------------------------------------
-
-
 async def test_requests_that_come_together_are_one_batch_and_each_gets_its_own_reply(provider: BatchProvider) -> None:
     replies = await ask_all(judge(provider), [ask(n) for n in range(40)])
     assert texts(replies) == [provider.reply(f"Question number {n} of the batch.", 0.01) for n in range(40)]
@@ -151,9 +148,6 @@ async def test_the_requests_are_those_that_would_have_been_sent_at_once(provider
 async def test_another_address_of_completions_can_be_named(provider: BatchProvider) -> None:
     await ask_all(judge(provider, {"endpoint": "/v4/chat/completions"}), [ask(1)])
     assert next(iter(provider.batches.values()))["endpoint"] == "/v4/chat/completions"
-
-
-# --- an earlier process's batches -----------------------------------------------------------------------------------
 
 
 async def test_what_an_earlier_process_left_in_flight_is_waited_for_and_not_submitted_again(
@@ -229,9 +223,6 @@ async def test_of_batches_with_the_same_request_the_newest_counts(provider: Batc
     await again.aclose()
     assert len(texts(await ask_all(judge(provider), [ask(1)]))) == 1
     assert len(provider.batches) == 2
-
-
-# --- what goes wrong ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -448,9 +439,6 @@ async def test_a_wrong_key_stops_the_run_and_is_not_shown(provider: BatchProvide
     assert "sk-very" not in str(found)
 
 
-# --- the judge ------------------------------------------------------------------------------------------------------
-
-
 async def test_it_passes_lrfs_own_check_for_judges(provider: BatchProvider) -> None:
     await check_judge(judge(provider))
     assert sizes(provider) == [5]
@@ -531,9 +519,6 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch,
 def test_without_batches_the_package_is_not_imported() -> None:
     code = "import lrf_openai.judge, sys; assert not {'openai', 'httpx2'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# --- runs -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

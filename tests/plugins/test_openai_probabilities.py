@@ -59,9 +59,6 @@ def weigh(text: str, tokens: Sequence[Any], request: Request | None = None, *, i
     return label_probabilities(choice(tokens), text, place) if place else None
 
 
-# --- whole labels ---------------------------------------------------------------------------------------------------
-
-
 def test_a_label_that_is_one_token_has_the_probabilities_listed_at_its_place() -> None:
     tokens = [token("Good.", 0.9), token("\nRating:", 0.9), token(" [[", 1.0)]
     tokens += [token("8", 0.6, {"7": 0.3, "9": 0.05, "x": 0.05}), token("]]", 1.0)]
@@ -114,9 +111,6 @@ def test_labels_whose_letters_are_cut_into_bytes_are_told_apart() -> None:
     assert found == pytest.approx({f"[[{first}]]": 0.8, f"[[{second}]]": 0.2})
 
 
-# --- "1" and "10" ---------------------------------------------------------------------------------------------------
-
-
 def test_a_ten_of_two_tokens_is_told_from_a_one_by_the_token_after() -> None:
     tokens = [token("[[", 1.0), token("1", 0.9, {"9": 0.1}), token("0", 0.8, {"]]": 0.2}), token("]]", 1.0)]
     found = weigh("[[10]]", tokens)
@@ -149,9 +143,6 @@ def test_a_token_that_holds_the_mark_and_the_label_counts_from_before_the_mark()
     assert weigh(" [[7]]", tokens) == pytest.approx(
         dict.fromkeys(Rating().options, 0.0) | {"[[7]]": 0.6 / 0.95, "[[8]]": 0.15 / 0.95, "[[9]]": 0.2 / 0.95}
     )
-
-
-# --- any cutting into tokens ----------------------------------------------------------------------------------------
 
 
 def cut(text: bytes, places: set[int]) -> list[bytes]:
@@ -245,9 +236,6 @@ def test_whatever_tokens_a_server_tells_there_are_probabilities_or_none(tokens: 
     assert found is None or math.fsum(found.values()) == pytest.approx(1)
 
 
-# --- the place ------------------------------------------------------------------------------------------------------
-
-
 def test_of_equal_marks_the_first_decides() -> None:
     tokens = [token("[[", 1.0), token("7", 0.6, {"8": 0.4}), token("]]", 1.0), token("\nSo [[", 1.0)]
     tokens += [token("7", 1.0), token("]]", 1.0)]
@@ -270,9 +258,6 @@ def test_a_reply_whose_probabilities_are_missing_or_odd_has_none(logprobs: Any) 
     place = find_label("[[7]]", asked(), in_json=False)
     assert place is not None
     assert label_probabilities({"logprobs": logprobs}, "[[7]]", place) is None
-
-
-# --- in a JSON object -----------------------------------------------------------------------------------------------
 
 
 def test_a_json_number_is_weighed_at_its_place() -> None:
@@ -307,9 +292,6 @@ def test_a_json_string_is_weighed_at_its_place() -> None:
 @pytest.mark.parametrize("text", ['{"rating": 7.5}', '{"rating": 7.0}', '{"rating": 1, "rating": 7}', "7", "[[7]]"])
 def test_json_that_is_no_object_with_one_whole_rating_has_no_place(text: str) -> None:
     assert find_label(text, asked(), in_json=True) is None
-
-
-# --- the judge ------------------------------------------------------------------------------------------------------
 
 
 async def answer(

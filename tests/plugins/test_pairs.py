@@ -68,9 +68,6 @@ def test_the_built_in_rules_pass_the_check_for_everyones(rule: Pairing) -> None:
     check_pairing(rule)
 
 
-# --- best_worst ------------------------------------------------------------------------------------------------
-
-
 @given(best_worst_rules(), scored_samples())
 def test_a_pair_is_of_the_highest_and_the_lowest_reward_a_margin_apart(
     rule: tuple[BestWorst, BestWorstSettings], given_sample: Scored
@@ -194,9 +191,6 @@ def test_among_tied_candidates_one_with_another_text_is_taken(ties: str) -> None
     outcome = best_worst(ties=ties).pair(*scored(9.0, 9.0, 2.0, texts=["a", "b", "a"]))
     assert isinstance(outcome, PreferencePair)
     assert (outcome.chosen.text, outcome.rejected.text) == ("b", "a")
-
-
-# --- contrast --------------------------------------------------------------------------------------------------
 
 
 @given(samples())

@@ -256,8 +256,6 @@ def test_a_batch_that_does_not_fit_the_memory_is_split(llama: Path, monkeypatch:
         assert_same(some, other)
 
 
-# --- what an untrusted text can't do -----------------------------------------------------------------------------
-
 CHAT = (
     "{% for m in messages %}<|user|>{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<|judge|>{% endif %}"
 )
@@ -300,9 +298,6 @@ def test_a_chat_model_is_asked_through_its_template(llama: Path, tmp_path: Path)
     chat.save_pretrained(tmp_path)
     [plain], [framed] = (replies(JudgeModel(settings(f)), [rating(QUESTIONS[0])]) for f in (llama, tmp_path))
     assert framed.usage.prompt_tokens > plain.usage.prompt_tokens
-
-
-# --- models that can't be used -----------------------------------------------------------------------------------
 
 
 def test_a_model_that_is_not_there_stops_the_run(tmp_path: Path) -> None:
@@ -360,9 +355,6 @@ def test_the_identity_changes_with_the_weights_and_with_what_shapes_replies(llam
     assert TransformersJudge(settings(tmp_path)).identity != before
     assert TransformersJudge(settings(llama)).identity == TransformersJudge(settings(llama, max_batch=3)).identity
     assert TransformersJudge(settings(llama)).identity != TransformersJudge(settings(llama, brief_tokens=9)).identity
-
-
-# --- the thread and the event loops ------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -313,8 +313,6 @@ def test_missing_metrics_are_zero(text: str) -> None:
     assert EngineMetrics().figures() == {}
 
 
-# --- a real server -----------------------------------------------------------------------------------------------
-
 real = [
     pytest.mark.slow,
     pytest.mark.skipif(

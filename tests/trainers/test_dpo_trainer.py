@@ -47,9 +47,6 @@ def model_folder(tmp_path: Path) -> Path:
     return folder
 
 
-# --- what comes out --------------------------------------------------------------------------------------------
-
-
 def test_it_satisfies_the_protocol() -> None:
     assert isinstance(trainer(), Trainer)
 
@@ -159,9 +156,6 @@ def test_a_prompt_that_the_template_ends_otherwise_before_an_answer_is_said(job,
 def test_a_row_without_template_hash_is_taken_as_it_stands(job, row) -> None:
     rows = [row(0, prompt_template_sha256=None), row(1)]
     assert trainer(max_steps=1).train(job(rows)).metrics["pairs"] == 2
-
-
-# --- what can't be trained on ----------------------------------------------------------------------------------
 
 
 def stopped(job: Any, **settings: Any) -> str:
@@ -316,9 +310,6 @@ def test_steps_whose_loss_is_no_number_are_left_out_and_counted_where_allowed(jo
     log = [json.loads(line) for line in (result.checkpoint.parent / "training_log.jsonl").read_text().splitlines()]
     assert result.metrics["skipped_steps"] == 2
     assert [step["loss"] is None for step in log] == [False, True, True]
-
-
-# --- saving ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

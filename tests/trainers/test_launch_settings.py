@@ -96,9 +96,6 @@ def test_a_reward_model_is_trained_in_one_process() -> None:
             RewardSettings.model_validate(fields).shares(world)
 
 
-# --- memory -----------------------------------------------------------------------------------------------------
-
-
 def test_the_known_models_have_as_many_weights_as_they_are_said_to() -> None:
     assert math.isclose(KNOWN[LLAMA].parameters, 8.03e9, rel_tol=1e-3)
     assert math.isclose(KNOWN["zai-org/glm-4-9b-hf"].parameters, 9.40e9, rel_tol=1e-3)

@@ -23,8 +23,6 @@ from lrf.errors import DataError
 from lrf.stages.score.correlation import spearman
 from project import Project
 
-# --- measures ------------------------------------------------------------------------------------------------------
-
 scores_of = st.dictionaries(
     st.sampled_from("pqrstuv"),
     st.dictionaries(st.sampled_from("abcd"), st.one_of(st.none(), st.integers(0, 4).map(float)), min_size=1),
@@ -149,8 +147,6 @@ def test_scores_that_are_the_ratings_agree_wholly(people: dict[str, dict[str, fl
     for value in (found.spearman.value, found.kendall.value, found.overall):
         assert value is None or value == pytest.approx(1)
 
-
-# --- a run and its labels ------------------------------------------------------------------------------------------
 
 Csv = Callable[[str], Path]
 
@@ -321,8 +317,6 @@ def test_the_command_as_json_carries_everything(run: Path, csv: Csv, capsys) -> 
     assert invoke(["agree", labels, "--run", str(run)]) == 0
     assert "SPEARMAN [95%]" in capsys.readouterr().out
 
-
-# --- real judges on LLMBar -----------------------------------------------------------------------------------------
 
 LLMBAR = Path(os.environ.get("LRF_TEST_DATA", "/nowhere")) / "llmbar"
 

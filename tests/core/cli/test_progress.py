@@ -21,9 +21,6 @@ def score(samples: int = 12, calls: int = 156, **more: object) -> Progress:
     return Progress(stage="score", samples=samples, of_samples=40, calls=calls, tokens=9000, **more)  # type: ignore[arg-type]
 
 
-# --- the message and its line ---------------------------------------------------------------------------------------
-
-
 def test_a_message_is_the_same_after_its_way_through_a_childs_channel() -> None:
     whole = score(
         budget=(BudgetUse("USD", 0.4, 2.0),), waits=(Waiting("judges.main", "429", 12.0),), stall=Stall(75, "main")
@@ -75,9 +72,6 @@ def test_a_duration_is_given_in_units_for_people(seconds: float, text: str) -> N
     assert duration(seconds) == text
 
 
-# --- time left ------------------------------------------------------------------------------------------------------
-
-
 def test_the_time_left_follows_from_the_calls_of_the_last_minutes_and_the_plan() -> None:
     now = 0.0
     left = TimeLeft(planned_calls=1000, clock=lambda: now)
@@ -103,9 +97,6 @@ def test_no_time_left_is_given_while_too_little_was_done_to_say() -> None:
     assert left.seconds(score(10, 50)) is None
     now = 50.0
     assert left.seconds(score(4, 50)) is None
-
-
-# --- in a pipe ------------------------------------------------------------------------------------------------------
 
 
 class Clock:
@@ -180,9 +171,6 @@ def test_progress_and_results_are_in_order_when_both_go_to_one_pipe(project: Pro
     places = [max(i for i, line in enumerate(lines) if line.startswith(start)) for start in starts]
     assert places == sorted(places)
     assert places[-1] == len(lines) - 1
-
-
-# --- on a terminal --------------------------------------------------------------------------------------------------
 
 
 def test_a_terminal_shows_a_moving_region_and_keeps_the_last_line_of_each_stage(tmp_path: Path) -> None:

@@ -118,9 +118,6 @@ def test_no_text_has_more_tokens_than_are_reserved_for_it(text: str) -> None:
     assert count_tokens(text) <= most_prompt_tokens(_request(text))
 
 
-# --- runs ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 async def address(serve):
     async def chat(request: web.Request) -> web.Response:
@@ -219,9 +216,6 @@ async def test_replies_that_have_no_price_any_more_stop_a_budget_of_money(addres
     assert "price is not known in the budget's currency (old)" in summary.message
 
 
-# --- a server that tells no usage ----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("key", "a_call"), [("tokens", 2_000), ("money", 0.06)])
 async def test_what_replies_without_usage_took_at_most_counts_in_every_sitting(
     serve, tmp_path: Path, key: str, a_call: float
@@ -275,8 +269,6 @@ def test_a_resumed_run_counts_a_reply_without_usage_as_the_run_did_that_asked(
     assert used.most_prompt + used.most_reply == ledger.used[1]
     assert PRICE.most(used.most_prompt, used.most_reply) == ledger.used[2]
 
-
-# --- one model at two prices ---------------------------------------------------------------------------------------
 
 BY_BATCH = (
     "version: t\ncurrency: EUR\nmodels:\n- {model: m, input: 10, cached_input: 1, output: 100, batch_discount: 0.5}\n"

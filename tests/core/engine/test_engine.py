@@ -129,9 +129,6 @@ def raising(error: BaseException, only: str | None = None) -> Score:
     return score
 
 
-# --- rewards --------------------------------------------------------------------------------------------------------
-
-
 async def test_rewards_come_in_the_order_of_candidates_with_a_rating_for_each_dimension() -> None:
     async def by_id(sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         await asyncio.sleep(0.01 / (1 + int(candidate.id)))
@@ -194,9 +191,6 @@ async def test_an_aggregator_that_makes_no_reward_of_complete_ratings_is_a_reaso
         reward = (await engine.score(SAMPLE))[0]
     assert reward.unscored is not None
     assert reward.unscored.dimension == "aggregator"
-
-
-# --- what a dimension may do ----------------------------------------------------------------------------------------
 
 
 class OddError(Exception):
@@ -309,9 +303,6 @@ def test_candidates_in_are_rewards_out_with_a_number_or_a_reason(plan: list[list
     assert [r.candidate_id for r in rewards] == [str(i) for i in range(len(plan))]
     for reward, kinds in zip(rewards, plan, strict=True):
         assert (reward.reward is None) == (reward.unscored is not None) == (set(kinds) != {"ok"})
-
-
-# --- what candidates share ------------------------------------------------------------------------------------------
 
 
 async def test_what_is_made_once_is_made_once_for_all_candidates() -> None:
@@ -439,9 +430,6 @@ async def test_a_retriever_that_gives_what_is_not_in_the_document_leaves_candida
         [judgement] = (await engine.score(SAMPLE))[0].judgements.values()
     assert isinstance(judgement, Unscored)
     assert judgement.reason == "wrong_evidence"
-
-
-# --- what stops a run -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

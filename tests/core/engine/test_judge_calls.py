@@ -66,9 +66,6 @@ def held(release: asyncio.Event, text: str = "[[7]]") -> Callable[[Request], Any
     return script
 
 
-# --- one call for equal requests ------------------------------------------------------------------------------------
-
-
 async def test_equal_requests_at_once_are_one_call() -> None:
     release = asyncio.Event()
     judge = ScriptedJudge(held(release))
@@ -173,9 +170,6 @@ async def test_all_who_wait_for_one_call_get_its_failure() -> None:
         outcomes = await asyncio.gather(*(ask(calls) for _ in range(3)), return_exceptions=True)
     assert all(isinstance(o, JudgeMisconfiguredError) for o in outcomes)
     assert len(judge.requests) == 1
-
-
-# --- asking again ---------------------------------------------------------------------------------------------------
 
 
 async def test_an_answer_says_at_which_attempt_it_came() -> None:
@@ -303,9 +297,6 @@ async def test_an_object_that_only_repeats_the_answer_is_no_rating() -> None:
         assert await ask(calls, answer) == 2.0
 
 
-# --- the way of asking ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("capabilities", "ways"),
     [
@@ -330,9 +321,6 @@ async def test_expected_ratings_come_with_their_probabilities() -> None:
         answer = await calls.ask(PROMPT, Rating(), 512, CALLER)
     assert answer.value == pytest.approx(5.0)
     assert answer.probabilities == weights
-
-
-# --- failures -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -458,9 +446,6 @@ async def test_a_journal_that_can_not_be_written_stops_everything() -> None:
         with pytest.raises(RunError):
             await ask(calls)
     await asyncio.to_thread(journal.close)
-
-
-# --- budget ---------------------------------------------------------------------------------------------------------
 
 
 async def test_tokens_of_long_prompts_are_counted_beside_the_event_loop_and_once_for_what_they_share(

@@ -22,8 +22,6 @@ from lrf.prompting.templates import Segment
 from lrf.protocols import Capabilities
 from lrf.store.journal import Journal
 
-# --- deadlines ------------------------------------------------------------------------------------------------------
-
 
 def test_nothing_is_due_before_enough_replies_have_come() -> None:
     pace = Latency()
@@ -140,8 +138,6 @@ async def test_a_judge_that_answers_when_it_likes_has_its_own_deadline_only(quic
     assert judge.deadlines == [30.0]
     calls.journal.close()
 
-
-# --- slowness under load, on simulated servers ----------------------------------------------------------------------
 
 LatencyModel = Callable[[int, float], float]
 """Seconds of a call, by the calls in flight when it is sent and the time, before its length and its jitter."""

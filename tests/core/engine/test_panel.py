@@ -48,9 +48,6 @@ async def ask(judges: dict[str, ScriptedJudge], expects: Any = Rating(), **askin
     return await ask_panel(calls_of(judges), PanelSettings(**asking), PROMPT, expects, 64, CALLER)
 
 
-# --- ways --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("wanted", ["text", "json", "logprobs"])
 def test_a_rating_is_asked_for_in_the_wanted_way(wanted: Any) -> None:
     for expects in (Rating(), Verdict(SUPPORT), Choice(("a", "b"))):
@@ -96,9 +93,6 @@ def test_two_judges_of_a_panel_that_would_give_the_same_replies_are_a_mistake() 
         check_reply_modes([named], {"a": ScriptedJudge(), "b": ScriptedJudge()})
 
 
-# --- draws -------------------------------------------------------------------------------------------------------
-
-
 async def test_draws_are_requests_of_their_own_and_their_mean_counts() -> None:
     judge = ScriptedJudge(lambda r: f"[[{(4, 8, 9)[r.repeat]}]]", capabilities=Capabilities(seed=True))
     answer = await ask({"main": judge}, repeat=3)
@@ -130,9 +124,6 @@ async def test_statements_and_notes_are_asked_once_of_the_first_judge() -> None:
         first, second = ScriptedJudge(), ScriptedJudge(identity={"type": "second"})
         await ask({"a": first, "b": second}, expects, repeat=3, others=("b",))
         assert (len(first.requests), len(second.requests)) == (1, 0)
-
-
-# --- panels ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("rule", "rating"), [("mean", 5.25), ("median", 5.5), ("trimmed_mean", 5.5)])
@@ -218,9 +209,6 @@ def test_one_judge_gone_mad_moves_a_trimmed_mean_no_further_than_the_others_reac
     assert min(ratings) <= combine([*ratings, 10.0 if ratings[0] < 5 else 0.0], "trimmed_mean") <= max(ratings)
 
 
-# --- several verdicts ----------------------------------------------------------------------------------------------
-
-
 def test_several_verdicts_are_read_in_the_order_of_their_numbers() -> None:
     reply = Reply('{"v2": {"analysis": "x", "verdict": "none"}, "v1": {"analysis": "", "verdict": "Full"}}')
     assert Verdicts(SUPPORT, 2).read(reply, "json") == ("Full", "None")
@@ -238,9 +226,6 @@ def test_an_incomplete_reply_of_several_verdicts_is_refused(text: str) -> None:
         Verdicts(SUPPORT, 2).read(Reply(text), "json")
 
 
-# --- a context window ----------------------------------------------------------------------------------------------
-
-
 async def test_a_prompt_that_does_not_fit_is_refused_before_it_is_paid_for() -> None:
     judge = ScriptedJudge(capabilities=Capabilities(context_window=200))
     [calls] = calls_of({"main": judge})
@@ -249,9 +234,6 @@ async def test_a_prompt_that_does_not_fit_is_refused_before_it_is_paid_for() -> 
         await calls.ask(long, Rating(), 64, CALLER)
     assert (judge.requests, calls.ledger.total().faults) == ([], 0)
     assert (await calls.ask(PROMPT, Rating(), 64, CALLER)).value == 5.0
-
-
-# --- in the engine -------------------------------------------------------------------------------------------------
 
 
 class Charm:

@@ -66,9 +66,6 @@ async def posted_twice(url: str) -> Any:
         await client.aclose()
 
 
-# --- TLS -------------------------------------------------------------------------------------------------------------
-
-
 async def test_an_encrypted_server_whose_certificate_is_trusted_is_asked(
     tls: ssl.SSLContext, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,9 +128,6 @@ async def test_an_encrypted_call_given_up_at_any_moment_leaves_no_noise_and_a_cl
             assert await client.post("/x", {}) == {}
             await client.aclose()
     assert caplog.text == ""
-
-
-# --- HTTP proxies ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["http-proxy", "https-proxy"])
@@ -227,9 +221,6 @@ def test_a_target_shows_no_password() -> None:
     assert SECRET not in repr(Target("https://judge.example", f"http://me:{SECRET}@proxy:3128"))
 
 
-# --- SOCKS -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("encrypted", [False, True], ids=["http", "https"])
 async def test_a_socks_proxy_that_looks_up_names_is_told_the_name(
     encrypted: bool, tls: ssl.SSLContext, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
@@ -272,9 +263,6 @@ def test_without_its_package_a_socks_proxy_says_what_to_install(monkeypatch: pyt
     with pytest.raises(JudgeMisconfiguredError, match=r"pip install 'lrf\[socks\]'") as caught:
         client_of("http://judge.example/v1")
     assert SECRET not in str(caught.value)
-
-
-# --- which proxy -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,6 @@ def chunk(delta: dict[str, Any], finish: str | None = None, index: int = 0, **fi
     return b"data: %b\n\n" % json.dumps({"model": "m-1", "choices": [choice], **fields}).encode()
 
 
-# --- streams ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [
@@ -204,9 +201,6 @@ def test_chunks_are_joined_by_the_index_of_their_choice_with_their_log_probabili
     assert value["usage"] == {"prompt_tokens": 1}
 
 
-# --- results that come later -----------------------------------------------------------------------------------------
-
-
 class Operation:
     """Accepts a POST and has its result after ``polls`` more requests. ``headers`` go with the 202."""
 
@@ -277,9 +271,6 @@ async def test_an_accepted_request_whose_result_never_comes_may_have_been_served
     with pytest.raises(error) as caught:
         await client.post("/x", {})
     assert caught.value.sent
-
-
-# --- GET -------------------------------------------------------------------------------------------------------------
 
 
 async def test_json_and_text_are_fetched(connect: Connect) -> None:

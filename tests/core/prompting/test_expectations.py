@@ -50,9 +50,6 @@ def weights(options: tuple[str, ...]) -> st.SearchStrategy[Mapping[str, float]]:
     return st.lists(each, min_size=len(options), max_size=len(options)).filter(lambda v: sum(v) > 0.01).map(normalised)
 
 
-# --- ratings ---------------------------------------------------------------------------------------------------
-
-
 @given(plain, in_range, plain)
 def test_a_rating_is_read_from_the_text_around_it(before: str, number: str, after: str) -> None:
     assert read(RATING, f"{before}[[{number}]]{after}") == float(number)
@@ -194,9 +191,6 @@ def test_a_structured_reply_that_is_no_object_is_invalid(text: str) -> None:
     assert reason(RATING, text, "json") == "invalid_json"
 
 
-# --- verdicts --------------------------------------------------------------------------------------------------
-
-
 @given(plain, st.sampled_from(list(SUPPORT)), st.data())
 def test_a_verdict_is_read_without_regard_to_case(words: str, label: str, data: st.DataObject) -> None:
     upper = data.draw(st.lists(st.booleans(), min_size=len(label), max_size=len(label)))
@@ -265,9 +259,6 @@ def test_a_structured_verdict_must_be_one_of_the_labels(value: Any) -> None:
     assert reason(VERDICT, json.dumps({"verdict": value}), "json") == "no_verdict"
 
 
-# --- each kind passes over the others --------------------------------------------------------------------------
-
-
 def test_each_kind_reads_its_own_marks_from_a_reply_that_carries_all_of_them() -> None:
     text = (
         "1. A point.\n<statement>The sky is blue.</statement>\n<statement>Grass is green.</statement>\n"
@@ -289,8 +280,6 @@ def test_any_reply_is_either_read_or_refused_with_a_reason(text: str, expects: E
             value = read(expects, text, reply_mode)
             assert 0 <= value <= 10 if expects is RATING else isinstance(value, str | tuple)
 
-
-# --- statements ------------------------------------------------------------------------------------------------
 
 sentence = plain.map(str.strip).filter(bool)
 
@@ -345,9 +334,6 @@ def test_structured_statements_must_be_a_list_of_strings(value: Any) -> None:
     assert reason(STATEMENTS, json.dumps({"statements": value}), "json") == "no_statements_list"
 
 
-# --- text and choices ------------------------------------------------------------------------------------------
-
-
 def test_text_is_taken_as_it_is_but_not_empty() -> None:
     assert read(TEXT, "\n a [[7]] \n") == "a [[7]]"
     assert reason(TEXT, " \n\t") == "empty_reply"
@@ -378,9 +364,6 @@ def test_a_choice_is_read_in_every_way() -> None:
 def test_a_structured_choice_that_is_null_is_not_the_choice_called_none() -> None:
     with pytest.raises(ParseError):
         read(Choice(("None", "All")), '{"choice": null}', "json")
-
-
-# --- what is asked for -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("expects", [RATING, VERDICT, STATEMENTS, CHOICE])

@@ -99,9 +99,6 @@ def test_taking_reasoning_out_twice_changes_nothing(text: str, reasoning: str | 
     assert apart(*once)[0] == once[0]
 
 
-# --- asked through the engine ---------------------------------------------------------------------------------------
-
-
 @asynccontextmanager
 async def calls_to(script: Any, capabilities: Capabilities | None = None) -> AsyncIterator[JudgeCalls]:
     journal = Journal()

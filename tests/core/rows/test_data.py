@@ -190,9 +190,6 @@ def test_metadata_nested_without_end_is_an_error() -> None:
     assert problem({**GOOD, "metadata": nested}) == "metadata: nested deeper than 64 levels"
 
 
-# --- texts in files --------------------------------------------------------------------------------------------
-
-
 def by_path(path: str) -> dict[str, Any]:
     return {**GOOD, "context": {"path": path}}
 
@@ -254,9 +251,6 @@ def test_files_that_cannot_be_read_as_text_are_named(tmp_path: Path) -> None:
 
 def test_data_from_elsewhere_cannot_name_files(tmp_path: Path) -> None:
     assert problem(by_path("a.txt")) == "context.path: this data can't name files; give the text itself"
-
-
-# --- many rows -------------------------------------------------------------------------------------------------
 
 
 def test_rows_without_an_id_are_numbered_over_all_rows() -> None:

@@ -23,9 +23,6 @@ def run(project: Project, pipeline: dict[str, Any] | None = None, **more: Any) -
     return lrf.run(pipeline or project.pipeline(), runs=project.runs, **more)
 
 
-# --- a run to its end -----------------------------------------------------------------------------------------------
-
-
 def test_a_run_scores_every_candidate_and_makes_pairs(project: Project, judge_server: JudgeServer) -> None:
     summary = run(project)
     assert (summary.status, summary.exit_code, summary.message) == ("finished", 0, "")
@@ -123,9 +120,6 @@ def test_a_run_leaves_a_summary_and_a_log_and_no_temporary_file(project: Project
     events = [row["event"] for row in project.lines("log.jsonl")]
     assert (events[0], events[-1]) == ("run started", "run ended")
     assert not [p.name for p in project.run_dir.rglob("*.partial")]
-
-
-# --- again ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_second_run_asks_nobody_and_changes_nothing(project: Project, judge_server: JudgeServer) -> None:
@@ -232,9 +226,6 @@ def test_another_judge_retriever_or_embedder_of_the_same_name_is_noticed(project
     assert run(project, pipeline).results["score"].skipped
 
 
-# --- parts of a run -------------------------------------------------------------------------------------------------
-
-
 def test_until_score_makes_no_pairs_and_from_pairs_scores_nothing(project: Project, judge_server: JudgeServer) -> None:
     run(project, last="score")
     assert not (project.run_dir / "pairs.jsonl").exists()
@@ -289,9 +280,6 @@ def test_a_stage_that_the_pipeline_lacks_can_not_be_run(project: Project) -> Non
         run(project, first="train")
 
 
-# --- data that is wrong ---------------------------------------------------------------------------------------------
-
-
 def bad_rows() -> list[Any]:
     return [sample_row(0), '{"id": "half', {**sample_row(1), "query": ""}, sample_row(2), sample_row(0)]
 
@@ -332,9 +320,6 @@ def test_a_data_file_that_is_not_there_is_named(project: Project) -> None:
     summary = run(project)
     assert summary.exit_code == 2
     assert str(project.data) in summary.message
-
-
-# --- gates, budgets, judges that can't work -------------------------------------------------------------------------
 
 
 def test_more_unscored_than_allowed_is_exit_3_with_the_reasons_and_all_files(
@@ -492,9 +477,6 @@ def test_a_budget_of_tokens_is_never_overrun(project: Project) -> None:
     assert summary.exit_code == 4
     score = summary.stages["score"]
     assert 0 < score["prompt_tokens"] + score["completion_tokens"] <= budget
-
-
-# --- the run directory ----------------------------------------------------------------------------------------------
 
 
 def test_a_second_run_at_the_same_time_is_refused(project: Project) -> None:

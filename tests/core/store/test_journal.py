@@ -60,9 +60,6 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
-# --- replies --------------------------------------------------------------------------------------------------------
-
-
 def test_what_was_never_committed_is_not_there(journal: Journal) -> None:
     commit(journal, b"k", Reply("[[7]]"))
     assert found(journal, b"other") is None
@@ -135,9 +132,6 @@ def test_a_prompt_with_half_a_surrogate_pair_is_kept_with_a_replacement(journal:
     assert ("an answer with \ufffd in it",) in rows(journal.path, "SELECT text FROM segments")
 
 
-# --- prompts --------------------------------------------------------------------------------------------------------
-
-
 def test_a_reply_to_a_sample_of_a_strange_name_is_kept(journal: Journal) -> None:
     strange = journal.commit_reply(b"k", "j", request(), Reply("x"), sample="\ud800", dimension="d", seconds=0)
     asyncio.run(strange)
@@ -182,9 +176,6 @@ def test_a_prompt_can_be_put_together_again_from_its_segments(journal: Journal) 
     stored = dict(rows(journal.path, "SELECT hash, text FROM segments"))
     parts = [stored[hashes[i : i + 16]] for i in range(0, len(hashes), 16)]
     assert parts == [s.text for s in asked.prompt]
-
-
-# --- keys -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -235,9 +226,6 @@ def test_parts_of_a_digest_do_not_run_into_each_other() -> None:
     assert digest("ab", "c") != digest("a", "bc")
 
 
-# --- vectors --------------------------------------------------------------------------------------------------------
-
-
 async def test_vectors_come_back_and_batches_are_counted(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -256,9 +244,6 @@ async def test_more_vectors_than_one_query_takes_are_found() -> None:
     await asyncio.to_thread(journal.close)
 
 
-# --- calls without a usable reply -----------------------------------------------------------------------------------
-
-
 def test_calls_that_may_have_been_served_without_a_reply_count_in_every_sitting(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     commit(journal, b"k", Reply("x", usage=Usage(10, 2, 4)))
@@ -271,9 +256,6 @@ def test_calls_that_may_have_been_served_without_a_reply_count_in_every_sitting(
     again.close()
     assert (used.replies, used.calls, used.prompt_tokens, used.completion_tokens) == (1, 4, 17, 3)
     assert (used.cached_tokens, used.most_prompt, used.most_reply) == (4, 100, 20)
-
-
-# --- what can't be used ---------------------------------------------------------------------------------------------
 
 
 def test_a_full_disk_is_told_and_nothing_of_the_group_counts(journal: Journal) -> None:
@@ -399,9 +381,6 @@ def test_a_network_filesystem_gets_a_journal_mode_that_works_there(
     assert journal.do(lambda c: c.execute("PRAGMA journal_mode").fetchone()[0]).result() == mode
     assert (tmp_path / "j-wal").exists() != network
     journal.close()
-
-
-# --- killed and resumed ---------------------------------------------------------------------------------------------
 
 
 class KillAndResume(RuleBasedStateMachine):

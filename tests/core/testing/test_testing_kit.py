@@ -53,9 +53,6 @@ def request(expects: Any = None, reply_mode: ReplyMode = "text") -> Request:
     return Request((Segment("Rate it."),), expects or Rating(), max_tokens=8, temperature=0.0, reply_mode=reply_mode)
 
 
-# --- the scripted judge ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("reply_mode", ["text", "json", "logprobs"])
 @pytest.mark.parametrize("expects", [Rating(), Verdict(LABELS), Choice(("A", "B")), Statements(), Text()])
 def test_a_valid_reply_holds_what_was_expected(expects: Any, reply_mode: ReplyMode) -> None:
@@ -93,9 +90,6 @@ async def test_an_option_as_text_becomes_a_certain_reply_where_probabilities_are
     assert Rating().read(reply, "logprobs") == 7
 
 
-# --- the embedder ----------------------------------------------------------------------------------------------
-
-
 async def test_texts_that_share_words_are_near_each_other() -> None:
     cat, also_cat, other = await HashEmbedder().embed(["a cat sat", "the cat sat", "第三节合同"], "document")
     assert cat @ also_cat > 0.5 > cat @ other
@@ -106,9 +100,6 @@ async def test_every_text_has_a_vector_of_length_1(texts: list[str]) -> None:
     vectors = await HashEmbedder(32).embed(texts, "query")
     assert vectors.shape == (len(texts), 32)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
-
-
-# --- the context -----------------------------------------------------------------------------------------------
 
 
 async def test_evidence_is_the_nearest_chunks_in_document_order() -> None:
@@ -141,9 +132,6 @@ async def test_a_judge_that_fails_makes_unscorable() -> None:
     assert (caught.value.reason, caught.value.transient) == ("rate_limited", True)
 
 
-# --- the strategies --------------------------------------------------------------------------------------------
-
-
 @given(samples(min_candidates=2), st.data())
 def test_drawn_samples_are_fit_to_be_read_from_data(sample: Sample, data: st.DataObject) -> None:
     texts = [sample.id, sample.query, *(d.text for d in sample.documents)]
@@ -158,9 +146,6 @@ def test_drawn_samples_are_fit_to_be_read_from_data(sample: Sample, data: st.Dat
 def test_drawn_documents_have_unique_ids_and_replies_can_be_stored(drawn: tuple[Document, ...], reply: Reply) -> None:
     assert len({d.id for d in drawn}) == len(drawn) >= 2
     assert reply.text.encode().decode() == reply.text
-
-
-# --- the checks find what is wrong ---------------------------------------------------------------------------------
 
 
 class Mean:

@@ -151,8 +151,6 @@ def test_a_special_token_in_a_document_is_ordinary_text() -> None:
     assert [c.text for c in chunks_of(text, 64)] == [text]
 
 
-# --- what follows --------------------------------------------------------------------------------------------------
-
 PARAGRAPHS = st.lists(st.sampled_from([ENGLISH, CHINESE, "A word. ", "שלום עולם. ", "e\u0301\0 "]), max_size=12).map(
     lambda sentences: "".join(sentences).strip() + "\n"
 )
@@ -162,9 +160,6 @@ PARAGRAPHS = st.lists(st.sampled_from([ENGLISH, CHINESE, "A word. ", "שלום �
 def test_what_follows_a_text_changes_only_its_last_chunks(one: str, two: str, tokens: int) -> None:
     alone, together = (chunks_of(text, tokens, whole_sentences=True) for text in (one, one + two))
     assert together[: max(0, len(alone) - 1)] == alone[: max(0, len(alone) - 1)]
-
-
-# --- tokenizers ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

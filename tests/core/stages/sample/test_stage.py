@@ -49,9 +49,6 @@ def run(project: Project, sampler: Sampler, **more: Any) -> Any:
     return lrf.run(project.pipeline(sample=sampler, **more), runs=project.runs, first=first, last=last)
 
 
-# --- what it makes ----------------------------------------------------------------------------------------------
-
-
 def test_a_run_goes_from_prompts_to_candidates_to_rewards_to_pairs(project: Project, sampler: Sampler) -> None:
     project.write_data([without_candidates(i) for i in range(3)])
     summary = run(project, sampler, last="pairs")
@@ -135,9 +132,6 @@ def test_the_same_pipeline_samples_the_same_candidates_whatever_the_order(projec
     assert (project.runs / "other" / "candidates.jsonl").read_bytes() != first
 
 
-# --- several a request ------------------------------------------------------------------------------------------
-
-
 def test_several_candidates_come_of_one_request_where_the_server_can(
     project: Project, sampler: Sampler, policy: PolicyServer
 ) -> None:
@@ -167,9 +161,6 @@ def test_a_server_that_overlooks_n_stops_the_run_with_what_to_set(
 def test_seeds_need_a_request_a_candidate(sampler: Sampler, project: Project) -> None:
     with pytest.raises(ConfigError, match="`seed: true` needs `choices: 1`"):
         parse_pipeline(project.pipeline(sample={**sampler, "choices": 2}), load_catalog())
-
-
-# --- what is dropped --------------------------------------------------------------------------------------------
 
 
 def test_equal_candidates_become_one_and_are_counted(project: Project, sampler: Sampler, policy: PolicyServer) -> None:
@@ -210,9 +201,6 @@ def test_a_sample_of_which_nothing_is_kept_is_left_out_and_the_others_go_on(
     }  # fmt: skip
     assert {r["sample_id"] for r in project.lines("rewards.jsonl")} == {"sample-0", "sample-2"}
     assert summary.stages["pairs"]["samples"] == 2
-
-
-# --- what goes wrong --------------------------------------------------------------------------------------------
 
 
 def test_more_samples_without_candidates_than_allowed_fail_the_run_before_anything_is_judged(
@@ -314,9 +302,6 @@ async def test_no_more_is_sent_in_a_minute_than_the_pipeline_allows(
     assert (await running).stages["sample"]["calls"] == 4
 
 
-# --- what is done is not done again -----------------------------------------------------------------------------
-
-
 def test_more_candidates_wanted_later_are_drawn_beside_those_that_are_there(
     project: Project, sampler: Sampler, policy: PolicyServer
 ) -> None:
@@ -365,9 +350,6 @@ def test_the_resolved_pipeline_has_every_default_of_the_sampler(project: Project
     block: Any = checked.resolved["sample"]
     assert (block["n"], block["temperature"], block["top_p"], block["on_cut_off"]) == (4, 1.0, 1.0, "keep")
     assert parse_pipeline(json.loads(json.dumps(checked.resolved)), load_catalog()).sample == checked.sample
-
-
-# --- what comes after -------------------------------------------------------------------------------------------
 
 
 def test_agreement_is_measured_on_sampled_candidates_too(project: Project, sampler: Sampler) -> None:

@@ -50,9 +50,6 @@ def test_drift_is_none_for_the_same_ratings_and_never_above_the_scale(pairs: lis
     assert drift(first, last, 1) == drift(last, first, 1)
 
 
-# --- runs ----------------------------------------------------------------------------------------------------------
-
-
 def calibrate(project: Project, **changes: Any) -> dict[str, Any]:
     """A pipeline with a calibration set of two samples that are none of the data's."""
     rows = [{**sample_row(50 + n), "id": f"calibration-{n}"} for n in range(2)]

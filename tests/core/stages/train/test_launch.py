@@ -213,9 +213,6 @@ def _lives(pid: int) -> bool:
         return False
 
 
-# --- the policy's folder ------------------------------------------------------------------------------------------
-
-
 def test_a_policy_of_other_settings_is_only_replaced_when_told_so_and_one_of_these_is_not_touched(
     tmp_path: Path,
 ) -> None:
@@ -251,8 +248,6 @@ def test_what_cannot_be_written_before_the_training_is_named(tmp_path: Path) -> 
     finally:
         context.observers.close()
 
-
-# --- the plan ---------------------------------------------------------------------------------------------------
 
 TRAIN = {"type": "sft", "sources": [{"path": "rows.jsonl"}], "init": {}, "global_batch": 16}
 
