@@ -22,7 +22,16 @@ from pydantic import BaseModel
 
 import lrf
 from lrf.cli.main import COMMANDS, cli
-from lrf.config.model import Budget, DataKeys, DimensionKeys, GlobalSettings, Interpreters, Policy, RateKeys, SampleKeys
+from lrf.config.model import (
+    BudgetSettings,
+    DataKeys,
+    DimensionKeys,
+    GlobalSettings,
+    Interpreters,
+    Policy,
+    RateKeys,
+    SampleKeys,
+)
 from lrf.errors import Reason
 from lrf.plugin import hookspecs
 from lrf.plugin.catalog import load_catalog, load_settings
@@ -30,7 +39,8 @@ from lrf.plugin.spec import ComponentSpec
 
 REFERENCE = Path(__file__).parent / "reference"
 MODELS: Mapping[str, type[BaseModel]] = {
-    m.__name__: m for m in (GlobalSettings, Policy, Budget, Interpreters, DataKeys, SampleKeys, RateKeys, DimensionKeys)
+    m.__name__: m
+    for m in (GlobalSettings, Policy, BudgetSettings, Interpreters, DataKeys, SampleKeys, RateKeys, DimensionKeys)
 }
 MANY = 8
 """So many settings that all components of a kind have alike are listed once."""

@@ -19,8 +19,8 @@ from lrf.build import (
     rates_of,
     retrievers_of,
 )
-from lrf.config.block import parse_block
 from lrf.config.model import needed_kinds
+from lrf.config.parser import parse_block
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.embedder_calls import EmbedderCalls
 from lrf.engine.engine import Engine, judge_calls

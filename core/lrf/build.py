@@ -27,10 +27,10 @@ from lrf.protocols import (
 )
 
 if TYPE_CHECKING:
-    from lrf.config import Block, Pipeline
+    from lrf.config import ComponentBlock, Pipeline
 
 
-def build(block: Block, **services: Any) -> Any:
+def build(block: ComponentBlock, **services: Any) -> Any:
     """The component that a block of the pipeline describes. ``services`` are further arguments of its constructor.
 
     Raises :class:`lrf.errors.ConfigError`, naming the block, when the component refuses its settings.
@@ -46,7 +46,7 @@ def build(block: Block, **services: Any) -> Any:
         ) from error
 
 
-def check_importable(pipeline: Pipeline, stage: str, *blocks: Block | None) -> None:
+def check_importable(pipeline: Pipeline, stage: str, *blocks: ComponentBlock | None) -> None:
     """Import the components of a stage, so that a missing package is known before anything is paid for.
 
     Left out are stages with an interpreter of their own, and components that hold a model: their process imports them.
@@ -115,14 +115,14 @@ def budget_of(pipeline: Pipeline) -> Budget:
     return Budget(limits.calls, limits.tokens, money, currency)
 
 
-def rates_of(block: Block) -> RateLimits | None:
+def rates_of(block: ComponentBlock) -> RateLimits | None:
     """The limits of requests and tokens a minute of a judge, an embedder or a sampler; None without any."""
     keys = block.rates
     limited = keys.requests_per_minute is not None or keys.tokens_per_minute is not None
     return RateLimits(keys.requests_per_minute, keys.tokens_per_minute) if limited else None
 
 
-def panel_of(block: Block) -> PanelSettings:
+def panel_of(block: ComponentBlock) -> PanelSettings:
     """How the dimension of this block asks its judges."""
     keys = block.keys
     return PanelSettings(keys.rating, keys.repeat, block.judges[1:], keys.panel, keys.panel_min, keys.sure)
@@ -151,12 +151,12 @@ def embedders_of(pipeline: Pipeline) -> dict[str, Embedder]:
 def retrievers_of(pipeline: Pipeline, embed: Mapping[str, Embed]) -> dict[str, Retriever]:
     """The retrievers that a dimension asks, by name; ``embed`` by embedder's name."""
 
-    def services(block: Block) -> dict[str, Embed]:
+    def services(block: ComponentBlock) -> dict[str, Embed]:
         return {"embed": embed[block.needs["embedder"]]} if "embedder" in block.needs else {}
 
     return {name: build(block, **services(block)) for name, block in _asked_retrievers(pipeline).items()}
 
 
-def _asked_retrievers(pipeline: Pipeline) -> dict[str, Block]:
+def _asked_retrievers(pipeline: Pipeline) -> dict[str, ComponentBlock]:
     names = dict.fromkeys(b.needs["retriever"] for b in pipeline.dimensions if "retriever" in b.needs)
     return {name: pipeline.retrievers[name] for name in names}

@@ -1,7 +1,8 @@
 """The nouns of lrf: samples with their documents and candidates, and what scoring makes of them.
 
 All of them are plain frozen dataclasses, so that a plugin can build and read them without any library.
-Offsets are characters (Python string indices) into one document's ``text``.
+Offsets are in characters: Python string indices into one document's ``text``, the end exclusive.
+Ratings and rewards are from 0 (worst) to 10 (best), shares and probabilities from 0 to 1.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ JSON = Any  # a value that json.dumps takes
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text of a sample's context."""
+    """One text of a sample's context. ``id`` is unique in the sample, ``text`` is not empty."""
 
     id: str
     text: str
@@ -44,7 +45,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool that an assistant's turn calls. ``id`` is what the tool's answer names it by, where the data has one."""
+    """A call of a tool in an assistant's turn. The tool's turn refers to its ``id``; None where the data has none."""
 
     name: str
     arguments: Mapping[str, JSON] = field(default_factory=dict)
@@ -55,8 +56,8 @@ class ToolCall:
 class Message:
     """One turn of a chat: ``role`` is "system", "user", "assistant" or "tool".
 
-    ``name`` is whose turn it is, of a tool's answer the tool's. ``tool_calls`` are an assistant's, and
-    ``tool_call_id`` says which of them a tool's answer is to.
+    ``name`` is the name of the speaker or of the tool. ``tool_calls`` are those of an assistant's turn;
+    ``tool_call_id`` is the id of the call that a tool's turn answers.
     """
 
     role: str
@@ -66,7 +67,7 @@ class Message:
     tool_call_id: str | None = None
 
     def as_row(self) -> dict[str, JSON]:
-        """The turn as chat templates take it: keys without a value are left out, arguments are objects."""
+        """The turn as chat templates take it: without keys that have no value, and with arguments as objects."""
         row: dict[str, JSON] = {"role": self.role, "content": self.content}
         if self.name is not None:
             row["name"] = self.name
@@ -86,7 +87,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One response to a sample's query. ``source`` says who wrote it (a model's name, "human", …)."""
+    """One response to a sample's query. ``id`` is unique in the sample; ``source`` is its author (a model, "human")."""
 
     id: str
     text: str
@@ -98,9 +99,10 @@ class Candidate:
 class Sample:
     """A prompt with its context, and the candidates to be scored.
 
-    ``messages``, where the data carries them, are the policy's prompt verbatim; otherwise the pipeline's
-    ``policy.prompt_template`` makes one from the context and the query. ``tools`` are the definitions that the policy
-    is given besides (JSON schemas of functions, as chat templates take them).
+    ``id`` is unique in the data. ``reference`` is a known good answer, or None. ``messages``, where the data has them,
+    are the policy's prompt verbatim; otherwise the pipeline's ``policy.prompt_template`` makes one from the context and
+    the query. ``tools`` are definitions of tools for the policy (JSON schemas of functions, as chat templates take
+    them).
     """
 
     id: str
@@ -114,13 +116,13 @@ class Sample:
 
     @property
     def context(self) -> str:
-        """The documents as one text, each under its title where it has one."""
+        """All documents as one text, separated by an empty line, each under its title if it has one."""
         return "\n\n".join(f"{d.title}\n{d.text}" if d.title else d.text for d in self.documents)
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Characters ``start`` to ``end`` (exclusive) of the document with this id."""
+    """Characters ``start`` to ``end`` (exclusive) of the document with this id; 0 ≤ start < end."""
 
     document: str
     start: int
@@ -129,7 +131,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a document: ``text`` is exactly ``document.text[start:end]``."""
+    """A piece of a document: ``text`` is exactly ``text[start:end]`` of the document with the id ``document``."""
 
     document: str
     start: int
@@ -143,10 +145,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What one judge said in one draw, where several judges or draws were asked.
+    """The answer of one judge to one of several repeated questions.
 
-    ``value`` is a rating, a label, or a list of labels; ``repeat`` counts from 0; ``reply_mode`` is how it was read.
-    ``probabilities`` are those of the labels or ratings, where the judge gave them.
+    ``value`` is a rating (0 to 10), a label, or a list of labels; ``repeat`` counts from 0; ``reply_mode`` is how the
+    reply was read ("text", "json" or "logprobs"). ``probabilities`` has those of the labels or ratings, which add up
+    to 1; None where the judge gives none.
     """
 
     judge: str
@@ -158,10 +161,10 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Quotation:
-    """Words that a judge quoted to explain itself, and where they stand in the documents.
+    """Words that a judge quoted in its analysis, and where they are in the documents.
 
-    ``score`` is 1 where the span holds them exactly (but for white space and the form of quotation marks and dashes),
-    below 1 where it holds something like them, and 0 where ``span`` is None: they were not found.
+    ``score`` is 1 for an exact match (but for white space and the form of quotation marks and dashes), from 0.8 to
+    below 1 for a similar text, and 0 where ``span`` is None because nothing similar was found.
     """
 
     text: str
@@ -171,12 +174,13 @@ class Quotation:
 
 @dataclass(frozen=True, slots=True)
 class JudgedStatement:
-    """A statement of an answer, with the judge's verdict on it and the evidence that the verdict was given on.
+    """A statement of an answer, with the judge's verdict and the evidence on which it was given.
 
-    ``support`` is 0 to 1. With label probabilities from the judge it is their expectation, else the label's value;
-    with several ``votes`` it is their mean, and the verdict is the label nearest to it. ``quotations`` are those of
-    the analysis. After a second look on more evidence ``first`` is what the first one gave, and ``attribution`` says
-    what became of a verdict of no support: "unsupported" (it stands), or "not_retrieved" (the evidence was there).
+    ``support`` is from 0 (unsupported) to 1 (fully supported). It is the expectation over the label probabilities where
+    the judge gives them, else the label's value; with several ``votes`` it is their mean, and the verdict is the
+    nearest label. ``quotations`` are those of the analysis. After a second look at more evidence, ``first`` is the
+    first judgement, and ``attribution`` says why there was no support: "unsupported" (the second look found none
+    either), or "not_retrieved" (the evidence was in the document and had not been retrieved).
     """
 
     text: str
@@ -193,7 +197,7 @@ class JudgedStatement:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What one chunk says on the query. ``text`` is None where the judge found nothing relevant in it."""
+    """A judge's note on what one chunk says about the query. ``text`` is None where nothing in it is relevant."""
 
     span: Span
     text: str | None
@@ -201,14 +205,13 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What one dimension made of one candidate: a ``rating`` from 0 to 10, and what it rests on.
+    """The result of one dimension for one candidate: a ``rating`` from 0 to 10, and its grounds.
 
-    ``reply_mode`` names how the rating was read ("text", "expected", "structured", "statements", …).
-    ``extra`` is for what only this dimension has; it must be JSON-able. A run's summary adds up its whole numbers.
-    Where several judges or draws were asked, ``votes`` has what each said and ``spread`` the standard deviation
-    of the ratings (of the sample, n − 1); the engine fills both in where the dimension leaves them out.
-    ``seen`` has the shares, 0 to 1, of the "document" and of the "answer" that stood in the prompts; of "notes" that
-    were merged, the share of their tokens that was left.
+    ``reply_mode`` is how the rating was read ("text", "json", "logprobs"), or "statements". ``extra`` is for what only
+    this dimension has, as JSON values; a run's summary adds up its whole numbers. With several judges or repeats,
+    ``votes`` has each answer and ``spread`` the standard deviation of the ratings (of the sample, n − 1; 0 to 10);
+    the engine fills in both where the dimension leaves them out. ``seen`` has the shares (0 to 1) of the "document" and
+    of the "answer" that were in the prompts, and for "notes" that were merged the share of their tokens that was left.
     """
 
     rating: float
@@ -224,9 +227,10 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Unscored:
-    """Why a candidate has no rating on a dimension. ``reason`` is a short stable word; ``detail`` is for people.
+    """Why a candidate has no rating on a dimension.
 
-    ``transient`` failures (a server that was down) are asked again by a later run of the same command.
+    ``reason`` is a :class:`lrf.errors.Reason`, or a short stable word of a plugin; ``detail`` is a sentence for people.
+    A ``transient`` failure (a server that was down) is tried again by a later run of the same command.
     """
 
     dimension: str
@@ -239,8 +243,9 @@ class Unscored:
 class Reward:
     """The outcome for one candidate.
 
-    ``reward`` is None when the candidate is unscored; then ``unscored`` says why. ``ratings`` has an entry
-    (0 to 10, or None) for every dimension of the pipeline, in its order.
+    ``reward`` is the aggregator's number, from 0 to 10 with the built-in ones; None when the candidate is unscored, and
+    then ``unscored`` says why. ``ratings`` has an entry (0 to 10, or None) for every dimension of the pipeline, in its
+    order.
     """
 
     sample_id: str
@@ -253,7 +258,7 @@ class Reward:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row of the data that is no sample: where it stands and what is wrong with it."""
+    """A row of the data that can't be used: its file, its line (from 1), and what is wrong with it."""
 
     file: str
     line: int
@@ -262,7 +267,7 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
-    """The two candidates that a pairing rule chose of one sample."""
+    """The better and the worse candidate that a pairing chose from one sample, with their rewards (0 to 10)."""
 
     chosen: Candidate
     rejected: Candidate
@@ -272,7 +277,7 @@ class PreferencePair:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Why a sample yields no pair."""
+    """Why a sample has no pair. ``reason`` is a :class:`lrf.errors.Reason` or a short stable word of a plugin."""
 
     reason: str
     detail: str = ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from lrf.config import Budget, Pipeline
+    from lrf.config import BudgetSettings, Pipeline
     from lrf.planning.plan import Plan
 
 
@@ -153,7 +153,7 @@ def _prices(planned: Plan) -> Iterator[str]:
         yield clean(f"no price for the {component} ({model}); `prices:` gives one")
 
 
-def _budget(planned: Plan, budget: Budget) -> Iterator[str]:
+def _budget(planned: Plan, budget: BudgetSettings) -> Iterator[str]:
     """How far each ceiling goes: with all calls, since a budget counts what earlier sittings paid."""
     total = planned.total()
     ceilings: tuple[tuple[str, float | None, float | None, float | None], ...] = (

@@ -2,13 +2,13 @@
 
 from lrf.config.diff import changes
 from lrf.config.json_schema import pipeline_schema
-from lrf.config.model import BadRowRule, Block, Budget, Pipeline, Policy
+from lrf.config.model import BadRowRule, BudgetSettings, ComponentBlock, Pipeline, Policy
 from lrf.config.parser import load_pipeline, parse_pipeline
 
 __all__ = [
     "BadRowRule",
-    "Block",
-    "Budget",
+    "BudgetSettings",
+    "ComponentBlock",
     "Pipeline",
     "Policy",
     "changes",

@@ -86,7 +86,7 @@ class Policy(Settings):
     )
 
 
-class Budget(Settings):
+class BudgetSettings(Settings):
     """What a run may use at most, over all its resumptions."""
 
     calls: int | None = Field(default=None, ge=1, description="Calls to judges, and candidates of a sampler.")
@@ -136,7 +136,7 @@ class GlobalSettings(Settings):
         description="Share of candidates that may end unscored before the run counts as failed; and, where candidates "
         "are sampled, share of the samples that may end without any.",
     )
-    budget: Budget = Field(default=Budget(), description="What a run may use at most.")
+    budget: BudgetSettings = Field(default=BudgetSettings(), description="What a run may use at most.")
     calibration: Calibration | None = Field(
         default=None,
         description="Samples scored at the start and at the end of scoring, to notice that the judge has changed. They "
@@ -259,7 +259,7 @@ def needed_kinds(spec: ComponentSpec, settings: Settings) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class ComponentBlock:
     """A component of a pipeline: what it is, its settings, and the names of the components it works with.
 
     ``name`` is what the pipeline calls it; of a block that has no name of its own, the type. ``needs`` has an entry
@@ -306,22 +306,22 @@ class Pipeline:
 
     name: str
     seed: int
-    data: Block | None
-    sample: Block | None
+    data: ComponentBlock | None
+    sample: ComponentBlock | None
     on_bad_row: BadRowRule
-    judges: Mapping[str, Block]
-    embedders: Mapping[str, Block]
-    retrievers: Mapping[str, Block]
-    dimensions: tuple[Block, ...]
-    aggregator: Block | None
-    pairs: Block | None
-    train: Block | None
-    launcher: Block | None
+    judges: Mapping[str, ComponentBlock]
+    embedders: Mapping[str, ComponentBlock]
+    retrievers: Mapping[str, ComponentBlock]
+    dimensions: tuple[ComponentBlock, ...]
+    aggregator: ComponentBlock | None
+    pairs: ComponentBlock | None
+    train: ComponentBlock | None
+    launcher: ComponentBlock | None
     policy: Policy
     python: Mapping[str, str]
     max_unscored: float
     cache: Path | None
-    budget: Budget
+    budget: BudgetSettings
     calibration: Calibration | None
     prices: Path | None
     folder: Path

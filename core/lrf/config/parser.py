@@ -1,23 +1,22 @@
-"""From a pipeline file to a :class:`Pipeline`, with every mistake in it told at once."""
+"""A pipeline file is parsed into a :class:`Pipeline`; every mistake in it is reported at once."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from lrf.config.linking import MAPS, Linker, UnlinkedBlock
 from lrf.config.model import (
     RESERVED,
-    Block,
+    ComponentBlock,
     DataKeys,
     DimensionKeys,
     GlobalSettings,
     Pipeline,
-    needed_kinds,
     reserved_keys,
     safe_name,
 )
@@ -29,15 +28,11 @@ from lrf.config.yaml_document import YamlDocument, read_document, read_text
 from lrf.errors import LrfError, PluginError
 from lrf.http.settings import secret_variables
 from lrf.plugin.catalog import Catalog, load_settings
-from lrf.plugin.spec import ComponentSpec
 from lrf.plugin.suggest import did_you_mean
 from lrf.settings import Settings
 from lrf.text.redaction import hide, redact, reveal
 
 S = TypeVar("S", bound=Settings)
-
-MAPS = {"judge": "judges", "embedder": "embedders", "retriever": "retrievers"}
-"""The kinds of component that a pipeline names, and the key that has them."""
 
 KEYS = (
     "name",
@@ -95,22 +90,18 @@ def _read(
     return PipelineParser(document, problems, catalog, folder, file, environ).pipeline()
 
 
-@dataclass(slots=True)
-class _Draft:
-    """A block whose references are not looked up yet. Without ``settings`` it is a mistaken one."""
-
-    kind: str
-    name: str
-    path: KeyPath
-    type: str = ""
-    spec: ComponentSpec | None = None
-    settings: Settings | None = None
-    reserved: Settings | None = None
-    named: Mapping[str, Any] = field(default_factory=dict)
-
-
 class PipelineParser:
-    """One pass over a document, gathering what is wrong with it."""
+    """Parses one document and collects its mistakes.
+
+    Parameters
+    ----------
+    document: the values of the file.
+    problems: collects the mistakes.
+    catalog: the components that are installed.
+    folder: where relative paths start.
+    file: the pipeline's file, or None for a pipeline from elsewhere.
+    environ: the environment, in which keys are looked up.
+    """
 
     def __init__(
         self,
@@ -127,7 +118,7 @@ class PipelineParser:
         self.file = file
         self.folder = folder
         self.environ = environ
-        # what a component's settings can be checked against, as the `context` of its validators
+        # the `context` of validators: what a component's settings can be checked against
         self.context: dict[str, Any] = {"folder": folder}
 
     def pipeline(self) -> Pipeline:
@@ -146,15 +137,15 @@ class PipelineParser:
         train = self._single("trainer", "train", top.get("train"))
         launcher = self._single("launcher", "launcher", top.get("launcher"))
 
-        names = {kind: tuple(drafts) for kind, drafts in components.items()}
+        linker = Linker(self.document, self.problems, {kind: tuple(named) for kind, named in components.items()})
         blocks: dict[str, Any] = {
-            MAPS[kind]: {name: self._block(draft, names) for name, draft in drafts.items()}
-            for kind, drafts in components.items()
+            MAPS[kind]: {name: linker.link(block) for name, block in named.items()}
+            for kind, named in components.items()
         }
-        blocks["dimensions"] = tuple(self._block(draft, names) for draft in dimensions)
+        blocks["dimensions"] = tuple(map(linker.link, dimensions))
         singles = {"data": data, "sample": sample, "aggregator": aggregator, "pairs": pairs, "train": train}
-        for key, draft in {**singles, "launcher": launcher}.items():
-            blocks[key] = self._block(draft, names) if draft else None
+        for key, block in {**singles, "launcher": launcher}.items():
+            blocks[key] = linker.link(block) if block else None
         if head is not None:
             self._check_prices(head, blocks)
 
@@ -181,7 +172,7 @@ class PipelineParser:
         )
 
     def _check_prices(self, head: GlobalSettings, blocks: Mapping[str, Any]) -> None:
-        """The price file can be read, and a budget of money has a price for every judge that is asked."""
+        """Check that the price file can be read, and that with a budget of money every judge has a price."""
         try:
             prices = read_prices(head.prices)
         except LrfError as error:
@@ -215,13 +206,13 @@ class PipelineParser:
             report(error, model, path, self.document, self.problems, also_allowed)
         except LrfError as error:
             self.problems.add(redact(str(error)), path)
-        except Exception as error:  # a plugin's own validator: its fault ends as a message, too
+        except Exception as error:  # a plugin's own validator may raise anything
             self.problems.add(redact(f"checking the settings failed: {type(error).__name__}: {error}"), path)
         return None
 
     # --- blocks ------------------------------------------------------------------------------------------------
 
-    def _map(self, kind: str, values: Any) -> dict[str, _Draft]:
+    def _map(self, kind: str, values: Any) -> dict[str, UnlinkedBlock]:
         key = MAPS[kind]
         if values is None:
             return {}
@@ -233,149 +224,98 @@ class PipelineParser:
                 safe_name(name)
             except ValueError as error:
                 self.problems.add(str(error), (key, name))
-        return {name: self.draft(kind, name, value, (key, name)) for name, value in values.items()}
+        return {name: self.unlinked(kind, name, value, (key, name)) for name, value in values.items()}
 
-    def _dimensions(self, values: Any) -> list[_Draft]:
+    def _dimensions(self, values: Any) -> list[UnlinkedBlock]:
         if values is None:
             return []
         if not isinstance(values, list):
             self.problems.add(f"expected a list of dimensions; got {_kind(values)}", ("dimensions",))
             return []
-        drafts: dict[str, _Draft] = {}
+        unlinked: dict[str, UnlinkedBlock] = {}
         for i, value in enumerate(values):
-            draft = self.draft("dimension", "", value, ("dimensions", i))
-            own = draft.reserved.name if isinstance(draft.reserved, DimensionKeys) else None
-            draft.name = own or draft.type
-            if draft.name and draft.name in drafts:
+            block = self.unlinked("dimension", "", value, ("dimensions", i))
+            own = block.reserved.name if isinstance(block.reserved, DimensionKeys) else None
+            block.name = own or block.type
+            if block.name and block.name in unlinked:
                 self.problems.add(
-                    f"another dimension is named {draft.name!r} too; give one of them a `name:`", draft.path
+                    f"another dimension is named {block.name!r} too; give one of them a `name:`", block.path
                 )
-            drafts[draft.name or f"?{i}"] = draft
-        return list(drafts.values())
+            unlinked[block.name or f"?{i}"] = block
+        return list(unlinked.values())
 
-    def _single(self, kind: str, key: str, value: Any) -> _Draft | None:
+    def _single(self, kind: str, key: str, value: Any) -> UnlinkedBlock | None:
         if value is None:
             return None
-        draft = self.draft(kind, "", value, (key,))
-        draft.name = draft.type
-        return draft
+        block = self.unlinked(kind, "", value, (key,))
+        block.name = block.type
+        return block
 
-    def draft(self, kind: str, name: str, value: Any, path: KeyPath) -> _Draft:
-        """The block at ``path``; what is wrong with it is told, and leaves the draft without settings."""
-        draft = _Draft(kind, name, path)
+    def unlinked(self, kind: str, name: str, value: Any, path: KeyPath) -> UnlinkedBlock:
+        """The block at ``path``. It has no settings where they contain a mistake."""
+        block = UnlinkedBlock(kind, name, path)
         if isinstance(value, str):
             values, type_path = {"type": value}, path
         elif isinstance(value, dict):
             values, type_path = dict(value), (*path, "type")
         else:
             self.problems.add(f"expected a type, or a block with a `type:`; got {_kind(value)}", path)
-            return draft
+            return block
         type_ = values.pop("type", None)
         if not isinstance(type_, str):
             available = ", ".join(spec.name for spec in self.catalog.specs(kind))
             self.problems.add(f"missing; give the {kind}'s type, one of: {available}", type_path)
-            return draft
-        draft.type = type_
+            return block
+        block.type = type_
         try:
             spec = self.catalog.find(kind, type_)
             model = load_settings(spec)
         except PluginError as error:
             self.problems.add(redact(str(error)), type_path)
-            return draft
-        draft.spec = spec
-        draft.named = {key: values.pop(key) for key in spec.needs if key in values}
+            return block
+        block.spec = spec
+        block.named = {key: values.pop(key) for key in spec.needs if key in values}
         if kind in RESERVED:
             own = {key: values.pop(key) for key in reserved_keys(kind, spec) if key in values}
-            draft.reserved = self._validate(RESERVED[kind], own, path)
+            block.reserved = self._validate(RESERVED[kind], own, path)
         reserved = [*reserved_keys(kind, spec), *spec.needs]
-        draft.settings = self._validate(model, values, path, ["type", *reserved])
-        if draft.settings is not None:
-            self._hide_secrets(draft.settings)
-        return draft
+        block.settings = self._validate(model, values, path, ["type", *reserved])
+        if block.settings is not None:
+            self._hide_secrets(block.settings)
+        return block
 
     def _hide_secrets(self, settings: Settings) -> None:
-        """Register the keys that the settings name; what a model or a server is called is shown."""
+        """Register the keys that the settings name. Names of models and servers are no secrets."""
         for variable in secret_variables(settings):
             hide(self.environ.get(variable, ""), variable)
         if (reference := settings.model_reference) is not None:
             reveal(reference.name)
             reveal(reference.host or "")
 
-    # --- who works with whom -----------------------------------------------------------------------------------
 
-    def _block(self, draft: _Draft, names: Mapping[str, Sequence[str]]) -> Block | None:
-        """The block of a draft, or None where a mistake in it is noted."""
-        if draft.spec is None:
-            return None
-        panel = self._panel(draft, names["judge"])
-        kinds = needed_kinds(draft.spec, draft.settings) if draft.settings else draft.spec.needs
-        for kind in set(draft.named) - set(kinds):
-            self.problems.add(f"with these settings no {kind} is asked; leave it out", (*draft.path, kind))
-        needs = {kind: panel[0] if panel and kind == "judge" else self._who(kind, draft, names[kind]) for kind in kinds}
-        if draft.settings is None:
-            return None
-        known = {kind: name for kind, name in needs.items() if name is not None}
-        reserved = draft.reserved
-        if isinstance(reserved, DimensionKeys):  # every default filled in, so that equal blocks are equal
-            reserved = DimensionKeys(**{**reserved.model_dump(), "name": draft.name})
-        return Block(draft.kind, draft.name, draft.type, draft.spec, draft.settings, known, reserved)
+def parse_block(
+    kind: str,
+    value: Mapping[str, Any] | str,
+    catalog: Catalog,
+    *,
+    folder: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> ComponentBlock:
+    """One component's block on its own, for the library: as in a pipeline (a bare string is its type), without links.
 
-    def _panel(self, draft: _Draft, names: Sequence[str]) -> Sequence[str]:
-        """The judges of a dimension's panel, checked; none for a dimension without one."""
-        keys = draft.reserved
-        if not isinstance(keys, DimensionKeys):
-            return ()
-
-        def wrong(key: str, message: str) -> None:
-            self.problems.add(message, (*draft.path, key))
-
-        judges = keys.judges or ()
-        if judges and "judge" in draft.named:
-            wrong("judges", "give either `judge` or `judges`")
-        if len(set(judges)) < len(judges):
-            wrong("judges", "a judge stands here twice; `repeat` asks one judge several times")
-        for name in judges:
-            if name not in names:
-                there = f"judges: {', '.join(names)}" if names else "the pipeline has no judges"
-                wrong("judges", f"no judge is named {name!r}; {there}{did_you_mean(name, names)}")
-        if keys.panel_min is not None and keys.panel_min > len(judges):
-            wrong("panel_min", f"{keys.panel_min} judges can't answer of {len(judges)}" if judges else "needs `judges`")
-        if "panel" in keys.model_fields_set and not judges:
-            wrong("panel", "needs `judges`, the names of those who rate")
-        cascade = keys.panel == "cascade"
-        if "sure" in keys.model_fields_set and not cascade:
-            wrong("sure", "needs `panel: cascade`")
-        if cascade and len(judges) == 1:
-            wrong("judges", "a cascade needs several judges")
-        if cascade and keys.repeat > 1:
-            wrong("repeat", "in a cascade each judge is asked once")
-        if cascade and keys.panel_min is not None:
-            wrong("panel_min", "in a cascade one judge decides")
-        return judges
-
-    def _who(self, kind: str, draft: _Draft, names: Sequence[str]) -> str | None:
-        """The name of the component of this kind that a block works with."""
-        named, key = draft.named.get(kind), MAPS[kind]
-        listed = f"{key}: {', '.join(names)}" if names else f"the pipeline has no {key}"
-        if named is not None:
-            if named in names:
-                return str(named)
-            near = did_you_mean(named, names) if isinstance(named, str) else ""
-            shown = self.document.hidden((*draft.path, kind)) or repr(named)
-            self.problems.add(f"no {kind} is named {shown}; {listed}{near}", (*draft.path, kind))
-        elif "main" in names:
-            return "main"
-        elif len(names) == 1:
-            return names[0]
-        elif names:
-            self.problems.add(f"there are several {key}; name one: `{kind}: {names[0]}`; {listed}", (*draft.path, kind))
-        elif not self.problems.has((key,)):
-            self.problems.add(f"{draft.type} needs {_a(kind)}; add one under `{key}:`", (*draft.path, kind))
-        return None
-
-
-def _a(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+    Raises :class:`lrf.errors.ConfigError` with every mistake in it.
+    """
+    problems = Problems(None)
+    document = read_document({kind: value}, problems, environ)
+    parser = PipelineParser(document, problems, catalog, (folder or Path.cwd()).absolute(), None, environ)
+    values = document.values.get(kind) if isinstance(document.values, dict) else None
+    unlinked = parser.unlinked(kind, "", values, (kind,))
+    problems.raise_any()
+    assert unlinked.spec is not None
+    assert unlinked.settings is not None
+    own = unlinked.reserved.name if isinstance(unlinked.reserved, DimensionKeys) else None
+    name = own or unlinked.type
+    return ComponentBlock(kind, name, unlinked.type, unlinked.spec, unlinked.settings, {}, unlinked.reserved)
 
 
 def _kind(value: Any) -> str:

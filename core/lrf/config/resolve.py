@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lrf.config.model import Block, GlobalSettings
+from lrf.config.model import ComponentBlock, GlobalSettings
 from lrf.config.yaml_document import YamlDocument
 from lrf.text.redaction import redact
 from lrf.types import JSON
@@ -20,7 +20,7 @@ def resolve(
     """
     plain: dict[str, JSON] = head.model_dump(mode="json")
     for key, found in blocks.items():
-        if isinstance(found, Block):
+        if isinstance(found, ComponentBlock):
             generation = found.generation.model_dump(mode="json", exclude_none=True)
             own = {"data": {"on_bad_row": on_bad_row}, "sample": generation}
             plain[key] = _plain(found, own.get(key, {}))
@@ -38,7 +38,7 @@ def resolve(
     return redacted
 
 
-def _reserved(block: Block) -> dict[str, JSON]:
+def _reserved(block: ComponentBlock) -> dict[str, JSON]:
     """How a dimension asks, as far as it asks; of a panel the judges, else nothing of panels."""
     if "judge" not in block.needs:
         return {}
@@ -51,7 +51,7 @@ def _reserved(block: Block) -> dict[str, JSON]:
     return keys
 
 
-def _plain(block: Block, reserved: Mapping[str, JSON]) -> dict[str, JSON]:
+def _plain(block: ComponentBlock, reserved: Mapping[str, JSON]) -> dict[str, JSON]:
     needs = {kind: name for kind, name in block.needs.items() if not (kind == "judge" and "judges" in reserved)}
     return {"type": block.type, **reserved, **needs, **block.settings.model_dump(mode="json", by_alias=True)}
 

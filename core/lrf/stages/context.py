@@ -13,7 +13,7 @@ from lrf.stages.run_dir import RunDir
 from lrf.types import JSON
 
 if TYPE_CHECKING:
-    from lrf.config import Block, Pipeline
+    from lrf.config import ComponentBlock, Pipeline
     from lrf.plugin.catalog import Catalog
 
 Report = Callable[[Mapping[str, JSON]], None]
@@ -56,6 +56,6 @@ class StageContext:
         for callback in self.on_stop:
             callback(self.stop)
 
-    def component(self, block: Block) -> JSON:
+    def component(self, block: ComponentBlock) -> JSON:
         """What a component's part of the outcome depends on (see ``lrf.stages.fingerprints``)."""
         return component_fingerprint(block, self.catalog)

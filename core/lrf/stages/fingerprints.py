@@ -12,11 +12,11 @@ from lrf.stages.run_dir import path_fingerprint
 from lrf.types import JSON
 
 if TYPE_CHECKING:
-    from lrf.config import Block
+    from lrf.config import ComponentBlock
     from lrf.plugin.catalog import Catalog
 
 
-def component_fingerprint(block: Block, catalog: Catalog) -> JSON:
+def component_fingerprint(block: ComponentBlock, catalog: Catalog) -> JSON:
     """A component's settings, its package, and the files that its settings name."""
     settings = block.settings.fingerprint_fields()
     reference = block.settings.model_reference

@@ -12,7 +12,7 @@ from lrf.stages.run_dir import RunDir
 from lrf.store.files import replacing, write_json
 
 if TYPE_CHECKING:
-    from lrf.config import Block, Pipeline
+    from lrf.config import ComponentBlock, Pipeline
     from lrf.plugin.catalog import Catalog
 
 LIBRARIES = (
@@ -60,7 +60,7 @@ def installed_versions(names: tuple[str, ...]) -> dict[str, str]:
     return versions
 
 
-def _blocks(pipeline: Pipeline) -> list[Block]:
+def _blocks(pipeline: Pipeline) -> list[ComponentBlock]:
     maps = (pipeline.judges, pipeline.embedders, pipeline.retrievers)
     singles = (pipeline.data, pipeline.sample, pipeline.aggregator, pipeline.pairs, pipeline.train, pipeline.launcher)
     return [b for m in maps for b in m.values()] + [b for b in (*pipeline.dimensions, *singles) if b is not None]

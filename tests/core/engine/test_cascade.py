@@ -176,7 +176,7 @@ def test_a_pipeline_names_the_judges_in_their_order_and_how_sure_one_must_be(tmp
         ({"judges": ["small"], "panel": "cascade"}, "judges: a cascade needs several judges"),
         (
             {"judges": ["small", "main"], "panel": "cascade", "repeat": 2},
-            "repeat: in a cascade each judge is asked once",
+            "repeat: a cascade asks each judge once",
         ),
         (
             {"judges": ["small", "main"], "panel": "cascade", "panel_min": 1},

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import lrf
 from judge_server import JudgeServer
 from lrf.build import build
-from lrf.config.block import parse_block
+from lrf.config.parser import parse_block
 from lrf.plugin.catalog import load_catalog
 from lrf.rows.data import RowError, sample_from_row, turn_documents
 from lrf.stages.reading import sample_digest

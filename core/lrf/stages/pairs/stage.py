@@ -25,7 +25,7 @@ from lrf.store.files import dump, replacing, sha256_of
 from lrf.types import JSON, LeftOut, PreferencePair, Reward, Sample
 
 if TYPE_CHECKING:
-    from lrf.config import Block, Pipeline
+    from lrf.config import ComponentBlock, Pipeline
 
 REPORT_EVERY = 200
 
@@ -47,7 +47,7 @@ class PairsStage(BlockingStage[PairsResult]):
     name = "pairs"
     result = PairsResult
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: ComponentBlock) -> None:
         self.block = block
 
     @classmethod

@@ -27,7 +27,7 @@ from lrf.store.spool import Spool
 from lrf.types import Sample
 
 if TYPE_CHECKING:
-    from lrf.config import Block
+    from lrf.config import ComponentBlock
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Sampling:
         )
 
     @classmethod
-    def of(cls, context: StageContext, block: Block, journal: Journal, stage: str, of_samples: int) -> Self:
+    def of(cls, context: StageContext, block: ComponentBlock, journal: Journal, stage: str, of_samples: int) -> Self:
         """With the sampler of this block, whose rows are kept under ``stage``. Blocks: a sampler may load a model."""
         pipeline = context.pipeline
 

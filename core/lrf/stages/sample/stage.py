@@ -30,7 +30,7 @@ from lrf.store.journal import Journal
 from lrf.store.spool import Spool
 
 if TYPE_CHECKING:
-    from lrf.config import Block, Pipeline
+    from lrf.config import ComponentBlock, Pipeline
 
 
 class SampleStage(Stage[SampleResult]):
@@ -39,7 +39,7 @@ class SampleStage(Stage[SampleResult]):
     name = "sample"
     result = SampleResult
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: ComponentBlock) -> None:
         self.block = block
 
     @classmethod

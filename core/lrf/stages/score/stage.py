@@ -37,7 +37,7 @@ from lrf.store.journal import Journal
 from lrf.store.spool import Spool
 
 if TYPE_CHECKING:
-    from lrf.config import Block, Pipeline
+    from lrf.config import ComponentBlock, Pipeline
 
 
 class ScoreStage(Stage[ScoreResult]):
@@ -132,19 +132,21 @@ class ScoreStage(Stage[ScoreResult]):
         return {"rewards": run.rewards, "judgements": run.judgements}
 
 
-def _judges(pipeline: Pipeline) -> dict[str, Block]:
+def _judges(pipeline: Pipeline) -> dict[str, ComponentBlock]:
     """The judges that a dimension asks, by name."""
     return {name: pipeline.judges[name] for name in sorted({name for d in pipeline.dimensions for name in d.judges})}
 
 
-def _used_blocks(pipeline: Pipeline) -> list[tuple[str, Block]]:
+def _used_blocks(pipeline: Pipeline) -> list[tuple[str, ComponentBlock]]:
     """The judges, retrievers and embedders that dimensions use, with their names."""
     retrievers = _needed(pipeline.retrievers, "retriever", pipeline.dimensions)
     embedders = _needed(pipeline.embedders, "embedder", tuple(retrievers.values()))
     return [*_judges(pipeline).items(), *retrievers.items(), *embedders.items()]
 
 
-def _needed(blocks: Mapping[str, Block], kind: str, users: tuple[Block, ...]) -> dict[str, Block]:
+def _needed(
+    blocks: Mapping[str, ComponentBlock], kind: str, users: tuple[ComponentBlock, ...]
+) -> dict[str, ComponentBlock]:
     return {name: blocks[name] for name in sorted({user.needs[kind] for user in users if kind in user.needs})}
 
 

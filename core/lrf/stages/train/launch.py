@@ -19,7 +19,7 @@ from lrf.store.files import read_json, replacing, write_json
 from lrf.types import JSON
 
 if TYPE_CHECKING:
-    from lrf.config import Block, Pipeline
+    from lrf.config import ComponentBlock, Pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def prepare_launch(pipeline: Pipeline, run: RunDir) -> Launch:
     return made
 
 
-def _shares(block: Block, world: int) -> Shares:
+def _shares(block: ComponentBlock, world: int) -> Shares:
     settings = block.settings
     try:
         if isinstance(settings, TrainerSettings):
@@ -77,7 +77,9 @@ def _shares(block: Block, world: int) -> Shares:
     return Shares()
 
 
-def _about(pipeline: Pipeline, block: Block, plan: LaunchPlan, shares: Shares, files: list[str]) -> dict[str, JSON]:
+def _about(
+    pipeline: Pipeline, block: ComponentBlock, plan: LaunchPlan, shares: Shares, files: list[str]
+) -> dict[str, JSON]:
     settings = block.settings
     return {
         "run": pipeline.name,

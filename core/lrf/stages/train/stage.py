@@ -29,7 +29,7 @@ from lrf.stages.train.supervise import launch
 from lrf.store.files import sha256_of
 
 if TYPE_CHECKING:
-    from lrf.config import Block, Pipeline
+    from lrf.config import ComponentBlock, Pipeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class TrainStage(BlockingStage[TrainResult]):
     result = TrainResult
     needs = ()
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: ComponentBlock) -> None:
         self.block = block
 
     @classmethod
@@ -134,7 +134,7 @@ class TrainStage(BlockingStage[TrainResult]):
 
 def train_here(
     pipeline: Pipeline,
-    block: Block,
+    block: ComponentBlock,
     run: RunDir,
     report: Report,
     *,

@@ -1,4 +1,4 @@
-"""How a dimension's block says whom it asks, how often and in which way."""
+"""A dimension's block names its judges, and says how often and in which form they are asked."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_panel_needs_no_judge_of_its_own_and_the_first_is_it(toys: Catalog) ->
     ("dimension", "message"),
     [
         ("{type: charm, judges: [a, d]}", "dimensions[0].judges: no judge is named 'd'; judges: a, b, c"),
-        ("{type: charm, judges: [a, a]}", "dimensions[0].judges: a judge stands here twice; `repeat`"),
+        ("{type: charm, judges: [a, a]}", "dimensions[0].judges: the same judge is given twice; `repeat`"),
         ("{type: charm, judge: a, judges: [b]}", "dimensions[0].judges: give either `judge` or `judges`"),
         ("{type: charm, judges: []}", "dimensions[0].judges: "),
         ("{type: charm, judges: [a, b], panel_min: 3}", "dimensions[0].panel_min: 3 judges can't answer of 2"),
