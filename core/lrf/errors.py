@@ -8,6 +8,7 @@ with when the error reaches it (1 where the tree shows none)::
     ├── PluginError              2    a plugin or a component can't be loaded
     ├── DataError                2    a row or a file of the input can't be used
     ├── RunError                 2    the run directory can't be used
+    │   └── DamagedJournalError  2    what the journal keeps was changed after it was written
     ├── StageError                    a stage failed
     ├── GateError                3    a count doesn't add up, or too much is unscored
     ├── BudgetError              4    the next call could cross the budget
@@ -43,6 +44,7 @@ __all__ = [
     "BadReplyError",
     "BudgetError",
     "ConfigError",
+    "DamagedJournalError",
     "DataError",
     "GateError",
     "JudgeError",
@@ -218,6 +220,13 @@ class RunError(LrfError):
     """A run directory that can't be used: locked by another process, of a newer version, damaged."""
 
     exit_code = 2
+
+
+class DamagedJournalError(RunError):
+    """Replies, vectors or rows of a journal were changed after they were written: their checksums differ.
+
+    They were not used and have been taken out; the same command asks for them again.
+    """
 
 
 # --- while it runs ---------------------------------------------------------------------------------------------

@@ -17,10 +17,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from lrf.errors import DamagedJournalError
 from lrf.prompting.requests import Reply, Request, Usage
+from lrf.store.checksums import DamagedRowError, check_usage, checksum, take_out_damaged, vector_checksum
 from lrf.store.database import Database
 from lrf.store.files import dump
-from lrf.store.kept import select_reply
+from lrf.store.kept import select_reply, select_vectors
 from lrf.text.redaction import redact
 from lrf.text.unicode import storable
 from lrf.types import JSON
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KNOWN_SEGMENTS = 4096
-VECTORS_A_QUERY = 500
 
 
 class Used(NamedTuple):
@@ -100,10 +101,11 @@ _of_segment = lru_cache(KNOWN_SEGMENTS)(digest)
 _USAGE = "prompt_tokens, completion_tokens, cached_tokens, calls, written_tokens"
 _COLUMNS = (
     "key, judge, sample, dimension, kind, reply_mode, prompt, attempt, repeat, temperature, max_tokens, seed, text,"
-    f" finish, probabilities, model, reasoning, seconds, at, {_USAGE}, most_prompt, most_reply"
+    f" finish, probabilities, model, reasoning, seconds, at, {_USAGE}, most_prompt, most_reply,"
+    " usage_checksum, checksum"
 )
 _KEEP = f"INSERT OR IGNORE INTO replies ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split(',')))})"  # noqa: S608
-_UNANSWERED = f"judge, sample, dimension, reason, at, {_USAGE}, most_prompt, most_reply"
+_UNANSWERED = f"judge, sample, dimension, reason, at, {_USAGE}, most_prompt, most_reply, usage_checksum"
 _KEEP_UNANSWERED = f"INSERT INTO unanswered ({_UNANSWERED}) VALUES ({', '.join('?' * len(_UNANSWERED.split(',')))})"  # noqa: S608
 _USED = f"""
 SELECT judge, dimension, total(replies), total(asked_again), total(prompt_tokens), total(completion_tokens),
@@ -135,6 +137,26 @@ class Journal:
         """Run a job that only reads, after everything that was handed in before it is committed."""
         return self.database.do(job)
 
+    async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of a job that reads and compares checksums.
+
+        Raises :class:`lrf.errors.DamagedJournalError` for what was changed after it was written; it is taken out.
+        """
+        try:
+            return await self.database.read(job)
+        except DamagedRowError as error:
+            raise await self.database.write(self._take_out_damaged) from error
+
+    def read_now(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """:meth:`read` after everything that was handed in before it is committed. Blocks."""
+        try:
+            return self.do(job).result()
+        except DamagedRowError as error:
+            raise self.database.write_later(self._take_out_damaged).result() from error
+
+    def _take_out_damaged(self, connection: sqlite3.Connection) -> DamagedJournalError:
+        return take_out_damaged(connection, self.path)
+
     def close(self) -> None:
         """Commit what has come in and close the file."""
         self.database.close()
@@ -142,8 +164,8 @@ class Journal:
     # --- replies -----------------------------------------------------------------------------------------------
 
     async def reply(self, key: bytes) -> Reply | None:
-        """The committed reply under this key, if there is one."""
-        return await self.database.read(lambda connection: select_reply(connection, key))
+        """The committed reply under this key, if there is one. Raises as :meth:`read` does."""
+        return await self.read(lambda connection: select_reply(connection, key))
 
     async def commit_reply(
         self,
@@ -169,12 +191,16 @@ class Journal:
                 self._stored.move_to_end(h)
             else:
                 new.append((h, redact(storable(segment.text))))
+        numbers = (*_numbers(reply.usage), *worst)
+        probabilities = dump(dict(reply.probabilities)) if reply.probabilities is not None else None
+        read_back = (
+            reply.text, reply.finish, *_numbers(reply.usage), probabilities, reply.model, reply.reasoning
+        )  # fmt: skip
         row = (
             key, judge, storable(sample), dimension, request.expects.kind, request.reply_mode, b"".join(hashes),
             request.attempt, request.repeat, request.temperature, request.max_tokens, request.seed,
-            reply.text, reply.finish,
-            dump(dict(reply.probabilities)) if reply.probabilities is not None else None, reply.model, reply.reasoning,
-            seconds, time.time(), *_numbers(reply.usage), *worst,
+            reply.text, reply.finish, probabilities, reply.model, reply.reasoning, seconds, time.time(), *numbers,
+            checksum(judge, dimension, *numbers), checksum(key, *read_back),
         )  # fmt: skip
 
         def job(c: sqlite3.Connection) -> None:
@@ -195,23 +221,16 @@ class Journal:
         ``usage`` is what the server reported for it; where it reported no tokens, ``worst`` is the most tokens of
         prompt and reply that the call may have taken. Returns at once; the row is committed with the next group.
         """
-        row = (judge, storable(sample), dimension, reason, time.time(), *_numbers(usage), *worst)
+        numbers = (*_numbers(usage), *worst)
+        about = (judge, storable(sample), dimension, reason, time.time())
+        row = (*about, *numbers, checksum(judge, dimension, *numbers))
         self.database.write_later(lambda connection: connection.execute(_KEEP_UNANSWERED, row))
 
     # --- vectors -----------------------------------------------------------------------------------------------
 
     async def vectors(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The committed vectors (float32, little endian) among those asked for."""
-
-        def job(c: sqlite3.Connection) -> dict[bytes, bytes]:
-            kept: dict[bytes, bytes] = {}
-            for i in range(0, len(keys), VECTORS_A_QUERY):
-                part = keys[i : i + VECTORS_A_QUERY]
-                marks = ",".join("?" * len(part))
-                kept.update(c.execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", part))  # noqa: S608
-            return kept
-
-        return await self.database.read(job)
+        """The committed vectors (float32, little endian) among those asked for. Raises as :meth:`read` does."""
+        return await self.read(lambda connection: select_vectors(connection, keys))
 
     async def commit_vectors(self, embedder: str, keys: Sequence[bytes], vectors: Vectors, *, seconds: float) -> None:
         """Keep one batch of embeddings, shape (len(keys), dimensions)."""
@@ -222,19 +241,21 @@ class Journal:
                 "INSERT INTO batches (embedder, texts, seconds, at) VALUES (?, ?, ?, ?)",
                 (embedder, len(rows), seconds, time.time()),
             ).lastrowid
-            c.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", [(k, batch, v) for k, v in rows])
+            stored = [(key, batch, vector, vector_checksum(key, vector)) for key, vector in rows]
+            c.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?, ?)", stored)
 
         await self.database.write(job)
 
     # --- looking back ------------------------------------------------------------------------------------------
 
     def usage(self) -> list[Used]:
-        """What was paid over the journal's whole life, by judge and dimension. Blocks."""
+        """What was paid over the journal's whole life, by judge and dimension. Blocks. Raises as :meth:`read` does."""
 
         def job(c: sqlite3.Connection) -> list[Used]:
+            check_usage(c)
             return [Used(judge, dimension, *map(int, numbers)) for judge, dimension, *numbers in c.execute(_USED)]
 
-        return self.do(job).result()
+        return self.read_now(job)
 
 
 def _numbers(usage: Usage) -> tuple[int, ...]:

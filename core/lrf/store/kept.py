@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -9,27 +10,44 @@ from pathlib import Path
 
 from lrf.errors import RunError
 from lrf.prompting.requests import Reply, Usage
+from lrf.store.checksums import REPLY_COLUMNS, DamagedRowError, checksum, text_of, vector_checksum
 from lrf.store.database import check_version, unusable
 
-_REPLY = (
-    "SELECT text, finish, prompt_tokens, completion_tokens, cached_tokens, calls, written_tokens,"
-    " probabilities, model, reasoning FROM replies WHERE key = ?"
-)
+_REPLY = f"SELECT {REPLY_COLUMNS}, checksum FROM replies WHERE key = ?"  # noqa: S608
+_VECTORS = "SELECT key, vector, checksum FROM vectors WHERE key IN ({})"
+VECTORS_A_QUERY = 500
 _WAL = b"\x02\x02"
 """Bytes 18 and 19 of an SQLite file with a write-ahead log (file format, section 1.3)."""
 
 
 def select_reply(connection: sqlite3.Connection, key: bytes) -> Reply | None:
-    """The reply under this key in a journal's tables, or None."""
-    row = connection.execute(_REPLY, (key,)).fetchone()
-    if row is None:
+    """The reply under this key in a journal's tables, or None. Raises :class:`DamagedRowError`."""
+    stored = connection.execute(_REPLY, (key,)).fetchone()
+    if stored is None:
         return None
+    *row, expected = stored
+    if checksum(key, *row) != expected:
+        raise DamagedRowError
     text, finish, *numbers, probabilities, model, reasoning = row
     return Reply(text, finish, Usage(*numbers), json.loads(probabilities) if probabilities else None, model, reasoning)
 
 
+def select_vectors(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+    """The vectors (float32, little endian) under those of the keys that have one. Raises :class:`DamagedRowError`."""
+    kept: dict[bytes, bytes] = {}
+    for i in range(0, len(keys), VECTORS_A_QUERY):
+        part = keys[i : i + VECTORS_A_QUERY]
+        for key, vector, expected in connection.execute(_VECTORS.format(",".join("?" * len(part))), part):
+            if not isinstance(vector, bytes) or vector_checksum(key, vector) != expected:
+                raise DamagedRowError
+            kept[key] = vector
+    return kept
+
+
 class KeptReplies:
     """The replies and vectors of journals, in the order given: the run's own, then a cache. Every method blocks.
+
+    Replies and vectors that were changed after they were written count as missing: a run asks for them again.
 
     Parameters
     ----------
@@ -53,8 +71,9 @@ class KeptReplies:
         """The reply under this key, or None."""
         for path, connection in self._journals:
             try:
-                if (reply := select_reply(connection, key)) is not None:
-                    return reply
+                with contextlib.suppress(DamagedRowError):
+                    if (reply := select_reply(connection, key)) is not None:
+                        return reply
             except sqlite3.DatabaseError as error:
                 raise unusable(path, error) from error
         return None
@@ -66,7 +85,8 @@ class KeptReplies:
             try:
                 for key in keys:
                     if key not in kept:
-                        kept.update(connection.execute("SELECT key, vector FROM vectors WHERE key = ?", (key,)))
+                        with contextlib.suppress(DamagedRowError):
+                            kept |= select_vectors(connection, [key])
             except sqlite3.DatabaseError as error:
                 raise unusable(path, error) from error
         return kept
@@ -92,6 +112,7 @@ def _open(path: Path) -> sqlite3.Connection:
             clean = file.read(20)[18:20] == _WAL and not Path(f"{path}-wal").exists()
         uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if clean else ''}"
         connection = sqlite3.connect(uri, uri=True, timeout=30, check_same_thread=False)
+        connection.text_factory = text_of
     except OSError as error:
         raise RunError(f"{path} can't be read: {error.strerror}") from error
     except sqlite3.DatabaseError as error:

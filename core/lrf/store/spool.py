@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from lrf.store.checksums import DamagedRowError, checksum
 from lrf.store.database import Database
 from lrf.store.journal import Journal
 from lrf.text.redaction import redact
@@ -22,14 +23,17 @@ class Spool:
     """
 
     def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self._database: Database = journal.database
 
     async def put_row(
         self, stage: str, position: int, sample: str, sample_digest: bytes, row: str, *, transient: bool
     ) -> None:
         """Keep what the stage made of the sample at this position, in place of an earlier row of it."""
-        values = (stage, position, storable(sample), sample_digest, int(transient), redact(row))
-        query = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)"
+        row = redact(row)
+        expected = checksum(stage, position, int(transient), row)
+        values = (stage, position, storable(sample), sample_digest, int(transient), row, expected)
+        query = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)"
         await self._database.write(lambda connection: connection.execute(query, values))
 
     async def has_row(self, stage: str, position: int, sample_digest: bytes) -> bool:
@@ -39,21 +43,35 @@ class Spool:
         return await self._database.read(lambda connection: connection.execute(query, values).fetchone() is not None)
 
     def rows(self, stage: str) -> Iterator[tuple[int, str]]:
-        """(transient, row) of a stage by position. Blocks: not for the event loop."""
+        """(transient, row) of a stage by position. Blocks: not for the event loop.
+
+        Raises :class:`lrf.errors.DamagedJournalError` for rows that were changed after they were written.
+        """
         query = (
-            f"SELECT position, transient, row FROM rows WHERE stage = ? AND position > ? ORDER BY position LIMIT {PAGE}"  # noqa: S608
+            "SELECT position, transient, row, checksum FROM rows WHERE stage = ? AND position > ?"  # noqa: S608
+            f" ORDER BY position LIMIT {PAGE}"
         )
 
         def after(position: int) -> Callable[[sqlite3.Connection], list[Any]]:
-            return lambda connection: connection.execute(query, (stage, position)).fetchall()
+            def job(connection: sqlite3.Connection) -> list[Any]:
+                page = connection.execute(query, (stage, position)).fetchall()
+                if any(checksum(stage, *values) != expected for *values, expected in page):
+                    raise DamagedRowError
+                return page
+
+            return job
 
         position = -1
-        while part := self._database.do(after(position)).result():
-            for _, transient, row in part:
+        while part := self._journal.read_now(after(position)):
+            for _, transient, row, _ in part:
                 yield transient, row
             position = part[-1][0]
 
     async def drop_rows(self, *, keep: str | None = None) -> None:
-        """Forget the rows of every stage but one."""
-        query = "DELETE FROM rows WHERE stage IS NOT ?"
-        await self._database.write(lambda connection: connection.execute(query, (keep,)))
+        """Forget the rows of every stage but one, and give the room that they took back to the disk."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM rows WHERE stage IS NOT ?", (keep,))
+            connection.execute("PRAGMA incremental_vacuum").fetchall()  # a page is given back with each step
+
+        await self._database.write(job)

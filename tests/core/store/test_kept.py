@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -46,18 +47,43 @@ def test_replies_and_vectors_come_from_the_first_journal_that_has_them_and_no_fi
     assert not KeptReplies(tmp_path / "nowhere.sqlite", tmp_path / "empty.sqlite", None)
 
 
+KILLED = """
+import asyncio, os, sys
+from pathlib import Path
+from lrf.prompting.expectations import Rating
+from lrf.prompting.requests import Reply, Request
+from lrf.prompting.templates import Segment
+from lrf.store.journal import Journal
+
+asked = Request((Segment("Rate it."),), Rating(), 64, 0.01)
+journal = Journal(Path(sys.argv[1]))
+asyncio.run(journal.commit_reply(b"late", "{}", asked, Reply("late"), sample="s", dimension="d", seconds=1))
+os._exit(9)
+"""
+
+
 def test_what_a_killed_process_left_in_the_write_ahead_log_is_read(tmp_path: Path) -> None:
     path = tmp_path / "run.sqlite"
     fill(path, b"one")
-    code = "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None)"
-    code += "; c.execute('UPDATE replies SET text = ?', ('late',)); os._exit(9)"
-    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
+    assert subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False).returncode == 9
     assert Path(f"{path}-wal").stat().st_size
     kept = KeptReplies(path)
-    found = kept.reply(b"one")
+    reply = kept.reply(b"late")
     kept.close()
-    assert found is not None
-    assert found.text == "late"
+    assert reply == Reply("late")
+
+
+@pytest.mark.parametrize("table", ["replies", "vectors"])
+def test_what_was_changed_after_it_was_written_counts_as_missing(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "run.sqlite"
+    fill(path, b"one")
+    column, value = {"replies": ("text", "[[9]]"), "vectors": ("vector", b"\0" * 8)}[table]
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"UPDATE {table} SET {column} = ?", (value,))
+    kept = KeptReplies(path)
+    assert (kept.reply(b"one") is None) == (table == "replies")
+    assert (kept.vectors([b"one"]) == {}) == (table == "vectors")
+    kept.close()
 
 
 def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
