@@ -23,6 +23,7 @@ PUBLIC = [
     "ComponentSpec",
     "ConfigError",
     "Context",
+    "DamagedJournalError",
     "DataError",
     "Dimension",
     "Document",

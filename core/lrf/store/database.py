@@ -84,8 +84,8 @@ class Database:
     ----------
     path: the SQLite file, made if it isn't there; None for a database in memory.
 
-    Raises :class:`lrf.errors.RunError` when the file is no journal, is damaged, or was written by another version. Every
-    method raises it for a database that is closed, whose thread has failed, or that was opened before a fork.
+    Raises :class:`lrf.errors.RunError` when the file is no journal, is damaged, or was written by another version.
+    Every method raises it for a database that is closed, whose thread has failed, or that was opened before a fork.
     """
 
     def __init__(self, path: Path | None = None) -> None:
