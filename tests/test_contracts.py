@@ -53,9 +53,7 @@ def longreward_example(tmp_path: Path) -> Path:
     return tmp_path / "data" / "longreward_example"
 
 
-def test_score_http_scores_the_public_example(
-    tmp_path: Path, judge_server: JudgeServer, longreward_example: Path
-) -> None:
+def test_score_http_scores_the_example(tmp_path: Path, judge_server: JudgeServer, longreward_example: Path) -> None:
     file = placed("score-http.yaml", tmp_path, judge_server)
     plan = json.loads(lrf("plan", file, "--json"))
     assert judge_server.books.calls == 0

@@ -96,9 +96,7 @@ def test_an_installed_dimension_is_found_by_name_and_scores(install: Callable[[s
     ]
 
 
-def test_a_pipeline_uses_an_installed_dimension_by_its_name(
-    install: Callable[[str], Installed], tmp_path: Path
-) -> None:
+def test_an_installed_dimension_is_used_by_its_name(install: Callable[[str], Installed], tmp_path: Path) -> None:
     answers = {"a": "Section 2.3 says so.", "b": "See section 9.", "c": "Sections 2.3 and 9 say so."}
     row = {
         "id": "s",

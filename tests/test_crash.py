@@ -171,9 +171,7 @@ def kill_at(moments: list[int | float], project: Project, server: JudgeServer, f
     assert not list(project.run_dir.rglob("*.partial"))
 
 
-def test_a_run_that_is_killed_three_times_ends_as_if_nothing_had_been(
-    project: Project, judge_server: JudgeServer
-) -> None:
+def test_a_run_killed_three_times_ends_as_if_nothing_had_been(project: Project, judge_server: JudgeServer) -> None:
     judge_server.delay_s = 0.04
     rng = random.Random(20)
     early, late = rng.randrange(1, 40), rng.randrange(60, 110)
@@ -193,9 +191,7 @@ def rounded(rng: random.Random) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_a_run_that_is_killed_twenty_times_ends_as_if_nothing_had_been(
-    project: Project, judge_server: JudgeServer, seed: int
-) -> None:
+def test_a_run_killed_twenty_times_ends_the_same(project: Project, judge_server: JudgeServer, seed: int) -> None:
     project.write_data(6)
     judge_server.delay_s = 0.04
     rng = random.Random(seed)
@@ -205,9 +201,7 @@ def test_a_run_that_is_killed_twenty_times_ends_as_if_nothing_had_been(
     kill_at(moments, project, judge_server, project.write(project.with_evidence()))
 
 
-def test_a_stage_in_a_process_of_its_own_dies_with_its_run_and_the_next_goes_on(
-    project: Project, judge_server: JudgeServer
-) -> None:
+def test_a_stage_s_process_dies_with_its_run_and_the_next_goes_on(project: Project, judge_server: JudgeServer) -> None:
     judge_server.delay_s = 0.05
     file = project.write(project.pipeline(python={"score": sys.executable}))
     kill_at([10], project, judge_server, file)
@@ -244,9 +238,7 @@ def test_an_interrupt_lets_a_run_of_the_library_drain(project: Project, judge_se
 
 
 @pytest.mark.parametrize("own_process", [False, True])
-def test_ctrl_c_once_finishes_what_is_in_flight_and_leaves_a_valid_part(
-    project: Project, judge_server: JudgeServer, own_process: bool
-) -> None:
+def test_ctrl_c_once_finishes_what_is_in_flight(project: Project, judge_server: JudgeServer, own_process: bool) -> None:
     project.write_data(8)
     judge_server.delay_s = 0.05
     file = one_sample_at_a_time(project, python={"score": sys.executable} if own_process else {})
@@ -293,9 +285,7 @@ def test_ctrl_c_twice_ends_at_once_and_the_next_run_goes_on(project: Project, ju
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_request_to_terminate_drains_like_ctrl_c(
-    project: Project, judge_server: JudgeServer, number: signal.Signals
-) -> None:
+def test_sigterm_drains_like_ctrl_c(project: Project, judge_server: JudgeServer, number: signal.Signals) -> None:
     project.write_data(8)
     judge_server.delay_s = 0.05
     file = one_sample_at_a_time(project)

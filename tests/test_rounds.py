@@ -19,9 +19,7 @@ from tiny_llama import write_tiny_llama
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_policy_writes_candidates_learns_of_their_rewards_and_writes_again(
-    project: Project, judge_server: JudgeServer
-) -> None:
+def test_a_policy_writes_learns_from_rewards_and_writes_again(project: Project, judge_server: JudgeServer) -> None:
     dpo = {"type": "dpo", "global_batch": 2, "max_steps": 2, "learning_rate": 0.01}
     first = project.pipeline(name="round0", train={**dpo, "init": {"hidden": 32, "layers": 1, "vocab": 400}})
     summary = lrf.run(first, runs=project.runs)

@@ -61,7 +61,7 @@ def test_the_built_in_aggregators_pass_the_check_for_everyones(aggregator: Aggre
 
 
 @given(aggregators(), ratings_maps(missing=False))
-def test_a_reward_of_complete_ratings_lies_between_0_and_the_highest(
+def test_a_reward_lies_between_0_and_the_highest_rating(
     aggregator: Aggregator, given_ratings: dict[str, float]
 ) -> None:
     reward = aggregator.aggregate(given_ratings)
@@ -72,7 +72,7 @@ def test_a_reward_of_complete_ratings_lies_between_0_and_the_highest(
 
 
 @given(aggregators(), ratings_maps(), st.permutations(DIMENSIONS))
-def test_the_order_of_the_dimensions_changes_nothing(
+def test_their_order_changes_nothing(
     aggregator: Aggregator, given_ratings: dict[str, float | None], order: list[str]
 ) -> None:
     assert aggregator.aggregate({d: given_ratings[d] for d in order}) == aggregator.aggregate(given_ratings)

@@ -80,9 +80,7 @@ def test_rows_of_a_local_folder_may_name_files_in_it(folder: Path) -> None:
         ({"columns": {"query": "quest"}}, "no column 'quest' for query; columns: question, passage, year"),
     ],
 )
-def test_what_is_not_in_the_dataset_is_an_error_that_names_it(
-    folder: Path, settings: dict[str, Any], message: str
-) -> None:
+def test_what_the_dataset_lacks_is_named(folder: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         list(source(folder, **settings).read())
 

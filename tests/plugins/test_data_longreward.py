@@ -118,9 +118,7 @@ def test_a_document_without_an_answer_has_no_reference(files: Files) -> None:
         ("{", "not JSON: "),
     ],
 )
-def test_a_candidate_that_fits_no_document_is_a_bad_row_and_the_sample_stays(
-    files: Files, row: Any, message: str
-) -> None:
+def test_a_candidate_without_document_is_a_bad_row_and_the_sample_stays(files: Files, row: Any, message: str) -> None:
     row = json.dumps(row) if isinstance(row, dict) else row
     (sample,), bad = files.write([document(1)], [candidate(1, 0), row, candidate(1, 2)]).read()
     assert [(file, line) for file, line, _ in bad] == [("sampled.jsonl", 2)]

@@ -161,7 +161,7 @@ def test_the_lines_before_a_job_s_start_may_use_unset_variables_but_not_fail() -
         ({"type": "torchrum"}, "torchrun"),
     ],
 )
-def test_a_mistake_in_the_launcher_s_block_is_told_before_any_work(
+def test_a_mistake_in_the_launcher_s_block_is_told_first(
     launcher: dict[str, Any], problem: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=problem):

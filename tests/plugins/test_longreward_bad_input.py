@@ -103,9 +103,7 @@ EMPTY = [(), (Document("d", ""),), (Document("d", " \n\t"), Document("e", "\u00a
 
 @pytest.mark.parametrize("documents", EMPTY)
 @pytest.mark.parametrize("dimension", [Faithfulness(), Completeness()])
-async def test_nothing_is_rated_against_an_empty_document_and_nothing_is_asked(
-    dimension: Any, documents: tuple[Document, ...]
-) -> None:
+async def test_nothing_is_rated_against_an_empty_document(dimension: Any, documents: tuple[Document, ...]) -> None:
     asked = judge()
     outcome = await outcome_of(dimension, asked, Sample("s", "?", documents, (Candidate("c", "It is so."),)))
     assert isinstance(outcome, Unscored)
@@ -157,9 +155,7 @@ async def test_two_megabytes_in_one_line_are_scored_like_any_document() -> None:
         ("Сцена была построена в 1983 году.", "戏台是什么时候重修的？", False),
     ],
 )
-async def test_prompts_follow_the_document_when_the_question_is_in_another_language(
-    document: str, query: str, chinese: bool
-) -> None:
+async def test_prompts_follow_the_document_and_not_the_question(document: str, query: str, chinese: bool) -> None:
     sample = Sample("s", query, (Document("d", document),), (Candidate("c", "In 1983."),))
     for dimension in DIMENSIONS:
         asked = judge()

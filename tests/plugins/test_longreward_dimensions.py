@@ -139,9 +139,7 @@ async def test_an_expected_rating_is_kept_with_the_way_it_was_read() -> None:
     ("setting", "documents", "chinese"),
     [("auto", "zh", True), ("auto", "en", False), ("en", "zh", False), ("zh", "en", True)],
 )
-async def test_prompts_follow_the_documents_language_unless_one_is_set(
-    setting: str, documents: str, chinese: bool
-) -> None:
+async def test_prompts_follow_the_documents_language(setting: str, documents: str, chinese: bool) -> None:
     ctx = Scripted(always("[[5]]"), language=documents)
     await Helpfulness(HelpfulnessSettings.model_validate({"language": setting})).score(SAMPLE, CANDIDATE, ctx)
     assert ("请你" in ctx.prompts("rating")[0]) == chinese
@@ -411,9 +409,7 @@ async def test_notes_are_asked_for_concurrently() -> None:
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("pieces", [PIECES, ()])
-async def test_when_no_part_has_anything_the_judge_is_told_in_one_line(
-    language: str, pieces: tuple[Chunk, ...]
-) -> None:
+async def test_when_no_part_has_anything_one_line_says_so(language: str, pieces: tuple[Chunk, ...]) -> None:
     nothing = ["No relevant information"] * 3
     ctx = Scripted(noting(*nothing), pieces=pieces, language=language)
     judgement = await Completeness().score(SAMPLE, CANDIDATE, ctx)

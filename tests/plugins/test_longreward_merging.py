@@ -168,9 +168,7 @@ async def test_merging_is_replayed_from_the_journal_without_a_call() -> None:
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=24), st.integers(1, 400), st.integers(1, 400), st.booleans())
-def test_merging_ends_keeps_the_order_and_never_shortens_a_text_itself(
-    lengths: list[int], room: int, room_to_merge: int, empty: bool
-) -> None:
+def test_merging_ends_and_keeps_the_order(lengths: list[int], room: int, room_to_merge: int, empty: bool) -> None:
     document = Document("d", "x" * len(lengths))
     whole = WholeDocument(Sample("s", "?", (document,)))
     notes = [PartNote(c, c, f"n{i} " * n) for i, n in enumerate(lengths) for c in [Chunk("d", i, i + 1, "x")]]

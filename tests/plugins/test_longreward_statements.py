@@ -97,9 +97,7 @@ def test_merging_twice_is_merging_once_and_adds_nothing(statements: list[str], n
 
 @settings(max_examples=50)
 @given(STATEMENTS, st.booleans(), st.randoms(use_true_random=False))
-def test_how_many_statements_count_does_not_depend_on_their_order(
-    statements: list[str], near: bool, shuffle: random.Random
-) -> None:
+def test_the_count_of_statements_ignores_their_order(statements: list[str], near: bool, shuffle: random.Random) -> None:
     shuffled = statements.copy()
     shuffle.shuffle(shuffled)
     assert len(distinct(shuffled, near=near)) == len(distinct(statements, near=near))
@@ -139,8 +137,6 @@ def test_any_text_has_facts(text: str) -> None:
         ("zh", ["单独读也能看懂", "“他”“它”“这”", "开场白", "过渡句", "总结", "推出的结论", "不添加任何内容"]),
     ],
 )  # fmt: skip
-def test_the_prompt_asks_for_statements_that_stand_alone_and_leaves_out_what_is_none(
-    language: str, needed: list[str]
-) -> None:
+def test_the_prompt_asks_for_statements_that_stand_alone(language: str, needed: list[str]) -> None:
     prompt = (BUILT_IN / language / "statements.txt").read_text(encoding="utf-8")
     assert [words for words in needed if words not in prompt] == []

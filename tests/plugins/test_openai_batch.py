@@ -311,7 +311,7 @@ async def test_an_odd_answer_about_a_batch_pays_for_nothing_again(
 
 
 @pytest.mark.parametrize("odd", ["<html>login</html>", "{}", "[]", '{"data": [1]}'])
-async def test_an_odd_list_of_batches_is_not_taken_for_an_empty_one(
+async def test_an_odd_list_of_batches_is_not_empty(
     provider: BatchProvider, odd: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lrf_openai.batches.AGAIN_S", 0.01)
@@ -352,7 +352,7 @@ async def test_a_status_that_is_not_known_is_waited_for(provider: BatchProvider)
     assert len(provider.batches) == 1
 
 
-async def test_keys_do_not_follow_a_redirect_to_another_address(
+async def test_keys_do_not_follow_a_redirect_elsewhere(
     provider: BatchProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "zq-key")
@@ -554,7 +554,7 @@ def undisturbed(project: Project) -> dict[str, bytes]:
     return files
 
 
-def test_a_run_that_is_killed_and_then_interrupted_with_a_batch_in_flight_pays_nothing_twice(
+def test_a_run_killed_and_then_interrupted_amid_a_batch_pays_nothing_twice(
     batched: Project, provider: BatchProvider
 ) -> None:
     files = undisturbed(batched)

@@ -336,9 +336,7 @@ async def test_with_structured_output_the_value_in_the_object_is_weighed(serve: 
 
 @pytest.mark.parametrize("opened", ["<think>", ""])
 @pytest.mark.parametrize("mark", ["[[8]]", "[[3]]"])
-async def test_of_a_reply_with_its_thoughts_the_label_after_them_is_weighed(
-    serve: Serve, opened: str, mark: str
-) -> None:
+async def test_the_label_after_a_replys_thoughts_is_weighed(serve: Serve, opened: str, mark: str) -> None:
     thought = [token(f"{opened}So [[", 1.0), token(mark[2], 0.9, {"1": 0.1}), token("]]?</think>\n", 1.0)]
     rated, _ = await answer(serve, f"{opened}So {mark}?</think>\nRating: [[8]]", [*thought, *EIGHT])
     assert (rated.value, rated.reply_mode, rated.text) == (pytest.approx(7.2), "logprobs", "Rating: [[8]]")
@@ -357,9 +355,7 @@ async def test_it_passes_lrfs_own_check_for_judges(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("structured", [False, True])
-async def test_a_reply_that_does_not_decide_the_probabilities_is_read_as_written_and_recorded_so(
-    serve: Serve, structured: bool
-) -> None:
+async def test_an_undecided_reply_is_read_as_written_and_recorded_so(serve: Serve, structured: bool) -> None:
     text = '{"analysis":"ok","rating":8}' if structured else "Rating: [[8]]"
     before = text[: text.index("8")]
     tokens = [token(before, 1.0), token("8", 0.6, {"1": 0.4}), token(text[len(before) + 1 :], 1.0)]

@@ -80,9 +80,7 @@ def test_they_satisfy_the_protocols_and_know_their_window_once_started(judge: An
 
 
 @pytest.mark.parametrize("expects", [Rating(), VERDICT, Rating(low=1, high=5), Choice(("A", "B"))])
-async def test_the_probabilities_are_those_of_forward_passes_held_to_the_labels(
-    judge: Any, folder: Path, expects: Any
-) -> None:
+async def test_the_probabilities_are_those_of_forward_passes(judge: Any, folder: Path, expects: Any) -> None:
     asked = request(reply_mode="logprobs", expects=expects)
     reply = await judge.complete(asked)
     exact = held_to_labels(folder, asked)

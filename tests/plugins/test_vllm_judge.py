@@ -213,7 +213,7 @@ MODELS = '{"data": [{"id": "other", "max_model_len": 9}, {"id": "served", "max_m
         ("<html>", {}, None),
     ],
 )
-async def test_the_longest_context_is_the_settings_or_the_servers(
+async def test_the_window_is_set_or_the_servers(
     serve: Serve, told: str, settings: dict[str, Any], window: int | None
 ) -> None:
     server = Server()

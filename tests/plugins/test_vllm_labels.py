@@ -66,9 +66,7 @@ VOCABULARIES = st.lists(st.text(LETTERS + "]", min_size=1, max_size=4), max_size
     st.lists(st.text(LETTERS, min_size=1, max_size=4), min_size=1, max_size=6, unique=True),
     st.integers(0, 1_000),
 )
-async def test_the_probabilities_are_those_of_every_way_to_write_each_label(
-    vocabulary: list[str], names: list[str], salt: int
-) -> None:
+async def test_the_probabilities_are_those_of_each_label(vocabulary: list[str], names: list[str], salt: int) -> None:
     labels = [f"[{name}]" for name in names]
     model = Model(vocabulary, salt)
     found = await label_probabilities(model.next_token, "Rating: ", labels)

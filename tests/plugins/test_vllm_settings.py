@@ -47,9 +47,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_a_guarded_process_ends_with_the_one_that_started_it_even_when_that_is_killed(
-    tmp_path: Path, method: str
-) -> None:
+def test_a_guarded_process_ends_with_its_parent_even_when_that_is_killed(tmp_path: Path, method: str) -> None:
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
     command = [sys.executable, str(script), method]

@@ -67,9 +67,7 @@ def test_a_complete_checkpoint_is_loaded_whatever_its_architecture(config: Any, 
     ],
     ids=["no head", "no second layer", "a weight too many"],
 )
-def test_a_checkpoint_with_other_weights_than_its_architecture_s_is_refused_by_name(
-    change: Any, message: str, tmp_path: Path
-) -> None:
+def test_a_checkpoint_with_other_weights_is_refused_by_name(change: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(StageError, match=message):
         load_model(checkpoint(tmp_path, CONFIGS["llama"], change), torch.float32)
 

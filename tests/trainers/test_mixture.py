@@ -66,9 +66,7 @@ prompts = st.lists(st.integers(0, 8).map(str), min_size=1, max_size=40)
 
 
 @given(prompts=prompts, size=st.integers(1, 5), seed=st.integers(0, 100), epoch=st.integers(0, 3))
-def test_every_pair_comes_once_an_epoch_whatever_the_prompts(
-    prompts: list[str], size: int, seed: int, epoch: int
-) -> None:
+def test_every_pair_comes_once_an_epoch(prompts: list[str], size: int, seed: int, epoch: int) -> None:
     order = PairSampler(prompts, size, seed)
     order.epoch = epoch
     first = list(order)

@@ -109,9 +109,7 @@ def test_how_a_batch_is_split_makes_no_difference(job: Make, tmp_path: Path) -> 
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
-def test_sources_are_mixed_by_their_weights_with_the_run_s_own_pairs(
-    job: Make, row: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_sources_are_mixed_by_weight_with_the_run_s_pairs(job: Make, row: Callable[..., Any], tmp_path: Path) -> None:
     done = job([row(i) for i in range(3)])
     long, short = source(tmp_path, rows=4, name="long.jsonl"), source(tmp_path, rows=2, name="short.jsonl")
     result = trainer(sources=[long, short | {"weight": 3}], own_weight=2, max_steps=1).train(done)
@@ -215,9 +213,7 @@ def _fields(job: TrainingJob) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("processes", "fits"), [(1, True), (3, True), (2, False), (6, False)])
-def test_processes_that_share_a_sequence_must_divide_the_models_heads(
-    processes: int, fits: bool, tmp_path: Path
-) -> None:
+def test_processes_sharing_a_sequence_must_divide_the_heads(processes: int, fits: bool, tmp_path: Path) -> None:
     init = Init(hidden=24, layers=1, heads=3, vocab=300)
     tokenizer, job = new_tokenizer(["a"], init), TrainingJob(tmp_path / "pairs", tmp_path, None, 7, "")
     shared = trainer(sources=[source(tmp_path)], init=init, zero=3, sequence_parallel=processes).settings

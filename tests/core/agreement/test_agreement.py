@@ -232,9 +232,7 @@ def test_without_the_data_there_is_no_longer_wins_and_it_is_said_why(run: Path, 
     assert "\"longer wins\" is missing, since the run's data can't be read" in capsys.readouterr().out
 
 
-def test_data_at_a_relative_path_from_a_variable_is_found_again(
-    project: Project, csv: Csv, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_at_a_relative_path_is_found_again(project: Project, csv: Csv, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROWS", "data.jsonl")
     project.write(project.pipeline(data={"type": "jsonl", "path": "${ROWS}"}, dimensions=["helpfulness"]))
     assert lrf.run(project.folder / "pipeline.yaml", runs=project.runs).status == "finished"
@@ -263,9 +261,7 @@ def test_data_at_a_relative_path_from_a_variable_is_found_again(
         ("sample_id,preferred,other\ns1,a,d\n", "labels.csv:2: other: sample 's1' has no candidate 'd' in the run"),
     ],
 )
-def test_a_mistake_in_the_labels_is_told_with_its_line_and_column(
-    run: Path, csv: Csv, capsys, text: str, says: str
-) -> None:
+def test_a_mistake_in_the_labels_is_told_with_its_place(run: Path, csv: Csv, capsys, text: str, says: str) -> None:
     assert invoke(["agree", str(csv(text)), "--run", str(run)]) == 2
     err = capsys.readouterr().err
     assert says in err
@@ -323,9 +319,7 @@ LLMBAR = Path(os.environ.get("LRF_TEST_DATA", "/nowhere")) / "llmbar"
 
 @pytest.mark.skipif(not LLMBAR.is_dir(), reason="LLMBar: LRF_TEST_DATA names no folder that has it")
 @pytest.mark.parametrize("model", ["GPT-4", "ChatGPT"])
-def test_ratings_of_real_judges_agree_with_llmbars_preferences_as_its_authors_found(
-    tmp_path: Path, csv: Csv, model: str
-) -> None:
+def test_real_judges_agree_with_llmbars_preferences_as_its_authors_found(tmp_path: Path, csv: Csv, model: str) -> None:
     rated = json.loads((LLMBAR / f"natural.{model}.Rating.result.json").read_text())
     stated = json.loads((LLMBAR / f"natural.{model}.Rating.statistics.json").read_text())
     rows, labels = [], ["sample_id,preferred,other"]

@@ -65,9 +65,7 @@ def test_changed_settings_come_first_and_then_what_they_cost(run: Any) -> None:
 
 
 @pytest.mark.parametrize("where", ["here", "in a process of the stage"])
-def test_what_cannot_be_estimated_is_said_and_ends_no_run(
-    run: Any, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
+def test_what_cannot_be_estimated_ends_no_run(run: Any, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     async def broken(*_: object) -> None:
         raise ValueError("no plan")
 
@@ -88,7 +86,7 @@ def test_an_estimate_that_takes_long_is_given_up(run: Any, monkeypatch: pytest.M
     assert "what is left to pay wasn't estimated within 0 s" in progress
 
 
-def test_waits_and_the_use_of_the_budget_are_reported(
+def test_waits_and_budget_are_reported(
     project: Project, judge_server: JudgeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 1.0)  # longer than the time from one report to the next
@@ -103,9 +101,7 @@ def test_waits_and_the_use_of_the_budget_are_reported(
     assert last["retried"] == 3
 
 
-def test_the_figures_of_a_stage_that_the_table_does_not_know_are_shown(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_figures_of_an_unknown_stage_are_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Lengths(StageResult):
         longest: int

@@ -181,8 +181,6 @@ def test_a_file_that_is_too_large_is_said_to_be_so_whatever_its_characters(tmp_p
 
 
 @pytest.mark.parametrize("path", ["p" * 5000, "a\0b", "\ud800", "missing.yaml", "."])
-def test_prices_at_a_path_that_holds_none_are_a_mistake_of_the_pipeline(
-    tmp_path: Path, toys: Catalog, path: str
-) -> None:
+def test_a_path_without_prices_is_a_mistake_of_the_pipeline(tmp_path: Path, toys: Catalog, path: str) -> None:
     with pytest.raises(ConfigError, match="prices"):
         parse_pipeline({"name": "n", "prices": path}, toys, folder=tmp_path)

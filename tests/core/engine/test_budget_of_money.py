@@ -162,9 +162,7 @@ async def run(folder: Path, address: str, **more: Any) -> RunSummary:
 A_CALL = 400 * 10e-6 + 600 * 1e-6 + 100 * 100e-6
 
 
-async def test_the_summary_shows_what_was_spent_with_cached_tokens_counted_once(
-    address: str, tmp_path: Path, capsys
-) -> None:
+async def test_the_summary_says_what_was_spent_cached_tokens_once(address: str, tmp_path: Path, capsys) -> None:
     summary = await run(tmp_path, address, prices="prices.yaml")
     money = json.loads((tmp_path / "runs/run/summary.json").read_text())["stages"]["score"]["money"]
     assert money["spent"]["EUR"] == pytest.approx(30 * A_CALL)
@@ -217,9 +215,7 @@ async def test_replies_that_have_no_price_any_more_stop_a_budget_of_money(addres
 
 
 @pytest.mark.parametrize(("key", "a_call"), [("tokens", 2_000), ("money", 0.06)])
-async def test_what_replies_without_usage_took_at_most_counts_in_every_sitting(
-    serve, tmp_path: Path, key: str, a_call: float
-) -> None:
+async def test_replies_without_usage_count_in_every_sitting(serve, tmp_path: Path, key: str, a_call: float) -> None:
     asked = 0
 
     async def chat(request: web.Request) -> web.Response:

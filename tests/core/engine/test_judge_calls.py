@@ -306,9 +306,7 @@ async def test_an_object_that_only_repeats_the_answer_is_no_rating() -> None:
         (Capabilities(probabilities=True, structured=True), ("logprobs", "logprobs", "text")),
     ],
 )
-def test_probabilities_come_before_a_schema_and_a_schema_before_text(
-    capabilities: Capabilities, ways: tuple[str, ...]
-) -> None:
+def test_probabilities_come_before_a_schema_before_text(capabilities: Capabilities, ways: tuple[str, ...]) -> None:
     judge = ScriptedJudge(capabilities=capabilities)
     asked = (Rating(), Verdict({"yes": 1.0, "no": 0.0}), Text())
     assert tuple(best_reply_mode(judge, expects) for expects in asked) == ways

@@ -84,9 +84,7 @@ async def counted(script: Callable[[Request], Any] | list[Any], path: Path) -> t
     ],
     ids=str,
 )
-async def test_a_call_that_may_have_been_served_counts_at_its_worst_case_in_every_sitting(
-    failure: Any, tmp_path: Path
-) -> None:
+async def test_a_call_that_may_have_been_served_counts_at_its_worst_case(failure: Any, tmp_path: Path) -> None:
     used, kept = await counted([failure, REPLY], tmp_path / "j")
     assert kept is not None
     assert (kept.calls, kept.most_prompt, kept.most_reply) == (1 + kept.replies, WORST.prompt, WORST.reply)

@@ -92,7 +92,7 @@ async def test_a_smaller_limit_holds_back_new_calls_until_enough_have_ended() ->
     cancelled=st.floats(0, 1),
     refused=st.floats(0, 1),
 )
-def test_whatever_is_cancelled_refused_or_fails_no_slot_is_lost(
+def test_whatever_happens_no_slot_is_lost(
     seed: int, ceiling: int, calls: int, cancelled: float, refused: float
 ) -> None:
     rng = random.Random(seed)

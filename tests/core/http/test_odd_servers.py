@@ -153,9 +153,7 @@ async def test_what_comes_on_an_idle_connection_is_no_reply_to_the_next_request(
 
 @pytest.mark.parametrize("warm", [False, True], ids=["new-connection", "kept-connection"])
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_a_post_whose_connection_ends_without_a_byte_is_sent_once_and_may_have_been_served(
-    warm: bool, end: str
-) -> None:
+async def test_a_post_whose_connection_ends_is_sent_once_and_may_have_been_served(warm: bool, end: str) -> None:
     requests = 0
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -276,9 +276,7 @@ def test_without_its_package_a_socks_proxy_says_what_to_install(monkeypatch: pyt
         ("http://quiet.example", None),
     ],
 )
-def test_the_environments_proxy_is_chosen_by_scheme_and_host(
-    url: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_proxy_is_chosen_by_scheme_and_host(url: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://not-this-one:1")
     monkeypatch.setenv("https_proxy", "http://for-https:1")
     monkeypatch.setenv("ALL_PROXY", "for-all:2")
@@ -307,7 +305,7 @@ def test_the_environments_proxy_is_chosen_by_scheme_and_host(
         (" , .", [], ["example.com"]),
     ],
 )
-def test_no_proxy_takes_hosts_suffixes_ports_networks_and_the_asterisk(
+def test_no_proxy_takes_hosts_ports_networks_and_asterisk(
     entry: str, bypassed: list[str], not_bypassed: list[str]
 ) -> None:
     def is_exempt(place: str) -> bool:

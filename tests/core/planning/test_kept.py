@@ -38,7 +38,7 @@ def priced(project: Project) -> dict[str, Any]:
     return project.with_evidence(prices=str(project.folder / "prices.yaml"), max_unscored=1.0)
 
 
-def test_after_a_run_everything_is_paid_and_nothing_is_left(
+def test_after_a_run_nothing_is_left_to_pay(
     project: Project, judge_server: JudgeServer, priced: dict[str, Any]
 ) -> None:
     fresh = planned(project, priced).total()
@@ -128,7 +128,7 @@ def test_a_file_that_is_no_journal_is_refused_as_a_run_refuses_it(project: Proje
         planned(project, project.pipeline())
 
 
-def test_the_command_says_what_is_paid_and_what_is_left(
+def test_the_command_says_what_is_left(
     project: Project, priced: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     two = {**priced, "dimensions": ["helpfulness"]}

@@ -48,9 +48,7 @@ def test_statements_are_counted_by_the_sentences_of_the_answers(project: Project
 
 
 @pytest.mark.parametrize("settings", [{}, {"structured": True}])
-def test_every_question_is_planned_once_whichever_way_the_judge_is_asked(
-    project: Project, settings: dict[str, Any]
-) -> None:
+def test_every_question_is_planned_once_in_every_reply_mode(project: Project, settings: dict[str, Any]) -> None:
     pipeline = project.pipeline()
     pipeline["judges"]["main"].update(settings)
     assert plan_of(pipeline).total().calls == 30

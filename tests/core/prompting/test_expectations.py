@@ -212,7 +212,7 @@ def test_a_mark_that_is_opened_before_endless_white_space_is_passed_over_at_once
 
 
 @given(st.lists(st.sampled_from(["Yes", "No"]), min_size=1, max_size=5), st.data())
-def test_verdicts_on_several_statements_are_read_in_order_and_only_when_none_is_missing(
+def test_several_verdicts_are_read_in_order_and_only_when_none_is_missing(
     given_: list[str], data: st.DataObject
 ) -> None:
     expects = Verdicts({"Yes": 1.0, "No": 0.0}, len(given_))
@@ -285,9 +285,7 @@ sentence = plain.map(str.strip).filter(bool)
 
 
 @given(st.lists(sentence, min_size=1, max_size=6), plain)
-def test_statements_are_read_in_order_with_repetitions_and_without_what_stands_between(
-    sentences: list[str], between: str
-) -> None:
+def test_statements_are_read_in_order_without_what_stands_between(sentences: list[str], between: str) -> None:
     text = between + between.join(f"<statement> {s}\n</statement>" for s in sentences) + between
 
     assert read(STATEMENTS, text) == tuple(sentences)

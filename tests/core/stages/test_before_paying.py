@@ -73,7 +73,7 @@ def test_two_answers_a_question_and_a_rule_that_needs_more_are_refused_with_the_
         ([sample_row(0, 0)], {"sample": {"type": "openai", "model": "policy", "n": 5}}),
     ],
 )
-def test_pairs_are_possible_where_one_sample_has_enough_or_enough_are_sampled(
+def test_pairs_are_possible_where_one_sample_has_enough(
     project: Project, rows: list[Any], more: dict[str, Any]
 ) -> None:
     project.write_data([{k: v for k, v in row.items() if v} for row in rows])

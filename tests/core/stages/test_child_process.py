@@ -49,9 +49,7 @@ def test_stages_in_processes_of_their_own_leave_identical_files(project: Project
     assert judge_server.books.calls == calls
 
 
-def test_what_a_stage_raises_in_its_process_ends_the_run_as_it_would_here(
-    project: Project, judge_server: JudgeServer
-) -> None:
+def test_what_a_stage_raises_in_its_process_ends_the_run(project: Project, judge_server: JudgeServer) -> None:
     judge_server.fault("401", times=None)
     summary = run(project)
     assert summary.exit_code == 2

@@ -81,9 +81,7 @@ def test_a_line_that_is_no_row_of_rewards_is_named(tmp_path: Path, line: str, wh
         next(rows)
 
 
-def test_every_command_that_reads_rewards_says_which_line_is_damaged(
-    project: Project, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_says_which_line_is_damaged(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     project.run_dir.mkdir(parents=True)
     (project.run_dir / "rewards.jsonl").write_bytes(b"\xff\n")
     labels = project.folder / "labels.csv"

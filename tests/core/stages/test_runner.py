@@ -38,9 +38,7 @@ def test_a_run_scores_every_candidate_and_makes_pairs(project: Project, judge_se
     assert summary.stages["score"]["calls"] == 30
 
 
-def test_all_four_dimensions_are_scored_with_evidence_that_stands_in_the_document(
-    project: Project, judge_server: JudgeServer
-) -> None:
+def test_all_four_dimensions_are_scored_with_evidence(project: Project, judge_server: JudgeServer) -> None:
     summary = run(project, project.with_evidence())
     assert summary.exit_code == 0
     texts = {json.loads(line)["id"]: json.loads(line)["context"] for line in project.data.read_text().splitlines()}
@@ -59,9 +57,7 @@ def test_all_four_dimensions_are_scored_with_evidence_that_stands_in_the_documen
     assert judge_server.books.repeated == 0  # documents, notes and equal questions are paid for once
 
 
-def test_files_are_in_the_order_of_the_data_whatever_the_order_of_replies(
-    project: Project, judge_server: JudgeServer
-) -> None:
+def test_files_are_in_the_order_of_the_data(project: Project, judge_server: JudgeServer) -> None:
     project.write_data(12)
     judge_server.delay_s = 0.02
     run(project)
@@ -139,9 +135,7 @@ def test_a_second_run_asks_nobody_and_changes_nothing(project: Project, judge_se
 
 
 @pytest.mark.parametrize("name", ["rewards.jsonl", "judgements.jsonl", "pairs.jsonl", "left_out.jsonl"])
-def test_a_file_that_was_lost_or_touched_is_made_again_from_the_journal(
-    project: Project, judge_server: JudgeServer, name: str
-) -> None:
+def test_a_file_that_was_lost_or_touched_is_made_again(project: Project, judge_server: JudgeServer, name: str) -> None:
     run(project)
     before, calls = project.files(), judge_server.books.calls
     (project.run_dir / name).write_text("scribble")
@@ -252,9 +246,7 @@ def test_pairs_without_rewards_say_what_to_run_first(project: Project) -> None:
 @pytest.mark.parametrize(
     ("rows", "named"), [(2, "sample-2"), (4, "sample-3"), ([sample_row(n) for n in (7, 8, 9)], "sample-7")]
 )
-def test_pairs_of_other_data_than_the_rewards_are_refused_with_a_sample_that_differs(
-    project: Project, rows: Any, named: str
-) -> None:
+def test_pairs_of_other_data_than_the_rewards_are_refused(project: Project, rows: Any, named: str) -> None:
     run(project, last="score")
     project.write_data(rows)
     summary = run(project, first="pairs")
@@ -284,9 +276,7 @@ def bad_rows() -> list[Any]:
     return [sample_row(0), '{"id": "half', {**sample_row(1), "query": ""}, sample_row(2), sample_row(0)]
 
 
-def test_a_bad_row_stops_the_run_before_any_cost_and_names_file_and_line(
-    project: Project, judge_server: JudgeServer
-) -> None:
+def test_a_bad_row_stops_the_run_before_any_cost_and_is_named(project: Project, judge_server: JudgeServer) -> None:
     project.write_data(bad_rows())
     summary = run(project)
     assert summary.exit_code == 2
@@ -322,9 +312,7 @@ def test_a_data_file_that_is_not_there_is_named(project: Project) -> None:
     assert str(project.data) in summary.message
 
 
-def test_more_unscored_than_allowed_is_exit_3_with_the_reasons_and_all_files(
-    project: Project, judge_server: JudgeServer
-) -> None:
+def test_more_unscored_than_allowed_is_exit_3_with_the_reasons(project: Project, judge_server: JudgeServer) -> None:
     judge_server.fault("garbage", times=None, when=lambda prompt: "c of" in prompt or "101 euros" in prompt)
     summary = run(project)
     assert summary.exit_code == 3
@@ -409,9 +397,7 @@ def test_a_judge_that_can_not_work_stops_the_run_with_what_to_do(
     assert project.lines("rewards.jsonl") == []
 
 
-def test_a_server_that_is_not_there_stops_the_run_and_keeps_what_is_done(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_is_not_there_stops_the_run(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrf.engine.retries.PATIENCE_BEFORE_ANY_REPLY_S", 0.2)
     pipeline = project.pipeline()
     pipeline["judges"]["main"]["base_url"] = "http://127.0.0.1:9/v1"
@@ -443,9 +429,7 @@ def test_a_source_that_breaks_off_stops_the_run_and_what_is_paid_for_is_kept(
     assert judge_server.books.calls == 30  # what was in flight was finished, and isn't paid for again
 
 
-def test_a_budget_stops_the_run_with_exit_4_and_a_higher_one_finishes_it(
-    project: Project, judge_server: JudgeServer
-) -> None:
+def test_a_budget_stops_the_run_and_a_higher_one_finishes_it(project: Project, judge_server: JudgeServer) -> None:
     run(project)
     undisturbed = project.files()
     project.runs = project.folder / "budgeted"
@@ -576,9 +560,7 @@ def test_pairs_of_other_rewards_do_not_stay_beside_new_ones(project: Project) ->
     assert len(project.lines("pairs.jsonl")) + len(project.lines("left_out.jsonl")) == 3
 
 
-def test_processes_that_cannot_share_the_training_are_told_before_anything_is_paid_for(
-    project: Project, judge_server: JudgeServer
-) -> None:
+def test_processes_that_cannot_share_the_training_are_told_first(project: Project, judge_server: JudgeServer) -> None:
     train = {"type": "dpo", "init": {}, "global_batch": 16}
     launcher = {"type": "torchrun", "nproc_per_node": 5}
     with pytest.raises(ConfigError, match=r"what would fit: global_batch: 15 or 20, or 4 processes"):

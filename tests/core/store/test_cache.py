@@ -51,9 +51,7 @@ async def test_a_reply_that_another_run_paid_for_is_not_paid_for_again(tmp_path:
     second.close()
 
 
-async def test_a_reply_that_the_cache_lost_is_still_in_the_run_that_paid_for_it(
-    tmp_path: Path, judge: ScriptedJudge
-) -> None:
+async def test_a_reply_that_the_cache_lost_is_still_in_its_own_run(tmp_path: Path, judge: ScriptedJudge) -> None:
     for cache in ("first.sqlite", "second.sqlite"):
         journal = open_journal(tmp_path / "run.sqlite", tmp_path / cache)
         await ask(journal, judge, "a")

@@ -69,9 +69,7 @@ def test_a_run_goes_from_prompts_to_candidates_to_rewards_to_pairs(project: Proj
     assert "candidates" in summary.files
 
 
-def test_a_candidate_says_who_wrote_it_and_with_which_seed(
-    project: Project, sampler: Sampler, policy: PolicyServer
-) -> None:
+def test_a_candidate_has_its_author_and_seed(project: Project, sampler: Sampler, policy: PolicyServer) -> None:
     project.write_data([without_candidates(0)])
     run(project, sampler)
     candidate = project.lines("candidates.jsonl")[0]["candidates"][0]
@@ -83,9 +81,7 @@ def test_a_candidate_says_who_wrote_it_and_with_which_seed(
     assert about["completion_tokens"] == len(candidate["text"]) // 4
 
 
-def test_the_policy_is_asked_with_the_pipelines_template(
-    project: Project, sampler: Sampler, policy: PolicyServer
-) -> None:
+def test_the_policy_gets_the_pipelines_template(project: Project, sampler: Sampler, policy: PolicyServer) -> None:
     row = without_candidates(0)
     project.write_data([row])
     run(project, sampler, policy={"prompt_template": "Q: <<question>>\nD: <<context>>"})
@@ -95,18 +91,14 @@ def test_the_policy_is_asked_with_the_pipelines_template(
     assert "top_p" not in policy.bodies[0]
 
 
-def test_messages_of_the_data_are_the_policys_prompt_word_for_word(
-    project: Project, sampler: Sampler, policy: PolicyServer
-) -> None:
+def test_messages_of_the_data_are_the_policys_prompt(project: Project, sampler: Sampler, policy: PolicyServer) -> None:
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "<<context>> Which fee?"}]
     project.write_data([without_candidates(0, messages=turns)])
     run(project, sampler)
     assert policy.bodies[0]["messages"] == turns
 
 
-def test_candidates_of_the_data_count_and_only_what_is_missing_is_drawn(
-    project: Project, sampler: Sampler, policy: PolicyServer
-) -> None:
+def test_only_what_the_data_lacks_is_drawn(project: Project, sampler: Sampler, policy: PolicyServer) -> None:
     rows = [sample_row(0, 3), sample_row(1, 5), without_candidates(2)]
     rows[0]["candidates"][0]["id"] = "sampled-0"
     project.write_data(rows)
@@ -132,9 +124,7 @@ def test_the_same_pipeline_samples_the_same_candidates_whatever_the_order(projec
     assert (project.runs / "other" / "candidates.jsonl").read_bytes() != first
 
 
-def test_several_candidates_come_of_one_request_where_the_server_can(
-    project: Project, sampler: Sampler, policy: PolicyServer
-) -> None:
+def test_several_candidates_come_of_one_request(project: Project, sampler: Sampler, policy: PolicyServer) -> None:
     project.write_data([without_candidates(0)])
     summary = run(project, {**sampler, "seed": False, "choices": 3})
     assert [b.get("n", 1) for b in policy.bodies] == [3, 1]
@@ -147,9 +137,7 @@ def test_several_candidates_come_of_one_request_where_the_server_can(
     assert written == summary.stages["sample"]["completion_tokens"] == sum(len(c["text"]) // 4 for c in candidates)
 
 
-def test_a_server_that_overlooks_n_stops_the_run_with_what_to_set(
-    project: Project, sampler: Sampler, policy: PolicyServer
-) -> None:
+def test_a_server_that_overlooks_n_stops_the_run(project: Project, sampler: Sampler, policy: PolicyServer) -> None:
     policy.choices = 1
     project.write_data([without_candidates(0)])
     summary = run(project, {**sampler, "seed": False, "choices": 4})
@@ -188,7 +176,7 @@ def test_a_candidate_that_was_cut_off_is_kept_with_its_finish_or_dropped_as_the_
     assert counts["dropped"] == ({"cut_off": 2} if rule == "drop" else {})
 
 
-def test_a_sample_of_which_nothing_is_kept_is_left_out_and_the_others_go_on(
+def test_a_sample_of_which_nothing_is_kept_is_left_out(
     project: Project, sampler: Sampler, policy: PolicyServer
 ) -> None:
     policy.fault("filter", times=None, when=lambda prompt: "contract of 200" in prompt)
@@ -241,16 +229,14 @@ def test_a_wrong_key_stops_the_run_at_once(project: Project, sampler: Sampler, p
     assert not (project.run_dir / "candidates.jsonl").exists()
 
 
-def test_a_prompt_that_is_too_long_is_left_out_before_it_is_sent(
-    project: Project, sampler: Sampler, policy: PolicyServer
-) -> None:
+def test_a_prompt_that_is_too_long_is_never_sent(project: Project, sampler: Sampler, policy: PolicyServer) -> None:
     project.write_data([without_candidates(0), without_candidates(1, context="A short one.")])
     summary = run(project, {**sampler, "context_window": 120}, max_unscored=0.5)
     assert summary.stages["sample"]["reasons"] == {"context_too_small": 1}
     assert {b["messages"][0]["content"][:11] for b in policy.bodies} == {"A short one"}
 
 
-def test_a_budget_stops_sampling_and_a_larger_one_goes_on_without_paying_twice(
+def test_a_budget_stops_sampling_and_a_larger_one_goes_on(
     project: Project, sampler: Sampler, policy: PolicyServer
 ) -> None:
     project.write_data([without_candidates(i) for i in range(4)])
@@ -375,9 +361,7 @@ def test_what_failed_is_scored_again_with_the_same_candidates(
     assert len(policy.bodies) == 1
 
 
-def test_documents_of_many_are_named_to_the_judge_by_title_or_id(
-    project: Project, sampler: Sampler, judge_server: JudgeServer
-) -> None:
+def test_documents_are_named_to_the_judge(project: Project, sampler: Sampler, judge_server: JudgeServer) -> None:
     texts = sample_row(0)["context"]
     context = [{"text": texts, "title": "Minutes of 3 May"}, {"text": texts[::-1], "id": "annex"}]
     project.write_data([without_candidates(0, context=context)])

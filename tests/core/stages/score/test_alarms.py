@@ -114,9 +114,7 @@ async def scored(tmp_path: Path, serve, reply: Any, candidates: int = 25) -> Any
     return await run_pipeline(pipeline, load_catalog(), tmp_path / "runs")
 
 
-async def test_a_judge_that_always_says_the_same_is_told_of_in_summary_log_and_on_the_screen(
-    tmp_path: Path, serve, capsys
-) -> None:
+async def test_a_judge_that_always_says_the_same_is_in_summary_log_and_on_screen(tmp_path: Path, serve, capsys) -> None:
     summary = await scored(tmp_path, serve, lambda _: "Fine. [[7]]")
     assert (summary.status, summary.exit_code) == ("finished", 0)
     kept = json.loads((tmp_path / "runs/run/summary.json").read_text())
@@ -145,7 +143,7 @@ def reluctant() -> Any:
     [(lambda prompt: f"[[{prompt.count('word ') / 3:.2f}]]", "length"), (reluctant(), "asked_again")],
     ids=["length", "asked_again"],
 )
-async def test_a_judge_that_rates_by_length_or_has_to_be_asked_again_is_told_of(
+async def test_a_judge_that_rates_by_length_or_errs_is_told_of(
     tmp_path: Path, serve: Any, reply: Any, alarm: str
 ) -> None:
     summary = await scored(tmp_path, serve, reply)

@@ -67,9 +67,7 @@ def of_the_set(prompt: str) -> bool:
     return any(f"Contract {100 * number + 100} " in prompt for number in (50, 51))
 
 
-async def test_the_set_is_scored_twice_and_its_rewards_are_in_no_file(
-    project: Project, judge_server: JudgeServer
-) -> None:
+async def test_the_set_is_scored_twice_and_in_no_file(project: Project, judge_server: JudgeServer) -> None:
     summary = await run(project, calibrate(project))
     score = summary.stages["score"]
     assert judge_server.books.calls == 3 * 10 + 2 * (2 * 10)
@@ -87,9 +85,7 @@ async def test_the_set_is_scored_twice_and_its_rewards_are_in_no_file(
     assert again.stages["score"]["calibration"] == score["calibration"]
 
 
-async def test_a_judge_that_rates_otherwise_at_the_end_raises_an_alarm(
-    project: Project, judge_server: JudgeServer
-) -> None:
+async def test_a_judge_that_rates_otherwise_later_raises_an_alarm(project: Project, judge_server: JudgeServer) -> None:
     asked: dict[str, int] = {}
 
     def reply(prompt: str, temperature: float) -> str:
@@ -116,9 +112,7 @@ async def test_no_cache_and_no_other_run_answers_for_the_set(project: Project, j
     assert judge_server.books.calls == 30 + 40 + 40
 
 
-async def test_a_budget_counts_the_set_and_a_run_that_goes_on_pays_for_none_of_it_again(
-    project: Project, judge_server: JudgeServer
-) -> None:
+async def test_a_budget_counts_the_set_and_it_is_paid_for_once(project: Project, judge_server: JudgeServer) -> None:
     stopped = await run(project, calibrate(project, budget={"calls": 55}))
     assert stopped.status == "stopped"
     assert "calibration" not in stopped.stages["score"]

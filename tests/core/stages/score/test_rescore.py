@@ -232,7 +232,7 @@ async def test_before_anything_was_scored_there_is_nothing_to_score_again(score:
         await score(Server(), FAILED)
 
 
-async def test_the_command_asks_again_and_says_so_when_there_is_nothing(
+async def test_the_command_asks_again_or_says_so(
     score: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = Server(broken="bad")
@@ -247,9 +247,7 @@ async def test_the_command_asks_again_and_says_so_when_there_is_nothing(
 
 
 @pytest.mark.parametrize("options", [[], ["--failed", "--dimension", "helpfulness"]])
-def test_the_command_wants_either_failed_or_a_dimension(
-    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_wants_one_option(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "p.yaml").write_text("name: x")
     assert invoke(["rescore", str(tmp_path / "p.yaml"), *options]) == 2
     assert "either --failed or --dimension" in capsys.readouterr().err

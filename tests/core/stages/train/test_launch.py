@@ -158,7 +158,7 @@ def test_the_rank_that_torchrun_blames_is_the_one_told(tmp_path: Path) -> None:
     ],
     ids=["others fail when a rank is killed", "a rank fell over the one that says why"],
 )
-def test_the_reason_is_found_among_what_ranks_say(
+def test_the_reason_is_what_a_rank_says(
     tmp_path: Path, codes: dict[int, int], errors: dict[int, str], reason: str
 ) -> None:
     assert reason in str(blamed(tmp_path, codes, errors))
