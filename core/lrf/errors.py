@@ -18,14 +18,15 @@ with when the error reaches it (1 where the tree shows none)::
     │   ├── UnavailableError          transient
     │   ├── TimedOutError             transient
     │   ├── BadReplyError             transient
-    │   ├── RejectedError             final for this request
-    │   │   └── ContextTooSmallError  final for this request
+    │   ├── RejectedError             refused; fatal if the server refuses all that it is sent
+    │   │   └── ContextTooSmallError  likewise
     │   └── JudgeMisconfiguredError 2 fatal: no request can succeed
     ├── UnscorableError               final for this candidate, unless it is raised with ``transient=True``
     └── ParseError                    the reply doesn't hold what was asked for; the judge is asked again
 
 *Transient*: the same call may succeed later. It is tried a few times; then the candidate is unscored, and a later run
-of the same command asks again. *Final*: the candidate is unscored with a :class:`Reason` and stays so. *Fatal*: the run
+of the same command asks again. *Refused*: it isn't sent again in this run; a later run of the same command asks again,
+since the server may have been mended. *Final*: the candidate is unscored with a :class:`Reason` and stays so. *Fatal*: the run
 stops; what was finished is kept. Every error outside the branch of :class:`JudgeError` that isn't an
 :class:`UnscorableError` or a :class:`ParseError` is fatal too.
 """
@@ -116,14 +117,18 @@ class Reason(StrEnum):
         "judge_bad_reply",
         "The server answered five times with something that is not a reply. The same command asks again.",
     )
-    JUDGE_REJECTED = "judge_rejected", "The server refuses this request (too long, for instance)."
+    JUDGE_REJECTED = (
+        "judge_rejected",
+        "The server refuses this request (for its content, for instance). The same command asks again.",
+    )
     JUDGE_MISCONFIGURED = (
         "judge_misconfigured",
         "No request can succeed: wrong key, unknown model, account in arrears. The run stops.",
     )
     CONTEXT_TOO_SMALL = (
         "context_too_small",
-        "Prompt and reply don't fit the model's `context_window`; nothing was sent.",
+        "Prompt and reply don't fit the model's `context_window`, and nothing was sent; or the server says that they "
+        "don't fit, and the same command asks again.",
     )
     REPLY_MODE_NOT_POSSIBLE = (
         "reply_mode_not_possible",
@@ -315,9 +320,17 @@ class BadReplyError(JudgeError):
 
 
 class RejectedError(JudgeError):
-    """This one request can't be served (too long, refused by a filter). Final: it isn't sent again."""
+    """The server refuses this request. It isn't sent again, and the candidate is unscored.
+
+    A server that refuses whatever it is sent stops the run (:mod:`lrf.engine.refusals`); ``hint`` is then what the user
+    can do about it.
+    """
 
     reason = Reason.JUDGE_REJECTED
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class ContextTooSmallError(RejectedError):
@@ -327,10 +340,17 @@ class ContextTooSmallError(RejectedError):
 
 
 class JudgeMisconfiguredError(JudgeError):
-    """No request can succeed (wrong key, unknown model, account in arrears). Fatal: stops the run."""
+    """No request can succeed (wrong key, unknown model, account in arrears). Fatal: stops the run.
+
+    Unless ``certain``, it counts as a :class:`RejectedError` at a server that has served other requests before.
+    """
 
     reason = Reason.JUDGE_MISCONFIGURED
     exit_code = 2
+
+    def __init__(self, message: str, *, certain: bool = True) -> None:
+        super().__init__(message)
+        self.certain = certain
 
 
 # --- what a dimension may raise --------------------------------------------------------------------------------
@@ -340,14 +360,17 @@ class UnscorableError(LrfError):
     """This candidate can't be rated. Raised inside a dimension; it becomes data (:class:`lrf.types.Unscored`).
 
     ``reason``: a :class:`Reason`, or a short stable word of a plugin. ``detail``: a sentence for people.
-    ``transient``: whether a later run of the same command asks again.
+    ``transient``: the server is in trouble; a later run of the same command asks again.
+    ``refused``: the server refused this one request without billing it. A later run asks again, too, but another
+    request, or another judge, may well be served now.
     """
 
-    def __init__(self, reason: str, detail: str = "", *, transient: bool = False) -> None:
+    def __init__(self, reason: str, detail: str = "", *, transient: bool = False, refused: bool = False) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
         self.transient = transient
+        self.refused = refused
 
 
 class ParseError(LrfError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lrf.http.failures import ErrorCodes
+from lrf.http.error_classes import ErrorCodes
 
 _QUOTA = "the quota is used up (the message says until when): run again after that"
 _KEY = "make a new key, or check that it belongs to this `base_url`"
@@ -14,12 +14,13 @@ GLM_CODES = ErrorCodes(
         {
             *("1000", "1001", "1002", "1003", "1004"),  # the key
             *("1100", "1110", "1111", "1112", "1113", "1121"),  # the account: inactive, locked, in arrears
-            *("1210", "1213", "1215"),  # parameters: wrong, missing, incompatible; the same in every request
-            *("1211", "1212", "1220", "1221", "1222"),  # model or interface: unknown, withdrawn, not allowed
             *("1304", "1308", "1309", "1310", "1311", "1313"),  # quota or plan
         }
     ),
-    reject=frozenset({"1214", "1261", "1300", "1301"}),  # not allowed, too long, refused by policy or as unsafe
+    setup=frozenset({"1211", "1212", "1220", "1221", "1222"}),  # model or interface: unknown, withdrawn, not allowed
+    # parameters: wrong, missing, not allowed, incompatible (which some servers say of a long document); policy, unsafe
+    reject=frozenset({"1210", "1213", "1214", "1215", "1300", "1301"}),
+    context=frozenset({"1261"}),
     busy=frozenset({"500", "1120", "1200", "1230", "1234"}),
     hints={
         **dict.fromkeys(("1000", "1002", "1003", "1004"), _KEY),
@@ -32,6 +33,5 @@ GLM_CODES = ErrorCodes(
         "1211": "check `model`",
         "1214": "check `model` and the settings sent with a request",
         "1212": "this `model` is not for chat completions",
-        "1261": "the prompt is longer than the model takes",
     },
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lrf.http.bases import HttpEmbedder
-from lrf.http.openai import embeddings_body, read_embeddings
+from lrf.http.openai import embeddings_body, post_embeddings
 from lrf.text.chunking import first_tokens
 from lrf_glm.codes import GLM_CODES
 from lrf_glm.settings import GLMEmbedderSettings
@@ -28,4 +28,4 @@ class GLMEmbedder(HttpEmbedder[GLMEmbedderSettings]):
         s = self.settings
         texts = await asyncio.to_thread(lambda: [first_tokens(text, s.input_limit) for text in texts])
         body = embeddings_body(s.model, texts, s.dimensions)
-        return read_embeddings(await self.client.post("/embeddings", body), len(texts))
+        return await post_embeddings(self.client, body, len(texts))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 
-from lrf.errors import UnavailableError
 from lrf.http.bases import HttpJudge
-from lrf.http.openai import chat_body, first_choice, post_chat, read_chat
+from lrf.http.openai import chat_body, post_chat, read_chat
 from lrf.prompting.requests import Reply, Request
 from lrf.protocols import Capabilities
 from lrf.types import JSON
@@ -32,9 +31,6 @@ class GLMJudge(HttpJudge[GLMJudgeSettings]):
 
     async def complete(self, request: Request) -> Reply:
         value = await post_chat(self.client, self._body(request), timeout_s=request.deadline_s)
-        if first_choice(value).get("finish_reason") == "network_error":
-            where = f"{self.settings.base_url} (model {self.settings.model})"
-            raise UnavailableError(f"{where}: the reply broke off (network_error)", sent=True)
         return read_chat(value)
 
     def _body(self, request: Request) -> dict[str, JSON]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lrf.http.bases import HttpEmbedder
-from lrf.http.openai import OPENAI_CODES, embeddings_body, read_embeddings
+from lrf.http.openai import OPENAI_CODES, embeddings_body, post_embeddings
 from lrf.text.chunking import first_tokens
 from lrf_openai.settings import OpenAIEmbedderSettings
 
@@ -30,4 +30,4 @@ class OpenAIEmbedder(HttpEmbedder[OpenAIEmbedderSettings]):
         body = embeddings_body(s.model, texts, s.dimensions)
         if s.encoding_format != "float":
             body["encoding_format"] = s.encoding_format
-        return read_embeddings(await self.client.post("/embeddings", body), len(texts))
+        return await post_embeddings(self.client, body, len(texts))

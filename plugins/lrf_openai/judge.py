@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from lrf.http.bases import HttpJudge
-from lrf.http.openai import OPENAI_CODES, chat_body, first_choice, json_schema_format, post_chat, read_chat
+from lrf.http.openai import OPENAI_CODES, chat_body, check_chat, first_choice, json_schema_format, post_chat, read_chat
 from lrf.prompting.reasoning import without_thoughts
 from lrf.prompting.requests import Reply, Request
 from lrf.protocols import Capabilities
@@ -56,7 +56,7 @@ class OpenAIJudge(HttpJudge[OpenAIJudgeSettings]):
             return self._read(await post_chat(self.client, body, timeout_s=request.deadline_s), request)
         custom_id = request_id(body, request)
         value = await self._batches.reply(custom_id, lambda: self._line(custom_id, request))
-        return self._read(value, request)
+        return self._read(check_chat(self.client, value), request)
 
     def detach(self) -> str | None:
         """See :class:`lrf.protocols.Detachable`."""

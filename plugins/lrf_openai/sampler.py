@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from lrf.errors import BadReplyError, JudgeMisconfiguredError
+from lrf.errors import JudgeMisconfiguredError
 from lrf.http.bases import HttpSampler
 from lrf.http.openai import OPENAI_CODES, post_chat, read_chat
 from lrf.prompting.requests import Reply, Usage
@@ -37,9 +37,7 @@ class OpenAISampler(HttpSampler[OpenAISamplerSettings]):
 
     async def sample(self, generation: GenerationSettings) -> Sequence[Reply]:
         value = await post_chat(self.client, self._body(generation))
-        choices = value.get("choices") if isinstance(value, dict) else None
-        if not isinstance(choices, list) or not choices:
-            raise BadReplyError("the reply is JSON, but no completion: it holds no choices")
+        choices = value["choices"]
         wanted = len(generation.seeds)
         if len(choices) < wanted:
             raise JudgeMisconfiguredError(

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from lrf.errors import ContextTooSmallError, JudgeMisconfiguredError, RejectedError, UnavailableError
 from lrf.local_models import Encoder
-from lrf.prompting.requests import FinishReason, Usage
+from lrf.prompting.requests import Usage
 from lrf_vllm.guard import SWITCH
 from lrf_vllm.metrics import EngineMetrics, parse_metrics
 from lrf_vllm.settings import EngineSettings
@@ -41,7 +41,6 @@ _DEFAULTS = {
     # small models that must write JSON may write white space without end
     "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
 }
-_FINISH: dict[str | None, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 def vllm_version() -> str | None:
@@ -207,10 +206,6 @@ class RunningEngine:
         if engine.output_handler is not None:
             engine.output_handler.cancel()
         engine.shutdown(timeout=_SHUTDOWN_S)
-
-
-def finish_of(reason: str | None) -> FinishReason:
-    return _FINISH.get(reason, "other")
 
 
 def usage_of(output: Any) -> Usage:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from lrf.http.finish import finish_of
 from lrf.local_models import weights_identity
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
 from lrf.protocols import Capabilities
 from lrf.types import JSON
-from lrf_vllm.engine import RunningEngine, VLLMEngine, finish_of, usage_of, vllm_version
+from lrf_vllm.engine import RunningEngine, VLLMEngine, usage_of, vllm_version
 from lrf_vllm.settings import EngineSettings, VLLMEngineSettings
 from lrf_vllm.weighing import MAX_LOGPROBS, MAX_QUESTIONS, checked_json, weigh
 

@@ -11,7 +11,8 @@ from typing import Any
 from lrf.errors import BadReplyError, JudgeError, TimedOutError, UnavailableError
 from lrf.http.bases import HttpJudge
 from lrf.http.client import HttpClient
-from lrf.http.openai import chat_body, first_choice, post_chat, read_chat, read_usage
+from lrf.http.openai import chat_body, first_choice, post_chat, read_chat
+from lrf.http.usage import read_usage
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
 from lrf.protocols import Capabilities

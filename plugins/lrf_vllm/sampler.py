@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
+from lrf.http.finish import finish_of
 from lrf.prompting.requests import Reply, Usage
 from lrf.protocols import Capabilities, GenerationSettings
 from lrf.types import JSON
-from lrf_vllm.engine import RunningEngine, VLLMEngine, finish_of, usage_of
+from lrf_vllm.engine import RunningEngine, VLLMEngine, usage_of
 from lrf_vllm.engine_judge import engine_identity
 from lrf_vllm.settings import VLLMSamplerSettings
 

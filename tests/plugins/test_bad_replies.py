@@ -102,7 +102,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b"<html><body>Please log in.</body></html>", "judge_bad_reply"),
+        (b"<html><body>Welcome.</body></html>", "judge_bad_reply"),
         (b"", "judge_bad_reply"),
         (b"\xff\xfe" + says("[[7]]"), "judge_bad_reply"),
         (says("[[7]]")[:-9], "judge_bad_reply"),

@@ -10,7 +10,14 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from lrf.errors import JudgeError, JudgeMisconfiguredError, RateLimitedError, RejectedError, UnavailableError
+from lrf.errors import (
+    ContextTooSmallError,
+    JudgeError,
+    JudgeMisconfiguredError,
+    RateLimitedError,
+    RejectedError,
+    UnavailableError,
+)
 from lrf.prompting.expectations import Rating
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import Segment
@@ -147,11 +154,11 @@ async def test_a_structured_reply_is_asked_for_as_a_json_object_with_its_schema_
         (429, "1112", JudgeMisconfiguredError),
         (401, "1002", JudgeMisconfiguredError),
         (400, "1211", JudgeMisconfiguredError),
-        (400, "1261", RejectedError),
+        (400, "1261", ContextTooSmallError),
         (400, "1301", RejectedError),
         (400, "1214", RejectedError),
-        (400, "1210", JudgeMisconfiguredError),
-        (400, "1215", JudgeMisconfiguredError),
+        (400, "1210", RejectedError),
+        (400, "1215", RejectedError),
         (400, "1234", UnavailableError),
         (500, "500", UnavailableError),
         (429, "no such code", RateLimitedError),
@@ -168,7 +175,7 @@ async def test_its_codes_decide_what_is_retried(
 
 @pytest.mark.parametrize(
     ("code", "says"),
-    [("1113", "top it up"), ("1308", "run again after that"), ("1211", "`model`"), ("1210", "change the setting")],
+    [("1113", "top it up"), ("1308", "run again after that"), ("1211", "`model`")],
 )
 async def test_a_code_that_stops_the_run_says_what_to_do(serve: Serve, code: str, says: str) -> None:
     with pytest.raises(JudgeMisconfiguredError, match=says):

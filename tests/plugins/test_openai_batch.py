@@ -231,7 +231,7 @@ async def test_of_batches_with_the_same_request_the_newest_counts(provider: Batc
         (429, "rate_limit_exceeded", RateLimitedError),
         (429, "insufficient_quota", JudgeMisconfiguredError),
         (500, None, UnavailableError),
-        (400, "context_length_exceeded", RejectedError),
+        (400, "context_length_exceeded", ContextTooSmallError),
         (401, None, JudgeMisconfiguredError),
     ],
 )

@@ -87,7 +87,7 @@ async def test_texts_beyond_max_input_tokens_are_cut_and_others_left_alone(serve
     [
         (listing([1.0]), "1 embeddings for 2 texts"),
         (listing([1], [2], [3]), "3 embeddings for 2 texts"),
-        ({}, "no embeddings for 2 texts"),
+        ({}, "no embeddings of 2 texts"),
         ([], "no embeddings"),
         ({"data": "x"}, "no embeddings"),
         ({"data": [1, 2]}, "for 2 texts"),

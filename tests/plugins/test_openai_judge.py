@@ -296,7 +296,7 @@ async def test_the_key_is_read_from_the_usual_variable_unless_another_is_named(
             ContextTooSmallError,
             "too large for m",
         ),
-        (400, {"code": "context_length_exceeded"}, RejectedError, "longer than the model takes"),
+        (400, {"code": "context_length_exceeded"}, ContextTooSmallError, "status 400"),
         (400, {"message": "This model's maximum context length is 8192 tokens."}, ContextTooSmallError, "8192 tokens"),
         (400, {"code": "unsupported_parameter"}, JudgeMisconfiguredError, "max_tokens_field"),
         (404, {"code": "model_not_found"}, JudgeMisconfiguredError, "check `model`"),

@@ -229,7 +229,7 @@ class Engine:
             raise self.fatal or error
         error = error.with_traceback(None)  # else this frame and all below it are garbage that only a collector finds
         if isinstance(error, UnscorableError):
-            unscored = Unscored(named.name, error.reason, redact(error.detail), error.transient)
+            unscored = Unscored(named.name, error.reason, redact(error.detail), error.transient or error.refused)
         elif isinstance(error, JudgeError):
             unscored = Unscored(named.name, error.reason, redact(str(error)), transient=True)
         else:

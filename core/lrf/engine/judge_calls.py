@@ -25,9 +25,11 @@ from lrf.engine.worst_case import (
 )
 from lrf.errors import (
     BadReplyError,
+    JudgeError,
     ParseError,
     Reason,
     TimedOutError,
+    UnavailableError,
     UnscorableError,
 )
 from lrf.prices import Price
@@ -150,8 +152,9 @@ class JudgeCalls:
                 else:
                     return Answer(value, restored(reply.text, prompt), read_as, attempt + 1, reply.probabilities)
             self.ledger.lines[caller.dimension].asked_again += attempt < attempts - 1
+        ended = f'; it ended with "{reply.finish_word}", which lrf does not know' if reply.finish_word else ""
         wrote = f'; the last reply: "{excerpt(reply.text)}"' if reply.text.strip() else ""
-        raise UnscorableError(failure.reason, f"{failure.detail} (asked {attempts} times{wrote})")
+        raise UnscorableError(failure.reason, f"{failure.detail} (asked {attempts} times{ended}{wrote})")
 
     def _seed(self, round_: int, repeat: int, attempt: int) -> int | None:
         """Another one for each request that is otherwise equal; None for a judge without seeds."""
@@ -182,7 +185,7 @@ class JudgeCalls:
                 late += 1
                 raise
 
-        return await self.server.retries.run(attempt)
+        return await self.server.retries.run(attempt, caller.sample)
 
     async def _check_window(self, request: Request) -> None:
         """Raises :class:`lrf.errors.UnscorableError` for a request that is too long for the judge."""
@@ -212,7 +215,8 @@ class JudgeCalls:
             replied = await self.judge.complete(replace(request, deadline_s=deadline_s))
             try:
                 reply = storable_reply(without_thoughts(replied))
-            except BadReplyError as error:
+                check_ended(self.server.title, reply)
+            except JudgeError as error:
                 error.usage = replied.usage
                 raise
             return reply, (reply.usage,)
@@ -291,6 +295,12 @@ class JudgeCalls:
     async def aclose(self) -> None:
         await self.flights.aclose()
         await self.judge.aclose()
+
+
+def check_ended(title: str, reply: Reply) -> None:
+    """Raises :class:`lrf.errors.UnavailableError` for a reply that the server broke off."""
+    if reply.finish == "error":
+        raise UnavailableError(f"{title}: the server broke the reply off", sent=True)
 
 
 def storable_reply(reply: Reply) -> Reply:

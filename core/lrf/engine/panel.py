@@ -100,7 +100,12 @@ async def ask_panel(
         detail = first.detail
         if len(judges) > 1:
             detail = f"judge {name}: {detail} ({len(answered)} of {len(judges)} judges answered)"
-        raise UnscorableError(first.reason, detail, transient=any(f.transient for _, f in failed)) from first
+        raise UnscorableError(
+            first.reason,
+            detail,
+            transient=any(f.transient for _, f in failed),
+            refused=any(f.refused for _, f in failed),
+        ) from first
     return cast("Answer[T]", _pooled(expects, answered, asking.panel))
 
 

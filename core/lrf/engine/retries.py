@@ -1,4 +1,4 @@
-"""Further attempts by class of error, for judges, embedders and samplers alike."""
+"""What an error of a call comes to: another attempt, the sample's failure, or the end of the run. For all servers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from lrf.engine.limiter import Limiter
+from lrf.engine.refusals import Refusal, Refusals
 from lrf.engine.stop import Stop
 from lrf.engine.waits import Wait, one_line, summed
 from lrf.errors import (
     BadReplyError,
     JudgeError,
+    JudgeMisconfiguredError,
+    LrfError,
     RateLimitedError,
     RejectedError,
     StageError,
@@ -36,7 +39,10 @@ class Retries:
     * a rate limit waits as long as the server asks (else with doubling pauses) and uses up no attempt;
     * a fault (no connection, 5xx, time-out, unreadable reply) is tried :data:`FAULTS` times, after no shorter a
       pause than the server asks for;
-    * a rejected request is not tried again;
+    * a refused request is not tried again: its sample is unscored, and a later run of the same command asks again,
+      unless it was billed (:mod:`lrf.engine.refusals` says when refusals stop the run);
+    * a server that no request can succeed at stops the run, unless it may be this request's fault and the server has
+      served others;
     * a server that is called and serves nothing at all for long stops the run, instead of leaving every row unscored.
 
     Attributes
@@ -44,31 +50,39 @@ class Retries:
     name: the server as errors call it: "judges.main".
     limiter: learns from every outcome.
     stop: ends all pauses.
+    oldest: gives the time at which the oldest call in flight was sent, None without one.
     count: attempts made again so far.
     """
 
     name: str
     limiter: Limiter
     stop: Stop = field(default_factory=Stop)
+    oldest: Callable[[], float | None] = lambda: None
     count: int = 0
     _pauses: dict[object, Wait] = field(default_factory=dict)
-    _served: bool = False
+    _refusals: Refusals = field(init=False)
     _silent_since: float | None = field(default=None)
     _running: int = 0
     _ran: float = 0.0
 
-    async def run(self, call: Callable[[], Awaitable[T]]) -> T:
-        """The result of the call. Raises :class:`lrf.errors.UnscorableError` or a fatal error."""
+    def __post_init__(self) -> None:
+        self._refusals = Refusals(self.name)
+
+    async def run(self, call: Callable[[], Awaitable[T]], sample: str = "") -> T:
+        """The result of the call, which is for this sample.
+
+        Raises :class:`lrf.errors.UnscorableError` or a fatal error.
+        """
         if not self._running and time.monotonic() - self._ran > PATIENCE_S:
             self._silent_since = None  # it wasn't called meanwhile
         self._running += 1
         try:
-            return await self._until_served(call)
+            return await self._until_served(call, sample)
         finally:
             self._running -= 1
             self._ran = time.monotonic()
 
-    async def _until_served(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _until_served(self, call: Callable[[], Awaitable[T]], sample: str) -> T:
         faults = waits = 0
         while True:
             try:
@@ -88,13 +102,27 @@ class Retries:
                 if faults >= FAULTS:
                     raise UnscorableError(error.reason, f"{error} ({faults} times)", transient=True) from error
                 pause_s = max(backoff_s(faults), _asked_s(error) or 0.0)
-            except RejectedError as error:
-                raise UnscorableError(error.reason, str(error)) from error
+            except (RejectedError, JudgeMisconfiguredError) as error:
+                raise self._refused(error, sample) from error
             else:
                 self.limiter.served()
-                self._served, self._silent_since = True, None
+                self._refusals.served()
+                self._silent_since = None
                 return result
             await self._pause(pause_s, status)
+
+    @property
+    def _served(self) -> bool:
+        return self._refusals.served_any
+
+    def _refused(self, error: Refusal, sample: str) -> LrfError:
+        """What a refusal comes to: the sample's failure, or the end of the run."""
+        if isinstance(error, JudgeMisconfiguredError) and (error.certain or not self._served):
+            return error
+        if fatal := self._refusals.refused(error, sample, time.monotonic(), self.oldest()):
+            return fatal
+        reason = error.reason if isinstance(error, RejectedError) else RejectedError.reason
+        return UnscorableError(reason, str(error), refused=not error.sent)
 
     @property
     def waits(self) -> tuple[Wait, ...]:

@@ -119,7 +119,7 @@ class SamplerCalls:
             wanted = replace(generation, seeds=tuple(generation.seeds[i] for i in places))
             call_keys, call_requests = [keys[i] for i in places], [requests[i] for i in places]
             sampled = await self.server.retries.run(
-                lambda: self._paid_call(wanted, call_keys, call_requests, caller).run()
+                lambda: self._paid_call(wanted, call_keys, call_requests, caller).run(), sample
             )
             replies.update(zip(places, sampled, strict=True))
 

@@ -62,12 +62,15 @@ class Server:
     def __post_init__(self) -> None:
         self.limiter = Limiter(self.max_concurrency, adapts=self.adapts)
         self.queue = CallQueue(self.limiter, self.rates)
-        self.retries = Retries(self.title, self.limiter, self.queue.stop)
+        self.retries = Retries(self.title, self.limiter, self.queue.stop, self._oldest_sent)
 
     def obey(self, stop: Stop) -> None:
         """Let this object stop the calls to the server from now on."""
         self.queue.obey(stop)
         self.retries.stop = stop
+
+    def _oldest_sent(self) -> float | None:
+        return self.oldest.began if self.oldest else None
 
     @property
     def oldest(self) -> PaidCall[Any] | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from lrf.http.client import HttpClient
-from lrf.http.failures import ErrorCodes
+from lrf.http.error_classes import ErrorCodes
 from lrf.http.settings import EndpointSettings
 from lrf.protocols import Capabilities
 from lrf.types import JSON

@@ -19,11 +19,14 @@ from pydantic_core import PydanticSerializationError, to_json
 import lrf
 from lrf.errors import BadReplyError, JudgeError, JudgeMisconfiguredError
 from lrf.http import accepted, transport
-from lrf.http.events import STREAM_TYPES, EventReader
-from lrf.http.failures import EndpointErrors, ErrorCodes, json_or_text
+from lrf.http.error_bodies import holds_error, is_page
+from lrf.http.error_classes import ErrorCodes
+from lrf.http.events import STREAM_TYPES, EventReader, stream_type
+from lrf.http.failures import EndpointErrors, billed, json_or_text
 from lrf.http.proxies import proxy_for
 from lrf.http.settings import EndpointSettings
 from lrf.http.target import Target
+from lrf.http.usage import read_usage
 from lrf.text.redaction import hide, hide_credentials
 from lrf.types import JSON
 
@@ -112,9 +115,10 @@ class HttpClient:
                 return await self._result(answer, result_path, sending)
             return answer
 
-        value = self._value(await self._within(timeout_s, exchange), join)
-        if _is_error(value):
-            raise self._errors.of_body(value)  # some gateways answer 200 and put the error inside
+        answer = await self._within(timeout_s, exchange)
+        value = self._value(answer, join)
+        if holds_error(value):
+            raise self._errors.of_body(value, answer.headers)  # some gateways answer 200 and put the error inside
         return value
 
     async def stream(
@@ -236,12 +240,16 @@ class HttpClient:
     # --- reading replies -------------------------------------------------------------------------------------------
 
     def _value(self, answer: transport.Answer, join: Join | None) -> Any:
-        if answer.content_type not in STREAM_TYPES:
+        kind = stream_type(answer.content_type, answer.body)
+        if kind is None:
             return self._parse(answer.body)
-        reader = EventReader(answer.content_type)
-        values = [self._event(event) for event in (*reader.feed(answer.body), *reader.end())]
+        reader = EventReader(kind)
+        values = [self._parse(e.encode("utf-8", "replace")) for e in (*reader.feed(answer.body), *reader.end())]
         if not values:
             raise BadReplyError(f"{self._errors.where}: the server replied with an empty stream")
+        if failed := [value for value in values if holds_error(value)]:
+            error = self._errors.of_body(failed[0], answer.headers)
+            raise billed(error, read_usage(values))
         if join is not None:
             return join(values)
         if len(values) > 1:
@@ -252,7 +260,7 @@ class HttpClient:
 
     def _event(self, event: str) -> Any:
         value = self._parse(event.encode("utf-8", "replace"))
-        if _is_error(value):
+        if holds_error(value):
             raise self._errors.of_body(value)
         return value
 
@@ -266,6 +274,8 @@ class HttpClient:
         try:
             return json.loads(self._decode(body))
         except (ValueError, RecursionError):
+            if is_page(body):
+                raise self._errors.of_page(body[:_ERROR_BYTES].decode("utf-8", "replace")) from None
             start = self._errors.quote(body[:_ERROR_BYTES].decode("utf-8", "replace"))
             content = f"no JSON but: {start}" if body.strip() else "nothing"
             raise BadReplyError(f"{self._errors.where}: the server answered {content}") from None
@@ -275,6 +285,11 @@ class HttpClient:
     def error(self, status: int, value: Any, headers: Mapping[str, str] = MappingProxyType({})) -> JudgeError:
         """The error for a status of 400 or more and its body, which is parsed JSON or text."""
         return self._errors.of_status(status, value, headers)
+
+    @property
+    def errors(self) -> EndpointErrors:
+        """What makes this client's errors, for bodies that the caller reads."""
+        return self._errors
 
     # --- keys ------------------------------------------------------------------------------------------------------
 
@@ -303,10 +318,6 @@ class HttpClient:
             )
         hide(value, variable)
         return value
-
-
-def _is_error(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value.get("error")) and "choices" not in value and "data" not in value
 
 
 def _encode(body: Mapping[str, JSON]) -> bytes:

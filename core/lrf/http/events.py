@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -9,6 +10,17 @@ STREAM_TYPES = ("text/event-stream", "application/x-ndjson", "application/jsonl"
 """Content types of streams."""
 
 _DONE = "[DONE]"  # OpenAI's last event
+_FIRST_LINE = re.compile(rb"\s*(?:data|event|id|retry)?:")
+
+
+def stream_type(content_type: str, body: bytes) -> str | None:
+    """The type of the stream that a body is, by its content type or, where that says otherwise, by how it begins.
+
+    None for a body that is no stream.
+    """
+    if content_type in STREAM_TYPES:
+        return content_type
+    return STREAM_TYPES[0] if _FIRST_LINE.match(body[:200]) else None
 
 
 @dataclass(slots=True)

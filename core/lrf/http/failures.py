@@ -15,6 +15,7 @@ from typing import Any
 
 from lrf.errors import (
     BadReplyError,
+    ContextTooSmallError,
     JudgeError,
     JudgeMisconfiguredError,
     RateLimitedError,
@@ -23,27 +24,19 @@ from lrf.errors import (
     UnavailableError,
 )
 from lrf.http import transport
+from lrf.http.error_bodies import ErrorBody, page_text, read_error, reads_as_error
+from lrf.http.error_classes import ErrorClass, ErrorCodes, class_of
+from lrf.http.named_settings import settings_named
 from lrf.http.settings import EndpointSettings
+from lrf.http.usage import read_usage
+from lrf.prompting.requests import Usage
 from lrf.text.redaction import redact
 
 _QUOTED = 300  # characters of a server's words in an error
 
+_LONG_S = 900.0  # a longer wait that a server asks for is told
+_VAGUE = frozenset({200, 400, 500})  # a status in the body says more than these
 _LOST_BY_GATEWAY = frozenset({502, 504, 520, 524})  # its server failed or took long, and may have worked all the same
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorCodes:
-    """Codes in a provider's error bodies that say more than the status does, in lower case.
-
-    ``wait``: ask again later. ``stop``: no request can succeed. ``reject``: this request can't be served.
-    ``busy``: the server failed, worth another attempt. ``hints``: what the user can do about a code.
-    """
-
-    wait: frozenset[str] = frozenset()
-    stop: frozenset[str] = frozenset()
-    reject: frozenset[str] = frozenset()
-    busy: frozenset[str] = frozenset()
-    hints: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,36 +71,75 @@ class EndpointErrors:
             )
         return self.of_status(answer.status, json_or_text(answer.body), answer.headers)
 
-    def of_body(self, value: Mapping[str, Any]) -> JudgeError:
-        error = value["error"]
-        code = error.get("code") if isinstance(error, dict) else None
-        return self.of_status(code if isinstance(code, int) and 400 <= code < 600 else 502, value)
+    def of_body(self, value: Any, headers: Mapping[str, str] = MappingProxyType({})) -> JudgeError:
+        """The error in the body of an answer with status 200."""
+        return self._classified(200, value, headers)
 
     def of_status(self, status: int, value: Any, headers: Mapping[str, str] = MappingProxyType({})) -> JudgeError:
         """The error for a status of 400 or more and its body, which is parsed JSON or text."""
-        codes, said = _codes_and_message(value)
-        message = f"{self.where}: status {status}: {self.quote(said) or 'no reason given'}"
-        known = self.codes
-        hint = next((known.hints[code] for code in codes if code in known.hints), "")
-        if codes & known.stop:
-            return JudgeMisconfiguredError(message + _then(hint or self._hint(status)))
-        if codes & known.reject:
-            return RejectedError(message + _then(hint))
-        if status == 429 or codes & known.wait:
-            return RateLimitedError(message, retry_after_s=retry_after(headers))
-        if status >= 500 or status in (408, 409, 425) or codes & known.busy:
-            return UnavailableError(message, retry_after_s=retry_after(headers), sent=status in _LOST_BY_GATEWAY)
-        if status in (401, 402, 403, 404, 405):
-            return JudgeMisconfiguredError(message + _then(hint or self._hint(status)))
-        return RejectedError(message)
+        return self._classified(status, value, headers)
 
-    def _hint(self, status: int) -> str:
+    def of_page(self, body: str) -> JudgeError:
+        """The error for a web page with status 200, where a reply should be."""
+        said = ErrorBody(message=page_text(body))
+        message = f"{self.where}: the server answered with a web page: {self.quote(said.message)}"
+        if class_of(None, said, self.codes) is ErrorClass.KEY:
+            return JudgeMisconfiguredError(f"{message}; {self._at_sign_in()}", certain=False)
+        return BadReplyError(f"{message}; check `base_url` (most end in /v1)")
+
+    def of_other_json(self, value: Any, problem: str) -> JudgeError:
+        """The error for JSON that is no reply: the error that it words, else that it lacks what ``problem`` says."""
+        if reads_as_error(value):
+            return self.of_body(value)
+        start = self.quote(read_error(value).message)
+        return billed(BadReplyError(f"{self.where}: the reply is JSON, but {problem}: {start}"), read_usage(value))
+
+    def _classified(self, answered: int, value: Any, headers: Mapping[str, str]) -> JudgeError:
+        body = read_error(value)
+        status = body.status if answered in _VAGUE and body.status else answered
+        kind = class_of(status if status >= 400 else None, body, self.codes)
+        within = f", but an error{f' ({status})' if status >= 400 else ''}" if answered == 200 else ""
+        message = f"{self.where}: status {answered}{within}: {self.quote(body.message) or 'no reason given'}"
+        return billed(self._of_class(kind, status, message, body, headers), read_usage(value))
+
+    def _of_class(
+        self, kind: ErrorClass, status: int, message: str, body: ErrorBody, headers: Mapping[str, str]
+    ) -> JudgeError:
+        known = self.codes.hints
+        hint = next((known[code] for code in sorted(body.codes) if code in known), "")
+        wait_s = retry_after(headers)
+        wait_s = body.retry_after_s if wait_s is None else wait_s
+        if wait_s is not None and wait_s >= _LONG_S:
+            message += f" (it asks to wait {wait_s / 3600:.3g} h)"
+        if kind is ErrorClass.WAIT:
+            return RateLimitedError(message, retry_after_s=wait_s)
+        if kind is ErrorClass.BUSY:
+            lost = status in _LOST_BY_GATEWAY or status < 400
+            return UnavailableError(message, retry_after_s=wait_s, sent=lost)
+        if kind is ErrorClass.CONTEXT:
+            return ContextTooSmallError(message)
+        if kind is ErrorClass.REFUSED:
+            return RejectedError(message, hint=hint or self._hint(kind, status, body))
+        certain = kind in (ErrorClass.STOP, ErrorClass.CREDIT) or status == 401
+        return JudgeMisconfiguredError(message + _then(hint or self._hint(kind, status, body)), certain=certain)
+
+    def _hint(self, kind: ErrorClass, status: int, body: ErrorBody) -> str:
+        """What the user can do about an error that hits every request."""
         endpoint = self.endpoint
+        if kind is ErrorClass.CREDIT:
+            return "the account has no credit or quota left: add some, then run again"
         if status in (404, 405):
             return f"check `base_url` (most end in /v1) and `model` ({endpoint.model})"
+        named = settings_named(body.message, type(endpoint).model_fields)
+        if kind is ErrorClass.REFUSED and status != 403:
+            return f"check {named}"
         variable = endpoint.api_key_env
         state = "is set" if os.environ.get(variable, "").strip() else "is not set"
-        return f"the key is read from the environment variable {variable}, which {state} (`api_key_env` names another)"
+        key = f"the key is read from the environment variable {variable}, which {state} (`api_key_env` names another)"
+        return f"{key}; or check {named}" if kind is ErrorClass.REFUSED else key
+
+    def _at_sign_in(self) -> str:
+        return f"check `base_url` (most end in /v1) and the key; {self._hint(ErrorClass.KEY, 401, ErrorBody())}"
 
     @property
     def where(self) -> str:
@@ -118,22 +150,6 @@ class EndpointErrors:
         text = redact(str(said))  # before anything is cut, since half a key is not recognised
         text = " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text[: 20 * _QUOTED]).split())
         return text if len(text) <= _QUOTED else text[:_QUOTED] + " …"
-
-
-def _codes_and_message(value: Any) -> tuple[frozenset[str], Any]:
-    """The words in an error's body that could be codes, in lower case, and its message for people."""
-    if not isinstance(value, dict):
-        return frozenset(), value
-    error = value.get("error", value)
-    if not isinstance(error, dict):
-        error = {**value, "message": error}
-    words = (error.get("code"), error.get("type"), error.get("status"))
-    codes = frozenset(str(w).lower() for w in words if isinstance(w, str | int) and w)
-    message = error.get("message") or error.get("detail") or error.get("msg")
-    try:
-        return codes, message or json.dumps(value, ensure_ascii=False)
-    except RecursionError:
-        return codes, None
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -162,3 +178,10 @@ def json_or_text(body: bytes) -> Any:
 
 def _then(hint: str) -> str:
     return f"; {hint}" if hint else ""
+
+
+def billed(error: JudgeError, usage: Usage) -> JudgeError:
+    """The error, with the usage that the server reported besides it."""
+    if usage.told:
+        error.usage, error.sent = usage, True
+    return error

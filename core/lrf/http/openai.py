@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lrf.errors import BadReplyError, ContextTooSmallError, RateLimitedError, RejectedError
+from lrf.errors import BadReplyError, JudgeMisconfiguredError, RejectedError, UnavailableError
 from lrf.http.client import HttpClient
-from lrf.http.failures import ErrorCodes
-from lrf.prompting.requests import FinishReason, Reply, Request, Usage
+from lrf.http.error_bodies import is_error
+from lrf.http.error_classes import ErrorCodes
+from lrf.http.failures import billed
+from lrf.http.finish import finish_of, unknown_word
+from lrf.http.usage import read_usage
+from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import prompt_text
 from lrf.types import JSON
 
@@ -19,6 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lrf.protocols import Vectors
+
+_BATCH_TOO_LARGE = re.compile(
+    r"batch.{0,40}(size|limit|large|exceed|maximum)|too many inputs|(array|list).{0,30}too (long|large)", re.I
+)
 
 OPENAI_CODES = ErrorCodes(
     wait=frozenset({"rate_limit_exceeded"}),
@@ -29,18 +38,15 @@ OPENAI_CODES = ErrorCodes(
             "billing_not_active",
             "insufficient_quota",
             "invalid_api_key",
-            "model_not_found",
-            "unknown_parameter",
-            "unsupported_parameter",
-            "unsupported_value",
         }
     ),
-    reject=frozenset({"content_filter", "content_policy_violation", "context_length_exceeded", "invalid_prompt"}),
+    setup=frozenset({"model_not_found", "unknown_parameter", "unsupported_parameter", "unsupported_value"}),
+    reject=frozenset({"content_filter", "content_policy_violation", "invalid_prompt"}),
+    context=frozenset({"context_length_exceeded", "string_above_max_length"}),
     hints={
         "billing_hard_limit_reached": "the account has reached its spending limit: raise it, then run again",
         "billing_not_active": "the account has no active billing: set it up, then run again",
         "insufficient_quota": "the account has no credit or quota left: add some, then run again",
-        "context_length_exceeded": "the prompt is longer than the model takes",
         "model_not_found": "check `model`",
         "unknown_parameter": "change the setting that sends it (`extra_body`, `seed`, `structured`)",
         "unsupported_parameter": "change the setting that sends it (`max_tokens_field`, `temperature`, `extra_body`)",
@@ -48,22 +54,6 @@ OPENAI_CODES = ErrorCodes(
     },
 )
 """OpenAI's error codes, which many compatible servers use too."""
-
-_FINISH: Mapping[str, FinishReason] = {
-    "stop": "stop",
-    "eos": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "content_filter": "filter",
-    "sensitive": "filter",
-    "tool_calls": "tool_call",
-    "function_call": "tool_call",
-}
-
-
-_MAX_TOKENS = 1 << 40
-"""A larger usage is read as 0, since a journal could not store it."""
 
 
 def chat_body(
@@ -81,19 +71,31 @@ def chat_body(
 
 
 async def post_chat(client: HttpClient, body: Mapping[str, JSON], *, timeout_s: float | None = None) -> Any:
-    """The body that answers a chat completion. Raises a :class:`lrf.errors.JudgeError`.
+    """The body that answers a chat completion, checked by :func:`check_chat`.
 
-    That is a :class:`lrf.errors.ContextTooSmallError` for a prompt that is longer than the model takes, or larger than
-    what the account may send a minute: the latter comes as status 429, and waiting would never help. A reply that the
-    server streams, asked to or not, is joined to one completion.
+    Raises a :class:`lrf.errors.JudgeError`. A reply that the server streams, asked to or not, is joined to one
+    completion.
     """
-    try:
-        return await client.post("/chat/completions", body, timeout_s=timeout_s, join=join_chat_chunks)
-    except (RejectedError, RateLimitedError) as error:
-        known = "request too large" if isinstance(error, RateLimitedError) else "maximum context length"
-        if known in str(error).lower():
-            raise ContextTooSmallError(str(error)) from None
-        raise
+    value = await client.post("/chat/completions", body, timeout_s=timeout_s, join=join_chat_chunks)
+    return check_chat(client, value)
+
+
+def check_chat(client: HttpClient, value: Any) -> Any:
+    """The value, if it is the body of a chat completion none of whose choices has failed.
+
+    Raises the :class:`lrf.errors.JudgeError` that it words, with the usage that it reports: it is billed, too.
+    """
+    choices = value.get("choices") if isinstance(value, dict) else None
+    if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
+        raise client.errors.of_other_json(value, "no completion: it holds no choices")
+    for choice in choices:
+        error, ended = choice.get("error") or value.get("error"), choice.get("finish_reason")
+        if is_error(error):
+            raise billed(client.errors.of_body({"error": error}), read_usage(value))
+        if finish_of(ended) == "error":
+            where = client.errors.where
+            raise billed(UnavailableError(f"{where}: the reply broke off ({ended})", sent=True), read_usage(value))
+    return value
 
 
 def join_chat_chunks(chunks: Sequence[Any]) -> Any:
@@ -159,7 +161,8 @@ def _read_completion(value: Any) -> Reply:
     message = choice.get("message")
     if not isinstance(message, dict):
         raise BadReplyError("the reply's choice holds no message")
-    finish = _FINISH.get(str(choice.get("finish_reason")), "other")
+    word = choice.get("finish_reason")
+    finish = finish_of(word)
     content = message.get("content")
     if not content and message.get("refusal") and isinstance(message["refusal"], str):
         content, finish = message["refusal"], "filter"
@@ -170,6 +173,7 @@ def _read_completion(value: Any) -> Reply:
         usage=read_usage(value),
         model=value["model"] if isinstance(value.get("model"), str) else None,
         reasoning=reasoning if isinstance(reasoning, str) else None,
+        finish_word=unknown_word(word),
     )
 
 
@@ -192,35 +196,28 @@ def _text(content: Any) -> str:
     return content
 
 
-def read_usage(value: Mapping[str, Any]) -> Usage:
-    """The tokens that a body reports, else 0.
-
-    Some servers count thoughts, which are paid for, in the total only, and not in ``completion_tokens``.
-    """
-    usage = value.get("usage")
-    if not isinstance(usage, dict):
-        return Usage()
-    details = usage.get("prompt_tokens_details")
-    details = details if isinstance(details, dict) else {}
-    prompt = _count(usage.get("prompt_tokens"))
-    return Usage(
-        prompt,
-        max(_count(usage.get("completion_tokens")), _count(usage.get("total_tokens")) - prompt if prompt else 0),
-        cached_tokens=_count(details.get("cached_tokens")),
-        written_tokens=_count(details.get("cache_write_tokens")),
-    )
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and 0 < value < _MAX_TOKENS else 0
-
-
 def embeddings_body(model: str, texts: Sequence[str], dimensions: int | None = None) -> dict[str, JSON]:
     """The body of an embeddings request. ``dimensions`` None is left out."""
     body: dict[str, JSON] = {"model": model, "input": list(texts)}
     if dimensions is not None:
         body["dimensions"] = dimensions
     return body
+
+
+async def post_embeddings(client: HttpClient, body: Mapping[str, JSON], count: int) -> Vectors:
+    """The vectors of an embeddings request for ``count`` texts, see :func:`read_embeddings`.
+
+    Raises a :class:`lrf.errors.JudgeError`; for a batch that is too large, one that names ``batch_size``.
+    """
+    try:
+        value = await client.post("/embeddings", body)
+    except RejectedError as error:
+        if count > 1 and _BATCH_TOO_LARGE.search(str(error)[:1000]):
+            raise JudgeMisconfiguredError(f"{error}; set a smaller `batch_size` for this embedder") from None
+        raise
+    if not isinstance(value, dict) or not isinstance(value.get("data"), list):
+        raise client.errors.of_other_json(value, f"no embeddings of {count} texts")
+    return read_embeddings(value, count)
 
 
 def read_embeddings(value: Any, count: int) -> Vectors:

@@ -31,8 +31,10 @@ PanelRule = Literal["mean", "median", "trimmed_mean", "cascade"]
 until one is sure.
 """
 
-FinishReason = Literal["stop", "length", "filter", "tool_call", "other"]
-"""Why a reply ended: finished, cut off at the limit of tokens, held back by a filter, calling a tool, or else."""
+FinishReason = Literal["stop", "length", "filter", "tool_call", "error", "other"]
+"""Why a reply ended: finished, cut off at the limit of tokens, held back by a filter, calling a tool, or by a fault of
+the server (the judge is then asked again, as after any fault); "other" where the server gives no reason, or an unknown
+one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class Reply:
     probabilities: with ``reply_mode="logprobs"``, that of each of the request's options; they add up to 1.
     model: the model's name as the server reports it.
     reasoning: reasoning that came apart from the text, or was taken out of it.
+    finish_word: the server's own word for its end, where ``finish`` is "other".
     """
 
     text: str
@@ -115,6 +118,7 @@ class Reply:
     probabilities: Mapping[str, float] | None = None
     model: str | None = None
     reasoning: str | None = None
+    finish_word: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,13 +193,12 @@ class Journal:
                 new.append((h, redact(storable(segment.text))))
         numbers = (*_numbers(reply.usage), *worst)
         probabilities = dump(dict(reply.probabilities)) if reply.probabilities is not None else None
-        read_back = (
-            reply.text, reply.finish, *_numbers(reply.usage), probabilities, reply.model, reply.reasoning
-        )  # fmt: skip
+        ended = f"{reply.finish}:{reply.finish_word}" if reply.finish_word else reply.finish
+        read_back = (reply.text, ended, *_numbers(reply.usage), probabilities, reply.model, reply.reasoning)
         row = (
             key, judge, storable(sample), dimension, request.expects.kind, request.reply_mode, b"".join(hashes),
             request.attempt, request.repeat, request.temperature, request.max_tokens, request.seed,
-            reply.text, reply.finish, probabilities, reply.model, reply.reasoning, seconds, time.time(), *numbers,
+            reply.text, ended, probabilities, reply.model, reply.reasoning, seconds, time.time(), *numbers,
             checksum(judge, dimension, *numbers), checksum(key, *read_back),
         )  # fmt: skip
 

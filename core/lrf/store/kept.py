@@ -28,8 +28,10 @@ def select_reply(connection: sqlite3.Connection, key: bytes) -> Reply | None:
     *row, expected = stored
     if checksum(key, *row) != expected:
         raise DamagedRowError
-    text, finish, *numbers, probabilities, model, reasoning = row
-    return Reply(text, finish, Usage(*numbers), json.loads(probabilities) if probabilities else None, model, reasoning)
+    text, ended, *numbers, probabilities, model, reasoning = row
+    finish, _, word = ended.partition(":")
+    known = json.loads(probabilities) if probabilities else None
+    return Reply(text, finish, Usage(*numbers), known, model, reasoning, word or None)
 
 
 def select_vectors(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -110,7 +110,7 @@ async def test_an_absurd_wish_to_wait_is_cut(retries: Retries, clock: Clock) -> 
 
 
 async def test_without_a_wish_the_pauses_double_up_to_a_minute(retries: Retries, clock: Clock) -> None:
-    retries._served = True
+    await retries.run(Server())
     await retries.run(Server(*(RateLimitedError("wait") for _ in range(10))))
     assert len(clock.pauses) == 10
     for n, pause in enumerate(clock.pauses):
@@ -142,12 +142,18 @@ async def test_rate_limits_between_faults_do_not_count_as_faults(retries: Retrie
     assert await retries.run(Server(*mixed)) == "reply"
 
 
-async def test_a_rejected_request_is_asked_once_and_its_reason_is_final(retries: Retries) -> None:
-    server = Server(RejectedError("too long"))
+@pytest.mark.parametrize("billed", [False, True])
+async def test_a_refused_request_is_asked_once_and_by_a_later_run_unless_it_was_billed(
+    retries: Retries, billed: bool
+) -> None:
+    refusal = RejectedError("too long")
+    refusal.sent = billed
+    server = Server(refusal)
     with pytest.raises(UnscorableError) as caught:
         await retries.run(server)
     assert server.asked == 1
     assert not caught.value.transient
+    assert caught.value.refused is not billed
     assert caught.value.reason == "judge_rejected"
 
 

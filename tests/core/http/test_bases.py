@@ -11,7 +11,7 @@ from aiohttp import web
 
 from lrf.errors import UnavailableError
 from lrf.http.bases import HttpEmbedder, HttpJudge
-from lrf.http.client import ErrorCodes
+from lrf.http.error_classes import ErrorCodes
 from lrf.http.settings import EndpointSettings
 from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import prompt_text

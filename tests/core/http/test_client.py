@@ -22,6 +22,7 @@ from pydantic import ValidationError
 import lrf
 from lrf.errors import (
     BadReplyError,
+    ContextTooSmallError,
     JudgeError,
     JudgeMisconfiguredError,
     RateLimitedError,
@@ -30,7 +31,7 @@ from lrf.errors import (
     UnavailableError,
 )
 from lrf.http.client import HttpClient
-from lrf.http.failures import ErrorCodes
+from lrf.http.error_classes import ErrorCodes
 from lrf.http.settings import EndpointSettings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -141,13 +142,13 @@ async def test_a_key_in_a_header_of_its_own_goes_bare_beside_fixed_headers(serve
     ("status", "body", "error"),
     [
         (400, error_body("bad"), RejectedError),
-        (400, error_body("too long", code="context_length_exceeded"), RejectedError),
+        (400, error_body("too long", code="context_length_exceeded"), ContextTooSmallError),
         (413, "too large", RejectedError),
         (422, json.dumps({"detail": [{"msg": "field required"}]}), RejectedError),
         (451, "", RejectedError),
         (401, error_body("who?"), JudgeMisconfiguredError),
         (402, error_body("pay"), JudgeMisconfiguredError),
-        (403, error_body("no"), JudgeMisconfiguredError),
+        (403, error_body("no"), RejectedError),
         (404, "404 page not found", JudgeMisconfiguredError),
         (405, "", JudgeMisconfiguredError),
         (408, "", UnavailableError),
@@ -225,7 +226,7 @@ async def test_retry_after_may_be_a_date(serve: Serve, offset_s: int, low: float
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ("<html><title>Login</title></html>", "no JSON but: <html><title>Login"),
+        ("<html><title>Welcome</title></html>", r"a web page: Welcome; check `base_url`"),
         ("", "answered nothing"),
         (" \n", "answered nothing"),
         ('{"choices": [', "no JSON but"),
@@ -295,7 +296,7 @@ async def test_an_error_inside_an_answer_of_200_is_an_error(serve: Serve) -> Non
 
 
 async def test_an_error_beside_choices_leaves_the_answer_to_the_reader(serve: Serve) -> None:
-    body = {"error": {"message": "a warning"}, "choices": []}
+    body = {"error": {"message": "a warning"}, "choices": [{}]}
     assert await post(await serve(always(200, json.dumps(body)))) == body
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from lrf.http.failures import ErrorCodes
+from lrf.http.error_classes import ErrorCodes
 
 ANTHROPIC_CODES = ErrorCodes(
     wait=frozenset({"rate_limit_error", "overloaded_error"}),
-    stop=frozenset({"authentication_error", "billing_error", "not_found_error", "permission_error"}),
-    reject=frozenset({"invalid_request_error", "request_too_large"}),
+    stop=frozenset({"authentication_error", "billing_error"}),
+    setup=frozenset({"not_found_error"}),
+    reject=frozenset({"invalid_request_error", "permission_error", "request_too_large"}),
     busy=frozenset({"api_error", "timeout_error"}),
     hints={
         "billing_error": "check the account's billing, then run again",
@@ -15,6 +16,3 @@ ANTHROPIC_CODES = ErrorCodes(
         "request_too_large": "the prompt is longer than the API takes",
     },
 )
-
-NO_CREDIT = "credit balance is too low"
-"""In the message of an ``invalid_request_error``: the account has no credit. It has no error type."""

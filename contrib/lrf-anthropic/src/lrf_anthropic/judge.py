@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from lrf.errors import JudgeMisconfiguredError, RejectedError
 from lrf.http.bases import HttpJudge
 from lrf.prompting.requests import Reply, Request
 from lrf.protocols import Capabilities
-from lrf_anthropic.codes import ANTHROPIC_CODES, NO_CREDIT
+from lrf_anthropic.codes import ANTHROPIC_CODES
 from lrf_anthropic.messages import message_body, read_message
 from lrf_anthropic.prefixes import Mark, Prefixes
 from lrf_anthropic.settings import AnthropicJudgeSettings
@@ -50,10 +49,7 @@ class AnthropicJudge(HttpJudge[AnthropicJudgeSettings]):
             temperature=None if own == "omit" else own,
             mark=mark,
         )
-        try:
-            value = await self.client.post("/v1/messages", {**body, **s.extra_body}, timeout_s=request.deadline_s)
-        except RejectedError as error:
-            if NO_CREDIT in str(error):
-                raise JudgeMisconfiguredError(f"{error}; add credit to the account, then run again") from None
-            raise
+        value = await self.client.post("/v1/messages", {**body, **s.extra_body}, timeout_s=request.deadline_s)
+        if not isinstance(value, dict) or not isinstance(value.get("content"), list):
+            raise self.client.errors.of_other_json(value, "no message: it holds no list of content blocks")
         return read_message(value)

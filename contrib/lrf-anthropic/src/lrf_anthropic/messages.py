@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lrf.errors import BadReplyError
-from lrf.prompting.requests import FinishReason, Reply, Request, Usage
+from lrf.http.finish import finish_of, unknown_word
+from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
 from lrf.types import JSON
 from lrf_anthropic.prefixes import Mark
-
-_FINISH: Mapping[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "refusal": "filter",
-}
 
 
 def message_body(
@@ -41,17 +33,16 @@ def message_body(
     return body
 
 
-def read_message(value: Any) -> Reply:
-    """The reply in a message: its text blocks, joined. Raises :class:`lrf.errors.BadReplyError` for other JSON."""
-    content = value.get("content") if isinstance(value, dict) else None
-    if not isinstance(content, list):
-        raise BadReplyError("the reply is JSON, but no message: it holds no list of content blocks")
+def read_message(value: Mapping[str, Any]) -> Reply:
+    """The reply in a message, whose ``content`` is a list of blocks: its text blocks, joined."""
+    content, ended = value["content"], value.get("stop_reason")
     return Reply(
         text=_joined(content, "text"),
-        finish=_FINISH.get(str(value.get("stop_reason")), "other"),
+        finish=finish_of(ended),
         usage=_usage(value.get("usage")),
         model=value["model"] if isinstance(value.get("model"), str) else None,
         reasoning=_joined(content, "thinking") or None,
+        finish_word=unknown_word(ended),
     )
 
 
