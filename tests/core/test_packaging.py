@@ -87,6 +87,10 @@ def test_the_top_of_lrf_has_at_most_24_names() -> None:
     assert len(names) <= 24, sorted(names)
 
 
+def test_no_file_of_the_source_is_longer_than_400_lines() -> None:
+    assert {path: n for path, text in sources().items() if (n := text.count("\n")) > 400} == {}
+
+
 def test_the_source_says_is_none_at_most_30_times() -> None:
     assert sum(text.count("is none") for text in sources().values()) <= 30
 

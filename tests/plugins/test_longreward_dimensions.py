@@ -197,20 +197,6 @@ async def test_the_evidence_of_all_statements_is_asked_for_at_once() -> None:
     assert ctx.searched == [(("A.", "B."), None), (("A.", "B."), 3)]
 
 
-async def test_verdicts_are_asked_for_concurrently() -> None:
-    everyone_there = asyncio.Barrier(3)
-
-    class Waiting(Scripted):
-        async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
-            if expects.kind == "verdict":
-                await everyone_there.wait()
-            return await super().ask(prompt, expects, max_tokens=max_tokens)
-
-    ctx = Waiting(verdicts(dict.fromkeys(["A.", "B.", "C."], "Fully supported")))
-    judgement = await Faithfulness().score(SAMPLE, CANDIDATE, ctx)
-    assert judgement.rating == 10
-
-
 async def test_a_statement_that_is_repeated_counts_once() -> None:
     of = {"The mill burnt.": "Fully supported", "It is new.": "No support"}
     ctx = Scripted(verdicts(of, "The mill burnt.", "the  mill\nburnt.", "It is new.", "THE MILL BURNT."))
@@ -394,17 +380,25 @@ async def test_notes_in_another_language_or_of_other_chunks_are_not_shared() -> 
     assert len(ctx.prompts("text")) == 9
 
 
-async def test_notes_are_asked_for_concurrently() -> None:
+@pytest.mark.parametrize(
+    ("dimension", "kind", "script"),
+    [
+        (Faithfulness(), "verdict", verdicts(dict.fromkeys(["A.", "B.", "C."], "Fully supported"))),
+        (Completeness(), "text", noting("1.", "2.", "3.")),
+    ],
+    ids=["verdicts", "notes"],
+)
+async def test_verdicts_and_notes_are_asked_for_concurrently(dimension: Any, kind: str, script: Script) -> None:
     everyone_there = asyncio.Barrier(3)
 
     class Waiting(Scripted):
         async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
-            if expects.kind == "text":
+            if expects.kind == kind:
                 await everyone_there.wait()
             return await super().ask(prompt, expects, max_tokens=max_tokens)
 
-    judgement = await Completeness().score(SAMPLE, CANDIDATE, Waiting(noting("1.", "2.", "3."), pieces=PIECES))
-    assert [note.text for note in judgement.notes] == ["1.", "2.", "3."]
+    judgement = await dimension.score(SAMPLE, CANDIDATE, Waiting(script, pieces=PIECES))
+    assert [part.text for part in judgement.statements or judgement.notes] in (["A.", "B.", "C."], ["1.", "2.", "3."])
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -453,47 +447,32 @@ async def test_a_chunk_without_a_note_makes_the_answer_unscored() -> None:
         await Completeness().score(SAMPLE, CANDIDATE, Scripted(script, pieces=PIECES))
 
 
-@pytest.mark.parametrize(
-    "note",
-    [
-        "No relevant information",
-        "no relevant information.",
-        "**No Relevant Information**",
-        "[[No relevant information]]",
-        '"No relevant information!"\n',
-        "There is no relevant information in this part.",
-        "Notes: No relevant information",
-        "_No relevant information_",
-        "没有相关信息",
-        "无相关信息。",
-        "【无相关信息】",
-        "（没有任何相关内容）",
-        "本部分没有相关信息。",
-        "無相關資訊",
-        "1. No relevant information",
-        "No relevant information is available in this section of the document.",
-        "There was no relevant information found in this excerpt.",
-        "未找到相关信息。",
-        "没有与问题相关的信息。",
-        "这一部分中没有任何与该问题有关的内容。",
-    ],
-)
+SAY_NOTHING = """
+No relevant information | no relevant information. | **No Relevant Information** | [[No relevant information]]
+"No relevant information!" | There is no relevant information in this part. | Notes: No relevant information
+_No relevant information_ | 没有相关信息 | 无相关信息。 | 【无相关信息】 | （没有任何相关内容）
+本部分没有相关信息。 | 無相關資訊
+1. No relevant information | No relevant information is available in this section of the document.
+There was no relevant information found in this excerpt. | 未找到相关信息。 | 没有与问题相关的信息。
+这一部分中没有任何与该问题有关的内容。
+"""
+SAY_SOMETHING = """
+1. The budget is 5 million. No relevant information on the year. | 1. 价格为 5 元。没有相关信息说明年份。
+No relevant information on prices, but the opening hours are 9 to 5. | 文档说明该公司没有相关信息系统。
+No relevant information is kept by the ministry. | Relevant information: 5 million.
+"""
+
+
+def notes_of(table: str) -> list[str]:
+    return [note for line in table.strip().splitlines() for note in line.split(" | ")]
+
+
+@pytest.mark.parametrize("note", notes_of(SAY_NOTHING))
 def test_a_note_that_says_nothing_is_known_however_it_is_dressed_up(note: str) -> None:
     assert says_nothing(note)
+    assert says_nothing(f"{note}\n")
 
 
-@pytest.mark.parametrize(
-    "note",
-    [
-        "1. The budget is 5 million. No relevant information on the year.",
-        "No relevant information on prices, but the opening hours are 9 to 5.",
-        "No relevant information\n1. Actually, the mill burnt down.",
-        "1. 价格为 5 元。没有相关信息说明年份。",
-        "文档说明该公司没有相关信息系统。",
-        "No relevant information is kept by the ministry.",
-        "Relevant information: 5 million.",
-        "",
-    ],
-)
+@pytest.mark.parametrize("note", [*notes_of(SAY_SOMETHING), "", "No relevant information\n1. But the mill burnt down."])
 def test_a_note_that_says_anything_is_kept(note: str) -> None:
     assert not says_nothing(note)

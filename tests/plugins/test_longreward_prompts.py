@@ -209,12 +209,9 @@ def test_a_misspelt_file_is_an_error_and_not_passed_over(tmp_path: Path, name: s
         Helpfulness(HelpfulnessSettings(prompts=tmp_path))
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_and_a_file_that_is_no_utf8_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no folder"):
         Helpfulness(HelpfulnessSettings(prompts=tmp_path / "nowhere"))
-
-
-def test_a_file_that_is_no_utf8_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "helpfulness.txt").write_bytes(b"\xff\xfe<\x00<\x00")
     with pytest.raises(ConfigError, match=r"helpfulness\.txt: can't be read as UTF-8 text"):
         Helpfulness(HelpfulnessSettings(prompts=tmp_path))
@@ -235,21 +232,18 @@ def test_no_statements_takes_unscored_or_a_rating(value: object) -> None:
     assert FaithfulnessSettings.model_validate({"no_statements": value}).no_statements == value
 
 
-@pytest.mark.parametrize("value", ["zero", -1, 10.1, True, "5", None])
-def test_no_statements_takes_nothing_else(value: object) -> None:
+@pytest.mark.parametrize(
+    ("settings", "values"),
+    [
+        *((FaithfulnessSettings, {"no_statements": value}) for value in ("zero", -1, 10.1, True, "5", None)),
+        *((FaithfulnessSettings, {key: 0}) for key in ("top_k", "max_statements", "max_statement")),
+        (FaithfulnessSettings, {"language": "de"}),
+        (CompletenessSettings, {"chunk_tokens": 0}),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(settings: type[Settings], values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        FaithfulnessSettings.model_validate({"no_statements": value})
-
-
-@pytest.mark.parametrize("settings", [{"top_k": 0}, {"max_statements": 0}, {"max_statement": 5}, {"language": "de"}])
-def test_settings_of_faithfulness_that_cannot_be_meant_are_refused(settings: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
-        FaithfulnessSettings.model_validate(settings)
-
-
-def test_chunks_of_no_tokens_are_refused() -> None:
-    with pytest.raises(ValidationError):
-        CompletenessSettings.model_validate({"chunk_tokens": 0})
+        settings.model_validate(values)
 
 
 def test_what_is_registered_can_be_imported_and_every_setting_is_described() -> None:

@@ -69,11 +69,6 @@ def test_a_label_that_is_one_token_has_the_probabilities_listed_at_its_place() -
     assert list(found) == list(Rating().options)
 
 
-def test_distinct_tokens_that_are_written_alike_are_added_up() -> None:
-    found = weigh("[[8]]", [token("[[", 1.0), token("8", 0.4, [("8", 0.1), ("7", 0.5)]), token("]]", 1.0)])
-    assert found["[[8]]"] == pytest.approx(0.5)
-
-
 def test_a_token_that_is_listed_with_a_rounded_probability_counts_once() -> None:
     tokens = [token("[[", 1.0), token("8", 0.5, {"7": 0.5}), token("]]", 1.0)]
     tokens[1]["logprob"] += 0.001
@@ -86,20 +81,17 @@ def test_a_label_in_the_thoughts_before_a_reply_is_not_taken_for_its_own() -> No
     assert weigh("[[8]]", tokens)["[[8]]"] == pytest.approx(0.6)
 
 
-def test_tokens_that_are_no_label_are_left_out() -> None:
-    found = weigh("[[8]]", [token("[[", 1.0), token("8", 0.6, {"high": 0.1, "rating": 0.3}), token("]]", 1.0)])
-    assert found["[[8]]"] == 1
+def test_tokens_written_alike_are_added_up_and_those_of_no_label_left_out() -> None:
+    found = weigh(
+        "[[8]]", [token("[[", 1.0), token("8", 0.3, [("8", 0.1), ("7", 0.4), ("high", 0.2)]), token("]]", 1.0)]
+    )
+    assert found["[[8]]"] == pytest.approx(0.5)
 
 
 def test_verdicts_are_weighed_by_what_their_labels_begin_with_whatever_the_case() -> None:
     tokens = [token("[[", 1.0), token("no", 0.7, {"Part": 0.2, "FULL": 0.1}), token(" support]]", 1.0)]
     found = weigh("[[no support]]", tokens, asked(Verdict(LEVELS)))
     assert found == pytest.approx({"[[Fully supported]]": 0.1, "[[Partially supported]]": 0.2, "[[No support]]": 0.7})
-
-
-def test_choices_are_weighed_too() -> None:
-    tokens = [token("[[", 1.0), token("A", 0.75, {"B": 0.25}), token("]]", 1.0)]
-    assert weigh("[[A]]", tokens, asked(Choice(("A", "B")))) == pytest.approx({"[[A]]": 0.75, "[[B]]": 0.25})
 
 
 def test_labels_whose_letters_are_cut_into_bytes_are_told_apart() -> None:
@@ -183,16 +175,17 @@ def told(true: Mapping[str, float], cuts: Mapping[str, list[bytes]], written: st
     return tokens
 
 
-@given(replies())
-def test_however_the_reply_is_cut_into_tokens_the_rating_is_the_true_one_or_there_is_none(drawn: Any) -> None:
+@pytest.mark.parametrize("reply", [in_text, in_an_object])
+@given(st.data())
+def test_however_a_reply_is_cut_into_tokens_its_rating_is_the_true_one_or_there_is_none(
+    reply: Callable[[str], str], data: st.DataObject
+) -> None:
+    drawn = data.draw(replies(reply))
     true, cuts, written = drawn
-    check(true, weigh(in_text(written), told(true, cuts, written)))
-
-
-@given(replies(in_an_object))
-def test_however_an_object_is_cut_into_tokens_the_rating_is_the_true_one_or_there_is_none(drawn: Any) -> None:
-    true, cuts, written = drawn
-    check(true, weigh(in_an_object(written), told(true, cuts, written), in_json=True))
+    found = weigh(reply(written), told(true, cuts, written), in_json=reply is in_an_object)
+    if found is not None:
+        wanted = math.fsum(float(o[2:-2]) * p for o, p in true.items())
+        assert math.fsum(float(o[2:-2]) * p for o, p in found.items()) == pytest.approx(wanted, abs=0.02)
 
 
 @pytest.mark.parametrize("reply", [in_text, in_an_object])
@@ -211,12 +204,6 @@ def test_with_the_tokens_of_real_models_every_reply_is_weighed_if_ten_is_a_token
             assert found == pytest.approx(true)
         else:
             assert found is None
-
-
-def check(true: Mapping[str, float], found: Mapping[str, float] | None) -> None:
-    if found is not None:
-        wanted = math.fsum(float(o[2:-2]) * p for o, p in true.items())
-        assert math.fsum(float(o[2:-2]) * p for o, p in found.items()) == pytest.approx(wanted, abs=0.02)
 
 
 @given(st.lists(st.integers(0, 100), min_size=11, max_size=11).filter(any), st.sets(st.integers(1, 14), max_size=8))

@@ -6,8 +6,7 @@ import asyncio
 import json
 import math
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -15,10 +14,9 @@ from aiohttp import web
 
 from lrf.errors import BadReplyError, ContextTooSmallError, RejectedError, UnavailableError
 from lrf.prompting.expectations import Choice, Rating, Text, Verdict
-from lrf.prompting.requests import Reply, Request, Usage
+from lrf.prompting.requests import Request, Usage
 from lrf.prompting.templates import Segment
 from lrf.protocols import Capabilities, Judge
-from lrf.types import JSON
 from lrf_vllm.judge import VLLMJudge
 from lrf_vllm.metrics import EngineMetrics, parse_metrics
 from lrf_vllm.settings import VLLMSettings
@@ -340,22 +338,6 @@ async def real_judge(request: pytest.FixtureRequest) -> AsyncIterator[VLLMJudge]
 without_analysis = pytest.mark.parametrize("real_judge", [{"analysis": False}], indirect=True)
 
 
-@dataclass(frozen=True)
-class Card:
-    """JSON that every model comes to the end of."""
-
-    kind: str = "card"
-    options: tuple[str, ...] = ()
-
-    @property
-    def schema(self) -> Mapping[str, JSON]:
-        properties = {"word": {"type": "string", "maxLength": 8}, "verdict": {"enum": ["Fully supported", "None"]}}
-        return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
-
-    def read(self, reply: Reply, reply_mode: str) -> Any:
-        return json.loads(reply.text, strict=False)
-
-
 class TestARealServer:
     pytestmark = real
 
@@ -391,21 +373,6 @@ class TestARealServer:
             assert set(first.probabilities or ()) == set(expects.options)
             assert len({round(p, 6) for p in (first.probabilities or {}).values()}) == len(expects.options)
             assert again.probabilities == pytest.approx(first.probabilities, abs=0.05)
-
-    async def test_its_structured_replies_satisfy_their_schema(self, real_judge: VLLMJudge) -> None:
-        asked = [request(reply_mode="json", expects=Card(), temperature=1.0, seed=seed) for seed in range(4)]
-        for reply in await asyncio.gather(*(real_judge.complete(one) for one in asked)):
-            card = Card().read(reply, "json")
-            assert set(card) == {"word", "verdict"}
-            assert card["verdict"] in ("Fully supported", "None")
-
-    async def test_a_seed_gives_the_same_text_again(self, real_judge: VLLMJudge) -> None:
-        def free(seed: int) -> Request:
-            return request(expects=Text(), temperature=1.0, max_tokens=16, seed=seed)
-
-        one, other, again = [await real_judge.complete(free(seed)) for seed in (1, 2, 1)]
-        assert one.text == again.text != other.text
-        assert one.finish == "length"
 
     async def test_its_window_is_the_servers_and_what_is_longer_is_refused(self, real_judge: VLLMJudge) -> None:
         await real_judge.complete(request(expects=Text(), max_tokens=1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -274,32 +273,6 @@ def test_a_budget_of_money_needs_the_samplers_price(project: Project, sampler: S
         parse_pipeline(project.pipeline(sample=sampler, prices=str(prices), budget={"money": 1}), load_catalog())
 
 
-async def test_no_more_is_sent_in_a_minute_than_the_pipeline_allows(
-    project: Project, sampler: Sampler, policy: PolicyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lrf.engine.rate_limits.MINUTE_S", 10.0)
-    monkeypatch.setattr("lrf.engine.rate_limits.BURST_S", 1.0)
-    project.write_data([without_candidates(i) for i in range(2)])
-    limited = {**sampler, "n": 2, "requests_per_minute": 20}  # two in any tenth of a minute
-    running = asyncio.create_task(asyncio.to_thread(run, project, limited))
-    await asyncio.to_thread(policy.wait_for_calls, 2)
-    await asyncio.sleep(0.3)
-    assert len(policy.bodies) == 2
-    assert (await running).stages["sample"]["calls"] == 4
-
-
-def test_more_candidates_wanted_later_are_drawn_beside_those_that_are_there(
-    project: Project, sampler: Sampler, policy: PolicyServer
-) -> None:
-    project.write_data([without_candidates(0)])
-    run(project, sampler)
-    first = project.lines("candidates.jsonl")[0]["candidates"]
-    run(project, {**sampler, "n": 6})
-    more = project.lines("candidates.jsonl")[0]["candidates"]
-    assert more[:4] == first
-    assert len(policy.bodies) == 6
-
-
 def test_scoring_alone_takes_the_candidates_that_are_there(project: Project, sampler: Sampler) -> None:
     project.write_data([without_candidates(0)])
     run(project, sampler)
@@ -329,13 +302,6 @@ def test_sampling_in_an_interpreter_of_its_own_gives_the_same_file(project: Proj
     run(project, sampler, name="apart", python={"sample": sys.executable})
     apart = (project.runs / "apart" / "candidates.jsonl").read_bytes()
     assert apart == (project.run_dir / "candidates.jsonl").read_bytes()
-
-
-def test_the_resolved_pipeline_has_every_default_of_the_sampler(project: Project, sampler: Sampler) -> None:
-    checked = parse_pipeline(project.pipeline(sample=sampler), load_catalog())
-    block: Any = checked.resolved["sample"]
-    assert (block["n"], block["temperature"], block["top_p"], block["on_cut_off"]) == (4, 1.0, 1.0, "keep")
-    assert parse_pipeline(json.loads(json.dumps(checked.resolved)), load_catalog()).sample == checked.sample
 
 
 def test_agreement_is_measured_on_sampled_candidates_too(project: Project, sampler: Sampler) -> None:
