@@ -107,6 +107,11 @@ class Reason(StrEnum):
 
     # a server gives no reply
     JUDGE_ERROR = "judge_error", "The judge's own code raised an error."
+    EMBEDDER_ERROR = "embedder_error", "The embedder's own code raised an error."
+    MACHINE_ERROR = (
+        "machine_error",
+        "Memory, files, threads or the network failed a component. The same command asks again.",
+    )
     RATE_LIMITED = "rate_limited", "The server kept asking to wait. The same command asks again."
     JUDGE_UNAVAILABLE = (
         "judge_unavailable",
@@ -138,9 +143,11 @@ class Reason(StrEnum):
     # a retriever
     RETRIEVER_UNAVAILABLE = "retriever_unavailable", "The Qdrant server stayed away. The same command asks again."
     RETRIEVER_INCOMPLETE = "retriever_incomplete", "The Qdrant server lost chunks. The same command asks again."
+    RETRIEVER_ERROR = "retriever_error", "The retriever's own code raised an error."
     WRONG_EVIDENCE = (
         "wrong_evidence",
-        "A retriever of a third party gave a chunk that is not `document[start:end]`.",
+        "A retriever of a third party gave a chunk that is not `document[start:end]`, chunks out of order, one twice, "
+        "too many, or not a list for each query.",
     )
 
     # a dimension or an aggregator
@@ -158,6 +165,10 @@ class Reason(StrEnum):
     NO_RETRIEVER = "no_retriever", "The dimension asks for evidence, and its plugin doesn't name it under `needs`."
     DIMENSION_ERROR = "dimension_error", "The dimension's own code raised an error."
     NO_REWARD = "no_reward", "The aggregator made no reward although all ratings are there."
+    REWARD_OUT_OF_RANGE = (
+        "reward_out_of_range",
+        "The aggregator made a reward outside 0 to 10, or outside the range that it states.",
+    )
 
     # a sample without candidates
     NO_CANDIDATES = "no_candidates", "None of the sampled candidates was kept.", "sample"

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from lrf.engine.checks import check_evidence
+from lrf.engine.faults import FaultListener, faults_of, ignore
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.paid_call import Caller
 from lrf.engine.panel import NamedDimension, ask_panel, spread
-from lrf.engine.passages import check_pieces
 from lrf.engine.rescoring import RescoringRounds
 from lrf.engine.sample_scope import SampleScope
 from lrf.errors import Reason, UnscorableError
@@ -35,6 +36,7 @@ class CandidateContext:
     judges: by name, all of the engine.
     rounds: what is to be scored again.
     surround: how chunks get the text around them.
+    on_fault: hears of a retriever's faults.
     """
 
     scope: SampleScope
@@ -43,6 +45,7 @@ class CandidateContext:
     judges: Mapping[str, JudgeCalls]
     rounds: RescoringRounds
     surround: Surround
+    on_fault: FaultListener = ignore
     _votes: list[tuple[Vote, ...]] = field(default_factory=list)
     _shown: list[float] = field(default_factory=list)
 
@@ -98,10 +101,11 @@ class CandidateContext:
         retriever = self.named.retriever
         if retriever is None:
             raise UnscorableError(Reason.NO_RETRIEVER, f"the dimension {self.named.name} needs a retriever")
-        index = await asyncio.shield(self.scope.index(retriever))
-        evidence = await index.search(queries, top_k)
-        check_pieces(self.scope.sample.documents, (chunk for chunks in evidence for chunk in chunks))
-        return evidence
+        title, component = f"retrievers.{retriever}", self.scope.retrievers[retriever]
+        with faults_of(title, component, Reason.RETRIEVER_ERROR, self.on_fault):
+            index = await asyncio.shield(self.scope.index(retriever))
+            evidence = await index.search(queries, top_k)
+        return check_evidence(title, component, self.scope.sample.documents, queries, evidence, top_k)
 
     def around(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         return self.surround(self.scope.sample.documents, chunks)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from lrf.engine.faults import FaultError
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.paid_call import Caller
 from lrf.errors import Reason, UnscorableError
@@ -30,7 +31,8 @@ async def ask_cascade(
 
     The last judge's answer counts in any case; it is asked in ``reply_mode``, and it alone is asked for everything
     that is no rating, verdict or choice (statements, notes). A judge that can't be asked, or whose reply can't be
-    read, is passed over. One that can't be reached is not: which judge decides must not depend on the hour.
+    read, is passed over. One that is unreachable or whose code fails is not: which judge decides must not depend on the
+    hour.
 
     Raises :class:`lrf.errors.UnscorableError`.
     """
@@ -43,7 +45,7 @@ async def ask_cascade(
         try:
             answer = await judge.ask(prompt, expects, max_tokens, caller, reply_mode="logprobs")
         except UnscorableError as error:
-            if error.transient:
+            if error.transient or isinstance(error, FaultError):
                 raise
             continue
         if max((answer.probabilities or {}).values(), default=0.0) >= sure:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lrf.engine.budget import BudgetLedger
+from lrf.engine.checks import check_vectors
 from lrf.engine.paid_call import Caller, PaidCall, Rated, Replied
 from lrf.engine.rate_limits import RateLimits
 from lrf.engine.server import Server
 from lrf.engine.worst_case import WorstCase
-from lrf.errors import BadReplyError, StageError
+from lrf.errors import Reason, StageError
 from lrf.prompting.requests import Usage
 from lrf.protocols import Embedder, EmbedKind
 from lrf.store.journal import Journal, identity_text, vector_key
@@ -63,6 +64,8 @@ class EmbedderCalls:
         self.server = Server(
             name=self.name,
             title=f"embedders.{self.name}",
+            component=self.embedder,
+            fault_reason=Reason.EMBEDDER_ERROR,
             identity=identity_text(self.embedder.identity),
             journal=self.journal,
             ledger=self.ledger,
@@ -191,15 +194,7 @@ class EmbedderCalls:
 
     def _checked(self, given: Vectors, count: int) -> Vectors:
         """The vectors as an array of shape (count, dimensions). Raises :class:`lrf.errors.BadReplyError`."""
-        import numpy as np
-
-        with np.errstate(over="ignore"):  # what is too large for single precision is infinite
-            vectors = np.asarray(given, dtype=np.float32)
-        title = self.server.title
-        if vectors.ndim != 2 or len(vectors) != count or not vectors.shape[1]:
-            raise BadReplyError(f"{title} gave an array of shape {vectors.shape} for {count} texts")
-        if not np.isfinite(vectors).all():
-            raise BadReplyError(f"{title} gave a vector that is not finite")
+        vectors = check_vectors(self.server.title, self.embedder, given, count)
         self._check_length(vectors.shape[1])
         return vectors
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.candidate_context import CandidateContext, Surround
+from lrf.engine.checks import check_judgement, check_reward
 from lrf.engine.embedder_calls import EmbedderCalls
+from lrf.engine.faults import FaultError, FaultListener, fault_of, ignore
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.observers import Observers
 from lrf.engine.paid_call import PaidCall
@@ -39,7 +39,6 @@ from lrf.errors import (
 from lrf.prices import Price
 from lrf.prompting.requests import Reply
 from lrf.protocols import Aggregator, Detachable, Judge, Retriever
-from lrf.store.files import dump
 from lrf.store.journal import Journal
 from lrf.text.languages import language_of
 from lrf.text.redaction import redact
@@ -62,6 +61,7 @@ class Engine:
     embedders: the embedders behind the retrievers, closed with the engine.
     rounds: what is to be scored again.
     around: how chunks get the text around them (a plan's upper bound has its own way).
+    on_fault: hears of each unexpected error of a component, with its traceback.
 
     Attributes
     ----------
@@ -80,6 +80,7 @@ class Engine:
     observers: Observers
     rounds: RescoringRounds = field(default_factory=RescoringRounds)
     around: Surround = around
+    on_fault: FaultListener = ignore
     stop: Stop = field(default_factory=Stop)
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     left: dict[str, str | None] = field(default_factory=dict)
@@ -88,6 +89,7 @@ class Engine:
     def __post_init__(self) -> None:
         for server in self._servers:
             server.obey(self.stop)
+            server.on_fault = self._faulty
         for judge in self.judges.values():
             judge.server.queue.on_release = self.moved.set
         self.stop.listen(self.moved.set)
@@ -195,13 +197,9 @@ class Engine:
                 raise outcome
             judgements[named.name] = outcome
         ratings = {n: j.rating if isinstance(j, Judgement) else None for n, j in judgements.items()}
-        reward = self.aggregator.aggregate(ratings)
-        unscored = next((j for j in judgements.values() if isinstance(j, Unscored)), None)
-        if reward is not None:
-            reward = float(reward)  # of numpy, perhaps
-            if not math.isfinite(reward):
-                reward, unscored = None, Unscored("aggregator", Reason.NO_REWARD, f"the aggregator gave {reward}")
-        elif unscored is None:
+        reward, unscored = self._aggregate(ratings)
+        unscored = unscored or next((j for j in judgements.values() if isinstance(j, Unscored)), None)
+        if reward is None and unscored is None:
             unscored = Unscored("aggregator", Reason.NO_REWARD, "the aggregator made no reward of complete ratings")
         return Reward(
             sample_id=scope.sample.id,
@@ -212,10 +210,31 @@ class Engine:
             judgements=judgements,
         )
 
-    async def _dimension(self, scope: SampleScope, candidate: Candidate, named: NamedDimension) -> Judgement | Unscored:
-        context = CandidateContext(scope, named, candidate, self.judges, self.rounds, self.around)
+    def _aggregate(self, ratings: Mapping[str, float | None]) -> tuple[float | None, Unscored | None]:
+        """The reward of these ratings, or why the aggregator made none.
+
+        Raises :class:`lrf.errors.StageError` for an aggregator whose own code fails: it would for every candidate.
+        """
         try:
-            return _checked(context.complete(await named.dimension.score(scope.sample, candidate, context)))
+            return check_reward(self.aggregator, self.aggregator.aggregate(ratings)), None
+        except UnscorableError as error:
+            return None, _unscored("aggregator", error)
+        except LrfError:
+            raise
+        except Exception as error:
+            fault = fault_of("aggregator", self.aggregator, error, Reason.NO_REWARD)
+            self._faulty(fault)
+            if fault.transient:
+                return None, _unscored("aggregator", fault)
+            raise StageError(f"{fault.detail}. All replies are kept: mend it and run the same command again") from None
+
+    def _faulty(self, fault: FaultError) -> None:
+        self.on_fault(fault)
+
+    async def _dimension(self, scope: SampleScope, candidate: Candidate, named: NamedDimension) -> Judgement | Unscored:
+        context = CandidateContext(scope, named, candidate, self.judges, self.rounds, self.around, self._faulty)
+        try:
+            return check_judgement(context.complete(await named.dimension.score(scope.sample, candidate, context)))
         except asyncio.CancelledError as e:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -227,14 +246,11 @@ class Engine:
         if isinstance(error, FATAL):
             self.drain(error)
             raise self.fatal or error
+        if not isinstance(error, UnscorableError | JudgeError):
+            error = fault_of(f"dimensions.{named.name}", named.dimension, error, Reason.DIMENSION_ERROR)
+            self._faulty(error)
         error = error.with_traceback(None)  # else this frame and all below it are garbage that only a collector finds
-        if isinstance(error, UnscorableError):
-            unscored = Unscored(named.name, error.reason, redact(error.detail), error.transient or error.refused)
-        elif isinstance(error, JudgeError):
-            unscored = Unscored(named.name, error.reason, redact(str(error)), transient=True)
-        else:
-            text = traceback.format_exception_only(error)[-1].strip()
-            unscored = Unscored(named.name, Reason.DIMENSION_ERROR, redact(text))
+        unscored = _unscored(named.name, error)
         if not scope.take:
             self.observers.tell(
                 "lrf_component_failed",
@@ -252,26 +268,10 @@ class Engine:
         await close_all(part.aclose for part in parts)
 
 
-def _checked(judgement: Judgement) -> Judgement:
-    """The judgement. Raises an error for a rating that is not 0 to 10, or for parts that can't be stored."""
-    if not 0 <= judgement.rating <= 10:  # NaN included
-        raise UnscorableError(Reason.RATING_OUT_OF_RANGE, f"the dimension gave {judgement.rating!r}, not 0 to 10")
-    statements = [s for s in (*judgement.statements, *(s.first for s in judgement.statements)) if s is not None]
-    spans = [s for statement in statements for s in statement.evidence] + [n.span for n in judgement.notes]
-    quotations = [q for statement in statements for q in statement.quotations]
-    spans += [q.span for q in quotations if q.span is not None]
-    votes = [*judgement.votes, *(o for statement in statements for o in statement.votes)]
-    dump(
-        [
-            (judgement.analysis, judgement.reply_mode, dict(judgement.extra), [n.text for n in judgement.notes]),
-            [(s.text, s.verdict, s.support, s.analysis, dict(s.probabilities or {})) for s in statements],
-            [(q.text, q.score) for q in quotations],
-            [(s.document, s.start, s.end) for s in spans],
-            [(o.judge, o.repeat, o.value, o.reply_mode, dict(o.probabilities or {})) for o in votes],
-            (judgement.spread, dict(judgement.seen)),
-        ]
-    )
-    return judgement if type(judgement.rating) is float else replace(judgement, rating=float(judgement.rating))
+def _unscored(name: str, error: UnscorableError | JudgeError) -> Unscored:
+    if isinstance(error, UnscorableError):
+        return Unscored(name, error.reason, redact(error.detail), error.transient or error.refused)
+    return Unscored(name, error.reason, redact(str(error)), transient=True)
 
 
 def _cause(error: BaseException) -> BaseException:

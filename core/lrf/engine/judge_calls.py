@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from lrf.engine.budget import BudgetLedger
+from lrf.engine.checks import check_reply
 from lrf.engine.latency import Latency
 from lrf.engine.paid_call import Caller, PaidCall, Rated, Replied
 from lrf.engine.rate_limits import RateLimits, Sent
@@ -84,6 +85,8 @@ class JudgeCalls:
         self.server = Server(
             name=self.name,
             title=f"judges.{self.name}",
+            component=self.judge,
+            fault_reason=Reason.JUDGE_ERROR,
             identity=identity_text(self.judge.identity),
             journal=self.journal,
             ledger=self.ledger,
@@ -212,7 +215,7 @@ class JudgeCalls:
             return worst_case_of(self.judge, request)
 
         async def send(deadline_s: float) -> tuple[Reply, Sequence[Usage]]:
-            replied = await self.judge.complete(replace(request, deadline_s=deadline_s))
+            replied = check_reply(await self.judge.complete(replace(request, deadline_s=deadline_s)))
             try:
                 reply = storable_reply(without_thoughts(replied))
                 check_ended(self.server.title, reply)

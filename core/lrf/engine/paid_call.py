@@ -6,20 +6,20 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from lrf.engine.budget import NOTHING, Reservation
+from lrf.engine.checks import check_usages
+from lrf.engine.faults import FaultError, faults_of
 from lrf.engine.rate_limits import Sent
 from lrf.engine.server import Server
 from lrf.engine.worst_case import WorstCase
-from lrf.errors import BadReplyError, JudgeError, RunError, RunInterruptedError, TimedOutError
+from lrf.errors import JudgeError, RunError, RunInterruptedError, TimedOutError
 from lrf.prompting.requests import Request, Usage
 
 T = TypeVar("T")
 
 CANCELLED = "cancelled"
-LARGEST_COUNT = 1 << 40
-"""Of tokens or calls that one reply can have taken; no journal could keep much larger numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,20 +138,26 @@ class PaidCall(Generic[T]):
         return Reservation(calls, prompt + reply, money)
 
     async def _send(self) -> Replied[T]:
-        """Send the call within its deadline. Every failure that the server is to blame for is a JudgeError."""
+        """Send the call within its deadline.
+
+        Every failure that the server is to blame for is a JudgeError, and every one of the component's own code a
+        :class:`lrf.engine.faults.FaultError`.
+        """
+        server = self.server
         self.began = time.monotonic()
         deadline_s = self.deadline_s()
         self.timeout = asyncio.timeout(deadline_s)
-        self.server.sent[id(self)] = self
+        server.sent[id(self)] = self
         try:
             async with self.timeout:
-                value, usages = await self.send(deadline_s)
+                with faults_of(server.title, server.component, server.fault_reason, server.on_fault):
+                    value, usages = await self.send(deadline_s)
         except TimeoutError:
             took = f"{round(self._seconds(), 2):g} s"
-            raise TimedOutError(f"no reply from {self.server.title} within {took}") from None
+            raise TimedOutError(f"no reply from {server.title} within {took}") from None
         finally:
-            del self.server.sent[id(self)]
-        return Replied(value, check_usages(self.server.title, usages), self._seconds())
+            del server.sent[id(self)]
+        return Replied(value, check_usages(server.title, server.component, usages), self._seconds())
 
     def _settle(self, reservation: Reservation, replied: Replied[T], sent: Sent | None) -> None:
         """Count what the replies took, tell the listener, and learn from them."""
@@ -214,7 +220,7 @@ class PaidCall(Generic[T]):
 
 def reason_of(error: BaseException) -> str:
     """The word for why a call brought no reply."""
-    if isinstance(error, JudgeError):
+    if isinstance(error, JudgeError | FaultError):
         return error.reason
     if isinstance(error, Exception) and not isinstance(error, RunInterruptedError):
         return JudgeError.reason  # a plugin's own fault
@@ -225,23 +231,3 @@ def sum_usages(usages: Sequence[Usage]) -> Usage:
     """The usage of several replies together."""
     columns = zip(*(astuple(usage) for usage in usages or [Usage()]), strict=True)
     return Usage(*map(sum, columns))
-
-
-def check_usages(title: str, usages: Sequence[Usage]) -> Sequence[Usage]:
-    """The usages, if they can be true.
-
-    Raises :class:`lrf.errors.BadReplyError`, which names the server, for fewer calls than one and for numbers that are
-    negative or no whole numbers.
-    """
-    for usage in usages:
-        tokens = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.written_tokens)
-        if not all(map(_is_count, tokens)) or not _is_count(usage.calls) or usage.calls < 1:
-            raise BadReplyError(f"{title} reported a usage that can't be: {usage}")
-    return usages
-
-
-def _is_count(number: Any) -> bool:
-    try:
-        return bool(0 <= number == int(number) < LARGEST_COUNT)
-    except (TypeError, ValueError, OverflowError):  # no number, NaN, infinite
-        return False

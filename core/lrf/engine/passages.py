@@ -1,12 +1,11 @@
-"""Passages of documents: chunks with the text around them, and a check that chunks are parts of documents."""
+"""Passages of documents: chunks with the text around them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
-from lrf.errors import Reason, UnscorableError
 from lrf.text.chunking import joined
 from lrf.types import Chunk, Document
 
@@ -33,17 +32,6 @@ def around(documents: Sequence[Document], chunks: Sequence[Chunk]) -> list[Chunk
                 spans.append((start, end))
         passages += [Chunk(name, start, end, by_id[name].text[start:end]) for start, end in spans]
     return passages
-
-
-def check_pieces(documents: Sequence[Document], pieces: Iterable[Chunk]) -> None:
-    """Raises :class:`lrf.errors.UnscorableError` for a chunk that isn't ``document[start:end]``."""
-    by_id = {document.id: document.text for document in documents}
-    for piece in pieces:
-        if not 0 <= piece.start <= piece.end or by_id.get(piece.document, "")[piece.start : piece.end] != piece.text:
-            where = f"{piece.document!r} from {piece.start} to {piece.end}"
-            raise UnscorableError(
-                Reason.WRONG_EVIDENCE, f"the retriever gave a chunk that isn't the text of document {where}"
-            )
 
 
 def _wide(document: Document, chunk: Chunk) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lrf.engine.budget import BudgetLedger
+from lrf.engine.checks import check_replies
 from lrf.engine.judge_calls import storable_reply
 from lrf.engine.paid_call import Caller, PaidCall, Rated, Replied, sum_usages
 from lrf.engine.rate_limits import RateLimits, Sent
@@ -58,6 +59,8 @@ class SamplerCalls:
         self.server = Server(
             name=self.name,
             title="sample",
+            component=self.sampler,
+            fault_reason=Reason.SAMPLER_ERROR,
             identity=identity_text(self.sampler.identity),
             journal=self.journal,
             ledger=self.ledger,
@@ -155,13 +158,13 @@ class SamplerCalls:
             return WorstCase(len(keys), *most_tokens(self.sampler, requests))
 
         async def send(_deadline_s: float) -> tuple[list[Reply], Sequence[Usage]]:
-            replies = [storable_reply(reply) for reply in await self.sampler.sample(generation)]
-            usages = [reply.usage for reply in replies]
-            if len(replies) != len(keys):
-                error = BadReplyError(f"the sampler gave {len(replies)} candidates where {len(keys)} were asked for")
-                error.usage = sum_usages(usages)
-                raise error
-            return replies, usages
+            sampled = await self.sampler.sample(generation)
+            try:
+                replies = check_replies(self.server.title, self.sampler, sampled, len(keys))
+                return [storable_reply(reply) for reply in replies], [reply.usage for reply in replies]
+            except BadReplyError as error:
+                error.usage = sum_usages([reply.usage for reply in sampled])
+                raise
 
         async def commit(replied: Replied[list[Reply]]) -> None:
             worst_each = [(0, 0)] * len(keys)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lrf.engine.budget import BudgetLedger
+from lrf.engine.faults import FaultListener, ignore
 from lrf.engine.limiter import Limiter
 from lrf.engine.queue import CallQueue
 from lrf.engine.rate_limits import RateLimits
@@ -29,6 +30,8 @@ class Server:
     Parameters
     ----------
     name: its name in the pipeline; ``title`` is what errors call it: "judges.main".
+    component: the judge, embedder or sampler that makes the calls.
+    fault_reason: why a candidate is unscored when the component's own code fails; ``on_fault`` hears of it.
     identity: what its replies depend on, as the journal keeps it.
     max_concurrency: the most calls in flight.
     adapts: whether the limit of calls in flight follows how the server copes.
@@ -45,6 +48,8 @@ class Server:
 
     name: str
     title: str
+    component: object
+    fault_reason: str
     identity: str
     journal: Journal
     ledger: BudgetLedger
@@ -54,6 +59,7 @@ class Server:
     price: Price | None = None
     listener: CallListener | None = None
     keeps_calls: bool = False
+    on_fault: FaultListener = ignore
     limiter: Limiter = field(init=False)
     queue: CallQueue = field(init=False)
     retries: Retries = field(init=False)

@@ -130,10 +130,20 @@ class Aggregator(Protocol):
     """
 
     def aggregate(self, ratings: Mapping[str, float | None]) -> float | None:
-        """The reward, or None if it can't be made of these ratings.
+        """The reward, 0 to 10 unless :class:`GivesRewardsFrom` says so, or None if it can't be made of these ratings.
 
         ``ratings`` has for each dimension its rating, 0 to 10, or None where the candidate could not be rated.
         """
+        ...
+
+
+@runtime_checkable
+class GivesRewardsFrom(Protocol):
+    """Optional for an aggregator whose rewards aren't 0 to 10: the range that they are within."""
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """The lowest and the highest reward; ``-inf`` and ``inf`` where there is no bound."""
         ...
 
 

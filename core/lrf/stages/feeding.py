@@ -142,8 +142,8 @@ class Feeder:
 
     def _failed(self, event: str, error: BaseException) -> None:
         if not isinstance(error, LrfError):
-            error = LrfError(f"{type(error).__name__}: {error}")
-            self.context.log.error(event, error=str(error))
+            cause, error = error, LrfError(f"{type(error).__name__}: {error}")
+            self.context.log.error(event, error=str(error), exc_info=cause)
         self._failure = self._failure or error
         self.stop(error)
 

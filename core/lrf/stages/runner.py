@@ -147,6 +147,7 @@ async def _run_stages(
     except LrfError as error:
         summary.ended(error)
     except OSError as error:
+        context.log.exception("the run failed")
         where = said_by_system(error, context.run_dir.path)
         summary.ended(StageError(f"{where}; what is finished is kept: {AGAIN}"))
     except Exception as error:  # a plugin's fault, or lrf's own

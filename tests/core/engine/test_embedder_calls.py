@@ -192,7 +192,9 @@ async def test_an_embedder_that_can_not_work_stops_the_run() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf], ids=["nan", "inf"])
 async def test_an_embedder_that_gives_what_is_no_number_leaves_candidates_unscored(no_pauses: None, bad: float) -> None:
     async with calls_to(Failing(*(np.full((1, 256), bad, np.float32) for _ in range(5)))) as calls:
-        with pytest.raises(UnscorableError, match=r"embedders\.main gave a vector that is not finite") as caught:
+        with pytest.raises(
+            UnscorableError, match=r"embedders\.main \(Failing of tests\) gave a vector that is not finite"
+        ) as caught:
             await calls.embed(["a"], "document")
         assert (caught.value.reason, caught.value.transient) == ("judge_bad_reply", True)
         assert (await calls.embed(["a"], "document")).shape == (1, 256)  # and nothing of it was kept

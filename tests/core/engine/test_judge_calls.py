@@ -371,7 +371,9 @@ async def test_a_plugins_own_fault_is_told_as_a_fault_and_a_call_that_is_given_u
     async with calls_to(ScriptedJudge(script), listener=lambda *what: told.append(what[5])) as calls:
         given_up = asyncio.create_task(ask(calls, "first"))
         await begun.wait()
-        with pytest.raises(ValueError):
+        with pytest.raises(
+            UnscorableError, match=r"judge_error: judges\.main \(ScriptedJudge of lrf\): ValueError: a bug"
+        ):
             await ask(calls, "second")
         await calls.aclose()
         await asyncio.gather(given_up, return_exceptions=True)

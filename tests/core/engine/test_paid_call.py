@@ -140,7 +140,9 @@ async def test_a_call_that_is_given_up_in_flight_counts_at_its_worst_case_and_is
 
 async def test_a_usage_that_can_not_be_is_reported_with_the_judges_name() -> None:
     calls = JudgeCalls("main", ScriptedJudge(lambda _: odd_usage(calls=0)), Journal(), BudgetLedger())
-    with pytest.raises(UnscorableError, match=r"judges\.main reported a usage that can't be.*calls=0"):
+    with pytest.raises(
+        UnscorableError, match=r"judges\.main \(ScriptedJudge of lrf\) reported a usage that can't be.*calls=0"
+    ):
         await calls.ask(PROMPT, Rating(), 64, Caller("s", "d"))
     await calls.aclose()
     await asyncio.to_thread(calls.journal.close)

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf.engine.passages import TIMES, around, check_pieces
-from lrf.errors import UnscorableError
+from lrf.engine.passages import TIMES, around
 from lrf.planning.evidence import longest_around
 from lrf.testing.strategies import documents, nasty_texts
 from lrf.text.chunking import chunk_document, joined
@@ -61,25 +60,6 @@ def test_surroundings_are_exact_pieces_that_hold_the_chunks_and_come_in_order(
         assert any(w.document == chunk.document and w.start <= chunk.start and chunk.end <= w.end for w in wide)
     for one, other in itertools.pairwise(wide):
         assert one.document != other.document or one.end < other.start
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        Chunk("d", 0, 7, "village"),
-        Chunk("d", 0, 8, "Village"),
-        Chunk("e", 0, 7, "Village"),
-        Chunk("d", -1, len(TEXT), ""),
-        Chunk("d", len(TEXT), len(TEXT) + 1, "."),
-    ],
-)
-def test_a_chunk_that_is_not_the_documents_text_is_no_evidence(wrong: Chunk) -> None:
-    right = Chunk("d", 0, 7, "Village")
-    check_pieces(SAMPLE.documents, [right, right])
-    with pytest.raises(
-        UnscorableError, match="wrong_evidence: the retriever gave a chunk that isn't the text of document"
-    ):
-        check_pieces(SAMPLE.documents, [right, wrong])
 
 
 @settings(max_examples=30)

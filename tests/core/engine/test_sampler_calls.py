@@ -203,10 +203,10 @@ async def test_a_samplers_own_fault_is_counted_and_told_as_one_and_what_was_draw
         raise ValueError("a bug")
 
     sampler.sample = broken  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match="a bug"):
+    with pytest.raises(UnscorableError, match=r"sampler_error: .*a bug"):
         await calls.draw(generation([3]), "s", 0)
     await asyncio.to_thread(journal.close)
-    assert told == [None, None, "judge_error"]
+    assert told == [None, None, "sampler_error"]
     assert (ledger.total().calls, ledger.total().reused, ledger.total().faults) == (2, 2, 1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -12,11 +11,13 @@ from lrf.config.model import SampleKeys
 from lrf.config.prices import SAMPLING
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import FATAL
+from lrf.engine.faults import fault_of
 from lrf.engine.sampler_calls import SamplerCalls
 from lrf.errors import JudgeError, LrfError, Reason, UnscorableError
 from lrf.prompting.templates import Template
 from lrf.protocols import Source
 from lrf.stages.context import StageContext
+from lrf.stages.fault_log import FaultLog
 from lrf.stages.feeding import Feeder, SampleRow
 from lrf.stages.progress import Progress, budget_use, waiting
 from lrf.stages.reading import missing_candidates, prompt_template
@@ -66,6 +67,7 @@ class Sampling:
 
         ledger, price = BudgetLedger(budget_of(pipeline)), prices_of(pipeline).get(SAMPLING)
         calls = SamplerCalls(SAMPLING, sampler_of(pipeline), journal, ledger, listen, price, rates_of(block))
+        calls.server.on_fault = FaultLog(context.log)
         return cls(context, calls, block.generation, prompt_template(pipeline), stage, of_samples)
 
     @property
@@ -124,8 +126,10 @@ class Sampling:
             return left_out(sample, error.reason, error.detail, transient=error.transient)
         except JudgeError as error:
             return left_out(sample, error.reason, str(error), transient=True)
-        except Exception as error:  # a plugin's fault ends as data, too
-            return left_out(sample, Reason.SAMPLER_ERROR, traceback.format_exception_only(error)[-1].strip())
+        except Exception as error:  # of a plugin, or of the machine: it ends as data, too
+            fault = fault_of("sample", self.calls.sampler, error, Reason.SAMPLER_ERROR)
+            self.calls.server.on_fault(fault)
+            return left_out(sample, fault.reason, fault.detail, transient=fault.transient)
         sampler = self.calls.sampler
         seeds = generation.seeds if sampler.capabilities.seed else None
         source = str(sampler.identity.get("model") or sampler.identity.get("type"))

@@ -18,6 +18,7 @@ from lrf.engine.rescoring import RescoringRounds
 from lrf.errors import GateError
 from lrf.stages.context import StageContext
 from lrf.stages.data import DataResult
+from lrf.stages.fault_log import FaultLog
 from lrf.stages.reading import check_candidates
 from lrf.stages.run_dir import RunDir, fingerprint
 from lrf.stages.sample.source import sampled, sampled_source
@@ -96,6 +97,7 @@ class ScoreStage(Stage[ScoreResult]):
         data = await asyncio.to_thread(sampled, context)
         stage = await asyncio.to_thread(self.fingerprint, context)
         engine = engine_of(context.pipeline, journal, context.observers, rounds=rounds_of(context.run_dir))
+        engine.on_fault = FaultLog(context.log)
         context.on_stop.append(engine.drain)
         try:
             drift, metrics = await _score(context, engine, stage, data)

@@ -1,0 +1,181 @@
+"""What components return, checked: one function for each kind.
+
+A component that returns what its protocol doesn't allow is named, with its class and distribution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lrf.engine.faults import owned
+from lrf.errors import BadReplyError, Reason, UnscorableError
+from lrf.prompting.requests import Reply, Usage
+from lrf.protocols import Aggregator, GivesRewardsFrom, ListsChunks, Retriever
+from lrf.store.files import dump
+from lrf.types import Chunk, Document, Judgement
+
+if TYPE_CHECKING:
+    from lrf.protocols import Vectors
+
+LARGEST_COUNT = 1 << 40
+"""Of tokens or calls that one reply can have taken; no journal could keep much larger numbers."""
+
+RATINGS = (0.0, 10.0)
+
+
+# --- judges and samplers ---------------------------------------------------------------------------------------
+
+
+def check_reply(reply: Reply) -> Reply:
+    """The reply. Raises TypeError for what is no reply or has no text."""
+    if not isinstance(reply, Reply) or not isinstance(reply.text, str):
+        given = f"a {type(reply).__name__}" if not isinstance(reply, Reply) else f"the text {reply.text!r:.80}"
+        raise TypeError(f"a Reply with a text was expected, not {given}")
+    return reply
+
+
+def check_replies(title: str, sampler: object, replies: Sequence[Reply], count: int) -> list[Reply]:
+    """One reply for each candidate. Raises :class:`lrf.errors.BadReplyError` for another number, else TypeError."""
+    checked = [check_reply(reply) for reply in replies]
+    if len(checked) != count:
+        raise BadReplyError(
+            f"{owned(title, sampler)}: the sampler gave {len(checked)} candidates where {count} were asked for"
+        )
+    return checked
+
+
+def check_usages(title: str, component: object, usages: Sequence[Usage]) -> Sequence[Usage]:
+    """The usages, if they can be true.
+
+    Raises :class:`lrf.errors.BadReplyError` for fewer calls than one and for numbers that are negative or no whole
+    numbers.
+    """
+    for usage in usages:
+        tokens = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.written_tokens)
+        if not all(map(_is_count, tokens)) or not _is_count(usage.calls) or usage.calls < 1:
+            raise BadReplyError(f"{owned(title, component)} reported a usage that can't be: {usage}")
+    return usages
+
+
+def _is_count(number: Any) -> bool:
+    try:
+        return bool(0 <= number == int(number) < LARGEST_COUNT)
+    except (TypeError, ValueError, OverflowError):  # no number, NaN, infinite
+        return False
+
+
+# --- embedders -------------------------------------------------------------------------------------------------
+
+
+def check_vectors(title: str, embedder: object, given: Any, count: int) -> Vectors:
+    """The vectors as an array of shape (count, dimensions), float32. Raises :class:`lrf.errors.BadReplyError`."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):  # what is too large for single precision is infinite
+        vectors: Vectors = np.asarray(given, dtype=np.float32)
+    if vectors.ndim != 2 or len(vectors) != count or not vectors.shape[1]:
+        raise BadReplyError(f"{owned(title, embedder)} gave an array of shape {vectors.shape} for {count} texts")
+    if not np.isfinite(vectors).all():
+        raise BadReplyError(f"{owned(title, embedder)} gave a vector that is not finite")
+    return vectors
+
+
+# --- retrievers ------------------------------------------------------------------------------------------------
+
+
+def check_evidence(
+    title: str,
+    retriever: Retriever,
+    documents: Sequence[Document],
+    queries: Sequence[str],
+    evidence: Sequence[Sequence[Chunk]],
+    top_k: int | None,
+) -> list[list[Chunk]]:
+    """The evidence: a list of chunks for each query, in document order, each chunk once and at most ``top_k``.
+
+    Raises :class:`lrf.errors.UnscorableError` with the reason ``wrong_evidence``.
+    """
+    places = {document.id: place for place, document in enumerate(documents)}
+    texts = {document.id: document.text for document in documents}
+    most = retriever.chunks_per_query if top_k is None and isinstance(retriever, ListsChunks) else top_k
+
+    def problem() -> str | None:
+        if not isinstance(evidence, Sequence) or len(evidence) != len(queries):
+            number = len(evidence) if isinstance(evidence, Sequence) else f"a {type(evidence).__name__}"
+            return f"the retriever gave {number} lists of chunks for {len(queries)} queries"
+        return next((wrong for chunks in evidence if (wrong := _wrong_chunks(chunks, places, texts, most))), None)
+
+    if (wrong := problem()) is not None:
+        raise UnscorableError(Reason.WRONG_EVIDENCE, f"{owned(title, retriever)}: {wrong}")
+    return [list(chunks) for chunks in evidence]
+
+
+def _wrong_chunks(chunks: Any, places: dict[str, int], texts: dict[str, str], most: int | None) -> str | None:
+    """What is wrong with the chunks of one query, or None."""
+    if not isinstance(chunks, Sequence) or not all(isinstance(chunk, Chunk) for chunk in chunks):
+        return "the retriever gave something other than a list of chunks for a query"
+    if most is not None and len(chunks) > most:
+        return f"the retriever gave {len(chunks)} chunks for a query, where {most} is the most"
+    before = (-1, -1, -1)
+    for chunk in chunks:
+        where = f"{chunk.document!r} from {chunk.start} to {chunk.end}"
+        if not 0 <= chunk.start <= chunk.end or texts.get(chunk.document, "")[chunk.start : chunk.end] != chunk.text:
+            return f"the retriever gave a chunk that isn't the text of document {where}"
+        place = (places.get(chunk.document, 0), chunk.start, chunk.end)
+        if place == before:
+            return f"the retriever gave a chunk twice: document {where}"
+        if place < before:
+            return f"the retriever gave chunks out of document order: document {where} comes too late"
+        before = place
+    return None
+
+
+# --- dimensions and aggregators --------------------------------------------------------------------------------
+
+
+def check_judgement(judgement: Judgement) -> Judgement:
+    """The judgement. Raises an error for a rating that is not 0 to 10, or for parts that can't be stored."""
+    if not isinstance(judgement, Judgement):
+        raise TypeError(f"score() gave a {type(judgement).__name__}, not a Judgement")
+    if not RATINGS[0] <= judgement.rating <= RATINGS[1]:  # NaN included
+        raise UnscorableError(Reason.RATING_OUT_OF_RANGE, f"the dimension gave {judgement.rating!r}, not 0 to 10")
+    statements = [s for s in (*judgement.statements, *(s.first for s in judgement.statements)) if s is not None]
+    spans = [s for statement in statements for s in statement.evidence] + [n.span for n in judgement.notes]
+    quotations = [q for statement in statements for q in statement.quotations]
+    spans += [q.span for q in quotations if q.span is not None]
+    votes = [*judgement.votes, *(o for statement in statements for o in statement.votes)]
+    dump(
+        [
+            (judgement.analysis, judgement.reply_mode, dict(judgement.extra), [n.text for n in judgement.notes]),
+            [(s.text, s.verdict, s.support, s.analysis, dict(s.probabilities or {})) for s in statements],
+            [(q.text, q.score) for q in quotations],
+            [(s.document, s.start, s.end) for s in spans],
+            [(o.judge, o.repeat, o.value, o.reply_mode, dict(o.probabilities or {})) for o in votes],
+            (judgement.spread, dict(judgement.seen)),
+        ]
+    )
+    return judgement if type(judgement.rating) is float else replace(judgement, rating=float(judgement.rating))
+
+
+def check_reward(aggregator: Aggregator, reward: float | None) -> float | None:
+    """The reward as a float, or None where the aggregator made none.
+
+    Raises :class:`lrf.errors.UnscorableError` for one that is not finite, or outside 0 to 10 or the range that the
+    aggregator states (:class:`lrf.protocols.GivesRewardsFrom`).
+    """
+    if reward is None:
+        return None
+    number = float(reward)  # of numpy, perhaps
+    if not math.isfinite(number):
+        raise UnscorableError(Reason.NO_REWARD, f"the aggregator gave {number}")
+    low, high = aggregator.reward_range if isinstance(aggregator, GivesRewardsFrom) else RATINGS
+    if not low <= number <= high:
+        raise UnscorableError(
+            Reason.REWARD_OUT_OF_RANGE,
+            f"{owned('aggregator', aggregator)} gave {number:g}, which is not {low:g} to {high:g}; an aggregator with "
+            "another range states it as `reward_range`",
+        )
+    return number

@@ -1,0 +1,119 @@
+"""Faults of components: what an unexpected error says, whose code raised it, and whether it may pass."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
+from importlib.metadata import packages_distributions, version
+
+from lrf.errors import LrfError, Reason, UnscorableError
+from lrf.plugin.catalog import load_catalog
+from lrf.text.redaction import redact
+
+TRACE_CHARACTERS = 20_000
+"""Characters of a traceback that are kept; the end says most."""
+
+_CAUSES = 10  # that are followed; a chain can be a circle
+
+
+class FaultError(UnscorableError):
+    """A component's code raised an error that no protocol foresees; the candidate is unscored.
+
+    ``component`` names the component with its class and its distribution, ``kind`` is the error's class, and
+    ``trace`` the traceback as text.
+    """
+
+    def __init__(self, reason: str, component: str, error: BaseException, trace: str, *, transient: bool) -> None:
+        super().__init__(reason, redact(f"{component}: {_one_line(error)}"), transient=transient)
+        self.component = component
+        self.kind = type(error).__name__
+        self.trace = trace
+
+
+FaultListener = Callable[[FaultError], None]
+"""Called with each fault where it happens, on the event loop."""
+
+
+def ignore(_fault: FaultError) -> None:
+    """A listener that does nothing."""
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether an unexpected error is the machine's (memory, files, threads, the network), so that it may pass.
+
+    An error that was raised ``from`` such a one counts too, and a group of errors if one in it does.
+    """
+    for _ in range(_CAUSES):
+        if isinstance(error, MemoryError | OSError | BrokenExecutor) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+            return True
+        if isinstance(error, BaseExceptionGroup) and any(map(is_passing, error.exceptions)):
+            return True
+        if error.__cause__ is None:
+            return False
+        error = error.__cause__
+    return False
+
+
+def fault_of(title: str, component: object, error: BaseException, reason: str) -> FaultError:
+    """The fault that an unexpected error of a component is.
+
+    Parameters
+    ----------
+    title: what the pipeline calls the component: "judges.main".
+    reason: what the candidate is unscored for, unless the error may pass (:attr:`lrf.errors.Reason.MACHINE_ERROR`).
+    """
+    passing = is_passing(error)
+    try:
+        trace = "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]
+    except Exception:  # out of memory, or an error that can't be shown
+        trace = type(error).__name__
+    error.__traceback__ = None  # else the frames are garbage that only a collector finds
+    return FaultError(
+        Reason.MACHINE_ERROR if passing else reason, owned(title, component), error, trace, transient=passing
+    )
+
+
+@contextmanager
+def faults_of(title: str, component: object, reason: str, listener: FaultListener = ignore) -> Iterator[None]:
+    """Turns unexpected errors in the block into a :class:`FaultError`, which ``listener`` hears of.
+
+    lrf's own errors and :class:`TimeoutError` pass as they are.
+    """
+    try:
+        yield
+    except (LrfError, TimeoutError):
+        raise
+    except Exception as error:
+        if isinstance(error, BaseExceptionGroup) and error.subgroup(LrfError):
+            raise
+        fault = fault_of(title, component, error, reason)
+        listener(fault)
+        raise fault from None
+
+
+def owned(title: str, component: object) -> str:
+    """The component's title with its class and the distribution that this comes from, for messages."""
+    owner = type(component)
+    package, name = owner.__module__.partition(".")[0], owner.__qualname__
+    distribution = _distribution(package)
+    return f"{title} ({name} of {distribution or package})"
+
+
+def _distribution(package: str) -> str | None:
+    """The distribution, with its version, that an import package is from; None if there is none."""
+    for registration in load_catalog().registrations:
+        if registration.spec.target.partition(":")[0].partition(".")[0] == package:
+            return str(registration.package)
+    names = packages_distributions().get(package)
+    return f"{names[0]} {version(names[0])}" if names else None
+
+
+def _one_line(error: BaseException) -> str:
+    try:
+        return " ".join(traceback.format_exception_only(error)[-1].split())
+    except Exception:
+        return type(error).__name__

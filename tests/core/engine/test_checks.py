@@ -1,0 +1,237 @@
+"""Components that return what no protocol allows, or raise what none foresees: named, told apart, and bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import pytest
+
+from lrf.engine.budget import BudgetLedger
+from lrf.engine.engine import Engine, judge_calls
+from lrf.engine.faults import FaultError, is_passing
+from lrf.engine.observers import Observers
+from lrf.engine.panel import NamedDimension
+from lrf.errors import StageError
+from lrf.prompting.expectations import Rating
+from lrf.prompting.templates import Segment
+from lrf.protocols import Context
+from lrf.store.journal import Journal
+from lrf.testing import ScriptedJudge
+from lrf.types import Candidate, Chunk, Document, Judgement, Reward, Sample
+
+DOCUMENTS = (Document("a", "Oil was found."), Document("b", "Gas was not."))
+SAMPLE = Sample("s", "What was found?", DOCUMENTS, (Candidate("0", "Oil."), Candidate("1", "Gas.")))
+A, B, LATER = Chunk("a", 0, 3, "Oil"), Chunk("b", 0, 3, "Gas"), Chunk("a", 4, 7, "was")
+
+
+class Asks:
+    """A dimension that asks its judge."""
+
+    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        return Judgement((await ctx.ask((Segment("Rate: "), Segment(candidate.text, trusted=False)), Rating())).value)
+
+
+class Searches:
+    """A dimension that looks for evidence on two queries."""
+
+    async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        await ctx.evidence(["oil", "gas"], 2)
+        return Judgement(5.0)
+
+
+class Raises:
+    """A component of any kind whose code fails."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    async def score(self, *_: Any) -> Any:
+        raise self.error
+
+    index = search = score
+
+    def aggregate(self, ratings: Any) -> float:
+        raise self.error
+
+
+class Finds:
+    """A retriever that gives the same for any queries."""
+
+    def __init__(self, evidence: Any) -> None:
+        self.evidence = evidence
+
+    async def index(self, documents: Sequence[Document]) -> Finds:
+        return self
+
+    async def search(self, queries: Sequence[str], top_k: int | None = None) -> Any:
+        return self.evidence
+
+    async def aclose(self) -> None:
+        return None
+
+
+class Gives:
+    """An aggregator that gives the same for all complete ratings."""
+
+    def __init__(self, reward: Any) -> None:
+        self.reward = reward
+
+    def aggregate(self, ratings: Any) -> Any:
+        return None if None in ratings.values() else self.reward
+
+
+class Wide(Gives):
+    reward_range = (-100.0, float("inf"))
+
+
+async def scored(
+    dimension: Any, judge: ScriptedJudge | None = None, retriever: Any = None, aggregator: Any = None
+) -> tuple[Reward, list[FaultError]]:
+    """The first candidate's reward, and the faults of which the engine told."""
+    faults: list[FaultError] = []
+    journal, ledger, observers = Journal(), BudgetLedger(), Observers(None, lambda *_: None)
+    engine = Engine(
+        dimensions=[NamedDimension("d", dimension, "main", "main")],
+        judges=judge_calls({"main": judge or ScriptedJudge()}, journal, ledger, observers, seed=0),
+        retrievers={"main": retriever or Finds([[], []])},
+        embedders={},
+        aggregator=aggregator or Gives(5.0),
+        journal=journal,
+        ledger=ledger,
+        observers=observers,
+        on_fault=faults.append,
+    )
+    try:
+        return (await engine.score(SAMPLE))[0], faults
+    finally:
+        journal.close()
+
+
+def raising(error: BaseException) -> ScriptedJudge:
+    def script(_request: Any) -> str:
+        raise error
+
+    return ScriptedJudge(script)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "problem"),
+    [
+        ([[A]], "gave 1 lists of chunks for 2 queries"),
+        (None, "gave a NoneType lists of chunks for 2 queries"),
+        ([[A], None], "something other than a list of chunks"),
+        ([[A], ["Gas"]], "something other than a list of chunks"),
+        ([[A], [A, LATER, B]], "gave 3 chunks for a query, where 2 is the most"),
+        ([[A], [B, A]], "out of document order: document 'a' from 0 to 3 comes too late"),
+        ([[A], [LATER, A]], "out of document order: document 'a' from 0 to 3 comes too late"),
+        ([[A], [A, A]], "gave a chunk twice: document 'a' from 0 to 3"),
+        ([[A], [Chunk("a", 0, 3, "oil")]], "isn't the text of document 'a' from 0 to 3"),
+        ([[A], [Chunk("c", 0, 3, "Oil")]], "isn't the text of document 'c' from 0 to 3"),
+        ([[A], [Chunk("a", -1, len(DOCUMENTS[0].text), "")]], "isn't the text of document 'a' from -1"),
+    ],
+)
+async def test_evidence_that_breaks_the_protocol_is_refused_and_its_retriever_named(
+    evidence: Any, problem: str
+) -> None:
+    reward, _ = await scored(Searches(), retriever=Finds(evidence))
+    assert reward.unscored is not None
+    assert (reward.unscored.reason, reward.unscored.transient) == ("wrong_evidence", False)
+    assert reward.unscored.detail.startswith("retrievers.main (Finds of tests): the retriever gave ")
+    assert problem in reward.unscored.detail
+
+
+async def test_evidence_that_keeps_the_protocol_is_taken() -> None:
+    reward, faults = await scored(Searches(), retriever=Finds([[A, LATER], ()]))
+    assert (reward.reward, faults) == (5.0, [])
+
+
+@pytest.mark.parametrize("given", [-0.5, 10.5, 1e9])
+async def test_a_reward_outside_0_to_10_is_refused_unless_the_aggregator_states_its_range(given: float) -> None:
+    reward, _ = await scored(Asks(), aggregator=Gives(given))
+    assert reward.unscored is not None
+    assert reward.unscored.reason == "reward_out_of_range"
+    assert "aggregator (Gives of tests) gave" in reward.unscored.detail
+    assert (await scored(Asks(), aggregator=Wide(given)))[0].reward == given
+
+
+async def test_a_reward_outside_the_range_that_the_aggregator_states_is_refused() -> None:
+    reward, _ = await scored(Asks(), aggregator=Wide(-101.0))
+    assert reward.unscored is not None
+    assert "gave -101, which is not -100 to inf" in reward.unscored.detail
+
+
+@pytest.mark.parametrize("reward", ["seven", object()])
+async def test_an_aggregator_whose_code_fails_stops_the_run_by_name(reward: Any) -> None:
+    with pytest.raises(StageError, match=r"aggregator \(Gives of tests\): \w+Error.*replies are kept"):
+        await scored(Asks(), aggregator=Gives(reward))
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason", "component"),
+    [
+        ({"dimension": Raises(ValueError("a bug"))}, "dimension_error", "dimensions.d (Raises of tests)"),
+        (
+            {"dimension": Asks(), "judge": raising(ValueError("a bug"))},
+            "judge_error",
+            "judges.main (ScriptedJudge of lrf)",
+        ),
+        (
+            {"dimension": Searches(), "retriever": Raises(ValueError("a bug"))},
+            "retriever_error",
+            "retrievers.main (Raises of tests)",
+        ),
+    ],
+    ids=["dimension", "judge", "retriever"],
+)
+async def test_faults_of_judge_retriever_and_dimension_are_told_apart_and_have_their_traceback(
+    parts: Any, reason: str, component: str
+) -> None:
+    reward, faults = await scored(**parts)
+    assert reward.unscored is not None
+    assert (reward.unscored.reason, reward.unscored.transient) == (reason, False)
+    assert reward.unscored.detail == f"{component}: ValueError: a bug"
+    assert {fault.component for fault in faults} == {component}
+    assert "test_checks.py" in faults[0].trace
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(24, "Too many open files"), RuntimeError("can't start new thread")], ids=repr
+)
+@pytest.mark.parametrize("kind", ["dimension", "judge", "retriever", "aggregator"])
+async def test_an_error_of_the_machine_may_pass_and_names_its_component(kind: str, error: Exception) -> None:
+    parts = {
+        "dimension": {"dimension": Raises(error)},
+        "judge": {"dimension": Asks(), "judge": raising(error)},
+        "retriever": {"dimension": Searches(), "retriever": Raises(error)},
+        "aggregator": {"dimension": Asks(), "aggregator": Raises(error)},
+    }[kind]
+    reward, faults = await scored(**parts)  # type: ignore[arg-type]
+    assert reward.unscored is not None
+    assert (reward.unscored.reason, reward.unscored.transient) == ("machine_error", True)
+    assert kind in reward.unscored.detail
+    assert type(error).__name__ in reward.unscored.detail
+    assert faults
+    assert all(fault.transient for fault in faults)
+
+
+async def test_a_judge_that_gives_no_reply_is_at_fault() -> None:
+    class Silent(ScriptedJudge):
+        async def complete(self, request: Any) -> Any:
+            return None
+
+    reward, _ = await scored(Asks(), Silent())
+    assert reward.unscored is not None
+    assert reward.unscored.reason == "judge_error"
+    assert "Silent of tests" in reward.unscored.detail
+    assert "not a NoneType" in reward.unscored.detail
+
+
+def test_only_errors_of_the_machine_may_pass() -> None:
+    wrapped = ValueError("no reply")
+    wrapped.__cause__ = ConnectionResetError()
+    assert all(map(is_passing, [wrapped, BrokenProcessPool(), ExceptionGroup("", [KeyError(), MemoryError()])]))
+    circle = ValueError()
+    circle.__cause__ = circle
+    assert not any(map(is_passing, [circle, KeyError("x"), RuntimeError("a bug"), RecursionError()]))
