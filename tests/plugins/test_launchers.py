@@ -9,8 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from lrf_launchers.local import Local
 from lrf_launchers.settings import DeepSpeedSettings, LocalSettings, SlurmSettings, TorchrunSettings
 from lrf_launchers.slurm import Slurm
 from lrf_launchers.torchrun import Torchrun
+from waiting import until
 
 JOB = LaunchJob(
     "run", "/venv/bin/python", "lrf.stages.train.worker", ("/runs/a run", "/work"), Path("/runs/a run/launch")
@@ -206,13 +205,6 @@ def submit(folder: Path, job: str) -> subprocess.Popen[str]:
     (folder / "job.sbatch").write_text(job)
     command = [sys.executable, "-m", "lrf_launchers.submit", str(folder / "job.sbatch"), "0.05"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_job_is_submitted_followed_and_its_end_told(slurm: Path, tmp_path: Path) -> None:

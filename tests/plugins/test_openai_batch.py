@@ -460,8 +460,8 @@ async def test_when_the_run_is_stopped_nobody_waits_any_longer_and_what_stays_is
     provider.held = True
     asked = judge(provider)
     waiting = asyncio.gather(*(asked.complete(ask(n)) for n in range(3)), return_exceptions=True)
-    await asyncio.to_thread(provider.wait_for_batches, 1)
-    await asyncio.sleep(0.1)
+    looked_at = asyncio.to_thread(provider.wait_until, lambda: max(provider.asked_for.values(), default=0) > 1)
+    assert await looked_at
     said = asked.detach()
     assert said is not None
     assert "batches in flight: 1, with 3 requests; they stay at the provider" in said
@@ -492,7 +492,7 @@ async def test_what_was_being_submitted_at_a_stop_is_found_when_the_judge_is_ask
 
 
 async def test_a_run_that_is_stopped_before_it_knows_what_is_there_submits_nothing(provider: BatchProvider) -> None:
-    provider.list_delay_s = 0.3
+    provider.list_delay_s = 1.0
     asked = judge(provider)
     waiting = asyncio.gather(*(asked.complete(ask(n)) for n in range(5)), return_exceptions=True)
     await asyncio.sleep(0.05)

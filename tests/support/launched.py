@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
+
+from waiting import until
 
 ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -66,7 +67,7 @@ class Launched:
 
     def until_saved(self, name: str, step: int) -> None:
         """Return when the training's state of this step is whole."""
-        self.until(lambda: (self.output(name) / "training" / f"checkpoint-{step}" / "complete.json").exists())
+        until(lambda: (self.output(name) / "training" / f"checkpoint-{step}" / "complete.json").exists())
 
     def ranks(self, name: str) -> list[int]:
         """The processes that train, by rank: found by their command line, which names the run's folder."""
@@ -83,13 +84,6 @@ class Launched:
             if worker and b"RANK" in variables and b"torch.distributed.run" not in command:
                 found[int(variables[b"RANK"])] = int(entry.name)
         return [found[rank] for rank in sorted(found)]
-
-    @staticmethod
-    def until(true: Any, seconds: float = 200) -> None:
-        deadline = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < deadline, "it takes too long"
-            time.sleep(0.05)
 
 
 def kill(pid: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from launched import Launched, kill
+from waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +56,7 @@ def zero_2(runs: Launched) -> str:
     assert len(workers) == 2
     process.kill()
     process.wait()
-    runs.until(lambda: not runs.ranks("zero-2"))  # no orphan
+    until(lambda: not runs.ranks("zero-2"))  # no orphan
     code, said = runs.run("zero-2", {**TWO, "nproc_per_node": 1}, zero=2, save_every=3)
     assert code == 1
     assert "2 processes saved this training's state" in said

@@ -23,6 +23,7 @@ from lrf.errors import BadReplyError, JudgeError, RateLimitedError, RejectedErro
 from lrf.http.client import HttpClient
 from lrf.http.settings import EndpointSettings
 from sockets import CLOSE, one_request, saying, socket_server, whole
+from waiting import eventually
 
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n"
@@ -298,31 +299,31 @@ async def test_a_call_that_is_given_up_closes_its_connection_and_frees_its_place
         for _ in range(3):
             if give_up == "deadline":
                 with pytest.raises(TimedOutError) as caught:
-                    await client.post("/x", {}, timeout_s=0.1)
+                    await client.post("/x", {}, timeout_s=0.5)
                 assert caught.value.sent
             else:
                 call = asyncio.create_task(client.post("/x", {}))
-                await asyncio.sleep(0.1)
+                await eventually(lambda: open_now == 1)
                 call.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await call
-        await asyncio.sleep(0.1)
-        assert open_now == 0
+            await eventually(lambda: open_now == 0)
 
 
 async def test_a_deadline_before_there_is_a_connection_means_that_nothing_was_sent() -> None:
+    taken = asyncio.Event()
+
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.set()
         await asyncio.sleep(3600)
 
     async with socket_server(speak) as port, client_of(port, max_concurrency=1) as client:
-        first = asyncio.create_task(client.post("/x", {}, timeout_s=0.5))
-        await asyncio.sleep(0.1)
+        first = asyncio.create_task(client.post("/x", {}))
+        await taken.wait()
         with pytest.raises(TimedOutError) as caught:  # in the queue for the only connection
             await client.post("/x", {}, timeout_s=0.1)
         assert not caught.value.sent
-        with pytest.raises(TimedOutError) as caught:
-            await first
-        assert caught.value.sent
+        first.cancel()
 
 
 async def test_closing_ends_calls_in_flight_and_in_the_queue_and_leaves_no_connection() -> None:
@@ -330,19 +331,19 @@ async def test_closing_ends_calls_in_flight_and_in_the_queue_and_leaves_no_conne
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal open_now
+        await one_request(reader)
         open_now += 1
         await reader.read()
         open_now -= 1
 
     async with socket_server(speak) as port, client_of(port, max_concurrency=1) as client:
         calls = [asyncio.create_task(client.post("/x", {})) for _ in range(3)]
-        await asyncio.sleep(0.1)
+        await eventually(lambda: open_now == 1)
         await client.aclose()
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 3
         assert [outcome.sent for outcome in outcomes if isinstance(outcome, JudgeError)] == [True, False, False]
-        await asyncio.sleep(0.1)
-        assert open_now == 0
+        await eventually(lambda: open_now == 0)
 
 
 async def test_errors_leave_no_reference_cycles_with_their_bodies() -> None:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from lrf.stages.train.launch import plan_launch, prepare_launch
 from lrf.stages.train.policy import make_room
 from lrf.stages.train.stage import TrainStage
 from lrf.stages.train.supervise import launch
+from waiting import until
 
 Start = Callable[..., LaunchPlan]
 
@@ -193,17 +193,10 @@ def test_no_process_outlives_the_one_that_launched_it(number: signal.Signals, tm
     code.write_text(WAITING.format(pid=str(pid)))
     supervisor = SUPERVISOR.format(command=f"{sys.executable} {code}; true", folder=str(tmp_path))
     process = subprocess.Popen([sys.executable, "-c", supervisor], stderr=subprocess.DEVNULL)
-    _until(lambda: pid.exists() and pid.read_text() != "")
+    until(lambda: pid.exists() and pid.read_text() != "")
     process.send_signal(number)
     process.wait(30)
-    _until(lambda: not _lives(int(pid.read_text())))
-
-
-def _until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not _lives(int(pid.read_text())))
 
 
 def _lives(pid: int) -> bool:
