@@ -135,6 +135,10 @@ class Reason(StrEnum):
         "Prompt and reply don't fit the model's `context_window`, and nothing was sent; or the server says that they "
         "don't fit, and the same command asks again.",
     )
+    PROMPT_CUT = (
+        "prompt_cut",
+        "The server counted less than half of the prompt's tokens: it dropped a part of the prompt.",
+    )
     REPLY_MODE_NOT_POSSIBLE = (
         "reply_mode_not_possible",
         "The judge can't be asked for what the dimension needs.",

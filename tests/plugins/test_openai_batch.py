@@ -22,6 +22,7 @@ from batch_provider import BatchProvider
 from lrf.cli.main import cli
 from lrf.errors import (
     BadReplyError,
+    ContextTooSmallError,
     JudgeMisconfiguredError,
     RateLimitedError,
     RejectedError,

@@ -12,7 +12,9 @@ from lrf.engine.budget import BudgetLedger
 from lrf.engine.checks import check_reply
 from lrf.engine.latency import Latency
 from lrf.engine.paid_call import Caller, PaidCall, Rated, Replied
+from lrf.engine.prompt_cut import check_whole, may_be_cut
 from lrf.engine.rate_limits import RateLimits, Sent
+from lrf.engine.readability import Readability
 from lrf.engine.reply_modes import as_written, reply_mode_of
 from lrf.engine.server import CallListener, Server
 from lrf.engine.single_flight import SingleFlight
@@ -78,10 +80,12 @@ class JudgeCalls:
     flights: SingleFlight[Reply] = field(default_factory=SingleFlight)
     server: Server = field(init=False)
     latency: Latency = field(default_factory=Latency)
+    _readability: Readability = field(init=False)
     _prompt_share: float = 1.0
     _counted: Counted = field(default_factory=Counted)
 
     def __post_init__(self) -> None:
+        self._readability = Readability(f"judges.{self.name}")
         self.server = Server(
             name=self.name,
             title=f"judges.{self.name}",
@@ -123,6 +127,7 @@ class JudgeCalls:
         failure = ParseError(Reason.NO_REPLY)
         temperature = RETRY_TEMPERATURE if repeat else FIRST_TEMPERATURE
         attempts, filtered = ATTEMPTS * (1 + caller.again), 0
+        paid: list[Request] = []
         for attempt in range(attempts):
             request = Request(
                 prompt=prompt,
@@ -135,7 +140,7 @@ class JudgeCalls:
                 repeat=repeat,
                 round=caller.round + caller.take,
             )
-            reply = await self._once(request, caller)
+            reply = await self._once(request, caller, paid)
             if reply.finish == "filter":
                 filtered += 1
                 failure = ParseError(Reason.FILTERED, "the judge's content filter held the reply back")
@@ -153,11 +158,21 @@ class JudgeCalls:
                 except ParseError as error:
                     failure, temperature = error.with_traceback(None), RETRY_TEMPERATURE
                 else:
+                    if paid:
+                        self._readability.read(expects.kind)
                     return Answer(value, restored(reply.text, prompt), read_as, attempt + 1, reply.probabilities)
             self.ledger.lines[caller.dimension].asked_again += attempt < attempts - 1
         ended = f'; it ended with "{reply.finish_word}", which lrf does not know' if reply.finish_word else ""
         wrote = f'; the last reply: "{excerpt(reply.text)}"' if reply.text.strip() else ""
-        raise UnscorableError(failure.reason, f"{failure.detail} (asked {attempts} times{ended}{wrote})")
+        detail = f"{failure.detail} (asked {attempts} times{ended}{wrote})"
+        if paid and failure.reason != Reason.FILTERED:
+            self._note_unread(expects.kind, failure.detail, reply.text)
+        raise UnscorableError(failure.reason, detail)
+
+    def _note_unread(self, kind: str, detail: str, reply: str) -> None:
+        """Raises :class:`lrf.errors.StageError` if (nearly) nothing of what the judge was paid for can be read."""
+        if hopeless := self._readability.unread(kind, detail, reply):
+            raise hopeless
 
     def _seed(self, round_: int, repeat: int, attempt: int) -> int | None:
         """Another one for each request that is otherwise equal; None for a judge without seeds."""
@@ -165,14 +180,17 @@ class JudgeCalls:
 
     # --- one reply for one request ------------------------------------------------------------------------------
 
-    async def _once(self, request: Request, caller: Caller) -> Reply:
-        """The reply to this request: from the journal, from the call that is already under way, or from the judge."""
+    async def _once(self, request: Request, caller: Caller, paid: list[Request]) -> Reply:
+        """The reply to this request: from the journal, from the call that is already under way, or from the judge.
+
+        A request that was paid for is added to ``paid``.
+        """
         key = request_key(self.identity, request)
         if key in self.flights:
             self.ledger.lines[caller.dimension].reused += 1
-        return await self.flights.join(key, lambda: self._fetch(key, request, caller))
+        return await self.flights.join(key, lambda: self._fetch(key, request, caller, paid))
 
-    async def _fetch(self, key: bytes, request: Request, caller: Caller) -> Reply:
+    async def _fetch(self, key: bytes, request: Request, caller: Caller, paid: list[Request]) -> Reply:
         kept = await self.journal.reply(key)
         if kept is not None:
             self.ledger.lines[caller.dimension].reused += 1
@@ -188,7 +206,14 @@ class JudgeCalls:
                 late += 1
                 raise
 
-        return await self.server.retries.run(attempt, caller.sample)
+        try:
+            reply = await self.server.retries.run(attempt, caller.sample)
+        except UnscorableError as error:
+            if error.reason == Reason.PROMPT_CUT:
+                self._note_unread(request.expects.kind, error.detail, "")
+            raise
+        paid.append(request)
+        return reply
 
     async def _check_window(self, request: Request) -> None:
         """Raises :class:`lrf.errors.UnscorableError` for a request that is too long for the judge."""
@@ -219,6 +244,9 @@ class JudgeCalls:
             try:
                 reply = storable_reply(without_thoughts(replied))
                 check_ended(self.server.title, reply)
+                if may_be_cut(request, reply):
+                    tokens = await asyncio.to_thread(self._counted.tokens, request.prompt)
+                    check_whole(self.server.title, reply, tokens)
             except JudgeError as error:
                 error.usage = replied.usage
                 raise

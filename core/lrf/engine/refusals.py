@@ -23,9 +23,9 @@ class Refusals:
     """The refusals of one server since it last served a request.
 
     A refused request is its sample's failure. The run is stopped once the requests of :data:`FIRST_SAMPLES` different
-    samples were refused and none was served, and no call is in flight that was sent before the first refusal: what is
-    slow may yet be served. After a served request it takes :data:`LATER_SAMPLES` in a row; requests that are too long
-    then stop nothing, since documents may be sorted by their length.
+    samples were refused and none was served. While a call is in flight that was sent before the first refusal, it
+    takes twice as many: what is slow may yet be served. After a served request it takes :data:`LATER_SAMPLES` in a
+    row; requests that are too long then stop nothing, since documents may be sorted by their length.
 
     Parameters
     ----------
@@ -51,7 +51,9 @@ class Refusals:
         self._samples.add(sample)
         self._since = now if self._since is None else self._since
         limit = self._limit(error)
-        if limit is None or len(self._samples) < limit or (oldest is not None and oldest < self._since):
+        if limit is None or len(self._samples) < limit:
+            return None
+        if oldest is not None and oldest < self._since and len(self._samples) < 2 * limit:
             return None
         since = " since it last served one" if self.served_any else ""
         hint = error.hint if isinstance(error, RejectedError) else ""

@@ -85,7 +85,7 @@ class ExpectedCalls(JudgeCalls):
 
     tally: Tally = field(default_factory=lambda: Tally(KeptReplies()))
 
-    async def _fetch(self, key: bytes, request: Request, caller: Caller) -> Reply:
+    async def _fetch(self, key: bytes, request: Request, caller: Caller, paid: list[Request]) -> Reply:
         if (known := self.tally.known(key)) is not None:
             return known
         kept = self.tally.kept.reply(key)

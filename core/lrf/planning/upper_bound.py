@@ -53,7 +53,7 @@ class BoundCalls(JudgeCalls):
     assumed: set[str] = field(default_factory=set)
     _number: Any = field(default_factory=itertools.count)
 
-    async def _once(self, request: Request, caller: Caller) -> Reply:
+    async def _once(self, request: Request, caller: Caller, paid: list[Request]) -> Reply:
         limits = [request.max_tokens]
         while len(limits) < ATTEMPTS:
             limits.append(next_limit(limits[-1]))

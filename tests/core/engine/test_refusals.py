@@ -46,9 +46,15 @@ def test_a_served_request_ends_the_row() -> None:
 
 def test_calls_that_were_sent_before_the_first_refusal_are_waited_for() -> None:
     refusals = Refusals("judges.main")
-    for n in range(10, 100):
-        assert refusals.refused(RejectedError("no"), f"s{n}", float(n), oldest=9.0) is None
+    for n in range(FIRST_SAMPLES + 1):
+        assert refusals.refused(RejectedError("no"), f"s{n}", 10.0 + n, oldest=9.0) is None
     assert refusals.refused(RejectedError("no"), "s", 100.0, oldest=11.0) is not None
+
+
+def test_a_call_that_hangs_is_not_waited_for_without_end() -> None:
+    refusals = Refusals("judges.main")
+    outcomes = [refusals.refused(RejectedError("no"), f"s{n}", 10.0 + n, oldest=9.0) for n in range(2 * FIRST_SAMPLES)]
+    assert [outcome is None for outcome in outcomes] == [True] * (2 * FIRST_SAMPLES - 1) + [False]
 
 
 def test_the_error_says_the_servers_words_and_what_may_help() -> None:
