@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,11 @@ sys.path.append(str(Path(__file__).parent / "support"))  # helpers of several te
 from judge_server import JudgeServer
 from lrf.text.redaction import forget
 from project import Project
+from serving import Handler, Serve
 
 # A machine that decides whether a change lands draws the same examples for the same code; a person's finds new ones.
 settings.register_profile("lrf", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("lrf")
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Serve = Callable[[Handler], Awaitable[str]]
 
 
 @pytest.fixture(autouse=True)

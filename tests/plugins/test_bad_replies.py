@@ -20,8 +20,7 @@ from lrf.prompting.templates import Segment
 from lrf.store.journal import Journal
 from lrf_openai.judge import OpenAIJudge
 from lrf_openai.settings import OpenAIJudgeSettings
-
-Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
+from serving import Serve
 
 PROMPT = (Segment("Rate this.\n"), Segment("an answer", trusted=False), Segment("\nRating:"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -26,9 +25,7 @@ from lrf.text.chunking import count_tokens
 from lrf_glm.embedder import GLMEmbedder
 from lrf_glm.judge import GLMJudge
 from lrf_glm.settings import THINKING_TOKENS, GLMEmbedderSettings, GLMJudgeSettings
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Serve = Callable[[Handler], Awaitable[str]]
+from serving import Serve
 
 KEY = "0123456789abcdef.very-secret"
 

@@ -69,47 +69,57 @@ async def run(folder: Path, judge: Mapping[str, Any], retriever: Mapping[str, An
     return await run_pipeline(made, load_catalog(), folder / "runs")
 
 
-def check(folder: Path, text: str) -> Counter[str]:
-    """Every span of the run's judgements stands in the document; and how many of each kind there are."""
-    found = Counter[str]()
+class Spans:
+    """Checks that every span of judgements stands in the document, and counts them by kind."""
 
-    def piece(span: Mapping[str, Any]) -> str:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.counts = Counter[str]()
+
+    def piece(self, span: Mapping[str, Any]) -> str:
         assert span["document"] == "0"
-        assert 0 <= span["start"] < span["end"] <= len(text)
-        return text[span["start"] : span["end"]]
+        assert 0 <= span["start"] < span["end"] <= len(self.text)
+        return self.text[span["start"] : span["end"]]
 
-    def check_statement(statement: Mapping[str, Any]) -> None:
+    def quotation(self, quotation: Mapping[str, Any], statement: Mapping[str, Any]) -> str:
+        if quotation["span"] is None:
+            assert quotation["score"] == 0
+            assert plain(quotation["text"]) not in plain(self.text)
+            return "not found"
+        if quotation["score"] == 1:
+            assert plain(self.piece(quotation["span"])) == plain(quotation["text"])
+            return "exact"
+        assert ALIKE <= quotation["score"] < 1
+        assert any(s["start"] <= quotation["span"]["start"] < s["end"] for s in statement["evidence"])
+        assert self.piece(quotation["span"]).strip()
+        return "alike"
+
+    def statement(self, statement: Mapping[str, Any]) -> None:
         for span in statement["evidence"]:
-            assert piece(span).strip()
-            found["evidence"] += 1
-        for quotation in statement.get("quotations", ()):
-            if quotation["span"] is None:
-                assert quotation["score"] == 0
-                assert plain(quotation["text"]) not in plain(text)
-                found["not found"] += 1
-            elif quotation["score"] == 1:
-                assert plain(piece(quotation["span"])) == plain(quotation["text"])
-                found["exact"] += 1
-            else:
-                assert ALIKE <= quotation["score"] < 1
-                assert any(s["start"] <= quotation["span"]["start"] < s["end"] for s in statement["evidence"])
-                assert piece(quotation["span"]).strip()
-                found["alike"] += 1
+            assert self.piece(span).strip()
+        self.counts["evidence"] += len(statement["evidence"])
+        self.counts.update(self.quotation(q, statement) for q in statement.get("quotations", ()))
         if "first" in statement:
-            found["second looks"] += 1
-            check_statement(statement["first"])
+            self.counts["second looks"] += 1
+            self.statement(statement["first"])
 
+    def judgement(self, judgement: Mapping[str, Any]) -> None:
+        self.counts["unscored"] += "unscored" in judgement
+        for statement in judgement.get("statements", ()):
+            self.counts["statements"] += 1
+            self.counts["not retrieved"] += statement.get("attribution") == "not_retrieved"
+            self.statement(statement)
+        for note in judgement.get("notes", ()):
+            assert self.piece(note).strip()
+            self.counts["notes"] += 1
+
+
+def check(folder: Path, text: str) -> Counter[str]:
+    spans = Spans(text)
     for line in (folder / "runs/example/judgements.jsonl").read_text("utf-8").splitlines():
         for judgement in json.loads(line)["judgements"].values():
-            found["unscored"] += "unscored" in judgement
-            for statement in judgement.get("statements", ()):
-                found["statements"] += 1
-                found["not retrieved"] += statement.get("attribution") == "not_retrieved"
-                check_statement(statement)
-            for note in judgement.get("notes", ()):
-                assert piece(note).strip()
-                found["notes"] += 1
-    return found
+            spans.judgement(judgement)
+    return spans.counts
 
 
 @pytest.mark.parametrize("mode", ["dense", "lexical"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,7 @@ from lrf.protocols import Embedder
 from lrf.text.chunking import count_tokens
 from lrf_openai.embedder import OpenAIEmbedder
 from lrf_openai.settings import OpenAIEmbedderSettings
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Serve = Callable[[Handler], Awaitable[str]]
+from serving import Serve
 
 
 def listing(*vectors: Any, order: Sequence[int] | None = None) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -31,9 +30,7 @@ from lrf.prompting.templates import Segment
 from lrf.protocols import Capabilities, Judge
 from lrf_openai.judge import OpenAIJudge
 from lrf_openai.settings import OpenAIJudgeSettings
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Serve = Callable[[Handler], Awaitable[str]]
+from serving import Serve
 
 KEY = "sk-very-secret-0123456789"
 PROMPT = (Segment("Rate this.\n"), Segment("an answer 港口", trusted=False), Segment("\nRating:"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,7 @@ from lrf_openai.judge import OpenAIJudge
 from lrf_openai.label_positions import find_label
 from lrf_openai.probabilities import label_probabilities
 from lrf_openai.settings import OpenAIJudgeSettings
-
-Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
+from serving import Serve
 
 LEVELS = {"Fully supported": 1.0, "Partially supported": 0.5, "No support": 0.0}
 PROMPT = (Segment("Rate this.\n"), Segment("an answer", trusted=False), Segment("\nRating:"))

@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,7 @@ from lrf.errors import StageError, UnscorableError
 from lrf_retrieval.qdrant.retriever import QdrantRetriever, QdrantStore
 from lrf_retrieval.settings import QdrantSettings
 from retrieval import WORDS, WordCounts, paragraphs
-
-Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
+from serving import Serve
 
 
 def retriever_at(place: dict[str, Any], **settings: Any) -> QdrantRetriever:

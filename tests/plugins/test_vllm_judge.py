@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -20,9 +20,7 @@ from lrf.protocols import Capabilities, Judge
 from lrf_vllm.judge import VLLMJudge
 from lrf_vllm.metrics import EngineMetrics, parse_metrics
 from lrf_vllm.settings import VLLMSettings
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Serve = Callable[[Handler], Awaitable[str]]
+from serving import Serve
 
 TEMPLATE = "Rate from 0 to 10.\nAnswer: A.\nAnalysis: poor.\nRating: [[2]]\n\nAnswer: "
 

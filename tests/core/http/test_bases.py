@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,7 @@ from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import prompt_text
 from lrf.protocols import Capabilities, Embedder, Judge
 from lrf.testing import check_embedder, check_judge
-
-Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
+from serving import Serve
 
 
 class EchoJudge(HttpJudge[EndpointSettings]):

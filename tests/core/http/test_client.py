@@ -8,7 +8,6 @@ import json
 import logging
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -33,9 +32,7 @@ from lrf.errors import (
 from lrf.http.client import HttpClient
 from lrf.http.error_classes import ErrorCodes
 from lrf.http.settings import EndpointSettings
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Serve = Callable[[Handler], Awaitable[str]]
+from serving import Handler, Serve
 
 DEEP = '{"x": ' + "[" * 980 + "]" * 980 + "}"
 KEY = "sk-very-secret-0123456789"

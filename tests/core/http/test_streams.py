@@ -26,9 +26,8 @@ from lrf.http.client import HttpClient
 from lrf.http.events import EventReader
 from lrf.http.openai import join_chat_chunks, read_chat
 from lrf.http.settings import EndpointSettings
+from serving import Handler, Serve
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Serve = Callable[[Handler], Awaitable[str]]
 Connect = Callable[..., Awaitable[HttpClient]]
 
 SSE = "text/event-stream; charset=utf-8"
