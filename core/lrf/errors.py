@@ -144,6 +144,18 @@ class Reason(StrEnum):
         "The judge can't be asked for what the dimension needs.",
     )
 
+    # an embedder
+    EMBEDDER_REFUSED = "embedder_refused", "The embedder refuses a text (a chunk or a statement), for its length, say."
+    EMBEDDER_UNAVAILABLE = (
+        "embedder_unavailable",
+        "The embedder could not be reached or didn't reply, five times. The same command asks again.",
+    )
+    EMBEDDER_BAD_VECTORS = (
+        "embedder_bad_vectors",
+        "The embedder gave no vectors five times, or useless ones (all zero, all equal, not finite). The same command "
+        "asks again.",
+    )
+
     # a retriever
     RETRIEVER_UNAVAILABLE = "retriever_unavailable", "The Qdrant server stayed away. The same command asks again."
     RETRIEVER_INCOMPLETE = "retriever_incomplete", "The Qdrant server lost chunks. The same command asks again."

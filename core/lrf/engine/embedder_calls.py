@@ -13,7 +13,7 @@ from lrf.engine.paid_call import Caller, PaidCall, Rated, Replied
 from lrf.engine.rate_limits import RateLimits
 from lrf.engine.server import Server
 from lrf.engine.worst_case import WorstCase
-from lrf.errors import Reason, StageError
+from lrf.errors import BadReplyError, Reason, StageError, UnscorableError
 from lrf.prompting.requests import Usage
 from lrf.protocols import Embedder, EmbedKind
 from lrf.store.journal import Journal, identity_text, vector_key
@@ -21,17 +21,39 @@ from lrf.text.chunking import count_tokens
 from lrf.text.unicode import storable
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from lrf.protocols import Vectors
+
+    Usable = tuple[Vectors, NDArray[np.bool_]]
+    """Vectors, and which of them may be used."""
+
+Outcome = bytes | UnscorableError
+"""A text's vector as the journal keeps it, or why there is none."""
+
+REASONS = {
+    Reason.JUDGE_REJECTED: Reason.EMBEDDER_REFUSED,
+    Reason.CONTEXT_TOO_SMALL: Reason.EMBEDDER_REFUSED,
+    Reason.JUDGE_UNAVAILABLE: Reason.EMBEDDER_UNAVAILABLE,
+    Reason.JUDGE_TIMED_OUT: Reason.EMBEDDER_UNAVAILABLE,
+    Reason.JUDGE_BAD_REPLY: Reason.EMBEDDER_BAD_VECTORS,
+}
+"""The reasons of failed calls, as candidates are given them."""
 
 LINGER_S = 0.02
 TIMEOUT_S = 300.0
+HOPELESS = 8
+"""Texts that must all be refused, before any was embedded, for the run to stop."""
+SAME = 3
+"""Different texts that can't all have the same vector. Two can: they may differ in what a model doesn't look at."""
 
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """Texts that are sent together, by their keys; each waits for all."""
+    """Texts that are sent together, by their keys. ``arrived`` brings each one's vector, or why it has none."""
 
-    arrived: asyncio.Future[dict[bytes, bytes]]
+    arrived: asyncio.Future[dict[bytes, Outcome]]
     texts: dict[bytes, str] = field(default_factory=dict)
 
 
@@ -56,6 +78,7 @@ class EmbedderCalls:
     rates: RateLimits | None = None
     server: Server = field(init=False)
     _dimensions: int | None = None
+    _suspect: NDArray[np.float32] | None = None
     _flying: dict[bytes, _Batch] = field(default_factory=dict)
     _filling: dict[EmbedKind, _Batch] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -76,8 +99,8 @@ class EmbedderCalls:
     async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
         """Vectors of shape (len(texts), dimensions), float32: kept ones from the journal, the rest embedded.
 
-        Raises :class:`lrf.errors.UnscorableError` when the embedder fails for good, :class:`lrf.errors.StageError` when
-        it gives vectors of another length than before: they could not be compared.
+        Raises :class:`lrf.errors.UnscorableError` when the embedder gives one of these texts no usable vector,
+        :class:`lrf.errors.StageError` when it gives vectors of another length than before: they could not be compared.
         """
         import numpy as np
 
@@ -88,7 +111,11 @@ class EmbedderCalls:
         kept, pending = await self._look_up(dict(text_of), kind)
         for arrived in await asyncio.gather(*(asyncio.shield(b.arrived) for b in dict.fromkeys(pending.values()))):
             kept.update(arrived)  # shielded: other callers wait for them, too
-        return await asyncio.to_thread(self._stacked, [kept[key] for key in keys])
+        outcomes = [kept[key] for key in keys]
+        vectors = [outcome for outcome in outcomes if isinstance(outcome, bytes)]
+        if len(vectors) < len(outcomes):
+            raise next(outcome for outcome in outcomes if isinstance(outcome, UnscorableError))
+        return await asyncio.to_thread(self._stacked, vectors)
 
     def _keyed(self, texts: Sequence[str], kind: EmbedKind) -> list[tuple[bytes, str]]:
         """Each text as an embedder can take it (no half surrogate pairs), after the key of its vector."""
@@ -108,7 +135,7 @@ class EmbedderCalls:
 
     async def _look_up(
         self, text_of: Mapping[bytes, str], kind: EmbedKind
-    ) -> tuple[dict[bytes, bytes], dict[bytes, _Batch]]:
+    ) -> tuple[dict[bytes, Outcome], dict[bytes, _Batch]]:
         """The vectors that are kept, and the batches that will bring the others, both by key."""
         # Taken before the look-up: what arrives meanwhile is no longer among those that are flying.
         flying = {key: self._flying[key] for key in text_of if key in self._flying}
@@ -118,7 +145,7 @@ class EmbedderCalls:
             for key, text in text_of.items()
             if key not in kept
         }
-        return kept, pending
+        return dict(kept), pending
 
     def _enqueue(self, key: bytes, text: str, kind: EmbedKind) -> _Batch:
         batch = self._filling.get(kind)
@@ -147,9 +174,8 @@ class EmbedderCalls:
         self._start(self._fly(batch, kind))
 
     async def _fly(self, batch: _Batch, kind: EmbedKind) -> None:
-        keys, texts = list(batch.texts), list(batch.texts.values())
         try:
-            vectors = await self.server.retries.run(lambda: self._call(texts, keys, kind))
+            outcomes = await self._outcomes(batch.texts, kind)
         except BaseException as error:
             if not batch.arrived.done():
                 batch.arrived.set_exception(error)
@@ -158,25 +184,74 @@ class EmbedderCalls:
                 raise
         else:
             if not batch.arrived.done():
-                batch.arrived.set_result(
-                    {k: v.astype("<f4", copy=False).tobytes() for k, v in zip(keys, vectors, strict=True)}
-                )
+                batch.arrived.set_result(outcomes)
         finally:
-            for key in keys:
+            for key in batch.texts:
                 self._flying.pop(key, None)
 
-    async def _call(self, texts: Sequence[str], keys: Sequence[bytes], kind: EmbedKind) -> Vectors:
-        tokens = 0
+    async def _outcomes(self, texts: Mapping[bytes, str], kind: EmbedKind) -> dict[bytes, Outcome]:
+        """What became of each text. Raises :class:`lrf.errors.StageError` when the first ones are all refused."""
+        outcomes = await self._narrowed(texts, await self._attempted(texts, kind), kind)
+        refused = [o for o in outcomes.values() if isinstance(o, UnscorableError) and not o.transient]
+        if self._dimensions is None and len(refused) == len(texts) >= HOPELESS:
+            raise StageError(f"{self.server.title} refused each of the first {len(texts)} texts. {refused[0].detail}")
+        return outcomes
+
+    async def _narrowed(
+        self, texts: Mapping[bytes, str], outcomes: dict[bytes, Outcome], kind: EmbedKind
+    ) -> dict[bytes, Outcome]:
+        """The outcomes, where texts that failed together were sent again in halves, until what fails is alone."""
+        failed = {key: texts[key] for key, outcome in outcomes.items() if isinstance(outcome, UnscorableError)}
+        if not failed or len(texts) == 1:
+            return outcomes
+        if len(failed) < len(texts):  # they got useless vectors in a reply that is usable otherwise
+            alone = await asyncio.gather(*(self._attempted({key: text}, kind) for key, text in failed.items()))
+            return outcomes | {key: outcome for one in alone for key, outcome in one.items()}
+        items = list(texts.items())
+        halves = [dict(items[: len(items) // 2]), dict(items[len(items) // 2 :])]
+        attempts = await asyncio.gather(*(self._attempted(half, kind) for half in halves))
+        both = attempts[0] | attempts[1]
+        if all(isinstance(outcome, UnscorableError) and outcome.transient for outcome in both.values()):
+            return both  # the server is in trouble, and no text is to blame
+        for half, of_half in zip(halves, attempts, strict=True):
+            both |= await self._narrowed(half, of_half, kind)
+        return both
+
+    async def _attempted(self, texts: Mapping[bytes, str], kind: EmbedKind) -> dict[bytes, Outcome]:
+        """What a call for these texts, repeated after transient faults, brings for each."""
+        try:
+            vectors = await self.server.retries.run(lambda: self._call(texts, kind))
+        except UnscorableError as error:
+            return dict.fromkeys(texts, self._failure(error, list(texts.values())))
+        useless = UnscorableError(
+            Reason.EMBEDDER_BAD_VECTORS, f"{self.server.title} gave a vector that says nothing", transient=True
+        )
+        return {key: useless if vector is None else vector for key, vector in zip(texts, vectors, strict=True)}
+
+    def _failure(self, error: UnscorableError, texts: Sequence[str]) -> UnscorableError:
+        """The error of a failed call, in words that speak of the embedder and of the text."""
+        reason = next((of for judge, of in REASONS.items() if judge == error.reason), error.reason)
+        words = error.detail if self.server.title in error.detail else f"{self.server.title}: {error.detail}"
+        if len(texts) == 1:
+            beginning = " ".join(texts[0].split())[:60]
+            words += f" (for a text of {len(texts[0])} characters that begins with {beginning!r})"
+        return UnscorableError(reason, words, transient=error.transient)
+
+    async def _call(self, text_of: Mapping[bytes, str], kind: EmbedKind) -> list[bytes | None]:
+        """A vector for each text as the journal keeps it, None for one that says nothing, which isn't kept."""
+        keys, texts, tokens = list(text_of), list(text_of.values()), 0
         if self.rates and self.rates.limits_tokens:
             tokens = await asyncio.to_thread(lambda: sum(count_tokens(text) for text in texts))
 
-        async def send(_deadline_s: float) -> tuple[Vectors, Sequence[Usage]]:
+        async def send(_deadline_s: float) -> tuple[Usable, Sequence[Usage]]:
             return self._checked(await self.embedder.embed(texts, kind), len(texts)), ()
 
-        async def commit(replied: Replied[Vectors]) -> None:
+        async def commit(replied: Replied[Usable]) -> None:
             self.ledger.embedding_calls += 1
             self.ledger.embedded_texts += len(texts)
-            await self.journal.commit_vectors(self.server.identity, keys, replied.value, seconds=replied.seconds)
+            vectors, usable = replied.value
+            kept = [key for key, good in zip(keys, usable, strict=True) if good]
+            await self.journal.commit_vectors(self.server.identity, kept, vectors[usable], seconds=replied.seconds)
 
         call = PaidCall(
             server=self.server,
@@ -190,13 +265,27 @@ class EmbedderCalls:
             rated=Rated(1, tokens),
             counted=False,
         )
-        return await call.run()
+        vectors, usable = await call.run()
+        rows = vectors.astype("<f4", copy=False)
+        return [row.tobytes() if good else None for row, good in zip(rows, usable, strict=True)]
 
-    def _checked(self, given: Vectors, count: int) -> Vectors:
-        """The vectors as an array of shape (count, dimensions). Raises :class:`lrf.errors.BadReplyError`."""
-        vectors = check_vectors(self.server.title, self.embedder, given, count)
+    def _checked(self, given: Vectors, count: int) -> Usable:
+        """The vectors as an array of shape (count, dimensions), and which of them say something.
+
+        A vector whose numbers are all the same (zeros, as a rule) says nothing, nor does one that several texts of a
+        call had alike, now or in an earlier call. Raises :class:`lrf.errors.BadReplyError` when no vector says
+        anything, or when one is not finite.
+        """
+        vectors, title = check_vectors(self.server.title, self.embedder, given, count), self.server.title
+        if count >= SAME and (vectors == vectors[0]).all():
+            self._suspect = vectors[0]
+        usable = (vectors != vectors[:, :1]).any(axis=1) if vectors.shape[1] > 1 else vectors[:, 0] != 0
+        if self._suspect is not None and len(self._suspect) == vectors.shape[1]:
+            usable &= (vectors != self._suspect).any(axis=1)
+        if not usable.any():
+            raise BadReplyError(f"{title} gave {count} useless vectors (all zero, or all equal): is its model loaded?")
         self._check_length(vectors.shape[1])
-        return vectors
+        return vectors, usable
 
     def _check_length(self, dimensions: int) -> None:
         if self._dimensions is None:

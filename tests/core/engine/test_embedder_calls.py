@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,14 @@ import pytest
 
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.embedder_calls import EmbedderCalls
-from lrf.errors import JudgeMisconfiguredError, RunInterruptedError, StageError, UnavailableError, UnscorableError
+from lrf.errors import (
+    JudgeMisconfiguredError,
+    RejectedError,
+    RunInterruptedError,
+    StageError,
+    UnavailableError,
+    UnscorableError,
+)
 from lrf.protocols import EmbedKind
 from lrf.store.journal import Journal
 from lrf.testing import HashEmbedder
@@ -175,7 +183,7 @@ async def test_a_fault_or_a_useless_array_is_asked_again(no_pauses: None, bad: B
 
 
 async def test_five_faults_reach_everybody_who_waits(no_pauses: None) -> None:
-    async with calls_to(Failing(*(UnavailableError("503") for _ in range(5)))) as calls:
+    async with calls_to(Failing(*(UnavailableError("503") for _ in range(15)))) as calls:
         outcomes = await asyncio.gather(
             *(calls.embed([text], "document") for text in ("a", "b")), return_exceptions=True
         )
@@ -189,15 +197,60 @@ async def test_an_embedder_that_can_not_work_stops_the_run() -> None:
             await calls.embed(["a"], "document")
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf], ids=["nan", "inf"])
-async def test_an_embedder_that_gives_what_is_no_number_leaves_candidates_unscored(no_pauses: None, bad: float) -> None:
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, 0.3], ids=["nan", "inf", "zero", "constant"])
+async def test_useless_vectors_leave_candidates_unscored_and_are_not_kept(no_pauses: None, bad: float) -> None:
     async with calls_to(Failing(*(np.full((1, 256), bad, np.float32) for _ in range(5)))) as calls:
-        with pytest.raises(
-            UnscorableError, match=r"embedders\.main \(Failing of tests\) gave a vector that is not finite"
-        ) as caught:
+        with pytest.raises(UnscorableError, match=r"embedders\.main .*gave .*(not finite|useless vectors)") as caught:
             await calls.embed(["a"], "document")
-        assert (caught.value.reason, caught.value.transient) == ("judge_bad_reply", True)
+        assert (caught.value.reason, caught.value.transient) == ("embedder_bad_vectors", True)
         assert (await calls.embed(["a"], "document")).shape == (1, 256)  # and nothing of it was kept
+
+
+async def test_the_same_vector_for_several_different_texts_is_not_kept(no_pauses: None) -> None:
+    same = np.tile(np.arange(256, dtype=np.float32), (4, 1))
+    async with calls_to(Failing(*(same for _ in range(5)), *(same[:2] for _ in range(10)))) as calls:
+        with pytest.raises(UnscorableError, match="useless vectors"):
+            await calls.embed([f"text {i}" for i in range(4)], "document")
+        assert len(await calls.embed([f"text {i}" for i in range(4)], "document")) == 4
+
+
+class Refusing(HashEmbedder):
+    """Refuses every batch with a text that contains POISON, and gives zeros for one that contains ZERO."""
+
+    async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
+        if any("POISON" in text for text in texts):
+            self.batches.append(tuple(texts))
+            raise RejectedError("status 400: maximum context length is 512 tokens")
+        vectors = await super().embed(texts, kind)
+        vectors[["ZERO" in text for text in texts]] = 0
+        return vectors
+
+
+@pytest.mark.parametrize(("word", "reason"), [("POISON", "embedder_refused"), ("ZERO", "embedder_bad_vectors")])
+async def test_one_text_that_fails_fails_alone(no_pauses: None, word: str, reason: str) -> None:
+    embedder = Refusing(batch_size=64)
+    texts = [f"text {i}" for i in range(62)]
+    culprits = [f"{word} one", f"{word} two"]
+
+    async with calls_to(embedder) as calls:
+
+        async def one(text: str) -> str:
+            try:
+                return str((await calls.embed([text], "document")).shape)
+            except UnscorableError as error:
+                return (
+                    error.reason if {"embedders.main", word} <= set(re.findall(r"[\w.]+", str(error))) else str(error)
+                )
+
+        outcomes = await asyncio.gather(*map(one, [culprits[0], *texts, culprits[1]]))
+    assert outcomes == [reason, *["(1, 256)"] * 62, reason]
+    assert len(embedder.batches) < 40
+
+
+async def test_texts_that_are_all_refused_stop_the_run() -> None:
+    async with calls_to(Refusing()) as calls:
+        with pytest.raises(StageError, match=r"refused each of the first 9 texts.*maximum context length"):
+            await calls.embed([f"POISON {i}" for i in range(9)], "document")
 
 
 async def test_vectors_without_numbers_are_a_bad_reply(no_pauses: None) -> None:
@@ -208,7 +261,7 @@ async def test_vectors_without_numbers_are_a_bad_reply(no_pauses: None) -> None:
 
 async def test_another_dimension_than_before_stops_the_run_and_is_not_kept(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
-    async with calls_to(Failing(np.ones((1, 4), np.float32)), journal) as calls:
+    async with calls_to(Failing(np.eye(1, 4, dtype=np.float32)), journal) as calls:
         await calls.embed(["a"], "document")
         with pytest.raises(StageError, match=r"embedders\.main gave vectors of 4 and of 256 dimensions.*new run"):
             await calls.embed(["b"], "query")
@@ -219,7 +272,7 @@ async def test_another_dimension_than_before_stops_the_run_and_is_not_kept(tmp_p
 
 async def test_kept_vectors_of_another_dimension_stop_the_run(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
-    async with calls_to(Failing(np.ones((1, 4), np.float32)), journal) as calls:
+    async with calls_to(Failing(np.eye(1, 4, dtype=np.float32)), journal) as calls:
         await calls.embed(["a"], "document")
     async with calls_to(HashEmbedder(), journal) as calls:
         with pytest.raises(StageError, match="dimensions"):
