@@ -83,8 +83,10 @@ _BEHIND = re.compile(rf"(?:[{_INVISIBLE}\s]*+[^{_INVISIBLE}\s{_OPEN}{_ANGLES}]){
 _ALL_BRACKETS = _OPEN + _CLOSE + _DOUBLES + _ANGLES + _ANGLES_BACK
 _ANY_BRACKET = re.compile(f"[{_ALL_BRACKETS}]")
 _CJK = "\u3041-\u3163\u3165-\u9fff\uac00-\ud7a3"  # no look-alikes of a tag's characters
-_DISGUISED = rf"(?:[^\x00-\x7f{_CJK}]|[{_INVISIBLE}])"  # what may stand for another character, or for none
+_DISGUISED = rf"(?-i:[^\x00-\x7f{_CJK}]|[{_INVISIBLE}])"  # what may stand for another character, or for none
 _SQUARE = re.compile(rf"[{_OPEN}]({_DOT}*+)(?=\s*+/?\s*+think|[\s/thinkg]{{0,12}}+{_DISGUISED})", re.IGNORECASE)
+
+_CACHED_FROM, _CACHED = 2_000, 64  # characters of a text that is escaped once for all its prompts; such texts
 
 
 def escape(text: str, tags: Set[str] = FRAME_TAGS) -> str:
@@ -94,7 +96,7 @@ def escape(text: str, tags: Set[str] = FRAME_TAGS) -> str:
     """
     if not _SPECIAL.search(text):
         return text
-    return _tags_escaped(_BRACKETS.sub(_with_insertion, text), tags)
+    return (_escaped_before if len(text) >= _CACHED_FROM else _escaped)(text, frozenset(tags))
 
 
 def unescape(text: str, tags: Set[str] = FRAME_TAGS) -> str:
@@ -106,6 +108,8 @@ def unescape(text: str, tags: Set[str] = FRAME_TAGS) -> str:
 
 def normal_form(text: str) -> str:
     """The text as a careless reader sees it: compatibility forms, look-alikes and case folded, invisible parts gone."""
+    if text.isascii():  # it has neither look-alikes nor compatibility forms
+        return _DROPPED.sub("", text).lower()
     text = unicodedata.normalize("NFKC", _DROPPED.sub("", text).translate(_LOOK_ALIKES)).casefold()
     return _DROPPED.sub("", text).translate(_LOOK_ALIKES)
 
@@ -126,6 +130,14 @@ def meet_harmfully(before: str, after: str, tags: Set[str]) -> bool:
 
 
 _EDGE = 96
+
+
+def _escaped(text: str, tags: frozenset[str]) -> str:
+    return _tags_escaped(_BRACKETS.sub(_with_insertion, text), tags)
+
+
+_escaped_before = lru_cache(_CACHED)(_escaped)
+"""A sample's documents are in the prompts of all its candidates, which are made one after another."""
 
 
 def _with_insertion(match: re.Match[str]) -> str:
@@ -166,5 +178,6 @@ def _angle(tags: frozenset[str]) -> tuple[re.Pattern[str], re.Pattern[str]]:
         rf" ?[/\\]+ ?{name}|{name}| {name} ?>"
         r"| ?/? ?\| ?[\w :./-]{1,40}\|? ?>| ?/? ?[\w:]{1,20} ?\| ?>"  # <|special|>, <|special>, <special|>
     )
-    begins = rf"\s*+[/\\]*+\s*+(?:{names}|\||[\w:]{{1,20}}\s*+\|)|[\s/\\|:.\w-]{{0,64}}?{_DISGUISED}"
+    plain = rf"(?-i:[\t-\r\x1c- /\\|:.0-9A-Za-z_{_CJK}-]{{0,64}}+)"
+    begins = rf"\s*+[/\\]*+\s*+(?:{names}|\||[\w:]{{1,20}}\s*+\|)|{plain}{_DISGUISED}"
     return re.compile(rf"[{_ANGLES}]({_DOT}*+)(?={begins})", re.IGNORECASE), re.compile(behind)

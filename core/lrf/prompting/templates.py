@@ -40,21 +40,22 @@ class Segment:
     trusted: True for the words of a template, False for what filled a field.
     name: the field's name, for judges that read fields instead of prompts. It doesn't count in comparisons.
     tags: names of the tags that frame the prompt, which untrusted text must not contain. Templates set it.
+
+    Attributes
+    ----------
+    original: the text as it was given, before it was escaped.
     """
 
     text: str
     trusted: bool = True
     name: str | None = field(default=None, compare=False)
     tags: frozenset[str] = field(default=FRAME_TAGS, compare=False, repr=False)
+    original: str = field(default="", init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "original", self.text)
         if not self.trusted:
             object.__setattr__(self, "text", escape(self.text, self.tags))
-
-    @property
-    def original(self) -> str:
-        """The text before it was escaped."""
-        return self.text if self.trusted else unescape(self.text, self.tags)
 
 
 Prompt = tuple[Segment, ...]

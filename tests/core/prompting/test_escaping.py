@@ -133,3 +133,11 @@ def test_a_segment_made_by_hand_is_escaped_too_if_it_is_untrusted() -> None:
 @pytest.mark.parametrize("piece", ["[", "<", "[ ", "<\u200b", "[\u200b", "</", "<|", "< ", "·<", "⟦", "<\u0430"])
 def test_a_long_text_of_nothing_but_beginnings_of_tags_is_escaped(piece: str) -> None:
     assert unescape(escape(piece * 50_000)) == piece * 50_000
+
+
+def test_a_long_document_is_escaped_once_for_the_prompts_of_all_candidates() -> None:
+    template = Template("<document><<document>></document><answer><<answer>></answer>", ["document", "answer"])
+    document = "It rained [[1]] in <answer>. " * 100
+    one, other = (template.fill({"document": document, "answer": answer})[1] for answer in "AB")
+    assert one.text is other.text
+    assert one.original is other.original is document
