@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -339,3 +339,56 @@ def test_a_full_disk_stops_the_run_and_with_room_again_it_goes_on(project: Proje
     finish(file, project)
     assert project.files() == files
     assert judge_server.books.calls - paid == len(books.asked) - kept
+
+
+PLANTED = """
+import itertools, sys
+from lrf.cli.main import main
+from lrf.store import database
+
+transact, groups = database._transact, itertools.count()
+
+def failing(connection, tasks, *, writes):
+    if writes and next(groups) >= 5:
+        raise MemoryError
+    transact(connection, tasks, writes=writes)
+
+database._transact = failing
+main(sys.argv[1:])
+"""
+
+
+def test_a_fault_in_the_journals_thread_ends_the_run_with_a_message_and_loses_nothing(
+    project: Project, judge_server: JudgeServer
+) -> None:
+    judge_server.delay_s = 0.03
+    file = one_sample_at_a_time(project)
+    files, books = undisturbed(project, judge_server, file)
+    arguments = [sys.executable, "-c", PLANTED, *command(file, project)[3:]]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "the journal's thread has failed: MemoryError" in done.stderr
+    assert "Traceback" not in done.stderr
+    kept, paid = committed(project, project.folder), judge_server.books.calls
+    assert 0 < kept < len(books.asked)
+    finish(file, project)
+    assert project.files() == files
+    assert judge_server.books.calls - paid == len(books.asked) - kept
+
+
+def test_a_changed_byte_in_a_reply_is_told_and_the_reply_is_asked_for_again(
+    project: Project, judge_server: JudgeServer
+) -> None:
+    file = project.write(project.pipeline())
+    files, books = undisturbed(project, judge_server, file)
+    finish(file, project)
+    with closing(sqlite3.connect(project.run_dir / "journal.sqlite", isolation_level=None)) as connection:
+        connection.execute("UPDATE replies SET text = text || '[[0]]' WHERE rowid = 2")
+    (project.run_dir / "stages" / "score.json").unlink()
+    done = subprocess.run(command(file, project), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "was changed after it was written" in done.stderr
+    calls = judge_server.books.calls
+    finish(file, project)
+    assert project.files() == files
+    assert judge_server.books.calls == calls + 1 - (calls - len(books.asked))

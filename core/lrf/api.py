@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lrf.engine import event_loop as interpreter
-from lrf.errors import ConfigError, RunInterruptedError
+from lrf.errors import ConfigError, RunError, RunInterruptedError
 from lrf.types import Candidate, Document, Message, Reward, Sample
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ class RewardModel:
     Raises :class:`lrf.ConfigError` for parts that don't fit together.
 
     Every method may be used from any thread and any event loop. The work is done on an event loop in another thread, so
-    the synchronous methods also work where an event loop is already running (Jupyter, a trainer).
+    the synchronous methods also work where an event loop is already running (Jupyter, a trainer). That thread is not in
+    a process that is forked later: there every scoring method raises :class:`lrf.RunError`, so make the model after the
+    fork.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class RewardModel:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="lrf-reward-model", daemon=True)
         self._thread.start()
+        self._process = os.getpid()
         self._position = 0
         self._closed = False
         self._lock = threading.Lock()  # so that nothing is submitted once the end has begun
@@ -106,6 +109,12 @@ class RewardModel:
             raise
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        if os.getpid() != self._process:  # looked at first: the lock may have been taken when the fork came
+            work.close()
+            raise RunError(
+                f"this reward model was made by process {self._process} and can't be used in process {os.getpid()}, "
+                "which was forked from it: make the model in the new process (after the fork), or use one process"
+            )
         with self._lock:
             if self._closed:
                 work.close()
@@ -172,8 +181,11 @@ class RewardModel:
     def close(self) -> None:
         """Close judges and journal. Replies are kept in the journal's file, if there is one.
 
-        Unfinished calls of the scoring methods raise :class:`lrf.errors.RunInterruptedError`.
+        Unfinished calls of the scoring methods raise :class:`lrf.errors.RunInterruptedError`. In a process that was
+        forked from the model's own this does nothing.
         """
+        if os.getpid() != self._process:
+            return
         with self._lock:
             if self._closed:
                 return

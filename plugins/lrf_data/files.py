@@ -58,6 +58,7 @@ def read_jsonl(path: Path) -> Iterator[Row | BadRow]:
     with reading(path), open_bytes(path) as file:
         if (instead := other_format(cast(Any, file).peek(HEAD_BYTES)[:HEAD_BYTES], path)) is not None:
             raise DataError(f"{path}: not JSON Lines, but {instead}")
+        name, folder = str(path), path.parent
         for number, line in enumerate(file, start=1):
             if not line.isspace():
-                yield parse_line(line, str(path), number, path.parent)
+                yield parse_line(line, name, number, folder)

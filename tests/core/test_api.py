@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -376,3 +378,32 @@ async def test_a_reward_model_goes_on_after_an_error_that_stopped_it() -> None:
         with pytest.raises(JudgeMisconfiguredError):
             await model.score(**ASKED)
         assert (await model.score(**ASKED)).reward == 7.0
+
+
+FORKED = """
+import os, signal, lrf
+from lrf.testing import ScriptedJudge
+
+model = lrf.RewardModel(ScriptedJudge(), ["helpfulness"])
+ask = lambda: model.score_sync(context="A long text.", query="What?", answer="That.").reward
+print("before", ask(), flush=True)
+if not os.fork():
+    signal.alarm(20)
+    try:
+        ask()
+    except lrf.RunError as error:
+        print("child", error, flush=True)
+    model.close()
+    os._exit(0)
+print("status", os.wait()[1], flush=True)
+print("after", ask())
+model.close()
+"""
+
+
+def test_a_reward_model_that_is_used_after_a_fork_says_what_to_do_and_its_own_process_goes_on() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60)
+    before, child, status, after = done.stdout.splitlines()
+    assert "make the model in the new process (after the fork), or use one process" in child, done.stderr
+    assert status == "status 0"
+    assert before.split()[1] == after.split()[1]

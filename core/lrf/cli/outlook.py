@@ -68,11 +68,13 @@ def outlook(pipeline: Pipeline, path: Path, run: RunDir, display: Display) -> Ca
 
 
 async def estimate(pipeline: Pipeline, run: RunDir) -> Outlook:
-    """The outlook, from a plan of some samples. Raises what planning raises."""
+    """The outlook, from a plan of some samples of data that stage *data* has counted. Raises what planning raises."""
     from lrf.cli.plan import paid_and_left
     from lrf.planning.plan import plan_pipeline
+    from lrf.stages.data import data_of
 
-    planned = await plan_pipeline(pipeline, run=run, priced_samples=SAMPLES)
+    counted = await asyncio.to_thread(data_of, run)
+    planned = await plan_pipeline(pipeline, run=run, priced_samples=SAMPLES, counted=counted)
     scaled = planned.priced_samples < planned.samples
     source = f" (estimated from {planned.priced_samples:,} of {planned.samples:,} samples)" if scaled else ""
     return Outlook(f"{paid_and_left(planned)}{source}", planned.left_calls_by_stage())

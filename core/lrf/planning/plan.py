@@ -16,6 +16,7 @@ from lrf.types import JSON
 
 if TYPE_CHECKING:
     from lrf.config import Pipeline
+    from lrf.stages.data import DataResult
     from lrf.stages.run_dir import RunDir
 
 PRICED_SAMPLES = 200
@@ -124,20 +125,27 @@ class Plan:
         return {**asdict(self), "total": asdict(self.total())}
 
 
-async def plan_pipeline(pipeline: Pipeline, *, run: RunDir | None = None, priced_samples: int = PRICED_SAMPLES) -> Plan:
+async def plan_pipeline(
+    pipeline: Pipeline,
+    *,
+    run: RunDir | None = None,
+    priced_samples: int = PRICED_SAMPLES,
+    counted: DataResult | None = None,
+) -> Plan:
     """The plan of a pipeline's sampling and scoring. Reads the data; calls no server and writes no file.
 
     Parameters
     ----------
     run: the run's directory, whose journal says what is paid already. It need not exist.
     priced_samples: how many samples to go through in full; the rest is scaled.
+    counted: the counts of the data, where they are known: then it is read only as far as samples are gone through.
 
     Raises what making the pipeline's components raises, and :class:`lrf.errors.RunError` for a journal or a cache that
     can't be read.
     """
     from lrf.planning.planner import Planner
 
-    planner = Planner(pipeline, run, priced_samples)
+    planner = Planner(pipeline, run, priced_samples, counted)
     try:
         await planner.walk()
         return planner.finish()

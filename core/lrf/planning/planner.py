@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -37,6 +37,7 @@ from lrf.types import BadRow, Candidate, Judgement, Sample
 if TYPE_CHECKING:
     from lrf.config import Pipeline
     from lrf.protocols import Vectors
+    from lrf.stages.data import DataResult
     from lrf.stages.run_dir import RunDir
 
 
@@ -46,8 +47,11 @@ class Planner:
     Raises what making the components raises, and :class:`lrf.errors.RunError` for a journal that can't be read.
     """
 
-    def __init__(self, pipeline: Pipeline, run: RunDir | None, priced_samples: int) -> None:
+    def __init__(
+        self, pipeline: Pipeline, run: RunDir | None, priced_samples: int, counted: DataResult | None = None
+    ) -> None:
         self.plan = Plan()
+        self._counted = counted
         self._pipeline, self._run, self._priced_samples = pipeline, run, priced_samples
         self._prices = prices_of(pipeline)
         self._judges = judges_of(pipeline)
@@ -119,21 +123,37 @@ class Planner:
     # --- the samples -------------------------------------------------------------------------------------------
 
     async def walk(self) -> None:
-        """Read all the data, and go through some of the samples in full."""
+        """Go through some of the samples in full; read all the data, unless it is counted already."""
         await self._calibrate()
         step = await asyncio.to_thread(self._step)
-        rows = enumerate(source_of(self._pipeline).read())
-        while (entry := await asyncio.to_thread(next, rows, None)) is not None:
-            _, row = entry
+        rows = source_of(self._pipeline).read()
+        while (sample := await asyncio.to_thread(self._next_to_price, rows, step)) is not None:
+            await self._price(sample)
+            if self._counted is not None and self.plan.priced_samples == self._priced_samples:
+                self._take_counts(self._counted)
+                break
+
+    def _next_to_price(self, rows: Iterator[Sample | BadRow], step: int) -> Sample | None:
+        """Count rows up to the next sample that is to be gone through, that one included; None at the end. Blocks."""
+        plan = self.plan
+        for row in rows:
             if isinstance(row, BadRow):
-                self.plan.bad_rows += 1
+                plan.bad_rows += 1
                 continue
             missing = self._sampling.missing(row) if self._sampling else 0
-            self.plan.to_sample += missing
-            self.plan.candidates += len(row.candidates) + missing
-            if self.plan.samples % step == 0 and self.plan.priced_samples < self._priced_samples:
-                await self._price(row)
-            self.plan.samples += 1
+            plan.to_sample += missing
+            plan.candidates += len(row.candidates) + missing
+            plan.samples += 1
+            if (plan.samples - 1) % step == 0 and plan.priced_samples < self._priced_samples:
+                return row
+        return None
+
+    def _take_counts(self, counted: DataResult) -> None:
+        """Take the data's counts for those of what was read. Candidates to be sampled are scaled."""
+        plan = self.plan
+        plan.to_sample = round(plan.to_sample * counted.samples / plan.samples)
+        plan.samples, plan.bad_rows = counted.samples, counted.bad_rows
+        plan.candidates = counted.candidates + plan.to_sample
 
     def _step(self) -> int:
         """Every how many samples one is gone through: 1, or more where a run has begun.
@@ -142,7 +162,10 @@ class Planner:
         """
         if not self._kept:
             return 1
-        samples = sum(isinstance(row, Sample) for row in source_of(self._pipeline).read())
+        if self._counted is not None:
+            samples = self._counted.samples
+        else:
+            samples = sum(isinstance(row, Sample) for row in source_of(self._pipeline).read())
         return max(1, -(-samples // self._priced_samples))
 
     async def _price(self, sample: Sample) -> None:
@@ -151,7 +174,7 @@ class Planner:
         self.plan.longest_document_tokens = max(self.plan.longest_document_tokens, tokens)
         filled = await asyncio.to_thread(self._sampling.add, sample) if self._sampling else (sample, sample)
         for engine, of_engine in zip(self._engines, filled, strict=False):
-            await engine.score(of_engine, self.plan.samples)
+            await engine.score(of_engine, self.plan.samples - 1)
         self.plan.priced_samples += 1
 
     async def _calibrate(self) -> None:

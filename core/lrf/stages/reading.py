@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from lrf.build import source_of
@@ -14,7 +14,7 @@ from lrf.prompting.templates import Template
 from lrf.protocols import GenerationSettings, Source
 from lrf.store.files import dump
 from lrf.store.journal import digest
-from lrf.types import Message, Sample
+from lrf.types import JSON, Message, Sample
 
 if TYPE_CHECKING:
     from lrf.config import Pipeline
@@ -63,14 +63,18 @@ def sample_digest(sample: Sample) -> bytes:
     for document in sample.documents:
         parts += ("document", document.id, document.title or "", document.text)
     for candidate in sample.candidates:
-        parts += ("candidate", candidate.id, candidate.text, candidate.source or "", dump(dict(candidate.metadata)))
+        parts += ("candidate", candidate.id, candidate.text, candidate.source or "", _dumped(candidate.metadata))
     for message in sample.messages or ():
         parts += ("message", message.role, message.content)
         if len(row := message.as_row()) > 2:
             parts.append(dump(row))
     if sample.tools:
         parts += ("tools", dump(list(map(dict, sample.tools))))
-    return digest(*parts, dump(dict(sample.metadata)))
+    return digest(*parts, _dumped(sample.metadata))
+
+
+def _dumped(metadata: Mapping[str, JSON]) -> str:
+    return dump(dict(metadata)) if metadata else "{}"
 
 
 def prompt_template(pipeline: Pipeline) -> Template:

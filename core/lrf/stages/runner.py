@@ -22,7 +22,7 @@ from lrf.stages.run_dir import RunDir, said_by_system
 from lrf.stages.stage import PaidResult, Stage, StageResult, StageStoppedError, skip_finished
 from lrf.stages.summary import RunSummary
 from lrf.stages.versions import keep_pipeline, write_versions
-from lrf.store.files import write_json
+from lrf.store.files import sync_folder, write_json
 from lrf.store.lock import RunLock
 from lrf.store.log import run_log
 
@@ -99,7 +99,9 @@ def run_directory(runs: Path, name: str) -> RunDir:
     """The directory, made if it isn't there. Raises :class:`lrf.errors.RunError`."""
     path = runs.absolute() / name
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if not path.is_dir():
+            path.mkdir(parents=True, exist_ok=True)
+            sync_folder(path.parent)
     except OSError as error:
         raise RunError(f"the run directory {path} can't be made: {error.strerror}") from error
     return RunDir(path)

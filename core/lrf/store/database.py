@@ -32,6 +32,8 @@ T = TypeVar("T")
 VERSION = 6
 GROUP_S = 0.02
 """Seconds from one transaction that writes to the next: what comes in meanwhile is committed together."""
+SYNCHRONOUS = "FULL"
+"""The log is synced at each commit."""
 RETRY_S = 0.1
 """Seconds until a waiter is told again that the thread has failed, where there was no memory to tell it."""
 
@@ -314,7 +316,7 @@ def open_connection(path: Path | None) -> sqlite3.Connection:
             # A write-ahead log needs shared memory, which network filesystems don't have.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only before anything is in the file
             connection.execute(f"PRAGMA journal_mode = {'TRUNCATE' if network else 'WAL'}")
-            connection.execute("PRAGMA synchronous = FULL")  # the log is synced at each commit
+            connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
             connection.execute("PRAGMA fullfsync = ON")  # on macOS, where syncing alone leaves data in the drive
         if version < VERSION:
             _make_tables(connection)

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
@@ -52,8 +52,19 @@ def replacing(path: Path) -> Iterator[IO[str]]:
             f.flush()
             os.fsync(f.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Return when the names in a folder are on the disk. Does nothing where the system can't sync folders."""
+    with suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode

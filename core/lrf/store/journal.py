@@ -58,11 +58,9 @@ class Used(NamedTuple):
 
 def digest(*parts: bytes | str) -> bytes:
     """A 16-byte hash of parts that can't run into each other."""
-    h = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        h.update(b"%d:%b" % (len(data), data))
-    return h.digest()
+    encoded = [part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in parts]
+    joined = b"".join([b"%d:%b" % (len(data), data) for data in encoded])
+    return hashlib.blake2b(joined, digest_size=16).digest()
 
 
 def identity_text(identity: Mapping[str, JSON]) -> str:
