@@ -1,4 +1,4 @@
-"""``lrf doctor``: what is installed, read from the packages' metadata without importing them."""
+"""``lrf doctor``: what is installed, read from the packages' metadata without importing them; do the servers work?"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import sys
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import click
@@ -38,14 +39,33 @@ _REQUIREMENT = re.compile(r"""^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*([^;]*?)\s*
 
 
 @click.command()
+@click.argument("pipeline", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(as_json: bool) -> None:
-    """Show what is installed, and what each missing extra would add."""
+def doctor(pipeline: Path | None, as_json: bool) -> int:
+    """Show what is installed, and what each missing extra would add; of a PIPELINE, whether its servers work.
+
+    With PIPELINE, each of its judges, embedders and samplers behind a server is asked one short question, which is paid
+    for: it tells whether the key works, the model, its window, and the speed. The exit code is 1 if one of them fails.
+    """
+    if pipeline is not None:
+        return _check_servers(pipeline, as_json=as_json)
     report = examine()
     if as_json:
         show_json(report)
     else:
         _print(report)
+    return 0
+
+
+def _check_servers(pipeline: Path, *, as_json: bool) -> int:
+    from lrf.cli.server_check import check_servers, plain, show_servers
+
+    checks = check_servers(pipeline)
+    if as_json:
+        show_json({"servers": plain(checks)})
+    else:
+        show_servers(checks)
+    return int(any(check.error for check in checks))
 
 
 def examine() -> dict[str, Any]:

@@ -132,6 +132,15 @@ class Engine:
         """How many attempts were made again at each judge and embedder, by the names that :attr:`waits` uses."""
         return {server.title: server.retries.count for server in self._servers}
 
+    @property
+    def unknown_endings(self) -> Mapping[tuple[str, str], int]:
+        """How many replies ended with a word that isn't known, by judge ("judges.main") and word."""
+        return {
+            (judge.server.title, word): count
+            for judge in self.judges.values()
+            for word, count in judge.unknown_endings.items()
+        }
+
     # --- stopping ----------------------------------------------------------------------------------------------
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -67,6 +68,7 @@ class JudgeCalls:
     ----------
     server: what the judge's calls go through.
     latency: how long its replies take.
+    unknown_endings: replies that ended with a word that isn't known, by the word.
     """
 
     name: str
@@ -80,6 +82,7 @@ class JudgeCalls:
     flights: SingleFlight[Reply] = field(default_factory=SingleFlight)
     server: Server = field(init=False)
     latency: Latency = field(default_factory=Latency)
+    unknown_endings: Counter[str] = field(default_factory=Counter)
     _readability: Readability = field(init=False)
     _prompt_share: float = 1.0
     _counted: Counted = field(default_factory=Counted)
@@ -254,6 +257,8 @@ class JudgeCalls:
 
         async def commit(replied: Replied[Reply]) -> None:
             reply = replied.value
+            if reply.finish_word:
+                self.unknown_endings[reply.finish_word] += 1
             await self.journal.commit_reply(
                 key,
                 self.identity,

@@ -52,7 +52,7 @@ class Alarm:
 
     Parameters
     ----------
-    alarm: "same_rating", "length", "asked_again" or "drift".
+    alarm: "same_rating", "length", "asked_again", "drift", "prompt_cut" or "unknown_finish".
     share: of the ratings or replies, 0 to 1.
     correlation: Spearman's, -1 to 1.
     drift: mean absolute change of the calibration set's ratings.

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lrf.errors import Reason
 from lrf.stages.score.correlation import spearman
 from lrf.stages.stage import Alarm
 
@@ -58,6 +59,34 @@ class Alarms:
         alarms.append(_length(self._kept))
         alarms += [_asked_again(*of_dimension) for of_dimension in asked]
         return [alarm for alarm in alarms if alarm is not None]
+
+
+def reply_alarms(reasons: Mapping[str, int], unknown_endings: Mapping[tuple[str, str], int]) -> list[Alarm]:
+    """The alarms about prompts that a server cut, and about replies that ended for an unknown reason.
+
+    ``reasons`` counts candidates by "dimension: reason"; ``unknown_endings`` replies by server and word.
+    """
+    cut = {
+        name.rpartition(": ")[0]: count for name, count in reasons.items() if name.endswith(f": {Reason.PROMPT_CUT}")
+    }
+    alarms = [
+        Alarm(
+            alarm=str(Reason.PROMPT_CUT),
+            dimension=dimension,
+            of=count,
+            message=f"{dimension}: the server dropped a part of the prompts of {count:,} candidates; they are unscored",
+        )
+        for dimension, count in cut.items()
+    ]
+    alarms += [
+        Alarm(
+            alarm="unknown_finish",
+            of=count,
+            message=f'{server}: {count:,} replies ended with "{word}", which lrf does not know; each was read as it is',
+        )
+        for (server, word), count in sorted(unknown_endings.items())
+    ]
+    return alarms
 
 
 def _same_rating(dimension: str, bins: Mapping[int, int]) -> Alarm | None:

@@ -35,7 +35,10 @@ _ADVICE: Mapping[str, str] = {
         f"see to the server, and {_SAME_COMMAND}",
     ),
     Reason.TRUNCATED_REPLY: f"a judge that writes less (or a larger `reasoning_tokens` for its thoughts); {_FAILED}",
-    Reason.CONTEXT_TOO_SMALL: "a judge with a larger `context_window`, or shorter documents",
+    Reason.CONTEXT_TOO_SMALL: "a judge with a longer context (and `context_window`), or shorter documents; then "
+    f"{_SAME_COMMAND}, or {_FAILED}",
+    Reason.JUDGE_REJECTED: f"another judge for this material, or a change at the server; then {_SAME_COMMAND}",
+    Reason.PROMPT_CUT: f"a longer context at the server, or a smaller `context_window`; {_FAILED}",
     Reason.FILTERED: f"another judge for this material; {_FAILED}",
     Reason.TOO_MANY_STATEMENTS: f"a larger `max_statements`; then {_SAME_COMMAND}",
 }  # fmt: skip

@@ -22,7 +22,7 @@ from lrf.stages.fault_log import FaultLog
 from lrf.stages.reading import check_candidates
 from lrf.stages.run_dir import RunDir, fingerprint
 from lrf.stages.sample.source import sampled, sampled_source
-from lrf.stages.score.alarms import Alarms
+from lrf.stages.score.alarms import Alarms, reply_alarms
 from lrf.stages.score.calibration import calibrated, drift_alarms
 from lrf.stages.score.files import ScoreFiles
 from lrf.stages.score.gate import unscored_message
@@ -187,7 +187,7 @@ def _write(
     spending = paid(engine.journal, pipeline, engine.judges)
     names = [d.name for d in pipeline.dimensions]
     raised = alarms.raised((name, spending.asked[name], spending.asked_again[name]) for name in names)
-    raised += drift_alarms(drift)
+    raised += drift_alarms(drift) + reply_alarms(files.reasons, engine.unknown_endings)
     for alarm in raised:
         context.log.warning("alarm", **{name: value for name, value in asdict(alarm).items() if value is not None})
     counts = files.counts
