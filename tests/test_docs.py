@@ -93,9 +93,6 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-# --- a judge on this machine ---------------------------------------------------------------------------------------
-
-
 def reply_to(prompt: str) -> str:
     """Every kind of mark, as the prompt's hash decides, so that candidates differ."""
     digest = hashlib.blake2b(prompt.encode(), digest_size=2).digest()
@@ -147,9 +144,6 @@ def address() -> Iterator[str]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
-
-
-# --- doing what a page says ----------------------------------------------------------------------------------------
 
 
 class Workspace:
@@ -269,9 +263,6 @@ def check_extras(target: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for extra in (found[1] or "").split(","):
         assert not extra or extra in project["optional-dependencies"], f"lrf has no extra {extra}"
-
-
-# --- the tests -----------------------------------------------------------------------------------------------------
 
 
 def test_the_readme_begins_with_two_commands_of_one_line_each() -> None:

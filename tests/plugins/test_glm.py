@@ -171,8 +171,7 @@ async def test_its_codes_decide_what_is_retried(
 
 
 @pytest.mark.parametrize(
-    ("code", "says"),
-    [("1113", "top it up"), ("1308", "run again after that"), ("1211", "`model`")],
+    ("code", "says"), [("1113", "top it up"), ("1308", "run again after that"), ("1211", "`model`")]
 )
 async def test_a_code_that_stops_the_run_says_what_to_do(serve: Serve, code: str, says: str) -> None:
     with pytest.raises(JudgeMisconfiguredError, match=says):

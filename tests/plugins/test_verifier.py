@@ -270,9 +270,6 @@ def test_what_its_replies_depend_on_is_in_its_identity(folder: Path) -> None:
         VerifierSettings(model=str(folder), labels={"only": "one"})
 
 
-# --- in front of another judge ---------------------------------------------------------------------------------------
-
-
 class OnePassage:
     async def index(self, documents: object) -> OnePassage:
         return self

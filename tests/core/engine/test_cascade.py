@@ -142,9 +142,6 @@ async def test_a_judge_that_is_away_is_waited_for_and_not_passed_over(monkeypatc
     assert main.requests == []
 
 
-# --- in a pipeline -------------------------------------------------------------------------------------------------
-
-
 def pipeline(folder: Path, **dimension: Any) -> Any:
     (folder / "samples.jsonl").write_text(
         json.dumps({"context": "The sky is blue.", "query": "?", "candidates": [{"text": "It is blue. It is high."}]})
@@ -174,10 +171,7 @@ def test_a_pipeline_names_the_judges_in_their_order_and_how_sure_one_must_be(tmp
     [
         ({"judges": ["small", "main"], "sure": 0.8}, "sure: needs `panel: cascade`"),
         ({"judges": ["small"], "panel": "cascade"}, "judges: a cascade needs several judges"),
-        (
-            {"judges": ["small", "main"], "panel": "cascade", "repeat": 2},
-            "repeat: a cascade asks each judge once",
-        ),
+        ({"judges": ["small", "main"], "panel": "cascade", "repeat": 2}, "repeat: a cascade asks each judge once"),
         (
             {"judges": ["small", "main"], "panel": "cascade", "panel_min": 1},
             "panel_min: in a cascade one judge decides",

@@ -21,13 +21,7 @@ from lrf.engine.latency import KNOWN
 from lrf.engine.observers import Observers
 from lrf.engine.paid_call import Caller
 from lrf.engine.reply_modes import best_reply_mode
-from lrf.errors import (
-    JudgeMisconfiguredError,
-    RunError,
-    RunInterruptedError,
-    UnavailableError,
-    UnscorableError,
-)
+from lrf.errors import JudgeMisconfiguredError, RunError, RunInterruptedError, UnavailableError, UnscorableError
 from lrf.prompting.expectations import Rating, Text, Verdict
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import Segment

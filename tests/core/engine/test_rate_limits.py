@@ -111,9 +111,6 @@ def test_a_reply_that_took_less_than_expected_makes_room_at_once() -> None:
     assert rates.wait_s(1, 1000) == 0
 
 
-# --- the limiter and the calls --------------------------------------------------------------------------------------
-
-
 async def test_who_waits_for_the_rate_holds_no_slot_and_goes_by_priority() -> None:
     clock = Clock()
     queue = CallQueue(Limiter(4), RateLimits(10, None, clock))
@@ -244,9 +241,6 @@ async def test_a_refused_call_counts_as_a_request_and_uses_up_no_attempt() -> No
     assert answer.attempts == 1
     assert rates.wait_s(1, 0) == BURST_S
     judge.journal.close()
-
-
-# --- in a pipeline --------------------------------------------------------------------------------------------------
 
 
 def pipeline(**judge):

@@ -61,9 +61,6 @@ def planned(folder: Path, value: dict[str, Any], **options: int) -> Plan:
     return asyncio.run(plan_pipeline(parse_pipeline(value, load_catalog(), folder=folder), **options))
 
 
-# --- what is expected ----------------------------------------------------------------------------------------------
-
-
 def test_calls_are_counted_by_dimension_and_equal_ones_once(tmp_path: Path) -> None:
     plan = planned(tmp_path, config(tmp_path))
     assert (plan.samples, plan.candidates, plan.statements) == (2, 6, 6 * 4)
@@ -127,9 +124,6 @@ def test_an_empty_price_list_of_another_currency_leaves_sums_out(tmp_path: Path)
     plan = planned(tmp_path, value)
     assert plan.currency is None
     assert plan.total().price is None
-
-
-# --- the most ------------------------------------------------------------------------------------------------------
 
 
 class Server:
@@ -244,9 +238,6 @@ async def test_the_most_holds_for_several_judges_draws_and_thoughts(tmp_path: Pa
     assert estimate.bound_calls == 6 * 2 * 2 * ATTEMPTS
     assert used["helpfulness"][2] <= estimate.bound_reply_tokens
     assert estimate.bound_reply_tokens == 24 * (512 + 1024 + 2048 + 4096 + 8192 + ATTEMPTS * 1000)
-
-
-# --- the command ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -45,9 +45,6 @@ def trajectory(**changed: Any) -> Sample:
     return made({"messages": TRAJECTORY, **changed})
 
 
-# --- as they are read -------------------------------------------------------------------------------------------
-
-
 def test_each_turn_is_a_document_that_says_which_turn_it_is_and_whose() -> None:
     sample = trajectory()
     assert [(d.id, d.title, d.text) for d in sample.documents] == [
@@ -169,8 +166,6 @@ def test_turns_of_a_table_have_nulls_where_they_have_nothing(tmp_path: Path) -> 
     )
 
 
-# --- properties -------------------------------------------------------------------------------------------------
-
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | nasty_texts(),
     lambda inner: st.lists(inner, max_size=2),
@@ -214,9 +209,6 @@ def test_what_is_called_and_offered_belongs_to_a_samples_digest() -> None:
     other[2] = {**other[2], "tool_calls": [{**CALL, "function": {"name": "search", "arguments": "{}"}}]}
     digests = {sample_digest(s) for s in (trajectory(), made({"messages": other}), trajectory(tools=[TOOL]))}
     assert len(digests) == 3
-
-
-# --- in a run ---------------------------------------------------------------------------------------------------
 
 
 def rows_of(project: Project, **more: Any) -> None:
