@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from lrf.engine.faults import owned
@@ -25,6 +25,8 @@ LARGEST_COUNT = 1 << 40
 
 RATINGS = (0.0, 10.0)
 
+_COUNTS = tuple(part.name for part in fields(Usage))
+
 
 # --- judges and samplers ---------------------------------------------------------------------------------------
 
@@ -34,7 +36,20 @@ def check_reply(reply: Reply) -> Reply:
     if not isinstance(reply, Reply) or not isinstance(reply.text, str):
         given = f"a {type(reply).__name__}" if not isinstance(reply, Reply) else f"the text {reply.text!r:.80}"
         raise TypeError(f"a Reply with a text was expected, not {given}")
-    return reply
+    return _plain(reply)
+
+
+def _plain(reply: Reply) -> Reply:
+    """The reply with Python's own numbers, since no others can be stored: NumPy's and 12.0 become 12."""
+    usage, probabilities = reply.usage, reply.probabilities
+    numbers = {name: getattr(usage, name) for name in _COUNTS}
+    if any(type(number) is not int for number in numbers.values()):
+        usage = Usage(**{name: int(number) if _is_count(number) else number for name, number in numbers.items()})
+    if probabilities is not None and any(type(p) is not float for p in probabilities.values()):
+        probabilities = {option: float(p) for option, p in probabilities.items()}
+    if usage is reply.usage and probabilities is reply.probabilities:
+        return reply
+    return replace(reply, usage=usage, probabilities=probabilities)
 
 
 def check_replies(title: str, sampler: object, replies: Sequence[Reply], count: int) -> list[Reply]:
@@ -54,10 +69,14 @@ def check_usages(title: str, component: object, usages: Sequence[Usage]) -> Sequ
     numbers.
     """
     for usage in usages:
-        tokens = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.written_tokens)
-        if not all(map(_is_count, tokens)) or not _is_count(usage.calls) or usage.calls < 1:
+        if not can_be(usage):
             raise BadReplyError(f"{owned(title, component)} reported a usage that can't be: {usage}")
     return usages
+
+
+def can_be(usage: Usage) -> bool:
+    """Whether all numbers are whole and not negative, and the calls at least one."""
+    return all(_is_count(getattr(usage, name)) for name in _COUNTS) and usage.calls >= 1
 
 
 def _is_count(number: Any) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from lrf.engine.budget import NOTHING, Reservation
-from lrf.engine.checks import check_usages
+from lrf.engine.checks import can_be, check_usages
 from lrf.engine.faults import FaultError, faults_of
 from lrf.engine.rate_limits import Sent
 from lrf.engine.server import Server
@@ -122,9 +122,10 @@ class PaidCall(Generic[T]):
 
     async def _reserve(self) -> Reservation:
         """Set the worst case aside, once the budget has room for it."""
-        ledger = self.server.ledger
-        reservation = self._worst_of_budget() if self.counted else NOTHING
-        await ledger.admit(reservation)
+        ledger, reservation = self.server.ledger, NOTHING
+        if self.counted:
+            reservation = self._worst_of_budget()
+            await ledger.admit(reservation)
         if self.server.queue.stop.stopping:
             ledger.release(reservation)
             self.server.queue.stop.check()
@@ -175,7 +176,7 @@ class PaidCall(Generic[T]):
         reason = reason_of(error)
         served = self.counted and self._may_have_been_served(error)
         usage = getattr(error, "usage", None)
-        reported = usage if isinstance(usage, Usage) and usage.told else None
+        reported = usage if isinstance(usage, Usage) and usage.told and can_be(usage) else None
         if not self.counted or (reason == CANCELLED and not served):
             ledger.release(reservation)
         else:

@@ -172,7 +172,8 @@ class SamplerCalls:
                 worst_each = [most_tokens(self.sampler, [request]) for request in requests]
                 worst_each[1:] = [(0, written) for _, written in worst_each[1:]]  # the prompt is computed once
             rows = zip(keys, requests, replied.value, worst_each, strict=True)
-            await asyncio.gather(*(self._keep(*row, caller, replied.seconds) for row in rows))
+            kept = asyncio.gather(*(self._keep(*row, caller, replied.seconds) for row in rows))
+            await asyncio.shield(kept)  # they are paid for, also if nobody waits for them any more
 
         def learn(replied: Replied[list[Reply]], sent: Sent | None) -> None:
             tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in replied.usages)

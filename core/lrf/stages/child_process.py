@@ -52,7 +52,7 @@ async def run_in_child(stage: Stage[R], context: StageContext, python: str, lock
             process.send_signal(signal.SIGINT)
 
     messages = Messages(context.report)
-    context.on_stop.append(stop)
+    context.obey(stop)
     try:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -65,14 +65,16 @@ async def run_in_child(stage: Stage[R], context: StageContext, python: str, lock
         context.on_stop.remove(stop)
         if process.returncode is None:
             process.kill()
-    return _outcome(stage, messages, how_it_ended(code), printed)
+    return _outcome(stage, messages, how_it_ended(code), printed, context.stop)
 
 
-def _outcome(stage: Stage[R], messages: Messages, how: str, printed: bytes) -> R:
+def _outcome(stage: Stage[R], messages: Messages, how: str, printed: bytes, stop: LrfError | None) -> R:
     if messages.error is not None:
         partial = None if messages.partial is None else stage.result.from_json(messages.partial)
         raise messages.error if partial is None else StageStoppedError(messages.error, partial)
     result = None if messages.result is None else stage.result.from_json(messages.result)
+    if result is None and stop is not None:
+        raise stop  # it was stopped before it could say anything
     if result is None:
         raise StageError(f"stage {stage.name} {how}; its last lines:\n{last_lines(printed)}")
     return result

@@ -50,6 +50,12 @@ class StageContext:
             lambda plugin, reason: self.log.warning("observer detached", plugin=plugin, reason=reason),
         )
 
+    def obey(self, callback: Callable[[LrfError], None]) -> None:
+        """Call this when the run is to stop, or at once if it is being stopped already."""
+        self.on_stop.append(callback)
+        if self.stop is not None:
+            callback(self.stop)
+
     def drain(self, reason: LrfError) -> None:
         """Ask the running stage to finish what is in flight and end. The first reason counts."""
         self.stop = self.stop or reason

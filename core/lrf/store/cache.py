@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ class CachedJournal(Journal):
         return await super().reply(key) or await self._cache.reply(key)
 
     async def commit_reply(self, key: bytes, judge: str, request: Request, reply: Reply, **about: Any) -> None:
-        await asyncio.gather(
+        await _finished(
             super().commit_reply(key, judge, request, reply, **about),
             self._cache.commit_reply(key, judge, request, reply, **about),
         )
@@ -51,7 +51,7 @@ class CachedJournal(Journal):
         return {**own, **(await self._cache.vectors(missing) if missing else {})}
 
     async def commit_vectors(self, embedder: str, keys: Sequence[bytes], vectors: Vectors, *, seconds: float) -> None:
-        await asyncio.gather(
+        await _finished(
             super().commit_vectors(embedder, keys, vectors, seconds=seconds),
             self._cache.commit_vectors(embedder, keys, vectors, seconds=seconds),
         )
@@ -59,6 +59,11 @@ class CachedJournal(Journal):
     def close(self) -> None:
         super().close()
         self._cache.close()
+
+
+async def _finished(*commits: Coroutine[Any, Any, None]) -> None:
+    """Do all of these at once, to their end also if the caller is cancelled: what they keep is paid for."""
+    await asyncio.shield(asyncio.gather(*commits))
 
 
 def open_journal(path: Path | None, cache: Path | None = None) -> Journal:

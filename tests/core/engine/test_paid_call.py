@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lrf.engine.budget import Budget, BudgetLedger
@@ -108,6 +109,21 @@ async def test_a_call_that_the_server_refused_counts_nothing(refusal: Exception,
     (calls, tokens, _), kept = await counted([refusal, REPLY], tmp_path / "j")
     assert (calls, tokens) in ((0, 0), (1, 15))
     assert kept is None or kept.most_prompt == 0
+
+
+async def test_numbers_of_another_type_are_kept_as_pythons_own(tmp_path: Path) -> None:
+    usage = Usage(np.int64(12), 5.0, calls=np.int32(2))  # type: ignore[arg-type]
+    reply = replace(REPLY, usage=usage, probabilities={"[[7]]": np.float32(0.5)})
+    (calls, tokens, _), kept = await counted([reply], tmp_path / "j")
+    assert (calls, tokens) == (2, 17)
+    assert kept is not None
+    assert (kept.replies, kept.calls, kept.prompt_tokens, kept.completion_tokens) == (1, 2, 12, 5)
+
+
+async def test_an_error_with_a_usage_that_can_not_be_counts_at_the_worst_case(tmp_path: Path) -> None:
+    failure = with_usage(BadReplyError("the reply holds no choices"), Usage(-(10**6), 20))
+    (_, tokens, _), _ = await counted([failure, REPLY], tmp_path / "j")
+    assert tokens == WORST.prompt + WORST.reply + 15
 
 
 async def test_a_reply_that_was_billed_and_can_not_be_read_counts_as_the_server_reported(tmp_path: Path) -> None:

@@ -223,3 +223,19 @@ def test_tools_and_their_calls_count_against_the_window_before_anything_is_asked
         assert caught.value.reason == "context_too_small"
     assert sampler.calls == 0
     assert draw(sampler, Journal(), generation([1])) == [["1"]]
+
+
+async def test_candidates_that_came_when_the_drawing_was_cancelled_are_kept(journal: Journal) -> None:
+    class CancelledAtOnce(Echo):
+        async def sample(self, generation: GenerationSettings) -> Sequence[Reply]:
+            task = asyncio.current_task()
+            assert task is not None
+            asyncio.get_running_loop().call_soon(task.cancel)
+            return await super().sample(generation)
+
+    wanted = generation([1, 2])
+    with pytest.raises(asyncio.CancelledError):
+        await SamplerCalls("(sampling)", CancelledAtOnce(2), journal, BudgetLedger()).draw(wanted, "s", 0)
+    sampler = Echo(2)
+    await SamplerCalls("(sampling)", sampler, journal, BudgetLedger()).draw(wanted, "s", 0)
+    assert sampler.calls == 0

@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ import pytest
 
 import lrf
 from judge_server import JudgeServer
-from lrf.errors import ConfigError
+from lrf.api import load
+from lrf.errors import ConfigError, RunInterruptedError
+from lrf.plugin.catalog import load_catalog
+from lrf.stages.context import StageContext
+from lrf.stages.runner import run_pipeline
 from lrf.stages.summary import RunSummary
 from project import Project
 
@@ -84,6 +89,19 @@ def test_a_process_that_ends_without_a_word_is_told_with_its_exit_code(project: 
     summary = run(project, interpreter(project.folder, "raise SystemExit(3)"))
     assert "stage score ended with exit code 3" in summary.message
     assert "it printed nothing" in summary.message
+
+
+async def test_a_process_that_is_stopped_before_it_can_say_anything_leaves_an_interrupted_run(project: Project) -> None:
+    python = interpreter(project.folder, "import time\ntime.sleep(500)")
+    pipeline = load(project.pipeline(python={"score": python}))
+    contexts: list[StageContext] = []
+
+    def report(progress: Mapping[str, Any]) -> None:
+        if (progress["stage"], progress.get("event")) == ("score", "begins"):  # the process isn't started yet
+            contexts[0].drain(RunInterruptedError("stopped by the test"))
+
+    summary = await run_pipeline(pipeline, load_catalog(), project.runs, report=report, started=contexts.append)
+    assert (summary.status, summary.message) == ("interrupted", "stopped by the test")
 
 
 def test_one_endless_line_of_a_process_is_no_trouble(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -19,11 +20,13 @@ from lrf.engine.paid_call import Caller
 from lrf.errors import RunError
 from lrf.plugin.catalog import load_catalog
 from lrf.prompting.expectations import Rating
+from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import Segment
 from lrf.stages.runner import run_pipeline
 from lrf.stages.summary import RunSummary
 from lrf.store.cache import open_journal
 from lrf.store.journal import Journal
+from lrf.store.kept import KeptReplies
 from lrf.testing import ScriptedJudge
 
 
@@ -49,6 +52,21 @@ async def test_a_reply_that_another_run_paid_for_is_not_paid_for_again(tmp_path:
     assert (len(judge.requests), ledger.total().reused) == (2, 1)
     assert sum(used.calls for used in second.usage()) == 1  # its own journal has what it paid for
     second.close()
+
+
+async def test_a_reply_whose_caller_is_cancelled_in_that_moment_is_kept_in_both(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "1.sqlite", tmp_path / "cache.sqlite")
+    request = Request((Segment("a", trusted=False),), Rating(), 64, 0.01)
+    keeping = journal.commit_reply(b"key", "judge", request, Reply("[[7]]"), sample="s", dimension="d", seconds=1.0)
+    task = asyncio.create_task(keeping)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0)
+    journal.close()
+    for name in ("1.sqlite", "cache.sqlite"):
+        assert KeptReplies(tmp_path / name).reply(b"key") is not None
 
 
 async def test_a_reply_that_the_cache_lost_is_still_in_its_own_run(tmp_path: Path, judge: ScriptedJudge) -> None:

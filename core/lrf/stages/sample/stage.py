@@ -70,7 +70,7 @@ class SampleStage(Stage[SampleResult]):
         began = time.monotonic()
         stage, spool = await asyncio.to_thread(self.fingerprint, context), Spool(journal)
         sampling = await asyncio.to_thread(Sampling.of, context, self.block, journal, stage, data.samples)
-        context.on_stop.append(sampling.drain)
+        context.obey(sampling.drain)
         try:
             if sampling.ledger.budget.limited:
                 before = await asyncio.to_thread(paid, journal, context.pipeline)

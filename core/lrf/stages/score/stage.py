@@ -98,7 +98,7 @@ class ScoreStage(Stage[ScoreResult]):
         stage = await asyncio.to_thread(self.fingerprint, context)
         engine = engine_of(context.pipeline, journal, context.observers, rounds=rounds_of(context.run_dir))
         engine.on_fault = FaultLog(context.log)
-        context.on_stop.append(engine.drain)
+        context.obey(engine.drain)
         try:
             drift, metrics = await _score(context, engine, stage, data)
         finally:
