@@ -24,6 +24,7 @@ from lrf.config.parser import parse_block
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.embedder_calls import EmbedderCalls
 from lrf.engine.engine import Engine, judge_calls
+from lrf.engine.faults import log_fault
 from lrf.engine.observers import Observers
 from lrf.engine.panel import NamedDimension, PanelSettings
 from lrf.engine.rate_limits import RateLimits
@@ -81,7 +82,9 @@ def engine_in_memory(pipeline: Pipeline) -> Engine:
     journal = open_journal(None, pipeline.cache)
     observers = Observers(load_catalog().plugin_manager, lambda *_: None)
     try:
-        return engine_of(pipeline, journal, observers)
+        engine = engine_of(pipeline, journal, observers)
+        engine.on_fault = log_fault
+        return engine
     except BaseException:
         journal.close()
         observers.close()
@@ -125,6 +128,7 @@ def engine_of_parts(
             journal=journal,
             ledger=ledger,
             observers=observers,
+            on_fault=log_fault,
         )
     except BaseException:
         journal.close()

@@ -107,7 +107,8 @@ def _waiting(wait: Waiting) -> str:
 def _stall(stall: Stall) -> str:
     since = duration(stall.seconds)
     if not stall.judge:
-        return f"no reply for {since}"
+        at_work = f"; dimension {stall.dimension} is at work on sample {stall.sample}" if stall.dimension else ""
+        return f"no reply for {since}{at_work}"
     call = f"{stall.dimension} ({stall.kind}) of sample {stall.sample}"
     if stall.computing:
         return f"judge {stall.judge} has been computing for {since}: {call}"

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.candidate_context import CandidateContext, Surround
 from lrf.engine.checks import check_judgement, check_reward
+from lrf.engine.closing import close_all
 from lrf.engine.embedder_calls import EmbedderCalls
 from lrf.engine.faults import FaultError, FaultListener, fault_of, ignore
 from lrf.engine.judge_calls import JudgeCalls
@@ -20,7 +21,8 @@ from lrf.engine.panel import NamedDimension
 from lrf.engine.passages import around
 from lrf.engine.rate_limits import RateLimits
 from lrf.engine.rescoring import RescoringRounds
-from lrf.engine.sample_scope import SampleScope, close_all
+from lrf.engine.running import RunningDimensions
+from lrf.engine.sample_scope import SampleScope
 from lrf.engine.server import Server
 from lrf.engine.single_flight import SingleFlight
 from lrf.engine.stop import Stop
@@ -68,6 +70,7 @@ class Engine:
     stop: stops all calls.
     moved: set whenever a call ends or the engine is stopped.
     left: what judges left with their servers when the run was stopped, by name, in words.
+    running: the dimensions at work.
     """
 
     dimensions: Sequence[NamedDimension]
@@ -85,6 +88,7 @@ class Engine:
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     left: dict[str, str | None] = field(default_factory=dict)
     closed: bool = False
+    running: RunningDimensions = field(default_factory=RunningDimensions)
 
     def __post_init__(self) -> None:
         for server in self._servers:
@@ -154,11 +158,16 @@ class Engine:
         Calls that their server keeps are left to it, except when a budget was reached: those are within it.
         """
         self.stop.set(reason)
+        self.running.end(self._is_calling, lambda note: self.left.setdefault("", note))
         if reason is not None and isinstance(self.fatal, BudgetError):
             return
         for name, judge in self.judges.items():
             if name not in self.left and isinstance(judge.judge, Detachable):
                 self.left[name] = judge.judge.detach()
+
+    def _is_calling(self) -> bool:
+        """Whether a call waits or is in flight."""
+        return any(server.queue.in_flight or server.queue.waiting for server in self._servers)
 
     def rearm(self) -> None:
         """Take calls again after an error that stopped them (a server that was down), once all have ended."""
@@ -177,7 +186,7 @@ class Engine:
         With a ``take`` above 0 no reply to another take's equal request is used, and observers hear of calls only.
         """
         language = language_of(max((d.text for d in sample.documents), key=len, default=sample.query))
-        scope = SampleScope(sample, position, language, self.retrievers, take)
+        scope = SampleScope(sample, position, language, self.retrievers, take, self._faulty)
         tasks: list[asyncio.Task[Reward]] = []
         try:
             for name in dict.fromkeys(d.retriever for d in self.dimensions if d.retriever and sample.candidates):
@@ -243,13 +252,16 @@ class Engine:
     async def _dimension(self, scope: SampleScope, candidate: Candidate, named: NamedDimension) -> Judgement | Unscored:
         context = CandidateContext(scope, named, candidate, self.judges, self.rounds, self.around, self._faulty)
         try:
-            return check_judgement(context.complete(await named.dimension.score(scope.sample, candidate, context)))
+            with self.running.entered(named, scope.sample.id, candidate.id):
+                judgement = await named.dimension.score(scope.sample, candidate, context)
+            return check_judgement(context.complete(judgement))
         except asyncio.CancelledError as e:
             task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if not self.running.was_cancelled() and task is not None and task.cancelling():
                 raise
             # This scoring wasn't cancelled, but something that the dimension waited for was.
-            error: BaseException = RunInterruptedError("the engine was closed") if self.closed else e
+            stopped = self.closed or self.stop.stopping
+            error: BaseException = RunInterruptedError("the engine was stopped") if stopped else e
         except Exception as e:
             error = _cause(e)
         if isinstance(error, FATAL):
@@ -271,10 +283,12 @@ class Engine:
         return unscored
 
     async def aclose(self) -> None:
-        """Close judges, retrievers and embedders. Calls in flight are given up."""
+        """Close judges, retrievers and embedders. Calls in flight are given up, and what goes wrong is a fault."""
         self.closed = True
-        parts: tuple[Any, ...] = (*self.judges.values(), *self.retrievers.values(), *self.embedders.values())
-        await close_all(part.aclose for part in parts)
+        judges = [(f"judges.{name}", judge.judge, judge.aclose) for name, judge in self.judges.items()]
+        retrievers = [(f"retrievers.{name}", part, part.aclose) for name, part in self.retrievers.items()]
+        embedders = [(f"embedders.{name}", part.embedder, part.aclose) for name, part in self.embedders.items()]
+        await close_all([*judges, *retrievers, *embedders], self._faulty)
 
 
 def _unscored(name: str, error: UnscorableError | JudgeError) -> Unscored:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
@@ -38,6 +39,13 @@ FaultListener = Callable[[FaultError], None]
 
 def ignore(_fault: FaultError) -> None:
     """A listener that does nothing."""
+
+
+def log_fault(fault: FaultError) -> None:
+    """A listener for a library's caller: the fault goes to the logger "lrf", its traceback with level DEBUG."""
+    logger = logging.getLogger("lrf")
+    logger.error("%s", fault.detail)
+    logger.debug("%s", redact(fault.trace))
 
 
 def is_passing(error: BaseException) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from lrf.engine.closing import close_all
+from lrf.engine.faults import FaultListener, ignore
 from lrf.protocols import Index, Retriever
 from lrf.types import Sample
 
@@ -23,6 +25,7 @@ class SampleScope:
     language: of the documents: "zh" or "en".
     retrievers: by name.
     take: 0, or the number of a calibration, whose replies no other run uses.
+    on_fault: hears of indexes that can't be closed.
     """
 
     sample: Sample
@@ -30,6 +33,7 @@ class SampleScope:
     language: str
     retrievers: Mapping[str, Retriever]
     take: int = 0
+    on_fault: FaultListener = ignore
     _made: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
     _indexes: dict[str, asyncio.Task[Index]] = field(default_factory=dict)
 
@@ -56,8 +60,9 @@ class SampleScope:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        made = [task for task in self._indexes.values() if not task.cancelled() and not task.exception()]
-        await close_all(task.result().aclose for task in made)
+        made = {name: t.result() for name, t in self._indexes.items() if not t.cancelled() and not t.exception()}
+        closing = [(f"an index of retrievers.{name}", index, index.aclose) for name, index in made.items()]
+        await close_all(closing, self.on_fault)
 
 
 async def _awaited(make: Callable[[], Awaitable[T]]) -> T:
@@ -68,15 +73,3 @@ def _mark_as_seen(task: asyncio.Task[Any]) -> None:
     """Nobody may ask for the index any more; its error is then no news."""
     if not task.cancelled():
         task.exception()
-
-
-async def close_all(closing: Iterable[Callable[[], Awaitable[None]]]) -> None:
-    """Close everything in turn; the first error is raised when all have been tried."""
-    errors = []
-    for close in closing:
-        try:
-            await close()
-        except Exception as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]

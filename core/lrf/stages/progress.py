@@ -32,7 +32,9 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """No reply for ``seconds``. The other fields describe the oldest call in flight; they are empty without one.
+    """No reply for ``seconds``. The other fields describe the oldest call in flight.
+
+    Without one, ``sample`` and ``dimension`` are those of the dimension that has been at work for longest, if any.
 
     ``computing``: a model in this process works on the call, so the silence is no sign of trouble.
     """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from lrf.engine.engine import Engine, judge_calls
 from lrf.engine.faults import FaultError, is_passing
 from lrf.engine.observers import Observers
 from lrf.engine.panel import NamedDimension
-from lrf.errors import StageError
+from lrf.errors import RunInterruptedError, StageError
 from lrf.prompting.expectations import Rating
 from lrf.prompting.templates import Segment
 from lrf.protocols import Context
@@ -86,16 +88,16 @@ class Wide(Gives):
     reward_range = (-100.0, float("inf"))
 
 
-async def scored(
-    dimension: Any, judge: ScriptedJudge | None = None, retriever: Any = None, aggregator: Any = None
-) -> tuple[Reward, list[FaultError]]:
-    """The first candidate's reward, and the faults of which the engine told."""
+def engine_of(
+    dimension: Any, judge: ScriptedJudge | None = None, retrievers: Any = None, aggregator: Any = None
+) -> tuple[Engine, list[FaultError]]:
+    """An engine, and the faults of which it tells."""
     faults: list[FaultError] = []
     journal, ledger, observers = Journal(), BudgetLedger(), Observers(None, lambda *_: None)
     engine = Engine(
         dimensions=[NamedDimension("d", dimension, "main", "main")],
         judges=judge_calls({"main": judge or ScriptedJudge()}, journal, ledger, observers, seed=0),
-        retrievers={"main": retriever or Finds([[], []])},
+        retrievers=retrievers or {"main": Finds([[], []])},
         embedders={},
         aggregator=aggregator or Gives(5.0),
         journal=journal,
@@ -103,10 +105,27 @@ async def scored(
         observers=observers,
         on_fault=faults.append,
     )
+    return engine, faults
+
+
+@asynccontextmanager
+async def closed_engine(engine: Engine) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await engine.aclose()
+        engine.journal.close()
+
+
+async def scored(
+    dimension: Any, judge: ScriptedJudge | None = None, retriever: Any = None, aggregator: Any = None
+) -> tuple[Reward, list[FaultError]]:
+    """The first candidate's reward, and the faults of which the engine told."""
+    engine, faults = engine_of(dimension, judge, retriever and {"main": retriever}, aggregator)
     try:
         return (await engine.score(SAMPLE))[0], faults
     finally:
-        journal.close()
+        engine.journal.close()
 
 
 def raising(error: BaseException) -> ScriptedJudge:
@@ -235,3 +254,66 @@ def test_only_errors_of_the_machine_may_pass() -> None:
     circle = ValueError()
     circle.__cause__ = circle
     assert not any(map(is_passing, [circle, KeyError("x"), RuntimeError("a bug"), RecursionError()]))
+
+
+async def test_what_can_not_be_closed_is_reported_hides_no_result_and_keeps_nothing_else_open() -> None:
+    closed: list[str] = []
+
+    class Stuck(Finds):
+        def __init__(self, name: str) -> None:
+            super().__init__([[A], [B]])
+            self.name = name
+
+        async def index(self, documents: Sequence[Document]) -> Stuck:
+            return Stuck(f"index of {self.name}")
+
+        async def aclose(self) -> None:
+            closed.append(self.name)
+            raise OSError("no")
+
+    engine, faults = engine_of(Searches(), retrievers={"main": Stuck("main"), "other": Stuck("other")})
+    async with closed_engine(engine):
+        rewards = await engine.score(SAMPLE)
+    assert [reward.reward for reward in rewards] == [5.0, 5.0]
+    assert closed == ["index of main", "main", "other"]
+    assert [fault.component for fault in faults] == [
+        f"closing {title} (test_what_can_not_be_closed_is_reported_hides_no_result_and_keeps_nothing_else_open."
+        "<locals>.Stuck of tests)"
+        for title in ("an index of retrievers.main", "retrievers.main", "retrievers.other")
+    ]
+
+
+async def test_an_index_that_can_not_be_closed_does_not_hide_what_stops_the_run() -> None:
+    class Stuck(Finds):
+        async def aclose(self) -> None:
+            raise OSError("no")
+
+    with pytest.raises(StageError, match="aggregator"):
+        await scored(Searches(), retriever=Stuck([[A], [B]]), aggregator=Raises(ValueError()))
+
+
+async def test_a_dimension_that_hangs_is_named_and_ended_once_the_run_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lrf.engine.running.QUIET_S", 0.2)
+    at_work = asyncio.Event()
+
+    class Hangs:
+        async def score(self, *_: Any) -> Judgement:
+            at_work.set()
+            await asyncio.Event().wait()
+            return Judgement(5.0)
+
+    engine, _ = engine_of(Hangs())
+    async with closed_engine(engine):
+        scoring = asyncio.create_task(engine.score(SAMPLE))
+        await at_work.wait()
+        assert engine.running.oldest is not None
+        assert engine.running.oldest.sample == "s"
+        engine.drain(RunInterruptedError("stopped by SIGINT"))
+        with pytest.raises(RunInterruptedError, match="stopped by SIGINT"):
+            await scoring
+    (note,) = engine.left.values()
+    assert note is not None
+    assert note.startswith("dimensions.d (")
+    assert note.endswith("Hangs of tests) on sample s and 1 more didn't end and was cancelled")

@@ -493,28 +493,6 @@ async def test_a_score_that_is_cancelled_closes_its_index_and_leaves_no_task() -
         assert retriever.open == 0
 
 
-async def test_one_part_that_can_not_be_closed_keeps_no_other_open() -> None:
-    closed = []
-
-    class Part:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        async def aclose(self) -> None:
-            closed.append(self.name)
-            if self.name != "b":
-                raise OSError(self.name)
-
-    async with engine_with({"a": fixed(5.0)}) as engine:
-        kept = engine.judges, engine.retrievers, engine.embedders
-        parts: Any = {name: Part(name) for name in "abc"}
-        engine.judges, engine.retrievers, engine.embedders = parts, {}, {}
-        with pytest.raises(OSError, match="a"):
-            await engine.aclose()
-        engine.judges, engine.retrievers, engine.embedders = kept
-    assert closed == ["a", "b", "c"]
-
-
 async def test_notes_and_ratings_of_one_sample_go_before_those_of_the_next() -> None:
     order, all_wait = [], asyncio.Event()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 from lrf.build import check_importable, prices_of, source_of
 from lrf.config.model import RateKeys
 from lrf.config.prices import read_prices
+from lrf.engine.closing import close_all
 from lrf.errors import GateError, LrfError
 from lrf.stages.context import StageContext
 from lrf.stages.data import DataResult, data_of
@@ -78,7 +79,8 @@ class SampleStage(Stage[SampleResult]):
             await spool.drop_rows(keep=stage)
             await sampling.run(source_of(context.pipeline))
         finally:
-            await sampling.calls.aclose()
+            calls = sampling.calls
+            await close_all([("sample", calls.sampler, calls.aclose)], calls.server.on_fault)
             context.on_stop.remove(sampling.drain)
         reason = context.stop or sampling.fatal
         if reason is None:

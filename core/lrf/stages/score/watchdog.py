@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lrf.stages.progress import Stall
@@ -59,7 +59,9 @@ class Watchdog:
     def _stall(self, now: float) -> Stall:
         call = self.engine.oldest_call
         if call is None:
-            return Stall(round(now - self._moved))
+            scoring = self.engine.running.oldest
+            stall = Stall(round(now - self._moved))
+            return replace(stall, sample=scoring.sample, dimension=scoring.named.name) if scoring else stall
         return Stall(
             seconds=round(now - call.began),
             judge=call.judge,
