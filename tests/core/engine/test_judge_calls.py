@@ -124,19 +124,6 @@ async def test_two_judges_that_are_one_model_ask_an_equal_question_once_and_agre
     await asyncio.to_thread(journal.close)
 
 
-async def test_a_waiter_that_gives_up_takes_nothing_from_the_others_and_the_reply_is_kept() -> None:
-    release = asyncio.Event()
-    judge = ScriptedJudge(held(release))
-    async with calls_to(judge) as calls:
-        first, second = asyncio.create_task(ask(calls)), asyncio.create_task(ask(calls))
-        await asyncio.sleep(0.05)
-        first.cancel()
-        await asyncio.sleep(0)
-        release.set()
-        assert await second == 7.0
-    assert len(judge.requests) == 1
-
-
 async def test_a_failure_that_nobody_waits_for_is_no_noise(caplog: pytest.LogCaptureFixture) -> None:
     release = asyncio.Event()
 
@@ -152,8 +139,6 @@ async def test_a_failure_that_nobody_waits_for_is_no_noise(caplog: pytest.LogCap
         release.set()
         await asyncio.sleep(0.05)
     del task
-    import gc
-
     gc.collect()
     assert not caplog.records
 
@@ -205,12 +190,6 @@ async def test_a_truncated_reply_is_asked_again_with_a_higher_limit_and_only_the
     assert [r.temperature for r in judge.requests] == [0.01, 0.01, 0.95]
 
 
-async def test_truncation_is_looked_at_before_the_text() -> None:
-    judge = ScriptedJudge([Reply("[[1]]", "length"), Reply("[[1]], no: [[9]]", "stop"), Reply("[[9]]")])
-    async with calls_to(judge) as calls:
-        assert await ask(calls) == 9.0
-
-
 async def test_a_reply_that_is_always_truncated_is_named_so() -> None:
     judge = ScriptedJudge(lambda _: Reply("and so on", "length"))
     async with calls_to(judge) as calls:
@@ -239,17 +218,6 @@ async def test_a_seed_moves_with_each_attempt_where_the_judge_takes_one() -> Non
     async with calls_to(judge, seed=100) as calls:
         await ask(calls)
     assert [r.seed for r in judge.requests] == [100, 101, 102]
-
-
-async def test_attempts_are_journaled_one_by_one(tmp_path: Any) -> None:
-    journal = Journal()
-    async with calls_to(ScriptedJudge(["?", "?", "[[5]]"]), journal) as calls:
-        assert await ask(calls) == 5.0
-    judge = ScriptedJudge([])
-    async with calls_to(judge, journal) as calls:
-        assert await ask(calls) == 5.0
-    await asyncio.to_thread(journal.close)
-    assert not judge.requests
 
 
 async def test_a_mark_in_what_is_judged_is_never_shown_and_never_asked_again_about() -> None:
