@@ -3,7 +3,8 @@
     python benchmarks/journal_sync.py [--folder DIR]
 
 Commits replies of 1,500 characters from many tasks, as a run does with 256 calls in flight that take 0.1 s each, to two
-journals in turn: as it is, and with `PRAGMA synchronous = NORMAL`, which leaves it to the system when the log is written.
+journals in turn: as it is, and with `PRAGMA synchronous = NORMAL`, which leaves it to the system when the log is
+written.
 Time and CPU are those of all replies; a wait is from handing a reply over to its commit. One task alone is the worst
 case: each of its replies waits for a sync of its own. The folder must lie on the disk that is to be measured.
 """

@@ -26,8 +26,8 @@ with when the error reaches it (1 where the tree shows none)::
 
 *Transient*: the same call may succeed later. It is tried a few times; then the candidate is unscored, and a later run
 of the same command asks again. *Refused*: it isn't sent again in this run; a later run of the same command asks again,
-since the server may have been mended. *Final*: the candidate is unscored with a :class:`Reason` and stays so. *Fatal*: the run
-stops; what was finished is kept. Every error outside the branch of :class:`JudgeError` that isn't an
+since the server may have been mended. *Final*: the candidate is unscored with a :class:`Reason` and stays so.
+*Fatal*: the run stops; what was finished is kept. Every error outside the branch of :class:`JudgeError` that isn't an
 :class:`UnscorableError` or a :class:`ParseError` is fatal too.
 """
 
