@@ -49,10 +49,14 @@ class Settings(BaseModel):
     not_identity: fields whose effect every request states itself (its reply mode, its seed) or that only refuse
         requests. They are part of a stage's fingerprint but not of the identity, so changing one repeats the stage
         but pays only for requests that have changed.
+
+    A third one, by_method, gives fields other defaults under a ``method:`` of the pipeline: {"paper": {field: value}}.
+    A subclass states its own and its bases' together.
     """
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset()
     not_identity: ClassVar[frozenset[str]] = frozenset()
+    by_method: ClassVar[Mapping[str, Mapping[str, JSON]]] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

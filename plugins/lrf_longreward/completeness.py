@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Text
 from lrf.prompting.templates import Segment, Template, prompt_text
 from lrf.protocols import Context
-from lrf.text.chunking import count_tokens
+from lrf.text.chunking import Slice, count_tokens, slices
 from lrf.text.tokenizers import tokenizer_of
 from lrf.types import JSON, Candidate, Chunk, Judgement, Note, Sample
 from lrf_longreward.answers import RATING_TOKENS, attempted, rate
@@ -25,16 +25,22 @@ NO_NOTES: Mapping[Language, str] = {
     "en": "(No part of the document bears on the question.)",
     "zh": "（文档中没有任何部分与问题有关。）",
 }
+EMPTY_NOTE = "No relevant information"
 SMALLEST_ANSWER = 64
 """Tokens reserved for an answer at least; a longer one gets this times a power of two."""
 
 
 @dataclass(frozen=True, slots=True)
 class TakenNotes:
-    """Notes on all chunks of a document. ``seen`` is the share of its characters, 0 to 1, that they were taken on."""
+    """Notes on all chunks of a document; None for one that says nothing.
+
+    ``seen`` is the share of its characters, 0 to 1, that they were taken on. ``pieces`` are the chunks with their
+    places in tokens where they were cut by tokens, else None.
+    """
 
     notes: tuple[tuple[Chunk, str | None], ...]
     seen: float
+    pieces: Sequence[Slice] | None = None
 
 
 class Room(NamedTuple):
@@ -89,9 +95,14 @@ class Completeness:
         async def note(chunk: Chunk) -> tuple[Chunk, str | None]:
             prompt = template.fill({"context": chunk.text, "question": sample.query})
             text = (await ctx.ask(prompt, Text(), max_tokens=NOTE_TOKENS)).value
-            return chunk, None if says_nothing(text) else text
+            empty = says_nothing(text) or (self._settings.empty_notes == "shown" and EMPTY_NOTE in text)
+            return chunk, None if empty else text
 
-        chunks = await ctx.chunks(self._settings.chunk_tokens, self._settings.tokenizer)
+        pieces = await self._pieces(sample)
+        if pieces is None:
+            chunks: Sequence[Chunk] = await ctx.chunks(self._settings.chunk_tokens, self._settings.tokenizer)
+        else:
+            chunks = [piece.chunk for piece in pieces]
         outcomes = await attempted(note(chunk) for chunk in chunks)
         noted = tuple(outcome for outcome in outcomes if not isinstance(outcome, UnscorableError))
         characters = sum(c.end - c.start for c in chunks)
@@ -101,11 +112,21 @@ class Completeness:
         transient = next((failure for failure in failures if failure.transient), None)
         if transient or seen < self._settings.min_document:
             raise transient or failures[0]
-        return TakenNotes(noted, seen)
+        return TakenNotes(noted, seen, pieces)
+
+    async def _pieces(self, sample: Sample) -> list[Slice] | None:
+        """The documents cut by tokens, if the settings say so."""
+        s = self._settings
+        if s.chunk_ends != "token":
+            return None
+        cut = (slices(document, s.chunk_tokens, s.tokenizer) for document in sample.documents)
+        return await asyncio.to_thread(lambda: [piece for pieces in cut for piece in pieces])
 
     async def _fit(self, sample: Sample, taken: TakenNotes, room: Room, ctx: Context) -> NotesForRating:
-        whole = WholeDocument(sample)
-        notes = [PartNote(chunk, chunk, text) for chunk, text in taken.notes if text is not None]
+        whole = WholeDocument(sample, taken.pieces, published=self._settings.headings == "published")
+        empty = EMPTY_NOTE if self._settings.empty_notes == "shown" else None
+        texts = [(chunk, empty if text is None else text) for chunk, text in taken.notes]
+        notes = [PartNote(chunk, chunk, text) for chunk, text in texts if text is not None]
         text = notes_text(whole, notes)
         if room.rating is None:
             return NotesForRating(text, {"document": taken.seen})

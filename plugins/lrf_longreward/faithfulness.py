@@ -19,8 +19,8 @@ STATEMENTS_TOKENS = 2048
 class Faithfulness:
     """Breaks the answer into factual statements and has each judged on its evidence.
 
-    The rating is 10 times the mean support of the distinct statements. A statement that the answer repeats is
-    judged and counted once.
+    The rating is 10 times the mean support of the distinct statements; with ``repeated_statements: each``, of all
+    statements.
     """
 
     def __init__(self, settings: FaithfulnessSettings | None = None) -> None:
@@ -63,7 +63,7 @@ class Faithfulness:
         """The answer's distinct statements, and the numbers of those that were left out as repetitions."""
         prompt = self._prompts.template(ctx.language).fill({"question": sample.query, "answer": candidate.text})
         stated = (await ctx.ask(prompt, Statements(), max_tokens=STATEMENTS_TOKENS)).value
-        statements = distinct(stated)
+        statements = list(stated) if self._settings.repeated_statements == "each" else distinct(stated)
         extra: dict[str, JSON] = {"repeated_statements": len(stated) - len(statements)}
         if self._settings.near_duplicates == "merge":
             statements = distinct(stated, near=True)

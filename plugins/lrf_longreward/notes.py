@@ -34,7 +34,8 @@ def _headed(whole: WholeDocument, note: PartNote) -> str:
     title = whole.heading(note.first)
     if note.last.document != note.first.document:
         title += f" –{whole.heading(note.last)}"
-    return f"[{start}%–{end}%]{title}\n{note.text}"
+    part = f"文档{start}% - {end}%部分的有关信息" if whole.published else f"{start}%–{end}%"
+    return f"[{part}]{title}\n{note.text}"
 
 
 Merge = Callable[[str], Awaitable[str | None]]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from lrf.settings import FilePath, Settings
 from lrf.text.tokenizers import DEFAULT, Bundled
+from lrf.types import JSON
 
 Language = Literal["en", "zh"]
+Headings = Literal["plain", "published"]
+_HEADINGS = "by numbers alone, or as in LongReward's published prompts, in Chinese."
 
 
 class PromptSettings(Settings):
@@ -36,6 +40,14 @@ class LogicalitySettings(PromptSettings):
 class FaithfulnessSettings(PromptSettings):
     """Settings of ``faithfulness``."""
 
+    by_method: ClassVar[Mapping[str, Mapping[str, JSON]]] = {
+        "paper": {"headings": "published", "repeated_statements": "each"}
+    }
+
+    headings: Headings = Field("plain", description=f"How a passage is headed: {_HEADINGS}")
+    repeated_statements: Literal["once", "each"] = Field(
+        "once", description="How a statement counts that the answer repeats: once, or each time."
+    )
     top_k: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Chunks of evidence for each statement. null: the retriever's own number."
     )
@@ -70,6 +82,21 @@ class FaithfulnessSettings(PromptSettings):
 class CompletenessSettings(PromptSettings):
     """Settings of ``completeness``."""
 
+    by_method: ClassVar[Mapping[str, Mapping[str, JSON]]] = {
+        "paper": {"headings": "published", "chunk_ends": "token", "empty_notes": "shown"}
+    }
+
+    headings: Headings = Field("plain", description=f"How a note is headed: {_HEADINGS}")
+    chunk_ends: Literal["sentence", "token"] = Field(
+        "sentence",
+        description="sentence: a chunk ends where a sentence does if that costs nothing. token: after chunk_tokens "
+        "exactly; a note's share of the document is then counted in tokens.",
+    )
+    empty_notes: Literal["left_out", "shown"] = Field(
+        "left_out",
+        description='Notes that say "No relevant information": left out of the prompt that rates, or shown in it. '
+        "Shown ones also replace notes that contain these words among others.",
+    )
     chunk_tokens: int = Field(
         4096, ge=1, description="Tokens of the document that one call reads for its notes, at most."
     )

@@ -43,11 +43,12 @@ class VerdictCheck:
 
     def __init__(self, settings: FaithfulnessSettings) -> None:
         self._per_call = settings.verdicts_per_call
+        self._published = settings.headings == "published"
         self._verdict = Prompts("verdict", settings)
         self._verdicts = Prompts("verdicts", settings)
 
     async def judge(self, sample: Sample, claims: Sequence[Claim], ctx: Context) -> list[JudgedStatement]:
-        """A judgement on each claim, in order; no two claims make the same statement."""
+        """A judgement on each claim, in order. Claims that make the same statement have the same evidence."""
         groups = grouped(claims, self._per_call, sample.id)
         judged = {s.text: s for part in await all_of(self._group(sample, g, ctx) for g in groups) for s in part}
         return [judged[text] for text, _ in claims]
@@ -101,7 +102,8 @@ class VerdictCheck:
         return self._verdict.template(ctx.language).fill(values)
 
     def _passages(self, sample: Sample, chunks: Sequence[Chunk], ctx: Context) -> str:
-        passages = [f"[{n}]{heading(sample, c)}\n{c.text}" for n, c in enumerate(chunks, start=1)]
+        before = "文段" if self._published else ""
+        passages = [f"[{before}{n}]{heading(sample, c)}\n{c.text}" for n, c in enumerate(chunks, start=1)]
         return "\n\n".join(passages) or NO_EVIDENCE[self._verdict.language(ctx.language)]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import UUID, uuid4
 
 from lrf.protocols import Embed, EmbedKind
-from lrf.text.chunking import chunk_document
+from lrf.text.chunking import chunk_document, slices
 from lrf.text.tokenizers import tokenizer_of
 from lrf.types import Chunk, Document
 from lrf_retrieval.bm25 import Bm25
@@ -106,6 +106,8 @@ class ChunkRetriever:
 
     def _chunks_by_document(self, documents: Sequence[Document]) -> list[tuple[Chunk, ...]]:
         s = self.settings
+        if s.chunk_ends == "token":
+            return [tuple(piece.chunk for piece in slices(d, s.chunk_tokens, s.tokenizer)) for d in documents]
         return [
             chunk_document(d, s.chunk_tokens, overlap=s.chunk_overlap, whole_sentences=True, tokenizer=s.tokenizer)
             for d in documents

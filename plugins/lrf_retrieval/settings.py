@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -9,10 +10,13 @@ from pydantic import ConfigDict, Field, model_validator
 from lrf.http.settings import BaseUrl, EnvName
 from lrf.settings import FilePath, Settings
 from lrf.text.tokenizers import DEFAULT, Bundled
+from lrf.types import JSON
 
 
 class MemorySettings(Settings):
     """How documents are cut into chunks, and how chunks are found."""
+
+    by_method: ClassVar[Mapping[str, Mapping[str, JSON]]] = {"paper": {"chunk_ends": "token"}}
 
     mode: Literal["dense", "lexical", "hybrid"] = Field(
         default="dense",
@@ -21,6 +25,10 @@ class MemorySettings(Settings):
     chunk_tokens: int = Field(default=128, ge=16, description="Tokens of a chunk at most.")
     chunk_overlap: int = Field(
         default=0, ge=0, description="Tokens that each chunk repeats of the one before, at most half of chunk_tokens."
+    )
+    chunk_ends: Literal["sentence", "token"] = Field(
+        default="sentence",
+        description="sentence: a chunk ends where a sentence does if it can. token: after chunk_tokens exactly.",
     )
     tokenizer: Bundled | FilePath = Field(
         default=DEFAULT,
@@ -37,6 +45,8 @@ class MemorySettings(Settings):
     def _possible_overlap(self) -> MemorySettings:
         if self.chunk_overlap > self.chunk_tokens // 2:
             raise ValueError(f"chunk_overlap must be at most half of chunk_tokens, {self.chunk_tokens // 2}")
+        if self.chunk_overlap and self.chunk_ends == "token":
+            raise ValueError("chunks with chunk_ends: token don't overlap; leave chunk_overlap out")
         return self
 
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
@@ -125,6 +125,11 @@ class GlobalSettings(Settings):
 
     name: SafeName = Field(description="Name of the pipeline, and of its folder under runs/.")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of everything that is drawn at random.")
+    method: Literal["lrf", "paper"] = Field(
+        default="lrf",
+        description="paper: the defaults of components become those of LongReward's public scorer, so that the same "
+        "replies and vectors give its numbers.",
+    )
     policy: Policy = Field(default=Policy(), description="The model that is made better.")
     python: Interpreters = Field(
         default=Interpreters(), description="Python interpreter of a stage that needs an environment of its own."
@@ -178,6 +183,8 @@ class RateKeys(Settings):
 
 class DimensionKeys(Settings):
     """What every dimension has besides its own settings."""
+
+    by_method: ClassVar[Mapping[str, Mapping[str, JSON]]] = {"paper": {"rating": "text"}}
 
     name: SafeName | None = Field(
         default=None, description="Name of the dimension in ratings and files; its type, if left out."

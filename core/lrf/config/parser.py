@@ -37,6 +37,7 @@ S = TypeVar("S", bound=Settings)
 KEYS = (
     "name",
     "seed",
+    "method",
     "data",
     "sample",
     "judges",
@@ -120,6 +121,8 @@ class PipelineParser:
         self.environ = environ
         # the `context` of validators: what a component's settings can be checked against
         self.context: dict[str, Any] = {"folder": folder}
+        values = document.values
+        self.method = str(values.get("method")) if isinstance(values, dict) else ""
 
     def pipeline(self) -> Pipeline:
         top = self._top()
@@ -277,12 +280,17 @@ class PipelineParser:
         block.named = {key: values.pop(key) for key in spec.needs if key in values}
         if kind in RESERVED:
             own = {key: values.pop(key) for key in reserved_keys(kind, spec) if key in values}
-            block.reserved = self._validate(RESERVED[kind], own, path)
+            defaults = {k: v for k, v in self._defaults(RESERVED[kind]).items() if k in reserved_keys(kind, spec)}
+            block.reserved = self._validate(RESERVED[kind], {**defaults, **own}, path)
         reserved = [*reserved_keys(kind, spec), *spec.needs]
-        block.settings = self._validate(model, values, path, ["type", *reserved])
+        block.settings = self._validate(model, {**self._defaults(model), **values}, path, ["type", *reserved])
         if block.settings is not None:
             self._hide_secrets(block.settings)
         return block
+
+    def _defaults(self, model: type[Settings]) -> Mapping[str, Any]:
+        """The values of fields that the pipeline's ``method`` sets unless the block does."""
+        return model.by_method.get(self.method, {})
 
     def _hide_secrets(self, settings: Settings) -> None:
         """Register the keys that the settings name. Names of models and servers are no secrets."""

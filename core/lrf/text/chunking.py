@@ -7,7 +7,7 @@ whatever judge or embedder is used.
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -81,6 +81,32 @@ def chunk_document(
             break
         here = _restart(text, places, counts, here, stop, overlap)
     return tuple(chunks)
+
+
+class Slice(NamedTuple):
+    """A piece of a document, and the numbers of tokens before its start and before its end."""
+
+    chunk: Chunk
+    start: int
+    end: int
+
+
+def slices(document: Document, tokens: int, tokenizer: TokenizerName = DEFAULT) -> list[Slice]:
+    """The document in pieces of exactly ``tokens`` tokens, 1 or more, wherever sentences end; the last one is shorter.
+
+    Tokens are those of the whole text. Where a piece would end within a character, it ends before it. Raises
+    :class:`lrf.errors.ConfigError` when the tokenizer can't be read.
+    """
+    text = document.text
+    places, counts = tokenizer_of(tokenizer).places(text)
+    total = int(counts[-1])
+    pieces = []
+    for first in range(0, total, tokens):
+        stop = min(first + tokens, total)
+        start, end = (int(places[np.searchsorted(counts, t, side="right") - 1]) for t in (first, stop))
+        if start < end:
+            pieces.append(Slice(Chunk(document.id, start, end, text[start:end]), first, stop))
+    return pieces
 
 
 def _cut(measure: Tokenizer, text: str, places: Numbers, counts: Numbers, here: int, tokens: int, slack: int) -> int:
