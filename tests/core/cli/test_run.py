@@ -89,7 +89,9 @@ def test_an_estimate_that_takes_long_is_given_up(run: Any, monkeypatch: pytest.M
 def test_waits_and_budget_are_reported(
     project: Project, judge_server: JudgeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf.engine.retries.BACKOFF_S", 1.0)  # longer than the time from one report to the next
+    monkeypatch.setattr(
+        "lrf.engine.retries.backoff_s", lambda attempts: 1.0
+    )  # longer than the time from one report to the next
     judge_server.fault("503", times=3)
     reports: list[Any] = []
     assert lrf.run(project.pipeline(budget={"calls": 100}), runs=project.runs, report=reports.append).exit_code == 0

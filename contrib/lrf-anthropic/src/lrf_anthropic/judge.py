@@ -6,7 +6,7 @@ from lrf.http.bases import HttpJudge
 from lrf.prompting.requests import Reply, Request
 from lrf.protocols import Capabilities
 from lrf_anthropic.codes import ANTHROPIC_CODES
-from lrf_anthropic.messages import message_body, read_message
+from lrf_anthropic.messages import is_message, message_body, read_message
 from lrf_anthropic.prefixes import Mark, Prefixes
 from lrf_anthropic.settings import AnthropicJudgeSettings
 
@@ -50,6 +50,6 @@ class AnthropicJudge(HttpJudge[AnthropicJudgeSettings]):
             mark=mark,
         )
         value = await self.client.post("/v1/messages", {**body, **s.extra_body}, timeout_s=request.deadline_s)
-        if not isinstance(value, dict) or not isinstance(value.get("content"), list):
+        if not is_message(value):
             raise self.client.errors.of_other_json(value, "no message: it holds no list of content blocks")
         return read_message(value)

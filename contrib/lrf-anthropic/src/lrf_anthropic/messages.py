@@ -33,6 +33,11 @@ def message_body(
     return body
 
 
+def is_message(value: Any) -> bool:
+    """Whether JSON is a message: it has a list of content blocks."""
+    return isinstance(value, dict) and isinstance(value.get("content"), list)
+
+
 def read_message(value: Mapping[str, Any]) -> Reply:
     """The reply in a message, whose ``content`` is a list of blocks: its text blocks, joined."""
     content, ended = value["content"], value.get("stop_reason")
