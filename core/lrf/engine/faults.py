@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import packages_distributions, version
 
 from lrf.errors import LrfError, Reason, UnscorableError
@@ -111,8 +112,12 @@ def owned(title: str, component: object) -> str:
     return f"{title} ({name} of {distribution or package})"
 
 
+@cache
 def _distribution(package: str) -> str | None:
-    """The distribution, with its version, that an import package is from; None if there is none."""
+    """The distribution, with its version, that an import package is from; None if there is none.
+
+    Looking through all that is installed takes most of a second, in which the event loop does nothing else.
+    """
     for registration in load_catalog().registrations:
         if registration.spec.target.partition(":")[0].partition(".")[0] == package:
             return str(registration.package)

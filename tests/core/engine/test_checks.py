@@ -12,7 +12,7 @@ import pytest
 
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import Engine, judge_calls
-from lrf.engine.faults import FaultError, is_passing
+from lrf.engine.faults import FaultError, is_passing, owned
 from lrf.engine.observers import Observers
 from lrf.engine.panel import NamedDimension
 from lrf.errors import RunInterruptedError, StageError
@@ -317,3 +317,17 @@ async def test_a_dimension_that_hangs_is_named_and_ended_once_the_run_is_stopped
     assert note is not None
     assert note.startswith("dimensions.d (")
     assert note.endswith("Hangs of tests) on sample s and 1 more didn't end and was cancelled")
+
+
+def test_the_distribution_of_a_component_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up = []
+
+    def distributions() -> dict[str, list[str]]:
+        looked_up.append(1)
+        return {"parts_of_a_notebook": ["pytest"]}
+
+    monkeypatch.setattr("lrf.engine.faults.packages_distributions", distributions)
+    component = type("Part", (), {"__module__": "parts_of_a_notebook"})()
+    names = {owned("judges.main", component) for _ in range(3)}
+    assert names == {f"judges.main (Part of pytest {pytest.__version__})"}
+    assert len(looked_up) == 1
