@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 from lrf.rows.data import samples_from_rows
 from lrf.types import BadRow, Sample
-from lrf_data.files import find_files, read_jsonl
+from lrf_data.files import find_files, read_jsonl, reading
 from lrf_data.settings import JsonlSettings
+
+CHUNK = 1 << 20
+MAY_NAME_FILES = (b'"path"', b"\\u006", b"\\u007")
+"""The key, and escapes that may stand for its letters."""
+LONGEST = max(map(len, MAY_NAME_FILES)) - 1
 
 
 class JsonlSource:
@@ -19,3 +25,20 @@ class JsonlSource:
     def read(self) -> Iterator[Sample | BadRow]:
         files = find_files(self._path)
         return samples_from_rows(row for file in files for row in read_jsonl(file))
+
+    def content_hash(self) -> str | None:
+        """A hash of the files; None where a row may name another file (its key ``path``, however it is written)."""
+        content = hashlib.sha256()
+        for path in find_files(self._path):
+            if path.suffix == ".gz":
+                return None
+            content.update(b"%d" % path.stat().st_size)
+            with reading(path), path.open("rb") as file:
+                before = b""
+                while part := file.read(CHUNK):
+                    content.update(part)
+                    window = before[-LONGEST:] + part
+                    if any(mark in window for mark in MAY_NAME_FILES):
+                        return None
+                    before = part
+        return content.hexdigest()

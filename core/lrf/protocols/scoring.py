@@ -31,6 +31,18 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class HashesContent(Protocol):
+    """A source that can tell quickly whether its rows are those of another time: the data isn't checked again then."""
+
+    def content_hash(self) -> str | None:
+        """A hash of all that ``read`` gives rows from, quicker than reading; None where it can't be told. Blocks.
+
+        Raises :class:`lrf.errors.DataError` as ``read`` does.
+        """
+        ...
+
+
 class Context(Protocol):
     """What a dimension works with: the engine's side of one candidate of one sample.
 
