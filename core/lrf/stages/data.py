@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from lrf import __version__
 from lrf.build import source_of
 from lrf.errors import DataError
 from lrf.protocols import HashesContent
@@ -88,7 +87,7 @@ def _content(context: StageContext) -> str | None:
     """A hash of the data's content and settings; None where the source can't give one."""
     source, block = source_of(context.pipeline), context.pipeline.data
     content = source.content_hash() if isinstance(source, HashesContent) else None
-    return None if content is None or block is None else fingerprint(content, context.component(block), __version__)
+    return None if content is None or block is None else fingerprint(content, context.component(block))
 
 
 def _check(context: StageContext) -> DataResult:
