@@ -15,6 +15,9 @@ from lrf.rows.data import Row, parse_line
 from lrf.types import BadRow
 from lrf_data.formats import HEAD_BYTES, other_format
 
+LONGEST_ROW = 1 << 28
+"""Bytes of one row at most, so that a small file can't fill the memory once it is unpacked."""
+
 
 def find_files(path: Path | Sequence[Path]) -> list[Path]:
     """The files that a ``path`` setting names; a pattern's in the order of their names. Raises DataError for none."""
@@ -50,6 +53,16 @@ def open_bytes(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
+def lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The file's lines. Raises :class:`lrf.errors.DataError` for one that is longer than :data:`LONGEST_ROW`."""
+    number = 0
+    while line := file.readline(LONGEST_ROW + 1):
+        number += 1
+        if len(line) > LONGEST_ROW:
+            raise DataError(f"{path}:{number}: the line is longer than {LONGEST_ROW:,} bytes, the most that is read")
+        yield line
+
+
 def read_jsonl(path: Path) -> Iterator[Row | BadRow]:
     """Each line's JSON value; blank lines are left out.
 
@@ -59,6 +72,6 @@ def read_jsonl(path: Path) -> Iterator[Row | BadRow]:
         if (instead := other_format(cast(Any, file).peek(HEAD_BYTES)[:HEAD_BYTES], path)) is not None:
             raise DataError(f"{path}: not JSON Lines, but {instead}")
         name, folder = str(path), path.parent
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(lines(file, path), start=1):
             if not line.isspace():
                 yield parse_line(line, name, number, folder)

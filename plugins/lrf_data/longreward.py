@@ -7,7 +7,6 @@ there is one, is the reference. Candidates, in a second file and in any order: `
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from array import array
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from typing import BinaryIO, cast
 
 from lrf.rows.data import Row, parse_line, quoted, samples_from_rows, text_problem
 from lrf.types import JSON, BadRow, Sample
-from lrf_data.files import find_files, open_bytes, read_jsonl, reading
+from lrf_data.files import find_files, lines, open_bytes, read_jsonl, reading
 from lrf_data.settings import LongRewardSettings
 
 
@@ -56,7 +55,7 @@ class _Index:
     def build(self) -> Iterator[BadRow]:
         """Goes through the file. Gives the lines that can't be any sample's."""
         offset = 0
-        for number, line in enumerate(self._file, start=1):
+        for number, line in enumerate(lines(self._file, Path(self._name)), start=1):
             if line.strip():
                 row = parse_line(line, self._name, number)
                 sample = row.message if isinstance(row, BadRow) else _sample_of(row.value)
@@ -144,7 +143,7 @@ def _seekable(path: Path) -> BinaryIO:
     unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the caller
     try:
         with open_bytes(path) as packed:
-            shutil.copyfileobj(packed, unpacked)
+            unpacked.writelines(lines(packed, path))
         unpacked.seek(0)
     except BaseException:
         unpacked.close()

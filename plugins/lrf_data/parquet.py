@@ -15,6 +15,9 @@ from lrf.types import BadRow, Sample
 from lrf_data.files import find_files
 from lrf_data.settings import ParquetSettings
 
+LARGEST_GROUP = 1 << 33
+"""Bytes of a row group at most, unpacked."""
+
 _BUFFER = 1 << 20  # bytes read at once; without it a row group's column is read whole
 
 
@@ -37,6 +40,7 @@ class ParquetSource:
         try:
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER) as file:
                 columns = self._column_of_field(file.schema_arrow.names, path)
+                _check_sizes(file.metadata, path)
                 number = 0
                 for batch in file.iter_batches(self._batch_rows, columns=sorted({*columns.values()})):
                     for i in range(batch.num_rows):
@@ -53,6 +57,17 @@ class ParquetSource:
             if column not in there:
                 raise DataError(f"{path}: no column {column!r} for {field}; columns: {', '.join(there)}")
         return self._columns
+
+
+def _check_sizes(metadata: Any, path: Path) -> None:
+    """Raises DataError for a row group whose columns, unpacked, would take more than :data:`LARGEST_GROUP` bytes."""
+    for number in range(metadata.num_row_groups):
+        size = metadata.row_group(number).total_byte_size
+        if size > LARGEST_GROUP:
+            raise DataError(
+                f"{path}: row group {number} takes {size:,} bytes unpacked; {LARGEST_GROUP:,} are the most that are "
+                "read; write the file with smaller row groups"
+            )
 
 
 def _begins_as_json(path: Path) -> bool:

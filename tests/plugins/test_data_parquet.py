@@ -95,3 +95,13 @@ def test_a_file_that_is_not_parquet_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("{}")
     with pytest.raises(DataError, match=r"a\.parquet: can't be read as Parquet"):
         read(tmp_path / "a.parquet")
+
+
+def test_a_row_group_that_would_fill_the_memory_is_refused_by_name_and_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrf_data.parquet.LARGEST_GROUP", 100)
+    path = tmp_path / "bomb.parquet"
+    pq.write_table(pa.table({"query": ["x" * 5000], "context": ["y"]}), path)
+    with pytest.raises(DataError, match=r"bomb\.parquet: row group 0 takes [\d,]+ bytes unpacked; 100 are the most"):
+        list(ParquetSource(ParquetSettings(path=path)).read())
