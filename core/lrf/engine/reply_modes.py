@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lrf.errors import Reason, UnscorableError
-from lrf.prompting.requests import Expectation, RatingMode, Reply, ReplyMode, StructuredOnly
+from lrf.prompting.requests import Expectation, RatingMode, Reply, ReplyMode
 from lrf.protocols import Judge
 
 
@@ -22,7 +22,7 @@ def reply_mode_of(judge: Judge, expects: Expectation[Any], wanted: RatingMode) -
 
     Raises :class:`lrf.errors.UnscorableError` when the judge can't be asked in it.
     """
-    structured_only = isinstance(expects, StructuredOnly) and expects.structured_only
+    structured_only = bool(getattr(expects, "structured_only", False))  # isinstance of a protocol is slow
     reply_mode = (
         best_reply_mode(judge, expects) if wanted == "auto" or not (expects.options or structured_only) else wanted
     )
