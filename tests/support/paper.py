@@ -5,6 +5,7 @@ One document, one judge, nothing at once, no errors. It shares no code with lrf.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -76,4 +77,4 @@ class Scorer:
             "faithfulness": self.faithfulness(context, question, answer),
             "completeness": self.completeness(context, question, answer),
         }
-        return ratings | {"reward": sum(ratings.values()) / 4}
+        return ratings | {"reward": math.fsum(ratings.values()) / 4}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -46,7 +47,8 @@ TIMEOUT_S = 300.0
 HOPELESS = 8
 """Texts that must all be refused, before any was embedded, for the run to stop."""
 SAME = 3
-"""Different texts that can't all have the same vector. Two can: they may differ in what a model doesn't look at."""
+"""Texts of different words that can't all have the same vector. Two can, if they differ in what a model passes over."""
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(slots=True, eq=False)
@@ -244,7 +246,7 @@ class EmbedderCalls:
             tokens = await asyncio.to_thread(lambda: sum(count_tokens(text) for text in texts))
 
         async def send(_deadline_s: float) -> tuple[Usable, Sequence[Usage]]:
-            return self._checked(await self.embedder.embed(texts, kind), len(texts)), ()
+            return self._checked(await self.embedder.embed(texts, kind), texts), ()
 
         async def commit(replied: Replied[Usable]) -> None:
             self.ledger.embedding_calls += 1
@@ -269,15 +271,16 @@ class EmbedderCalls:
         rows = vectors.astype("<f4", copy=False)
         return [row.tobytes() if good else None for row, good in zip(rows, usable, strict=True)]
 
-    def _checked(self, given: Vectors, count: int) -> Usable:
-        """The vectors as an array of shape (count, dimensions), and which of them say something.
+    def _checked(self, given: Vectors, texts: Sequence[str]) -> Usable:
+        """The vectors as an array of shape (texts, dimensions), and which of them say something.
 
         A vector whose numbers are all the same (zeros, as a rule) says nothing, nor does one that several texts of a
         call had alike, now or in an earlier call. Raises :class:`lrf.errors.BadReplyError` when no vector says
         anything, or when one is not finite.
         """
-        vectors, title = check_vectors(self.server.title, self.embedder, given, count), self.server.title
-        if count >= SAME and (vectors == vectors[0]).all():
+        count, title = len(texts), self.server.title
+        vectors = check_vectors(title, self.embedder, given, count)
+        if (vectors == vectors[0]).all() and len({frozenset(_WORD.findall(t.casefold())) for t in texts}) >= SAME:
             self._suspect = vectors[0]
         usable = (vectors != vectors[:, :1]).any(axis=1) if vectors.shape[1] > 1 else vectors[:, 0] != 0
         if self._suspect is not None and len(self._suspect) == vectors.shape[1]:
