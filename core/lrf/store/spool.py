@@ -72,6 +72,8 @@ class Spool:
 
         def job(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM rows WHERE stage IS NOT ?", (keep,))
-            connection.execute("PRAGMA incremental_vacuum").fetchall()  # a page is given back with each step
+            (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+            for _ in range(free):  # Python's module ends this statement after one step, which gives one page back
+                connection.execute("PRAGMA incremental_vacuum(1)")
 
         await self._database.write(job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,13 @@ async def test_rows_of_other_stages_are_forgotten(spool: Spool) -> None:
     await spool.drop_rows(keep="new")
     assert not await spool.has_row("old", 0, b"d")
     assert await spool.has_row("new", 0, b"d")
+
+
+async def test_the_room_of_forgotten_rows_is_given_back(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    spool = Spool(journal)
+    for position in range(100):
+        await spool.put_row("st", position, "s", b"d", "a long row " * 1000, transient=False)
+    await spool.drop_rows()
+    await asyncio.to_thread(journal.close)
+    assert (tmp_path / "j").stat().st_size < 100_000
