@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lrf.text.redaction import redact
+from lrf.text.unicode import storable
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def run_log(path: Path) -> Iterator[Any]:
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.format_exc_info,
                 structlog.processors.JSONRenderer(ensure_ascii=False),
-                lambda _logger, _method, line: redact(str(line)),
+                lambda _logger, _method, line: storable(redact(str(line))),  # of a path that is not UTF-8, perhaps
             ],
             cache_logger_on_first_use=False,
         )

@@ -45,7 +45,7 @@ def write_parquet(pairs: Path, target: Path, *, agentic: bool = False) -> None:
 
     temporary = target.with_name(f".{target.name}.partial")
     try:
-        with pq.ParquetWriter(temporary, schema) as writer, pairs.open(encoding="utf-8") as f:
+        with temporary.open("wb") as out, pq.ParquetWriter(out, schema) as writer, pairs.open(encoding="utf-8") as f:
             group: list[dict[str, Any]] = []
             for line in f:
                 group.append(row(line))
