@@ -37,6 +37,9 @@ SYNCHRONOUS = "FULL"
 RETRY_S = 0.1
 """Seconds until a waiter is told again that the thread has failed, where there was no memory to tell it."""
 
+FEW = 8
+"""Waiters that continue in one turn of their event loop: a whole group's would keep it from everything else."""
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS segments (hash BLOB PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS replies (
@@ -286,13 +289,16 @@ def _tell_waiters(outcomes: Sequence[Outcome]) -> None:
 
 
 def _settle(outcomes: Sequence[Outcome]) -> None:
-    for waiter, value, error in outcomes:
+    """Give waiters of one event loop their results, a few in each turn of it, so that it stays fair to all else."""
+    for waiter, value, error in outcomes[:FEW]:
         if waiter.done():  # cancelled in the meantime
             continue
         if error is None:
             waiter.set_result(value)
         else:
             waiter.set_exception(error)
+    if rest := outcomes[FEW:]:
+        asyncio.get_running_loop().call_soon(_settle, rest)
 
 
 # --- the file ----------------------------------------------------------------------------------------------------

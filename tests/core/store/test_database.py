@@ -7,6 +7,7 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from lrf.errors import RunError
 from lrf.store import database as module
-from lrf.store.database import Database
+from lrf.store.database import FEW, Database
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ FORKED = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from lrf.errors import RunError
-from lrf.store.database import Database
+from lrf.store.database import FEW, Database
 
 database = Database(Path(sys.argv[1]))
 if not os.fork():
@@ -149,3 +150,24 @@ def test_a_database_that_is_used_after_a_fork_says_what_to_do_and_its_own_proces
     assert done.stdout.count("was forked from it: open it in the new process, or use one process") == 2, done.stderr
     assert done.stdout.endswith("status 0\n")
     assert not (tmp_path / "j-wal").exists()
+
+
+async def test_the_callers_of_a_large_group_do_not_all_continue_in_one_turn_of_the_loop() -> None:
+    database, turn, turns = Database(), 0, Counter[int]()
+
+    async def count() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def write() -> None:
+        await database.write(lambda connection: connection.execute("SELECT 1"))
+        turns[turn] += 1
+
+    counting = asyncio.create_task(count())
+    await asyncio.gather(*(write() for _ in range(100)))
+    counting.cancel()
+    database.close()
+    assert turns.total() == 100
+    assert max(turns.values()) <= FEW
