@@ -124,7 +124,7 @@ FORKED = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from lrf.errors import RunError
-from lrf.store.database import FEW, Database
+from lrf.store.database import Database
 
 database = Database(Path(sys.argv[1]))
 if not os.fork():
