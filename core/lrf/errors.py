@@ -139,21 +139,14 @@ class Reason(StrEnum):
         "prompt_cut",
         "The server counted less than half of the prompt's tokens: it dropped a part of the prompt.",
     )
-    REPLY_MODE_NOT_POSSIBLE = (
-        "reply_mode_not_possible",
-        "The judge can't be asked for what the dimension needs.",
-    )
+    REPLY_MODE_NOT_POSSIBLE = "reply_mode_not_possible", "The judge can't be asked for what the dimension needs."
 
     # an embedder
     EMBEDDER_REFUSED = "embedder_refused", "The embedder refuses a text (a chunk or a statement), for its length, say."
-    EMBEDDER_UNAVAILABLE = (
-        "embedder_unavailable",
-        "The embedder could not be reached or didn't reply, five times. The same command asks again.",
-    )
+    EMBEDDER_UNAVAILABLE = "embedder_unavailable", "No reply of the embedder, five times. The same command asks again."
     EMBEDDER_BAD_VECTORS = (
         "embedder_bad_vectors",
-        "The embedder gave no vectors five times, or useless ones (all zero, all equal, not finite). The same command "
-        "asks again.",
+        "No vectors five times, or useless ones. The same command asks again.",
     )
 
     # a retriever
