@@ -162,10 +162,7 @@ class Reason(StrEnum):
     # a dimension or an aggregator
     NO_STATEMENTS = "no_statements", "Faithfulness: the answer makes no factual statement (`no_statements: unscored`)."
     TOO_MANY_STATEMENTS = "too_many_statements", "Faithfulness: more statements than `max_statements`."
-    EMPTY_DOCUMENT = (
-        "empty_document",
-        "Faithfulness and completeness: there is no text to compare the answer with.",
-    )
+    EMPTY_DOCUMENT = "empty_document", "Faithfulness and completeness: there is no text to compare the answer with."
     TOO_LONG = "too_long", "Classifier: prompt and answer don't fit the reward model's window."
     SPECIAL_TOKEN = "special_token", "Classifier: a text spells one of the reward model's special tokens."
     CHAT_TEMPLATE = "chat_template", "Classifier: the reward model's chat template refuses the turns."
