@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from lrf.build import check_importable, pairing_of
 from lrf.errors import GateError, StageError
 from lrf.prompting.templates import Template
+from lrf.stages.checks import check_pair
 from lrf.stages.context import StageContext
 from lrf.stages.pairs.card import write_dataset_card
 from lrf.stages.pairs.forecast import check_pairs_possible
@@ -120,7 +121,7 @@ class _PairWriter:
         with replacing(run.pairs) as pairs, replacing(run.left_out) as left_out:
             for sample in good_samples(sampled_source(context)):
                 rewards = rewards_of_sample(sample, groups, run.rewards) if scored else _without_rewards(sample)
-                outcome = pairing.pair(sample, rewards)
+                outcome = check_pair(pairing, sample, pairing.pair(sample, rewards))
                 if isinstance(outcome, LeftOut):
                     self._left_out(sample, outcome, left_out.write)
                 else:

@@ -16,6 +16,7 @@ from lrf.prompting.templates import Template
 from lrf.protocols import TrainingJob
 from lrf.settings import TrainerSettings
 from lrf.stages.channel import Report
+from lrf.stages.checks import check_checkpoint
 from lrf.stages.context import StageContext
 from lrf.stages.fingerprints import weights_fingerprint
 from lrf.stages.progress import Progress
@@ -157,8 +158,11 @@ def train_here(
         local_rank=local_rank,
         world=world,
     )
-    result = trainer_of(pipeline).train(job)
-    return {"checkpoint": str(result.checkpoint.relative_to(run.path)), **result.metrics}
+    trainer = trainer_of(pipeline)
+    result = trainer.train(job)
+    if rank:  # only the first process writes it, maybe on another machine
+        return {"checkpoint": str(result.checkpoint), **result.metrics}
+    return {"checkpoint": check_checkpoint(trainer, result.checkpoint, run.path), **result.metrics}
 
 
 def _parts(trained: Mapping[str, JsonValue]) -> tuple[str, Mapping[str, JsonValue]]:
