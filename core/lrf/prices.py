@@ -1,4 +1,4 @@
-"""What tokens cost. Usage is kept as the judge reported it; a price is put to it afterwards.
+"""Prices of tokens. Usage is stored as the judge reported it, and priced afterwards.
 
 Money is counted in whole trillionths (10⁻¹²) of a currency: a price of one million tokens with up to six decimals is
 a whole number of them a token, so sums are exact and a budget is never crossed by rounding.
@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 UNITS = 10**12
-"""So many units of money are one unit of the currency."""
+"""Units of money in one unit of the currency."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What one token costs, in units of money (see :data:`UNITS`).
+    """The price of one token, in units of money (see :data:`UNITS`).
 
     ``written``: of a prompt, where the server puts it into its cache; None: as any other.
 
@@ -30,14 +30,14 @@ class Price:
     written: int | None = None
 
     def cost(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0, written_tokens: int = 0) -> int:
-        """What this many tokens cost. Cached and written ones are parts of ``prompt_tokens`` and counted once."""
+        """The cost of these tokens. Cached and written ones are among ``prompt_tokens`` and counted once."""
         cached = min(cached_tokens, prompt_tokens)
         written = min(written_tokens, prompt_tokens - cached)
         of_prompt = (prompt_tokens - cached - written) * self.prompt + cached * self.cached + written * self._written
         return of_prompt + completion_tokens * self.completion
 
     def most(self, prompt_tokens: int, completion_tokens: int) -> int:
-        """The most that this many tokens can cost, whatever part of them is cached."""
+        """The highest cost of these tokens, whichever of them are cached."""
         dearest = max(self.prompt, self.cached, self._written)
         return prompt_tokens * dearest + completion_tokens * self.completion
 
@@ -47,5 +47,5 @@ class Price:
 
 
 def amount(money: int) -> float:
-    """Units of money as a number of the currency."""
+    """Units of money as an amount of the currency."""
     return money / UNITS

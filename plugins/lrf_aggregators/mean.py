@@ -28,7 +28,7 @@ def weighted_mean(ratings: Mapping[str, float | None], weights: Mapping[str, flo
 
 
 def check_names(named: Mapping[str, float], ratings: Mapping[str, float | None], setting: str) -> None:
-    """Raises ConfigError for a name in a setting that is no dimension of the pipeline."""
+    """Raises ConfigError for a name in a setting that isn't a dimension of the pipeline."""
     for name in named:
         if name not in ratings:
             hint = did_you_mean(name, ratings)

@@ -12,7 +12,7 @@ Missing = Literal["unscored", "skip"]
 
 
 class AggregatorSettings(Settings):
-    """What all aggregators have."""
+    """Settings that all aggregators have."""
 
     missing: Missing = Field(
         default="unscored",

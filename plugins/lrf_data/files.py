@@ -20,27 +20,27 @@ LONGEST_ROW = 1 << 28
 
 
 def find_files(path: Path | Sequence[Path]) -> list[Path]:
-    """The files that a ``path`` setting names; a pattern's in the order of their names. Raises DataError for none."""
-    found: list[Path] = []
+    """The files that a ``path`` setting names, those of a pattern sorted by name. Raises DataError for none."""
+    files: list[Path] = []
     for one in [path] if isinstance(path, Path) else path:
         if one.is_dir():
             raise DataError(f"{one}: is a folder; name its files, as in {one}/*")
         if one.exists():
-            found.append(one)
+            files.append(one)
         elif glob.has_magic(str(one)):
             matches = glob.glob(str(one), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
-            files = sorted(Path(f) for f in matches if Path(f).is_file())
-            if not files:
+            matching = sorted(Path(f) for f in matches if Path(f).is_file())
+            if not matching:
                 raise DataError(f"{one}: no file matches this pattern")
-            found += files
+            files += matching
         else:
             raise DataError(f"{one}: no such file")
-    return found
+    return files
 
 
 @contextmanager
 def reading(path: Path | None) -> Iterator[None]:
-    """Turns what goes wrong while a file is read into a DataError that names it."""
+    """Turns an error while a file is read into a DataError that names the file."""
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:  # gzip raises the last two for a file cut short or damaged

@@ -1,4 +1,4 @@
-"""The source ``jsonl``: one row a line, in the fields of :mod:`lrf.rows.data`."""
+"""The source ``jsonl``: a row on each line, in the fields of :mod:`lrf.rows.data`."""
 
 from __future__ import annotations
 

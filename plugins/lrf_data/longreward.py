@@ -44,7 +44,7 @@ class LongRewardSource:
 
 
 class _Index:
-    """Where the lines of each sample's candidates begin."""
+    """The places in the file at which the lines of each sample's candidates begin."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self._file = file
@@ -53,7 +53,7 @@ class _Index:
         self._taken: set[str] = set()
 
     def build(self) -> Iterator[BadRow]:
-        """Goes through the file. Gives the lines that can't be any sample's."""
+        """Reads the file once. Yields the lines that belong to no sample."""
         offset = 0
         for number, line in enumerate(lines(self._file, Path(self._name)), start=1):
             if line.strip():
@@ -79,7 +79,7 @@ class _Index:
             yield cast(Row, row)  # the first pass has read it already
 
     def left(self) -> Iterator[BadRow]:
-        """The candidates that no document asked for, by line."""
+        """The candidates without a document, by line."""
         lines = [
             (number, sample)
             for sample, places in self._places.items()
@@ -91,7 +91,7 @@ class _Index:
 
 
 def _with_candidates(row: Row | BadRow, index: _Index) -> Iterator[Row | BadRow]:
-    """The document's row as lrf has it, after those of its candidates that don't fit it."""
+    """The document's row in lrf's fields, after the candidates that don't match it."""
     if isinstance(row, BadRow) or not isinstance(row.value, Mapping):
         yield row
         return
@@ -101,11 +101,11 @@ def _with_candidates(row: Row | BadRow, index: _Index) -> Iterator[Row | BadRow]
         return
     query = document.pop("query", None)
     candidates: dict[str, Mapping[str, JSON]] = {}
-    for found in index.candidates(str(idx)):
-        if (wrong := _misfit(found.value, query, candidates)) is not None:
-            yield BadRow(found.file, found.line, wrong)
+    for row in index.candidates(str(idx)):
+        if (wrong := _misfit(row.value, query, candidates)) is not None:
+            yield BadRow(row.file, row.line, wrong)
             continue
-        candidate = dict(found.value)
+        candidate = dict(row.value)
         name = candidate.pop("idx")
         del candidate["query"]
         candidates[name] = {"id": name, "text": candidate.pop("answer"), "metadata": candidate}

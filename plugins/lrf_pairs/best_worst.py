@@ -14,7 +14,7 @@ _ROUNDING = 1e-9  # 7.1 - 6.6 is a margin of 0.5, and a mean's last digits depen
 
 
 class BestWorst:
-    """The candidate with the highest reward against the one with the lowest (LongReward, section 3.2).
+    """The candidate with the highest reward is chosen, the one with the lowest rejected (LongReward, section 3.2).
 
     Differs from the paper's public code where rewards are equal: they never make a pair, and a tie for the highest
     or the lowest place is broken by hash and not by the order of the data.

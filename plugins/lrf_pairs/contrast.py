@@ -12,7 +12,7 @@ from lrf_pairs.settings import ContrastSettings
 
 
 class Contrast:
-    """A strong source's answer as chosen, a weak one's as rejected (the paper's baseline "contrast").
+    """The answer of a strong source is chosen, that of a weak one rejected (the paper's baseline "contrast").
 
     The sources are what the data says in a candidate's ``source``. Rewards decide nothing; where there are some,
     they stand in the pair. Of several candidates of one source, a hash takes one.

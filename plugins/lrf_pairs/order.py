@@ -1,4 +1,4 @@
-"""An order of a sample's candidates that nothing about them decides, and whether two of them say anything different."""
+"""A neutral order of a sample's candidates, for ties; and whether two candidates have the same text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pipeline file: read, checked as a whole, and made into a :class:`Pipeline`."""
+"""The pipeline file: parsed and checked into a :class:`Pipeline`."""
 
 from lrf.config.diff import changes
 from lrf.config.json_schema import pipeline_schema

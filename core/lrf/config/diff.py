@@ -1,4 +1,4 @@
-"""What is different between two resolved pipelines."""
+"""Differences between two resolved pipelines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _differences(old: JSON, new: JSON, path: str) -> list[str]:
 
 
 def _by_name(value: JSON) -> JSON:
-    """A list of named blocks as a mapping, so that a block put in front changes no other."""
+    """A list of named blocks as a mapping: a block inserted in front then changes no other."""
     if not isinstance(value, list) or not value:
         return value
     named = all(isinstance(v, Mapping) and isinstance(v.get("name"), str) for v in value)

@@ -1,4 +1,4 @@
-"""JSON Schema of the pipeline file, for editors: made of what is installed."""
+"""JSON Schema of the pipeline file, for editors, with the components that are installed."""
 
 from __future__ import annotations
 

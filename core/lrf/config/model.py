@@ -1,4 +1,4 @@
-"""What a pipeline file means, once it is known to be right."""
+"""The parsed pipeline: its settings that name no component, and the blocks of its components."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lrf.settings import FilePath, Settings
 from lrf.types import JSON
 
 PROMPT_FIELDS = ("context", "question")
-"""What ``policy.prompt_template`` may use."""
+"""The fields of ``policy.prompt_template``."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
@@ -47,7 +47,7 @@ def _prompt_template(text: str) -> str:
 
 
 def _model(name: str, info: ValidationInfo) -> str:
-    """A name of a model stays as it is; what is plainly a relative path starts at the pipeline's folder."""
+    """A relative path starts at the pipeline's folder; a model's name is left as it is."""
     folder = (info.context or {}).get("folder")
     if folder is None or not name.startswith(("./", "../", "~/")):
         return name
@@ -55,14 +55,14 @@ def _model(name: str, info: ValidationInfo) -> str:
 
 
 def _interpreter(command: str, info: ValidationInfo) -> str:
-    """The path of an interpreter. It is not resolved further: a virtual environment's is a link."""
+    """The path of an interpreter. Links are not followed: in a virtual environment the interpreter is one."""
     folder = (info.context or {}).get("folder")
     if os.sep in command and folder is not None:
         command = str(Path(folder) / Path(command).expanduser())
-    found = shutil.which(command)
-    if found is None:
-        raise ValueError(f"there is no program {command}; give the path of a Python interpreter")
-    return found
+    path = shutil.which(command)
+    if path is None:
+        raise ValueError(f"no program {command}; give the path of a Python interpreter")
+    return path
 
 
 Interpreter = Annotated[str, AfterValidator(_interpreter)]
@@ -72,7 +72,7 @@ DuplicateRule = Literal["merge", "keep"]
 
 
 class Policy(Settings):
-    """The model that is made better."""
+    """The model that is trained."""
 
     model: Annotated[str, AfterValidator(_model)] | None = Field(
         default=None, description="Name or path of the policy, as transformers loads it."
@@ -87,7 +87,7 @@ class Policy(Settings):
 
 
 class BudgetSettings(Settings):
-    """What a run may use at most, over all its resumptions."""
+    """The most that a run may use, over all its resumptions."""
 
     calls: int | None = Field(default=None, ge=1, description="Calls to judges, and candidates of a sampler.")
     tokens: int | None = Field(default=None, ge=1, description="Tokens of judges and sampler, prompt and reply.")
@@ -121,7 +121,7 @@ class Interpreters(Settings):
 
 
 class GlobalSettings(Settings):
-    """The keys of a pipeline that name no component."""
+    """The keys of a pipeline that are not components."""
 
     name: SafeName = Field(description="Name of the pipeline, and of its folder under runs/.")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of everything that is drawn at random.")
@@ -130,7 +130,7 @@ class GlobalSettings(Settings):
         description="paper: the defaults of components become those of LongReward's public scorer, so that the same "
         "replies and vectors give its numbers.",
     )
-    policy: Policy = Field(default=Policy(), description="The model that is made better.")
+    policy: Policy = Field(default=Policy(), description="The model that is trained.")
     python: Interpreters = Field(
         default=Interpreters(), description="Python interpreter of a stage that needs an environment of its own."
     )
@@ -158,7 +158,7 @@ class GlobalSettings(Settings):
 
 
 class DataKeys(Settings):
-    """What every data source has besides its own settings."""
+    """The keys of every data source besides its own settings."""
 
     on_bad_row: BadRowRule = Field(
         default="stop", description="What a row that is no sample does: stop the run, or be skipped and counted."
@@ -166,7 +166,7 @@ class DataKeys(Settings):
 
 
 class RateKeys(Settings):
-    """What every judge, every embedder and every sampler has besides its own settings."""
+    """The keys of every judge, embedder and sampler besides its own settings."""
 
     requests_per_minute: int | None = Field(
         default=None,
@@ -182,7 +182,7 @@ class RateKeys(Settings):
 
 
 class DimensionKeys(Settings):
-    """What every dimension has besides its own settings."""
+    """The keys of every dimension besides its own settings."""
 
     by_method: ClassVar[Mapping[str, Mapping[str, JSON]]] = {"paper": {"rating": "text"}}
 
@@ -227,7 +227,7 @@ class DimensionKeys(Settings):
 
 
 class SampleKeys(RateKeys):
-    """What every sampler has besides its own settings."""
+    """The keys of every sampler besides its own settings."""
 
     n: int = Field(
         default=10, ge=1, le=1000, description="Candidates a sample has in the end; those of the data count."
@@ -251,17 +251,17 @@ RESERVED: Mapping[str, type[Settings]] = {
     "embedder": RateKeys,
     "dimension": DimensionKeys,
 }
-"""Keys of a block that are lrf's and not the component's, by kind. The kinds that a component needs are too."""
+"""The keys of a block that are not settings of the component, by kind; the kinds that it needs come on top."""
 
 
 def reserved_keys(kind: str, spec: ComponentSpec) -> tuple[str, ...]:
-    """The keys of a block of this component that are lrf's own. How a judge is asked needs a judge."""
+    """The keys of this component's block that are not its settings. Keys about judges are for dimensions with one."""
     keys = tuple(RESERVED[kind].model_fields) if kind in RESERVED else ()
     return ("name",) if kind == "dimension" and "judge" not in spec.needs else keys
 
 
 def needed_kinds(spec: ComponentSpec, settings: Settings) -> tuple[str, ...]:
-    """The kinds of component that one with these settings works with."""
+    """The kinds of component that this one needs with these settings."""
     return tuple(kind for kind in spec.needs if kind not in settings.without)
 
 
@@ -284,17 +284,17 @@ class ComponentBlock:
 
     @property
     def keys(self) -> DimensionKeys:
-        """What a dimension's block says besides the component's own settings."""
+        """A dimension's keys besides its settings."""
         return self.reserved if isinstance(self.reserved, DimensionKeys) else DimensionKeys()
 
     @property
     def generation(self) -> SampleKeys:
-        """What a sampler's block says besides the component's own settings."""
+        """A sampler's keys besides its settings."""
         return self.reserved if isinstance(self.reserved, SampleKeys) else SampleKeys()
 
     @property
     def rates(self) -> RateKeys:
-        """What may be sent a minute to the component of this block."""
+        """How much may be sent to the component a minute."""
         return self.reserved if isinstance(self.reserved, RateKeys) else RateKeys()
 
     @property
@@ -305,7 +305,7 @@ class ComponentBlock:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A pipeline whose every part was checked.
+    """A pipeline, with every part of it checked.
 
     ``resolved`` is the pipeline as plain JSON values, with defaults filled in and what came from the environment as
     ``${NAME}``; it is itself a pipeline. ``folder`` is where relative paths start.

@@ -19,13 +19,13 @@ from lrf.prices import Price
 from lrf.settings import ModelReference, Settings
 
 SAMPLING = "(sampling)"
-"""What the books call the sampler's calls; no judge and no dimension can have this name."""
+"""The name of the sampler's calls in accounts; no judge and no dimension can have it."""
 
 BUILT_IN = Path(__file__).parents[1] / "data" / "prices.yaml"
 
 
 class ModelPrice(Settings):
-    """What one model costs, for a million tokens each."""
+    """The prices of one model, each for a million tokens."""
 
     model: str = Field(min_length=1, description="Name of the model, as the judge's `model` has it.")
     host: str | None = Field(
@@ -74,7 +74,7 @@ class Prices:
         return next((_price(e, c, batch=model.batch) for e, c in fits), None)
 
     def of_model(self, model: str) -> Price | None:
-        """The price of a model wherever it stood: for replies of a judge that the pipeline no longer has."""
+        """The price of a model on any host: for replies of a judge that is no longer in the pipeline."""
         return next((_price(e, c, batch=False) for e, c in self.entries if e.model == model), None)
 
     @property
@@ -120,8 +120,8 @@ def priced(judges: Mapping[str, Settings], prices: Prices, *, needed: bool = Fal
     they are in different currencies.
     """
     known = {name: prices.of(settings.model_reference) for name, settings in judges.items()}
-    found = {name: price for name, price in known.items() if price is not None}
-    missing = [name for name in judges if name not in found]
+    prices_of_judges = {name: price for name, price in known.items() if price is not None}
+    missing = [name for name in judges if name not in prices_of_judges]
     if needed and missing:
         name = missing[0]
         reference = judges[name].model_reference
@@ -131,13 +131,13 @@ def priced(judges: Mapping[str, Settings], prices: Prices, *, needed: bool = Fal
             f"the {who} ({model}) has no price, so a budget of money can't be kept; give one in a file that "
             f"`prices:` names (0 for a model that costs nothing){did_you_mean(model, prices.models)}"
         )
-    currencies = sorted({price.currency for price in found.values()})
+    currencies = sorted({price.currency for price in prices_of_judges.values()})
     if needed and len(currencies) > 1:
         raise ConfigError(
             f"the judges' prices are in {' and '.join(currencies)}; a budget of money needs one currency: give the "
             "prices in one, in a file that `prices:` names"
         )
-    return found
+    return prices_of_judges
 
 
 def _price(entry: ModelPrice, currency: str, *, batch: bool) -> Price:

@@ -1,11 +1,11 @@
-"""Collecting every mistake of a pipeline, so that they are told together."""
+"""Collects the mistakes of a pipeline, so that they are reported together."""
 
 from __future__ import annotations
 
 from lrf.errors import ConfigError, Problem
 
 KeyPath = tuple[str | int, ...]
-"""Where a value stands: keys and list positions from the top."""
+"""The place of a value: keys and list positions from the top."""
 
 
 def dotted(path: KeyPath) -> str:
@@ -17,34 +17,34 @@ def dotted(path: KeyPath) -> str:
 
 
 class Problems:
-    """The mistakes found so far. What is wrong with a mistaken value is told once."""
+    """The mistakes so far. Only the first mistake of a value is kept."""
 
     def __init__(self, file: str | None) -> None:
         self.file = file
         self.lines: dict[KeyPath, int | None] = {}
-        self._found: list[Problem] = []
-        self._told: set[KeyPath] = set()
+        self._problems: list[Problem] = []
+        self._mistaken: set[KeyPath] = set()
 
     def add(self, message: str, path: KeyPath = (), line: int | None = None, *, of_value: bool = True) -> None:
-        """Note a mistake. Without ``line`` it is that of the path, or of the nearest thing around it.
+        """Add a mistake. Without a ``line`` it gets the line of its path, or of the nearest value around it.
 
-        ``of_value``: what stands there is wrong, so that anything else found wrong with it is only a consequence.
+        ``of_value``: the value itself is wrong, so that every later mistake of it is only a consequence.
         """
-        if path in self._told:
+        if path in self._mistaken:
             return
         if of_value:
-            self._told.add(path)
+            self._mistaken.add(path)
         around = path
         while line is None and around:
             line = self.lines.get(around)
             around = around[:-1]
-        self._found.append(Problem(message, dotted(path), line, self.file))
+        self._problems.append(Problem(message, dotted(path), line, self.file))
 
     def has(self, path: KeyPath) -> bool:
         """Whether there is a mistake at the path itself."""
-        return path in self._told
+        return path in self._mistaken
 
     def raise_any(self) -> None:
         """Raise :class:`lrf.errors.ConfigError` with all of them, in the order of the file."""
-        if self._found:
-            raise ConfigError(sorted(self._found, key=lambda p: p.line or 0))
+        if self._problems:
+            raise ConfigError(sorted(self._problems, key=lambda p: p.line or 0))

@@ -51,29 +51,29 @@ def report(
     problems: Problems,
     also_allowed: Iterable[str] = (),
 ) -> None:
-    """Add what pydantic found in the block at ``path`` to the problems.
+    """Add the mistakes that pydantic reports in the block at ``path`` to the problems.
 
     ``also_allowed``: keys of the block that are not of this model.
     """
     by_place: dict[KeyPath, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
         by_place.setdefault(_place(details, path, problems), []).append(details)
-    for place, found in by_place.items():
+    for place, errors in by_place.items():
         deeper = any(len(other) > len(place) and other[: len(place)] == place for other in by_place)
-        if deeper and all(_OF_TYPE.fullmatch(d["type"]) for d in found):
-            continue  # another member of a union came further: what it says is more to the point
+        if deeper and all(_OF_TYPE.fullmatch(d["type"]) for d in errors):
+            continue  # another member of the union failed deeper inside: that one is meant
         models, described = declared_at(model, place[len(path) :])
-        expected = list(dict.fromkeys(e for d in found if (e := _expected(d, described))))
+        expected = list(dict.fromkeys(e for d in errors if (e := _expected(d, described))))
         if expected:
-            message = f"expected {' or '.join(expected)}{_got(found[0], place, document, expected)}"
+            message = f"expected {' or '.join(expected)}{_got(errors[0], place, document, expected)}"
         else:
             allowed = [*also_allowed, *keys_of(models)] if len(place) == len(path) + 1 else keys_of(models)
-            message = "; ".join(dict.fromkeys(_other(d, place, allowed, described, document) for d in found))
+            message = "; ".join(dict.fromkeys(_other(d, place, allowed, described, document) for d in errors))
         problems.add(message, place)
 
 
 def _place(details: ErrorDetails, path: KeyPath, problems: Problems) -> KeyPath:
-    """Where the error stands in the file: pydantic's location without the parts that name members of a union."""
+    """The place of an error in the file: pydantic's location without the parts that name members of a union."""
     *inner, last = details["loc"] or (None,)
     for part in inner:
         if part is not None and (*path, part) in problems.lines:
@@ -86,9 +86,9 @@ def _place(details: ErrorDetails, path: KeyPath, problems: Problems) -> KeyPath:
 def _expected(details: ErrorDetails, field: FieldInfo | None) -> str:
     kind, context = details["type"], details.get("ctx", {})
     if match := _OF_TYPE.fullmatch(kind):
-        what = _EXPECTED[match[1] or match[3]]
-        limits = _limits(field) if what.endswith("number") else ""
-        return f"{what}, {limits}" if limits else what
+        kind_expected = _EXPECTED[match[1] or match[3]]
+        limits = _limits(field) if kind_expected.endswith("number") else ""
+        return f"{kind_expected}, {limits}" if limits else kind_expected
     if kind in _OUT_OF_RANGE:
         return _limits(field) or details["msg"].removeprefix("Input should be ")
     if kind in ("literal_error", "enum"):
@@ -98,13 +98,13 @@ def _expected(details: ErrorDetails, field: FieldInfo | None) -> str:
 
 def _limits(field: FieldInfo | None) -> str:
     """``at least 0 and at most 2``, from the field's declaration."""
-    found: dict[str, Any] = {}
+    bounds: dict[str, Any] = {}
     for constraint in _metadata(field.annotation, field.metadata) if field else ():
         for bound in ("ge", "gt", "le", "lt"):
             if (value := getattr(constraint, bound, None)) is not None:
-                found[bound] = value
+                bounds[bound] = value
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    return " and ".join(f"{words[bound]} {found[bound]}" for bound in words if bound in found)
+    return " and ".join(f"{words[bound]} {bounds[bound]}" for bound in words if bound in bounds)
 
 
 def _metadata(annotation: Any, own: Iterable[Any]) -> Iterator[Any]:

@@ -19,18 +19,18 @@ def resolve(
     Where the file has a ``${NAME}`` (or ``$$``), the resolved pipeline has what is written there.
     """
     plain: dict[str, JSON] = head.model_dump(mode="json")
-    for key, found in blocks.items():
-        if isinstance(found, ComponentBlock):
-            generation = found.generation.model_dump(mode="json", exclude_none=True)
+    for key, value in blocks.items():
+        if isinstance(value, ComponentBlock):
+            generation = value.generation.model_dump(mode="json", exclude_none=True)
             own = {"data": {"on_bad_row": on_bad_row}, "sample": generation}
-            plain[key] = _plain(found, own.get(key, {}))
-        elif isinstance(found, Mapping):
+            plain[key] = _plain(value, own.get(key, {}))
+        elif isinstance(value, Mapping):
             plain[key] = {
                 name: _plain(block, block.rates.model_dump(mode="json", exclude_none=True))
-                for name, block in found.items()
+                for name, block in value.items()
             }
-        elif found:
-            plain[key] = [_plain(block, {"name": block.name, **_reserved(block)}) for block in found]
+        elif value:
+            plain[key] = [_plain(block, {"name": block.name, **_reserved(block)}) for block in value]
     ordered = {key: plain[key] for key in keys if plain.get(key) not in (None, {}, [])}
     redacted: dict[str, JSON] = _written(ordered)
     for path, text in document.as_written.items():
@@ -39,7 +39,7 @@ def resolve(
 
 
 def _reserved(block: ComponentBlock) -> dict[str, JSON]:
-    """How a dimension asks, as far as it asks; of a panel the judges, else nothing of panels."""
+    """A dimension's keys about judges; those about panels only where it has one."""
     if "judge" not in block.needs:
         return {}
     left_out = {"name"}
@@ -66,7 +66,7 @@ def _written(value: JSON) -> Any:
 
 
 def _put(values: Any, path: Sequence[str | int], text: str) -> None:
-    """Put the text where the path leads, if the settings still have that place."""
+    """Put the text at the path, if the settings still have that place."""
     *before, last = path
     for part in before:
         try:

@@ -1,4 +1,4 @@
-"""YAML text, or a mapping, made into plain values whose lines are known and whose ``${NAME}`` are replaced."""
+"""YAML text, or a mapping, as plain values: with the line of each, and with every ``${NAME}`` replaced."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that a reader of YAML 1.1 or of 1.2 would take for something else."""
+    """Quotes every text that YAML 1.1 or 1.2 would read as another value."""
 
     def represent_str(self, text: str) -> yaml.ScalarNode:
         odd = '"' if re.search("[\x85\u2028\u2029]", text) else None  # line breaks to YAML, unless they are escaped
@@ -67,7 +67,7 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 
 @dataclass(slots=True)
 class YamlDocument:
-    """What stands in a pipeline file.
+    """The content of a pipeline file.
 
     ``as_written`` has the text of every scalar in which a ``${NAME}`` or ``$$`` was replaced: messages and the resolved
     pipeline show that text, never the value of a variable.
@@ -77,7 +77,7 @@ class YamlDocument:
     as_written: dict[KeyPath, str] = field(default_factory=dict)
 
     def hidden(self, path: KeyPath) -> str | None:
-        """How the value at the path may be shown, if it or a part of it came from the environment."""
+        """The text to show for the value at the path if it or a part of it came from the environment, else None."""
         for where, text in self.as_written.items():
             if where[: len(path)] == path:
                 return text if where == path else "a value with variables"
@@ -87,8 +87,8 @@ class YamlDocument:
 def read_document(source: Mapping[str, Any] | str, problems: Problems, environ: Mapping[str, str]) -> YamlDocument:
     """The values of YAML text, or of a mapping.
 
-    What can be passed over (a missing variable, a duplicate key) is added to ``problems``. Raises
-    :class:`lrf.errors.ConfigError` for what can't: text that is no YAML, or too much of it.
+    A mistake after which the rest can be read (a missing variable, a duplicate key) is added to ``problems``. Raises
+    :class:`lrf.errors.ConfigError` for text that isn't YAML, or is too large.
     """
     reader = _Reader(problems, environ)
     try:
@@ -180,7 +180,7 @@ class _Reader:
             return None
 
     def _bounded(self, value: Any, path: KeyPath) -> Any:
-        """The value; of a whole number that no format holds (and that Python wouldn't even show), None."""
+        """The value; None for a whole number that doesn't fit into 64 bits."""
         if isinstance(value, int) and abs(value) > MAX_INT:
             self.problems.add("a whole number of more than 64 bits; if it is text, put it in quotes", path)
             return None
@@ -246,7 +246,7 @@ def write_document(values: Mapping[str, Any], file: IO[str]) -> None:
 
 
 def read_text(path: Path, hint: str = "`lrf init` writes one to start from") -> str:
-    """The text of a pipeline file. Raises :class:`lrf.errors.ConfigError` when there is none to be had."""
+    """The text of a pipeline file. Raises :class:`lrf.errors.ConfigError` when it can't be read."""
     try:
         with path.open("rb") as file:
             raw = file.read(4 * MAX_CHARACTERS + 1)
@@ -254,7 +254,7 @@ def read_text(path: Path, hint: str = "`lrf init` writes one to start from") -> 
             raise ConfigError(f"{path}: the file is too large: more than {MAX_CHARACTERS} characters")
         return raw.decode("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; {hint}") from None
+        raise ConfigError(f"{path}: no such file; {hint}") from None
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -52,7 +52,7 @@ __all__ = [
 
 
 class RowError(DataError):
-    """A row that is no sample. ``message`` names the field, what is wrong and what is allowed; the text adds where."""
+    """A row that can't be a sample. ``message`` names the field, what is wrong and what is allowed."""
 
     def __init__(self, file: str, line: int, message: str) -> None:
         super().__init__(f"{file}:{line}: {message}")
@@ -82,7 +82,7 @@ def sample_from_row(
 
 
 def samples_from_rows(rows: Iterable[Row | BadRow]) -> Iterator[Sample | BadRow]:
-    """All rows as samples, in order; each that is none, or has an id that came before, as a BadRow.
+    """All rows as samples, in order; a row that can't be one, or has the id of an earlier row, as a BadRow.
 
     Rows without an id are numbered from 0 over all of ``rows``, bad ones included. Keeps about 10 bytes a sample.
     """

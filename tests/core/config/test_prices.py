@@ -91,7 +91,7 @@ def test_a_price_is_a_finite_number_from_zero(file, price: str) -> None:
 
 
 def test_a_pipeline_that_names_a_missing_price_file_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"prices: .*nowhere\.yaml: there is no such file"):
+    with pytest.raises(ConfigError, match=r"prices: .*nowhere\.yaml: no such file"):
         parse_pipeline({"name": "p", "prices": "nowhere.yaml"}, load_catalog())
 
 

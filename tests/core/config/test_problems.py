@@ -95,7 +95,7 @@ def test_a_wrong_value_is_told_with_what_is_allowed(toys: Catalog, block: str, m
             "name: x\npython: {trian: python}",
             "2: python.trian: unknown key; allowed: sample, score, pairs, train; did you mean train?",
         ),
-        ("name: x\npython: {train: ./no/python}", "2: python.train: there is no program"),
+        ("name: x\npython: {train: ./no/python}", "2: python.train: no program"),
         ("name: x\njudges: [oracle]", "2: judges: expected a block that names each judge, such as `main:`; got a list"),
         ("name: x\njudges: {main: 3}", "2: judges.main: expected a type, or a block with a `type:`; got 3"),
         ("name: x\njudges: {a/b: coin}", "2: judges.a/b: expected letters"),

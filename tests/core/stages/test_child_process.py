@@ -117,7 +117,7 @@ def test_one_endless_line_of_a_process_is_no_trouble(project: Project) -> None:
 
 
 def test_an_interpreter_that_is_no_program_is_a_mistake_of_the_pipeline(project: Project) -> None:
-    with pytest.raises(ConfigError, match="there is no program"):
+    with pytest.raises(ConfigError, match="no program"):
         run(project, "no-such-python")
 
 
