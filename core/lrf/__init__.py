@@ -32,6 +32,7 @@ _FOR_PLUGINS = (
     "lrf.prices",
     "lrf.prompting",
     "lrf.protocols",
+    "lrf.reasons",
     "lrf.rows",
     "lrf.settings",
     "lrf.text",

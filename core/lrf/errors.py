@@ -1,4 +1,4 @@
-"""Every error that lrf raises, and the reasons why a candidate, a sample or a pair has no result.
+"""Every error that lrf raises, and :class:`lrf.reasons.Reason`, which some of them carry.
 
 The tree, grouped by the boundary that an error comes from. The number is ``exit_code``, which the command line ends
 with when the error reaches it (1 where the tree shows none)::
@@ -26,7 +26,7 @@ with when the error reaches it (1 where the tree shows none)::
 
 *Transient*: the same call may succeed later. It is tried a few times; then the candidate is unscored, and a later run
 of the same command asks again. *Refused*: it isn't sent again in this run; a later run of the same command asks again,
-since the server may have been mended. *Final*: the candidate is unscored with a :class:`Reason` and stays so.
+since the server may have been mended. *Final*: the candidate is unscored with a :class:`Reason`, and stays so.
 *Fatal*: the run stops; what was finished is kept. Every error outside the branch of :class:`JudgeError` that isn't an
 :class:`UnscorableError` or a :class:`ParseError` is fatal too.
 """
@@ -35,8 +35,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING
+
+from lrf.reasons import Reason
 
 if TYPE_CHECKING:
     from lrf.prompting.requests import Usage
@@ -64,133 +65,6 @@ __all__ = [
     "UnavailableError",
     "UnscorableError",
 ]
-
-
-class Reason(StrEnum):
-    """Why a candidate is unscored, a sample has no candidates or no pair: the words that lrf and its plugins use.
-
-    A member is its word (``Reason.NO_RATING == "no_rating"``). ``sentence`` says for people what happened, and
-    ``concerns`` where the word is found: "candidate" (:class:`lrf.types.Unscored`), "sample" (``left_out`` of
-    ``candidates.jsonl``) or "pair" (:class:`lrf.types.LeftOut`). Plugins of others may give words of their own.
-    """
-
-    sentence: str
-    concerns: Literal["candidate", "sample", "pair"]
-
-    def __new__(
-        cls, word: str, sentence: str = "", concerns: Literal["candidate", "sample", "pair"] = "candidate"
-    ) -> Self:
-        member = str.__new__(cls, word)
-        member._value_ = word
-        member.sentence = sentence
-        member.concerns = concerns
-        return member
-
-    # a judge's reply can't be read
-    NO_RATING = "no_rating", "Five replies without a rating."
-    NO_VERDICT = "no_verdict", "Five replies without a verdict."
-    NO_STATEMENT_MARK = "no_statement_mark", "Five replies with neither a statement nor the mark that there is no one."
-    EMPTY_REPLY = "empty_reply", "Five empty replies."
-    AMBIGUOUS_RATING = "ambiguous_rating", "Two different ratings in the last of five replies."
-    AMBIGUOUS_VERDICT = "ambiguous_verdict", "Two different verdicts in the last of five replies."
-    RATING_OUT_OF_RANGE = "rating_out_of_range", "A number outside 0 to 10."
-    TRUNCATED_REPLY = (
-        "truncated_reply",
-        "Cut off at the token limit, five times, although the limit was doubled each time (up to 8,192); or a last "
-        "statement that isn't closed, five times.",
-    )
-    INVALID_JSON = "invalid_json", "Five replies that should be a JSON object and are not."
-    NO_STATEMENTS_LIST = "no_statements_list", "Five JSON objects without a list of statements."
-    NO_PROBABILITIES = "no_probabilities", "Five replies without probabilities over the options."
-    FILTERED = "filtered", "The judge's content filter held the reply back."
-    NO_REPLY = "no_reply", "The judge was asked no question."
-
-    # a server gives no reply
-    JUDGE_ERROR = "judge_error", "The judge's own code raised an error."
-    EMBEDDER_ERROR = "embedder_error", "The embedder's own code raised an error."
-    MACHINE_ERROR = (
-        "machine_error",
-        "Memory, files, threads or the network failed a component. The same command asks again.",
-    )
-    RATE_LIMITED = "rate_limited", "The server kept asking to wait. The same command asks again."
-    JUDGE_UNAVAILABLE = (
-        "judge_unavailable",
-        "The server could not be reached or was overloaded, five times. The same command asks again.",
-    )
-    JUDGE_TIMED_OUT = "judge_timed_out", "No reply in time, five times. The same command asks again."
-    JUDGE_BAD_REPLY = (
-        "judge_bad_reply",
-        "The server answered five times with something that is not a reply. The same command asks again.",
-    )
-    JUDGE_REJECTED = (
-        "judge_rejected",
-        "The server refuses this request (for its content, for instance). The same command asks again.",
-    )
-    JUDGE_MISCONFIGURED = (
-        "judge_misconfigured",
-        "No request can succeed: wrong key, unknown model, account in arrears. The run stops.",
-    )
-    CONTEXT_TOO_SMALL = (
-        "context_too_small",
-        "Prompt and reply don't fit the model's `context_window`, and nothing was sent; or the server says that they "
-        "don't fit, and the same command asks again.",
-    )
-    PROMPT_CUT = (
-        "prompt_cut",
-        "The server counted less than half of the prompt's tokens: it dropped a part of the prompt.",
-    )
-    REPLY_MODE_NOT_POSSIBLE = "reply_mode_not_possible", "The judge can't be asked for what the dimension needs."
-
-    # an embedder
-    EMBEDDER_REFUSED = "embedder_refused", "The embedder refuses a text (a chunk or a statement), for its length, say."
-    EMBEDDER_UNAVAILABLE = "embedder_unavailable", "No reply of the embedder, five times. The same command asks again."
-    EMBEDDER_BAD_VECTORS = (
-        "embedder_bad_vectors",
-        "No vectors five times, or useless ones. The same command asks again.",
-    )
-
-    # a retriever
-    RETRIEVER_UNAVAILABLE = "retriever_unavailable", "The Qdrant server stayed away. The same command asks again."
-    RETRIEVER_INCOMPLETE = "retriever_incomplete", "The Qdrant server lost chunks. The same command asks again."
-    RETRIEVER_ERROR = "retriever_error", "The retriever's own code raised an error."
-    WRONG_EVIDENCE = (
-        "wrong_evidence",
-        "A retriever of a third party gave a chunk that is not `document[start:end]`, chunks out of order, one twice, "
-        "too many, or not a list for each query.",
-    )
-
-    # a dimension or an aggregator
-    NO_STATEMENTS = "no_statements", "Faithfulness: the answer makes no factual statement (`no_statements: unscored`)."
-    TOO_MANY_STATEMENTS = "too_many_statements", "Faithfulness: more statements than `max_statements`."
-    EMPTY_DOCUMENT = "empty_document", "Faithfulness and completeness: there is no text to compare the answer with."
-    TOO_LONG = "too_long", "Classifier: prompt and answer don't fit the reward model's window."
-    SPECIAL_TOKEN = "special_token", "Classifier: a text spells one of the reward model's special tokens."
-    CHAT_TEMPLATE = "chat_template", "Classifier: the reward model's chat template refuses the turns."
-    NO_NUMBER = "no_number", "Classifier: the reward model's output is not a number."
-    NO_JUDGE = "no_judge", "The dimension asks a judge, and its plugin doesn't name one under `needs`."
-    NO_RETRIEVER = "no_retriever", "The dimension asks for evidence, and its plugin doesn't name it under `needs`."
-    DIMENSION_ERROR = "dimension_error", "The dimension's own code raised an error."
-    NO_REWARD = "no_reward", "The aggregator made no reward although all ratings are there."
-    REWARD_OUT_OF_RANGE = (
-        "reward_out_of_range",
-        "The aggregator made a reward outside 0 to 10, or outside the range that it states.",
-    )
-
-    # a sample without candidates
-    NO_CANDIDATES = "no_candidates", "None of the sampled candidates was kept.", "sample"
-    SAMPLER_ERROR = "sampler_error", "The sampler's own code raised an error.", "sample"
-
-    # a sample without a pair
-    TOO_FEW_SCORED = "too_few_scored", "`best_worst`: fewer scored candidates than `min_candidates`.", "pair"
-    TIE = (
-        "tie",
-        "`best_worst`: all rewards are equal; or, with `ties: left_out`, several share the highest or the lowest.",
-        "pair",
-    )
-    NO_MARGIN = "no_margin", "`best_worst`: highest and lowest reward are less than `margin` apart.", "pair"
-    SAME_TEXT = "same_text", "Chosen and rejected would be the same text, but for white space around it.", "pair"
-    NO_STRONG = "no_strong", "`contrast`: no candidate of a strong source.", "pair"
-    NO_WEAK = "no_weak", "`contrast`: no candidate of a weak source.", "pair"
 
 
 class LrfError(Exception):

@@ -101,11 +101,11 @@ def _with_candidates(row: Row | BadRow, index: _Index) -> Iterator[Row | BadRow]
         return
     query = document.pop("query", None)
     candidates: dict[str, Mapping[str, JSON]] = {}
-    for row in index.candidates(str(idx)):
-        if (wrong := _misfit(row.value, query, candidates)) is not None:
-            yield BadRow(row.file, row.line, wrong)
+    for given in index.candidates(str(idx)):
+        if (wrong := _misfit(given.value, query, candidates)) is not None:
+            yield BadRow(given.file, given.line, wrong)
             continue
-        candidate = dict(row.value)
+        candidate = dict(given.value)
         name = candidate.pop("idx")
         del candidate["query"]
         candidates[name] = {"id": name, "text": candidate.pop("answer"), "metadata": candidate}

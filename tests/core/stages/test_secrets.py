@@ -22,7 +22,7 @@ SECRET = "sk-verysecret-0123456789"
 
 def assert_nothing_leaked(folder: Path, *texts: str) -> None:
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert len(files) > 5
+    assert len(files) > 3
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
     assert not any(SECRET in text for text in texts)
 
@@ -107,7 +107,7 @@ async def test_a_server_that_echoes_the_authorization_header_puts_it_nowhere(
     file = project.write(project.pipeline(dimensions=["helpfulness"], max_unscored=1, pairs=None))
     command = [sys.executable, "-m", "lrf", "run", str(file), "--runs", str(project.runs)]
     process = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
-    assert process.returncode == 0, process.stderr
+    assert process.returncode == (0 if status == 200 else 2), process.stderr
     assert_nothing_leaked(project.run_dir, process.stdout, process.stderr)
     if status == 200:
         assert (
