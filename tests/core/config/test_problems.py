@@ -38,7 +38,9 @@ def test_five_mistakes_of_a_file_are_told_together_with_file_and_line(toys: Cata
         load_pipeline(file, toys)
     assert error.value.exit_code == 2
     lines = [line.removeprefix(str(file)) for line in str(error.value).splitlines()]
-    keys = "name, seed, method, data, sample, judges, embedders, retrievers, dimensions, aggregator, pairs, policy, train"
+    keys = (
+        "name, seed, method, data, sample, judges, embedders, retrievers, dimensions, aggregator, pairs, policy, train"
+    )
     rest = "launcher, python, max_unscored, calibration, budget, prices, cache"
     assert lines == [
         ":1: name: expected letters, digits, '.', '_' and '-', beginning with a letter, a digit or '_', at most 100",
