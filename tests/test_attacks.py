@@ -259,6 +259,7 @@ def test_a_run_over_nasty_data_loses_no_candidate_and_writes_rows_that_can_be_re
     project.write_data([row, sample_row(1, candidates=2)])
     pipeline = project.pipeline(max_unscored=1.0)
     pipeline["data"]["on_bad_row"] = "skip"
+    pipeline["pairs"] = {"type": "best_worst", "min_candidates": 2}
     summary = lrf.run(pipeline, runs=project.runs)
     assert summary.exit_code == 0, summary.message
     data, score_ = summary.stages["data"], summary.stages["score"]

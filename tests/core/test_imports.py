@@ -14,7 +14,18 @@ HEAVY = {
     "aiohttp", "asyncio", "difflib", "pyarrow", "sqlite3",
 }  # fmt: skip
 OURS = {
-    "--help": {"lrf", "lrf.cli", "lrf.cli.main", "lrf.cli.output", "lrf.errors", "lrf.plugin", "lrf.plugin.suggest"}
+    "--help": {
+        "lrf",
+        "lrf.cli",
+        "lrf.cli.main",
+        "lrf.cli.output",
+        "lrf.errors",
+        "lrf.plugin",
+        "lrf.plugin.suggest",
+        "lrf.reasons",
+        "lrf.text",
+        "lrf.text.redaction",
+    }  # fmt: skip
 }
 OURS["plugins"] = OURS["--help"] | {
     "lrf.cli.plugins", "lrf.plugin.catalog", "lrf.plugin.hookspecs", "lrf.plugin.loader", "lrf.plugin.spec",

@@ -57,7 +57,7 @@ async def error_of(value: Any, status: str = "200 OK") -> JudgeError:
         ({"code": 500, "msg": "system busy"}, UnavailableError, "system busy"),
         ({"code": "InvalidApiKey", "message": "Invalid API-key provided."}, JudgeMisconfiguredError, "Invalid API-key"),
         ({"error_code": 18, "error_msg": "Open api qps request limit reached"}, RateLimitedError, "qps request"),
-        ({"base_resp": {"status_code": 1008, "status_msg": "余额不足"}}, JudgeMisconfiguredError, "balance"),
+        ({"base_resp": {"status_code": 1008, "status_msg": "余额不足"}}, JudgeMisconfiguredError, "余额不足"),
         ({"Response": {"Error": {"Code": "Busy", "Message": "Try again later"}}}, UnavailableError, "Try again later"),
         ({"detail": "Not authenticated"}, JudgeMisconfiguredError, "Not authenticated"),
         ({"success": False, "message": "The service is down"}, UnavailableError, "The service is down"),

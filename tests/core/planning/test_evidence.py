@@ -143,7 +143,7 @@ def test_of_a_retriever_that_says_nothing_whole_documents_are_planned_and_the_pl
     assert plan.total().bound_prompt_tokens >= sum(len(prompt.encode()) for prompt in prompts)
 
 
-async def test_the_check_of_retrievers_passes_and_finds_what_is_not_listed() -> None:
+async def test_the_check_of_retrievers_passes_and_finds_what_is_not_listed(catalog: Catalog) -> None:
     import acme_parts
 
     settings = acme_parts.FinderSettings(pieces=4, letters=50)
