@@ -25,7 +25,7 @@ OURS = {
         "lrf.reasons",
         "lrf.text",
         "lrf.text.redaction",
-    }  # fmt: skip
+    }
 }
 OURS["plugins"] = OURS["--help"] | {
     "lrf.cli.plugins", "lrf.plugin.catalog", "lrf.plugin.hookspecs", "lrf.plugin.loader", "lrf.plugin.spec",
