@@ -21,7 +21,7 @@ from lrf.settings import ModelReference, Settings
 SAMPLING = "(sampling)"
 """The name of the sampler's calls in accounts; no judge and no dimension can have it."""
 
-BUILT_IN = Path(__file__).parents[1] / "data" / "prices.yaml"
+BUILT_IN = Path(__file__).with_name("prices.yaml")
 
 
 class ModelPrice(Settings):
