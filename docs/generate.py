@@ -21,7 +21,7 @@ import click
 from pydantic import BaseModel
 
 import lrf
-from lrf.cli.main import COMMANDS, cli
+from lrf.cli.main import cli
 from lrf.config.model import (
     BudgetSettings,
     DataKeys,
@@ -196,7 +196,7 @@ def _hook(name: str) -> str:
 
 def commands(_: str | None) -> str:
     """Every command: usage, help, arguments, options."""
-    return "\n\n".join(_command(name) for name in COMMANDS)
+    return "\n\n".join(_command(name) for name in cli.list_commands(click.Context(cli)))
 
 
 def _command(name: str) -> str:

@@ -9,8 +9,8 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn, TextIO, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 import click
 
@@ -18,6 +18,9 @@ from lrf.cli.output import clean
 from lrf.errors import LrfError
 from lrf.plugin.suggest import did_you_mean
 from lrf.text.redaction import RedactedText
+
+if TYPE_CHECKING:
+    from lrf.plugin.spec import CommandSpec
 
 COMMANDS = {
     "run": "Run a pipeline (score, pair, train), or resume it.",
@@ -30,32 +33,46 @@ COMMANDS = {
     "init": "Write a commented pipeline to start from.",
     "doctor": "Show what is installed and what each missing extra would add.",
 }
-"""The commands with their summaries. Command NAME is the function NAME of the module ``lrf.cli.NAME``."""
+"""lrf's own commands with their summaries. Command NAME is the function NAME of the module ``lrf.cli.NAME``."""
 
 
 class LazyGroup(click.Group):
-    """A group that lists its commands without importing them."""
+    """A group that lists its commands, and those of plugins, without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *_of_plugins()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name in COMMANDS:
+            command: click.Command = getattr(importlib.import_module(f"lrf.cli.{cmd_name}"), cmd_name)
+            return command
+        spec = _of_plugins().get(cmd_name)
+        if spec is None:
             return None
-        command: click.Command = getattr(importlib.import_module(f"lrf.cli.{cmd_name}"), cmd_name)
-        return command
+        from lrf.plugin.catalog import load_target
+
+        registered: click.Command = load_target(spec)
+        return registered
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = did_you_mean(args[0], COMMANDS)
-            ctx.fail(f"no command {args[0]!r}; commands: {', '.join(COMMANDS)}{near}")
+            known = self.list_commands(ctx)
+            if args[0] not in known:
+                ctx.fail(f"no command {args[0]!r}; commands: {', '.join(known)}{did_you_mean(args[0], known)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([*COMMANDS.items(), *((name, spec.summary) for name, spec in _of_plugins().items())])
+
+
+def _of_plugins() -> Mapping[str, CommandSpec]:
+    """The commands of plugins by name. A plugin can't replace one of lrf's own."""
+    from lrf.plugin.catalog import load_catalog
+
+    return {name: spec for name, spec in load_catalog().commands.items() if name not in COMMANDS}
 
 
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrf.errors import PluginError
 from lrf.plugin.loader import BrokenPlugin, Package, Plugins, Registration, load_plugins
-from lrf.plugin.spec import KINDS, ComponentSpec
+from lrf.plugin.spec import KINDS, CommandSpec, ComponentSpec
 from lrf.plugin.suggest import did_you_mean, near
 
 if TYPE_CHECKING:
@@ -36,13 +36,14 @@ class Catalog:
     """The components of all plugins that could be loaded.
 
     ``broken`` and ``disabled`` are the plugins that were left out, ``conflicts`` the names that several plugins
-    registered, and ``plugin_manager`` calls the hooks of a run's life.
+    registered, ``commands`` the commands by name, and ``plugin_manager`` calls the hooks of a run's life.
     """
 
     def __init__(self, plugins: Plugins) -> None:
         self.plugin_manager: pluggy.PluginManager = plugins.manager
         self.broken: tuple[BrokenPlugin, ...] = plugins.broken
         self.disabled: tuple[str, ...] = plugins.disabled
+        self.commands: dict[str, CommandSpec] = {spec.name: spec for spec in plugins.commands}
         self.registrations: tuple[Registration, ...] = tuple(
             sorted(plugins.registrations, key=lambda r: (KINDS.index(r.kind), r.spec.name, r.package.name))
         )
@@ -105,8 +106,11 @@ def load_catalog() -> Catalog:
     return Catalog(load_plugins())
 
 
-def load_target(spec: ComponentSpec) -> Any:
-    """The component's class. Raises :class:`lrf.errors.PluginError`, with the extra to install if that may help."""
+def load_target(spec: ComponentSpec | CommandSpec) -> Any:
+    """The component's class, or the command.
+
+    Raises :class:`lrf.errors.PluginError`, with the extra to install if that may help.
+    """
     return _resolve(spec, spec.target)
 
 
@@ -120,7 +124,7 @@ def load_settings(spec: ComponentSpec) -> type[Settings]:
     return model
 
 
-def _resolve(spec: ComponentSpec, reference: str) -> Any:
+def _resolve(spec: ComponentSpec | CommandSpec, reference: str) -> Any:
     module, _, name = reference.partition(":")
     try:
         target: Any = importlib.import_module(module)

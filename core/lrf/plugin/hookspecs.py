@@ -2,8 +2,8 @@
 
 There are two families:
 
-* ``lrf_register_*`` are called once, when lrf starts, and return :class:`lrf.ComponentSpec` objects. They must not
-  import what they register.
+* ``lrf_register_*`` are called once, when lrf starts, and return :class:`lrf.ComponentSpec` objects (one returns
+  :class:`lrf.CommandSpec` objects). They must not import what they register.
 * The others are called during a run, in order, in a thread beside it. They only observe: what they return is ignored.
   One that raises, or falls too far behind, is detached for the rest of the run and reported; the run continues.
 
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from lrf.plugin.spec import ComponentSpec
+from lrf.plugin.spec import CommandSpec, ComponentSpec
 
 if TYPE_CHECKING:
     from lrf.types import JSON, Reward, Unscored
@@ -131,6 +131,15 @@ def lrf_register_launchers() -> Iterable[ComponentSpec]:
     """Called when lrf starts. Returns the plugin's launchers, which ``launcher.type`` names in a pipeline.
 
     Their classes satisfy :class:`lrf.protocols.Launcher`.
+    """
+    return ()
+
+
+@hookspec
+def lrf_register_commands() -> Iterable[CommandSpec]:
+    """Called when a command is used that is not lrf's own, and for ``lrf --help``. Returns the plugin's commands.
+
+    What they name are ``click`` commands, which ``lrf NAME`` then runs.
     """
     return ()
 

@@ -9,24 +9,28 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
 from lrf.errors import PluginError
 from lrf.plugin import hookspecs
-from lrf.plugin.spec import API_VERSION, KINDS, ComponentSpec
+from lrf.plugin.spec import API_VERSION, KINDS, CommandSpec, ComponentSpec
 from lrf.plugin.suggest import did_you_mean
+
+Spec = TypeVar("Spec")
 
 GROUP = "lrf"
 DISABLE = "LRF_DISABLE_PLUGINS"
 """The environment variable that leaves plugins out: entry point names with commas between them, or ``*`` for all."""
 
 _REGISTER = {f"lrf_register_{kind}s": kind for kind in KINDS}
+_COMMANDS = "lrf_register_commands"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_COMMAND_NAME = re.compile(r"[a-z][a-z0-9-]*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _CAN_NEED = ("judge", "embedder", "retriever")
 
@@ -63,10 +67,11 @@ class BrokenPlugin:
 
 @dataclass(frozen=True, slots=True)
 class Plugins:
-    """All plugins: the loaded ones in ``manager`` with their ``registrations``, and those that were left out."""
+    """All plugins: the loaded ones in ``manager``, what they registered, and those that were left out."""
 
     manager: pluggy.PluginManager
     registrations: tuple[Registration, ...]
+    commands: tuple[CommandSpec, ...]
     broken: tuple[BrokenPlugin, ...]
     disabled: tuple[str, ...]
 
@@ -84,15 +89,17 @@ def load_plugins(environ: Mapping[str, str] = os.environ) -> Plugins:
     manager.add_hookspecs(hookspecs)
     entry_points, disabled = _entry_points(environ)
     registrations: list[Registration] = []
+    commands: dict[str, CommandSpec] = {}
     broken: list[BrokenPlugin] = []
     for entry_point, package in entry_points:
         try:
-            specs = _load(manager, entry_point)
+            specs, more_commands = _load(manager, entry_point, commands)
         except _PluginError as error:
             broken.append(BrokenPlugin(entry_point.name, str(package), " ".join(str(error).split())))
         else:
             registrations += (Registration(kind, spec, entry_point.name, package) for kind, spec in specs)
-    return Plugins(manager, tuple(registrations), tuple(broken), disabled)
+            commands |= more_commands
+    return Plugins(manager, tuple(registrations), tuple(commands.values()), tuple(broken), disabled)
 
 
 def _entry_points(environ: Mapping[str, str]) -> tuple[list[tuple[metadata.EntryPoint, Package]], tuple[str, ...]]:
@@ -119,8 +126,13 @@ def _entry_points(environ: Mapping[str, str]) -> tuple[list[tuple[metadata.Entry
     return [wanted[name] for name in sorted(wanted)], tuple(sorted(disabled))
 
 
-def _load(manager: pluggy.PluginManager, entry_point: metadata.EntryPoint) -> list[tuple[str, ComponentSpec]]:
-    """Import and register one plugin. Raises _PluginError, and leaves nothing of it in the manager."""
+def _load(
+    manager: pluggy.PluginManager, entry_point: metadata.EntryPoint, taken: Mapping[str, CommandSpec]
+) -> tuple[list[tuple[str, ComponentSpec]], dict[str, CommandSpec]]:
+    """Import and register one plugin: its components and commands. ``taken`` are the commands of other plugins.
+
+    Raises _PluginError, and leaves nothing of the plugin in the manager.
+    """
     try:
         plugin = entry_point.load()
     except (Exception, SystemExit) as error:
@@ -128,7 +140,7 @@ def _load(manager: pluggy.PluginManager, entry_point: metadata.EntryPoint) -> li
     try:
         manager.register(plugin, name=entry_point.name)
         _check_hooks(manager, plugin)
-        return _components(manager, plugin)
+        return _components(manager, plugin), _commands(manager, plugin, taken)
     except _PluginError:
         _forget(manager, plugin, entry_point.name)
         raise
@@ -167,7 +179,7 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
             raise _PluginError(
                 f"{name} is a coroutine function; hooks are called without await: write it with plain def"
             )
-        if name in _REGISTER and (implementation.hookwrapper or implementation.wrapper):
+        if name in (*_REGISTER, _COMMANDS) and (implementation.hookwrapper or implementation.wrapper):
             raise _PluginError(f"{name} is a wrapper; a plugin registers its own components only")
     for name in known:
         unmarked = getattr(plugin, name, None)
@@ -181,17 +193,52 @@ def _components(manager: pluggy.PluginManager, plugin: object) -> list[tuple[str
         if hook not in _REGISTER:
             continue
         kind = _REGISTER[hook]
-        specs = implementation.function()
-        if not isinstance(specs, Iterable):
-            raise _PluginError(f"{hook} returned {type(specs).__name__}; it must return a list of ComponentSpec")
-        for spec in specs:
-            if not isinstance(spec, ComponentSpec):
-                raise _PluginError(f"{hook} returned a {type(spec).__name__} where a ComponentSpec is expected")
+        for spec in _returned(hook, implementation, ComponentSpec):
             _check_spec(hook, spec)
             if (kind, spec.name) in components:
                 raise _PluginError(f"{hook} registers {spec.name!r} twice")
             components[kind, spec.name] = spec
     return [(kind, spec) for (kind, _), spec in components.items()]
+
+
+def _commands(
+    manager: pluggy.PluginManager, plugin: object, taken: Mapping[str, CommandSpec]
+) -> dict[str, CommandSpec]:
+    commands: dict[str, CommandSpec] = {}
+    for hook, implementation in _own_hookimpls(manager, plugin):
+        if hook != _COMMANDS:
+            continue
+        for spec in _returned(hook, implementation, CommandSpec):
+            _check_command(hook, spec)
+            if spec.name in taken or spec.name in commands:
+                raise _PluginError(f"{hook} registers {spec.name!r}, which is a command already")
+            commands[spec.name] = spec
+    return commands
+
+
+def _returned(hook: str, implementation: pluggy.HookImpl, kind: type[Spec]) -> Iterator[Spec]:
+    """What a registering hook returned, one after another."""
+    specs = implementation.function()
+    if not isinstance(specs, Iterable):
+        raise _PluginError(f"{hook} returned {type(specs).__name__}; it must return a list of {kind.__name__}")
+    for spec in specs:
+        if not isinstance(spec, kind):
+            raise _PluginError(f"{hook} returned a {type(spec).__name__} where a {kind.__name__} is expected")
+        yield spec
+
+
+def _check_command(hook: str, spec: CommandSpec) -> None:
+    def wrong(field: str, allowed: str) -> _PluginError:
+        return _PluginError(f"{hook}: command {spec.name!r}: {field} is {getattr(spec, field)!r}; it must be {allowed}")
+
+    if not isinstance(spec.name, str) or not _COMMAND_NAME.fullmatch(spec.name):
+        raise wrong("name", "small letters, digits and '-'")
+    if not isinstance(spec.target, str) or not _REFERENCE.fullmatch(spec.target):
+        raise wrong("target", "'package.module:name'")
+    if not isinstance(spec.summary, str) or not spec.summary.strip():
+        raise wrong("summary", "a line of text")
+    if not (spec.extra is None or isinstance(spec.extra, str)):
+        raise wrong("extra", "the name of an extra, or None")
 
 
 def _check_spec(hook: str, spec: ComponentSpec) -> None:

@@ -1,4 +1,4 @@
-"""The registration of a component, which names it without importing it."""
+"""The registrations of components and commands, which name them without importing them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "API_VERSION",
+    "CommandSpec",
     "ComponentSpec",
 ]
 
@@ -55,3 +56,24 @@ class ComponentSpec:
     needs: tuple[str, ...] = ()
     own_process: bool = False
     api: int = API_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSpec:
+    """The registration of a command, ``lrf NAME``.
+
+    Parameters
+    ----------
+    name: small letters, digits and "-"; none of lrf's own commands.
+    target: ``"package.module:function"``, a ``click.Command``. It returns its exit code, or raises an
+        :class:`lrf.LrfError`.
+    summary: one line for ``lrf --help``.
+    extra: the extra of the distribution that must be installed for the target to import, if any.
+    distribution: the distribution that has the extra.
+    """
+
+    name: str
+    target: str
+    summary: str
+    extra: str | None = None
+    distribution: str = "lrf"

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import click
 import pluggy
 
 from lrf.plugin import hookspecs
@@ -48,6 +49,10 @@ def check_plugin(module: str) -> None:
         for registered in getattr(manager.hook, f"lrf_register_{kind}s")():
             for spec in registered:
                 _check_spec(kind, spec)
+    for commands in manager.hook.lrf_register_commands():
+        for command in commands:
+            loaded_command = _load(command.target, f"the command {command.name!r}")
+            must(isinstance(loaded_command, click.Command), f"{command.target} is no click.Command")
 
 
 def _modules_after_import(module: str) -> set[str]:

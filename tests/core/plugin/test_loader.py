@@ -4,7 +4,9 @@ from importlib import metadata
 
 import pytest
 
+from lrf.cli.main import invoke
 from lrf.errors import PluginError
+from lrf.plugin.catalog import load_catalog
 from lrf.plugin.loader import BrokenPlugin, Plugins, load_plugins
 
 BUILT_IN = ",".join(e.name for e in metadata.distribution("lrf").entry_points.select(group="lrf"))
@@ -15,6 +17,22 @@ GOOD = """
     @hookimpl
     def lrf_register_judges():
         return [ComponentSpec("oracle", "good_parts:Oracle", "good_parts:OracleSettings", "Knows everything.")]
+"""
+
+
+COMMAND = """
+    import click
+    from lrf.plugin.hookspecs import hookimpl
+    from lrf.plugin.spec import CommandSpec
+
+    @hookimpl
+    def lrf_register_commands():
+        return [CommandSpec("greet", "acme_command:greet", "Say hello.")]
+
+    @click.command()
+    def greet():
+        click.echo("hello from a plugin")
+        return 3
 """
 
 
@@ -88,6 +106,12 @@ def test_a_misspelt_hook_breaks_the_plugin_and_names_the_near_match(distribute) 
         (GOOD.replace('everything."', "everything.\", needs=('oven',)"), "needs is ('oven',)"),
         (GOOD.replace("return [", "return 2 * ["), "registers 'oracle' twice"),
         (GOOD.replace("return [", "raise OSError('disk on fire') or ["), "disk on fire"),
+        (COMMAND.replace('"greet"', '"Greet me"'), "name is 'Greet me'"),
+        (COMMAND.replace('"acme_command:greet"', '"greet"'), "target is 'greet'"),
+        (COMMAND.replace('"Say hello."', '""'), "it must be a line of text"),
+        (COMMAND.replace('hello."', 'hello.", 7'), "extra is 7"),
+        (COMMAND.replace("return [", "return ['serve', "), "returned a str where a CommandSpec is expected"),
+        (COMMAND.replace("return [", "return 2 * ["), "'greet', which is a command already"),
     ],
 )
 def test_a_plugin_that_registers_wrongly_is_broken_with_its_reason(distribute, source: str, reason: str) -> None:
@@ -141,3 +165,27 @@ def test_plugins_are_disabled_by_name_and_all_of_them_by_a_star(distribute) -> N
     everything = load_plugins({"LRF_DISABLE_PLUGINS": "*"})
     assert (everything.registrations, everything.broken) == ((), ())
     assert {"good", "openai"} <= set(everything.disabled)
+
+
+def test_a_command_of_a_plugin_is_the_first_plugins_and_the_second_one_is_broken(distribute) -> None:
+    distribute("acme", entry_points={"one": "acme_command", "two": "acme_other"},
+               modules={"acme_command": COMMAND, "acme_other": COMMAND})  # fmt: skip
+    plugins = load()
+    assert [spec.name for spec in plugins.commands] == ["greet"]
+    assert "which is a command already" in broken(plugins, "two").reason
+
+
+def test_lrf_lists_and_runs_a_command_of_a_plugin_but_never_in_place_of_its_own(distribute, capsys) -> None:
+    own = COMMAND.replace('"greet"', '"doctor"').replace("Say hello.", "Take over.")
+    distribute("acme", entry_points={"acme": "acme_command", "thief": "acme_thief"},
+               modules={"acme_command": COMMAND, "acme_thief": own})  # fmt: skip
+    load_catalog.cache_clear()
+    try:
+        assert invoke(["greet"]) == 3
+        assert capsys.readouterr().out == "hello from a plugin\n"
+        assert invoke(["--help"]) == 0
+        listed = capsys.readouterr().out
+    finally:
+        load_catalog.cache_clear()
+    assert "Say hello." in listed
+    assert "Take over." not in listed
