@@ -234,6 +234,8 @@ def reasons(concerns: str | None) -> str:
 
 _GROUPS: Mapping[str, str] = {
     "api": "Scoring and running",
+    "stages.outcome.loading": "Reading a run",
+    "stages.outcome.joined": "The samples of a run",
     "types": "Samples, judgements, rewards",
     "prompting.requests": "Asking a judge",
     "prompting.expectations": "What a reply must hold",

@@ -19,6 +19,8 @@ _MODULES = (
     "lrf.protocols",
     "lrf.settings",
     "lrf.api",
+    "lrf.stages.outcome.joined",
+    "lrf.stages.outcome.loading",
 )
 """Where the public names are defined, the cheapest to import first."""
 
@@ -35,6 +37,7 @@ _FOR_PLUGINS = (
     "lrf.reasons",
     "lrf.rows",
     "lrf.settings",
+    "lrf.stages.outcome",
     "lrf.text",
     "lrf.types",
 )
@@ -53,6 +56,9 @@ if TYPE_CHECKING:
     from lrf.prompting.templates import *
     from lrf.protocols import *
     from lrf.settings import *
+    from lrf.stages.outcome import joined, loading
+    from lrf.stages.outcome.joined import *
+    from lrf.stages.outcome.loading import *
     from lrf.types import *
 
     __version__: str
@@ -62,6 +68,8 @@ if TYPE_CHECKING:
     __all__ += errors.__all__
     __all__ += expectations.__all__
     __all__ += hookspecs.__all__
+    __all__ += joined.__all__
+    __all__ += loading.__all__
     __all__ += protocols.__all__
     __all__ += requests.__all__
     __all__ += settings.__all__

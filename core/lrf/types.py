@@ -255,6 +255,23 @@ class Reward:
     unscored: Unscored | None = None
     judgements: Mapping[str, Judgement | Unscored] = field(default_factory=dict)
 
+    def explain(self, sample: Sample | None = None) -> str:
+        """Why the reward is what it is, for people, in lines: the dimension that cost most comes first.
+
+        Of a dimension with statements, those that aren't fully supported are listed. With the ``sample``, each has the
+        document's words that the judge quoted or, where it quoted none, those that it was given.
+        """
+        reward = "unscored" if self.reward is None else f"{self.reward:.2f}"
+        lines = [f"candidate {self.candidate_id}: {reward}"]
+        worst_first = sorted(self.ratings.items(), key=lambda item: -1 if item[1] is None else item[1])
+        texts = {d.id: d.text for d in sample.documents} if sample else {}
+        for name, rating in worst_first:
+            lines += [f"{name}: {'unscored' if rating is None else f'{rating:.2f}'}"]
+            lines += [f"  {line}" for line in _grounds(self.judgements.get(name), texts)]
+        if self.unscored is not None and self.unscored.dimension not in self.ratings:
+            lines += [f"{self.unscored.reason}: {self.unscored.detail}"]
+        return "\n".join(lines)
+
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
@@ -281,3 +298,19 @@ class LeftOut:
 
     reason: str
     detail: str = ""
+
+
+def _grounds(judgement: Judgement | Unscored | None, texts: Mapping[str, str]) -> list[str]:
+    """What a dimension's outcome rests on, in lines."""
+    if judgement is None:
+        return []
+    if isinstance(judgement, Unscored):
+        return [f"{judgement.reason}: {judgement.detail}" if judgement.detail else judgement.reason]
+    lines = judgement.analysis.strip().splitlines() if judgement.analysis else []
+    for statement in judgement.statements:
+        if statement.support < 1:
+            lines.append(f"[{statement.verdict}] {statement.text}")
+            quoted = [q.span for q in statement.quotations if q.span] or statement.evidence
+            words = (" ".join(texts[s.document][s.start : s.end].split()) for s in quoted if s.document in texts)
+            lines += [f"    {s}" for s in words]
+    return lines

@@ -20,6 +20,7 @@ PUBLIC = [
     "Capabilities",
     "Choice",
     "Chunk",
+    "CommandSpec",
     "ComponentSpec",
     "ConfigError",
     "Context",
@@ -61,6 +62,9 @@ PUBLIC = [
     "RunInterruptedError",
     "Sample",
     "Sampler",
+    "ScoredCandidate",
+    "ScoredRun",
+    "ScoredSample",
     "Segment",
     "Settings",
     "Source",
@@ -83,6 +87,7 @@ PUBLIC = [
     "Vote",
     "__version__",
     "hookimpl",
+    "load_run",
     "run",
 ]
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "run": "Run a pipeline (score, pair, train), or resume it.",
     "rescore": "Score again what is unscored, or one dimension.",
     "score": "Score one answer, with the reasons.",
+    "show": "Show the ranked candidates of a run, and why each lost what.",
     "plan": "Show what a pipeline will do and cost, without running it.",
     "agree": "Measure how well a run's rewards agree with people.",
     "plugins": "List the installed components, and broken plugins.",

@@ -51,11 +51,11 @@ def sampled_source(context: StageContext) -> Source:
 def source_with_candidates(pipeline: Pipeline, run: RunDir) -> Source:
     """The pipeline's source; its samples have the candidates of the run's directory if the pipeline samples some."""
     source = source_of(pipeline)
-    return source if pipeline.sample is None else _Sampled(source, run.candidates)
+    return source if pipeline.sample is None else SampledSource(source, run.candidates)
 
 
 @dataclass(frozen=True, slots=True)
-class _Sampled:
+class SampledSource:
     """A source whose samples have the candidates of a file, without the samples that the file leaves out."""
 
     source: Source

@@ -44,6 +44,11 @@ _ADVICE: Mapping[str, str] = {
 }  # fmt: skip
 
 
+def advice(reason: str) -> str:
+    """What helps against a candidate's being unscored for this reason."""
+    return _ADVICE.get(reason, f"mend the cause; {_FAILED}")
+
+
 def unscored_message(run: RunDir, reasons: Mapping[str, int], *, unscored: int, candidates: int, limit: float) -> str:
     """What the run's rewards lack and why. ``reasons`` counts candidates by "dimension: reason", most common first."""
     shown = dict(list(reasons.items())[:SHOWN])
@@ -55,7 +60,7 @@ def unscored_message(run: RunDir, reasons: Mapping[str, int], *, unscored: int, 
     for name, count in shown.items():
         word = name.rpartition(": ")[2]
         lines += [f"  {name} ({count:,})", *examples.get(name, ())]
-        lines.append(f"    what helps: {_ADVICE.get(word, f'mend the cause; {_FAILED}')}")
+        lines.append(f"    what helps: {advice(word)}")
     if len(reasons) > len(shown):
         lines.append(f"  {len(reasons) - len(shown)} more reasons")
     lines.append(f"{run.judgements} has every case. A larger `max_unscored` accepts them; {_SAME_COMMAND} then")

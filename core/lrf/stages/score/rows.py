@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from lrf.errors import RunError
 from lrf.rows.data import Row, parse_line
@@ -71,6 +74,42 @@ def reward_rows(path: Path) -> Iterator[Mapping[str, Any]]:
                 case _:
                     why = parsed.message if isinstance(parsed, BadRow) else "no row of rewards"
                     raise RunError(f"{path}:{number}: {why}; {_SCORE_AGAIN}")
+
+
+def judgement_rows(path: Path) -> Iterator[tuple[str, str, Mapping[str, Judgement | Unscored]]]:
+    """(sample's id, candidate's id, judgements by dimension) of each row of a ``judgements.jsonl``.
+
+    Raises :class:`lrf.errors.RunError` for a line that isn't one.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            parsed = parse_line(line, str(path), number)
+            try:
+                match parsed:
+                    case Row(value={"sample_id": str(sample), "candidate_id": str(candidate), "judgements": dict(row)}):
+                        yield sample, candidate, {name: judgement_of(value) for name, value in row.items()}
+                        continue
+                    case _:
+                        why = parsed.message if isinstance(parsed, BadRow) else "no row of judgements"
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                why = f"no row of judgements: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise RunError(f"{path}:{number}: {why}; {_SCORE_AGAIN}")
+
+
+def judgement_of(row: Mapping[str, JSON]) -> Judgement | Unscored:
+    """The judgement that :func:`judgement_json` made this of. Raises pydantic's ``ValidationError``."""
+    if "unscored" in row:
+        unscored: Unscored = _adapter(Unscored).validate_python(row["unscored"])
+        return unscored
+    notes = [{"span": {k: v for k, v in note.items() if k != "text"}, **note} for note in row.get("notes", ())]
+    judgement: Judgement = _adapter(Judgement).validate_python({**row, "notes": notes})
+    return judgement
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def rewards_of(rows: Iterable[Mapping[str, JSON]]) -> list[Reward]:
