@@ -239,6 +239,7 @@ _GROUPS: Mapping[str, str] = {
     "types": "Samples, judgements, rewards",
     "prompting.requests": "Asking a judge",
     "prompting.expectations": "What a reply must hold",
+    "prompting.questions": "Questions on shared material",
     "prompting.templates": "Prompts",
     "protocols": "What a component must be able to do",
     "plugin.spec": "Registering",

@@ -16,6 +16,7 @@ _MODULES = (
     "lrf.prompting.templates",
     "lrf.prompting.requests",
     "lrf.prompting.expectations",
+    "lrf.prompting.questions",
     "lrf.protocols",
     "lrf.settings",
     "lrf.api",
@@ -50,8 +51,9 @@ if TYPE_CHECKING:
     from lrf.plugin import hookspecs, spec
     from lrf.plugin.hookspecs import *
     from lrf.plugin.spec import *
-    from lrf.prompting import expectations, requests, templates
+    from lrf.prompting import expectations, questions, requests, templates
     from lrf.prompting.expectations import *
+    from lrf.prompting.questions import *
     from lrf.prompting.requests import *
     from lrf.prompting.templates import *
     from lrf.protocols import *
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     __all__ += joined.__all__
     __all__ += loading.__all__
     __all__ += protocols.__all__
+    __all__ += questions.__all__
     __all__ += requests.__all__
     __all__ += settings.__all__
     __all__ += spec.__all__

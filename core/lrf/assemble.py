@@ -31,7 +31,8 @@ from lrf.engine.rate_limits import RateLimits
 from lrf.engine.rescoring import RescoringRounds
 from lrf.errors import ConfigError
 from lrf.plugin.catalog import Catalog, load_catalog
-from lrf.protocols import Judge
+from lrf.prompting.expectations import RATED_KINDS
+from lrf.protocols import AsksKinds, Judge
 from lrf.store.cache import open_journal
 from lrf.store.files import dump
 from lrf.store.journal import Journal
@@ -155,8 +156,9 @@ def _part(kind: str, given: Any, catalog: Catalog, **services: Any) -> _Part:
     wanted = services if "embedder" in needs else {}
     if "embedder" in needs and not wanted:
         raise ConfigError(f"the {kind} {block.name!r} needs an embedder: RewardModel(…, embedder=…)")
-    if block.keys.judges:
-        raise ConfigError(f"the {kind} {block.name!r}: a panel (`judges`) needs a pipeline with several judges")
+    for key in ("judges", "writer"):
+        if getattr(block.keys, key):
+            raise ConfigError(f"the {kind} {block.name!r}: `{key}` needs a pipeline with several judges")
     return _Part(build(block, **wanted), needs, block.name, panel_of(block), rates_of(block))
 
 
@@ -175,6 +177,7 @@ def check_reply_modes(dimensions: Sequence[NamedDimension], judges: Mapping[str,
     """Raises :class:`lrf.errors.ConfigError` when a judge can't be asked as wanted, or is twice in a panel."""
     for dimension in dimensions:
         identities: dict[str, str] = {}
+        _check_writer(dimension, judges)
         for name in dimension.judges:
             _check_reply_mode(dimension, name, judges[name])
             identity = dump(dict(judges[name].identity))
@@ -187,6 +190,24 @@ def check_reply_modes(dimensions: Sequence[NamedDimension], judges: Mapping[str,
             identities[identity] = name
 
 
+def _check_writer(dimension: NamedDimension, judges: Mapping[str, Judge]) -> None:
+    """Raises :class:`lrf.errors.ConfigError` for a writer that can't write."""
+    name = dimension.asking.writer
+    if name is not None and (kinds := judges[name].capabilities.kinds) is not None:
+        raise ConfigError(
+            f"dimension {dimension.name}: `writer: {name}` names a judge that gives only {', '.join(kinds)}; name one "
+            "that writes text"
+        )
+
+
+def _kinds_beyond(dimension: NamedDimension, kinds: Sequence[str]) -> list[str]:
+    """What the dimension asks of a judge of these kinds that it can't answer; what is written goes to the writer."""
+    asked = dimension.dimension.kinds if isinstance(dimension.dimension, AsksKinds) else ("anything",)
+    if dimension.asking.writer is not None:
+        asked = tuple(kind for kind in asked if kind in RATED_KINDS)
+    return [kind for kind in asked if kind not in kinds]
+
+
 def _check_reply_mode(dimension: NamedDimension, name: str, judge: Judge) -> None:
     can, rating = judge.capabilities, dimension.asking.rating
     if dimension.asking.panel == "cascade" and name != dimension.judges[-1]:
@@ -196,11 +217,12 @@ def _check_reply_mode(dimension: NamedDimension, name: str, judge: Judge) -> Non
                 "last judge of a cascade may be such a one"
             )
         return
-    if can.kinds is not None:
+    if can.kinds is not None and (beyond := _kinds_beyond(dimension, can.kinds)):
         raise ConfigError(
             f"dimension {dimension.name}: the judge {name} can't answer whatever is asked (only: "
-            f"{', '.join(can.kinds)}); put it before another one in a cascade (`judges: [{name}, …]`, "
-            "`panel: cascade`)"
+            f"{', '.join(can.kinds)}; asked for: {', '.join(beyond)}); let another judge write (`writer: NAME`), set "
+            f"what needs no text (`read: document`, `statements: sentences`), or put {name} before another one in a "
+            f"cascade (`judges: [{name}, …]`, `panel: cascade`)"
         )
     if (rating == "logprobs" and not can.probabilities) or (rating == "json" and not can.structured):
         lacks = "gives no probabilities" if rating == "logprobs" else "isn't held to a JSON schema"

@@ -125,7 +125,8 @@ def rates_of(block: ComponentBlock) -> RateLimits | None:
 def panel_of(block: ComponentBlock) -> PanelSettings:
     """How the dimension of this block asks its judges."""
     keys = block.keys
-    return PanelSettings(keys.rating, keys.repeat, block.judges[1:], keys.panel, keys.panel_min, keys.sure)
+    others = block.raters[1:]
+    return PanelSettings(keys.rating, keys.repeat, others, keys.panel, keys.panel_min, keys.sure, keys.writer)
 
 
 def dimensions_of(pipeline: Pipeline) -> list[NamedDimension]:

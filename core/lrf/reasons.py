@@ -32,6 +32,9 @@ class Reason(StrEnum):
     NO_STATEMENT_MARK = "no_statement_mark", "Five replies with neither a statement nor the mark that there is no one."
     EMPTY_REPLY = "empty_reply", "Five empty replies."
     AMBIGUOUS_RATING = "ambiguous_rating", "Two different ratings in the last of five replies."
+    NO_CHOICE = "no_choice", "Five replies without a choice (yes or no)."
+    AMBIGUOUS_CHOICE = "ambiguous_choice", "Two different choices in the last of five replies."
+    NO_ANSWER = "no_answer", "A judge that decides left this question out of its reply."
     AMBIGUOUS_VERDICT = "ambiguous_verdict", "Two different verdicts in the last of five replies."
     RATING_OUT_OF_RANGE = "rating_out_of_range", "A number outside 0 to 10."
     TRUNCATED_REPLY = (
@@ -77,7 +80,7 @@ class Reason(StrEnum):
     )
     PROMPT_CUT = (
         "prompt_cut",
-        "The server counted less than half of the prompt's tokens: it dropped a part of the prompt.",
+        "The server counted less than half of the prompt's tokens, or said so: it dropped a part of the prompt.",
     )
     REPLY_MODE_NOT_POSSIBLE = (
         "reply_mode_not_possible",

@@ -84,6 +84,10 @@ class Linker:
         """The judges of a dimension's panel, checked; empty for a block without a panel."""
         if not isinstance(block.reserved, DimensionKeys):
             return ()
+        if (writer := block.reserved.writer) is not None and writer not in self.names["judge"]:
+            near = did_you_mean(writer, self.names["judge"])
+            problem = f"no judge is named {writer!r}; judges: {', '.join(self.names['judge']) or 'none'}{near}"
+            self.problems.add(problem, (*block.path, "writer"))
         for key, problem in panel_problems(block.reserved, self.names["judge"], named_judge="judge" in block.named):
             self.problems.add(problem, (*block.path, key))
         return block.reserved.judges or ()

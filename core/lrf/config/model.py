@@ -219,6 +219,11 @@ class DimensionKeys(Settings):
         le=1,
         description="The probability that a judge of a cascade must give its rating, verdict or choice to decide.",
     )
+    writer: str | None = Field(
+        default=None,
+        description="Judge that writes what isn't rated: statements, notes. For judges that decide and can't write; "
+        "null: the judge itself.",
+    )
     panel_min: int | None = Field(
         default=None,
         ge=1,
@@ -298,9 +303,15 @@ class ComponentBlock:
         return self.reserved if isinstance(self.reserved, RateKeys) else RateKeys()
 
     @property
-    def judges(self) -> tuple[str, ...]:
-        """Names of the judges that a dimension asks: its own, then the others of its panel."""
+    def raters(self) -> tuple[str, ...]:
+        """Names of the judges that rate for a dimension: its own, then the others of its panel."""
         return self.keys.judges or tuple(name for kind, name in self.needs.items() if kind == "judge")
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Names of all judges that a dimension asks, each once: those that rate, and the one that writes."""
+        writer = self.keys.writer
+        return self.raters if writer is None or writer in self.raters else (*self.raters, writer)
 
 
 @dataclass(frozen=True, slots=True)

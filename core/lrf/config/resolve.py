@@ -47,6 +47,8 @@ def _reserved(block: ComponentBlock) -> dict[str, JSON]:
         left_out |= {"judges", "panel", "panel_min", "sure"}
     elif block.keys.panel != "cascade":
         left_out.add("sure")
+    if block.keys.writer is None:
+        left_out.add("writer")
     keys: dict[str, JSON] = block.keys.model_dump(mode="json", exclude=left_out)
     return keys
 

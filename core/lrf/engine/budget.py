@@ -133,15 +133,23 @@ class BudgetLedger:
         self._settled.set()
 
     def settle(
-        self, dimension: str, reservation: Reservation, usages: Sequence[Usage], price: Price | None = None
+        self,
+        dimension: str,
+        reservation: Reservation,
+        usages: Sequence[Usage],
+        price: Price | None = None,
+        *,
+        dimensions: Sequence[str] = (),
     ) -> None:
         """Replace what was set aside by what the call's replies took.
+
+        ``dimensions``: that of each reply, where they are not all ``dimension``'s.
 
         Where the server reported no tokens at all, the worst case counts against the budget: it can't be more.
         """
         self.release(reservation)
-        for usage in usages:
-            self._book(dimension, usage, price)
+        for one, usage in zip(dimensions or [dimension] * len(usages), usages, strict=True):
+            self._book(one, usage, price)
         if not any(usage.told for usage in usages):
             self.carry(0, reservation.tokens, reservation.money)
 

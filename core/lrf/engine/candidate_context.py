@@ -10,12 +10,14 @@ from typing import TypeVar
 from lrf.engine.checks import check_evidence
 from lrf.engine.faults import FaultListener, faults_of, ignore
 from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.packing import busy
 from lrf.engine.paid_call import Caller
 from lrf.engine.panel import NamedDimension, ask_panel, spread
 from lrf.engine.rescoring import RescoringRounds
 from lrf.engine.sample_scope import SampleScope
 from lrf.errors import Reason, UnscorableError
 from lrf.prompting.expectations import Rating
+from lrf.prompting.questions import Question, with_reply_form
 from lrf.prompting.requests import Answer, Expectation
 from lrf.prompting.templates import Prompt
 from lrf.text.chunking import chunk_document
@@ -75,6 +77,22 @@ class CandidateContext:
         return min(windows, default=None)
 
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
+        with busy():
+            return await self._ask(prompt, expects, max_tokens)
+
+    async def ask_many(
+        self, material: Prompt, questions: Sequence[Question[T]], *, max_tokens: int = 512
+    ) -> list[Answer[T] | UnscorableError]:
+        async def answer(question: Question[T]) -> Answer[T] | UnscorableError:
+            prompt = with_reply_form(material, question, self.language)
+            try:
+                return await self._ask(prompt, question.expects, max_tokens, len(material))
+            except UnscorableError as error:
+                return error
+
+        return list(await asyncio.gather(*map(answer, questions)))
+
+    async def _ask(self, prompt: Prompt, expects: Expectation[T], max_tokens: int, material: int = 0) -> Answer[T]:
         if self.named.judge is None:
             raise UnscorableError(
                 Reason.NO_JUDGE, f"the dimension {self.named.name} asks a judge, but its plugin names no need"
@@ -88,10 +106,10 @@ class CandidateContext:
             again=0 if self.scope.take else self.rounds.again(sample, self.candidate.id),
             take=self.scope.take,
         )
-        judges = [self.judges[name] for name in self.named.judges]
+        judges = [self.judges[name] for name in self.named.judges_for(expects)]
         place = len(self._votes)
         self._votes.append(())
-        answer = await ask_panel(judges, self.named.asking, prompt, expects, max_tokens, caller)
+        answer = await ask_panel(judges, self.named.asking, prompt, expects, max_tokens, caller, material)
         if isinstance(expects, Rating):
             self._votes[place] = answer.votes
         self._shown.extend(_shares(self.candidate.text, prompt))
@@ -102,7 +120,7 @@ class CandidateContext:
         if retriever is None:
             raise UnscorableError(Reason.NO_RETRIEVER, f"the dimension {self.named.name} needs a retriever")
         title, component = f"retrievers.{retriever}", self.scope.retrievers[retriever]
-        with faults_of(title, component, Reason.RETRIEVER_ERROR, self.on_fault):
+        with faults_of(title, component, Reason.RETRIEVER_ERROR, self.on_fault), busy():
             index = await asyncio.shield(self.scope.index(retriever))
             evidence = await index.search(queries, top_k)
         return check_evidence(title, component, self.scope.sample.documents, queries, evidence, top_k)

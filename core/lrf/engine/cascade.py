@@ -10,7 +10,7 @@ from lrf.engine.faults import FaultError
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.paid_call import Caller
 from lrf.errors import Reason, UnscorableError
-from lrf.prompting.expectations import Choice, Rating, Verdict, Verdicts
+from lrf.prompting.expectations import Ratable, Verdicts
 from lrf.prompting.requests import Answer, Expectation, RatingMode
 from lrf.prompting.templates import Prompt
 from lrf.types import Vote
@@ -26,6 +26,7 @@ async def ask_cascade(
     expects: Expectation[T],
     max_tokens: int,
     caller: Caller,
+    material: int = 0,
 ) -> Answer[T]:
     """The answer of the first judge that gives its rating, verdict or choice a probability of at least ``sure``.
 
@@ -39,11 +40,11 @@ async def ask_cascade(
     if isinstance(expects, Verdicts):
         raise UnscorableError(Reason.REPLY_MODE_NOT_POSSIBLE, "in a cascade each verdict is asked for by itself")
     *earlier, last = judges
-    if not isinstance(expects, Rating | Verdict | Choice):
+    if not isinstance(expects, Ratable):
         return await last.ask(prompt, expects, max_tokens, caller)
     for judge in earlier:
         try:
-            answer = await judge.ask(prompt, expects, max_tokens, caller, reply_mode="logprobs")
+            answer = await judge.ask(prompt, expects, max_tokens, caller, reply_mode="logprobs", material=material)
         except UnscorableError as error:
             if error.transient or isinstance(error, FaultError):
                 raise
@@ -51,7 +52,7 @@ async def ask_cascade(
         if max((answer.probabilities or {}).values(), default=0.0) >= sure:
             judge.ledger.lines[caller.dimension].spared += 1
             return _by(judge, answer)
-    return _by(last, await last.ask(prompt, expects, max_tokens, caller, reply_mode=reply_mode))
+    return _by(last, await last.ask(prompt, expects, max_tokens, caller, reply_mode=reply_mode, material=material))
 
 
 def _by(judge: JudgeCalls, answer: Answer[T]) -> Answer[T]:

@@ -52,6 +52,14 @@ def _plain(reply: Reply) -> Reply:
     return replace(reply, usage=usage, probabilities=probabilities)
 
 
+def check_answers(title: str, judge: object, replies: Sequence[Reply], count: int) -> list[Reply]:
+    """One reply for each question. Raises :class:`lrf.errors.BadReplyError` for another number, else TypeError."""
+    checked = [check_reply(reply) for reply in replies]
+    if len(checked) != count:
+        raise BadReplyError(f"{owned(title, judge)} gave {len(checked)} replies to {count} questions")
+    return checked
+
+
 def check_replies(title: str, sampler: object, replies: Sequence[Reply], count: int) -> list[Reply]:
     """One reply for each candidate. Raises :class:`lrf.errors.BadReplyError` for another number, else TypeError."""
     checked = [check_reply(reply) for reply in replies]
@@ -65,18 +73,23 @@ def check_replies(title: str, sampler: object, replies: Sequence[Reply], count: 
 def check_usages(title: str, component: object, usages: Sequence[Usage]) -> Sequence[Usage]:
     """The usages, if they can be true.
 
-    Raises :class:`lrf.errors.BadReplyError` for fewer calls than one and for numbers that are negative or no whole
-    numbers.
+    Raises :class:`lrf.errors.BadReplyError` for fewer calls than one together, and for numbers that are negative or no
+    whole numbers.
     """
+    called = sum(usage.calls for usage in usages if _is_count(usage.calls))
     for usage in usages:
-        if not can_be(usage):
+        if not _are_counts(usage) or not called:
             raise BadReplyError(f"{owned(title, component)} reported a usage that can't be: {usage}")
     return usages
 
 
 def can_be(usage: Usage) -> bool:
     """Whether all numbers are whole and not negative, and the calls at least one."""
-    return all(_is_count(getattr(usage, name)) for name in _COUNTS) and usage.calls >= 1
+    return _are_counts(usage) and usage.calls >= 1
+
+
+def _are_counts(usage: Usage) -> bool:
+    return all(_is_count(getattr(usage, name)) for name in _COUNTS)
 
 
 def _is_count(number: Any) -> bool:

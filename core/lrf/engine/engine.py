@@ -16,6 +16,8 @@ from lrf.engine.embedder_calls import EmbedderCalls
 from lrf.engine.faults import FaultError, FaultListener, fault_of, ignore
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.observers import Observers
+from lrf.engine.packed_calls import PackedCalls
+from lrf.engine.packing import Order
 from lrf.engine.paid_call import PaidCall
 from lrf.engine.panel import NamedDimension
 from lrf.engine.passages import around
@@ -191,7 +193,7 @@ class Engine:
         try:
             for name in dict.fromkeys(d.retriever for d in self.dimensions if d.retriever and sample.candidates):
                 scope.index(name)  # documents are embedded while statements are still being extracted
-            tasks += [asyncio.create_task(self._candidate(scope, candidate)) for candidate in sample.candidates]
+            tasks += [asyncio.create_task(self._candidate(scope, *place)) for place in enumerate(sample.candidates)]
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             for task in tasks:
@@ -205,9 +207,10 @@ class Engine:
             self.observers.tell("lrf_sample_scored", sample_id=sample.id, rewards=rewards)
         return rewards
 
-    async def _candidate(self, scope: SampleScope, candidate: Candidate) -> Reward:
+    async def _candidate(self, scope: SampleScope, place: int, candidate: Candidate) -> Reward:
         outcomes = await asyncio.gather(
-            *(self._dimension(scope, candidate, d) for d in self.dimensions), return_exceptions=True
+            *(self._dimension(scope, candidate, d, (place, n, "")) for n, d in enumerate(self.dimensions)),
+            return_exceptions=True,
         )
         judgements: dict[str, Judgement | Unscored] = {}
         for named, outcome in zip(self.dimensions, outcomes, strict=True):
@@ -249,10 +252,12 @@ class Engine:
     def _faulty(self, fault: FaultError) -> None:
         self.on_fault(fault)
 
-    async def _dimension(self, scope: SampleScope, candidate: Candidate, named: NamedDimension) -> Judgement | Unscored:
+    async def _dimension(
+        self, scope: SampleScope, candidate: Candidate, named: NamedDimension, order: Order
+    ) -> Judgement | Unscored:
         context = CandidateContext(scope, named, candidate, self.judges, self.rounds, self.around, self._faulty)
         try:
-            with self.running.entered(named, scope.sample.id, candidate.id):
+            with self.running.entered(named, scope.sample.id, candidate.id), scope.gathering.worker(order):
                 judgement = await named.dimension.score(scope.sample, candidate, context)
             return check_judgement(context.complete(judgement))
         except asyncio.CancelledError as e:
@@ -329,6 +334,11 @@ def judge_calls(
 
     flights = SingleFlight[Reply]()
     return {
-        name: JudgeCalls(name, judge, journal, ledger, seed, listen, prices.get(name), rates.get(name), flights)
+        name: calls_of(judge)(name, judge, journal, ledger, seed, listen, prices.get(name), rates.get(name), flights)
         for name, judge in judges.items()
     }
+
+
+def calls_of(judge: Judge) -> type[JudgeCalls]:
+    """The class of the engine's side of a judge: of one question a request, or of several."""
+    return PackedCalls if judge.capabilities.questions > 1 else JudgeCalls

@@ -121,10 +121,12 @@ class JudgeCalls:
         *,
         reply_mode: RatingMode = "auto",
         repeat: int = 0,
+        material: int = 0,
     ) -> Answer[T]:
         """An answer, or :class:`lrf.errors.UnscorableError` after the last attempt with the reason of the last failure.
 
-        Draws above 0 are made at the temperature of retries, so that they can differ.
+        Draws above 0 are made at the temperature of retries, so that they can differ. ``material``: how many of the
+        prompt's first segments other questions share.
         """
         wanted, reply_mode = reply_mode, reply_mode_of(self.judge, expects, reply_mode)
         failure = ParseError(Reason.NO_REPLY)
@@ -142,6 +144,7 @@ class JudgeCalls:
                 attempt=attempt,
                 repeat=repeat,
                 round=caller.round + caller.take,
+                material=material,
             )
             reply = await self._once(request, caller, paid)
             if reply.finish == "filter":

@@ -71,6 +71,7 @@ class PaidCall(Generic[T]):
     commit: keeps what came.
     worst: the most that the call can take.
     deadline_s: the seconds that the call may take, asked for when it is sent.
+    dimensions: the dimension of each reply in it; empty where all are the caller's.
     counted: whether the call counts as a call of its dimension and against the budget (embeddings don't).
     learn: called with a reply and with what was counted as sent a minute.
     request: what a judge is asked, or None.
@@ -87,6 +88,7 @@ class PaidCall(Generic[T]):
     beginning: int | None = None
     attempt: int = 0
     counted: bool = True
+    dimensions: Sequence[str] = ()
     learn: Callable[[Replied[T], Sent | None], None] | None = None
     request: Request | None = None
     began: float = 0.0
@@ -163,7 +165,8 @@ class PaidCall(Generic[T]):
     def _settle(self, reservation: Reservation, replied: Replied[T], sent: Sent | None) -> None:
         """Count what the replies took, tell the listener, and learn from them."""
         if self.counted:
-            self.server.ledger.settle(self.caller.dimension, reservation, replied.usages, self.server.price)
+            ledger, dimension = self.server.ledger, self.caller.dimension
+            ledger.settle(dimension, reservation, replied.usages, self.server.price, dimensions=self.dimensions)
         else:
             self.server.ledger.release(reservation)
         if self.learn:

@@ -12,7 +12,7 @@ from lrf.engine.cascade import ask_cascade
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.paid_call import Caller
 from lrf.errors import UnscorableError
-from lrf.prompting.expectations import Choice, Rating, Verdict, Verdicts
+from lrf.prompting.expectations import Ratable, Rating, Verdict, Verdicts, YesOrNo
 from lrf.prompting.requests import Answer, Expectation, PanelRule, RatingMode
 from lrf.prompting.templates import Prompt
 from lrf.protocols import Dimension
@@ -35,6 +35,7 @@ class PanelSettings:
     panel: how the judges' ratings become one.
     panel_min: how many judges must answer; None for all of them.
     sure: the probability with which a judge of a cascade decides.
+    writer: the judge that writes what isn't rated (statements, notes); None for one of those that rate.
     """
 
     rating: RatingMode = "auto"
@@ -43,6 +44,7 @@ class PanelSettings:
     panel: PanelRule = "mean"
     panel_min: int | None = None
     sure: float = 0.9
+    writer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,11 @@ class NamedDimension:
         """The judge and the others of its panel; empty for a dimension that asks no judge."""
         return () if self.judge is None else (self.judge, *self.asking.others)
 
+    def judges_for(self, expects: Expectation[Any]) -> tuple[str, ...]:
+        """The names of the judges that are asked for this: those that rate, or the one that writes."""
+        writer = self.asking.writer
+        return self.judges if writer is None or isinstance(expects, Ratable) else (writer,)
+
 
 async def ask_panel(
     judges: Sequence[JudgeCalls],
@@ -68,6 +75,7 @@ async def ask_panel(
     expects: Expectation[T],
     max_tokens: int,
     caller: Caller,
+    material: int = 0,
 ) -> Answer[T]:
     """One answer made of those of all judges and repeats.
 
@@ -75,16 +83,22 @@ async def ask_panel(
     judge has answered when all its repeats have. Raises :class:`lrf.errors.UnscorableError` when fewer judges answered
     than ``panel_min``.
     """
-    if asking.panel == "cascade":
-        return await ask_cascade(judges, asking.sure, asking.rating, prompt, expects, max_tokens, caller)
+    if asking.panel == "cascade" and (len(judges) > 1 or asking.writer is None):
+        return await ask_cascade(judges, asking.sure, asking.rating, prompt, expects, max_tokens, caller, material)
     single = len(judges) == 1 and asking.repeat == 1
-    if single or not isinstance(expects, Rating | Verdict | Verdicts | Choice):
-        return await judges[0].ask(prompt, expects, max_tokens, caller, reply_mode=asking.rating)
+    if single or not isinstance(expects, Ratable):
+        return await judges[0].ask(prompt, expects, max_tokens, caller, reply_mode=asking.rating, material=material)
 
     async def repeats(judge: JudgeCalls) -> Repeats | UnscorableError:
         asked = (
             judge.ask(
-                prompt, cast("Expectation[Any]", expects), max_tokens, caller, reply_mode=asking.rating, repeat=repeat
+                prompt,
+                cast("Expectation[Any]", expects),
+                max_tokens,
+                caller,
+                reply_mode=asking.rating,
+                repeat=repeat,
+                material=material,
             )
             for repeat in range(asking.repeat)
         )
@@ -117,13 +131,11 @@ async def _or_unscorable(asked: Any) -> Answer[Any] | UnscorableError:
         return error
 
 
-def _pooled(
-    expects: Rating | Verdict | Verdicts | Choice, answered: Mapping[str, Repeats], rule: PanelRule
-) -> Answer[Any]:
+def _pooled(expects: Ratable, answered: Mapping[str, Repeats], rule: PanelRule) -> Answer[Any]:
     answers = [answer for repeats in answered.values() for answer in repeats]
     value: Any
     probabilities = None
-    if isinstance(expects, Rating):
+    if isinstance(expects, Rating | YesOrNo):
         value = combine([statistics.fmean(a.value for a in repeats) for repeats in answered.values()], rule)
     elif isinstance(expects, Verdicts):
         supports = [[expects.labels[label] for label in a.value] for a in answers]

@@ -14,7 +14,7 @@ Tokenizers of current models count 0.7 to 2 times as many as o200k_base, on Engl
 LEAST_TOKENS = 2_000
 """Shorter prompts, by our count, are not looked at: no server's window is smaller."""
 
-_BYTES_A_TOKEN = 6.0  # of the prompt for each token that the server counts; above it, tokens are counted
+BYTES_A_TOKEN = 6.0  # of the prompt for each token that the server counts; above it, tokens are counted
 
 
 class PromptCutError(RejectedError):
@@ -28,7 +28,7 @@ def may_be_cut(request: Request, reply: Reply) -> bool:
     """Whether the tokens are worth counting: a quick look at the prompt's bytes."""
     told = reply.usage.prompt_tokens / max(1, reply.usage.calls)
     size = sum(len(segment.text.encode("utf-8", "replace")) for segment in request.prompt)
-    return bool(told) and size > _BYTES_A_TOKEN * max(told, LEAST_TOKENS * LEAST_SHARE)
+    return bool(told) and size > BYTES_A_TOKEN * max(told, LEAST_TOKENS * LEAST_SHARE)
 
 
 def check_whole(title: str, reply: Reply, tokens: int) -> None:

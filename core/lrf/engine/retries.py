@@ -97,7 +97,7 @@ class Retries:
                 faults, status = faults + 1, one_line(error)
                 if isinstance(error, UnavailableError):
                     self.limiter.refused()
-                if isinstance(error, UnavailableError) or not self._served:
+                if isinstance(error, UnavailableError) or not self.served_any:
                     self._check_patience(error)
                 if faults >= FAULTS:
                     raise UnscorableError(error.reason, f"{error} ({faults} times)", transient=True) from error
@@ -112,12 +112,13 @@ class Retries:
             await self._pause(pause_s, status)
 
     @property
-    def _served(self) -> bool:
+    def served_any(self) -> bool:
+        """Whether the server has served anything."""
         return self._refusals.served_any
 
     def _refused(self, error: Refusal, sample: str) -> LrfError:
         """What a refusal comes to: the sample's failure, or the end of the run."""
-        if isinstance(error, JudgeMisconfiguredError) and (error.certain or not self._served):
+        if isinstance(error, JudgeMisconfiguredError) and (error.certain or not self.served_any):
             return error
         if fatal := self._refusals.refused(error, sample, time.monotonic(), self.oldest()):
             return fatal
@@ -143,12 +144,12 @@ class Retries:
         self._silent_since = None
 
     def _check_patience(self, error: JudgeError) -> None:
-        if self._served and not self.limiter.adapts:
+        if self.served_any and not self.limiter.adapts:
             return  # a batch API: its failures come together, and hours apart
         now = time.monotonic()
         self._silent_since = self._silent_since or now
         asked_s = _asked_s(error)
-        patient = self._served or isinstance(error, RateLimitedError) or asked_s is not None
+        patient = self.served_any or isinstance(error, RateLimitedError) or asked_s is not None
         patience_s = PATIENCE_S if patient else PATIENCE_BEFORE_ANY_REPLY_S
         patience_s = max(patience_s, 2 * (asked_s or 0.0))  # a server that asked for a long wait may ask once more
         if now - self._silent_since > patience_s:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from lrf.engine.closing import close_all
 from lrf.engine.faults import FaultListener, ignore
+from lrf.engine.packing import Gathering, waiting_for_others
 from lrf.protocols import Index, Retriever
 from lrf.types import Sample
 
@@ -26,6 +27,7 @@ class SampleScope:
     retrievers: by name.
     take: 0, or the number of a calibration, whose replies no other run uses.
     on_fault: hears of indexes that can't be closed.
+    gathering: the sample's questions that wait to be sent together.
     """
 
     sample: Sample
@@ -34,6 +36,7 @@ class SampleScope:
     retrievers: Mapping[str, Retriever]
     take: int = 0
     on_fault: FaultListener = ignore
+    gathering: Gathering = field(default_factory=Gathering)
     _made: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
     _indexes: dict[str, asyncio.Task[Index]] = field(default_factory=dict)
 
@@ -41,9 +44,15 @@ class SampleScope:
         """What ``make`` returns; it is called for the first caller with this key, and all others get the same."""
         task = self._made.get(key)
         if task is None:
-            task = self._made[key] = asyncio.ensure_future(_awaited(make))
-        made: T = await asyncio.shield(task)
+            task = self._made[key] = asyncio.ensure_future(self._work(key, make))
+        with waiting_for_others():
+            made: T = await asyncio.shield(task)
         return made
+
+    async def _work(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
+        """What ``make`` returns; what it asks is asked by a worker of its own."""
+        with self.gathering.worker((-1, 0, key)):
+            return await make()
 
     def index(self, retriever: str) -> asyncio.Task[Index]:
         """The index of the sample's documents, which this retriever makes."""
@@ -60,13 +69,10 @@ class SampleScope:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.gathering.aclose()
         made = {name: t.result() for name, t in self._indexes.items() if not t.cancelled() and not t.exception()}
         closing = [(f"an index of retrievers.{name}", index, index.aclose) for name, index in made.items()]
         await close_all(closing, self.on_fault)
-
-
-async def _awaited(make: Callable[[], Awaitable[T]]) -> T:
-    return await make()
 
 
 def _mark_as_seen(task: asyncio.Task[Any]) -> None:

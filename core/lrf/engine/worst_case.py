@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from lrf.prompting.labels import label_of
 from lrf.prompting.requests import Request
 from lrf.prompting.templates import Prompt
 from lrf.protocols import Judge
@@ -12,6 +14,7 @@ from lrf.text.chunking import count_tokens
 
 MOST_TOKENS = 8192
 LABEL_BYTES = 64  # a rating or verdict, and the words before it, that a reply is continued with
+DECISION_TOKENS = 16  # of the reply to one of several questions in a request, at most
 CHAT_TOKENS = 256  # what a chat template, with a system prompt of the model's own, may add to a prompt
 
 
@@ -26,6 +29,16 @@ def most_prompt_tokens(request: Request) -> int:
     if request.schema:
         texts.append(dump(request.schema))
     return CHAT_TOKENS + sum(len(t) if t.isascii() else len(t.encode("utf-8", "surrogatepass")) for t in texts)
+
+
+def most_tokens(prompts: Iterable[Prompt]) -> int:
+    """The most tokens that the texts of these prompts can have together."""
+    return sum(len(segment.text.encode("utf-8", "surrogatepass")) for prompt in prompts for segment in prompt)
+
+
+def most_question_tokens(request: Request) -> int:
+    """The most tokens that a question in a request of several has besides its text: type, id and options."""
+    return 96 + sum(16 + len(label_of(option).encode("utf-8", "surrogatepass")) for option in request.options)
 
 
 def most_reply_tokens(judge: Judge, max_tokens: int) -> int:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.packed_calls import question_tokens
 from lrf.engine.paid_call import Caller
 from lrf.errors import ParseError
 from lrf.planning.schema import instance
 from lrf.prices import Price
 from lrf.prompting.expectations import NO_STATEMENTS
+from lrf.prompting.questions import asked_of, material_of
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import Prompt
 from lrf.store.files import dump
@@ -23,6 +26,10 @@ OTHER_TOKENS = 100
 TOKENS_A_STATEMENT = 25
 _SENTENCE = re.compile(r"[^.!?。！？\n]{4,}[.!?。！？\n]?")
 _NOTE = "What the judge will note. " * 20
+
+
+Question = tuple[bytes, str, Request]
+"""A question of a request that has several: its key, its dimension, and the request for it."""
 
 
 @dataclass(slots=True)
@@ -57,19 +64,37 @@ class Tally:
         """The reply to an equal request that was counted before."""
         return self._replies.get(key)
 
+    def count_several(
+        self, questions: Sequence[Question], replies: Sequence[Reply], *, judge: str, price: Price | None, kept: bool
+    ) -> None:
+        """Add the questions of one request with their replies: (key, dimension, request) of each."""
+        _, _, first = questions[0]
+        texts: Prompt = (*material_of(first), *(s for _, _, request in questions for s in asked_of(request)))
+        tokens, shared = self._prefixes.add(judge, texts)
+        tokens += sum(question_tokens(request.options) for _, _, request in questions)
+        usages = Usage(tokens, 0, shared).shared(len(replies))
+        for (key, dimension, _), reply, expected in zip(questions, replies, usages, strict=True):
+            self._replies[key] = reply
+            usage = reply.usage if kept else expected
+            self._add(dimension, usage, 0 if kept else usage.cached_tokens, price, kept=kept)
+
     def count(
         self, key: bytes, request: Request, reply: Reply, *, judge: str, dimension: str, price: Price | None, kept: bool
     ) -> None:
         """Add a request and its reply. ``judge`` is the judge's identity."""
         self._replies[key] = reply
-        counts = self.dimensions.setdefault(dimension, Counts())
         tokens, shared = self._prefixes.add(judge, request.prompt)
         usage = reply.usage if kept and reply.usage.told else Usage(tokens, reply.usage.completion_tokens, shared)
-        counts.calls += 1
+        self._add(dimension, replace(usage, calls=1), shared, price, kept=kept)
+
+    def _add(self, dimension: str, usage: Usage, shared: int, price: Price | None, *, kept: bool) -> None:
+        """Add what a reply takes. ``shared``: how many of its prompt's tokens an earlier prompt begins with."""
+        counts = self.dimensions.setdefault(dimension, Counts())
+        counts.calls += usage.calls
         counts.prompt_tokens += usage.prompt_tokens
         counts.shared_tokens += shared
         counts.reply_tokens += usage.completion_tokens
-        counts.kept += kept
+        counts.kept += usage.calls if kept else 0
         if price is None:
             counts.unpriced = True
             return

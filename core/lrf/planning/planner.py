@@ -21,6 +21,7 @@ from lrf.engine.rescoring import RescoringRounds
 from lrf.http.settings import EndpointSettings
 from lrf.planning.evidence import BoundRetriever, ExpectedRetriever, exact_retriever, kept_embed, longest_around
 from lrf.planning.expected import Counts, ExpectedCalls, Tally
+from lrf.planning.packed import BoundPackedCalls, ExpectedPackedCalls
 from lrf.planning.plan import Estimate, Plan
 from lrf.planning.sampling import plan_sampling
 from lrf.planning.upper_bound import ASSUMED_STATEMENTS, BoundCalls, UpperBound
@@ -71,7 +72,7 @@ class Planner:
     def _expecting(self, dimensions: Sequence[NamedDimension]) -> Engine:
         ledger, seed = BudgetLedger(), self._pipeline.seed
         judges = {
-            name: ExpectedCalls(
+            name: (ExpectedPackedCalls if judge.capabilities.questions > 1 else ExpectedCalls)(
                 name, judge, self._journal, ledger, seed, price=self._prices.get(name), tally=self._tally
             )
             for name, judge in self._judges.items()
@@ -87,7 +88,7 @@ class Planner:
     def _bounding(self, dimensions: Sequence[NamedDimension]) -> Engine:
         limits = {d.name: d.dimension.max_statements for d in dimensions if isinstance(d.dimension, LimitsStatements)}
         self._bounds = {
-            name: BoundCalls(
+            name: (BoundPackedCalls if judge.capabilities.questions > 1 else BoundCalls)(
                 name, judge, self._journal, BudgetLedger(), price=self._prices.get(name), statements=limits
             )
             for name, judge in self._judges.items()

@@ -18,6 +18,7 @@ from lrf.engine.judge_calls import ATTEMPTS, JudgeCalls
 from lrf.engine.paid_call import Caller
 from lrf.engine.worst_case import next_limit, worst_case_of
 from lrf.planning.schema import instance
+from lrf.prices import Price
 from lrf.prompting.expectations import Verdict, Verdicts
 from lrf.prompting.requests import Reply, Request
 from lrf.store.files import dump
@@ -36,6 +37,13 @@ class UpperBound:
     prompt_tokens: int = 0
     reply_tokens: int = 0
     money: int = 0
+
+    def add(self, calls: int, prompt: int, written: int, price: Price | None) -> None:
+        """Add calls and the most tokens of all of them."""
+        self.calls += calls
+        self.prompt_tokens += prompt
+        self.reply_tokens += written
+        self.money += price.most(prompt, written) if price else 0
 
 
 @dataclass(slots=True)
@@ -62,11 +70,7 @@ class BoundCalls(JudgeCalls):
         if request.attempt == 0:
             tries = [worst_case_of(self.judge, replace(request, max_tokens=limit)) for limit in limits]
             calls, prompt, written = (sum(numbers) for numbers in zip(*tries, strict=True))
-            bound = self.upper_bounds[caller.dimension]
-            bound.calls += calls
-            bound.prompt_tokens += prompt
-            bound.reply_tokens += written
-            bound.money += self.price.most(prompt, written) if self.price else 0
+            self.upper_bounds[caller.dimension].add(calls, prompt, written, self.price)
         return self._longest(request, limits[-1], self.statements.get(caller.dimension, ASSUMED_STATEMENTS))
 
     def _longest(self, request: Request, tokens: int, statements: int) -> Reply:
@@ -85,11 +89,15 @@ class BoundCalls(JudgeCalls):
             return Reply(dump({**value, "verdict": worst[2:-2]} if kind == "verdict" else value))
         if not request.options:
             return Reply((f"{next(self._number)}" + _DENSE * tokens)[:tokens])
+        reply = self.weighed(request)
+        return reply if reply_mode == "logprobs" else replace(reply, probabilities=None)
+
+    def weighed(self, request: Request) -> Reply:
+        """A reply with probabilities of the options, the worst one's a little above the others'."""
+        worst = self._worst_option(request)
         weights = {option: 1 + 0.01 * (option == worst) for option in request.options}
         total = sum(weights.values())
-        return Reply(
-            worst, probabilities={o: w / total for o, w in weights.items()} if reply_mode == "logprobs" else None
-        )
+        return Reply(worst, probabilities={o: w / total for o, w in weights.items()})
 
     def _worst_option(self, request: Request) -> str:
         """The mark after which the most is asked: that of the least support, since that may be judged again."""

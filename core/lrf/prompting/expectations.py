@@ -35,6 +35,7 @@ __all__ = [
     "Text",
     "Verdict",
     "Verdicts",
+    "YesOrNo",
 ]
 
 
@@ -233,6 +234,41 @@ class Choice:
             value = json_object(reply.text).get("choice")
             reply = Reply(mark_of(value) if isinstance(value, str) else "")
         return verdict.read(reply, "logprobs" if reply_mode == "logprobs" else "text")
+
+
+@dataclass(frozen=True, slots=True)
+class YesOrNo:
+    """Yes or no, written ``[[yes]]`` or ``[[no]]``; the value is the probability of yes, 0 to 1.
+
+    It is 0 or 1 where the judge gives no probabilities. Raises ParseError: ``no_choice``, ``ambiguous_choice``,
+    ``invalid_json``, ``no_probabilities``.
+    """
+
+    kind: str = "yes_or_no"
+    options: tuple[str, ...] = field(default=("[[yes]]", "[[no]]"), init=False)
+
+    @property
+    def schema(self) -> Mapping[str, JSON]:
+        return _object_schema({"analysis": {"type": "string"}, "choice": _one_of_schema(("yes", "no"))})
+
+    def read(self, reply: Reply, reply_mode: ReplyMode) -> float:
+        if reply_mode == "logprobs":
+            return _probabilities(reply, self.options)["[[yes]]"]
+        known = {"yes": "yes", "no": "no", "是": "yes", "否": "no", "true": "yes", "false": "no"}
+        if reply_mode == "json":
+            label = _label(json_object(reply.text).get("choice"), known)
+            if label is None:
+                raise ParseError(Reason.NO_CHOICE, 'the reply\'s "choice" is neither yes nor no')
+            return float(label == "yes")
+        labels = (one_of(label, known) for label in labels_in(reply.text))
+        return float(distinct([label for label in labels if label is not None], "choice", reply) == "yes")
+
+
+Ratable = Rating | Verdict | Verdicts | Choice | YesOrNo
+"""What several judges, or one of them several times, can be asked; everything else is written by one."""
+
+RATED_KINDS = ("rating", "verdict", "verdicts", "choice", "yes_or_no")
+"""The kinds of what is rated."""
 
 
 def _object_schema(properties: Mapping[str, JSON]) -> Mapping[str, JSON]:

@@ -31,10 +31,11 @@ PanelRule = Literal["mean", "median", "trimmed_mean", "cascade"]
 until one is sure.
 """
 
-FinishReason = Literal["stop", "length", "filter", "tool_call", "error", "other"]
+FinishReason = Literal["stop", "length", "filter", "tool_call", "error", "missing", "cut", "other"]
 """Why a reply ended: finished, cut off at the limit of tokens, held back by a filter, calling a tool, or by a fault of
 the server (the judge is then asked again, as after any fault); "other" where the server gives no reason, or an unknown
-one."""
+one. Of several questions in a request, one may be left out of the reply ("missing") or was asked on a text of which the
+server says that it dropped a part ("cut")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Usage:
     ----------
     prompt_tokens, completion_tokens: tokens of all calls together; 0 where the server reports none.
     cached_tokens, written_tokens: the parts of ``prompt_tokens`` read from the server's cache and written to it.
-    calls: how many calls the judge made for the reply, 1 or more.
+    calls: how many calls the judge made for the reply: 1 or more, but 0 for a reply that came with another one's call.
     """
 
     prompt_tokens: int = 0
@@ -58,6 +59,22 @@ class Usage:
     def told(self) -> bool:
         """Whether the server reported any tokens."""
         return bool(self.prompt_tokens or self.completion_tokens)
+
+    def shared(self, count: int) -> list[Usage]:
+        """The usage of one call as that of the ``count`` replies it brought: equal shares, which add up exactly.
+
+        What is left over counts in the first, and so does the call.
+        """
+
+        def share(tokens: int) -> tuple[int, int]:
+            return tokens // count + tokens % count, tokens // count
+
+        prompt, completion = share(self.prompt_tokens), share(self.completion_tokens)
+        cached, written = share(self.cached_tokens), share(self.written_tokens)
+        first, other = (
+            Usage(prompt[i], completion[i], cached[i], self.calls if i == 0 else 0, written[i]) for i in (0, 1)
+        )
+        return [first, *[other] * (count - 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +92,8 @@ class Request:
     seed: makes a draw repeatable, for judges that are capable of it.
     attempt, repeat, round: tell requests apart that are otherwise equal; they aren't sent.
     deadline_s: seconds after which nobody waits for the reply.
+    material: how many of the prompt's first segments are material that other questions share; 0 for a prompt that was
+        not made of material and question.
     """
 
     prompt: Prompt
@@ -87,6 +106,7 @@ class Request:
     repeat: int = 0
     deadline_s: float | None = None
     round: int = 0
+    material: int = 0
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lrf.protocols.models import (
+    AnswersSeveral as AnswersSeveral,
+)
+from lrf.protocols.models import (
     Capabilities,
     Embedder,
     GenerationSettings,
@@ -31,6 +34,7 @@ from lrf.protocols.retrieval import Index, Retriever
 from lrf.protocols.retrieval import ListsChunks as ListsChunks
 from lrf.protocols.retrieval import SearchesInMemory as SearchesInMemory
 from lrf.protocols.scoring import Aggregator, Context, Dimension, Pairing, Source
+from lrf.protocols.scoring import AsksKinds as AsksKinds
 from lrf.protocols.scoring import GivesRewardsFrom as GivesRewardsFrom
 from lrf.protocols.scoring import HashesContent as HashesContent
 from lrf.protocols.scoring import LimitsStatements as LimitsStatements

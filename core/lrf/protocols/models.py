@@ -35,6 +35,7 @@ class Capabilities:
     calls: the most calls of its server that a request with ``reply_mode="logprobs"`` takes, each with the prompt. Any
         other request takes one.
     kinds: the only kinds of expectations it can answer (a verifier: ``("verdict",)``). None: all.
+    questions: the most questions on one material that a request takes; above 1 it is an :class:`AnswersSeveral`.
     """
 
     probabilities: bool = False
@@ -45,6 +46,7 @@ class Capabilities:
     steady: bool = True
     calls: int = 1
     kinds: tuple[str, ...] | None = None
+    questions: int = 1
 
 
 @runtime_checkable
@@ -95,6 +97,26 @@ class Judge(Protocol):
 
     async def aclose(self) -> None:
         """Release connections and models. May be called more than once."""
+        ...
+
+
+@runtime_checkable
+class AnswersSeveral(Protocol):
+    """Optional for a judge: it answers many questions on one material in one request, each by probabilities.
+
+    Its ``capabilities.questions`` is the most in a request. The engine packs the questions of a sample that share
+    material, so that the material is sent (and paid for) once.
+    """
+
+    async def complete_several(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        """One reply for each request, in order; ``reply_mode`` of all is "logprobs".
+
+        The first ``request.material`` segments of their prompts are the same; what follows is the question. With 0,
+        there is one request, and its whole prompt is material and question at once. ``request.repeat`` above 0 asks for
+        the options in another order. The replies' usages add up to that of the call (:meth:`lrf.Usage.shared`). A
+        question without an answer gets a reply whose ``finish`` says why: "missing", "filter" or "cut". Raises as
+        :meth:`Judge.complete` does for what concerns all of them.
+        """
         ...
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
+from lrf.errors import UnscorableError
+from lrf.prompting.questions import Question
 from lrf.prompting.requests import Answer, Expectation
 from lrf.prompting.templates import Prompt
 from lrf.text.tokenizers import DEFAULT, TokenizerName
@@ -73,6 +75,23 @@ class Context(Protocol):
         """
         ...
 
+    async def ask_many(
+        self, material: Prompt, questions: Sequence[Question[T]], *, max_tokens: int = 512
+    ) -> list[Answer[T] | UnscorableError]:
+        """The answers to several questions on the same material, in their order.
+
+        In the place of a question that has no answer is the error that says why; the others are not concerned.
+
+        A judge that takes many questions in a request gets them so, packed with the questions on equal material that
+        other dimensions and candidates of the sample ask; any other judge gets them one by one, each after the
+        material. So put into ``material`` what the questions share (document, query, answer), the document first, and
+        nothing of another candidate.
+
+        >>> material = MATERIAL.fill({"document": sample.context, "answer": candidate.text})  # doctest: +SKIP
+        >>> answers = await ctx.ask_many(material, [Question(POLITE.fill({}), Rating())])  # doctest: +SKIP
+        """
+        ...
+
     async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
         """For each query the chunks of the sample's documents that bear on it, in document order.
 
@@ -129,6 +148,20 @@ class LimitsStatements(Protocol):
     @property
     def max_statements(self) -> int:
         """The most statements of one answer that are asked about, 1 or more; an answer with more is unscored."""
+        ...
+
+
+@runtime_checkable
+class AsksKinds(Protocol):
+    """Optional for a dimension: what it asks its judges for.
+
+    A judge that can't answer everything (it decides, and writes no text) is refused beforehand for a dimension without
+    it.
+    """
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The ``kind`` of each expectation that it asks for: "rating", "verdict", "statements", "text", …"""
         ...
 
 

@@ -82,6 +82,10 @@ def request_key(identity: str, request: Request) -> bytes:
     schema = dump(request.schema) if request.schema else ""
     settings = f"{request.max_tokens} {request.temperature!r} {request.seed} {request.reply_mode}"
     numbers = f"{settings} {request.attempt} {request.repeat} {request.round}"
+    if request.material and request.reply_mode == "logprobs":  # many questions share it, so it is hashed once
+        material = _of_material("".join(s.text for s in request.prompt[: request.material]))
+        asked = "".join(s.text for s in request.prompt[request.material :])
+        return digest(identity, request.expects.kind, options, schema, numbers, material, asked)
     prompt = "".join(s.text for s in request.prompt)
     return digest(identity, request.expects.kind, options, schema, numbers, prompt)
 
@@ -91,8 +95,9 @@ def vector_key(identity: str, kind: str, text: str) -> bytes:
     return digest(identity, kind, text)
 
 
+_of_material = lru_cache(16)(digest)
 _of_segment = lru_cache(KNOWN_SEGMENTS)(digest)
-"""The digest of a segment that many prompts share, made once."""
+"""The digest of a segment that many prompts share, made once; of a document few are remembered."""
 
 
 # with names, since a newer lrf may add columns while this one has the file open

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from lrf.engine.judge_calls import RETRY_TEMPERATURE
 from lrf.engine.passages import around
 from lrf.errors import JudgeError, ParseError, UnscorableError
+from lrf.prompting.questions import Question, with_reply_form
 from lrf.prompting.reasoning import without_thoughts
 from lrf.prompting.requests import Answer, Expectation, Request
 from lrf.prompting.templates import Prompt, restored
@@ -66,6 +67,18 @@ class DirectContext:
             except JudgeError as error:
                 raise UnscorableError(error.reason, str(error), transient=True) from error
         raise failure
+
+    async def ask_many(
+        self, material: Prompt, questions: Sequence[Question[T]], *, max_tokens: int = 512
+    ) -> list[Answer[T] | UnscorableError]:
+        async def answer(question: Question[T]) -> Answer[T] | UnscorableError:
+            prompt = with_reply_form(material, question, self.language)
+            try:
+                return await self.ask(prompt, question.expects, max_tokens=max_tokens)
+            except UnscorableError as error:
+                return error
+
+        return [await answer(question) for question in questions]
 
     async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
         chunks = await self.chunks(EVIDENCE_TOKENS)

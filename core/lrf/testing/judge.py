@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from lrf.prompting.requests import Reply, Request
@@ -64,6 +64,7 @@ class ScriptedJudge:
     Attributes
     ----------
     requests: all requests, in the order in which they came.
+    packs: the requests of each call that had several; with ``capabilities.questions`` above 1 it is asked so.
     most_in_flight: the highest number of requests that were in flight at once.
     closed: whether ``aclose`` was called.
     """
@@ -87,6 +88,7 @@ class ScriptedJudge:
         self._keep_requests = keep_requests
         self.requests: list[Request] = []
         self.most_in_flight = 0
+        self.packs: list[list[Request]] = []
         self.closed = False
 
     @property
@@ -122,6 +124,13 @@ class ScriptedJudge:
         if request.reply_mode == "logprobs" and reply.probabilities is None and reply.text in request.options:
             return replace(reply, probabilities={o: float(o == reply.text) for o in request.options})
         return reply
+
+    async def complete_several(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        """The script's reply to each request; the first one's usage is that of the call."""
+        self.packs.append(list(requests))
+        replies = [await self.complete(request) for request in requests]
+        usages = replies[0].usage.shared(len(replies))
+        return [replace(reply, usage=usage) for reply, usage in zip(replies, usages, strict=True)]
 
     async def aclose(self) -> None:
         self.closed = True
