@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import gzip
+import lzma
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,10 +41,15 @@ def find_files(path: Path | Sequence[Path]) -> list[Path]:
 
 @contextmanager
 def reading(path: Path | None) -> Iterator[None]:
-    """Turns an error while a file is read into a DataError that names the file."""
+    """Turns an error while a file is read, or unpacked, into a DataError that names the file."""
     try:
         yield
-    except (OSError, EOFError, zlib.error) as error:  # gzip raises the last two for a file cut short or damaged
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+    ) as error:
         where = getattr(error, "filename", None) or path
         raise DataError(f"{where}: can't be read: {getattr(error, 'strerror', None) or error}") from error
 
@@ -61,6 +67,11 @@ def lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
         if len(line) > LONGEST_ROW:
             raise DataError(f"{path}:{number}: the line is longer than {LONGEST_ROW:,} bytes, the most that is read")
         yield line
+
+
+def too_large(file: str, number: int, size: int) -> BadRow:
+    """A row of a table that takes more than :data:`LONGEST_ROW` bytes."""
+    return BadRow(file, number, f"takes {size:,} bytes unpacked; {LONGEST_ROW:,} are the most that are read of a row")
 
 
 def read_jsonl(path: Path) -> Iterator[Row | BadRow]:

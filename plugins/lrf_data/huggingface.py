@@ -5,7 +5,10 @@ Code that a dataset brings along is never run: the ``datasets`` versions that lr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,12 @@ import datasets
 from lrf.errors import DataError
 from lrf.rows.data import Row, samples_from_rows
 from lrf.types import BadRow, Sample
+from lrf_data.files import LONGEST_ROW, lines, reading, too_large
+from lrf_data.parquet_sizes import VALUE_BYTES, check_whole_groups
 from lrf_data.settings import HuggingFaceSettings
+
+_UNPACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+"""What unpacks a file, by how its name ends."""
 
 
 class HuggingFaceSource:
@@ -29,9 +37,9 @@ class HuggingFaceSource:
         self._folder = local if local.is_dir() else None
 
     def read(self) -> Iterator[Sample | BadRow]:
-        return samples_from_rows(self._rows())
+        return samples_from_rows(self._rows(), max_file_bytes=self._settings.max_file_bytes)
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[Row | BadRow]:
         s = self._settings
         where = f"{s.path} ({s.split})"
         try:
@@ -40,7 +48,9 @@ class HuggingFaceSource:
                 _check_columns(s.columns, rows.column_names, where)
             for number, row in enumerate(rows, start=1):
                 value = row if s.columns is None else {field: row[column] for field, column in s.columns.items()}
-                yield Row(where, number, value, self._folder)
+                size = size_of(value)
+                fits = size <= LONGEST_ROW
+                yield Row(where, number, value, self._folder) if fits else too_large(where, number, size)
         except DataError:
             raise
         except Exception as error:  # datasets lets through whatever its file readers and the network raise
@@ -55,7 +65,33 @@ class HuggingFaceSource:
             return splits[s.split]
         if self._folder is not None and (self._folder / "state.json").is_file():
             return datasets.load_from_disk(str(self._folder))
+        if self._folder is not None:
+            _check_files(self._folder)
         return datasets.load_dataset(s.path, s.name, split=s.split, revision=s.revision, streaming=True)
+
+
+def size_of(value: object) -> int:
+    """Bytes of a row's texts, and a few for each value."""
+    size, left = 0, [value]
+    while left:
+        one = left.pop()
+        size += len(one) if isinstance(one, str | bytes) else VALUE_BYTES
+        if isinstance(one, dict):
+            left += one.values()
+        elif isinstance(one, list | tuple):
+            left += one
+    return size
+
+
+def _check_files(folder: Path) -> None:
+    """Raise DataError for a small file that datasets would unpack to more than fits in memory."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".parquet" and path.is_file():
+            check_whole_groups(path)
+        elif path.suffix in _UNPACKED and path.is_file():
+            with reading(path), _UNPACKED[path.suffix](path, "rb") as file:
+                for _ in lines(file, path):
+                    pass
 
 
 def _check_columns(columns: dict[str, str], there: list[str] | None, where: str) -> None:

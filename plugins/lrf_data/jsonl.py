@@ -21,10 +21,12 @@ class JsonlSource:
 
     def __init__(self, settings: JsonlSettings) -> None:
         self._path = settings.path
+        self._max_file_bytes = settings.max_file_bytes
 
     def read(self) -> Iterator[Sample | BadRow]:
         files = find_files(self._path)
-        return samples_from_rows(row for file in files for row in read_jsonl(file))
+        rows = (row for file in files for row in read_jsonl(file))
+        return samples_from_rows(rows, max_file_bytes=self._max_file_bytes)
 
     def content_hash(self) -> str | None:
         """A hash of the files; None where a row may name another file (its key ``path``, however it is written)."""

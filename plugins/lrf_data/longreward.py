@@ -27,12 +27,13 @@ class LongRewardSource:
     """
 
     def __init__(self, settings: LongRewardSettings) -> None:
+        self._max_file_bytes = settings.max_file_bytes
         self._documents = settings.documents
         self._candidates = settings.candidates
 
     def read(self) -> Iterator[Sample | BadRow]:
         find_files([self._documents, self._candidates])
-        return samples_from_rows(self._rows())
+        return samples_from_rows(self._rows(), max_file_bytes=self._max_file_bytes)
 
     def _rows(self) -> Iterator[Row | BadRow]:
         with reading(self._candidates), _seekable(self._candidates) as file:

@@ -12,13 +12,9 @@ import pyarrow.parquet as pq
 from lrf.errors import DataError
 from lrf.rows.data import Row, samples_from_rows
 from lrf.types import BadRow, Sample
-from lrf_data.files import find_files
+from lrf_data.files import LONGEST_ROW, find_files, too_large
+from lrf_data.parquet_sizes import BUFFER, bytes_of, check_groups
 from lrf_data.settings import ParquetSettings
-
-LARGEST_GROUP = 1 << 33
-"""Bytes of a row group at most, unpacked."""
-
-_BUFFER = 1 << 20  # bytes read at once; without it a row group's column is read whole
 
 
 class ParquetSource:
@@ -29,23 +25,30 @@ class ParquetSource:
 
     def __init__(self, settings: ParquetSettings) -> None:
         self._path = settings.path
+        self._max_file_bytes = settings.max_file_bytes
         self._columns = settings.columns
         self._batch_rows = settings.batch_rows
 
     def read(self) -> Iterator[Sample | BadRow]:
         files = find_files(self._path)
-        return samples_from_rows(row for file in files for row in self._rows(file))
+        rows = (row for file in files for row in self._rows(file))
+        return samples_from_rows(rows, max_file_bytes=self._max_file_bytes)
 
     def _rows(self, path: Path) -> Iterator[Row | BadRow]:
         try:
-            with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER) as file:
-                columns = self._column_of_field(file.schema_arrow.names, path)
-                _check_sizes(file.metadata, path)
+            metadata, there = _described(path)
+            columns = self._column_of_field(there, path)
+            read = sorted({*columns.values()})
+            large = check_groups(metadata, path, read)
+            with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER, read_dictionary=large) as file:
                 number = 0
-                for batch in file.iter_batches(self._batch_rows, columns=sorted({*columns.values()})):
+                for batch in file.iter_batches(self._batch_rows, columns=read):
+                    large_rows = sum(map(bytes_of, batch.columns)) > LONGEST_ROW
                     for i in range(batch.num_rows):
                         number += 1
-                        yield _row(batch, i, columns, path, number)
+                        size = sum(bytes_of(column.slice(i, 1)) for column in batch.columns) if large_rows else 0
+                        fits = size <= LONGEST_ROW
+                        yield _row(batch, i, columns, path, number) if fits else too_large(str(path), number, size)
         except (OSError, pa.ArrowException) as error:
             hint = "; JSON Lines are read by the source jsonl (`type: jsonl`)" if _begins_as_json(path) else ""
             raise DataError(f"{path}: can't be read as Parquet: {error}{hint}") from error
@@ -59,15 +62,10 @@ class ParquetSource:
         return self._columns
 
 
-def _check_sizes(metadata: Any, path: Path) -> None:
-    """Raises DataError for a row group whose columns, unpacked, would take more than :data:`LARGEST_GROUP` bytes."""
-    for number in range(metadata.num_row_groups):
-        size = metadata.row_group(number).total_byte_size
-        if size > LARGEST_GROUP:
-            raise DataError(
-                f"{path}: row group {number} takes {size:,} bytes unpacked; {LARGEST_GROUP:,} are the most that are "
-                "read; write the file with smaller row groups"
-            )
+def _described(path: Path) -> tuple[Any, list[str]]:
+    """The file's metadata, and the names of its columns."""
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        return file.metadata, file.schema_arrow.names
 
 
 def _begins_as_json(path: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from lrf.rows.data import FIELDS
+from lrf.rows.data import FIELDS, MAX_FILE_BYTES
 from lrf.settings import FilePath, Settings
 
 
@@ -27,7 +27,17 @@ _COLUMNS = (
 _PATH = "A file, a list of files, or a pattern such as data/*.{}."
 
 
-class JsonlSettings(Settings):
+class RowsSettings(Settings):
+    """What all sources have whose rows may name text files."""
+
+    max_file_bytes: int = Field(
+        default=MAX_FILE_BYTES,
+        ge=1,
+        description="Bytes at most, together, of the text files that a row's documents name by `path`.",
+    )
+
+
+class JsonlSettings(RowsSettings):
     """Settings of the source ``jsonl``."""
 
     path: FilePath | Annotated[list[FilePath], Field(min_length=1)] = Field(
@@ -39,7 +49,7 @@ class JsonlSettings(Settings):
         return ", ".join(path.name for path in ([self.path] if isinstance(self.path, Path) else self.path))
 
 
-class ParquetSettings(Settings):
+class ParquetSettings(RowsSettings):
     """Settings of the source ``parquet``."""
 
     path: FilePath | Annotated[list[FilePath], Field(min_length=1)] = Field(description=_PATH.format("parquet"))
@@ -59,7 +69,7 @@ def _local_beside_pipeline(path: str, info: ValidationInfo) -> str:
     return str(local if folder is None else Path(folder) / local)
 
 
-class HuggingFaceSettings(Settings):
+class HuggingFaceSettings(RowsSettings):
     """Settings of the source ``huggingface``."""
 
     path: Annotated[str, AfterValidator(_local_beside_pipeline)] = Field(
@@ -78,7 +88,7 @@ class HuggingFaceSettings(Settings):
         return Path(self.path).name
 
 
-class LongRewardSettings(Settings):
+class LongRewardSettings(RowsSettings):
     """Settings of the source ``longreward``."""
 
     documents: FilePath = Field(description="JSON Lines of {idx, query, context, answer}; the answer is the reference.")

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lrf.errors import DataError
@@ -112,3 +116,34 @@ def test_names_are_of_the_hub_unless_they_look_like_paths() -> None:
     assert path("someone/qa") == "someone/qa"
     assert Path(path("./qa")) == Path("/pipelines/qa")
     assert path("/qa") == "/qa"
+
+
+def test_a_row_that_would_fill_the_memory_is_a_bad_row(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "train.jsonl").write_text(
+        "\n".join(json.dumps({"question": "q", "passage": "x" * n, "year": 1}) for n in (10, 5000))
+    )
+    monkeypatch.setattr("lrf_data.huggingface.LONGEST_ROW", 4000)
+    fits, too_large = source(folder, columns=COLUMNS).read()
+    assert isinstance(fits, Sample)
+    assert isinstance(too_large, BadRow)
+    assert too_large.message == "takes 5,065 bytes unpacked; 268,435,456 are the most that are read of a row"
+
+
+@pytest.mark.parametrize("name", ["train.parquet", "train.jsonl.gz", "train.jsonl.xz"])
+def test_a_small_file_that_datasets_would_unpack_to_gigabytes_is_refused_before(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"query": "q", "context": "x" * 300_000}
+    if name.endswith("parquet"):
+        shared = pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int32()), pa.array([row["context"]]))
+        pq.write_table(pa.table({"query": ["q"] * 100, "context": shared}), tmp_path / name)
+        monkeypatch.setattr("lrf_data.parquet_sizes.ALWAYS_FINE", 0)
+        monkeypatch.setattr("lrf_data.parquet_sizes.LARGEST_GROUP", 1 << 20)
+    else:
+        packed = gzip.compress if name.endswith("gz") else lzma.compress
+        (tmp_path / name).write_bytes(packed(json.dumps(row).encode()))
+        monkeypatch.setattr("lrf_data.files.LONGEST_ROW", 200_000)
+    with pytest.raises(
+        DataError, match=r"train\.(parquet: row group 0 takes more than 1,048|jsonl\..z:1: the line is)"
+    ):
+        list(source(tmp_path).read())

@@ -97,11 +97,59 @@ def test_a_file_that_is_not_parquet_is_an_error(tmp_path: Path) -> None:
         read(tmp_path / "a.parquet")
 
 
+def repeated(text: str, rows: int, values: int) -> pa.Table:
+    """Rows of a list of documents, which are all the same text; on the disk it is stored once."""
+    total = rows * values
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * total, pa.int32()), pa.array([text]))
+    documents = pa.StructArray.from_arrays([texts, pa.array([str(n) for n in range(total)])], ["text", "id"])
+    lists = pa.ListArray.from_arrays(pa.array(range(0, total + 1, values), pa.int32()), documents)
+    return pa.table({"context": lists, "query": ["Did it rain?"] * rows})
+
+
+def written_as_it_is(path: Path, table: pa.Table, **options: Any) -> Path:
+    pq.write_table(table, path, compression="zstd", dictionary_pagesize_limit=1 << 30, **options)
+    return path
+
+
 def test_a_row_group_that_would_fill_the_memory_is_refused_by_name_and_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf_data.parquet.LARGEST_GROUP", 100)
-    path = tmp_path / "bomb.parquet"
-    pq.write_table(pa.table({"query": ["x" * 5000], "context": ["y"]}), path)
+    monkeypatch.setattr("lrf_data.parquet_sizes.LARGEST_GROUP", 100)
+    path = written(tmp_path / "bomb.parquet", [{"query": "x" * 5000, "context": "y"}])
     with pytest.raises(DataError, match=r"bomb\.parquet: row group 0 takes [\d,]+ bytes unpacked; 100 are the most"):
-        list(ParquetSource(ParquetSettings(path=path)).read())
+        read(path)
+
+
+def test_a_row_whose_dictionary_unpacks_to_gigabytes_is_a_bad_row_and_is_never_unpacked(tmp_path: Path) -> None:
+    path = written_as_it_is(tmp_path / "bomb.parquet", repeated("It rained. " * 400_000, rows=2, values=1000))
+    assert path.stat().st_size < 20_000
+    before = pa.default_memory_pool().max_memory()
+    for row in read(path):
+        assert isinstance(row, BadRow)
+        assert "bytes unpacked; 268,435,456 are the most that are read of a row" in row.message
+    assert pa.default_memory_pool().max_memory() - before < 1 << 28
+
+
+def test_rows_that_share_a_large_text_are_read_in_bounds_and_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written_as_it_is(tmp_path / "shared.parquet", repeated("It rained. " * 1000, rows=20, values=3))
+    usual = read(path)
+    assert all(isinstance(row, Sample) for row in usual)
+    monkeypatch.setattr("lrf_data.parquet_sizes.ALWAYS_FINE", 0)  # all columns are read as references
+    assert read(path) == usual
+
+
+def test_texts_that_are_stored_as_what_differs_from_the_one_before_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pa.table({"context": ["It rained. " * 10_000] * 50, "query": ["q"] * 50})
+    how = {"use_dictionary": False, "column_encoding": {"context": "DELTA_BYTE_ARRAY"}}
+    path = written_as_it_is(tmp_path / "delta.parquet", table, **how)
+    assert len(read(path)) == 50
+    monkeypatch.setattr("lrf_data.parquet_sizes.ALWAYS_FINE", 1 << 10)
+    monkeypatch.setattr("lrf_data.parquet_sizes.LARGEST_GROUP", 1 << 20)
+    with pytest.raises(
+        DataError, match=r"column context \(DELTA_BYTE_ARRAY\) may take [\d,]+ bytes unpacked; 1,048,576"
+    ):
+        read(path)

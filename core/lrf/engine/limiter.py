@@ -20,6 +20,11 @@ class Limiter:
     ceiling: the most calls in flight, 1 or more.
     adapts: False for a limit that never changes, for a server where many calls fail together for another reason than
         load (a batch API).
+
+    Attributes
+    ----------
+    unsure: a server has refused requests and served none. It may refuse all, so one call at a time is sent until it
+        serves one.
     """
 
     WINDOW = 32
@@ -32,6 +37,7 @@ class Limiter:
         self.ceiling = ceiling
         self.adapts = adapts
         self.limit = float(ceiling)
+        self.unsure = False
         self._refusals: deque[bool] = deque(maxlen=self.WINDOW)
         self._slowness: list[float] = []
         self._ignored = 0  # replies still to come of calls that were sent before the limit shrank
@@ -41,10 +47,11 @@ class Limiter:
     @property
     def slots(self) -> int:
         """Calls that may be in flight now, 1 or more."""
-        return max(1, int(self.limit))
+        return 1 if self.unsure else max(1, int(self.limit))
 
     def served(self) -> None:
         """A call was served."""
+        self.unsure = False
         self._refusals.append(False)
         self.limit = min(float(self.ceiling), self.limit + 1 / self.limit)
 

@@ -120,6 +120,7 @@ class Retries:
         """What a refusal comes to: the sample's failure, or the end of the run."""
         if isinstance(error, JudgeMisconfiguredError) and (error.certain or not self.served_any):
             return error
+        self.limiter.unsure = self.limiter.adapts and not self.served_any
         if fatal := self._refusals.refused(error, sample, time.monotonic(), self.oldest()):
             return fatal
         reason = error.reason if isinstance(error, RejectedError) else RejectedError.reason

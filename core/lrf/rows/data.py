@@ -7,7 +7,8 @@ The fields of a row (``null`` is the same as absent):
 ``context`` (required, unless there are ``messages``)
     a text; or a document ``{"text", "title"?, "id"?}``; or a list of documents. In place of ``text`` a document may
     have ``path``: a UTF-8 text file, relative to the data file's folder and inside it; no part of the path may begin
-    with a dot. Documents without an id are "0", "1", … by their place. No document may be empty.
+    with a dot. The files of a row have at most ``max_file_bytes`` (a setting of the source) together. Documents
+    without an id are "0", "1", … by their place. No document may be empty.
 ``query`` (required, unless there are ``messages``)
     a text, not empty. Left out: the last turn of "user".
 ``candidates``
@@ -29,9 +30,11 @@ No text may contain NUL or a lone surrogate, since neither can be stored and sen
 from __future__ import annotations
 
 import hashlib
+import os
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -46,9 +49,13 @@ from lrf.rows.values import InvalidRowError, check_json, quoted, text_problem
 from lrf.types import JSON, BadRow, Candidate, Document, Sample
 
 __all__ = [
-    "FIELDS", "Row", "RowError", "parse_line", "quoted", "sample_from_row", "samples_from_rows", "text_problem",
-    "turn_documents",
+    "FIELDS", "MAX_FILE_BYTES", "Row", "RowError", "parse_line", "quoted", "sample_from_row", "samples_from_rows",
+    "text_problem", "turn_documents",
 ]  # fmt: skip
+
+
+MAX_FILE_BYTES = 1 << 26
+"""Bytes that the text files of a row have together, at most, unless a setting says otherwise."""
 
 
 class RowError(DataError):
@@ -76,15 +83,19 @@ def sample_from_row(
     Raises :class:`RowError` (a :class:`lrf.errors.DataError`).
     """
     try:
-        return _sample(Row(file, line, row, folder), str(line - 1) if default_id is None else default_id)
+        default_id = str(line - 1) if default_id is None else default_id
+        return _sample(Row(file, line, row, folder), default_id, MAX_FILE_BYTES)
     except InvalidRowError as error:
         raise RowError(file, line, str(error)) from None
 
 
-def samples_from_rows(rows: Iterable[Row | BadRow]) -> Iterator[Sample | BadRow]:
+def samples_from_rows(
+    rows: Iterable[Row | BadRow], *, max_file_bytes: int = MAX_FILE_BYTES
+) -> Iterator[Sample | BadRow]:
     """All rows as samples, in order; a row that can't be one, or has the id of an earlier row, as a BadRow.
 
     Rows without an id are numbered from 0 over all of ``rows``, bad ones included. Keeps about 10 bytes a sample.
+    ``max_file_bytes``: of the text files that a row names, together.
     """
     seen = _Seen()
     for number, row in enumerate(rows):
@@ -92,7 +103,7 @@ def samples_from_rows(rows: Iterable[Row | BadRow]) -> Iterator[Sample | BadRow]
             yield row
             continue
         try:
-            sample = _sample(row, str(number))
+            sample = _sample(row, str(number), max_file_bytes)
         except InvalidRowError as error:
             yield BadRow(row.file, row.line, str(error))
             continue
@@ -122,7 +133,7 @@ class _Seen:
 # --- the fields ------------------------------------------------------------------------------------------------
 
 
-def _sample(read: Row, default_id: str) -> Sample:
+def _sample(read: Row, default_id: str, max_file_bytes: int) -> Sample:
     value = dict(read.value) if isinstance(read.value, Mapping) else read.value
     try:
         row = SampleRow.model_validate(value)
@@ -135,7 +146,8 @@ def _sample(read: Row, default_id: str) -> Sample:
         raise InvalidRowError(f"{at.removeprefix('.')}: {error.message()}") from None
     messages = None if row.messages is None else messages_of(row.messages)
     from_turns = messages is not None and row.context is None
-    documents = turn_documents(messages or ()) if from_turns else _documents(row, read.folder)
+    files = _Files(read.folder, max_file_bytes)
+    documents = turn_documents(messages or ()) if from_turns else _documents(row, files)
     if not documents:
         raise InvalidRowError("messages: no turn says anything, and there is no context")
     return Sample(
@@ -150,23 +162,23 @@ def _sample(read: Row, default_id: str) -> Sample:
     )
 
 
-def _documents(row: SampleRow, folder: Path | None) -> tuple[Document, ...]:
+def _documents(row: SampleRow, files: _Files) -> tuple[Document, ...]:
     context = row.context
     if isinstance(context, str):
         return (Document("0", context),)
     if isinstance(context, DocumentRow):
-        return (_document(context, "context", "0", folder),)
+        return (_document(context, "context", "0", files),)
     if not context:
         raise InvalidRowError("context: missing" if context is None else "context: the list has no documents")
-    documents = tuple(_document(d, f"context[{i}]", str(i), folder) for i, d in enumerate(context))
+    documents = tuple(_document(d, f"context[{i}]", str(i), files) for i, d in enumerate(context))
     _check_ids([d.id for d in documents], "context")
     return documents
 
 
-def _document(row: DocumentRow, at: str, default_id: str, folder: Path | None) -> Document:
+def _document(row: DocumentRow, at: str, default_id: str, files: _Files) -> Document:
     if (row.text is None) == (row.path is None):
         raise InvalidRowError(f'{at}: expected either "text" or "path"')
-    text = row.text if row.path is None else _file_text(row.path, f"{at}.path", folder)
+    text = row.text if row.path is None else files.text(row.path, f"{at}.path")
     return Document(default_id if row.id is None else str(row.id), text or "", row.title)
 
 
@@ -186,22 +198,46 @@ def _check_ids(ids: Sequence[str], at: str) -> None:
         raise InvalidRowError(f"{at}[{second}].id: {quoted(ids[second])} is already the id of {at}[{first}]")
 
 
-def _file_text(path: str, at: str, folder: Path | None) -> str:
-    if folder is None:
-        raise InvalidRowError(f"{at}: this data can't name files; give the text itself")
-    try:
-        text = _file(path, at, folder).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidRowError(
-            f"{at}: {quoted(path)} is not a text file in UTF-8: {error.reason} at byte {error.start}"
-        ) from None
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symlinks, before Python 3.13
-        raise InvalidRowError(f"{at}: can't read {quoted(path)}: {getattr(error, 'strerror', None) or error}") from None
-    if (problem := text_problem(text)) is not None:
-        raise InvalidRowError(f"{at}: {quoted(path)} is not a text file: it {problem}")
-    if not text.strip():
-        raise InvalidRowError(f"{at}: {quoted(path)} is empty")
-    return text
+# --- texts in files of their own -------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Files:
+    """The text files that a row may name: those in a folder, with ``max_bytes`` together."""
+
+    folder: Path | None
+    max_bytes: int
+    read_bytes: int = 0
+
+    def text(self, path: str, at: str) -> str:
+        """The text in the file. Raises :class:`InvalidRowError`; ``at`` is the field that names it."""
+        if self.folder is None:
+            raise InvalidRowError(f"{at}: this data can't name files; give the text itself")
+        try:
+            text = self._content(path, at, self.folder).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InvalidRowError(
+                f"{at}: {quoted(path)} is not a text file in UTF-8: {error.reason} at byte {error.start}"
+            ) from None
+        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symlinks, before Python 3.13
+            said = getattr(error, "strerror", None) or error
+            raise InvalidRowError(f"{at}: can't read {quoted(path)}: {said}") from None
+        if (problem := text_problem(text)) is not None:
+            raise InvalidRowError(f"{at}: {quoted(path)} is not a text file: it {problem}")
+        if not text.strip():
+            raise InvalidRowError(f"{at}: {quoted(path)} is empty")
+        return text
+
+    def _content(self, path: str, at: str, folder: Path) -> bytes:
+        with _file(path, at, folder).open("rb") as file:
+            content = file.read(self.max_bytes - self.read_bytes + 1)
+            self.read_bytes += len(content)
+            if self.read_bytes > self.max_bytes:
+                raise InvalidRowError(
+                    f"{at}: with {quoted(path)} ({os.fstat(file.fileno()).st_size:,} bytes) the row's text files have "
+                    f"more than {self.max_bytes:,} bytes together; `max_file_bytes` of the data's source allows more"
+                )
+        return content
 
 
 def _file(path: str, at: str, folder: Path) -> Path:

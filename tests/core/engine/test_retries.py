@@ -157,6 +157,20 @@ async def test_a_refused_request_is_asked_once_and_by_a_later_run_unless_it_was_
     assert caught.value.reason == "judge_rejected"
 
 
+async def test_a_server_that_only_refused_gets_one_call_at_a_time_until_it_serves_one(
+    retries: Retries, limiter: Limiter
+) -> None:
+    usual = limiter.slots
+    with pytest.raises(UnscorableError):
+        await retries.run(Server(RejectedError("no")), "s")
+    assert (usual > 1, limiter.slots) == (True, 1)
+    await retries.run(Server(), "t")
+    assert limiter.slots == usual
+    with pytest.raises(UnscorableError):
+        await retries.run(Server(RejectedError("no")), "s")
+    assert limiter.slots == usual
+
+
 @pytest.mark.parametrize("error", [JudgeMisconfiguredError("wrong key"), BudgetError("spent")])
 async def test_what_no_try_can_mend_passes_through(retries: Retries, error: Exception) -> None:
     async def call() -> None:

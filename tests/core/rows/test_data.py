@@ -236,6 +236,19 @@ def test_a_symlink_that_stays_in_the_data_folder_is_followed(tmp_path: Path) -> 
     assert made(by_path("b.txt"), tmp_path).documents[0].text == "It rained."
 
 
+def test_the_text_files_of_a_row_are_bounded_together(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x" * 400)
+    rows = [{**GOOD, "id": n, "context": [{"path": "a.txt"}] * n} for n in (2, 3)]
+    read = samples_from_rows((Row("data", n, row, tmp_path) for n, row in enumerate(rows)), max_file_bytes=1000)
+    fits, too_large = read
+    assert isinstance(fits, Sample)
+    assert isinstance(too_large, BadRow)
+    assert too_large.message == (
+        'context[2].path: with "a.txt" (400 bytes) the row\'s text files have more than 1,000 bytes together; '
+        "`max_file_bytes` of the data's source allows more"
+    )
+
+
 def test_files_that_cannot_be_read_as_text_are_named(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     (tmp_path / "empty.txt").write_text("")

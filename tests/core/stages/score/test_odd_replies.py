@@ -65,7 +65,7 @@ def test_a_server_that_refuses_everything_stops_the_run_with_its_words_and_the_s
     error = {"message": "parameter.enable_thinking must be set to false", "code": "invalid_parameter_error"}
     server.odd = lambda _: (400, {"error": error})
     assert run(odd_project) == 2
-    assert server.odd_calls < 100
+    assert server.odd_calls <= 30  # of five samples, and those that were in flight
     said = capsys.readouterr().err
     assert "judges.main refuses all requests" in said
     assert "enable_thinking must be set to false; check `extra_body`" in said
