@@ -29,6 +29,8 @@ EXTRAS = {
     "train": "DPO+CE training",
     "lora": "low-rank adapters for the trainers",
     "deepspeed": "training sharded over several processes (ZeRO, sequence parallelism)",
+    "bench": "`lrf bench` and `lrf audit`: benchmarks of judges, and their statistics",
+    "figures": "figures of `lrf bench` and `lrf audit`",
     "quickstart": "everything the examples need: a small local judge, a local embedder, training",
     "test": "what the tests of lrf need",
 }

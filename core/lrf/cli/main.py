@@ -28,7 +28,7 @@ COMMANDS = {
     "score": "Score one answer, with the reasons.",
     "show": "Show the ranked candidates of a run, and why each lost what.",
     "plan": "Show what a pipeline will do and cost, without running it.",
-    "agree": "Measure how well a run's rewards agree with people.",
+    "bench": "Measure a judge on a benchmark, or rewards on people's labels.",
     "plugins": "List the installed components, and broken plugins.",
     "schema": "Write the JSON Schema of the pipeline file, for editors.",
     "init": "Write a commented pipeline to start from.",

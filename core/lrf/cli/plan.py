@@ -51,7 +51,7 @@ def plan(pipeline: Path, samples: int, runs: Path, as_json: bool) -> None:
         return
     click.echo(f"stages: {' → '.join(stages)}")
     if planned:
-        _show_scoring(planned, checked)
+        show_scoring(planned, checked)
     if launch:
         _show_training(launch)
 
@@ -64,7 +64,8 @@ def paid_and_left(planned: Plan) -> str:
     return f"{total.calls:,} calls are expected{paid}; {total.left_calls:,} are left to pay{price}"
 
 
-def _show_scoring(planned: Plan, checked: Pipeline) -> None:
+def show_scoring(planned: Plan, checked: Pipeline) -> None:
+    """Print the plan of sampling and scoring."""
     given = f"{planned.candidates - planned.to_sample:,} candidates"
     more = f" and {planned.to_sample:,} to be sampled" if planned.to_sample else ""
     click.echo(f"data: {planned.samples:,} samples, {given}{more}, {planned.bad_rows:,} bad rows")

@@ -11,7 +11,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from lrf.config.model import RESERVED, GlobalSettings, reserved_keys
 from lrf.errors import PluginError
 from lrf.plugin.catalog import Catalog, load_settings
-from lrf.plugin.spec import KINDS, ComponentSpec
+from lrf.plugin.spec import ComponentSpec
 
 Schema = dict[str, Any]
 
@@ -37,8 +37,7 @@ def pipeline_schema(catalog: Catalog) -> Schema:
     """
     definitions: Schema = {}
     properties: Schema = {}
-    for kind in KINDS:
-        key, place, description = _PLACES[kind]
+    for kind, (key, place, description) in _PLACES.items():
         definitions[kind] = _component(kind, catalog, definitions)
         reference = {"$ref": f"#/$defs/{kind}"}
         shapes: dict[str, Schema] = {

@@ -136,6 +136,15 @@ def lrf_register_launchers() -> Iterable[ComponentSpec]:
 
 
 @hookspec
+def lrf_register_benchmarks() -> Iterable[ComponentSpec]:
+    """Called when lrf starts. Returns the plugin's benchmarks, which ``lrf bench NAME`` names.
+
+    Their classes satisfy :class:`lrf.protocols.Benchmark`.
+    """
+    return ()
+
+
+@hookspec
 def lrf_register_commands() -> Iterable[CommandSpec]:
     """Called when a command is used that is not lrf's own, and for ``lrf --help``. Returns the plugin's commands.
 

@@ -23,8 +23,9 @@ KINDS = (
     "pairing",
     "trainer",
     "launcher",
+    "benchmark",
 )
-"""The kinds of component, in the order in which a pipeline uses them."""
+"""The kinds of component, in the order in which a pipeline uses them; `lrf bench` uses benchmarks."""
 
 
 @dataclass(frozen=True, slots=True)

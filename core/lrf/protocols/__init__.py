@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lrf.protocols.evaluation import Benchmark as Benchmark
+from lrf.protocols.evaluation import Decision as Decision
+from lrf.protocols.evaluation import Judged as Judged
+from lrf.protocols.evaluation import Question as Question
+from lrf.protocols.evaluation import Recorded as Recorded
 from lrf.protocols.models import (
     AnswersSeveral as AnswersSeveral,
 )

@@ -90,7 +90,7 @@ def test_every_command_says_which_line_is_damaged(project: Project, capsys: pyte
     for command in (
         ["run", pipeline, "--runs", runs, "--from", "pairs"],
         ["rescore", pipeline, "--runs", runs, "--failed"],
-        ["agree", str(labels), "--run", str(project.run_dir)],
+        ["bench", str(labels), "--run", str(project.run_dir)],
     ):
         assert invoke(command) == 2, command
         assert "rewards.jsonl:1: not UTF-8" in capsys.readouterr().err

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 import lrf
 from judge_server import JudgeServer
-from lrf.agreement.run import read_run
 from lrf.cli.main import cli
 from lrf.config import parse_pipeline
 from lrf.errors import ConfigError, DataError
+from lrf.evaluation.run import read_run
 from lrf.plugin.catalog import load_catalog
 from lrf.stages import feeding
 from policy_server import PolicyServer

@@ -1,4 +1,4 @@
-"""Labels that people gave to a run's answers: preferences or ratings, read from a CSV file."""
+"""Labels that people gave to a run's answers: preferences or ratings, from a CSV, JSON Lines or Parquet file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 
 from lrf.errors import DataError
 from lrf.plugin.suggest import did_you_mean
+from lrf.rows.formats import rows_of
+from lrf.types import BadRow
 
 PREFERENCES = ("sample_id", "preferred", "other")
 RATINGS = ("sample_id", "candidate_id", "rating")
@@ -97,7 +99,25 @@ def _add(labels: Labels, values: Mapping[str, str], line: int) -> list[str]:
 
 
 def _rows(path: Path) -> Iterator[tuple[list[str], int]]:
-    """Each row's cells and the number of its last line."""
+    """Each row's cells and the number of its last line; first those of the head."""
+    return _csv_rows(path) if path.suffix not in (".jsonl", ".json", ".gz", ".parquet") else _object_rows(path)
+
+
+def _object_rows(path: Path) -> Iterator[tuple[list[str], int]]:
+    head: list[str] = []
+    for row in rows_of(path):
+        if isinstance(row, BadRow) or not isinstance(row.value, Mapping):
+            raise DataError(f"{row.file}:{row.line}: {row.message if isinstance(row, BadRow) else 'no object'}")
+        if not head:
+            head = list(map(str, row.value))
+            yield head, row.line
+        unknown = [name for name in row.value if name not in head]
+        if unknown:
+            raise DataError(f"{row.file}:{row.line}: {unknown[0]}: no key of the first row")
+        yield ["" if (value := row.value.get(name)) is None else str(value) for name in head], row.line
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[list[str], int]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""``lrf agree``: how well a run's rewards agree with people."""
+"""``lrf bench LABELS --run RUN``: how well a run's rewards agree with people."""
 
 from __future__ import annotations
 
@@ -7,38 +7,30 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lrf.errors import ConfigError
+
 if TYPE_CHECKING:
-    from lrf.agreement.measures import Share
-    from lrf.agreement.report import Agreement
+    from lrf.evaluation.measures import Share
+    from lrf.evaluation.report import Agreement
 
 
-@click.command()
-@click.argument("labels", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--run", "run", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="The run's directory, such as runs/my-pipeline.")  # fmt: skip
-@click.option(
-    "--skip-unknown", is_flag=True, help="Skip labels of candidates that the run doesn't have, and count them."
-)
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the bootstrap.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def agree(labels: Path, run: Path, skip_unknown: bool, seed: int, as_json: bool) -> None:
-    """Measure how well the rewards of a run agree with LABELS, compared with "longer wins" and "first wins".
-
-    LABELS is a CSV file with preferences (columns sample_id, preferred, other: candidates' ids) or with ratings
-    (sample_id, candidate_id, rating: any scale, more is better). Several people may label the same candidates.
+def show_agreement(labels: Path, run: Path, *, seed: int, skip_unknown: bool, as_json: bool) -> int:
+    """Show how well the rewards of a run agree with people's labels.
 
     Accuracy is the share of pairs whose preferred candidate has the higher reward; a tie counts half. Intervals are
-    95% bootstrap intervals over samples. They are too narrow below some 20 samples, and are left out below 5 samples or
-    when all samples are alike.
+    95% bootstrap intervals over samples, left out below 5 samples or when all samples are alike.
     """
-    from lrf.agreement.report import agreement
     from lrf.cli.output import show_json
+    from lrf.evaluation.report import agreement
 
+    if not labels.is_file():
+        raise ConfigError(f"there is no file {labels}; with --run expected a file of labels")
     result = agreement(labels, run, seed=seed, skip_unknown=skip_unknown)
     if as_json:
         show_json(result.as_json())
     else:
         _show(result)
+    return 0
 
 
 def _show(result: Agreement) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lrf.agreement.labels import known_labels, read_labels
-from lrf.agreement.measures import Accuracy, Correlation, accuracy, correlation, preferences_of
-from lrf.agreement.run import read_run
+from lrf.evaluation.labels import known_labels, read_labels
+from lrf.evaluation.measures import Accuracy, Correlation, accuracy, correlation, preferences_of
+from lrf.evaluation.run import read_run
 from lrf.types import JSON
 
 BASELINES = {"longer": "longer wins", "first": "first wins"}

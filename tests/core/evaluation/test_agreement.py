@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lrf
-from lrf.agreement.labels import read_labels
-from lrf.agreement.measures import accuracy, correlation, kendall, preferences_of, weighted
-from lrf.agreement.report import agreement
 from lrf.cli.main import invoke
 from lrf.errors import DataError
+from lrf.evaluation.labels import read_labels
+from lrf.evaluation.measures import accuracy, correlation, kendall, preferences_of, weighted
+from lrf.evaluation.report import agreement
 from lrf.stages.score.correlation import spearman
 from project import Project
 
@@ -228,7 +228,7 @@ def test_without_the_data_there_is_no_longer_wins_and_it_is_said_why(run: Path, 
     labels = csv("sample_id,preferred,other\ns1,a,b\n")
     found = agreement(labels, run)
     assert list(found.accuracies) == ["reward", "help", "faith", "first wins"]
-    assert invoke(["agree", str(labels), "--run", str(run)]) == 0
+    assert invoke(["bench", str(labels), "--run", str(run)]) == 0
     assert "\"longer wins\" is missing, since the run's data can't be read" in capsys.readouterr().out
 
 
@@ -262,7 +262,7 @@ def test_data_at_a_relative_path_is_found_again(project: Project, csv: Csv, monk
     ],
 )
 def test_a_mistake_in_the_labels_is_told_with_its_place(run: Path, csv: Csv, capsys, text: str, says: str) -> None:
-    assert invoke(["agree", str(csv(text)), "--run", str(run)]) == 2
+    assert invoke(["bench", str(csv(text)), "--run", str(run)]) == 2
     err = capsys.readouterr().err
     assert says in err
     assert "Traceback" not in err
@@ -289,28 +289,28 @@ def test_no_text_in_the_labels_ends_in_another_error(text: str) -> None:
 
 def test_labels_of_what_the_run_does_not_have_can_be_left_out_and_are_counted(run: Path, csv: Csv, capsys) -> None:
     labels = str(csv("sample_id,preferred,other\ns1,a,b\nx,a,b\ns1,a,z\n"))
-    assert invoke(["agree", labels, "--run", str(run), "--skip-unknown"]) == 0
+    assert invoke(["bench", labels, "--run", str(run), "--skip-unknown"]) == 0
     assert "1 preferences on 1 samples, 2 rows skipped: not in the run" in capsys.readouterr().out
 
 
 def test_labels_none_of_which_is_of_the_run_are_those_of_another_one(run: Path, csv: Csv, capsys) -> None:
     labels = str(csv("sample_id,preferred,other\nx,a,b\ns1,a,z\n"))
-    assert invoke(["agree", labels, "--run", str(run), "--skip-unknown"]) == 2
+    assert invoke(["bench", labels, "--run", str(run), "--skip-unknown"]) == 2
     assert "none of the 2 rows is of this run" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, csv: Csv, capsys) -> None:
-    assert invoke(["agree", str(csv("sample_id,preferred,other\ns,a,b\n")), "--run", str(tmp_path)]) == 2
+    assert invoke(["bench", str(csv("sample_id,preferred,other\ns,a,b\n")), "--run", str(tmp_path)]) == 2
     assert "expected a run directory with rewards" in capsys.readouterr().err
 
 
 def test_the_command_as_json_carries_everything(run: Path, csv: Csv, capsys) -> None:
     labels = str(csv("sample_id,candidate_id,rating\ns1,a,5\ns1,b,2\ns2,a,1\ns2,b,3\n"))
-    assert invoke(["agree", labels, "--run", str(run), "--json"]) == 0
+    assert invoke(["bench", labels, "--run", str(run), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["pairwise"]["reward"]["pairs"] == 2
     assert set(found["rank_correlation"]) == {"reward", "help", "faith", "longer wins", "first wins"}
-    assert invoke(["agree", labels, "--run", str(run)]) == 0
+    assert invoke(["bench", labels, "--run", str(run)]) == 0
     assert "SPEARMAN [95%]" in capsys.readouterr().out
 
 

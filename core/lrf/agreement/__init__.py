@@ -1,1 +1,0 @@
-"""``lrf agree``: how well a run's rewards agree with people."""

@@ -1,0 +1,154 @@
+"""``lrf bench``: a judge on a benchmark with known answers, or on people's own labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lrf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lrf.config import Pipeline
+    from lrf.evaluation.bench import BenchResult
+    from lrf.plugin.catalog import Catalog
+    from lrf.protocols import Benchmark
+
+
+@click.command()
+@click.argument("name", metavar="NAME|LABELS")
+@click.option("--data", "data", multiple=True, type=click.Path(exists=True, path_type=Path),
+              help="The benchmark's file, or several of them, or its folder.")  # fmt: skip
+@click.option("--pipeline", "-p", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Ask the judge of this pipeline, with its dimensions and settings.")  # fmt: skip
+@click.option("--recorded", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Judgements recorded by the benchmark's authors, or rewards (sample_id, candidate_id, reward); "
+              "of two files the difference is tested.")  # fmt: skip
+@click.option("--run", "run", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="With LABELS: the run whose rewards are compared with them.")  # fmt: skip
+@click.option("--compare", is_flag=True, help="Show the judge both answers at once, in both orders.")
+@click.option("--judge", default="", help="With --compare: which of the pipeline's judges.")
+@click.option("--dimension", "dimensions", multiple=True, help="Only this dimension of the pipeline; repeat for more.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the benchmark.")
+@click.option("--limit", type=click.IntRange(1), help="So many questions, chosen by the seed.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of all chance.")
+@click.option("--budget", help="What may be paid at most: money=N, calls=N or tokens=N.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what it will ask and cost, and ask nothing.")
+@click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
+              help="The folder of run directories.")  # fmt: skip
+@click.option("--skip-unknown", is_flag=True, help="With --run: skip labels of answers that the run doesn't have.")
+@click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Write the tables to this file, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def bench(name: str, run: Path | None, skip_unknown: bool, as_json: bool, seed: int, **options: Any) -> int:
+    """Measure a judge on the benchmark NAME, or a run's rewards on a file of people's LABELS.
+
+    The judge is that of --pipeline, asked as in a run, or it is --recorded. Journal and results are in
+    RUNS/PIPELINE-bench-NAME, where the same command continues. `lrf plugins` lists the benchmarks; `pairs` and
+    `ratings` are for your own questions with labels.
+
+    LABELS is a CSV, JSON Lines or Parquet file with preferences (sample_id, preferred, other: candidates' ids) or with
+    ratings (sample_id, candidate_id, rating: any scale, more is better) of the answers of --run.
+
+    Every table has the trivial baselines: longer wins, shorter wins, random, always the first, and overlap of words.
+    Intervals are of 95%. The exit code is that of the run that asked the judge.
+    """
+    if run is not None:
+        from lrf.cli.labels import show_agreement
+
+        return show_agreement(Path(name), run, seed=seed, skip_unknown=skip_unknown, as_json=as_json)
+    from lrf.cli.judging import need_extra
+    from lrf.config import load_pipeline
+    from lrf.evaluation.bench import benchmark_of
+    from lrf.plugin.catalog import load_catalog
+
+    need_extra("bench", "scipy", "sklearn")
+    catalog = load_catalog()
+    benchmark = benchmark_of(catalog, name, _settings(options["data"], options["settings"]))
+    if options["compare"] and not benchmark.compares:
+        raise ConfigError(f"--compare: the questions of {name} have more or fewer than two answers")
+    if bool(options["recorded"]) == (options["pipeline"] is not None):
+        raise ConfigError("expected either --pipeline (the judge to ask) or --recorded (its judgements)")
+    if options["recorded"]:
+        return _finish(_recorded(name, benchmark, seed, options), options["markdown"], as_json, 0)
+    base = load_pipeline(options["pipeline"], catalog)
+    return _asked(name, benchmark, base, catalog, seed=seed, as_json=as_json, **options)
+
+
+def _settings(data: tuple[Path, ...], given: tuple[str, ...]) -> dict[str, Any]:
+    import yaml
+
+    settings: dict[str, Any] = {}
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not equals:
+            raise ConfigError(f"--set: expected KEY=VALUE; got {one!r}")
+        settings[key] = yaml.safe_load(value)
+    if data:
+        settings["path"] = data[0] if len(data) == 1 else list(data)
+    elif "path" not in settings:
+        raise ConfigError("--data: the benchmark's file is missing")
+    return settings
+
+
+def _recorded(name: str, benchmark: Benchmark, seed: int, options: dict[str, Any]) -> BenchResult:
+    from lrf.evaluation.bench import measured
+    from lrf.evaluation.judgements import Say, read_recorded
+    from lrf.evaluation.questions import Counts, chosen_questions
+
+    says: dict[str, Say] = {}
+    for path in options["recorded"]:
+        read = read_recorded(benchmark, path)
+        if len(options["recorded"]) > 1:
+            stem = path.name.removesuffix(".json").removesuffix(".jsonl")
+            read = {f"{stem}: {judge}" if len(read) > 1 else stem: say for judge, say in read.items()}
+        says |= read
+    counts = Counts()
+    questions = chosen_questions(benchmark, counts, options["limit"], seed)
+    return measured(name, benchmark, questions, says, counts, seed)
+
+
+def _asked(
+    name: str, benchmark: Benchmark, base: Pipeline, catalog: Catalog, *, seed: int, as_json: bool, runs: Path,
+    compare: bool, limit: int | None, **options: Any,
+) -> int:  # fmt: skip
+    from lrf.cli.judging import price_of, run_judging, show_plan
+    from lrf.evaluation.bench import measured
+    from lrf.evaluation.judgements import read_rewards, says
+    from lrf.evaluation.pipelines import judging_pipeline
+    from lrf.evaluation.questions import Counts, chosen_questions, question_row, write_rows
+    from lrf.stages.run_dir import RunDir
+
+    title = f"{base.name}-bench-{name}{'-compare' if compare else ''}"
+    run = RunDir(runs.absolute() / title)
+    rows = run.path / "questions.jsonl"
+    pipeline = judging_pipeline(
+        base, catalog, name=title, rows=rows, dimensions=options["dimensions"], budget=options["budget"],
+        comparison=options["judge"] if compare else None,
+    )  # fmt: skip
+    run.path.mkdir(parents=True, exist_ok=True)
+    write_rows((question_row(q, compare=compare) for q in chosen_questions(benchmark, Counts(), limit, seed)), rows)
+    if options["only_plan"]:
+        show_plan(pipeline, runs, as_json=as_json)
+        return 0
+    summary = run_judging(pipeline, catalog, runs)
+    if "score" not in summary.stages:  # rewards of an earlier time may be there, of other questions
+        return summary.exit_code
+    counts = Counts()
+    questions = chosen_questions(benchmark, counts, limit, seed)
+    result = measured(name, benchmark, questions, says(read_rewards(run.rewards)), counts, seed)
+    result.price = price_of(summary)
+    return _finish(result, options["markdown"], as_json, summary.exit_code)
+
+
+def _finish(result: BenchResult, markdown: Path | None, as_json: bool, code: int) -> int:
+    from lrf.cli.judging import show_tables, write_markdown
+    from lrf.cli.output import show_json
+
+    if markdown is not None:
+        write_markdown(markdown, result.tables(), result.remarks())
+    if as_json:
+        show_json(result.as_json())
+    else:
+        show_tables(result.tables(), result.remarks())
+    return code

@@ -1,0 +1,94 @@
+"""What ``lrf bench`` and ``lrf audit`` share: the run that asks the judge, its plan, its price, and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lrf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lrf.config import Pipeline
+    from lrf.evaluation.tables import Table
+    from lrf.plugin.catalog import Catalog
+    from lrf.stages.summary import RunSummary
+    from lrf.types import JSON
+
+
+def need_extra(extra: str, *modules: str) -> None:
+    """Raise :class:`lrf.errors.ConfigError` that names the extra, if one of its modules isn't installed."""
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"{', '.join(missing)} isn't installed; pip install 'lrf[{extra}]'")
+
+
+def run_judging(pipeline: Pipeline, catalog: Catalog, runs: Path) -> RunSummary:
+    """Run the pipeline's scoring, with the display of ``lrf run``, in its own run directory."""
+    from lrf.cli.outlook import outlook, show_changes
+    from lrf.cli.progress import progress
+    from lrf.engine import event_loop as interpreter
+    from lrf.stages.run_dir import RunDir
+    from lrf.stages.runner import run_pipeline
+
+    run = RunDir(runs.absolute() / pipeline.name)
+    with progress() as display:
+        show_changes(pipeline, run, display)
+        look = outlook(pipeline, run.pipeline, run, display)
+        work = run_pipeline(pipeline, catalog, runs, last="score", report=display, signals=True, before_paying=look)
+        summary = interpreter.run(work)
+    if summary.message:
+        click.echo(f"{summary.status}: {summary.message}", err=True)
+    return summary
+
+
+def show_plan(pipeline: Pipeline, runs: Path, *, as_json: bool) -> None:
+    """Show what the judging will ask and cost, as ``lrf plan`` does."""
+    import asyncio
+
+    from lrf.cli.output import show_json
+    from lrf.cli.plan import show_scoring
+    from lrf.planning.plan import plan_pipeline
+    from lrf.stages.run_dir import RunDir
+
+    planned = asyncio.run(plan_pipeline(pipeline, run=RunDir(runs.absolute() / pipeline.name)))
+    if as_json:
+        show_json(planned.as_json())
+    else:
+        show_scoring(planned, pipeline)
+
+
+def price_of(summary: RunSummary) -> dict[str, JSON]:
+    """What the judging took over all its sittings: calls, tokens and money by currency."""
+    score = summary.stages.get("score", {})
+    whole = score.get("all_sittings", {})
+    return {
+        "calls": whole.get("calls"),
+        "tokens": whole.get("tokens"),
+        "money": (score.get("money") or {}).get("spent") or None,
+    }
+
+
+def show_tables(tables: Sequence[Table], remarks: Sequence[str]) -> None:
+    """Print tables and then remarks."""
+    from lrf.cli.output import clean, table
+
+    for one in tables:
+        click.echo(f"\n{clean(one.title)}:")
+        table(one.head, one.rows)
+    click.echo("")
+    for remark in remarks:
+        click.echo(clean(remark))
+
+
+def write_markdown(path: Path, tables: Sequence[Table], remarks: Sequence[str]) -> None:
+    """Write the same as Markdown."""
+    from lrf.store.files import replacing
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write("\n".join(one.markdown() for one in tables))
+        file.write("\n" + "\n\n".join(remarks) + "\n")

@@ -1,0 +1,124 @@
+"""Judgements of a benchmark's questions: of a run's rewards, or as they were recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lrf.errors import DataError
+from lrf.protocols import Benchmark, Judged, Question, Recorded
+from lrf.protocols.evaluation import Decision
+from lrf.rows.formats import rows_of
+from lrf.types import BadRow
+
+REWARD = "reward"
+
+Say = Callable[[Question], Judged]
+"""What a judge says about a question."""
+
+Scores = dict[str, dict[str, dict[str, float]]]
+"""By judge ("reward", "only DIMENSION", "without DIMENSION"), question and candidate."""
+
+
+def read_rewards(path: Path) -> Scores:
+    """Scores in rows of sample_id, candidate_id, reward and perhaps ratings: a run's rewards, or others'.
+
+    "only X" is the rating of dimension X; "without X" the mean of the others, where there are three or more. A reward
+    of null is left out. Raises :class:`lrf.errors.DataError` for a row that is none, with its line.
+    """
+    scores: Scores = {REWARD: {}}
+    for row in rows_of(path):
+        if isinstance(row, BadRow):
+            raise DataError(f"{row.file}:{row.line}: {row.message}")
+        value = row.value if isinstance(row.value, Mapping) else {}
+        if not {"sample_id", "candidate_id", "reward"} <= set(value):
+            raise DataError(f"{row.file}:{row.line}: expected the fields sample_id, candidate_id and reward")
+        sample, candidate = str(value["sample_id"]), str(value["candidate_id"])
+        for name, score in _named(value, f"{row.file}:{row.line}"):
+            of_sample = scores.setdefault(name, {}).setdefault(sample, {})
+            if candidate in of_sample:
+                raise DataError(f"{row.file}:{row.line}: candidate {candidate!r} of {sample!r} has two rewards")
+            of_sample[candidate] = score
+    return scores
+
+
+def _named(row: Mapping[str, Any], where: str) -> Iterator[tuple[str, float]]:
+    if (reward := _number(row["reward"], where)) is not None:
+        yield REWARD, reward
+    ratings = row.get("ratings")
+    if not isinstance(ratings, Mapping) or len(ratings) < 2:
+        return
+    numbers = {str(name): _number(value, where) for name, value in ratings.items()}
+    for name, rating in numbers.items():
+        others = [r for other, r in numbers.items() if other != name]
+        if rating is not None:
+            yield f"only {name}", rating
+        if len(others) > 1 and None not in others:
+            yield f"without {name}", sum(r for r in others if r is not None) / len(others)
+
+
+def _number(value: Any, where: str) -> float | None:
+    if value is None or value == "":
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{where}: expected a finite number as reward; got {str(value)[:40]!r}")
+    return number
+
+
+def judged_by(scores: Mapping[str, Mapping[str, float]], question: Question) -> Judged:
+    """What these scores say about the question; of a comparison the decisions in both orders."""
+    sample = question.sample
+    given = scores.get(sample.id, {})
+    if "given" in given or "swapped" in given:
+        decisions = (_decision(given.get("given"), "1", "2"), _decision(given.get("swapped"), "2", "1"))
+        return Judged(sample.id, question.label, question.group, decisions=decisions)
+    return Judged(sample.id, question.label, question.group, tuple(given.get(c.id) for c in sample.candidates))
+
+
+def _decision(rating: float | None, first: Decision, second: Decision) -> Decision:
+    """The decision that a rating from 0 (second) to 10 (first) stands for."""
+    if rating is None:
+        return None
+    return "tie" if rating == 5 else first if rating > 5 else second
+
+
+def says(scores: Scores) -> dict[str, Say]:
+    """The judges in a file of rewards, by name."""
+    return {name: partial(judged_by, of_judge) for name, of_judge in scores.items()}
+
+
+def read_recorded(benchmark: Benchmark, path: Path) -> dict[str, Say]:
+    """The judges in a file, by name: rewards in lrf's layout, or the authors' own recorded outputs ("recorded")."""
+    first = next(iter(rows_of(path)), None)
+    value = first.value if first is not None and not isinstance(first, BadRow) else None
+    if isinstance(value, Mapping) and {"sample_id", "reward"} <= set(value):
+        return says(read_rewards(path))
+    recorded: dict[str, Recorded] = {}
+    for one in benchmark.recorded(path):
+        if one.id in recorded:
+            raise DataError(f"{path}: two judgements of question {one.id!r}")
+        recorded[one.id] = one
+    if not recorded:
+        raise DataError(f"{path}: no judgement in it")
+    return {"recorded": partial(judged_as_recorded, recorded)}
+
+
+def judged_as_recorded(recorded: Mapping[str, Recorded], question: Question) -> Judged:
+    """What was recorded about the question; nothing where it is missing."""
+    one = recorded.get(question.sample.id)
+    if one is None:
+        return Judged(question.sample.id, question.label, question.group, (None,) * len(question.sample.candidates))
+    return Judged(question.sample.id, question.label, question.group, one.scores, one.decisions)
+
+
+def has_judgement(judged: Judged) -> bool:
+    """Whether every part of the judgement is there."""
+    parts: Sequence[object] = judged.decisions or judged.scores
+    return bool(parts) and None not in parts

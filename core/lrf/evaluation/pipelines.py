@@ -1,0 +1,84 @@
+"""The pipeline that asks a pipeline's judges other questions than its own data: those of a benchmark or an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lrf.config import Pipeline, parse_pipeline
+from lrf.errors import ConfigError
+from lrf.plugin.catalog import Catalog
+from lrf.plugin.suggest import did_you_mean
+
+LEFT_OUT = ("data", "sample", "pairs", "train", "launcher", "calibration")
+"""Blocks of a pipeline that have nothing to do with its judges."""
+
+
+def judging_pipeline(
+    base: Pipeline,
+    catalog: Catalog,
+    *,
+    name: str,
+    rows: Path,
+    dimensions: Sequence[str] = (),
+    comparison: str | None = None,
+    budget: str | None = None,
+) -> Pipeline:
+    """The pipeline with the questions as data; everything that decides how a judge is asked is as it was.
+
+    Parameters
+    ----------
+    name: of the new pipeline, and so of its run directory.
+    rows: a file of JSON Lines, which need not be there yet.
+    dimensions: the only dimensions to keep; all of them if empty.
+    comparison: the judge that compares two answers instead ("" for the pipeline's main or only one).
+    budget: what the run may use at most; see :func:`budget_block`.
+
+    Nothing is unscored too often: what a judge leaves out is a result. Raises :class:`lrf.errors.ConfigError`.
+    """
+    values: dict[str, Any] = {key: value for key, value in base.resolved.items() if key not in LEFT_OUT}
+    values |= {"name": name, "data": {"type": "jsonl", "path": str(rows.absolute())}, "max_unscored": 1.0}
+    if budget is not None:
+        values["budget"] = budget_block(budget)
+    if dimensions:
+        values["dimensions"] = _chosen(base, dimensions)
+        values.pop("aggregator", None)
+    if comparison is not None:
+        block = {"type": "comparison", **({"judge": comparison} if comparison else {})}
+        values["dimensions"] = [block]
+        for unused in ("aggregator", "retrievers", "embedders"):
+            values.pop(unused, None)
+    if not values.get("dimensions"):
+        raise ConfigError("the pipeline has no `dimensions:`, so it judges nothing")
+    return parse_pipeline(values, catalog, folder=base.folder)
+
+
+def _chosen(base: Pipeline, names: Sequence[str]) -> list[Any]:
+    known = [block.name for block in base.dimensions]
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"the pipeline has no dimension {name!r}; it has {', '.join(known)}{did_you_mean(name, known)}"
+            )
+    blocks = zip(known, base.resolved["dimensions"], strict=True)
+    return [block for name, block in blocks if name in names]
+
+
+def budget_block(text: str) -> dict[str, float]:
+    """The budget that a command line gives: "5" or "money=5", "calls=200", "tokens=1e6", with commas between them.
+
+    Raises :class:`lrf.errors.ConfigError`.
+    """
+    block: dict[str, float] = {}
+    for part in text.split(","):
+        unit, _, amount = part.rpartition("=")
+        unit = unit.strip() or "money"
+        try:
+            number = float(amount)
+        except ValueError:
+            number = 0.0
+        if unit not in ("money", "calls", "tokens") or not 0 < number < float("inf"):
+            raise ConfigError(f"--budget: expected money=N, calls=N or tokens=N with N above 0; got {part.strip()!r}")
+        block[unit] = number if unit == "money" else int(number)
+    return block

@@ -1,0 +1,114 @@
+"""Rows of JSON lists, JSON Lines (plain or gzipped), Parquet and CSV files, a few in memory at a time."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lrf.errors import DataError
+from lrf.rows.lines import Row, parse_line
+from lrf.types import JSON, BadRow
+
+CHUNK = 1 << 20
+"""Characters of a JSON list read at a time."""
+
+
+def rows_of(paths: Path | Sequence[Path]) -> Iterator[Row | BadRow]:
+    """The rows of all files in order. Raises :class:`lrf.errors.DataError` for a file that can't be read."""
+    for path in [paths] if isinstance(paths, Path) else paths:
+        try:
+            yield from _rows(path)
+        except (OSError, EOFError) as error:
+            raise DataError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
+def _rows(path: Path) -> Iterator[Row | BadRow]:
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name its files")
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix == ".parquet":
+        return _parquet(path)
+    if suffix == ".csv":
+        return _csv(path)
+    with _text(path) as file:
+        begins = next((c for c in iter(lambda: file.read(1), "") if not c.isspace() and c != "\ufeff"), "")
+    return _array(path) if begins == "[" else _lines(path)
+
+
+def _text(path: Path) -> io.TextIOBase:
+    if path.suffix == ".gz":
+        return io.TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _lines(path: Path) -> Iterator[Row | BadRow]:
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.isspace():
+                yield parse_line(line, str(path), number)
+
+
+def _array(path: Path) -> Iterator[Row | BadRow]:
+    """The elements of a JSON list, decoded one by one as the file is read. They are counted in place of lines."""
+    decode = json.JSONDecoder(parse_constant=_not_a_number).raw_decode
+    number, more = 0, CHUNK
+    with _text(path) as file:
+        text = file.read(CHUNK).lstrip()[1:]
+        while True:
+            text = text.lstrip(" \t\r\n,")
+            if text.startswith("]"):
+                return
+            try:
+                value, end = decode(text)
+            except ValueError as error:
+                if not (part := file.read(more)):
+                    raise DataError(f"{path}: element {number + 1} of the list is not usable JSON: {error}") from None
+                text, more = text + part, more * 2
+                continue
+            number, more, text = number + 1, CHUNK, text[end:]
+            yield Row(str(path), number, value)
+            if not text and not (text := file.read(CHUNK)):
+                raise DataError(f"{path}: the list isn't closed after element {number}; the file may be cut short")
+
+
+def _not_a_number(name: str) -> JSON:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _parquet(path: Path) -> Iterator[Row | BadRow]:
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=64):
+            for value in batch.to_pylist():
+                number += 1
+                yield Row(str(path), number, value)
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path}: no Parquet file that can be read: {error}") from None
+
+
+def _csv(path: Path) -> Iterator[Row | BadRow]:
+    with _text(path) as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = [name.strip() for name in next(reader, [])]
+            if twice := next((name for name in header if header.count(name) > 1), None):
+                raise DataError(f"{path}:1: the column {twice!r} is given twice")
+            for cells in reader:
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if len(cells) != len(header):
+                    expected = f"expected {len(header)} columns, as in the first line; got {len(cells)}"
+                    yield BadRow(str(path), reader.line_num, expected)
+                else:
+                    yield Row(str(path), reader.line_num, dict(zip(header, cells, strict=True)))
+        except csv.Error as error:
+            raise DataError(f"{path}:{reader.line_num}: no valid CSV: {error}") from None

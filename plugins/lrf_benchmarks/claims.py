@@ -1,0 +1,191 @@
+"""Benchmarks of claims that a document supports or doesn't: LLM-AggreFact, RAGTruth, FActScore's labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lrf.errors import DataError
+from lrf.protocols import Judged, Question, Recorded
+from lrf.rows.formats import rows_of
+from lrf.rows.lines import Row
+from lrf.types import JSON, BadRow
+from lrf_benchmarks.pairwise import by_group
+from lrf_benchmarks.rows import FieldError, checked, mean_of, one_of, question, questions, text_of
+from lrf_benchmarks.settings import ClaimSettings, FactScoreSettings, RagTruthSettings
+
+
+class Claims:
+    """What these benchmarks share: one answer a question, and a label that is 1 for what the document supports."""
+
+    compares = False
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+
+    def recorded(self, path: Path) -> Iterator[Recorded]:
+        raise DataError(f"{path}: give rows of sample_id, candidate_id and reward")
+
+    def supported(self, judged: Judged) -> bool | None:
+        """Whether the judge finds support; None without a score."""
+        score = judged.scores[0] if judged.scores else None
+        return None if score is None else score >= self._threshold
+
+    def right(self, judged: Judged) -> float | None:
+        supported = self.supported(judged)
+        return None if supported is None else float(supported == bool(judged.label))
+
+    def balanced_accuracy(self, judged: Sequence[Judged]) -> float | None:
+        """Mean of the shares that are right of each label, in per cent; None where one label is missing.
+
+        What has no score is wrong.
+        """
+        by_label: dict[bool, list[float]] = {True: [], False: []}
+        for one in judged:
+            by_label[bool(one.label)].append(self.right(one) or 0.0)
+        recall = mean_of(mean_of(shares) for shares in by_label.values())
+        return None if recall is None else recall * 100
+
+
+class AggreFact(Claims):
+    """LLM-AggreFact (arXiv 2404.10774): rows of dataset, doc, claim, label (0 or 1).
+
+    Balanced accuracy by dataset; overall their mean.
+    """
+
+    def __init__(self, settings: ClaimSettings) -> None:
+        super().__init__(settings.threshold)
+        self._path = settings.path
+
+    def read(self) -> Iterator[Question | BadRow]:
+        return questions(rows_of(self._path), self._question)
+
+    def _question(self, row: Mapping[str, Any], number: int) -> Question:
+        label = one_of(row, "label", {0: 0, 1: 1, "0": 0, "1": 1})
+        return question(str(number), "Is this claim true of the document?", [text_of(row, "claim")], label,
+                        text_of(row, "dataset"), [text_of(row, "doc")])  # fmt: skip
+
+    def measure(self, judged: Sequence[Judged]) -> Mapping[str, JSON]:
+        figures = {name: self.balanced_accuracy(ones) for name, ones in by_group(judged).items()}
+        return {**figures, "overall": mean_of(figures.values())}
+
+
+class RagTruth(Claims):
+    """RAGTruth (arXiv 2401.00396): response.jsonl and source_info.jsonl. Only the response level.
+
+    A response with any labelled span is hallucinated; a judge says so by a reward below ``threshold``. Precision,
+    recall and F1 of hallucinated responses, by task and over all, in per cent; an unscored one counts as not detected.
+    """
+
+    def __init__(self, settings: RagTruthSettings) -> None:
+        super().__init__(settings.threshold)
+        self._folder, self._split = settings.path, settings.split
+
+    def read(self) -> Iterator[Question | BadRow]:
+        sources: dict[str, tuple[str, str, str]] = {}  # by id: task, question and document
+        for row in rows_of(self._folder / "source_info.jsonl"):
+            if isinstance(row, BadRow):
+                yield row
+            elif isinstance(row.value, Mapping):
+                sources[str(row.value.get("source_id"))] = _source(row.value)
+        rows = rows_of(self._folder / "response.jsonl")
+        yield from questions(rows, lambda row, _: self._question(row, sources))
+
+    def _question(self, row: Mapping[str, Any], sources: Mapping[str, tuple[str, str, str]]) -> Question | None:
+        if self._split is not None and row.get("split") != self._split:
+            return None
+        source = sources.get(str(row.get("source_id")))
+        if source is None:
+            raise FieldError(f"source_id: source_info.jsonl has no {str(row.get('source_id'))[:40]!r}")
+        labels = row.get("labels")
+        if not isinstance(labels, list):
+            raise FieldError("labels: expected a list of spans")
+        task, asked, document = source
+        answer = text_of(row, "response", empty=True)
+        return question(str(row.get("id")), asked, [answer], int(not labels), task, [checked(document, "source_info")])
+
+    def measure(self, judged: Sequence[Judged]) -> Mapping[str, JSON]:
+        groups = {"overall": judged, **by_group(judged)}
+        return {f"{figure}_{name}": value for name, ones in groups.items() for figure, value in self._f1(ones).items()}
+
+    def _f1(self, judged: Sequence[Judged]) -> dict[str, float | None]:
+        detected = [one for one in judged if self.supported(one) is False]
+        hits = sum(not one.label for one in detected)
+        wanted = sum(not one.label for one in judged)
+        precision, recall = (hits / n * 100 if n else None for n in (len(detected), wanted))
+        f1 = 2 * hits / (len(detected) + wanted) * 100 if wanted else None
+        return {"precision": precision, "recall": recall, "f1": f1}
+
+
+def _source(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    info = row.get("source_info")
+    if isinstance(info, Mapping):  # question answering: {question, passages}; data to text: any fields
+        asked = str(info.get("question") or "Write an overview of this data.")
+        text = str(info["passages"]) if "passages" in info else "\n".join(f"{key}: {v}" for key, v in info.items())
+    else:
+        asked, text = "Summarise the document.", str(info or "")
+    return str(row.get("task_type") or ""), asked, text
+
+
+class FactScore(Claims):
+    """FActScore's labels (arXiv 2305.14251): rows of topic, output, annotations, with facts labelled S, NS or IR.
+
+    Each relevant fact is a question about the topic's article. Score: the share of supported facts an answer, times
+    exp(1 - gamma / facts) where there are fewer than ``gamma``; the mean over the answers with facts. ``score`` is the
+    judge's, ``human_score`` people's, ``error`` the difference; ``f1_not_supported`` is of single facts. In per cent.
+    """
+
+    def __init__(self, settings: FactScoreSettings) -> None:
+        super().__init__(settings.threshold)
+        self._path, self._knowledge, self._gamma = settings.path, settings.knowledge, settings.gamma
+
+    def read(self) -> Iterator[Question | BadRow]:
+        articles = {
+            str(row.value.get("title")): str(row.value.get("text") or "")
+            for row in rows_of(self._knowledge)
+            if isinstance(row, Row) and isinstance(row.value, Mapping)
+        }
+        for made in questions(rows_of(self._path), lambda row, number: _facts(row, number, articles)):
+            yield from [made] if isinstance(made, BadRow) else made
+
+    def measure(self, judged: Sequence[Judged]) -> Mapping[str, JSON]:
+        answers = by_group(judged)
+        people, judge = [], []
+        for facts in answers.values():
+            n = len(facts)
+            penalty = math.exp(1 - self._gamma / n) if n < self._gamma else 1.0
+            people.append(penalty * sum(f.label for f in facts) / n * 100)
+            judge.append(penalty * sum(bool(self.supported(f)) for f in facts) / n * 100)
+        score, human = mean_of(judge), mean_of(people)
+        denied = [f for f in judged if self.supported(f) is False]
+        wanted = sum(not f.label for f in judged)
+        hits = sum(not f.label for f in denied)
+        return {
+            "score": score,
+            "human_score": human,
+            "error": None if score is None or human is None else abs(score - human),
+            "f1_not_supported": 2 * hits / (len(denied) + wanted) * 100 if wanted else None,
+            "facts_an_answer": len(judged) / len(answers) if answers else None,
+            "answers": len(answers),
+            "balanced_accuracy": self.balanced_accuracy(judged),
+        }
+
+
+def _facts(row: Mapping[str, Any], number: int, articles: Mapping[str, str]) -> list[Question] | None:
+    """A question for each relevant fact of an answer; None for an answer without annotations (it didn't respond)."""
+    topic = text_of(row, "topic")
+    if row.get("annotations") is None:
+        return None
+    if not (article := articles.get(topic)):
+        raise FieldError(f"topic: the knowledge has no article {topic[:60]!r}")
+    found: list[Question] = []
+    for sentence in row["annotations"]:
+        for fact in sentence.get("human-atomic-facts") or () if isinstance(sentence, Mapping) else ():
+            label = one_of(fact, "label", {"S": 1, "NS": 0, "IR": None})
+            if label is not None:
+                asked = f"What is known about {topic}?"
+                name = f"{number}:{len(found)}"
+                found.append(question(name, asked, [text_of(fact, "text")], label, str(number), [article]))
+    return found

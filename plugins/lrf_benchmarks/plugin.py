@@ -1,0 +1,49 @@
+"""Registers the benchmarks, and the dimension that compares two answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lrf.plugin.hookspecs import hookimpl
+from lrf.plugin.spec import ComponentSpec
+
+_BENCHMARKS = (
+    ("llmbar", "pairwise:LlmBar", "Benchmark", "LLMBar: which of two outputs follows the instruction"),
+    ("judgebench", "pairwise:JudgeBench", "Benchmark", "JudgeBench: which of two hard answers is correct"),
+    ("contextualjudgebench", "pairwise:ContextualJudgeBench", "Benchmark",
+     "ContextualJudgeBench: which of two answers to a question on a document is better"),
+    ("rewardbench2", "best_of:RewardBench2", "Benchmark", "RewardBench 2: the best of four answers, and ties"),
+    ("rmbench", "best_of:RmBench", "Benchmark", "RM-Bench: correct answers against wrong ones in other styles"),
+    ("aggrefact", "claims:AggreFact", "Claim", "LLM-AggreFact: whether a document supports a claim"),
+    ("ragtruth", "claims:RagTruth", "RagTruth", "RAGTruth: whether a response says what its source doesn't"),
+    ("factscore", "claims:FactScore", "FactScore", "FActScore's labels: which facts of a biography are supported"),
+    ("pairs", "own:OwnPairs", "Benchmark", "your own preferences between two answers"),
+    ("ratings", "own:OwnRatings", "Benchmark", "your own ratings of answers"),
+)  # fmt: skip
+
+
+@hookimpl
+def lrf_register_benchmarks() -> Iterable[ComponentSpec]:
+    return tuple(
+        ComponentSpec(
+            name=name,
+            target=f"lrf_benchmarks.{target}",
+            settings=f"lrf_benchmarks.settings:{settings}Settings",
+            summary=summary,
+            extra="bench",
+        )
+        for name, target, settings, summary in _BENCHMARKS
+    )
+
+
+@hookimpl
+def lrf_register_dimensions() -> Iterable[ComponentSpec]:
+    return (
+        ComponentSpec(
+            name="comparison",
+            target="lrf_benchmarks.comparison:Comparison",
+            settings="lrf_benchmarks.settings:ComparisonSettings",
+            summary="Which of two answers is better, asked in one question (for `lrf bench --compare`)",
+            needs=("judge",),
+        ),
+    )

@@ -1,0 +1,48 @@
+"""Settings of the benchmarks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from lrf.settings import FilePath, Settings
+
+_FILES = "The benchmark's file, or several of them (JSON, JSON Lines, plain or gzipped, Parquet or CSV)."
+
+
+class BenchmarkSettings(Settings):
+    """Settings of every benchmark that is a file of questions."""
+
+    path: FilePath | Annotated[list[FilePath], Field(min_length=1)] = Field(description=_FILES)
+
+
+class ClaimSettings(BenchmarkSettings):
+    """Settings of a benchmark of claims that a document supports or doesn't."""
+
+    threshold: float = Field(
+        default=5.0, ge=0, le=10, description="The reward from which a claim counts as supported by the document."
+    )
+
+
+class RagTruthSettings(Settings):
+    """Settings of the benchmark ``ragtruth``."""
+
+    path: FilePath = Field(description="The folder with response.jsonl and source_info.jsonl.")
+    split: str | None = Field(default="test", description="The split to read; null: all rows.")
+    threshold: float = Field(
+        default=10.0, gt=0, le=10, description="A response counts as hallucinated when its reward is below this."
+    )
+
+
+class FactScoreSettings(ClaimSettings):
+    """Settings of the benchmark ``factscore``."""
+
+    knowledge: FilePath = Field(description="JSON Lines or Parquet of {title, text}: the article of each topic.")
+    gamma: float = Field(
+        default=10.0, ge=0, description="Answers with fewer facts are penalised by exp(1 - gamma / facts); 0: none."
+    )
+
+
+class ComparisonSettings(Settings):
+    """Settings of the dimension ``comparison``."""

@@ -1,0 +1,282 @@
+"""The benchmarks: rows of the published layouts in, figures by the published rules out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrf.errors import DataError
+from lrf.protocols import Benchmark, Judged, Question
+from lrf.rows.formats import rows_of
+from lrf.types import BadRow
+from lrf_benchmarks import plugin
+from lrf_benchmarks.best_of import RewardBench2, RmBench, ties_score
+from lrf_benchmarks.claims import AggreFact, FactScore, RagTruth
+from lrf_benchmarks.own import OwnPairs, OwnRatings
+from lrf_benchmarks.pairwise import ContextualJudgeBench, JudgeBench, LlmBar
+from lrf_benchmarks.settings import BenchmarkSettings, ClaimSettings, FactScoreSettings, RagTruthSettings
+
+DATA = Path(os.environ.get("LRF_TEST_DATA", "")) / "llmbar"
+needs_llmbar = pytest.mark.skipif(not DATA.is_dir(), reason="LRF_TEST_DATA has no llmbar")
+
+
+def jsonl(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def asked(benchmark: Benchmark) -> list[Question]:
+    rows = list(benchmark.read())
+    assert not [row for row in rows if isinstance(row, BadRow)]
+    return [row for row in rows if isinstance(row, Question)]
+
+
+def scored(question: Question, *scores: float | None) -> Judged:
+    return Judged(question.sample.id, question.label, question.group, scores)
+
+
+def test_the_plugin_registers_benchmarks_that_satisfy_the_protocol() -> None:
+    names = [spec.name for spec in plugin.lrf_register_benchmarks()]
+    assert {"llmbar", "rewardbench2", "rmbench", "judgebench", "pairs", "ratings"} <= set(names)
+    assert isinstance(LlmBar(BenchmarkSettings(path=Path("x"))), Benchmark)
+
+
+@needs_llmbar
+@pytest.mark.parametrize("judge", ["GPT-4.Rating", "GPT-4.CoT", "ChatGPT.Rating", "ChatGPT.CoT"])
+def test_llmbar_of_recorded_outputs_equals_the_authors_statistics_to_the_digit(judge: str) -> None:
+    benchmark = LlmBar(BenchmarkSettings(path=DATA / "natural.json"))
+    recorded = {one.id: one for one in benchmark.recorded(DATA / f"natural.{judge}.result.json")}
+    judged = [Judged(q.sample.id, q.label, "", (), recorded[q.sample.id].decisions) for q in asked(benchmark)]
+    published = json.loads((DATA / f"natural.{judge}.statistics.json").read_text())
+    numbers = {k: float(v.split("=")[-1].rstrip("%")) if isinstance(v, str) else v for k, v in published.items()}
+    assert benchmark.measure(judged) == numbers
+
+
+@needs_llmbar
+def test_llmbar_of_recorded_scores_follows_the_authors_rule_for_ties() -> None:
+    benchmark = LlmBar(BenchmarkSettings(path=DATA / "natural.json"))
+    rows = json.loads((DATA / "natural.ChatGPT.Rating.result.json").read_text())
+
+    def number(text: str) -> float | None:
+        return float(text) if text.isdecimal() else None
+
+    scores = [tuple(number(row["results"][-1][f"score_{n}"][0]) for n in (1, 2)) for row in rows]
+    judged = [scored(q, *s) for q, s in zip(asked(benchmark), scores, strict=True)]
+    published = json.loads((DATA / "natural.ChatGPT.Rating.statistics.json").read_text())
+    assert benchmark.measure(judged)["kappa_agreement"] == published["kappa_agreement"]
+
+
+def test_judgebench_adds_up_both_orders(tmp_path: Path) -> None:
+    row = {"question": "q", "response_A": "a", "response_B": "b", "label": "B>A"}
+    data = jsonl(
+        tmp_path / "data.jsonl",
+        {**row, "pair_id": "1", "source": "mmlu-pro-law"}, {**row, "pair_id": "2", "source": "livebench-math"},
+        {**row, "pair_id": "3", "source": "livecodebench"}, {**row, "pair_id": "4", "source": "livecodebench"},
+    )  # fmt: skip
+    # in the swapped order the row's B is shown as A
+    decisions = {"1": ("B>A", "A>B"), "2": ("B>A", "B>A"), "3": ("A=B", "A>B"), "4": (None, "nonsense")}
+    file = jsonl(
+        tmp_path / "recorded.jsonl",
+        *({**row, "pair_id": k, "judgments": [{"decision": d} for d in ds]} for k, ds in decisions.items()),
+    )
+    benchmark = JudgeBench(BenchmarkSettings(path=data))
+    recorded = {one.id: one for one in benchmark.recorded(file)}
+    judged = [Judged(q.sample.id, q.label, q.group, (), recorded[q.sample.id].decisions) for q in asked(benchmark)]
+    assert [benchmark.right(one) for one in judged] == [1.0, 0.0, 1.0, None]
+    assert benchmark.measure(judged) == {
+        "knowledge": 100, "reasoning": None, "math": 0, "coding": 50, "overall": 50, "single_game": 50,
+    }  # fmt: skip
+
+
+def test_contextualjudgebench_counts_what_is_right_in_both_orders(tmp_path: Path) -> None:
+    rows = [
+        {"problem_id": str(n), "question": "q", "context": "c", "positive_response": "good", "negative_response": "bad",
+         "split": "refusal"} for n in range(3)
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, tmp_path / "data.parquet")
+    benchmark = ContextualJudgeBench(BenchmarkSettings(path=tmp_path / "data.parquet"))
+    decided: list[Any] = [("1", "1"), ("1", "2"), ("2", "2")]
+    judged = [Judged(q.sample.id, q.label, q.group, (), d) for q, d in zip(asked(benchmark), decided, strict=True)]
+    figures = benchmark.measure(judged)
+    assert figures["consistent_accuracy"] == figures["consistent_accuracy_refusal"] == pytest.approx(100 / 3)
+    assert figures["consistency"] == pytest.approx(200 / 3)
+
+
+def test_rewardbench2_shares_a_tie_for_the_top_and_averages_subsets(tmp_path: Path) -> None:
+    row = {"prompt": "p", "chosen": ["right"], "rejected": ["w", "x", "y"], "num_correct": 1}
+    data = jsonl(
+        tmp_path / "d.jsonl",
+        *({**row, "id": name, "subset": subset} for name, subset in (("1", "Math"), ("2", "Math"), ("3", "Focus"))),
+    )
+    benchmark = RewardBench2(BenchmarkSettings(path=data))
+    one, two, three = asked(benchmark)
+    judged = [scored(one, 5, 5, 1, 2), scored(two, 9, 1, 1, 1), scored(three, 1, None, 0, 0)]
+    assert benchmark.measure(judged) == {"Math": 75.0, "Focus": 0.0, "overall": 37.5}
+
+
+def test_the_ties_of_rewardbench2_are_weighed_as_published() -> None:
+    def one(name: str, right: list[float], wrong: list[float]) -> Judged:
+        return Judged(name, len(right), "Ties", (*right, *wrong))
+
+    judged = [
+        one("ref:1", [9], [2, 3]),  # gap 6
+        one("tied:1", [9, 8], [4, 1]),  # gap 4, spread 1
+        one("ref:2", [5], [6]),  # gap -1
+        one("tied:2", [7, 5], [4]),  # gap 1, spread 2
+    ]
+    margin = (math.tanh(4 / 1 - 1) + math.tanh(-1 / 2 - 1)) / 2
+    expected = 0.30 * 1 + 0.30 * 0.5 + 0.20 * 0.5 + 0.20 * 0.5 + 0.01 * margin
+    assert ties_score(judged) == pytest.approx(expected)
+    same = [one("ref:1", [5], [5]), one("tied:1", [5, 5], [5])]  # 0 / 0 counts as nothing
+    assert ties_score(same) == 0.0
+    assert ties_score(judged[:1]) is None
+
+
+def test_rmbench_reads_easy_below_normal_on_and_hard_above_the_diagonal(tmp_path: Path) -> None:
+    rows = [
+        {"id": str(n), "prompt": "p", "chosen": ["a"] * 3, "rejected": ["b"] * 3, "domain": domain}
+        for n, domain in enumerate(("chat", "safety-refuse", "safety-response"))
+    ]
+    (tmp_path / "d.json").write_text(json.dumps(rows, indent=1))
+    benchmark = RmBench(BenchmarkSettings(path=tmp_path / "d.json"))
+    chat, refuse, response = asked(benchmark)
+    # longer wins: detailed answers beat concise ones, whichever is right
+    by_length = scored(chat, 1, 2, 3, 1, 2, 3)
+    figures = benchmark.measure([by_length, scored(refuse, 9, 9, 9, 1, 1, 1), scored(response, 1, 1, 1, 9, 9, 9)])
+    assert (figures["chat"], figures["safety"]) == (pytest.approx(100 / 3), 50)
+    assert benchmark.measure([by_length])["easy"] == 100
+    assert benchmark.measure([by_length])["normal"] == benchmark.measure([by_length])["hard"] == 0
+    assert figures["domains_missing"] == ["math", "code"]
+
+
+def test_aggrefact_is_the_mean_of_balanced_accuracies(tmp_path: Path) -> None:
+    row = {"doc": "d", "claim": "c"}
+    labels = [("one", 1), ("one", 1), ("one", 0), ("two", 1), ("two", 0)]
+    data = jsonl(tmp_path / "d.jsonl", *({**row, "dataset": d, "label": label} for d, label in labels))
+    benchmark = AggreFact(ClaimSettings(path=data))
+    judged = [scored(q, s) for q, s in zip(asked(benchmark), (9, 1, 1, None, 0), strict=True)]
+    assert benchmark.measure(judged) == {"one": 75.0, "two": 50.0, "overall": 62.5}
+    assert benchmark.measure([judged[0]])["overall"] is None  # one class only
+
+
+def test_ragtruth_takes_any_span_for_a_hallucinated_response(tmp_path: Path) -> None:
+    jsonl(
+        tmp_path / "source_info.jsonl",
+        {"source_id": "s", "task_type": "QA", "source_info": {"question": "q", "passages": "p"}},
+    )
+    row = {"source_id": "s", "response": "r", "split": "test"}
+    span = {"start": 0, "end": 1, "text": "r", "label_type": "Evident Conflict"}
+    jsonl(
+        tmp_path / "response.jsonl",
+        {**row, "id": "1", "labels": [span]}, {**row, "id": "2", "labels": [span]}, {**row, "id": "3", "labels": []},
+        {**row, "id": "4", "labels": [], "split": "train"},
+    )  # fmt: skip
+    benchmark = RagTruth(RagTruthSettings(path=tmp_path))
+    judged = [scored(q, s) for q, s in zip(asked(benchmark), (9.5, 10, 9), strict=True)]
+    figures = benchmark.measure(judged)
+    assert [figures[f"{name}_QA"] for name in ("precision", "recall", "f1")] == [50, 50, 50]
+
+
+def test_factscore_compares_the_judges_score_with_peoples(tmp_path: Path) -> None:
+    def facts(*labels: str) -> dict[str, Any]:
+        return {"topic": "T", "output": "o", "annotations": [{"human-atomic-facts": [
+            {"text": f"fact {n}", "label": label} for n, label in enumerate(labels)]}]}  # fmt: skip
+
+    data = jsonl(tmp_path / "d.jsonl", facts("S", "NS", "IR"), {"topic": "T", "output": "no", "annotations": None})
+    knowledge = jsonl(tmp_path / "k.jsonl", {"title": "T", "text": "article"})
+    benchmark = FactScore(FactScoreSettings(path=data, knowledge=knowledge, gamma=0))
+    figures = benchmark.measure([scored(q, 9) for q in asked(benchmark)])
+    assert (figures["score"], figures["human_score"], figures["facts_an_answer"]) == (100, 50, 2)
+    penalised = FactScore(FactScoreSettings(path=data, knowledge=knowledge))
+    assert penalised.measure([scored(q, 9) for q in asked(penalised)])["score"] == pytest.approx(100 * math.exp(-4))
+
+
+def test_own_labels_come_from_csv_json_lines_and_parquet_alike(tmp_path: Path) -> None:
+    rows = [{"query": f"q{n}", "answer_a": "a", "answer_b": "b", "preferred": "ab"[n % 2]} for n in range(4)]
+    with (tmp_path / "d.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    jsonl(tmp_path / "d.jsonl", *rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet")
+    read = [asked(OwnPairs(BenchmarkSettings(path=tmp_path / name))) for name in ("d.csv", "d.jsonl", "d.parquet")]
+    assert read[0] == read[1] == read[2]
+    judged = [scored(q, *s) for q, s in zip(read[0], [(2, 1), (2, 1), (1, 1), (None, 1)], strict=True)]
+    figures = OwnPairs(BenchmarkSettings(path=tmp_path)).measure(judged)
+    assert figures["accuracy"] == figures["accuracy_without_ties"] == 50
+    assert figures["accuracy_ties_wrong"] == figures["ties"] == pytest.approx(100 / 3)
+
+
+def test_own_ratings_are_compared_over_all_and_within_a_question(tmp_path: Path) -> None:
+    data = jsonl(
+        tmp_path / "d.jsonl", *({"query": q, "answer": "a", "rating": r} for q, r in (("x", 1), ("x", 2), ("y", 9)))
+    )
+    benchmark = OwnRatings(BenchmarkSettings(path=data))
+    figures = benchmark.measure([scored(q, s) for q, s in zip(asked(benchmark), (3.0, 5.0, 9.0), strict=True)])
+    assert figures == {"spearman": 1.0, "kendall": 1.0, "pairwise_accuracy": 100.0, "pairs": 1}
+    assert benchmark.measure([scored(asked(benchmark)[0], 3.0)])["spearman"] is None
+
+
+BAD = [
+    (LlmBar, {"input": "i", "output_1": "a", "output_2": "b"}, "label: expected one of 1, 2"),
+    (LlmBar, {"input": "i", "output_1": "a", "label": 1}, "output_2: missing; the row's fields are input, output_1"),
+    (LlmBar, ["no object"], "expected an object"),
+    (LlmBar, {"input": "i\0", "output_1": "a", "output_2": "b", "label": 1}, "input: "),
+    (JudgeBench, {"pair_id": "1", "source": "s", "question": "q", "response_A": 1}, "response_A: expected a text; got"),
+    (
+        RewardBench2,
+        {"id": 1, "prompt": "p", "chosen": "right", "rejected": ["w"], "subset": "M"},
+        "chosen: expected a list",
+    ),
+    (
+        RewardBench2,
+        {"id": 1, "prompt": "p", "chosen": ["r"], "rejected": ["w"], "subset": "Ties"},
+        "id: expected ref:N",
+    ),
+    (
+        RmBench,
+        {"id": 1, "prompt": "p", "chosen": ["r"] * 4, "rejected": ["w"] * 3, "domain": "chat"},
+        "three texts each",
+    ),
+    (OwnRatings, {"query": "q", "answer": "a", "rating": "nan"}, "rating: expected a finite number; got"),
+]
+
+
+@pytest.mark.parametrize(("kind", "row", "says"), BAD)
+def test_a_row_that_is_no_question_is_named_by_line_and_field(tmp_path: Path, kind: Any, row: Any, says: str) -> None:
+    (read,) = kind(BenchmarkSettings(path=jsonl(tmp_path / "d.jsonl", row))).read()
+    assert isinstance(read, BadRow)
+    assert says in read.message
+    assert read.line == 1
+
+
+@given(
+    st.lists(st.dictionaries(st.text(max_size=3), st.one_of(st.none(), st.integers(), st.text(max_size=40)))),
+    st.integers(1, 40),
+)
+def test_a_json_list_is_read_the_same_however_it_is_cut_into_pieces(tmp_path_factory, values, chunk) -> None:
+    from lrf.rows import formats
+
+    path = tmp_path_factory.mktemp("lists") / "list.json"
+    path.write_text(json.dumps(values, indent=chunk % 3 or None))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(formats, "CHUNK", chunk)
+        assert [row.value for row in rows_of(path) if not isinstance(row, BadRow)] == values
+
+
+@pytest.mark.parametrize("text", ['[{"a": 1}', '[{"a": 1}, {"b', '[{"a": NaN}]', "[1 2"])
+def test_a_json_list_that_is_cut_short_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "list.json").write_text(text)
+    with pytest.raises(DataError, match=r"list\.json: "):
+        list(rows_of(tmp_path / "list.json"))
