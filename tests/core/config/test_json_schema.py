@@ -34,7 +34,7 @@ def test_the_pipelines_of_the_tests_are_valid(file: Path) -> None:
 def test_every_installed_component_is_in_the_schema() -> None:
     catalog = load_catalog()
     definitions = pipeline_schema(catalog)["$defs"]
-    for r in catalog.registrations:
+    for r in (r for r in catalog.registrations if r.kind != "benchmark"):  # which no pipeline has
         assert definitions[f"{r.kind}.{r.spec.name}"]["properties"]["type"]["const"] == r.spec.name
 
 
