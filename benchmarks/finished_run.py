@@ -2,10 +2,11 @@
 
     python benchmarks/finished_run.py --server PATH/judge_server.py --data PATH/longreward_example [--samples 100000]
 
-Samples of one candidate, helpfulness only, each phase in a process of its own; a figure is CPU of that process.
+Samples of one candidate, helpfulness only (or as --candidates and --dimensions say), each phase in a process of its own;
+a figure is CPU of that process.
 *paying*: a new run. *finished*: the same command again. *replayed*: again without the files and the record of stage
 *score*, so that every reply is looked up in the journal. *resumed*: a run of the same samples that is killed when 97%
-of its calls are made, and the command again. What a run of ten samples costs is taken off all but *finished*.
+of its calls are made, and the command again. What a run of one sample costs is taken off all but *finished*.
 The journal's free pages are those that SQLite holds for later use. The server is the one of score_http.py.
 """
 
@@ -29,8 +30,6 @@ import yaml
 from many_samples import pipeline, write_samples
 from score_http import get, machine, reset, serving
 
-DIMENSIONS = ["helpfulness"]
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,42 +38,49 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8905)
     parser.add_argument("--slots", type=int, default=256)
     parser.add_argument("--samples", type=int, default=100_000)
+    parser.add_argument("--candidates", type=int, default=1)
+    parser.add_argument("--dimensions", nargs="+", default=["helpfulness"])
     parser.add_argument("--characters", type=int, default=3_000, help="of a sample's document")
     parser.add_argument("--folder", type=Path, help="keep everything here; a new folder that is removed by default")
     arguments = parser.parse_args()
     options = {"port": arguments.port, "slots": arguments.slots, "base-ms": 5, "decode-us": 0}
     with serving(arguments.server, options) as address, tempfile.TemporaryDirectory() as temporary:
         figures = measure(arguments, address, arguments.folder or Path(temporary))
-    settings = {name: getattr(arguments, name) for name in ("samples", "characters", "slots")}
+    settings = {name: getattr(arguments, name) for name in ("samples", "candidates", "dimensions", "characters", "slots")}
     print(json.dumps({**settings, "machine": machine(), **figures}, indent=2))
 
 
 def measure(arguments: argparse.Namespace, address: str, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, samples in (("few", 10), ("many", arguments.samples)):
-        write_samples(folder / f"{name}.jsonl", arguments.data, samples, 1, arguments.characters)
+    for name, samples in (("few", 1), ("many", arguments.samples)):
+        write_samples(folder / f"{name}.jsonl", arguments.data, samples, arguments.candidates, arguments.characters)
         for run in (name, f"{name}-killed"):
-            values = pipeline(address, arguments.slots, DIMENSIONS)
+            values = pipeline(address, arguments.slots, arguments.dimensions)
             values |= {"name": run, "data": {"type": "jsonl", "path": f"{name}.jsonl"}}
             (folder / f"{run}.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    few, paying = cpu_of_run(folder, "few"), cpu_of_run(folder, "many")
+    few = cpu_of_run(folder, "few")
+    reset(address)
+    paying = cpu_of_run(folder, "many")
+    calls = get(f"{address}/stats")["calls"]
     pages = pages_of(folder / "runs" / "many" / "journal.sqlite")
     finished = cpu_of_run(folder, "many")
     (folder / "runs" / "many" / "stages" / "score.json").unlink()
     replayed = cpu_of_run(folder, "many")
     reset(address)
-    killed = cpu_of_run(folder, "many-killed", address, kill_at=round(0.97 * arguments.samples))
+    killed = cpu_of_run(folder, "many-killed", address, kill_at=round(0.97 * calls))
     before = get(f"{address}/stats")["calls"]
     resumed = cpu_of_run(folder, "many-killed")
     paid_again = get(f"{address}/stats")["calls"] - before
-    a_call = (paying - few) / arguments.samples
-    resuming = (resumed - few - paid_again * a_call) / (arguments.samples - paid_again)
+    a_call = (paying - few) / calls
+    resuming = (resumed - few - paid_again * a_call) / (calls - paid_again)
     return {
         "cpu_s": {
             "few": few, "paying": paying, "finished": finished, "replayed": replayed, "killed": killed,
             "resumed": resumed,
         },
-        "cpu_ms_a_sample_paying": round(1000 * a_call, 3),
+        "calls": calls,
+        "cpu_ms_a_call_paying": round(1000 * a_call, 3),
+        "cpu_ms_a_call_replayed": round(1000 * (replayed - few) / calls, 3),
         "replayed_to_paying": round((replayed - few) / (paying - few), 3),
         "calls_paid_by_the_resumed_run": paid_again,
         "resumed_to_paying": round(resuming / a_call, 3),

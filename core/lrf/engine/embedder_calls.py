@@ -275,9 +275,11 @@ class EmbedderCalls:
         """The vectors as an array of shape (texts, dimensions), and which of them say something.
 
         A vector whose numbers are all the same (zeros, as a rule) says nothing, nor does one that several texts of a
-        call had alike, now or in an earlier call. Raises :class:`lrf.errors.BadReplyError` when no vector says
-        anything, or when one is not finite.
+        call had alike, now or in an earlier call; that is right for a text without a word, such as an ellipsis. Raises
+        :class:`lrf.errors.BadReplyError` when no vector of a text with words says anything, or when one is not finite.
         """
+        import numpy as np
+
         count, title = len(texts), self.server.title
         vectors = check_vectors(title, self.embedder, given, count)
         if (vectors == vectors[0]).all() and len({frozenset(_WORD.findall(t.casefold())) for t in texts}) >= SAME:
@@ -285,10 +287,11 @@ class EmbedderCalls:
         usable = (vectors != vectors[:, :1]).any(axis=1) if vectors.shape[1] > 1 else vectors[:, 0] != 0
         if self._suspect is not None and len(self._suspect) == vectors.shape[1]:
             usable &= (vectors != self._suspect).any(axis=1)
-        if not usable.any():
+        wordless = np.array([not _WORD.search(text) for text in texts])
+        if not (usable.any() or wordless.all()):
             raise BadReplyError(f"{title} gave {count} useless vectors (all zero, or all equal): is its model loaded?")
         self._check_length(vectors.shape[1])
-        return vectors, usable
+        return vectors, usable | wordless
 
     def _check_length(self, dimensions: int) -> None:
         if self._dimensions is None:

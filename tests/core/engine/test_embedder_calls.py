@@ -206,6 +206,13 @@ async def test_useless_vectors_leave_candidates_unscored_and_are_not_kept(no_pau
         assert (await calls.embed(["a"], "document")).shape == (1, 256)  # and nothing of it was kept
 
 
+async def test_zeros_are_right_for_a_text_without_a_word_and_for_no_other() -> None:
+    zeros = np.zeros((2, 256), np.float32)
+    async with calls_to(Failing(zeros)) as calls:
+        assert not (await calls.embed(["…", "-- !"], "query")).any()
+        assert (await calls.embed(["…", "two words"], "query"))[1].any()
+
+
 async def test_the_same_vector_for_several_different_texts_is_not_kept(no_pauses: None) -> None:
     same = np.tile(np.arange(256, dtype=np.float32), (4, 1))
     async with calls_to(Failing(*(same for _ in range(5)), *(same[:2] for _ in range(10)))) as calls:
