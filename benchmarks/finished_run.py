@@ -2,8 +2,8 @@
 
     python benchmarks/finished_run.py --server PATH/judge_server.py --data PATH/longreward_example [--samples 100000]
 
-Samples of one candidate, helpfulness only (or as --candidates and --dimensions say), each phase in a process of its own;
-a figure is CPU of that process.
+Samples of one candidate, helpfulness only (or as --candidates and --dimensions say), each phase in a process of its
+own; a figure is CPU of that process.
 *paying*: a new run. *finished*: the same command again. *replayed*: again without the files and the record of stage
 *score*, so that every reply is looked up in the journal. *resumed*: a run of the same samples that is killed when 97%
 of its calls are made, and the command again. What a run of one sample costs is taken off all but *finished*.
@@ -46,7 +46,9 @@ def main() -> None:
     options = {"port": arguments.port, "slots": arguments.slots, "base-ms": 5, "decode-us": 0}
     with serving(arguments.server, options) as address, tempfile.TemporaryDirectory() as temporary:
         figures = measure(arguments, address, arguments.folder or Path(temporary))
-    settings = {name: getattr(arguments, name) for name in ("samples", "candidates", "dimensions", "characters", "slots")}
+    settings = {
+        name: getattr(arguments, name) for name in ("samples", "candidates", "dimensions", "characters", "slots")
+    }
     print(json.dumps({**settings, "machine": machine(), **figures}, indent=2))
 
 

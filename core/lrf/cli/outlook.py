@@ -74,7 +74,7 @@ async def estimate(pipeline: Pipeline, run: RunDir) -> Outlook:
     from lrf.stages.data import data_of
 
     counted = await asyncio.to_thread(data_of, run)
-    planned = await plan_pipeline(pipeline, run=run, priced_samples=SAMPLES, counted=counted)
+    planned = await plan_pipeline(pipeline, run=run, priced_samples=SAMPLES, counted=counted, bound=False)
     scaled = planned.priced_samples < planned.samples
     source = f" (estimated from {planned.priced_samples:,} of {planned.samples:,} samples)" if scaled else ""
     return Outlook(f"{paid_and_left(planned)}{source}", planned.left_calls_by_stage())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -189,15 +189,12 @@ class Engine:
         """
         language = language_of(max((d.text for d in sample.documents), key=len, default=sample.query))
         scope = SampleScope(sample, position, language, self.retrievers, take, self._faulty)
-        tasks: list[asyncio.Task[Reward]] = []
         try:
             for name in dict.fromkeys(d.retriever for d in self.dimensions if d.retriever and sample.candidates):
                 scope.index(name)  # documents are embedded while statements are still being extracted
-            tasks += [asyncio.create_task(self._candidate(scope, *place)) for place in enumerate(sample.candidates)]
-            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            parts = [self._candidate(scope, place, candidate) for place, candidate in enumerate(sample.candidates)]
+            outcomes = await _outcomes(parts)
         finally:
-            for task in tasks:
-                task.cancel()
             await scope.aclose()
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -208,9 +205,8 @@ class Engine:
         return rewards
 
     async def _candidate(self, scope: SampleScope, place: int, candidate: Candidate) -> Reward:
-        outcomes = await asyncio.gather(
-            *(self._dimension(scope, candidate, d, (place, n, "")) for n, d in enumerate(self.dimensions)),
-            return_exceptions=True,
+        outcomes = await _outcomes(
+            [self._dimension(scope, candidate, d, (place, n, "")) for n, d in enumerate(self.dimensions)]
         )
         judgements: dict[str, Judgement | Unscored] = {}
         for named, outcome in zip(self.dimensions, outcomes, strict=True):
@@ -294,6 +290,16 @@ class Engine:
         retrievers = [(f"retrievers.{name}", part, part.aclose) for name, part in self.retrievers.items()]
         embedders = [(f"embedders.{name}", part.embedder, part.aclose) for name, part in self.embedders.items()]
         await close_all([*judges, *retrievers, *embedders], self._faulty)
+
+
+async def _outcomes(parts: Sequence[Coroutine[Any, Any, T]]) -> list[T | BaseException]:
+    """What comes of all, done at once, or the error of each that raised one. A single one needs no task of its own."""
+    if len(parts) != 1:
+        return await asyncio.gather(*parts, return_exceptions=True)
+    try:
+        return [await parts[0]]
+    except Exception as error:
+        return [error]
 
 
 def _unscored(name: str, error: UnscorableError | JudgeError) -> Unscored:

@@ -49,6 +49,8 @@ from lrf.text.unicode import storable
 
 T = TypeVar("T")
 
+_NO_REPLY = ParseError(Reason.NO_REPLY)
+
 FIRST_TEMPERATURE, RETRY_TEMPERATURE, ATTEMPTS = 0.01, 0.95, 5  # the paper's public code
 
 
@@ -129,7 +131,7 @@ class JudgeCalls:
         prompt's first segments other questions share.
         """
         wanted, reply_mode = reply_mode, reply_mode_of(self.judge, expects, reply_mode)
-        failure = ParseError(Reason.NO_REPLY)
+        failure = _NO_REPLY
         temperature = RETRY_TEMPERATURE if repeat else FIRST_TEMPERATURE
         attempts, filtered = ATTEMPTS * (1 + caller.again), 0
         paid: list[Request] = []
@@ -192,14 +194,25 @@ class JudgeCalls:
         A request that was paid for is added to ``paid``.
         """
         key = request_key(self.identity, request)
+        landed = self.flights.landed
+        if key not in self.flights and (kept := await self._kept(key, caller)) is not None:
+            return kept  # without a task, which would take as long as the look-up
         if key in self.flights:
             self.ledger.lines[caller.dimension].reused += 1
-        return await self.flights.join(key, lambda: self._fetch(key, request, caller, paid))
+        look_again = self.flights.landed_since(landed, key)  # its reply came while this was looked up
+        return await self.flights.join(key, lambda: self._fetch(key, request, caller, paid, look=look_again))
 
-    async def _fetch(self, key: bytes, request: Request, caller: Caller, paid: list[Request]) -> Reply:
+    async def _kept(self, key: bytes, caller: Caller) -> Reply | None:
         kept = await self.journal.reply(key)
         if kept is not None:
             self.ledger.lines[caller.dimension].reused += 1
+        return kept
+
+    async def _fetch(
+        self, key: bytes, request: Request, caller: Caller, paid: list[Request], *, look: bool = True
+    ) -> Reply:
+        """The reply, paid for; ``look``: unless it is kept by now."""
+        if look and (kept := await self._kept(key, caller)) is not None:
             return kept
         await self._check_window(request)
         late = 0

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+REMEMBERED = 1024
+"""The last calls of which it is known that they have ended."""
 
 
 class SingleFlight(Generic[T]):
@@ -14,13 +18,21 @@ class SingleFlight(Generic[T]):
 
     A waiter that is cancelled cancels no call. Each waiter has its own future, since ``asyncio.shield`` around the call
     would take two more turns of the event loop.
+
+    ``landed``: how many calls have ended.
     """
 
     def __init__(self) -> None:
+        self.landed = 0
+        self._last: deque[bytes] = deque(maxlen=REMEMBERED)
         self._under_way: dict[bytes, tuple[asyncio.Task[T], list[asyncio.Future[T]]]] = {}
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._under_way
+
+    def landed_since(self, mark: int, key: bytes) -> bool:
+        """Whether a call under this key may have ended since ``landed`` was ``mark``."""
+        return self.landed - mark > REMEMBERED or (self.landed > mark and key in self._last)
 
     def join(self, key: bytes, begin: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Future[T]:
         """What the call under this key will bring; it is begun if none is under way."""
@@ -34,6 +46,8 @@ class SingleFlight(Generic[T]):
 
     def _landed(self, key: bytes, task: asyncio.Task[T]) -> None:
         _, waiters = self._under_way.pop(key)
+        self.landed += 1
+        self._last.append(key)
         error = None if task.cancelled() else task.exception()  # seen, also when every waiter has gone
         for waiter in waiters:
             if waiter.done():  # it was cancelled

@@ -110,7 +110,12 @@ class ExpectedCalls(JudgeCalls):
 
     tally: Tally = field(default_factory=lambda: Tally(KeptReplies()))
 
-    async def _fetch(self, key: bytes, request: Request, caller: Caller, paid: list[Request]) -> Reply:
+    async def _kept(self, key: bytes, caller: Caller) -> Reply | None:
+        return self.tally.known(key)
+
+    async def _fetch(
+        self, key: bytes, request: Request, caller: Caller, paid: list[Request], *, look: bool = True
+    ) -> Reply:
         if (known := self.tally.known(key)) is not None:
             return known
         kept = self.tally.kept.reply(key)

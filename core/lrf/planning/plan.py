@@ -131,6 +131,7 @@ async def plan_pipeline(
     run: RunDir | None = None,
     priced_samples: int = PRICED_SAMPLES,
     counted: DataResult | None = None,
+    bound: bool = True,
 ) -> Plan:
     """The plan of a pipeline's sampling and scoring. Reads the data; calls no server and writes no file.
 
@@ -139,13 +140,14 @@ async def plan_pipeline(
     run: the run's directory, whose journal says what is paid already. It need not exist.
     priced_samples: how many samples to go through in full; the rest is scaled.
     counted: the counts of the data, where they are known: then it is read only as far as samples are gone through.
+    bound: whether to reckon the upper bound of scoring, which takes most of the time.
 
     Raises what making the pipeline's components raises, and :class:`lrf.errors.RunError` for a journal or a cache that
     can't be read.
     """
     from lrf.planning.planner import Planner
 
-    planner = Planner(pipeline, run, priced_samples, counted)
+    planner = Planner(pipeline, run, priced_samples, counted, bound=bound)
     try:
         await planner.walk()
         return planner.finish()

@@ -49,7 +49,13 @@ class Planner:
     """
 
     def __init__(
-        self, pipeline: Pipeline, run: RunDir | None, priced_samples: int, counted: DataResult | None = None
+        self,
+        pipeline: Pipeline,
+        run: RunDir | None,
+        priced_samples: int,
+        counted: DataResult | None = None,
+        *,
+        bound: bool = True,
     ) -> None:
         self.plan = Plan()
         self._counted = counted
@@ -65,7 +71,8 @@ class Planner:
         check_reply_modes(dimensions, self._judges)
         self._journal = Journal()  # an engine has one; nothing is written to it
         self._bounds: dict[str, BoundCalls] = {}
-        self._engines = [self._expecting(dimensions), self._bounding(dimensions)] if dimensions else []
+        makers = [self._expecting, *([self._bounding] if bound else [])]
+        self._engines = [make(dimensions) for make in makers] if dimensions else []
 
     # --- the engines -------------------------------------------------------------------------------------------
 

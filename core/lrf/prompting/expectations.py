@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import ClassVar
 
 from lrf.errors import ParseError, Reason
@@ -281,7 +282,11 @@ def _one_of_schema(labels: Sequence[str] | Mapping[str, float]) -> Mapping[str, 
 
 def _known(labels: Mapping[str, float], synonyms: Mapping[str, str]) -> Mapping[str, str]:
     """Each way to write a label, folded, with the label."""
-    return {folded(word): label for word, label in (*synonyms.items(), *((name, name) for name in labels))}
+    return {_folded_once(word): label for word, label in (*synonyms.items(), *((name, name) for name in labels))}
+
+
+_folded_once = lru_cache(256)(folded)
+"""A dimension's labels are the same in all its questions."""
 
 
 def _label(value: JSON, known: Mapping[str, str]) -> str | None:

@@ -71,6 +71,8 @@ def restored(value: T, prompt: Prompt) -> T:
 
     Texts and tuples of texts are restored; any other value is returned as it is.
     """
+    if all(s.text == s.original for s in prompt):  # nothing was escaped, so nothing that looks so is a quotation
+        return value
     tags = frozenset().union(*{s.tags for s in prompt if not s.trusted})
     if isinstance(value, str):
         return cast(T, unescape(value, tags))

@@ -81,6 +81,7 @@ class Feeder:
     stop: Callable[[LrfError], None]
     report: Callable[[], None]
     done: Counter[str] = field(default_factory=Counter)
+    _last: int = -1
     _failure: LrfError | None = None
     _open: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -90,6 +91,7 @@ class Feeder:
 
     async def feed(self, source: Source) -> None:
         """Return when every sample is finished, or, after a stop, when those that were open have ended."""
+        self._last = await self.spool.last_position(self.stage)
         ticker = asyncio.create_task(self._tick())
         try:
             try:
@@ -118,14 +120,15 @@ class Feeder:
         first, ceiling = 1 + wanted // max(1, self.calls_each), max(MOST_OPEN, 2 * load.slots)
         while not self._stopping and len(self._open) >= min(first, ceiling):
             with suppress(TimeoutError):
-                await asyncio.wait_for(load.moved.wait(), IDLE_S)
+                async with asyncio.timeout(IDLE_S):
+                    await load.moved.wait()
             load.moved.clear()
             if len(self._open) < ceiling and load.in_flight + load.waiting < wanted:
                 return
 
     async def _finish(self, sample: Sample, position: int) -> None:
         digest = sample_digest(sample)
-        if await self.spool.has_row(self.stage, position, digest):
+        if position <= self._last and await self.spool.has_row(self.stage, position, digest):
             self.done.update(samples=1, candidates=len(sample.candidates))
             return
         made = await self.work(sample, position)

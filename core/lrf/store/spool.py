@@ -36,6 +36,12 @@ class Spool:
         query = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)"
         await self._database.write(lambda connection: connection.execute(query, values))
 
+    async def last_position(self, stage: str) -> int:
+        """The largest position of a row of this stage; -1 without any."""
+        query = "SELECT max(position) FROM rows WHERE stage = ?"
+        (last,) = await self._database.read(lambda connection: connection.execute(query, (stage,)).fetchone())
+        return -1 if last is None else int(last)
+
     async def has_row(self, stage: str, position: int, sample_digest: bytes) -> bool:
         """Whether a final row of this sample is kept; the row of a transient failure doesn't count."""
         query = "SELECT 1 FROM rows WHERE stage = ? AND position = ? AND digest = ? AND NOT transient"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf.engine.single_flight import SingleFlight
+from lrf.engine.single_flight import REMEMBERED, SingleFlight
 
 
 async def test_equal_questions_are_one_call_and_later_ones_another() -> None:
@@ -133,3 +133,20 @@ async def test_a_call_that_begins_while_all_are_given_up_is_given_up_too() -> No
         with pytest.raises(asyncio.CancelledError):
             await waiter
     assert b"b" not in flights
+
+
+async def test_a_call_that_ended_since_is_remembered_and_an_older_one_is_not() -> None:
+    flights = SingleFlight[str]()
+
+    async def call() -> str:
+        return "reply"
+
+    mark = flights.landed
+    assert not flights.landed_since(mark, b"a")
+    await flights.join(b"a", call)
+    assert flights.landed_since(mark, b"a")
+    assert not flights.landed_since(mark, b"b")
+    assert not flights.landed_since(flights.landed, b"a")
+    for number in range(REMEMBERED + 1):
+        await flights.join(b"%d" % number, call)
+    assert flights.landed_since(mark, b"a")  # nobody knows any more: look again

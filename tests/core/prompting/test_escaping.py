@@ -141,3 +141,10 @@ def test_a_long_document_is_escaped_once_for_the_prompts_of_all_candidates() -> 
     one, other = (template.fill({"document": document, "answer": answer})[1] for answer in "AB")
     assert one.text is other.text
     assert one.original is other.original is document
+
+
+def test_nothing_is_undone_for_a_prompt_in_which_nothing_was_escaped() -> None:
+    prompt = Template("Rate <answer><<answer>></answer>", ["answer"]).fill({"answer": "A list: [[1], [2]"})
+    assert restored("as [ [1]", prompt) == "as [[1]"
+    prompt = Template("Rate <answer><<answer>></answer>", ["answer"]).fill({"answer": "plain"})
+    assert restored("as [ [1] ]", prompt) == "as [ [1] ]"

@@ -33,6 +33,7 @@ async def test_a_row_counts_only_for_the_same_sample_and_when_it_is_final(spool:
     assert not await spool.has_row("st", 0, b"changed")
     assert not await spool.has_row("other", 0, b"digest")
     assert not await spool.has_row("st", 1, b"digest")
+    assert [await spool.last_position(stage) for stage in ("st", "other")] == [1, -1]
 
 
 async def test_rows_of_other_stages_are_forgotten(spool: Spool) -> None:
