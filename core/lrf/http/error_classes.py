@@ -34,7 +34,8 @@ class ErrorCodes:
 
     ``wait``: ask again later. ``stop``: no request can succeed. ``setup``: likewise, unless others have succeeded
     before. ``reject``: this request can't be served. ``context``: it is longer than the model takes. ``busy``: the
-    server failed, worth another attempt. ``hints``: what the user can do about a code.
+    server failed, worth another attempt. ``context_statuses``: statuses that mean, where the body says nothing else,
+    that the request is longer than the model takes. ``hints``: what the user can do about a code.
     """
 
     wait: frozenset[str] = frozenset()
@@ -43,6 +44,7 @@ class ErrorCodes:
     reject: frozenset[str] = frozenset()
     context: frozenset[str] = frozenset()
     busy: frozenset[str] = frozenset()
+    context_statuses: frozenset[int] = frozenset()
     hints: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -97,7 +99,7 @@ _LATER = frozenset({408, 409, 425})
 
 def class_of(status: int | None, body: ErrorBody, codes: ErrorCodes) -> ErrorClass:
     """The class of an error. ``status`` is that of the answer, or the one in a body of status 200; None without one."""
-    return _by_codes(body, codes) or _by_words(status, body) or _by_status(status)
+    return _by_codes(body, codes) or _by_words(status, body) or _by_status(status, codes)
 
 
 def _by_codes(body: ErrorBody, codes: ErrorCodes) -> ErrorClass | None:
@@ -138,9 +140,11 @@ def _by_words(status: int | None, body: ErrorBody) -> ErrorClass | None:
     return next((kind for pattern, kind in words if pattern.search(said)), None)
 
 
-def _by_status(status: int | None) -> ErrorClass:
+def _by_status(status: int | None, codes: ErrorCodes) -> ErrorClass:
     if status is None or status in _LATER:
         return ErrorClass.BUSY
+    if status in codes.context_statuses:
+        return ErrorClass.CONTEXT
     return ErrorClass.SETUP if status in (404, 405) else ErrorClass.REFUSED
 
 

@@ -23,7 +23,7 @@ def read_usage(value: Any) -> Usage:
     usage = value.get("usage") if isinstance(value, Mapping) else None
     if not isinstance(usage, Mapping):
         return Usage()
-    details = usage.get("prompt_tokens_details")
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     details = details if isinstance(details, Mapping) else {}
     prompt = _count(usage.get("prompt_tokens")) or _count(usage.get("input_tokens"))
     completion = _count(usage.get("completion_tokens")) or _count(usage.get("output_tokens"))

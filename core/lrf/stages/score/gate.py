@@ -22,7 +22,7 @@ _ADVICE: Mapping[str, str] = {
     **dict.fromkeys(
         (
             Reason.NO_RATING, Reason.NO_VERDICT, Reason.NO_STATEMENT_MARK, Reason.AMBIGUOUS_RATING,
-            Reason.AMBIGUOUS_VERDICT, Reason.RATING_OUT_OF_RANGE,
+            Reason.AMBIGUOUS_VERDICT, Reason.NO_CHOICE, Reason.AMBIGUOUS_CHOICE, Reason.RATING_OUT_OF_RANGE,
             Reason.INVALID_JSON, Reason.NO_STATEMENTS_LIST, Reason.EMPTY_REPLY,
         ),
         _UNREADABLE,
