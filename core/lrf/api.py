@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,6 +33,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+_NOT_SCORING = ("data", "sample", "pairs", "train", "launcher", "calibration", "python")
+"""The keys of a pipeline that have no part in scoring."""
+
 ContextInput = str | Sequence[Document] | Sequence[Message]
 """A sample's context for the library: one text, documents, or the turns of a dialogue or of an agent's trajectory."""
 
@@ -48,6 +52,11 @@ class RewardModel:
     aggregator: an object, a name or a block; the plain mean by default.
     journal: a file to keep every reply in, so that nothing is paid for twice; in memory by default.
 
+    Attributes
+    ----------
+    prompt_template: the pipeline's ``policy.prompt_template``.
+    run_dir: the run's directory, of a model with ``runs``; else None.
+
     Use it as a context manager (``with`` or ``async with``), or call :meth:`close`.
     Raises :class:`lrf.ConfigError` for parts that don't fit together.
 
@@ -56,6 +65,10 @@ class RewardModel:
     a process that is forked later: there every scoring method raises :class:`lrf.RunError`, so make the model after the
     fork.
     """
+
+    prompt_template = "<<context>>\n\n<<question>>"
+    run_dir: Path | None = None
+    _closing: ExitStack | None = None
 
     def __init__(
         self,
@@ -78,16 +91,48 @@ class RewardModel:
         self._start(lambda: engine_of_parts(judge, dimensions, retriever, embedder, aggregator, path))
 
     @classmethod
-    def from_pipeline(cls, pipeline: str | os.PathLike[str] | Mapping[str, JSON]) -> RewardModel:
+    def from_pipeline(
+        cls,
+        pipeline: str | os.PathLike[str] | Mapping[str, JSON],
+        *,
+        runs: str | os.PathLike[str] | None = None,
+        share_s: float = 0.0,
+    ) -> RewardModel:
         """The scoring part of a pipeline file (or of the same as a mapping) as a reward model.
 
-        Raises :class:`lrf.ConfigError` with every mistake in it.
+        Parameters
+        ----------
+        pipeline: the file. Its ``data``, ``sample``, ``pairs`` and ``train`` aren't read.
+        runs: keep replies in the journal of the run, ``runs / name``, so that none is paid for twice; no other process
+            can use the run meanwhile. None: in memory.
+        share_s: seconds for which notes, chunks and indexes of a document and a question are kept, so that answers
+            which come one by one share them as the candidates of one sample do.
+
+        Raises :class:`lrf.ConfigError` with every mistake in it, :class:`lrf.RunError` for a run that is in use.
         """
         from lrf.assemble import engine_in_memory
+        from lrf.engine.shared_scopes import SharedScopes
+        from lrf.stages.score.serving import engine_in_run
 
-        checked = load(pipeline)
+        checked = load(pipeline, without=_NOT_SCORING)
         model = cls.__new__(cls)
-        model._start(lambda: engine_in_memory(checked))
+        closing = ExitStack()
+
+        def make() -> Engine:
+            if runs is None:
+                engine = engine_in_memory(checked)
+            else:
+                engine, run = engine_in_run(checked, Path(runs), closing)
+                model.run_dir = run.path
+            engine.shared = SharedScopes(share_s) if share_s else None
+            return engine
+
+        try:
+            model._start(make)
+        except BaseException:
+            closing.close()
+            raise
+        model._closing, model.prompt_template = closing, checked.policy.prompt_template
         return model
 
     def _start(self, make: Callable[[], Engine]) -> None:
@@ -176,6 +221,11 @@ class RewardModel:
         """Calls, tokens and reused replies so far, in total and by dimension."""
         return self._engine.ledger.as_json()
 
+    @property
+    def load(self) -> Mapping[str, int]:
+        """Calls to judges that are ``in_flight`` and ``waiting`` for a slot, and the ``slots`` that there are."""
+        return {"in_flight": self._engine.in_flight, "waiting": self._engine.waiting, "slots": self._engine.slots}
+
     # --- ending ------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -195,6 +245,8 @@ class RewardModel:
         self._engine.journal.close()
         self._engine.observers.close()
         self._stop_loop()
+        if self._closing is not None:
+            self._closing.close()
 
     async def _end(self) -> None:
         await self._engine.aclose()
@@ -283,14 +335,17 @@ def run(
     return result.result()
 
 
-def load(pipeline: str | os.PathLike[str] | Mapping[str, JSON]) -> Pipeline:
-    """A checked pipeline from a file's path or from a mapping. Raises :class:`lrf.ConfigError`."""
+def load(pipeline: str | os.PathLike[str] | Mapping[str, JSON], *, without: Sequence[str] = ()) -> Pipeline:
+    """A checked pipeline from a file's path or from a mapping, but for the keys in ``without``.
+
+    Raises :class:`lrf.ConfigError`.
+    """
     from lrf.config import load_pipeline, parse_pipeline
     from lrf.plugin.catalog import load_catalog
 
     if isinstance(pipeline, Mapping):
-        return parse_pipeline(pipeline, load_catalog(), folder=Path.cwd())
-    return load_pipeline(Path(pipeline), load_catalog())
+        return parse_pipeline(pipeline, load_catalog(), folder=Path.cwd(), without=without)
+    return load_pipeline(Path(pipeline), load_catalog(), without=without)
 
 
 def _sample(context: ContextInput, query: str, answers: Sequence[str]) -> Sample:

@@ -59,14 +59,16 @@ KEYS = (
 """The keys of a pipeline, in the order in which they are usually written."""
 
 
-def load_pipeline(path: str | Path, catalog: Catalog, environ: Mapping[str, str] = os.environ) -> Pipeline:
-    """Read a pipeline file.
+def load_pipeline(
+    path: str | Path, catalog: Catalog, environ: Mapping[str, str] = os.environ, *, without: Sequence[str] = ()
+) -> Pipeline:
+    """Read a pipeline file, but for the keys in ``without``.
 
     Raises :class:`lrf.errors.ConfigError` with every mistake in it: file, line, path, what is allowed. Nothing is run
     or built, and of the components only the settings are imported.
     """
     path = Path(path)
-    return _read(read_text(path), catalog, path.absolute().parent, path, environ)
+    return _read(read_text(path), catalog, path.absolute().parent, path, environ, without)
 
 
 def parse_pipeline(
@@ -75,19 +77,25 @@ def parse_pipeline(
     *,
     folder: str | Path | None = None,
     environ: Mapping[str, str] = os.environ,
+    without: Sequence[str] = (),
 ) -> Pipeline:
     """Read a pipeline from YAML text, or from a mapping that is laid out as a file would be.
 
     ``folder`` is where relative paths start: the current directory, if left out. Raises as :func:`load_pipeline`.
     """
-    return _read(source, catalog, Path(folder or ".").absolute(), None, environ)
+    return _read(source, catalog, Path(folder or ".").absolute(), None, environ, without)
 
 
 def _read(
-    source: Mapping[str, Any] | str, catalog: Catalog, folder: Path, file: Path | None, environ: Mapping[str, str]
+    source: Mapping[str, Any] | str,
+    catalog: Catalog,
+    folder: Path,
+    file: Path | None,
+    environ: Mapping[str, str],
+    without: Sequence[str],
 ) -> Pipeline:
     problems = Problems(str(file) if file else None)
-    document = read_document(source, problems, environ)
+    document = read_document(source, problems, environ, without)
     return PipelineParser(document, problems, catalog, folder, file, environ).pipeline()
 
 

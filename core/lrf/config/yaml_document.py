@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -84,13 +84,15 @@ class YamlDocument:
         return None
 
 
-def read_document(source: Mapping[str, Any] | str, problems: Problems, environ: Mapping[str, str]) -> YamlDocument:
-    """The values of YAML text, or of a mapping.
+def read_document(
+    source: Mapping[str, Any] | str, problems: Problems, environ: Mapping[str, str], without: Sequence[str] = ()
+) -> YamlDocument:
+    """The values of YAML text, or of a mapping, but for the keys in ``without``, whose values aren't looked at.
 
     A mistake after which the rest can be read (a missing variable, a duplicate key) is added to ``problems``. Raises
     :class:`lrf.errors.ConfigError` for text that isn't YAML, or is too large.
     """
-    reader = _Reader(problems, environ)
+    reader = _Reader(problems, environ, without)
     try:
         if isinstance(source, str):
             if len(source) > MAX_CHARACTERS:
@@ -128,8 +130,9 @@ class _UnreadableError(Exception):
 
 
 class _Reader:
-    def __init__(self, problems: Problems, environ: Mapping[str, str]) -> None:
+    def __init__(self, problems: Problems, environ: Mapping[str, str], without: Sequence[str]) -> None:
         self.problems = problems
+        self.without = without
         self.environ = environ
         self.document = YamlDocument()
         self.count = 0
@@ -164,7 +167,8 @@ class _Reader:
                 )
             else:
                 self.problems.lines[*path, key] = line
-                values[key] = self.from_node(value_node, (*path, key))
+                if path or key not in self.without:
+                    values[key] = self.from_node(value_node, (*path, key))
         return values
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
@@ -195,7 +199,10 @@ class _Reader:
             for key in value:
                 if not isinstance(key, str):
                     self.problems.add(f"the key {key!r} is not text", path)
-            return {k: self.from_value(v, (*path, k)) for k, v in value.items() if isinstance(k, str)}
+            left_out = () if path else self.without
+            return {
+                k: self.from_value(v, (*path, k)) for k, v in value.items() if isinstance(k, str) and k not in left_out
+            }
         if isinstance(value, list | tuple):
             return [self.from_value(v, (*path, i)) for i, v in enumerate(value)]
         return self._bounded(value, path)

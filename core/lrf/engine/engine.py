@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from lrf.engine.rescoring import RescoringRounds
 from lrf.engine.running import RunningDimensions
 from lrf.engine.sample_scope import SampleScope
 from lrf.engine.server import Server
+from lrf.engine.shared_scopes import SharedScopes
 from lrf.engine.single_flight import SingleFlight
 from lrf.engine.stop import Stop
 from lrf.engine.waits import Wait
@@ -65,6 +66,7 @@ class Engine:
     embedders: the embedders behind the retrievers, closed with the engine.
     rounds: what is to be scored again.
     around: how chunks get the text around them (a plan's upper bound has its own way).
+    shared: what samples share that are scored apart and have the same documents and query; None: nothing.
     on_fault: hears of each unexpected error of a component, with its traceback.
 
     Attributes
@@ -85,6 +87,7 @@ class Engine:
     observers: Observers
     rounds: RescoringRounds = field(default_factory=RescoringRounds)
     around: Surround = around
+    shared: SharedScopes | None = None
     on_fault: FaultListener = ignore
     stop: Stop = field(default_factory=Stop)
     moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -189,13 +192,16 @@ class Engine:
         """
         language = language_of(max((d.text for d in sample.documents), key=len, default=sample.query))
         scope = SampleScope(sample, position, language, self.retrievers, take, self._faulty)
+        close: Callable[[], Awaitable[None]] = scope.aclose
+        if self.shared is not None and not take:
+            close = self.shared.enter(scope)
         try:
             for name in dict.fromkeys(d.retriever for d in self.dimensions if d.retriever and sample.candidates):
                 scope.index(name)  # documents are embedded while statements are still being extracted
             parts = [self._candidate(scope, place, candidate) for place, candidate in enumerate(sample.candidates)]
             outcomes = await _outcomes(parts)
         finally:
-            await scope.aclose()
+            await close()
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -286,6 +292,8 @@ class Engine:
     async def aclose(self) -> None:
         """Close judges, retrievers and embedders. Calls in flight are given up, and what goes wrong is a fault."""
         self.closed = True
+        if self.shared is not None:
+            await self.shared.aclose()
         judges = [(f"judges.{name}", judge.judge, judge.aclose) for name, judge in self.judges.items()]
         retrievers = [(f"retrievers.{name}", part, part.aclose) for name, part in self.retrievers.items()]
         embedders = [(f"embedders.{name}", part.embedder, part.aclose) for name, part in self.embedders.items()]

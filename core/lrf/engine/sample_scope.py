@@ -63,6 +63,17 @@ class SampleScope:
             task.add_done_callback(_mark_as_seen)
         return task
 
+    def join(self, other: SampleScope) -> None:
+        """Share what the other scope makes, and has made, with it. It is of the same documents and query."""
+        self._made, self._indexes = other._made, other._indexes
+
+    def forget_failures(self) -> None:
+        """Forget what could not be made, so that the next who asks for it has it made anew."""
+        tasks: list[dict[str, asyncio.Task[Any]]] = [self._made, self._indexes]
+        for made in tasks:
+            for key in [k for k, t in made.items() if t.done() and (t.cancelled() or t.exception())]:
+                del made[key]
+
     async def aclose(self) -> None:
         """Give up what is still being made, and close the indexes."""
         tasks: list[asyncio.Task[Any]] = [*self._made.values(), *self._indexes.values()]

@@ -1,0 +1,86 @@
+"""What samples share that are scored apart although they have the same documents and query (a server's requests)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from lrf.engine.sample_scope import SampleScope
+from lrf.types import Sample
+
+MOST_KEPT = 256
+"""Scopes without a user that are kept at most; the longest unused goes first."""
+
+
+@dataclass(slots=True)
+class _Shared:
+    scope: SampleScope
+    users: int = 0
+    timer: asyncio.TimerHandle | None = None
+
+
+class SharedScopes:
+    """Scopes of samples by their documents and query, each kept for a while after its last user has left.
+
+    Candidates that come one by one then share chunks, indexes and notes, as the candidates of one sample do. These
+    don't depend on the candidate (:meth:`lrf.protocols.Context.once`), so nothing depends on who comes first; what
+    could not be made is made anew for the next who comes.
+
+    Parameters
+    ----------
+    window_s: seconds that a scope is kept without a user.
+    """
+
+    def __init__(self, window_s: float) -> None:
+        self.window_s = window_s
+        self._shared: OrderedDict[bytes, _Shared] = OrderedDict()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def enter(self, scope: SampleScope) -> Callable[[], Awaitable[None]]:
+        """Let the scope use what others with the same documents and query have made. Call the result at its end."""
+        key = _key(scope.sample)
+        shared = self._shared.setdefault(key, _Shared(scope))
+        self._shared.move_to_end(key)
+        if shared.timer is not None:
+            shared.timer.cancel()
+            shared.timer = None
+        shared.users += 1
+        shared.scope.forget_failures()
+        scope.join(shared.scope)
+        return partial(self._leave, key, shared)
+
+    async def _leave(self, key: bytes, shared: _Shared) -> None:
+        shared.users -= 1
+        if not shared.users:
+            shared.timer = asyncio.get_running_loop().call_later(self.window_s, self._end, key)
+            unused = [k for k, s in self._shared.items() if not s.users]
+            for old in unused[:-MOST_KEPT]:
+                self._end(old)
+
+    def _end(self, key: bytes) -> None:
+        shared = self._shared.pop(key)
+        if shared.timer is not None:
+            shared.timer.cancel()
+        closing = asyncio.get_running_loop().create_task(shared.scope.aclose())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def aclose(self) -> None:
+        """Close everything."""
+        for key in list(self._shared):
+            self._end(key)
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+
+def _key(sample: Sample) -> bytes:
+    texts: list[Any] = [sample.query, *(part for d in sample.documents for part in (d.id, d.title or "", d.text))]
+    digest = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)
+    return digest.digest()
