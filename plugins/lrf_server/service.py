@@ -1,0 +1,129 @@
+"""What all doors do: read a request, have it scored within a deadline, and say what has become of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.requests import Request
+
+import lrf
+from lrf.errors import DataError, LrfError
+from lrf.rows.asked import UnknownDocumentError, sample_asked
+from lrf.rows.document_store import DocumentStore
+from lrf.rows.values import quoted
+from lrf.types import Sample
+from lrf_server.metrics import Metrics
+from lrf_server.scorings import Scored, Scorings
+
+LARGE = 100_000
+"""Bytes from which on a body is parsed beside the event loop."""
+
+
+class RequestError(Exception):
+    """A request that gets an error: the status and a sentence."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+
+
+@dataclass(slots=True)
+class Service:
+    """A pipeline's rewards for the server's doors.
+
+    Parameters
+    ----------
+    name: the pipeline's name.
+    most_characters: the longest document, in characters.
+    deadline_s: how long any door waits, in place of its own deadline; None: its own.
+    on_missing: what a door answers where its stack has no word for a missing reward ("error", or a number).
+    """
+
+    name: str
+    model: lrf.RewardModel
+    store: DocumentStore
+    scorings: Scorings
+    most_characters: int
+    deadline_s: float | None = None
+    on_missing: str | float = "error"
+    metrics: Metrics = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(self.model, lambda: self.scorings.open)
+
+    async def sample(self, body: Mapping[str, Any]) -> Sample:
+        """The sample that a request describes. Raises :class:`RequestError`."""
+        try:
+            sample = await asyncio.to_thread(sample_asked, body, self.store, self.model.prompt_template)
+        except UnknownDocumentError as error:
+            raise RequestError(404, str(error)) from None
+        except DataError as error:
+            raise RequestError(422, str(error)) from None
+        for document in sample.documents:
+            self.check_length(document.text)
+        return sample
+
+    def check_length(self, text: str) -> None:
+        """Raises :class:`RequestError` for a document that is too long."""
+        if len(text) > self.most_characters:
+            raise RequestError(
+                413, f"the document has {len(text)} characters; at most {self.most_characters} are taken "
+                "(`--max-document-mb`)",
+            )  # fmt: skip
+
+    async def score(self, sample: Sample, deadline_s: float) -> list[Scored]:
+        """What has become of each candidate. Raises BusyError."""
+        scored = await self.scorings.score(sample, deadline_s)
+        for one in scored:
+            self.metrics.count_answer(one)
+        return scored
+
+
+async def json_body(request: Request) -> Mapping[str, Any]:
+    """The request's body, an object. Raises :class:`RequestError`."""
+    raw = await request.body()
+    try:
+        body = await asyncio.to_thread(_parsed, raw) if len(raw) > LARGE else _parsed(raw)
+    except RecursionError:
+        raise RequestError(400, "the body is nested too deeply") from None
+    except ValueError as error:
+        raise RequestError(400, f"the body is not JSON: {str(error)[:200]}") from None
+    if not isinstance(body, dict):
+        raise RequestError(422, "the body must be a JSON object")
+    return body
+
+
+def _parsed(raw: bytes) -> Any:
+    return json.loads(raw, parse_constant=_no_constant)
+
+
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON")
+
+
+def sentence(error: ValidationError) -> str:
+    """The first mistake of a body: the field, and what is wrong with it."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{where[:200]}: no such field; /openapi.json lists all"
+    return f"{where[:200]}: {first['msg']}"
+
+
+def missing(scored: Sequence[Scored]) -> Scored | None:
+    """The first answer without a reward."""
+    return next((one for one in scored if one.value is None), None)
+
+
+def fatal(scored: Sequence[Scored]) -> LrfError | None:
+    """What stopped scoring, where something did."""
+    return next((one.error for one in scored if one.error), None)
+
+
+__all__ = ["RequestError", "Service", "fatal", "json_body", "missing", "quoted", "sentence"]
