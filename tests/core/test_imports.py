@@ -27,9 +27,8 @@ OURS = {
         "lrf.text.redaction",
     }
 }
-OURS["plugins"] = OURS["--help"] | {
-    "lrf.cli.plugins", "lrf.plugin.catalog", "lrf.plugin.hookspecs", "lrf.plugin.loader", "lrf.plugin.spec",
-}  # fmt: skip
+OURS["--help"] |= {"lrf.plugin.catalog", "lrf.plugin.hookspecs", "lrf.plugin.loader", "lrf.plugin.spec"}
+OURS["plugins"] = OURS["--help"] | {"lrf.cli.plugins"}
 SCRIPT = """
 import json, sys
 from lrf.cli.main import invoke

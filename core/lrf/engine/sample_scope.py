@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from lrf.engine.closing import close_all
 from lrf.engine.faults import FaultListener, ignore
-from lrf.engine.packing import Gathering, waiting_for_others
+from lrf.engine.packing import Gathering, busy, waiting_for_others
 from lrf.protocols import Index, Retriever
 from lrf.types import Sample
 
@@ -37,6 +37,7 @@ class SampleScope:
     take: int = 0
     on_fault: FaultListener = ignore
     gathering: Gathering = field(default_factory=Gathering)
+    _own: set[str] = field(default_factory=set)
     _made: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
     _indexes: dict[str, asyncio.Task[Index]] = field(default_factory=dict)
 
@@ -45,7 +46,10 @@ class SampleScope:
         task = self._made.get(key)
         if task is None:
             task = self._made[key] = asyncio.ensure_future(self._work(key, make))
-        with waiting_for_others():
+            self._own.add(key)
+        with (
+            waiting_for_others() if key in self._own else busy()
+        ):  # busy: another scope's questions aren't gathered here
             made: T = await asyncio.shield(task)
         return made
 

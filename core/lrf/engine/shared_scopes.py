@@ -52,15 +52,17 @@ class SharedScopes:
         shared.users += 1
         shared.scope.forget_failures()
         scope.join(shared.scope)
-        return partial(self._leave, key, shared)
+        return partial(self._leave, key, shared, scope)
 
-    async def _leave(self, key: bytes, shared: _Shared) -> None:
+    async def _leave(self, key: bytes, shared: _Shared, scope: SampleScope) -> None:
         shared.users -= 1
         if not shared.users:
             shared.timer = asyncio.get_running_loop().call_later(self.window_s, self._end, key)
             unused = [k for k, s in self._shared.items() if not s.users]
             for old in unused[:-MOST_KEPT]:
                 self._end(old)
+        if scope is not shared.scope:
+            await scope.gathering.aclose()
 
     def _end(self, key: bytes) -> None:
         shared = self._shared.pop(key)
