@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +42,7 @@ class Indexes:
 
     def __init__(self) -> None:
         self.opened = self.closed = 0
+        self.all_closed = threading.Event()
 
     async def index(self, documents: Sequence[Document]) -> Any:
         self.opened += 1
@@ -51,6 +53,8 @@ class Indexes:
 
     async def aclose(self) -> None:
         self.closed += 1
+        if self.closed == self.opened:
+            self.all_closed.set()
 
 
 def asked(answer: str, query: str = "?") -> Sample:
@@ -72,8 +76,7 @@ async def test_answers_to_one_question_share_what_is_made_once_and_the_index_unt
         assert [reward.reward for (reward,) in rewards] == [1.0] * 5
         assert dimension.made == {"?": 1, "another?": 1}
         assert retriever.opened == 2
-        while retriever.closed < 2:
-            await asyncio.sleep(0.02)
+        assert await asyncio.to_thread(retriever.all_closed.wait, 30)
         assert [reward.reward for reward in await model.score_sample(asked("e"))] == [2.0]
 
 
