@@ -38,7 +38,6 @@ _FOR_PLUGINS = (
     "lrf.reasons",
     "lrf.rows",
     "lrf.settings",
-    "lrf.stages.outcome",
     "lrf.text",
     "lrf.types",
 )

@@ -27,6 +27,7 @@ EXTRAS = {
     "sentence-transformers": "an embedder of any sentence-transformers model",
     "datasets": "Hugging Face datasets as a data source",
     "serve": "`lrf serve`: rewards over HTTP, for training",
+    "report": "`lrf report`: a run as one HTML page",
     "train": "DPO+CE training",
     "lora": "low-rank adapters for the trainers",
     "deepspeed": "training sharded over several processes (ZeRO, sequence parallelism)",

@@ -61,7 +61,7 @@ class KeptReplies:
     def __init__(self, *paths: Path | None) -> None:
         self._journals: list[tuple[Path, sqlite3.Connection]] = []
         try:
-            self._journals += [(path, _open(path)) for path in paths if path and _has_content(path)]
+            self._journals += [(path, read_only(path)) for path in paths if path and has_content(path)]
         except BaseException:
             self.close()
             raise
@@ -99,11 +99,12 @@ class KeptReplies:
         self._journals.clear()
 
 
-def _has_content(path: Path) -> bool:
+def has_content(path: Path) -> bool:
+    """Whether there is a file that isn't empty."""
     return path.exists() and path.stat().st_size > 0
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def read_only(path: Path) -> sqlite3.Connection:
     """A connection that can't write.
 
     A write-ahead log that was closed cleanly has no file next to the database. SQLite would make one even for reading,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from lrf.stages.outcome.closest import Sentences
-from lrf.types import Candidate, JudgedStatement, Reward, Sample, Span
+from lrf.types import JSON, Candidate, JudgedStatement, Reward, Sample, Span
 
 __all__ = ["ScoredCandidate", "ScoredSample"]
 
@@ -77,6 +77,17 @@ class ScoredSample:
             if quotation.span is not None:
                 return quotation.span
         return self._sentences.closest(statement.text, statement.evidence)
+
+    def facts(self, *, words: bool = False) -> dict[str, JSON]:
+        """All that is known of the sample, as JSON: its documents, and its candidates, ranked, with the reasons.
+
+        A candidate has its rows of ``rewards.jsonl`` and ``judgements.jsonl``; a statement also ``closest``, the span
+        to look at first, and what is unscored ``help``. With ``words``, spans have the document's words.
+        """
+        from lrf.stages.outcome.facts import sample_facts, with_words
+
+        facts = sample_facts(self)
+        return with_words(self, facts) if words else facts
 
     def __repr__(self) -> str:
         best = self.candidates[0] if self.candidates else None

@@ -17,6 +17,7 @@ from lrf.types import JSON, Candidate, Reward, Sample
 
 if TYPE_CHECKING:
     from lrf.protocols import Source
+    from lrf.stages.outcome.figures import Figures
 
 __all__ = ["ScoredRun", "load_run"]
 
@@ -73,6 +74,28 @@ class ScoredRun:
         summary = read_json(self.files.summary)
         return summary if isinstance(summary, dict) else {}
 
+    @property
+    def versions(self) -> Mapping[str, JSON]:
+        """The versions of what ran, as ``versions.json`` has them; empty where there is none."""
+        versions = read_json(self.files.versions)
+        return versions if isinstance(versions, dict) else {}
+
+    @property
+    def settings_text(self) -> str:
+        """``pipeline.yaml``: the pipeline with every default filled in; empty where it can't be read."""
+        try:
+            return self.files.pipeline.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    @property
+    def settings(self) -> Mapping[str, JSON]:
+        """The pipeline as values; empty where it can't be read."""
+        try:
+            return _pipeline(self.files)
+        except RunError:
+            return {}
+
     def __iter__(self) -> Iterator[ScoredSample]:
         """Raises :class:`lrf.RunError` for damaged files, and for data that has changed since."""
         groups = _rewards(self.files)
@@ -116,6 +139,23 @@ class ScoredRun:
         except ImportError as error:
             raise RunError("to_pandas needs pandas: pip install pandas") from error
 
+    # --- figures -----------------------------------------------------------------------------------------------
+
+    def figures(self) -> Figures:
+        """An object that takes in this run's samples and then has the run's figures, so that one pass is enough."""
+        from lrf.stages.outcome.figures import Figures
+
+        return Figures(self)
+
+    def compared_with(self, other: ScoredRun) -> dict[str, JSON]:
+        """How this run differs from ``other``: settings, rewards, ranks, pairs, cost, and samples that moved most.
+
+        Samples and candidates are matched by their ids. Raises :class:`lrf.RunError` for damaged files.
+        """
+        from lrf.stages.outcome.comparison import compare_runs
+
+        return compare_runs(self, other)
+
     # --- looking -----------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
@@ -137,18 +177,13 @@ class ScoredRun:
 
 def _source(run: RunDir, folder: Path | None) -> Source:
     """The run's data with its candidates. Only the data's plugin is needed, whatever else the pipeline names."""
-    import yaml
-
     from lrf.build import source_of
     from lrf.config import parse_pipeline
     from lrf.plugin.catalog import load_catalog
     from lrf.stages.sample.source import SampledSource
 
-    try:
-        pipeline = yaml.safe_load(run.pipeline.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RunError(f"{run.pipeline} can't be read: {error}") from error
-    if not isinstance(pipeline, dict) or not pipeline.get("data"):
+    pipeline = _pipeline(run)
+    if not pipeline.get("data"):
         raise RunError(f"{run.pipeline} names no data")
     match read_json(run.versions):
         case {"folder": str(began)} if folder is None:
@@ -158,6 +193,18 @@ def _source(run: RunDir, folder: Path | None) -> Source:
     kept = {name: pipeline[name] for name in ("name", "data") if name in pipeline}
     source = source_of(parse_pipeline(kept, load_catalog(), folder=start))
     return SampledSource(source, run.candidates) if pipeline.get("sample") else source
+
+
+def _pipeline(run: RunDir) -> Mapping[str, JSON]:
+    import yaml
+
+    try:
+        pipeline = yaml.safe_load(run.pipeline.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise RunError(f"{run.pipeline} can't be read: {error}") from error
+    if not isinstance(pipeline, dict):
+        raise RunError(f"{run.pipeline} is no pipeline")
+    return pipeline
 
 
 def _rewards(run: RunDir) -> Iterator[tuple[str, list[Reward]]]:
