@@ -10,8 +10,9 @@ from lrf.config.prices import SAMPLING, priced, read_prices
 from lrf.engine.budget import Budget
 from lrf.engine.panel import NamedDimension, PanelSettings
 from lrf.engine.rate_limits import RateLimits
-from lrf.errors import ConfigError, LrfError
+from lrf.errors import ConfigError, LrfError, PluginError
 from lrf.plugin.catalog import load_target
+from lrf.plugin.importable import problem_of
 from lrf.prices import UNITS, Price
 from lrf.protocols import (
     Aggregator,
@@ -49,13 +50,15 @@ def build(block: ComponentBlock, **services: Any) -> Any:
 def check_importable(pipeline: Pipeline, stage: str, *blocks: ComponentBlock | None) -> None:
     """Import the components of a stage, so that a missing package is known before anything is paid for.
 
-    Left out are stages with an interpreter of their own, and components that hold a model: their process imports them.
-    Raises :class:`lrf.errors.PluginError`.
+    Left out are stages with an interpreter of their own, and components that hold a model: another process imports them
+    (:mod:`lrf.stages.before_paying`). Raises :class:`lrf.errors.PluginError`.
     """
     if stage not in pipeline.python:
         for block in blocks:
-            if block is not None and not block.spec.own_process:
-                load_target(block.spec)
+            if block is None or block.spec.own_process:
+                continue
+            if problem := problem_of(block.spec, block.settings.extras):
+                raise PluginError(problem)
 
 
 def source_of(pipeline: Pipeline) -> Source:

@@ -66,6 +66,11 @@ class Settings(BaseModel):
         return frozenset()
 
     @property
+    def extras(self) -> tuple[str, ...]:
+        """Extras of the component's distribution that these settings need besides the registration's ``extra``."""
+        return ()
+
+    @property
     def model_reference(self) -> ModelReference | None:
         """The model behind the component. None, the default: it has no price and no name to show."""
         return None

@@ -91,7 +91,7 @@ class BatchServer:
 
         return openai.OpenAI(
             base_url=s.base_url,
-            api_key=os.environ.get(s.api_key_env, "").strip() or "none",
+            api_key=os.environ.get(s.api_key_env or "", "").strip() or "none",
             default_headers=secrets,
             timeout=s.request_timeout_s,
             max_retries=0,

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from lrf.http.settings import BaseUrl, ContextWindow, EndpointSettings, EnvName
+from lrf.http.settings import KEY_VARIABLE, BaseUrl, ContextWindow, EndpointSettings, EnvName
 from lrf.settings import ModelReference, Settings
 from lrf.types import JSON
 
@@ -50,9 +50,7 @@ class _ChatSettings(EndpointSettings):
     not_identity: ClassVar[frozenset[str]] = frozenset({"context_window", "seed"})
 
     base_url: BaseUrl = Field(default=_OPENAI, description="Address of the API, up to and without /chat/completions.")
-    api_key_env: EnvName = Field(
-        default="OPENAI_API_KEY", description="Environment variable that holds the key. Unset: no key is sent."
-    )
+    api_key_env: EnvName | None = Field(default="OPENAI_API_KEY", description=KEY_VARIABLE)
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
         default="max_tokens",
         description="The server's name for a reply's limit (OpenAI's reasoning models take the second).",
@@ -117,9 +115,7 @@ class OpenAIEmbedderSettings(EndpointSettings):
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"batch_size", "encoding_format"})
 
     base_url: BaseUrl = Field(default=_OPENAI, description="Address of the API, up to and without /embeddings.")
-    api_key_env: EnvName = Field(
-        default="OPENAI_API_KEY", description="Environment variable that holds the key. Unset: no key is sent."
-    )
+    api_key_env: EnvName | None = Field(default="OPENAI_API_KEY", description=KEY_VARIABLE)
     max_concurrency: int = Field(default=4, ge=1, description="Most requests in flight.")
     batch_size: int = Field(default=64, ge=1, description="Most texts in a request.")
     dimensions: int | None = Field(default=None, ge=1, description="Length of the vectors, for models with a choice.")

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from lrf.http.settings import BaseUrl, EndpointSettings, EnvName
+from lrf.http.settings import KEY_VARIABLE, BaseUrl, EndpointSettings, EnvName
 from lrf.settings import FilePath, ModelReference, Settings
 from lrf.types import JSON
 
@@ -23,9 +23,7 @@ class VLLMSettings(EndpointSettings):
     not_identity: ClassVar[frozenset[str]] = frozenset({"context_window", "expected"})
 
     base_url: BaseUrl = Field(default="http://localhost:8000/v1", description="Address of the server's API.")
-    api_key_env: EnvName = Field(
-        default="VLLM_API_KEY", description="Environment variable that holds the server's key. Unset: no key is sent."
-    )
+    api_key_env: EnvName | None = Field(default="VLLM_API_KEY", description=KEY_VARIABLE)
     max_concurrency: int = Field(
         default=256, ge=1, description="Most requests in flight; about the server's --max-num-seqs."
     )

@@ -41,6 +41,10 @@ class ShardingSettings(TrainerSettings):
         "of processes and the model's attention heads",
     )
 
+    @property
+    def extras(self) -> tuple[str, ...]:
+        return ("deepspeed",) if self.zero else ()
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.sequence_parallel > 1 and self.zero != 3:

@@ -152,3 +152,7 @@ class PolicySettings(TrainingSettings):
         True,
         description="before the first step, one forward and backward pass on the longest row, to learn whether it fits",
     )
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        return (*super().extras, *(("lora",) if self.lora else ()))

@@ -29,31 +29,36 @@ def plan(pipeline: Path, samples: int, runs: Path, as_json: bool) -> None:
     assumed (one for each sentence of an answer), and so is the length of replies. Equal requests are counted once, as a
     run sends them once. The upper bound assumes neither: a run over the same data stays below it.
     """
-    from lrf.cli.output import show_json
+    from lrf.cli.output import clean, show_json
     from lrf.config import load_pipeline
     from lrf.planning.plan import plan_pipeline
     from lrf.plugin.catalog import load_catalog
+    from lrf.stages.before_paying import problems_of_plan
     from lrf.stages.run_dir import RunDir
     from lrf.stages.runner import chosen_stages
     from lrf.stages.train.launch import plan_launch
 
-    checked = load_pipeline(pipeline, load_catalog())
+    catalog = load_catalog()
+    checked = load_pipeline(pipeline, catalog)
     run = RunDir(runs.absolute() / checked.name)
     chosen = chosen_stages(checked)
     for stage in chosen:
         stage.check(checked, run)
     stages = [stage.name for stage in chosen]
+    in_vain = problems_of_plan(checked, catalog, run, chosen)
     launch = plan_launch(checked, run).about if checked.train else None
     planned = asyncio.run(plan_pipeline(checked, run=run, priced_samples=samples)) if checked.data else None
     if as_json:
         scoring = planned.as_json() if planned else {}
-        show_json({"stages": stages, **scoring, "train": launch})
+        show_json({"stages": stages, **scoring, "train": launch, "in_vain": in_vain})
         return
     click.echo(f"stages: {' → '.join(stages)}")
     if planned:
         show_scoring(planned, checked)
     if launch:
         _show_training(launch)
+    for problem in in_vain:
+        click.echo(clean(f"`lrf run` will not begin: {problem}"))
 
 
 def paid_and_left(planned: Plan) -> str:
@@ -118,6 +123,7 @@ def _show_upper_bound(planned: Plan) -> None:
 def _caveats(planned: Plan) -> Iterator[str]:
     """What the figures rest on."""
     from lrf.cli.output import clean
+    from lrf.http.settings import NO_KEY
     from lrf.planning.sampling import BYTES_A_TOKEN, CANDIDATE_TOKENS
 
     if planned.to_sample:
@@ -133,7 +139,7 @@ def _caveats(planned: Plan) -> Iterator[str]:
             f"--samples {planned.samples} makes the upper bound hold"
         )
     for block, variable in planned.missing_keys.items():
-        yield clean(f"{block}: no key is sent, since the environment variable {variable} is not set")
+        yield clean(f"`lrf run` will not begin: {block}: {NO_KEY.format(variable)}")
     for name in planned.assumed_statements:
         yield clean(f"{name} doesn't say how many statements it judges: that number is assumed")
     for name in planned.unlisted_retrievers:

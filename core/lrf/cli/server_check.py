@@ -109,9 +109,11 @@ async def _check(server: str, block: ComponentBlock, ask: Callable[[Any], Awaita
     check = ServerCheck(server, model=getattr(settings.model_reference, "name", None))
     if isinstance(settings, EndpointSettings):
         check.address, check.model, variable = settings.base_url, settings.model, settings.api_key_env
-        check.key = (
-            f"key from {variable}" if os.environ.get(variable, "").strip() else f"no key ({variable} is not set)"
-        )
+        if variable is None:
+            check.key = "no key (`api_key_env: null`)"
+        else:
+            is_set = bool(os.environ.get(variable, "").strip())
+            check.key = f"key from {variable}" if is_set else f"no key ({variable} is not set)"
     elif block.spec.own_process:
         check.skipped = "it loads its model in this machine's memory"
         return check

@@ -308,9 +308,9 @@ class HttpClient:
                 headers[name] = value
         return headers
 
-    def _secret(self, variable: str) -> str | None:
-        value = os.environ.get(variable, "").strip()
-        if not value:
+    def _secret(self, variable: str | None) -> str | None:
+        value = os.environ.get(variable, "").strip() if variable else ""
+        if not variable or not value:
             return None
         if not value.isascii() or not value.isprintable():
             raise JudgeMisconfiguredError(

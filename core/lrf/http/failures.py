@@ -133,9 +133,12 @@ class EndpointErrors:
         named = settings_named(body.message, type(endpoint).model_fields)
         if kind is ErrorClass.REFUSED and status != 403:
             return f"check {named}"
-        variable = endpoint.api_key_env
-        state = "is set" if os.environ.get(variable, "").strip() else "is not set"
-        key = f"the key is read from the environment variable {variable}, which {state} (`api_key_env` names another)"
+        key = "no key is sent, since `api_key_env` is null; it names the environment variable that holds the key"
+        if variable := endpoint.api_key_env:
+            state = "is set" if os.environ.get(variable, "").strip() else "is not set"
+            key = (
+                f"the key is read from the environment variable {variable}, which {state} (`api_key_env` names another)"
+            )
         return f"{key}; or check {named}" if kind is ErrorClass.REFUSED else key
 
     def _at_sign_in(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, get_args
@@ -12,6 +14,7 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator
 from lrf.settings import ModelReference, Settings
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LOCAL = (".local", ".internal", ".lan", ".localdomain", ".home.arpa", ".svc")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -70,6 +73,18 @@ ContextWindow = Annotated[
 """A judge's setting ``context_window``."""
 
 
+KEY_VARIABLE = (
+    "Environment variable that holds the key. null: the server needs none. A run doesn't begin to pay while it is not "
+    "set, except for a server on this machine, and for one in a local network where the pipeline doesn't name the "
+    "variable."
+)
+"""The description of ``api_key_env`` in settings whose server may do without a key."""
+
+
+NO_KEY = "the environment variable {} is not set: set it, or `api_key_env: null` for a server that needs no key"
+"""What is said of the variables that :func:`unset_variables` finds."""
+
+
 class EndpointSettings(Settings):
     """The address of a server, the model to ask for, keys, and limits."""
 
@@ -82,7 +97,7 @@ class EndpointSettings(Settings):
 
     base_url: BaseUrl = Field(description="Address of the server's API, up to and without /chat/completions.")
     model: str = Field(min_length=1, description="Name of the model, as the server knows it.")
-    api_key_env: EnvName = Field(description="Environment variable that holds the key. Unset: no key is sent.")
+    api_key_env: EnvName | None = Field(description=KEY_VARIABLE)
     header_env: dict[str, EnvName] = Field(
         default_factory=dict, description="More headers: name of the header to environment variable with its value."
     )
@@ -101,3 +116,31 @@ class EndpointSettings(Settings):
         if isinstance(given, dict) and not all(isinstance(name, str) and _HEADER.fullmatch(name) for name in given):
             raise ValueError("must have names of HTTP headers, such as X-Api-Key, without a colon or a value")
         return given
+
+
+def unset_variables(settings: Settings) -> list[str]:
+    """The environment variables from which a server's key or headers should come, and that are not set.
+
+    None for a server on this machine. The default of ``api_key_env`` counts only where no header replaces the key and
+    the server is not in a local network, where most need none.
+    """
+    if not isinstance(settings, EndpointSettings):
+        return []
+    host = urlsplit(settings.base_url).hostname or ""
+    if _is_local(host, machine=True):
+        return []
+    variables = list(settings.header_env.values())
+    assumed = "api_key_env" not in settings.model_fields_set
+    if settings.api_key_env and not (assumed and (variables or _is_local(host))):
+        variables.append(settings.api_key_env)
+    return [name for name in variables if not os.environ.get(name, "").strip()]
+
+
+def _is_local(host: str, *, machine: bool = False) -> bool:
+    """Whether the host is in a local network, or on this very ``machine``, as far as its name says."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        named = host == "localhost" or host.endswith(".localhost")
+        return named or (not machine and ("." not in host or host.endswith(_LOCAL)))
+    return address.is_loopback or (not machine and address.is_private)

@@ -80,8 +80,8 @@ class Plan:
     currency, prices: of all prices, and the version of the price file.
     unpriced: judges without a price, with the names of their models.
     batches: judges that are asked by a provider's batch API.
-    missing_keys: environment variables that should hold a key and are not set, by the block that names them; servers on
-        this machine are left out.
+    missing_keys: environment variables without which `lrf run` doesn't begin to pay and that are not set, by the block
+        that names them.
     dimensions: the estimates, by dimension; the sampler's is under :data:`lrf.config.prices.SAMPLING`.
     """
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from lrf.assemble import check_reply_modes
 from lrf.build import aggregator_of, dimensions_of, embedders_of, judges_of, prices_of, retrievers_of, source_of
@@ -18,7 +16,7 @@ from lrf.engine.engine import Engine
 from lrf.engine.observers import Observers
 from lrf.engine.panel import NamedDimension
 from lrf.engine.rescoring import RescoringRounds
-from lrf.http.settings import EndpointSettings
+from lrf.http.settings import unset_variables
 from lrf.planning.evidence import BoundRetriever, ExpectedRetriever, exact_retriever, kept_embed, longest_around
 from lrf.planning.expected import Counts, ExpectedCalls, Tally
 from lrf.planning.packed import BoundPackedCalls, ExpectedPackedCalls
@@ -224,13 +222,8 @@ class Planner:
         blocks = {f"judges.{name}": pipeline.judges[name] for name in self._judges}
         blocks |= {f"embedders.{name}": pipeline.embedders[name] for name in self._embedders}
         blocks |= {"sample": pipeline.sample} if pipeline.sample else {}
-        return {
-            name: block.settings.api_key_env
-            for name, block in blocks.items()
-            if isinstance(block.settings, EndpointSettings)
-            and not os.environ.get(block.settings.api_key_env)
-            and not _on_this_machine(block.settings.base_url)
-        }
+        unset = {name: unset_variables(block.settings) for name, block in blocks.items()}
+        return {name: ", ".join(variables) for name, variables in unset.items() if variables}
 
     def _add_prices(self) -> None:
         plan, pipeline, prices = self.plan, self._pipeline, self._prices
@@ -278,11 +271,6 @@ class _Free:
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         return Judgement(5.0)
-
-
-def _on_this_machine(address: str) -> bool:
-    host = urlsplit(address).hostname or ""
-    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 async def _no_vectors(texts: Sequence[str], kind: EmbedKind) -> Vectors:

@@ -106,6 +106,12 @@ class StageRecord:
                 return None if changed else counts
         return None
 
+    @property
+    def fingerprint(self) -> str | None:
+        """The recorded fingerprint; None without a record."""
+        record = read_json(self.file)
+        return str(record["fingerprint"]) if isinstance(record, dict) and "fingerprint" in record else None
+
     def last(self) -> Mapping[str, JSON] | None:
         """The recorded result whatever its fingerprint, if the files have not changed since; else None."""
         record = read_json(self.file)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrf.errors import ConfigError, LrfError, RunError, RunInterruptedError, StageError
+from lrf.stages.before_paying import check_before_paying
 from lrf.stages.child_process import run_in_child
 from lrf.stages.context import Report, StageContext
 from lrf.stages.order import STAGES
@@ -136,10 +137,11 @@ async def _run_stages(
 ) -> None:
     """Do one stage after another. How it ended, and what came of each, is in the summary."""
     try:
-        for stage in stages:
+        for place, stage in enumerate(stages):
             if context.stop:
                 raise context.stop
-            summary.results[stage.name] = result = await _run_stage(context, stage, lock_fd, before_paying)
+            result = await _run_stage(context, stage, lock_fd, before_paying, stages[place + 1 :])
+            summary.results[stage.name] = result
             _write_card(context, stage, result)
             stage.gate(context, result)
         summary.status, summary.exit_code = "finished", 0
@@ -159,13 +161,19 @@ async def _run_stages(
 
 
 async def _run_stage(
-    context: StageContext, stage: Stage[Any], lock_fd: int, before_paying: BeforePaying | None
+    context: StageContext,
+    stage: Stage[Any],
+    lock_fd: int,
+    before_paying: BeforePaying | None,
+    later: Sequence[Stage[Any]],
 ) -> StageResult:
     skipped: StageResult | None = await asyncio.to_thread(skip_finished, stage, context)
     if skipped is not None:
         context.report(Progress(stage=stage.name, event="skipped").as_json())
         context.log.info("stage skipped", stage=stage.name, reason=skipped.skipped_because)
         return skipped
+    if issubclass(stage.result, PaidResult):
+        await asyncio.to_thread(check_before_paying, context, [stage, *later])
     if before_paying is not None and issubclass(stage.result, PaidResult):
         await before_paying(stage)
         if context.stop:

@@ -36,7 +36,7 @@ from lrf.engine.budget import Line
 from lrf.errors import LrfError, StageError
 
 if TYPE_CHECKING:
-    from lrf.config import Pipeline
+    from lrf.config import ComponentBlock, Pipeline
     from lrf.stages.context import StageContext
     from lrf.stages.run_dir import RunDir, StageRecord
     from lrf.types import JSON
@@ -206,8 +206,27 @@ class Stage(ABC, Generic[R]):
         Raises :class:`lrf.errors.LrfError`, or :class:`StageStoppedError` when ``context.stop`` came in between.
         """
 
+    def blocks(self, pipeline: Pipeline) -> Sequence[ComponentBlock]:
+        """The blocks of the components that the stage makes."""
+        return ()
+
     def check(self, pipeline: Pipeline, run: RunDir) -> None:
         """Raise :class:`lrf.errors.ConfigError` for what can't work, before anything is paid for."""
+
+    def vain(self, context: StageContext, *, outdated: bool) -> str | None:
+        """Why paying would be in vain as far as this stage is concerned, and what to do; None if it isn't.
+
+        Asked before a stage that pays and isn't finished. ``outdated``: what that stage made before is of other data or
+        settings, so what this one made of it is going to be made anew.
+        """
+        return None
+
+    def outdated(self, context: StageContext) -> bool:
+        """Whether the stage was finished with other data or settings."""
+        try:
+            return self.record(context.run_dir).fingerprint not in (None, self.fingerprint(context))
+        except StageError:  # what it works on isn't there yet
+            return False
 
     def own_process(self, pipeline: Pipeline) -> bool:
         """Whether the stage runs in a process that ends with it, so that the memory of a model is given back."""

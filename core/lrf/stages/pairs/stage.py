@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -55,8 +55,11 @@ class PairsStage(BlockingStage[PairsResult]):
     def of(cls, pipeline: Pipeline) -> Self | None:
         return None if pipeline.pairs is None else cls(pipeline.pairs)
 
+    def blocks(self, pipeline: Pipeline) -> Sequence[ComponentBlock]:
+        return [self.block]
+
     def check(self, pipeline: Pipeline, run: RunDir) -> None:
-        check_importable(pipeline, self.name, self.block)
+        check_importable(pipeline, self.name, *self.blocks(pipeline))
         if self.name not in pipeline.python:
             check_pairs_possible(pipeline, run)
 

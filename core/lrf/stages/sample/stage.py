@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -47,8 +47,11 @@ class SampleStage(Stage[SampleResult]):
     def of(cls, pipeline: Pipeline) -> Self | None:
         return None if pipeline.sample is None else cls(pipeline.sample)
 
+    def blocks(self, pipeline: Pipeline) -> Sequence[ComponentBlock]:
+        return [self.block]
+
     def check(self, pipeline: Pipeline, run: RunDir) -> None:
-        check_importable(pipeline, self.name, self.block)
+        check_importable(pipeline, self.name, *self.blocks(pipeline))
 
     def own_process(self, pipeline: Pipeline) -> bool:
         return self.block.spec.own_process

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -55,9 +55,12 @@ class ScoreStage(Stage[ScoreResult]):
     def of(cls, pipeline: Pipeline) -> Self | None:
         return cls() if pipeline.dimensions else None
 
+    def blocks(self, pipeline: Pipeline) -> Sequence[ComponentBlock]:
+        aggregator = [pipeline.aggregator] if pipeline.aggregator else []
+        return [*pipeline.dimensions, *aggregator, *(block for _, block in _used_blocks(pipeline))]
+
     def check(self, pipeline: Pipeline, run: RunDir) -> None:
-        blocks = [*pipeline.dimensions, pipeline.aggregator, *(block for _, block in _used_blocks(pipeline))]
-        check_importable(pipeline, self.name, *blocks)
+        check_importable(pipeline, self.name, *self.blocks(pipeline))
         if self.name not in pipeline.python:
             aggregator_of(pipeline)
         check_candidates(pipeline)

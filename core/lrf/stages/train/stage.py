@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -25,7 +25,7 @@ from lrf.stages.score.results import scored_fingerprint, write_scored
 from lrf.stages.stage import FLAT, BlockingStage, StageResult
 from lrf.stages.train.card import write_model_card
 from lrf.stages.train.launch import plan_launch, prepare_launch
-from lrf.stages.train.policy import make_room
+from lrf.stages.train.policy import lost_policy, make_room
 from lrf.stages.train.supervise import launch
 from lrf.store.files import sha256_of
 
@@ -64,24 +64,32 @@ class TrainStage(BlockingStage[TrainResult]):
         settings = self.block.settings
         return settings.reads if isinstance(settings, TrainerSettings) else ("pairs",)
 
+    def blocks(self, pipeline: Pipeline) -> Sequence[ComponentBlock]:
+        return [self.block]
+
     def check(self, pipeline: Pipeline, run: RunDir) -> None:
         plan_launch(pipeline, run)
-        check_importable(pipeline, self.name, self.block)
+        check_importable(pipeline, self.name, *self.blocks(pipeline))
 
     def own_process(self, pipeline: Pipeline) -> bool:
         return True
 
     def fingerprint(self, context: StageContext) -> str:
         made_of = {"pairs": lambda: sha256_of(context.run_dir.pairs), "scored": lambda: scored_fingerprint(context)}
+        return fingerprint("train", *(made_of[name]() for name in self.reads), self._settings(context))
+
+    def _settings(self, context: StageContext) -> str:
+        """A hash of all that the policy depends on besides its data."""
         policy = context.pipeline.policy
+        weights = weights_fingerprint(policy.model)
         return fingerprint(
-            "train",
-            *(made_of[name]() for name in self.reads),
-            context.component(self.block),
-            policy.model_dump(mode="json"),
-            weights_fingerprint(policy.model),
-            context.pipeline.seed,
+            context.component(self.block), policy.model_dump(mode="json"), weights, context.pipeline.seed
         )
+
+    def vain(self, context: StageContext, *, outdated: bool) -> str | None:
+        policy = context.run_dir.policy(self.block.type)
+        settings = None if outdated else self._settings(context)
+        return None if context.replace else lost_policy(policy, settings=settings)
 
     def finished(self, context: StageContext) -> TrainResult | None:
         result = super().finished(context)
@@ -102,7 +110,7 @@ class TrainStage(BlockingStage[TrainResult]):
         if "scored" in self.reads:
             write_scored(context)
         made_of = self.fingerprint(context)
-        make_room(run.policy(self.block.type), made_of, replace=context.replace)
+        make_room(run.policy(self.block.type), made_of, self._settings(context), replace=context.replace)
         plan = prepare_launch(pipeline, run).plan
 
         def report(progress: Mapping[str, JsonValue]) -> None:
