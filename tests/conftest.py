@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +24,12 @@ from serving import Handler, Serve
 # A machine that decides whether a change lands draws the same examples for the same code; a person's finds new ones.
 settings.register_profile("lrf", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("lrf")
+
+
+def pytest_collection_finish() -> None:
+    """Spare every later garbage collection the modules and tests: a run begins and ends with a full one."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

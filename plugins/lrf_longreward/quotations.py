@@ -36,7 +36,7 @@ _MOST_PLACES = 1_000  # of the same words in a passage that are looked at
 _QUOTED = re.compile(
     "|".join(f"{start}([^{start}{end}]*){end}" for start, end in ("“”", '""', "「」", "『』", "«»", "„“", "„”", "‘’"))
 )
-_ELLIPSIS = re.compile(r"\s*[\[(]?(?:\.{3,}|…+)[\])]?\s*")
+_ELLIPSIS = re.compile(r"[\[(]?(?:\.{3,}|…+)[\])]?")
 _PLAIN = {
     **dict.fromkeys("“”„‟«»「」『』＂", '"'),
     **dict.fromkeys("‘’‚‛＇`´", "'"),

@@ -18,7 +18,7 @@ _OPEN, _CLOSE = "<statement>", "</statement>"
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _MARK = re.compile(r"\[\[[^\[\]\n]*\]\]")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？]")
-_LIST_NUMBER = re.compile(r"(?:^|\n)\s*\d+\.\Z")
+_LIST_NUMBER = re.compile(r"\s*\d+\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,9 @@ def whole_sentences(text: str) -> str:
     if text.rfind("[[") > text.rfind("]]"):
         text = text[: text.rfind("[[")].rstrip()
     ends = [m.end() for m in _SENTENCE_END.finditer(text)]
-    ends = [end for end in ends if not _LIST_NUMBER.search(text[:end])]
-    if ends:
-        return text[: ends[-1]]
+    for end in reversed(ends):
+        line = text[text.rfind("\n", 0, end) + 1 : end]
+        if not _LIST_NUMBER.fullmatch(line):
+            return text[:end]
     words = text.rsplit(maxsplit=1)
     return words[0] if len(words) == 2 else text

@@ -39,7 +39,7 @@ EXTRAS = {
 """What each extra of lrf adds, as `pyproject.toml` lists them."""
 
 _MODULES = cache(metadata.packages_distributions)
-_REQUIREMENT = re.compile(r"""^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*([^;]*?)\s*;.*extra\s*==\s*['"]([\w.-]+)['"]""")
+_REQUIREMENT = re.compile(r"""([A-Za-z0-9][\w.-]*+)(?:\[[^\]]*+\])?([^;]*+);.*extra\s*==\s*['"]([\w.-]+)['"]""")
 
 
 @click.command()
@@ -116,7 +116,7 @@ def _extra(distribution: str, extra: str, catalog: Catalog | None) -> dict[str, 
     except metadata.PackageNotFoundError:
         lines = []
     required = [m for line in lines if (m := _REQUIREMENT.match(line)) and m[3] == extra]
-    packages = [{"name": m[1], "requires": m[2], "installed": _version(m[1])} for m in required]
+    packages = [{"name": m[1], "requires": m[2].strip(), "installed": _version(m[1])} for m in required]
     used_by = [
         f"{r.kind} {r.spec.name}"
         for r in (catalog.registrations if catalog else ())

@@ -16,6 +16,7 @@ _MESSAGES = (
 )
 _SUCCESS = frozenset({"0", "200", "ok", "success", "succeeded", "none", "false", "true", ""})
 _LONGEST = 8_000  # characters of a page or a body that are looked at
+_PAGE = re.compile(rb"\s*+(?:\xef\xbb\xbf)?\s*+<(?:!doctype\s+html|html|head|body)", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"provider returned error", re.IGNORECASE)
 
 
@@ -129,9 +130,7 @@ def page_text(text: str) -> str:
 
 def is_page(body: bytes) -> bool:
     """Whether a body is a web page."""
-    return (
-        re.match(rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body)", body[:200], re.IGNORECASE) is not None
-    )
+    return _PAGE.match(body[:200]) is not None
 
 
 def _retry_after_s(layers: list[Mapping[str, Any]]) -> float | None:

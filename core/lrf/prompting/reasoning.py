@@ -27,10 +27,11 @@ _BEGIN = re.compile(rf"<{_NAME}>|\[think(?:ing)?\]|◁think(?:ing)?▷|{_SPECIAL
 _END = re.compile(rf"</{_NAME}>|\[/think(?:ing)?\]|◁/think(?:ing)?▷|{_SPECIAL_END}", re.IGNORECASE)
 _ANSWER_TAGS = re.compile(r"<\|(?:begin_of_solution|end_of_solution|start_response|end_response)\|>", re.IGNORECASE)
 _ENDS_WITH_A_MARK = re.compile(r"(?:[\]］】]{2}|</statement>|\})[\s.。*_]{0,20}\Z", re.IGNORECASE)
-_CHANNEL = r"(analysis|commentary|final)\b[^<\n]*<\|message\|>"
-_CHANNELS = re.compile(rf"\s*(?:<\|start\|>assistant)?\s*(?:<\|channel\|>)?\s*{_CHANNEL}")
+_CHANNEL = r"(analysis|commentary|final)\b[^<\n]{0,200}<\|message\|>"
+_CHANNELS = re.compile(rf"\s*+(?:<\|start\|>assistant)?\s*+(?:<\|channel\|>)?\s*+{_CHANNEL}")
 _MESSAGE = re.compile(rf"{_CHANNEL}((?:(?!<\|(?:end|return|call|start|channel)\|>).)*)", re.DOTALL)
 _BARE_CHANNELS = re.compile(r"\s*analysis(?=\S)(.*?)assistant\s?final(.*)", re.DOTALL)
+_MOST_TURNS = 8
 
 
 def without_thoughts(reply: Reply) -> Reply:
@@ -38,16 +39,22 @@ def without_thoughts(reply: Reply) -> Reply:
 
     A block ends at its first end. An end before any block ends a block that the chat template opened, unless nothing
     follows it and the text before is a finished answer (it ends with a mark, or the server sent reasoning apart).
-    Other stray ends are dropped. Applying this twice changes nothing.
+    Other stray ends are dropped. What is left may itself have a form of reasoning, which is taken out in turn; after
+    eight turns the rest is reasoning, too. Applying this twice changes nothing.
     """
-    text, thoughts = _channels_apart(reply.text)
-    if _BEGIN.search(text) or _END.search(text):
-        text, blocks = _blocks_apart(text, stray_end=bool(reply.reasoning))
-        thoughts += blocks
-    if text == reply.text:
-        return reply
-    reasoning = "\n".join(t for t in (reply.reasoning, *(t.strip() for t in thoughts)) if t)
-    return without_thoughts(replace(reply, text=text.lstrip(), reasoning=reasoning or None))
+    for _ in range(_MOST_TURNS):
+        text, thoughts = _channels_apart(reply.text)
+        if _BEGIN.search(text) or _END.search(text):
+            text, blocks = _blocks_apart(text, stray_end=bool(reply.reasoning))
+            thoughts += blocks
+        if text == reply.text:
+            return reply
+        reply = replace(reply, text=text.lstrip(), reasoning=_joined(reply.reasoning, *thoughts))
+    return replace(reply, text="", reasoning=_joined(reply.reasoning, reply.text))
+
+
+def _joined(reasoning: str | None, *thoughts: str) -> str | None:
+    return "\n".join(t for t in (reasoning, *(t.strip() for t in thoughts)) if t) or None
 
 
 def _channels_apart(text: str) -> tuple[str, list[str]]:

@@ -27,8 +27,9 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -106,16 +107,22 @@ class StageResult:
     @classmethod
     def from_json(cls, values: Mapping[str, JSON]) -> Self | None:
         """The result whose :meth:`as_json` this is; None for a mapping that is not one."""
+        result_type: Any = cls
         flat = [part.name for part in fields(cls) if part.metadata.get("flat")]
         own = {part.name for part in fields(cls)}
         rest = {name: value for name, value in values.items() if name not in own}
         try:
-            made = TypeAdapter(cls).validate_python(
+            made: Self = _adapter(result_type).validate_python(
                 {**{name: v for name, v in values.items() if name in own}, **dict.fromkeys(flat, rest)}
             )
         except ValidationError:
             return None
         return made
+
+
+@cache  # making one takes milliseconds
+def _adapter(result: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(result)
 
 
 FLAT: Mapping[str, bool] = {"flat": True}

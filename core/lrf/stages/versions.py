@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from functools import cache
 from typing import TYPE_CHECKING
 
 from lrf.config.yaml_document import write_document
@@ -51,13 +52,15 @@ def lrf_version() -> str | None:
 
 def installed_versions(names: tuple[str, ...]) -> dict[str, str]:
     """The versions of those distributions that are installed."""
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    return {name: version for name in names if (version := _version(name)) is not None}
+
+
+@cache  # it parses all that the distribution says of itself, its README included
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _blocks(pipeline: Pipeline) -> list[ComponentBlock]:

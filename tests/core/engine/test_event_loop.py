@@ -7,6 +7,7 @@ import contextlib
 import gc
 import socket
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,6 +15,15 @@ from lrf.engine import event_loop as interpreter
 from lrf.engine.event_loop import FEW, PYTHONS_OWN, SWITCH_S, tuned
 
 
+@pytest.fixture
+def nothing_frozen() -> Iterator[None]:
+    """As in a program that has frozen nothing; the test suite itself has frozen its modules."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("nothing_frozen")
 def test_what_was_set_for_a_run_is_as_before_after_it() -> None:
     before, frozen = (gc.get_threshold(), sys.getswitchinterval()), gc.get_freeze_count()
     assert frozen < PYTHONS_OWN
@@ -27,12 +37,9 @@ def test_what_was_set_for_a_run_is_as_before_after_it() -> None:
 
 def test_what_the_program_itself_has_frozen_stays_so() -> None:
     gc.freeze()
-    try:
-        with tuned():
-            pass
-        assert gc.get_freeze_count() > PYTHONS_OWN
-    finally:
-        gc.unfreeze()
+    with tuned():
+        pass
+    assert gc.get_freeze_count() > PYTHONS_OWN
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its event loop has no selector")

@@ -99,6 +99,13 @@ def test_taking_reasoning_out_twice_changes_nothing(text: str, reasoning: str | 
     assert apart(*once)[0] == once[0]
 
 
+@pytest.mark.parametrize("form", ["analysisXassistantfinal", "final<|message|>", "<thi<think></think>nk></think>"])
+def test_reasoning_within_reasoning_thousands_of_times_leaves_no_answer(form: str) -> None:
+    text, reasoning = apart(form * 5_000 + "[[7]]")
+    assert text == ""
+    assert (reasoning or "").endswith("[[7]]")
+
+
 @asynccontextmanager
 async def calls_to(script: Any, capabilities: Capabilities | None = None) -> AsyncIterator[JudgeCalls]:
     journal = Journal()
