@@ -1,0 +1,1 @@
+"""lrf_doors registers no component: stacks name its functions in their own settings."""
