@@ -65,7 +65,7 @@ class _Pages:
         return self.output.with_name(f"{self.output.stem}_samples") / f"{len(self.written) + 1}.html"
 
     def add(self, sample: lrf.ScoredSample) -> None:
-        block = packed(sample.facts())
+        block = packed(brief(sample.facts()))
         if self._blocks and self._size + len(block) > PAGE_BYTES:
             self._write_samples()
         self._figures.add(sample)
@@ -104,6 +104,20 @@ def _write(path: Path, run: lrf.ScoredRun, head: dict[str, JSON], blocks: Sequen
     with whole(path) as file:
         for part in page:
             file.write(part)
+
+
+def brief(facts: dict[str, JSON]) -> dict[str, JSON]:
+    """A sample's facts with each span as [number of the document, start, end], since there are so many."""
+    numbers = {document["id"]: number for number, document in enumerate(facts["documents"])}
+
+    def shortened(value: JSON) -> JSON:
+        if isinstance(value, dict):
+            if value.keys() == {"document", "start", "end"}:
+                return [numbers.get(value["document"], -1), value["start"], value["end"]]
+            return {name: shortened(part) for name, part in value.items()}
+        return [shortened(part) for part in value] if isinstance(value, list) else value
+
+    return {**facts, "candidates": shortened(facts["candidates"])}
 
 
 def packed(value: JSON) -> str:

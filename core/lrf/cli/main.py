@@ -27,6 +27,7 @@ COMMANDS = {
     "rescore": "Score again what is unscored, or one dimension.",
     "score": "Score one answer, with the reasons.",
     "show": "Show the ranked candidates of a run, and why each lost what.",
+    "compare": "Show what differs between two runs.",
     "plan": "Show what a pipeline will do and cost, without running it.",
     "bench": "Measure a judge on a benchmark, or rewards on people's labels.",
     "plugins": "List the installed components, and broken plugins.",

@@ -7,7 +7,7 @@ function Load({ ids, id, candidate, name }) {
   const sample = loaded?.place === place ? loaded.value : null;
   useEffect(() => {
     let gone = false;
-    if (place >= 0) unpack(`block-${place}`).then((value) => gone || setLoaded({ place, value }));
+    if (place >= 0) unpack(`block-${place}`).then((value) => gone || setLoaded({ place, value: spread(value) }));
     return () => { gone = true; };
   }, [place]);
   useEffect(() => {

@@ -8,6 +8,21 @@ async function unpack(id) {
   return JSON.parse(await new Response(stream).text());
 }
 
+// A sample's facts with its spans as {document, start, end} again.
+function spread(sample) {
+  const span = (brief) => brief && { document: sample.documents[brief[0]]?.id, start: brief[1], end: brief[2] };
+  const statement = (of) => {
+    of.evidence = of.evidence.map(span);
+    of.closest = span(of.closest);
+    for (const quotation of of.quotations ?? []) quotation.span = span(quotation.span);
+    if (of.first) statement(of.first);
+  };
+  for (const candidate of sample.candidates) {
+    for (const judgement of Object.values(candidate.judgements)) (judgement.statements ?? []).forEach(statement);
+  }
+  return sample;
+}
+
 // From offsets in characters (code points, as Python counts) to offsets in the units of a JavaScript string.
 function unitsOf(text) {
   if (!/[\ud800-\udbff]/.test(text)) return (offset) => offset;

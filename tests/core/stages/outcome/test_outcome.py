@@ -158,6 +158,48 @@ def test_what_does_not_exist_is_named_with_what_does(scored: Project, capsys: py
     assert "rewards.jsonl is not there" in capsys.readouterr().err
 
 
+def test_two_runs_of_other_settings_are_compared(scored: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = scored.run_dir, scored.runs / "again"
+    again = scored.with_evidence(name="again", seed=1, aggregator="minimum")
+    assert invoke(["run", str(scored.write(again)), "--runs", str(scored.runs)]) == 0
+    capsys.readouterr()
+    assert invoke(["compare", str(before), str(after), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    rewards = [
+        {(r["sample_id"], r["candidate_id"]): r["reward"] for r in map(json.loads, (run / "rewards.jsonl").open())}
+        for run in (before, after)
+    ]
+    changes = [rewards[1][key] - rewards[0][key] for key in rewards[0]]
+    assert found["differences"]["reward"]["mean"] == pytest.approx(sum(changes) / 15)
+    assert any(line.startswith("aggregator") for line in found["settings"])
+    assert (found["samples"], found["candidates"], found["only_in_run"]) == (3, 15, 0)
+    sizes = [abs(m["reward"] - m["before"]) for m in found["moved"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(map(abs, changes)) == pytest.approx(sizes[0])
+    assert invoke(["compare", str(before), str(before)]) == 0
+    assert "the settings are the same" in capsys.readouterr().out
+
+
+def test_figures_count_what_the_files_have(scored: Project) -> None:
+    run = lrf.load_run(scored.run_dir)
+    figures = run.figures()
+    for sample in run:
+        figures.add(sample)
+    found = figures.as_json()
+    rows = scored.lines("rewards.jsonl")
+    for name in ("helpfulness", "faithfulness"):
+        ratings = [row["ratings"][name] for row in rows]
+        assert found["histograms"][f"rating: {name}"]["mean"] == pytest.approx(sum(ratings) / 15, abs=0.001)
+        assert sum(found["histograms"][f"rating: {name}"]["bins"]) == 15
+    calls = run.summary["stages"]["score"]
+    by_dimension = found["calls"]["by_dimension"].values()
+    assert sum(one["replies"] for one in by_dimension) == calls["calls"]
+    assert sum(one["prompt_tokens"] for one in by_dimension) == calls["prompt_tokens"]
+    assert sum(bin_["calls"] for bin_ in found["calls"]["over_time"]) == calls["calls"]
+    assert found["equal_pairs"]["pairs"] == 30
+    assert sum(found["margins"]) == 3
+
+
 def explained() -> tuple[Sample, Reward]:
     text = "The council met on 3 May. It closed the tram line by seven votes to two. The depot was sold."
     sample = Sample("tram", "How?", (Document("0", text),), (Candidate("b", "It kept the line."),))
