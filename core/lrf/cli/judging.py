@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +70,21 @@ def price_of(summary: RunSummary) -> dict[str, JSON]:
         "tokens": whole.get("tokens"),
         "money": (score.get("money") or {}).get("spent") or None,
     }
+
+
+def left_of(budget: str | None, spent: Mapping[str, JSON]) -> str | None:
+    """What is left of a budget, in the form that the command line gives it; "" for nothing."""
+    from lrf.evaluation.pipelines import budget_block
+
+    if budget is None:
+        return None
+    parts = []
+    for unit, most in budget_block(budget).items():
+        used = sum((spent["money"] or {}).values()) if unit == "money" else spent[unit] or 0
+        if most - used <= 0:
+            return ""
+        parts.append(f"{unit}={most - used}")
+    return ",".join(parts)
 
 
 def show_tables(tables: Sequence[Table], remarks: Sequence[str]) -> None:

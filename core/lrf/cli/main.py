@@ -30,6 +30,7 @@ COMMANDS = {
     "compare": "Show what differs between two runs.",
     "plan": "Show what a pipeline will do and cost, without running it.",
     "bench": "Measure a judge on a benchmark, or rewards on people's labels.",
+    "audit": "Plant errors in your own documents, and see whether the judge finds them.",
     "plugins": "List the installed components, and broken plugins.",
     "schema": "Write the JSON Schema of the pipeline file, for editors.",
     "init": "Write a commented pipeline to start from.",

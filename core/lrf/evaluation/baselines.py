@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
 from lrf.protocols import Judged, Question
@@ -21,10 +21,10 @@ def words_of(text: str) -> set[str]:
     return set(_WORD.findall(text.lower()))
 
 
-def overlap(answer: str, text: str) -> float:
-    """The share of the answer's words that are in the text, 0 to 1."""
-    words = words_of(answer)
-    return len(words & words_of(text)) / len(words) if words else 0.0
+def overlap(answer: str, words: Set[str]) -> float:
+    """The share of the answer's words that are among the words of a text, 0 to 1."""
+    own = words_of(answer)
+    return len(own & words) / len(own) if own else 0.0
 
 
 def placed(question: Question) -> tuple[Candidate, ...]:
@@ -41,14 +41,14 @@ def share_of(*parts: str) -> float:
 def baselines_of(question: Question, seed: int, compares: bool) -> dict[str, Judged]:
     """What each baseline says. ``compares``: the question has two answers, so "first" can mean the first shown."""
     sample = question.sample
-    text = "\n".join(d.text for d in sample.documents) or sample.query
+    words = words_of("\n".join(d.text for d in sample.documents) or sample.query)
     places = {c.id: n for n, c in enumerate(placed(question))}
     scores: dict[str, Callable[[Candidate], float]] = {
         "longer wins": lambda c: float(len(c.text)),
         "shorter wins": lambda c: -float(len(c.text)),
         "random": lambda c: 10 * share_of(str(seed), sample.id, question.group, c.id),
         "always the first": lambda c: -float(places[c.id]),
-        "overlap": lambda c: 10 * overlap(c.text, text),
+        "overlap": lambda c: 10 * overlap(c.text, words),
     }
     said = {
         name: Judged(sample.id, question.label, question.group, tuple(score(c) for c in sample.candidates))

@@ -77,12 +77,12 @@ def judged_by(scores: Mapping[str, Mapping[str, float]], question: Question) -> 
     sample = question.sample
     given = scores.get(sample.id, {})
     if "given" in given or "swapped" in given:
-        decisions = (_decision(given.get("given"), "1", "2"), _decision(given.get("swapped"), "2", "1"))
+        decisions = (decision_of(given.get("given"), "1", "2"), decision_of(given.get("swapped"), "2", "1"))
         return Judged(sample.id, question.label, question.group, decisions=decisions)
     return Judged(sample.id, question.label, question.group, tuple(given.get(c.id) for c in sample.candidates))
 
 
-def _decision(rating: float | None, first: Decision, second: Decision) -> Decision:
+def decision_of(rating: float | None, first: Decision, second: Decision) -> Decision:
     """The decision that a rating from 0 (second) to 10 (first) stands for."""
     if rating is None:
         return None

@@ -24,6 +24,7 @@ def judging_pipeline(
     dimensions: Sequence[str] = (),
     comparison: str | None = None,
     budget: str | None = None,
+    cached: bool = True,
 ) -> Pipeline:
     """The pipeline with the questions as data; everything that decides how a judge is asked is as it was.
 
@@ -34,11 +35,14 @@ def judging_pipeline(
     dimensions: the only dimensions to keep; all of them if empty.
     comparison: the judge that compares two answers instead ("" for the pipeline's main or only one).
     budget: what the run may use at most; see :func:`budget_block`.
+    cached: whether replies of other runs may be used, where the pipeline has a cache.
 
     Nothing is unscored too often: what a judge leaves out is a result. Raises :class:`lrf.errors.ConfigError`.
     """
     values: dict[str, Any] = {key: value for key, value in base.resolved.items() if key not in LEFT_OUT}
     values |= {"name": name, "data": {"type": "jsonl", "path": str(rows.absolute())}, "max_unscored": 1.0}
+    if not cached:
+        values.pop("cache", None)
     if budget is not None:
         values["budget"] = budget_block(budget)
     if dimensions:

@@ -75,6 +75,18 @@ def _means(array: NDArray[np.float64], seed: int, redraws: int = REDRAWS) -> NDA
     return np.concatenate(parts)
 
 
+def mean_by_t(values: Sequence[float]) -> Share:
+    """The mean with Student's interval."""
+    from scipy import stats
+
+    n = len(values)
+    if n < 2:
+        return Share(values[0] if values else None, None, None)
+    array = np.asarray(values, dtype=np.float64)
+    mean, half = float(array.mean()), float(stats.t.ppf(0.975, n - 1) * array.std(ddof=1) / math.sqrt(n))
+    return Share(mean, mean - half, mean + half)
+
+
 @dataclass(frozen=True, slots=True)
 class Paired:
     """Two judges on the same questions.

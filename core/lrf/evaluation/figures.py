@@ -1,0 +1,70 @@
+"""Figures of an audit, drawn by matplotlib (the extra ``figures``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lrf.evaluation.audit import AuditResult
+
+
+def draw_audit(result: AuditResult, folder: Path) -> list[Path]:
+    """Draw reliability, accuracy by depth and length, and reward against length, as PNG files in a folder."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        _drawn(folder / "reliability.png", lambda axes: _reliability(result, axes)),
+        _drawn(folder / "accuracy.png", lambda axes: _accuracy(result, axes)),
+        _drawn(folder / "length.png", lambda axes: _length(result, axes)),
+    ]
+
+
+def _drawn(path: Path, draw: Callable[[Any], None]) -> Path:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    draw(figure.subplots())
+    figure.savefig(path, dpi=120, metadata={"Software": None})  # the same bytes each time
+    return path
+
+
+def _reliability(result: AuditResult, axes: Any) -> None:
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", label="as it should be")
+    for name in (result.judges[0], "overlap"):
+        found = result.calibration(name)
+        ece = "" if found.ece is None else f", ECE {found.ece:.2f}"
+        axes.plot([p for p, _, _ in found.bins], [s for _, s, _ in found.bins], marker="o", label=f"{name}{ece}")
+    axes.set(xlabel="reward / 10", ylabel="share of true statements", title="Reliability", xlim=(0, 1), ylim=(0, 1))
+    axes.legend()
+
+
+def _accuracy(result: AuditResult, axes: Any) -> None:
+    """Balanced accuracy by depth, a line for each length."""
+    judge = result.judges[0]
+    for length in sorted({one.length for one in result.asked}):
+        of_length = AuditResult(
+            [one for one in result.asked if one.length == length], {judge: result.scores[judge]}, [judge], result.seed,
+            result.depths,
+        )  # fmt: skip
+        found = of_length.groups(judge)["depth"]
+        points = [(d, f.pairs.value, f.pairs.low, f.pairs.high) for d, f in found.items() if f.pairs.value is not None]
+        errors = [[v - (low if low is not None else v) for _, v, low, _ in points],
+                  [(high if high is not None else v) - v for _, v, _, high in points]]  # fmt: skip
+        axes.errorbar([d for d, *_ in points], [v for _, v, *_ in points], yerr=errors, marker="o", capsize=3,
+                      label=f"{length:,} tokens")  # fmt: skip
+    axes.axhline(0.5, color="0.7", linestyle="--")
+    axes.set(xlabel="depth in the context", ylabel="true above wrong", title="Errors found", ylim=(0, 1.02))
+    axes.legend()
+
+
+def _length(result: AuditResult, axes: Any) -> None:
+    scores = result.scores[result.judges[0]]
+    for true, label in ((True, "true"), (False, "wrong, or a probe")):
+        points = [(o.characters, s) for o in result.asked if o.true is true
+                  and (s := scores.get((o.sample, o.candidate))) is not None]  # fmt: skip
+        axes.scatter([n for n, _ in points], [s for _, s in points], s=12, alpha=0.6, label=label)
+    axes.set(xlabel="characters of the answer", ylabel="reward", title="Reward against length", ylim=(-0.3, 10.3))
+    axes.legend()
