@@ -54,6 +54,7 @@ class SamplerCalls:
     rates: RateLimits | None = None
     server: Server = field(init=False)
     moved: asyncio.Event = field(default_factory=asyncio.Event)
+    _flights: dict[bytes, asyncio.Task[dict[bytes, Reply]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.server = Server(
@@ -104,25 +105,54 @@ class SamplerCalls:
     async def draw(self, generation: GenerationSettings, sample: str, position: int) -> list[Reply]:
         """A reply for each of the generation's seeds, in order: from the journal, or else sampled.
 
-        Raises :class:`lrf.errors.UnscorableError` when some candidates can't be sampled; the others are kept.
+        Equal requests that are under way for another sample are not made again. Raises
+        :class:`lrf.errors.UnscorableError` when some candidates can't be sampled; the others are kept.
         """
         requests = requests_of(generation, seeded=self.sampler.capabilities.seed)
         keys = [request_key(self.server.identity, r) for r in requests]
+        new = [i for i, key in enumerate(keys) if key not in self._flights]
+        self.ledger.lines[self.name].reused += len(keys) - len(new)
+        if new:
+            seeds = tuple(generation.seeds[i] for i in new)
+            caller = Caller(sample, self.name, position)
+            self._begin([keys[i] for i in new], replace(generation, seeds=seeds), [requests[i] for i in new], caller)
+        replies: dict[bytes, Reply] = {}
+        for flight in dict.fromkeys([self._flights[key] for key in keys]):
+            replies |= await asyncio.shield(flight)  # others may wait for it, too
+        return [replies[key] for key in keys]
+
+    def _begin(
+        self, keys: Sequence[bytes], generation: GenerationSettings, requests: Sequence[Request], caller: Caller
+    ) -> None:
+        """Begin to look up and sample the replies of these requests."""
+        flight = asyncio.create_task(self._fetch(keys, generation, requests, caller))
+        self._flights.update(dict.fromkeys(keys, flight))
+
+        def ended(_: object) -> None:
+            for key in keys:
+                del self._flights[key]
+            if not flight.cancelled():
+                flight.exception()  # seen, also when nobody waits any more
+
+        flight.add_done_callback(ended)
+
+    async def _fetch(
+        self, keys: Sequence[bytes], generation: GenerationSettings, requests: Sequence[Request], caller: Caller
+    ) -> dict[bytes, Reply]:
+        """The replies by key, those that are missing in the journal from calls."""
         kept = await asyncio.gather(*(self.journal.reply(key) for key in keys))
-        replies: dict[int, Reply] = {i: reply for i, reply in enumerate(kept) if reply is not None}
+        replies = {i: reply for i, reply in enumerate(kept) if reply is not None}
         self.ledger.lines[self.name].reused += len(replies)
         missing = [i for i in range(len(keys)) if i not in replies]
         if missing:
             await asyncio.to_thread(self._check_window, generation)
         size = self.sampler.per_call
 
-        caller = Caller(sample, self.name, position)
-
         async def part(places: Sequence[int]) -> None:
             wanted = replace(generation, seeds=tuple(generation.seeds[i] for i in places))
             call_keys, call_requests = [keys[i] for i in places], [requests[i] for i in places]
             sampled = await self.server.retries.run(
-                lambda: self._paid_call(wanted, call_keys, call_requests, caller).run(), sample
+                lambda: self._paid_call(wanted, call_keys, call_requests, caller).run(), caller.sample
             )
             replies.update(zip(places, sampled, strict=True))
 
@@ -131,7 +161,7 @@ class SamplerCalls:
         errors = [o for o in outcomes if isinstance(o, BaseException)]
         if errors:  # one that stops the run counts before one that leaves the sample out
             raise min(errors, key=lambda e: isinstance(e, UnscorableError))
-        return [replies[i] for i in range(len(keys))]
+        return {key: replies[i] for i, key in enumerate(keys)}
 
     def _check_window(self, generation: GenerationSettings) -> None:
         """Raises :class:`lrf.errors.UnscorableError` for a prompt that is too long. Counts tokens: slow."""
@@ -212,6 +242,10 @@ class SamplerCalls:
         self.stop.set(reason)
 
     async def aclose(self) -> None:
+        flights = set(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
         await self.sampler.aclose()
 
 

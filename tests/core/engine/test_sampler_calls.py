@@ -239,3 +239,41 @@ async def test_candidates_that_came_when_the_drawing_was_cancelled_are_kept(jour
     sampler = Echo(2)
     await SamplerCalls("(sampling)", sampler, journal, BudgetLedger()).draw(wanted, "s", 0)
     assert sampler.calls == 0
+
+
+@pytest.mark.parametrize("per_call", [1, 2, 8])
+def test_equal_candidates_of_samples_at_once_are_drawn_once_and_stay_those_of_the_journal(
+    journal: Journal, per_call: int
+) -> None:
+    sampler = Echo(per_call, seeded=False)
+
+    async def at_once() -> list[list[Reply]]:
+        calls = SamplerCalls("(sampling)", sampler, journal, BudgetLedger())
+        wanted = [generation(range(n)) for n in (5, 3, 5, 6)]
+        drawn = await asyncio.gather(*(calls.draw(g, f"s{i}", i) for i, g in enumerate(wanted)))
+        assert calls.ledger.lines["(sampling)"].reused == 3 + 5 + 5
+        await calls.aclose()
+        return drawn
+
+    drawn = [[reply.text for reply in replies] for replies in asyncio.run(at_once())]
+    assert len(sampler.drawn) == 6
+    assert drawn == [drawn[3][:5], drawn[3][:3], drawn[3][:5], drawn[3]]
+    assert draw(sampler, journal, generation(range(6))) == [drawn[3]]
+
+
+def test_a_failure_of_candidates_that_several_samples_wait_for_reaches_each_and_is_forgotten(journal: Journal) -> None:
+    sampler = Echo(seeded=False)
+    sampler.error = RejectedError("no")
+
+    async def at_once() -> None:
+        calls = SamplerCalls("(sampling)", sampler, journal, BudgetLedger())
+        outcomes = await asyncio.gather(
+            *(calls.draw(generation([1]), f"s{i}", i) for i in range(3)), return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes] == [UnscorableError] * 3
+        assert sampler.calls == 1
+        sampler.error = None
+        assert len(await calls.draw(generation([1]), "s3", 3)) == 1
+        await calls.aclose()
+
+    asyncio.run(at_once())
