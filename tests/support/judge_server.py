@@ -73,7 +73,7 @@ class JudgeServer:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def fault(self, kind: str, times: int | None = 1, when: Wish | None = None) -> None:
-        """``kind``: "429", "503", "401", "404", "hang", "html", "garbage", "cut", "empty" or "break"."""
+        """``kind``: "429", "503", "400", "401", "404", "hang", "html", "garbage", "cut", "empty" or "break"."""
         self.faults.append(Fault(kind, times, when))
 
     def wait_for_calls(self, number: int, timeout_s: float = 60.0) -> bool:
@@ -173,7 +173,7 @@ def refusal(fault: str | None) -> web.Response | None:
         return web.json_response({"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "0.05"})
     if fault == "html":
         return web.Response(text="<html><body>Bad gateway</body></html>", content_type="text/html")
-    if fault in ("401", "404", "503"):
+    if fault in ("400", "401", "404", "503"):
         return web.json_response({"error": {"message": "no"}}, status=int(fault))
     return None
 

@@ -123,7 +123,7 @@ class Sampling:
             self.drain(error)
             raise self.fatal or error from None
         except UnscorableError as error:
-            return left_out(sample, error.reason, error.detail, transient=error.transient)
+            return left_out(sample, error.reason, error.detail, transient=error.transient or error.refused)
         except JudgeError as error:
             return left_out(sample, error.reason, str(error), transient=True)
         except Exception as error:  # of a plugin, or of the machine: it ends as data, too

@@ -20,6 +20,7 @@ from lrf.errors import GateError, LrfError
 from lrf.stages.context import StageContext
 from lrf.stages.data import DataResult, data_of
 from lrf.stages.run_dir import RunDir, fingerprint
+from lrf.stages.sample.gate import left_out_message
 from lrf.stages.sample.result import CandidateCounts, SampleResult
 from lrf.stages.sample.rows import count_candidates, write_candidates
 from lrf.stages.sample.sampling import Sampling
@@ -104,12 +105,8 @@ class SampleStage(Stage[SampleResult]):
     def gate(self, context: StageContext, result: SampleResult) -> None:
         lost, total = result.left_out, result.samples
         if lost > context.pipeline.max_unscored * total or lost == total:
-            reasons = ", ".join(f"{reason} ({n})" for reason, n in list(result.reasons.items())[:5])
-            raise GateError(
-                f"{lost} of {total} samples have no candidates, more than `max_unscored: "
-                f"{context.pipeline.max_unscored:g}` allows; reasons: {reasons}. Look into "
-                f"{context.run_dir.candidates}, mend the cause or raise the limit, and run the same command again"
-            )
+            limit = context.pipeline.max_unscored
+            raise GateError(left_out_message(context.run_dir, result.reasons, lost=lost, samples=total, limit=limit))
 
     def files(self, run: RunDir) -> Mapping[str, Path]:
         return {"candidates": run.candidates}

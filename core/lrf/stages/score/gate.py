@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from lrf.errors import Reason
+from lrf.stages.explained import explained
 from lrf.stages.score.rows import reward_rows
 
 if TYPE_CHECKING:
     from lrf.stages.run_dir import RunDir
-
-SHOWN = 5
-"""Reasons that are explained; the rest is in the run's files."""
 
 _FAILED = "`lrf rescore PIPELINE --failed` asks again"
 _SAME_COMMAND = "run the same command again"
@@ -51,31 +49,18 @@ def advice(reason: str) -> str:
 
 def unscored_message(run: RunDir, reasons: Mapping[str, int], *, unscored: int, candidates: int, limit: float) -> str:
     """What the run's rewards lack and why. ``reasons`` counts candidates by "dimension: reason", most common first."""
-    shown = dict(list(reasons.items())[:SHOWN])
-    examples = _examples(run, set(shown))
-    lines = [
-        f"{unscored:,} of {candidates:,} candidates are unscored ({unscored / candidates:.0%}), more than "
-        f"`max_unscored: {limit:g}` allows:"
-    ]
-    for name, count in shown.items():
-        word = name.rpartition(": ")[2]
-        lines += [f"  {name} ({count:,})", *examples.get(name, ())]
-        lines.append(f"    what helps: {advice(word)}")
-    if len(reasons) > len(shown):
-        lines.append(f"  {len(reasons) - len(shown)} more reasons")
-    lines.append(f"{run.judgements} has every case. A larger `max_unscored` accepts them; {_SAME_COMMAND} then")
-    return "\n".join(lines)
+    return "\n".join(
+        (
+            f"{unscored:,} of {candidates:,} candidates are unscored ({unscored / candidates:.0%}), more than "
+            f"`max_unscored: {limit:g}` allows:",
+            *explained(reasons, _unscored(run), lambda name: advice(name.rpartition(": ")[2])),
+            f"{run.judgements} has every case. A larger `max_unscored` accepts them; {_SAME_COMMAND} then",
+        )
+    )
 
 
-def _examples(run: RunDir, names: set[str]) -> dict[str, list[str]]:
-    """The first candidate of each reason, as lines."""
-    examples: dict[str, list[str]] = {}
+def _unscored(run: RunDir) -> Iterator[tuple[str, str, str]]:
     for row in reward_rows(run.rewards):
         if unscored := row["unscored"]:
-            name = f"{unscored['dimension']}: {unscored['reason']}"
-            if name in names and name not in examples:
-                where = f"candidate {row['candidate_id']} of sample {row['sample_id']}"
-                examples[name] = [f"    such as {where}: {unscored['detail'] or unscored['reason']}"]
-        if len(examples) == len(names):
-            break
-    return examples
+            where = f"candidate {row['candidate_id']} of sample {row['sample_id']}"
+            yield f"{unscored['dimension']}: {unscored['reason']}", where, unscored["detail"] or unscored["reason"]

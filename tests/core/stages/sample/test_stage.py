@@ -198,7 +198,8 @@ def test_more_samples_without_candidates_than_allowed_fail_the_run_before_anythi
     summary = run(project, sampler, last="pairs")
     assert summary.exit_code == 3
     assert "1 of 3 samples have no candidates" in summary.message
-    assert "no_candidates (1)" in summary.message
+    assert "no_candidates (1)\n    such as sample sample-1: none of 4 was kept: 4 filtered\n" in summary.message
+    assert "what helps: candidates that were cut off: a larger `max_tokens`" in summary.message
     assert judge_server.books.calls == 0
 
 
@@ -216,6 +217,21 @@ def test_a_failure_that_passes_is_asked_again_by_the_next_run_and_only_that(
     summary = run(project, one, max_unscored=0.5)
     assert (summary.stages["sample"]["left_out"], len(policy.bodies)) == (0, calls + 1)
     assert run(project, one).stages["sample"]["sampled"] == 2
+    assert len(policy.bodies) == calls + 1
+
+
+def test_a_request_that_was_refused_is_asked_again_by_the_same_command(
+    project: Project, sampler: Sampler, policy: PolicyServer
+) -> None:
+    policy.fault("400", times=1, when=lambda prompt: "contract of 200" in prompt)
+    project.write_data([without_candidates(i) for i in range(3)])
+    one = {**sampler, "n": 1}
+    summary = run(project, one)
+    assert summary.exit_code == 3
+    assert "judge_rejected (1)\n    such as sample sample-1: " in summary.message
+    assert "run the same command again, which asks for these samples only" in summary.message
+    calls = len(policy.bodies)
+    assert run(project, one).stages["sample"]["sampled"] == 3
     assert len(policy.bodies) == calls + 1
 
 
