@@ -32,6 +32,7 @@ from lrf.types import Candidate, Document, Judgement, Reward, Sample
 from lrf_longreward.completeness import Completeness
 from lrf_longreward.faithfulness import Faithfulness
 from lrf_longreward.helpfulness import Helpfulness
+from lrf_longreward.logicality import Logicality
 from project import Project, sample_row
 
 CANARY = "zq-7"
@@ -135,6 +136,18 @@ async def test_no_attack_changes_the_mean_rating_or_leaves_an_answer_or_its_riva
 ) -> None:
     effects = await measure_attacks(dimension, places=places, judges=judges, count=400)
     assert len(effects) == len(places) * len(judges) * len(ATTACKS_BY_KIND)
+    assert not [(e, e.problem) for e in effects if e.problem]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("judge", PLANTED_JUDGES)
+@pytest.mark.parametrize("kind", [Helpfulness, Logicality, Completeness, Faithfulness])
+async def test_with_no_dimension_judge_and_place_does_an_attack_change_a_mean_rating(
+    kind: type[Dimension], judge: str
+) -> None:
+    effects = await measure_attacks(kind(), judges=[judge], count=400)
+    assert len(effects) == len(PLACES) * len(ATTACKS_BY_KIND)
     assert not [(e, e.problem) for e in effects if e.problem]
 
 

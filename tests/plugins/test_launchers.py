@@ -284,6 +284,10 @@ class Trainer:
             time.sleep(0.02)
         (job.output / "checkpoint").mkdir(exist_ok=True)
         job.report({"rank": job.rank})
+        if key := os.environ.get("PLANTED_KEY"):
+            print("a library logs", key)
+            job.report({"header": key})
+            raise (lrf.StageError if job.rank else RuntimeError)(f"401 for {key}")
         found = {path.name: path.read_text() for path in sorted(job.output.glob("rank-*"))}
         return lrf.TrainingResult(job.output / "checkpoint", {"found": found})
 
@@ -305,10 +309,12 @@ class RollCall:
         (about / "entry_points.txt").write_text("[lrf]\nroll_call = roll_call\n")
         (folder / "site" / "roll_call.py").write_text(TRAINER)
 
-    def run(self, launcher: dict[str, Any]) -> subprocess.Popen[str]:
+    def run(self, launcher: dict[str, Any] | None, **more: Any) -> subprocess.Popen[str]:
         file = self.folder / "p.yaml"
-        file.write_text(json.dumps({"name": "run", "train": "roll_call", "launcher": launcher}))
-        env = {**os.environ, "PYTHONPATH": str(self.folder / "site"), "OMP_NUM_THREADS": "1"}
+        parts = {"name": "run", "train": "roll_call", "launcher": launcher, **more}
+        file.write_text(json.dumps({name: part for name, part in parts.items() if part is not None}))
+        site = os.pathsep.join([str(self.folder / "site"), *sys.path])
+        env = {**os.environ, "PYTHONPATH": site, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "lrf", "run", str(file), f"--runs={self.folder}/runs"]
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -359,3 +365,20 @@ def test_two_machines_meet_by_rendezvous_one_of_them_by_the_written_script(roll_
     said, _ = process.communicate(timeout=200)
     assert other.returncode == 0
     assert roll_call.took_part() == {"rank-0": "0 of 2", "rank-1": "0 of 2"}, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [None, {"type": "torchrun", "nproc_per_node": 2}], ids=["local", "torchrun"])
+def test_a_key_in_what_a_training_prints_reports_and_raises_stands_in_no_file_and_no_message(
+    launcher: dict[str, Any] | None, roll_call: RollCall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-verysecret-0123456789"
+    monkeypatch.setenv("PLANTED_KEY", key)
+    judge = {"type": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m", "api_key_env": "PLANTED_KEY"}
+    process = roll_call.run(launcher, judges={"main": judge})
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 1
+    files = {path: path.read_bytes() for path in (roll_call.folder / "runs").rglob("*") if path.is_file()}
+    assert [path for path, content in files.items() if key.encode() in content] == []
+    assert key not in said
+    assert any(b"401 for ${PLANTED_KEY}" in content for content in files.values())

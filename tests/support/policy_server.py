@@ -38,7 +38,7 @@ class PolicyServer(JudgeServer):
             self.books.asked[json.dumps([prompt, body.get("seed"), number])] += 1
             self.books.served[str(number)] += 1
             self._served.notify_all()
-        finish = {"cut": "length", "filter": "content_filter"}.get(fault or "", "stop")
+        finish = {"cut": "length", "filter": "content_filter", "odd end": "fnord"}.get(fault or "", "stop")
         choices = [
             {"index": i, "finish_reason": finish, "message": {"role": "assistant", "content": text}}
             for i, text in enumerate(texts)

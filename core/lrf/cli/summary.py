@@ -36,7 +36,7 @@ def show(summary: RunSummary) -> None:
         ("files", f"{summary.run_dir}: {', '.join(summary.files.values())}"),
     ]
     table((summary.run_dir.name, summary.status), rows)
-    for alarm in stages.get("score", {}).get("alarms", ()):
+    for alarm in (alarm for figures in stages.values() for alarm in figures.get("alarms", ())):
         click.echo(f"alarm: {clean(alarm['message'])}")
     if summary.message:
         click.echo(f"{summary.status}: {clean(summary.message, lines=True)}", err=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from lrf.engine.faults import owned
 from lrf.errors import BadReplyError, Reason, UnscorableError
-from lrf.prompting.requests import Reply, Usage
+from lrf.http.finish import NO_WORD
+from lrf.prompting.requests import FinishReason, Reply, Usage
 from lrf.protocols import Aggregator, ListsChunks, Retriever
 from lrf.store.files import dump
 from lrf.types import Chunk, Document, Judgement
@@ -25,6 +26,7 @@ LARGEST_COUNT = 1 << 40
 
 RATINGS = (0.0, 10.0)
 
+_ENDS = frozenset(get_args(FinishReason))
 _COUNTS = tuple(part.name for part in fields(Usage))
 
 
@@ -40,7 +42,15 @@ def check_reply(reply: Reply) -> Reply:
 
 
 def _plain(reply: Reply) -> Reply:
-    """The reply with Python's own numbers, since no others can be stored: NumPy's and 12.0 become 12."""
+    """The reply as it can be stored: with Python's own numbers (NumPy's and 12.0 become 12), and an end that is known.
+
+    A judge's own word in place of a :data:`lrf.prompting.requests.FinishReason` becomes the reply's ``finish_word``.
+    """
+    if reply.finish not in _ENDS:
+        word = NO_WORD if reply.finish is None else str(reply.finish)
+        reply = replace(reply, finish="other", finish_word=reply.finish_word or word)
+    elif reply.finish == "other" and not reply.finish_word:
+        reply = replace(reply, finish_word=NO_WORD)
     usage, probabilities = reply.usage, reply.probabilities
     numbers = {name: getattr(usage, name) for name in _COUNTS}
     if any(type(number) is not int for number in numbers.values()):

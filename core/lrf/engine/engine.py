@@ -141,15 +141,6 @@ class Engine:
         """How many attempts were made again at each judge and embedder, by the names that :attr:`waits` uses."""
         return {server.title: server.retries.count for server in self._servers}
 
-    @property
-    def unknown_endings(self) -> Mapping[tuple[str, str], int]:
-        """How many replies ended with a word that isn't known, by judge ("judges.main") and word."""
-        return {
-            (judge.server.title, word): count
-            for judge in self.judges.values()
-            for word, count in judge.unknown_endings.items()
-        }
-
     # --- stopping ----------------------------------------------------------------------------------------------
 
     @property
@@ -259,6 +250,7 @@ class Engine:
     ) -> Judgement | Unscored:
         context = CandidateContext(scope, named, candidate, self.judges, self.rounds, self.around, self._faulty)
         try:
+            self.stop.check()
             with self.running.entered(named, scope.sample.id, candidate.id), scope.gathering.worker(order):
                 judgement = await named.dimension.score(scope.sample, candidate, context)
             return check_judgement(context.complete(judgement))
@@ -288,6 +280,17 @@ class Engine:
                 candidate_id=candidate.id,
             )
         return unscored
+
+    def title_of(self, component: object) -> str | None:
+        """What the pipeline calls a component: "dimensions.helpfulness", "judges.main"; None for another object."""
+        kinds: tuple[tuple[str, Mapping[str, object]], ...] = (
+            ("dimensions", {named.name: named.dimension for named in self.dimensions}),
+            ("judges", {name: judge.judge for name, judge in self.judges.items()}),
+            ("retrievers", self.retrievers),
+            ("embedders", {name: embedder.embedder for name, embedder in self.embedders.items()}),
+        )
+        titles = (f"{kind}.{name}" for kind, parts in kinds for name, part in parts.items() if part is component)
+        return next(titles, "aggregator" if component is self.aggregator else None)
 
     async def aclose(self) -> None:
         """Close judges, retrievers and embedders. Calls in flight are given up, and what goes wrong is a fault."""

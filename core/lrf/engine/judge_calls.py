@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -70,7 +69,6 @@ class JudgeCalls:
     ----------
     server: what the judge's calls go through.
     latency: how long its replies take.
-    unknown_endings: replies that ended with a word that isn't known, by the word.
     """
 
     name: str
@@ -84,7 +82,6 @@ class JudgeCalls:
     flights: SingleFlight[Reply] = field(default_factory=SingleFlight)
     server: Server = field(init=False)
     latency: Latency = field(default_factory=Latency)
-    unknown_endings: Counter[str] = field(default_factory=Counter)
     _readability: Readability = field(init=False)
     _prompt_share: float = 1.0
     _counted: Counted = field(default_factory=Counted)
@@ -273,8 +270,6 @@ class JudgeCalls:
 
         async def commit(replied: Replied[Reply]) -> None:
             reply = replied.value
-            if reply.finish_word:
-                self.unknown_endings[reply.finish_word] += 1
             await self.journal.commit_reply(
                 key,
                 self.identity,
@@ -362,8 +357,8 @@ def storable_reply(reply: Reply) -> Reply:
     """
     if reply.probabilities is not None and not all(0 <= p <= 1 for p in reply.probabilities.values()):  # NaN included
         raise BadReplyError(f"the judge gave probabilities that are not from 0 to 1: {str(reply.probabilities)[:200]}")
-    texts = (reply.text, reply.reasoning, reply.model)
-    text, reasoning, model = (None if t is None else redact(storable(t)) for t in texts)
-    if (text, reasoning, model) == texts:
+    texts = (reply.text, reply.reasoning, reply.model, reply.finish_word)
+    text, reasoning, model, word = (None if t is None else redact(storable(t)) for t in texts)
+    if (text, reasoning, model, word) == texts:
         return reply
-    return replace(reply, text=text or "", reasoning=reasoning, model=model)
+    return replace(reply, text=text or "", reasoning=reasoning, model=model, finish_word=word)

@@ -43,6 +43,10 @@ class RunningDimensions:
     def oldest(self) -> Scoring | None:
         return next(iter(self._tasks.values()), None)
 
+    def of(self, task: asyncio.Task[Any] | None) -> Scoring | None:
+        """What this task works on, if it is a dimension's."""
+        return None if task is None else self._tasks.get(task)
+
     @contextmanager
     def entered(self, named: NamedDimension, sample: str, candidate: str) -> Iterator[None]:
         """The current task works on this candidate within the block."""

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.checks import check_replies
-from lrf.engine.judge_calls import storable_reply
+from lrf.engine.judge_calls import check_ended, storable_reply
 from lrf.engine.paid_call import Caller, PaidCall, Rated, Replied, sum_usages
 from lrf.engine.rate_limits import RateLimits, Sent
 from lrf.engine.server import CallListener, Server
 from lrf.engine.stop import Stop
 from lrf.engine.waits import Wait
 from lrf.engine.worst_case import WorstCase, most_prompt_tokens
-from lrf.errors import BadReplyError, LrfError, Reason, UnscorableError
+from lrf.errors import JudgeError, LrfError, Reason, UnscorableError
 from lrf.prices import Price
 from lrf.prompting.expectations import Text
 from lrf.prompting.requests import Reply, Request, Usage
@@ -191,8 +191,10 @@ class SamplerCalls:
             sampled = await self.sampler.sample(generation)
             try:
                 replies = check_replies(self.server.title, self.sampler, sampled, len(keys))
+                for reply in replies:
+                    check_ended(self.server.title, reply)
                 return [storable_reply(reply) for reply in replies], [reply.usage for reply in replies]
-            except BadReplyError as error:
+            except JudgeError as error:
                 error.usage = sum_usages([reply.usage for reply in sampled])
                 raise
 

@@ -107,6 +107,9 @@ _PARTS: tuple[tuple[FinishReason, re.Pattern[str]], ...] = (
 
 _LONGEST = 60
 
+NO_WORD = "(none)"
+"""Stands for the word of a server that doesn't say why a reply ended."""
+
 
 def finish_of(word: Any) -> FinishReason:
     """The class of a server's word for a reply's end; "other" for a word that isn't known, and without one.
@@ -122,5 +125,7 @@ def finish_of(word: Any) -> FinishReason:
 
 
 def unknown_word(word: Any) -> str | None:
-    """The word, if there is one and :func:`finish_of` doesn't know it."""
-    return str(word)[:_LONGEST] if word is not None and word != "" and finish_of(word) == "other" else None
+    """The word, if :func:`finish_of` doesn't know it; :data:`NO_WORD` where the server gave none."""
+    if finish_of(word) != "other":
+        return None
+    return NO_WORD if word is None or word == "" else str(word)[:_LONGEST]

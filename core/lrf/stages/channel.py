@@ -21,6 +21,7 @@ from lrf.stages.run_dir import said_by_system
 from lrf.stages.stage import StageStoppedError
 from lrf.stages.summary import full_message
 from lrf.store.files import dump
+from lrf.text.redaction import redact
 from lrf.types import JSON
 
 LAST_LINES, LAST_BYTES = 20, 1 << 14
@@ -32,7 +33,7 @@ Report = Callable[[Mapping[str, JSON]], None]
 
 
 class Channel:
-    """The child's end. Any thread may use it."""
+    """The child's end. Any thread may use it. Secrets are taken out of what it says."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -40,7 +41,7 @@ class Channel:
 
     def say(self, **message: JSON) -> None:
         with self._lock:
-            self._out.write(dump(message) + "\n")
+            self._out.write(redact(dump(message)) + "\n")
             self._out.flush()
 
     def progress(self, message: Mapping[str, JSON]) -> None:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from lrf.engine import event_loop
-from lrf.errors import LrfError, RunInterruptedError, StageError
+from lrf.errors import LrfError, StageError
 from lrf.stages.channel import LAST_BYTES, Channel, Messages, answer, end_with_parent, how_it_ended, last_lines
 from lrf.stages.context import StageContext
+from lrf.stages.loop_guard import guarded
 from lrf.stages.stage import BlockingStage, R, Stage, StageResult, StageStoppedError, skip_finished
 from lrf.text.redaction import RedactedBytes
 from lrf.types import JSON
@@ -139,10 +140,8 @@ def _run(stage: Stage[R], context: StageContext) -> R:
         return result
 
     async def run() -> R:
-        asyncio.get_running_loop().add_signal_handler(
-            signal.SIGINT, lambda: context.drain(RunInterruptedError("stopped; what is finished is kept"))
-        )
-        return await stage.run(context)
+        with guarded(context, note="", reason="stopped; what is finished is kept"):
+            return await stage.run(context)
 
     return event_loop.run(run())
 

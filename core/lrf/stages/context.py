@@ -14,6 +14,7 @@ from lrf.types import JSON
 
 if TYPE_CHECKING:
     from lrf.config import ComponentBlock, Pipeline
+    from lrf.engine.engine import Engine
     from lrf.plugin.catalog import Catalog
 
 Report = Callable[[Mapping[str, JSON]], None]
@@ -31,6 +32,7 @@ class StageContext:
     log: the run's structured log.
     on_stop: functions that are called when the run is to stop, with the reason.
     stop: the first reason to stop, set from a signal or a budget.
+    engine: the engine at work, if any.
     replace: whether a stage may remove what it can't make again from the run's other files, such as a policy.
     """
 
@@ -42,6 +44,7 @@ class StageContext:
     on_stop: list[Callable[[LrfError], None]] = field(default_factory=list)
     stop: LrfError | None = None
     replace: bool = False
+    engine: Engine | None = None
     observers: Observers = field(init=False)
 
     def __post_init__(self) -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrf.errors import ConfigError, LrfError, RunError, RunInterruptedError, StageError
+from lrf.errors import ConfigError, LrfError, RunError, StageError
 from lrf.stages.before_paying import check_before_paying
 from lrf.stages.child_process import run_in_child
 from lrf.stages.context import Report, StageContext
+from lrf.stages.loop_guard import guarded
 from lrf.stages.order import STAGES
 from lrf.stages.progress import Progress
 from lrf.stages.run_dir import RunDir, said_by_system
@@ -85,7 +83,7 @@ async def run_pipeline(
         started(context)
         log.info("run started", stages=[stage.name for stage in chosen], changed=summary.changed)
         context.observers.tell("lrf_run_started", run_dir=str(run.path), pipeline=pipeline.resolved)
-        with _draining(context) if signals else nullcontext():
+        with guarded(context) if signals else nullcontext():
             await _run_stages(context, chosen, summary, lock.fileno(), before_paying)
         summary.seconds = time.monotonic() - began
         summary.files = _files(pipeline, run, stages)
@@ -213,28 +211,3 @@ def _usable(run: RunDir) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(f"{said_by_system(error, run.path)}; {AGAIN}") from error
-
-
-@contextmanager
-def _draining(context: StageContext) -> Iterator[None]:
-    """The first signal lets the run drain; the second ends the process at once (the journal is always safe)."""
-    loop = asyncio.get_running_loop()
-
-    def stop(name: str) -> None:
-        if context.stop is not None:
-            os._exit(RunInterruptedError.exit_code)
-        note = f"{name}: finishing the calls in flight; once more to end at once"
-        context.report(Progress(stage="run", event="stopping", note=note).as_json())
-        context.drain(RunInterruptedError(f"stopped by {name}"))
-
-    here = threading.current_thread() is threading.main_thread()
-    handled = [signal.SIGINT, signal.SIGTERM] if here else []
-    if here and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup has it ignored
-        handled.append(signal.SIGHUP)
-    for number in handled:
-        loop.add_signal_handler(number, stop, number.name)
-    try:
-        yield
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)

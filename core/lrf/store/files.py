@@ -85,7 +85,7 @@ def read_json(path: Path) -> JSON | None:
     """The value in the file, or None where there is no file or no JSON in it."""
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -120,6 +120,10 @@ FROM (
 GROUP BY judge, dimension ORDER BY dimension, judge
 """  # noqa: S608
 
+_UNKNOWN_ENDINGS = """
+SELECT judge, dimension, substr(finish, 7), count(*) FROM replies WHERE finish LIKE 'other:%' GROUP BY 1, 2, 3
+"""
+
 
 class Journal:
     """The journal of one run (or of one :class:`lrf.RewardModel`, in memory).
@@ -258,6 +262,10 @@ class Journal:
             return [Used(judge, dimension, *map(int, numbers)) for judge, dimension, *numbers in c.execute(_USED)]
 
         return self.read_now(job)
+
+    def unknown_endings(self) -> list[tuple[str, str, str, int]]:
+        """The words of replies' ends that lrf doesn't know: judge, dimension, word, and in how many replies. Blocks."""
+        return self.read_now(lambda c: c.execute(_UNKNOWN_ENDINGS).fetchall())
 
 
 def _numbers(usage: Usage) -> tuple[int, ...]:

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from lrf.engine.budget import BudgetLedger
+from lrf.engine.checks import check_reply
 from lrf.engine.engine import Engine, judge_calls
 from lrf.engine.faults import FaultError, is_passing, owned
 from lrf.engine.observers import Observers
 from lrf.engine.panel import NamedDimension
 from lrf.errors import RunInterruptedError, StageError
 from lrf.prompting.expectations import Rating
+from lrf.prompting.requests import Reply
 from lrf.prompting.templates import Segment
 from lrf.protocols import Context
 from lrf.store.journal import Journal
@@ -233,6 +235,12 @@ async def test_an_error_of_the_machine_may_pass_and_names_its_component(kind: st
     assert type(error).__name__ in reward.unscored.detail
     assert faults
     assert all(fault.transient for fault in faults)
+
+
+@pytest.mark.parametrize(("finish", "word"), [("fnord", "fnord"), (None, "(none)"), ("other", "(none)"), (3, "3")])
+def test_a_judges_own_word_for_a_replys_end_is_kept_as_its_word(finish: Any, word: str) -> None:
+    checked = check_reply(Reply("[[5]]", finish))
+    assert (checked.finish, checked.finish_word) == ("other", word)
 
 
 async def test_a_judge_that_gives_no_reply_is_at_fault() -> None:

@@ -31,6 +31,12 @@ def test_an_unknown_word_is_kept_and_not_taken_for_the_end(word: str) -> None:
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
-def test_no_word_is_no_class(nothing: str | None) -> None:
+def test_that_there_is_no_word_is_kept_too(nothing: str | None) -> None:
     assert finish_of(nothing) == "other"
-    assert unknown_word(nothing) is None
+    assert unknown_word(nothing) == "(none)"
+
+
+@pytest.mark.parametrize("odd", [0, 7, True, ["stop"], {"type": "stop"}])
+def test_what_is_no_word_is_unknown(odd: object) -> None:
+    assert finish_of(odd) == "other"
+    assert unknown_word(odd) == str(odd)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lrf.stages.stage import PaidResult
+from lrf.stages.stage import Alarm, PaidResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,4 +45,9 @@ class SampleResult(CandidateCounts, PaidResult):
 
     sha256: str | None
     data: str
+    alarms: Sequence[Alarm] = ()
     sample_seconds: float
+
+    @property
+    def raised(self) -> Sequence[Alarm]:
+        return self.alarms

@@ -40,6 +40,8 @@ def row_of(sample: Sample, replies: Sequence[Reply], seeds: Sequence[int] | None
         while id_ in taken:
             id_ += "+"
         about: dict[str, JSON] = {"finish": reply.finish, "seed": seeds[number] if seeds else None}
+        if reply.finish_word:
+            about["finish_word"] = reply.finish_word
         about |= {name: getattr(reply.usage, name) for name in ("prompt_tokens", "completion_tokens")}
         kept.append(Candidate(id_, reply.text, source, about))
     if not kept:

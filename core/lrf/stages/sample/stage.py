@@ -19,6 +19,7 @@ from lrf.engine.closing import close_all
 from lrf.errors import GateError, LrfError
 from lrf.stages.context import StageContext
 from lrf.stages.data import DataResult, data_of
+from lrf.stages.endings import sampler_ending_alarms
 from lrf.stages.run_dir import RunDir, fingerprint
 from lrf.stages.sample.gate import left_out_message
 from lrf.stages.sample.result import CandidateCounts, SampleResult
@@ -132,5 +133,6 @@ def _result(
         money=spending.money_at(read_prices(context.pipeline.prices)),
         sha256=None if stopped else sha256_of(context.run_dir.candidates),
         data=data.sha256,
+        alarms=sampler_ending_alarms(journal),
         sample_seconds=round(time.monotonic() - began, 3),
     )

@@ -61,15 +61,12 @@ class Alarms:
         return [alarm for alarm in alarms if alarm is not None]
 
 
-def reply_alarms(reasons: Mapping[str, int], unknown_endings: Mapping[tuple[str, str], int]) -> list[Alarm]:
-    """The alarms about prompts that a server cut, and about replies that ended for an unknown reason.
-
-    ``reasons`` counts candidates by "dimension: reason"; ``unknown_endings`` replies by server and word.
-    """
+def prompt_cut_alarms(reasons: Mapping[str, int]) -> list[Alarm]:
+    """The alarms about prompts that a server cut. ``reasons`` counts candidates by "dimension: reason"."""
     cut = {
         name.rpartition(": ")[0]: count for name, count in reasons.items() if name.endswith(f": {Reason.PROMPT_CUT}")
     }
-    alarms = [
+    return [
         Alarm(
             alarm=str(Reason.PROMPT_CUT),
             dimension=dimension,
@@ -78,15 +75,6 @@ def reply_alarms(reasons: Mapping[str, int], unknown_endings: Mapping[tuple[str,
         )
         for dimension, count in cut.items()
     ]
-    alarms += [
-        Alarm(
-            alarm="unknown_finish",
-            of=count,
-            message=f'{server}: {count:,} replies ended with "{word}", which lrf does not know; each was read as it is',
-        )
-        for (server, word), count in sorted(unknown_endings.items())
-    ]
-    return alarms
 
 
 def _same_rating(dimension: str, bins: Mapping[int, int]) -> Alarm | None:

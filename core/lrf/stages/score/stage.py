@@ -18,11 +18,12 @@ from lrf.engine.rescoring import RescoringRounds
 from lrf.errors import GateError
 from lrf.stages.context import StageContext
 from lrf.stages.data import DataResult
+from lrf.stages.endings import ending_alarms
 from lrf.stages.fault_log import FaultLog
 from lrf.stages.reading import check_candidates
 from lrf.stages.run_dir import RunDir, fingerprint
 from lrf.stages.sample.source import sampled, sampled_source
-from lrf.stages.score.alarms import Alarms, reply_alarms
+from lrf.stages.score.alarms import Alarms, prompt_cut_alarms
 from lrf.stages.score.calibration import calibrated, drift_alarms
 from lrf.stages.score.files import ScoreFiles
 from lrf.stages.score.gate import unscored_message
@@ -102,11 +103,13 @@ class ScoreStage(Stage[ScoreResult]):
         engine = engine_of(context.pipeline, journal, context.observers, rounds=rounds_of(context.run_dir))
         engine.on_fault = FaultLog(context.log)
         context.obey(engine.drain)
+        context.engine = engine
         try:
             drift, metrics = await _score(context, engine, stage, data)
         finally:
             await engine.aclose()
             context.on_stop.remove(engine.drain)
+            context.engine = None
         result = await asyncio.to_thread(_write, context, engine, stage, drift, metrics, began)
         reason = context.stop or engine.fatal
         if reason is not None:
@@ -190,7 +193,8 @@ def _write(
     spending = paid(engine.journal, pipeline, engine.judges)
     names = [d.name for d in pipeline.dimensions]
     raised = alarms.raised((name, spending.asked[name], spending.asked_again[name]) for name in names)
-    raised += drift_alarms(drift) + reply_alarms(files.reasons, engine.unknown_endings)
+    titles = {judge.identity: judge.server.title for judge in engine.judges.values()}
+    raised += drift_alarms(drift) + prompt_cut_alarms(files.reasons) + ending_alarms(engine.journal, titles)
     for alarm in raised:
         context.log.warning("alarm", **{name: value for name, value in asdict(alarm).items() if value is not None})
     counts = files.counts

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +20,7 @@ from pathlib import Path
 from lrf.errors import LrfError, StageError
 from lrf.protocols import LaunchPlan
 from lrf.stages.channel import LAST_BYTES, Messages, Report, how_it_ended, last_lines
+from lrf.text.redaction import RedactedBytes
 from lrf.types import JSON
 
 WATCHED = "LRF_STDIN_ENDS_WITH_THE_RUN"
@@ -44,11 +46,14 @@ def launch(plan: LaunchPlan, folder: Path, report: Report) -> Mapping[str, JSON]
         old.unlink()
     printed_before = {log: log.stat().st_size for log in ranks.glob("*.log")}
     printed = folder / "launcher.log"
-    process = _start(plan, printed)
+    process = _start(plan)
+    copying = threading.Thread(target=_copy, args=(process, printed), daemon=True)
+    copying.start()
     try:
         code, first = _follow(process, ranks / "0.jsonl", report)
     finally:
         _end(process)
+        copying.join(PATIENCE_S)
     until = time.monotonic() + SETTLE_S
     while code == 0 and first.messages.result is None and first.messages.error is None and time.monotonic() < until:
         time.sleep(_POLL_S)
@@ -65,19 +70,29 @@ def launch(plan: LaunchPlan, folder: Path, report: Report) -> Mapping[str, JSON]
     raise StageError(_what_died(code, plan, printed, ranks, printed_before))
 
 
-def _start(plan: LaunchPlan, printed: Path) -> subprocess.Popen[bytes]:
-    with printed.open("wb") as log:
-        try:
-            return subprocess.Popen(  # noqa: S603 - the plan's own command
-                plan.argv,
-                env={**os.environ, **plan.env, WATCHED: "1"},
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                process_group=0,
-            )
-        except OSError as error:
-            raise StageError(f"{plan.argv[0]} can't be started: {error}") from error
+def _start(plan: LaunchPlan) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(  # noqa: S603 - the plan's own command
+            plan.argv,
+            env={**os.environ, **plan.env, WATCHED: "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+    except OSError as error:
+        raise StageError(f"{plan.argv[0]} can't be started: {error}") from error
+
+
+def _copy(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Copy what the launcher prints to its log, without secrets."""
+    assert process.stdout is not None
+    without_secrets = RedactedBytes()
+    with log.open("wb") as file:
+        while part := os.read(process.stdout.fileno(), LAST_BYTES):
+            file.write(without_secrets.feed(part))
+            file.flush()
+        file.write(without_secrets.end())
 
 
 @dataclass(slots=True)

@@ -1,6 +1,8 @@
 """One process of a training: ``python -m lrf.stages.train.worker RUN_DIR FOLDER``, started by a launcher.
 
-What it prints goes to ``launch/ranks/N.log``; ``launch/ranks/N.jsonl`` is its channel (see ``lrf.stages.channel``).
+What it prints goes to ``launch/ranks/N.log``; ``launch/ranks/N.jsonl`` is its channel (``lrf.stages.channel``).
+Secrets are taken out of what Python code prints. What code in C prints goes to the log as it is: through a pipe the last
+lines of a process that dies would be lost.
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TextIO, cast
 
 from lrf.errors import StageError
 from lrf.stages.channel import Channel, answer, end_with_parent
 from lrf.stages.train.supervise import WATCHED
+from lrf.text.redaction import RedactedText
 from lrf.types import JSON
 
 _PLACE = (("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1))
@@ -46,5 +50,6 @@ if __name__ == "__main__":
     log = os.open(ranks / f"{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    sys.stdout, sys.stderr = cast(TextIO, RedactedText(sys.stdout)), cast(TextIO, RedactedText(sys.stderr))
     with (ranks / f"{rank}.jsonl").open("a", encoding="utf-8") as out:
         sys.exit(main(sys.argv[1], sys.argv[2], Channel(out)))

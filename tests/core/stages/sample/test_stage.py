@@ -175,6 +175,18 @@ def test_a_candidate_that_was_cut_off_is_kept_with_its_finish_or_dropped_as_the_
     assert counts["dropped"] == ({"cut_off": 2} if rule == "drop" else {})
 
 
+def test_an_unknown_word_for_a_candidates_end_is_kept_with_it_and_shown(
+    project: Project, sampler: Sampler, policy: PolicyServer
+) -> None:
+    policy.fault("odd end", times=2)
+    project.write_data([without_candidates(0)])
+    summary = run(project, sampler)
+    words = [c["metadata"].get("finish_word") for c in project.lines("candidates.jsonl")[0]["candidates"]]
+    assert sorted(words, key=str) == [None, None, "fnord", "fnord"]
+    (alarm,) = summary.results["sample"].raised
+    assert alarm.message.startswith('sample: 2 replies ended with "fnord"')
+
+
 def test_a_sample_of_which_nothing_is_kept_is_left_out(
     project: Project, sampler: Sampler, policy: PolicyServer
 ) -> None:

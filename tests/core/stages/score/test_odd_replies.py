@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,10 +119,24 @@ def test_a_cut_prompt_leaves_the_candidate_unscored_and_raises_an_alarm(
     assert '"prompt_cut"' in summary
 
 
-def test_an_unknown_reason_of_a_replys_end_is_shown(odd_project: Project, server: OddServer) -> None:
-    server.odd = lambda _: (200, completion("Rating: [[7]]", "fnord"))
+ENDS = {"fnord": 'ended with "fnord", which lrf does not know', None: "came without a reason", 7: 'ended with "7"'}
+
+
+@pytest.mark.parametrize("word", ENDS)
+def test_an_unknown_reason_of_a_replys_end_is_shown_by_every_later_run_too(
+    odd_project: Project, server: OddServer, word: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd_project.write_data([sample_row(0)])
+    server.odd = lambda _: (200, completion("Rating: [[7]]", word))
     assert run(odd_project) == 0
-    assert '\\"fnord\\", which lrf does not know' in (odd_project.run_dir / "summary.json").read_text()
+    assert f"alarm: judges.main: 5 replies {ENDS[word]}" in capsys.readouterr().out
+    (odd_project.run_dir / "stages" / "score.json").unlink()
+    server.odd = lambda _: (500, {})
+    assert run(odd_project) == 0  # of the journal's replies
+    alarms = json.loads((odd_project.run_dir / "summary.json").read_text())["alarms"]
+    assert [(alarm["alarm"], alarm["of"]) for alarm in alarms if alarm["alarm"] == "unknown_finish"] == [
+        ("unknown_finish", 5)
+    ]
 
 
 def test_doctor_asks_each_server_once_and_says_what_works(
