@@ -1,8 +1,8 @@
 """One process of a training: ``python -m lrf.stages.train.worker RUN_DIR FOLDER``, started by a launcher.
 
 What it prints goes to ``launch/ranks/N.log``; ``launch/ranks/N.jsonl`` is its channel (``lrf.stages.channel``).
-Secrets are taken out of what Python code prints. What code in C prints goes to the log as it is: through a pipe the last
-lines of a process that dies would be lost.
+Secrets are taken out of what Python code prints. What code in C prints goes to the log as it is: through a pipe, the
+last lines of a process that dies would be lost.
 """
 
 from __future__ import annotations
