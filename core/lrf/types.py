@@ -180,7 +180,8 @@ class JudgedStatement:
     the judge gives them, else the label's value; with several ``votes`` it is their mean, and the verdict is the
     nearest label. ``quotations`` are those of the analysis. After a second look at more evidence, ``first`` is the
     first judgement, and ``attribution`` says why there was no support: "unsupported" (the second look found none
-    either), or "not_retrieved" (the evidence was in the document and had not been retrieved).
+    either), or "not_retrieved" (the evidence was in the document and had not been retrieved). ``in_answer`` are the
+    characters of the answer that a statement is, start and end, where it is a sentence as it stands there.
     """
 
     text: str
@@ -193,6 +194,7 @@ class JudgedStatement:
     quotations: tuple[Quotation, ...] = ()
     attribution: Literal["unsupported", "not_retrieved"] | None = None
     first: JudgedStatement | None = None
+    in_answer: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

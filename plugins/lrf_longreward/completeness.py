@@ -18,6 +18,7 @@ from lrf.types import JSON, Candidate, Chunk, Judgement, Note, Sample
 from lrf_longreward.answers import RATING_TOKENS, attempted, rate
 from lrf_longreward.documents import WholeDocument, check_documents
 from lrf_longreward.notes import NOTE_TOKENS, PartNote, merged, notes_text, tokens_of
+from lrf_longreward.on_document import RatedOnDocument
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.settings import CompletenessSettings, Language
 
@@ -74,9 +75,18 @@ class Completeness:
         self._notes = Prompts("notes", self._settings)
         self._merge = Prompts("merge", self._settings)
         self._completeness = Prompts("completeness", self._settings)
+        document = self._settings.read == "document"
+        self._on_document = RatedOnDocument("completeness", self._settings) if document else None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """See :class:`lrf.protocols.AsksKinds`."""
+        return ("rating",) if self._settings.read == "document" else ("text", "rating")
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         check_documents(sample)
+        if self._on_document:
+            return await self._on_document.score(sample, candidate, ctx)
         template = self._completeness.template(ctx.language)
         # the hash of the template differs between languages, too
         key = f"notes {self._settings.chunk_tokens} {self._notes.template(ctx.language).sha256}"

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from lrf.errors import Reason, UnscorableError
 from lrf.prompting.expectations import Statements
 from lrf.protocols import Context
-from lrf.types import JSON, Candidate, Judgement, Sample
+from lrf.types import JSON, Candidate, JudgedStatement, Judgement, Sample
 from lrf_longreward.documents import check_documents
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.second_look import look_again
+from lrf_longreward.sentences import sentences
 from lrf_longreward.settings import FaithfulnessSettings
 from lrf_longreward.statements import distinct
-from lrf_longreward.verdicts import VerdictCheck, spread
+from lrf_longreward.support import spread
+from lrf_longreward.verdicts import VerdictCheck
+from lrf_longreward.whole_document import DocumentCheck
 
 STATEMENTS_TOKENS = 2048
 
 
 class Faithfulness:
-    """Breaks the answer into factual statements and has each judged on its evidence.
+    """Breaks the answer into factual statements and has each judged on its evidence, or on the whole document.
 
     The rating is 10 times the mean support of the distinct statements; with ``repeated_statements: each``, of all
     statements.
@@ -27,11 +33,17 @@ class Faithfulness:
         self._settings = settings or FaithfulnessSettings()
         self._prompts = Prompts("statements", self._settings)
         self._verdicts = VerdictCheck(self._settings)
+        self._document = DocumentCheck(self._settings)
 
     @property
     def max_statements(self) -> int:
         """See :class:`lrf.protocols.LimitsStatements`."""
         return self._settings.max_statements
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """See :class:`lrf.protocols.AsksKinds`."""
+        return ("statements", "verdict") if self._settings.statements == "judge" else ("verdict",)
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         check_documents(sample)
@@ -46,26 +58,57 @@ class Faithfulness:
                 Reason.TOO_MANY_STATEMENTS,
                 f"the answer makes {len(statements)} factual statements; max_statements is {settings.max_statements}",
             )
+        judged, counts = await self._judged(sample, statements, ctx)
+        if settings.statements == "sentences":
+            judged = _placed(judged, candidate.text)
+        rating = 10 * sum(s.support for s in judged) / len(judged)
+        return Judgement(
+            rating=rating,
+            reply_mode="statements",
+            statements=tuple(judged),
+            extra={**extra, **counts},
+            spread=spread(judged),
+        )
+
+    async def _judged(
+        self, sample: Sample, statements: Sequence[str], ctx: Context
+    ) -> tuple[list[JudgedStatement], dict[str, JSON]]:
+        """A judgement on each statement, and what is to be told of how they were made."""
+        settings = self._settings
+        if settings.read == "document":
+            return await self._document.judge(sample, statements, ctx)
         evidence = await ctx.evidence(statements, settings.top_k)
         claims = list(zip(statements, evidence, strict=True))
         judged = await self._verdicts.judge(sample, claims, ctx)
+        counts: dict[str, JSON] = {}
         if settings.second_look != "off":
-            judged, counts = await look_again(settings.second_look, sample, claims, judged, self._verdicts, ctx)
-            extra |= counts
-        rating = 10 * sum(s.support for s in judged) / len(judged)
-        return Judgement(
-            rating=rating, reply_mode="statements", statements=tuple(judged), extra=extra, spread=spread(judged)
-        )
+            judged, looked = await look_again(settings.second_look, sample, claims, judged, self._verdicts, ctx)
+            counts |= looked
+        return judged, counts
 
     async def _statements(
         self, sample: Sample, candidate: Candidate, ctx: Context
     ) -> tuple[list[str], dict[str, JSON]]:
         """The answer's distinct statements, and the numbers of those that were left out as repetitions."""
-        prompt = self._prompts.template(ctx.language).fill({"question": sample.query, "answer": candidate.text})
-        stated = (await ctx.ask(prompt, Statements(), max_tokens=STATEMENTS_TOKENS)).value
+        extra: dict[str, JSON] = {}
+        stated: Sequence[str]
+        if self._settings.statements == "sentences":
+            stated = [sentence.text for sentence in sentences(candidate.text)]
+            extra["statements"] = "sentences"
+        else:
+            prompt = self._prompts.template(ctx.language).fill({"question": sample.query, "answer": candidate.text})
+            stated = (await ctx.ask(prompt, Statements(), max_tokens=STATEMENTS_TOKENS)).value
         statements = list(stated) if self._settings.repeated_statements == "each" else distinct(stated)
-        extra: dict[str, JSON] = {"repeated_statements": len(stated) - len(statements)}
+        extra["repeated_statements"] = len(stated) - len(statements)
         if self._settings.near_duplicates == "merge":
             statements = distinct(stated, near=True)
             extra["near_duplicates"] = len(stated) - extra["repeated_statements"] - len(statements)
         return statements, extra
+
+
+def _placed(judged: Sequence[JudgedStatement], answer: str) -> list[JudgedStatement]:
+    """The judged sentences with their places in the answer; of a repeated one, the first place."""
+    places: dict[str, tuple[int, int]] = {}
+    for sentence in sentences(answer):
+        places.setdefault(sentence.text, (sentence.start, sentence.end))
+    return [replace(statement, in_answer=places.get(statement.text)) for statement in judged]

@@ -5,16 +5,23 @@ from __future__ import annotations
 from lrf.protocols import Context
 from lrf.types import Candidate, Judgement, Sample
 from lrf_longreward.answers import rate
+from lrf_longreward.on_document import RatedOnDocument
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.settings import HelpfulnessSettings
 
 
 class Helpfulness:
-    """Rates query and answer: relevance, purpose and need, depth, form. The document isn't shown."""
+    """Rates query and answer: relevance, purpose and need, depth, form. The document isn't shown by default."""
+
+    kinds = ("rating",)
 
     def __init__(self, settings: HelpfulnessSettings | None = None) -> None:
-        self._prompts = Prompts("helpfulness", settings or HelpfulnessSettings())
+        settings = settings or HelpfulnessSettings()
+        self._prompts = Prompts("helpfulness", settings)
+        self._on_document = RatedOnDocument("helpfulness", settings) if settings.read == "document" else None
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        if self._on_document:
+            return await self._on_document.score(sample, candidate, ctx)
         template = self._prompts.template(ctx.language)
         return await rate(ctx, template.fill({"question": sample.query, "answer": candidate.text}))

@@ -5,16 +5,23 @@ from __future__ import annotations
 from lrf.protocols import Context
 from lrf.types import Candidate, Judgement, Sample
 from lrf_longreward.answers import rate
+from lrf_longreward.on_document import RatedOnDocument
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.settings import LogicalitySettings
 
 
 class Logicality:
-    """Rates query and answer: consistency, a steady viewpoint, right reasoning and calculation. No document is used."""
+    """Rates query and answer: consistency, a steady viewpoint, right reasoning. No document is used by default."""
+
+    kinds = ("rating",)
 
     def __init__(self, settings: LogicalitySettings | None = None) -> None:
-        self._prompts = Prompts("logicality", settings or LogicalitySettings())
+        settings = settings or LogicalitySettings()
+        self._prompts = Prompts("logicality", settings)
+        self._on_document = RatedOnDocument("logicality", settings) if settings.read == "document" else None
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
+        if self._on_document:
+            return await self._on_document.score(sample, candidate, ctx)
         template = self._prompts.template(ctx.language)
         return await rate(ctx, template.fill({"question": sample.query, "answer": candidate.text}))

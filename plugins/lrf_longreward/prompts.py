@@ -34,6 +34,13 @@ FIELDS: Mapping[str, Fields] = {
     "notes": Fields(frozenset({"context", "question"})),
     "merge": Fields(frozenset({"context", "question"})),
     "completeness": Fields(frozenset({"context", "question", "answer"})),
+    # of `read: document`: the material, and the questions on it
+    "document": Fields(frozenset({"context"})),
+    "document_answer": Fields(frozenset({"context", "question", "answer"})),
+    "ask_statement": Fields(frozenset({"statement"})),
+    "ask_helpfulness": Fields(frozenset()),
+    "ask_logicality": Fields(frozenset()),
+    "ask_completeness": Fields(frozenset()),
 }
 
 

@@ -8,7 +8,8 @@ from typing import Literal
 
 from lrf.protocols import Context
 from lrf.types import Chunk, JudgedStatement, Sample
-from lrf_longreward.verdicts import SUPPORT, Claim, VerdictCheck
+from lrf_longreward.support import SUPPORT
+from lrf_longreward.verdicts import Claim, VerdictCheck
 
 WIDER = 3
 """How many times the chunks of the first look ``widen`` asks for."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lrf.settings import FilePath, Settings
 from lrf.text.tokenizers import DEFAULT, Bundled
 from lrf.types import JSON
 
 Language = Literal["en", "zh"]
+_READ = (
+    "What the judge reads: {} (the paper's way), or the document, too, after which one short question is asked. "
+    "document is for judges that decide (`decisions`, `systemone`): the dimensions of a sample share requests."
+)
 Headings = Literal["plain", "published"]
 _HEADINGS = "by numbers alone, or as in LongReward's published prompts, in Chinese."
 
@@ -29,12 +33,32 @@ class PromptSettings(Settings):
     )
 
 
-class HelpfulnessSettings(PromptSettings):
+class RatedSettings(PromptSettings):
+    """Settings of the dimensions that a single question can rate."""
+
+    pack_candidates: bool = Field(
+        False,
+        description="With `read: document`: one request for all candidates of a sample, each of which the judge then "
+        "reads beside the others. Cheaper, but a rating no longer depends on its own answer alone.",
+    )
+
+    @model_validator(mode="after")
+    def _packs_what_is_read(self) -> Self:
+        if self.pack_candidates and getattr(self, "read", None) != "document":
+            raise ValueError("`pack_candidates: true` needs `read: document`")
+        return self
+
+
+class HelpfulnessSettings(RatedSettings):
     """Settings of ``helpfulness``."""
 
+    read: Literal["answer", "document"] = Field("answer", description=_READ.format("question and answer"))
 
-class LogicalitySettings(PromptSettings):
+
+class LogicalitySettings(RatedSettings):
     """Settings of ``logicality``."""
+
+    read: Literal["answer", "document"] = Field("answer", description=_READ.format("question and answer"))
 
 
 class FaithfulnessSettings(PromptSettings):
@@ -44,6 +68,22 @@ class FaithfulnessSettings(PromptSettings):
         "paper": {"headings": "published", "repeated_statements": "each"}
     }
 
+    read: Literal["evidence", "document"] = Field(
+        "evidence",
+        description="What each statement is compared with: the passages that a retriever finds for it (the paper's "
+        "way), or the whole document, in pieces where it is longer than the judge's `context_window` (the piece with "
+        "most support counts). document needs no retriever, and is for judges that decide.",
+    )
+    statements: Literal["judge", "sentences"] = Field(
+        "judge",
+        description="Who breaks the answer into statements: the judge (or `writer`), which resolves pronouns and "
+        "leaves out what states no fact; or nobody: its sentences are the statements, as they stand there.",
+    )
+    verdict: Literal["auto", "labels", "yes_or_no"] = Field(
+        "auto",
+        description="How it is asked whether a statement is supported: by the paper's three labels, or by yes or no, "
+        "whose probability is the support. auto: yes or no of a judge that decides, labels of every other one.",
+    )
     headings: Headings = Field("plain", description=f"How a passage is headed: {_HEADINGS}")
     repeated_statements: Literal["once", "each"] = Field(
         "once", description="How a statement counts that the answer repeats: once, or each time."
@@ -78,14 +118,27 @@ class FaithfulnessSettings(PromptSettings):
         "cost fewer calls, and need a judge that is held to a JSON schema: others are asked one by one.",
     )
 
+    @property
+    def without(self) -> frozenset[str]:
+        return frozenset({"retriever"}) if self.read == "document" else frozenset()
 
-class CompletenessSettings(PromptSettings):
+    @model_validator(mode="after")
+    def _reads_what_it_looks_at_again(self) -> Self:
+        if self.read == "document" and (self.second_look != "off" or self.top_k is not None):
+            raise ValueError("`second_look` and `top_k` are about retrieved evidence; leave them out")
+        return self
+
+
+class CompletenessSettings(RatedSettings):
     """Settings of ``completeness``."""
 
     by_method: ClassVar[Mapping[str, Mapping[str, JSON]]] = {
         "paper": {"headings": "published", "chunk_ends": "token", "empty_notes": "shown"}
     }
 
+    read: Literal["notes", "document"] = Field(
+        "notes", description=_READ.format("notes on each part of the document, and question and answer")
+    )
     headings: Headings = Field("plain", description=f"How a note is headed: {_HEADINGS}")
     chunk_ends: Literal["sentence", "token"] = Field(
         "sentence",

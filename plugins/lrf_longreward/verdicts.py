@@ -8,27 +8,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lrf.errors import UnscorableError
-from lrf.prompting.expectations import Verdict, Verdicts
-from lrf.prompting.labels import mark_of
+from lrf.prompting.expectations import Verdicts
 from lrf.prompting.requests import Answer
 from lrf.prompting.templates import Prompt, Segment, Template
 from lrf.protocols import Context
 from lrf.types import Chunk, JudgedStatement, Sample, Vote
-from lrf_longreward.answers import all_of, analysis_in, analysis_of, object_of
+from lrf_longreward.answers import all_of, analysis_in, object_of
 from lrf_longreward.documents import heading
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.quotations import located
 from lrf_longreward.settings import FaithfulnessSettings, Language
+from lrf_longreward.statement_questions import StatementQuestions
+from lrf_longreward.support import (
+    SUPPORT,
+    SYNONYMS,
+    TOKENS_OF_SEVERAL,
+    VERDICT,
+    VERDICT_TOKENS,
+    judged_by,
+    vote_support,
+)
 
-SUPPORT: Mapping[str, float] = {"Fully supported": 1.0, "Partially supported": 0.5, "No support": 0.0}
-SYNONYMS: Mapping[str, str] = {
-    **dict.fromkeys(("Full support", "完全支持"), "Fully supported"),
-    **dict.fromkeys(("Partial support", "Partly supported", "部分支持"), "Partially supported"),
-    **dict.fromkeys(("Not supported", "Unsupported", "不支持", "没有支持"), "No support"),
-}
-"""Other words for the verdicts that judges use. "Supported" alone could be two of them, so it isn't here."""
-
-VERDICT_TOKENS, TOKENS_OF_SEVERAL = 512, 192
 NO_EVIDENCE: Mapping[Language, str] = {
     "en": "(The document has no passage on this.)",
     "zh": "（文档中没有与此有关的段落。）",
@@ -46,6 +46,7 @@ class VerdictCheck:
         self._published = settings.headings == "published"
         self._verdict = Prompts("verdict", settings)
         self._verdicts = Prompts("verdicts", settings)
+        self._questions = StatementQuestions(settings)
 
     async def judge(self, sample: Sample, claims: Sequence[Claim], ctx: Context) -> list[JudgedStatement]:
         """A judgement on each claim, in order. Claims that make the same statement have the same evidence."""
@@ -81,19 +82,12 @@ class VerdictCheck:
         ]
 
     async def _alone(self, sample: Sample, text: str, chunks: Sequence[Chunk], ctx: Context) -> JudgedStatement:
-        answer = await ctx.ask(
-            self._prompt(sample, text, chunks, ctx), Verdict(SUPPORT, synonyms=SYNONYMS), max_tokens=VERDICT_TOKENS
-        )
-        probabilities = _by_label(answer)
-        judged = JudgedStatement(
-            text=text,
-            verdict=answer.value,
-            support=SUPPORT[answer.value] if probabilities is None else expected_support(probabilities),
-            evidence=tuple(chunk.span for chunk in chunks),
-            analysis=analysis_of(answer),
-            probabilities=probabilities,
-            votes=answer.votes,
-        )
+        if ctx.decides:
+            passages = self._passages(sample, chunks, ctx)
+            (judged,) = await self._questions.judge(passages, [text], [chunk.span for chunk in chunks], ctx)
+        else:
+            answer = await ctx.ask(self._prompt(sample, text, chunks, ctx), VERDICT, max_tokens=VERDICT_TOKENS)
+            judged = judged_by(answer, text, [chunk.span for chunk in chunks])
         return await _with_quotations(judged, chunks, sample, ctx)
 
     def _prompt(self, sample: Sample, text: str, chunks: Sequence[Chunk], ctx: Context) -> Prompt:
@@ -124,7 +118,7 @@ def _one_of_several(
     return JudgedStatement(
         text=text,
         verdict=answer.value[n],
-        support=statistics.fmean(map(_support, votes)) if votes else SUPPORT[answer.value[n]],
+        support=statistics.fmean(map(vote_support, votes)) if votes else SUPPORT[answer.value[n]],
         evidence=tuple(chunk.span for chunk in chunks),
         analysis=analysis,
         votes=votes,
@@ -149,34 +143,3 @@ def grouped(claims: Sequence[Claim], size: int, seed: str) -> list[list[Claim]]:
     )
     count = -(-len(claims) // size)
     return [shuffled[n::count] for n in range(count)]
-
-
-def _support(vote: Vote) -> float:
-    """The support, 0 to 1, that one draw of one judge gives."""
-    if vote.probabilities is not None:
-        return expected_support({label: vote.probabilities[mark_of(label)] for label in SUPPORT})
-    return SUPPORT[vote.value]
-
-
-def spread(judged: Sequence[JudgedStatement]) -> float | None:
-    """The standard deviation of the ratings that each judge and draw alone would give; None for fewer than two.
-
-    A draw without a verdict on every statement doesn't count.
-    """
-    by_draw: dict[tuple[str, int], list[float]] = {}
-    for vote in (v for s in judged for v in s.votes):
-        by_draw.setdefault((vote.judge, vote.repeat), []).append(_support(vote))
-    ratings = [10 * statistics.fmean(supports) for supports in by_draw.values() if len(supports) == len(judged)]
-    return statistics.stdev(ratings) if len(ratings) > 1 else None
-
-
-def expected_support(probabilities: Mapping[str, float]) -> float:
-    """The expectation of the support, 0 to 1, under probabilities of the labels."""
-    return sum(SUPPORT[label] * p for label, p in probabilities.items()) / sum(probabilities.values())
-
-
-def _by_label(answer: Answer[str]) -> Mapping[str, float] | None:
-    """The probabilities of the marks as those of the labels; None unless a judge gave some, or several judged."""
-    if answer.probabilities is None or (answer.reply_mode != "logprobs" and not answer.votes):
-        return None
-    return {label: answer.probabilities[mark_of(label)] for label in SUPPORT}

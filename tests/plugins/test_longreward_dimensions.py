@@ -24,7 +24,8 @@ from lrf_longreward.helpfulness import Helpfulness
 from lrf_longreward.logicality import Logicality
 from lrf_longreward.settings import CompletenessSettings, FaithfulnessSettings, HelpfulnessSettings
 from lrf_longreward.statements import distinct
-from lrf_longreward.verdicts import NO_EVIDENCE, expected_support
+from lrf_longreward.support import expected_support
+from lrf_longreward.verdicts import NO_EVIDENCE
 
 T = TypeVar("T")
 Script = Callable[[str, Sequence[str]], str | Reply | UnscorableError]

@@ -23,7 +23,7 @@ from lrf_longreward.logicality import Logicality
 from lrf_longreward.plugin import lrf_register_dimensions
 from lrf_longreward.prompts import BUILT_IN, FIELDS, LANGUAGES, Prompts
 from lrf_longreward.settings import CompletenessSettings, FaithfulnessSettings, HelpfulnessSettings, PromptSettings
-from lrf_longreward.verdicts import SUPPORT
+from lrf_longreward.support import SUPPORT
 
 EXPECTS: Mapping[str, Expectation[Any]] = {
     "helpfulness": Rating(),

@@ -72,9 +72,14 @@ class CandidateContext:
         windows = [
             can.context_window - can.reasoning_tokens
             for can in asked
-            if can.context_window is not None and can.kinds is None
+            if can.context_window is not None and (can.kinds is None or can.questions > 1)
         ]
         return min(windows, default=None)
+
+    @property
+    def decides(self) -> bool:
+        asked = (self.judges[name].judge.capabilities for name in self.named.judges)
+        return any(can.questions > 1 and can.kinds is not None for can in asked)
 
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
         with busy():

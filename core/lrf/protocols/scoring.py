@@ -62,6 +62,11 @@ class Context(Protocol):
         """Tokens that prompt and reply may have together, of all judges that are asked; None if no judge says."""
         ...
 
+    @property
+    def decides(self) -> bool:
+        """Whether a judge that rates here decides questions on material (:meth:`ask_many`) and writes nothing."""
+        ...
+
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
         """The answer of the dimension's judge, or of its panel.
 

@@ -55,6 +55,11 @@ class DirectContext:
     def context_window(self) -> int | None:
         return self._judge.capabilities.context_window
 
+    @property
+    def decides(self) -> bool:
+        can = self._judge.capabilities
+        return can.questions > 1 and can.kinds is not None
+
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
         for attempt in range(self._attempts):
             request = Request(prompt, expects, max_tokens, RETRY_TEMPERATURE if attempt else 0.01, attempt=attempt)

@@ -145,6 +145,8 @@ def _statement(statement: JudgedStatement) -> Mapping[str, JSON]:
         ]
     if statement.attribution:
         row["attribution"] = statement.attribution
+    if statement.in_answer:
+        row["in_answer"] = list(statement.in_answer)
     if statement.first:
         row["first"] = _statement(statement.first)
     return row
