@@ -25,6 +25,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 import lrf
 from decision_server import DecisionServer
 from judge_server import JudgeServer
+from lrf.store.journal import Journal
 
 RATED = ("helpfulness", "logicality", "completeness")
 
@@ -96,13 +97,20 @@ def scored(data: Path, kind: str, *, pack_candidates: bool = False, statements: 
 
 
 def bytes_a_question(journal: Path, questions: int) -> int:
-    """The bytes of the tables and indexes of replies and segments for each question, without the segments' texts."""
+    """By how many bytes a question makes the journal grow, besides the texts that are sent."""
+    empty = journal.with_name("empty.sqlite")
+    Journal(empty).close()
+    return int((content_bytes(journal) - content_bytes(empty)) / questions)
+
+
+def content_bytes(journal: Path) -> int:
+    """The bytes of the pages in use, without the segments' texts."""
     with sqlite3.connect(journal) as connection:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         (free,) = connection.execute("PRAGMA freelist_count").fetchone()
         (size,) = connection.execute("PRAGMA page_size").fetchone()
-        (texts,) = connection.execute("SELECT sum(length(CAST(text AS BLOB))) FROM segments").fetchone()
-    return int(((pages - free) * size - texts) / questions)
+        (texts,) = connection.execute("SELECT total(length(CAST(text AS BLOB))) FROM segments").fetchone()
+    return int((pages - free) * size - texts)
 
 
 if __name__ == "__main__":

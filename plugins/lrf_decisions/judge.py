@@ -33,7 +33,7 @@ class _DecisionJudge(HttpJudge[S]):
         super().__init__(
             settings,
             codes,
-            identity={"type": type_},
+            identity={"type": type_, **settings.identity_changes()},
             capabilities=Capabilities(
                 probabilities=True,
                 kinds=KINDS,

@@ -57,7 +57,7 @@ class TypedQuestion:
             return "missing"
         if not all(0 <= p <= 1 + _ROUNDING for p in numbers) or not abs(total - 1) <= _ROUNDING:
             return "missing"
-        return {option: round(p / total, 6) for option, p in zip(self.names, numbers, strict=True)}
+        return {option: round(p / total, 5) for option, p in zip(self.names, numbers, strict=True)}
 
     def by_yes(self, probability: Any) -> Outcome:
         """The probabilities of yes and no, given that of yes."""

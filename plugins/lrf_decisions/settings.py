@@ -18,7 +18,9 @@ _SCORE_LEVELS = (
 class DecisionServerSettings(EndpointSettings):
     """What both judges have."""
 
-    not_identity: ClassVar[frozenset[str]] = frozenset({"context_window", "max_questions"})
+    not_identity: ClassVar[frozenset[str]] = frozenset(
+        {"context_window", "max_questions", "max_choices", "letters", "score_levels", "extra_body"}
+    )
 
     max_questions: int = Field(
         default=400, ge=2, description="Most questions in a request; what is more goes into another request."
@@ -34,6 +36,10 @@ class DecisionServerSettings(EndpointSettings):
     score_levels: int = Field(default=10, ge=2, description=_SCORE_LEVELS)
     context_window: ContextWindow = None
     extra_body: dict[str, JSON] = Field(default_factory=dict, description="More fields of every request.")
+
+    def identity_changes(self) -> dict[str, JSON]:
+        """The settings that replies depend on and that aren't the default ones: an identity is in every reply's row."""
+        return self.model_dump(mode="json", include={"letters", "score_levels", "extra_body"}, exclude_defaults=True)
 
 
 class DecisionsSettings(DecisionServerSettings):

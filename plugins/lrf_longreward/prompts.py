@@ -34,7 +34,10 @@ FIELDS: Mapping[str, Fields] = {
     "notes": Fields(frozenset({"context", "question"})),
     "merge": Fields(frozenset({"context", "question"})),
     "completeness": Fields(frozenset({"context", "question", "answer"})),
-    # of `read: document`: the material, and the questions on it
+}
+
+# Of judges that decide: the material, and the questions on it, which say nothing of how to reply.
+QUESTION_FIELDS: Mapping[str, Fields] = {
     "document": Fields(frozenset({"context"})),
     "document_answer": Fields(frozenset({"context", "question", "answer"})),
     "ask_statement": Fields(frozenset({"statement"})),
@@ -42,6 +45,7 @@ FIELDS: Mapping[str, Fields] = {
     "ask_logicality": Fields(frozenset()),
     "ask_completeness": Fields(frozenset()),
 }
+ALL_FIELDS = {**FIELDS, **QUESTION_FIELDS}
 
 
 class Prompts:
@@ -75,7 +79,7 @@ def _load(name: str, language: Language, folder: Path | None) -> Template:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: can't be read as UTF-8 text: {error}") from None
-    fields = FIELDS[name]
+    fields = ALL_FIELDS[name]
     # an editor's last line break would stand between the cue and the reply
     template = Template(text.rstrip("\r\n"), fields.required | fields.optional, name=str(file))
     if missing := sorted(fields.required - template.used):
@@ -87,11 +91,11 @@ def _check_folder(folder: Path) -> None:
     """Raises ConfigError for a text file that no prompt is named like: it would silently have no effect."""
     if not folder.is_dir():
         raise ConfigError(f"prompts: there is no folder {folder}")
-    known = {f"{name}.txt" for name in FIELDS} | {f"{lang}/{name}.txt" for lang in LANGUAGES for name in FIELDS}
+    known = {f"{name}.txt" for name in ALL_FIELDS} | {f"{lang}/{name}.txt" for lang in LANGUAGES for name in ALL_FIELDS}
     names = sorted(path.relative_to(folder).as_posix() for path in (*folder.glob("*.txt"), *folder.glob("*/*.txt")))
     for name in names:
         if name not in known:
-            allowed = ", ".join(f"{n}.txt" for n in FIELDS)
+            allowed = ", ".join(f"{n}.txt" for n in ALL_FIELDS)
             raise ConfigError(
                 f"{folder / name}: no prompt has this name; allowed: {allowed}, in {folder} or in its folders "
                 f"{' and '.join(LANGUAGES)}{did_you_mean(name, known)}"

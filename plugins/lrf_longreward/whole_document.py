@@ -13,8 +13,8 @@ from lrf_longreward.documents import heading
 from lrf_longreward.settings import FaithfulnessSettings
 from lrf_longreward.statement_questions import StatementQuestions
 
-ROOM = 0.75
-"""Share of the judge's window that a piece of the document may take; the rest is for questions."""
+BESIDE, ROOM = 512, 0.75
+"""Tokens of the judge's window that are set aside, and the share of the rest that a piece of the document may take."""
 
 SMALLEST = 64
 """Tokens of a piece at least."""
@@ -44,7 +44,7 @@ class DocumentCheck:
     async def _pieces(self, sample: Sample, ctx: Context) -> list[tuple[str, tuple[Span, ...]]]:
         """The whole context, or its pieces with their places."""
         window = ctx.context_window
-        room = None if window is None else max(SMALLEST, int(window * ROOM))
+        room = None if window is None else max(SMALLEST, int((window - BESIDE) * ROOM))
         if room is None or await asyncio.to_thread(count_tokens, sample.context) <= room:
             return [(sample.context, ())]
         chunks = await ctx.chunks(room)

@@ -21,7 +21,7 @@ from lrf_longreward.faithfulness import Faithfulness
 from lrf_longreward.helpfulness import Helpfulness
 from lrf_longreward.logicality import Logicality
 from lrf_longreward.plugin import lrf_register_dimensions
-from lrf_longreward.prompts import BUILT_IN, FIELDS, LANGUAGES, Prompts
+from lrf_longreward.prompts import ALL_FIELDS, BUILT_IN, FIELDS, LANGUAGES, Prompts
 from lrf_longreward.settings import CompletenessSettings, FaithfulnessSettings, HelpfulnessSettings, PromptSettings
 from lrf_longreward.support import SUPPORT
 
@@ -52,7 +52,7 @@ def blocks(text: str) -> list[str]:
 
 def test_both_languages_have_all_prompts_and_nothing_else() -> None:
     found = sorted(path.relative_to(BUILT_IN).as_posix() for path in BUILT_IN.rglob("*") if path.is_file())
-    assert found == sorted(f"{language}/{name}.txt" for language, name in FILES)
+    assert found == sorted(f"{language}/{name}.txt" for language in LANGUAGES for name in ALL_FIELDS)
 
 
 @every_file

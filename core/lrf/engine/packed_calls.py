@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from typing import TypeVar
 
 from lrf.engine.checks import check_answers
-from lrf.engine.judge_calls import FIRST_TEMPERATURE, JudgeCalls, check_ended, storable_reply
+from lrf.engine.judge_calls import JudgeCalls, check_ended, storable_reply
 from lrf.engine.packing import GatheredQuestion, current_worker
 from lrf.engine.paid_call import Caller, PaidCall, Rated, Replied, sum_usages
 from lrf.engine.prompt_cut import BYTES_A_TOKEN, LEAST_SHARE, LEAST_TOKENS
@@ -86,7 +86,7 @@ class PackedCalls(JudgeCalls):
                 prompt=prompt,
                 expects=expects,
                 max_tokens=DECISION_TOKENS,
-                temperature=FIRST_TEMPERATURE,
+                temperature=0.0,
                 reply_mode="logprobs",
                 seed=self._seed(caller.round, repeat, attempt),
                 attempt=attempt,

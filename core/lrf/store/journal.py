@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KNOWN_SEGMENTS = 4096
+SEGMENTS = "segments "
+"""What the text of a segment begins with that lists others, in hexadecimal: material that many questions share."""
 
 
 class Used(NamedTuple):
@@ -190,14 +192,7 @@ class Journal:
 
         ``worst``: of a reply without usage, the most tokens of prompt and reply that it may have taken.
         """
-        hashes, new = [], []
-        for segment in request.prompt:
-            h = _of_segment(segment.text) if segment.trusted else digest(segment.text)
-            hashes.append(h)
-            if h in self._stored:
-                self._stored.move_to_end(h)
-            else:
-                new.append((h, redact(storable(segment.text))))
+        hashes, new = self._prompt(request)
         numbers = (*_numbers(reply.usage), *worst)
         probabilities = dump(dict(reply.probabilities)) if reply.probabilities is not None else None
         ended = f"{reply.finish}:{reply.finish_word}" if reply.finish_word else reply.finish
@@ -218,6 +213,31 @@ class Journal:
             self._stored[h] = None
         while len(self._stored) > KNOWN_SEGMENTS:
             self._stored.popitem(last=False)
+
+    def _prompt(self, request: Request) -> tuple[list[bytes], list[tuple[bytes, str]]]:
+        """The hashes that stand for a prompt, and the texts under those of them that aren't stored yet.
+
+        A question on material has two: that of the list of the material's hashes, and that of its own words.
+        """
+        pieces = [(s.text, s.trusted) for s in request.prompt]
+        hashes, new = self._hashed(pieces[: request.material] or pieces)
+        if not request.material:
+            return hashes, new
+        whole = SEGMENTS + " ".join(h.hex() for h in hashes)
+        own, more = self._hashed([(whole, True), ("".join(text for text, _ in pieces[request.material :]), False)])
+        return own, new + more
+
+    def _hashed(self, pieces: Sequence[tuple[str, bool]]) -> tuple[list[bytes], list[tuple[bytes, str]]]:
+        """The hash of each piece, and the pieces that aren't stored yet; with each, whether many prompts share it."""
+        hashes, new = [], []
+        for text, shared in pieces:
+            h = _of_segment(text) if shared else digest(text)
+            hashes.append(h)
+            if h in self._stored:
+                self._stored.move_to_end(h)
+            else:
+                new.append((h, redact(storable(text))))
+        return hashes, new
 
     def note_unanswered(
         self, judge: str, *, sample: str, dimension: str, reason: str, usage: Usage, worst: tuple[int, int] = (0, 0)
