@@ -25,7 +25,7 @@ from lrf_classifier.dimension import Classifier
 from lrf_classifier.settings import ClassifierSettings
 from lrf_reward import held_out
 from lrf_reward.objective import RewardCollator, preference_loss, rating_loss
-from lrf_reward.rows import is_held_out
+from lrf_reward.rows import held_out_below, is_held_out
 from lrf_reward.settings import RewardSettings
 from lrf_reward.trainer import RewardTrainer
 
@@ -233,12 +233,33 @@ def test_a_pair_without_difference_stops_the_training_or_is_left_out_and_counted
     assert (metrics["pairs"], metrics["lost_pairs"], metrics["lost_tokens"] > 0) == (3, 1, True)
 
 
+def held_out_of(ids: list[str], seed: int, share: float) -> list[str]:
+    below = held_out_below(ids, seed, share)
+    return [name for name in ids if is_held_out(name, seed, below)]
+
+
 def test_a_share_of_the_samples_is_held_out_and_always_the_same_ones() -> None:
     ids = [f"s{n}" for n in range(2000)]
-    apart = [name for name in ids if is_held_out(name, 7, 0.2)]
+    apart = held_out_of(ids, 7, 0.2)
     assert 330 < len(apart) < 470
-    assert apart == [name for name in ids if is_held_out(name, 7, 0.2)] != [n for n in ids if is_held_out(n, 8, 0.2)]
-    assert not any(is_held_out(name, 7, 0.0) for name in ids)
+    assert apart == held_out_of(ids, 7, 0.2) != held_out_of(ids, 8, 0.2)
+    assert held_out_of(ids, 7, 0.0) == []
+    more = held_out_of([*ids, *(f"t{n}" for n in range(2000))], 7, 0.2)
+    assert [name for name in more if name.startswith("s")] == apart
+
+
+@given(st.integers(5, 40), st.integers(0, 99), st.floats(0.001, 0.999))
+def test_of_few_samples_at_least_one_is_held_out_and_one_trained_on(count: int, seed: int, share: float) -> None:
+    assert 0 < len(held_out_of([f"s{n}" for n in range(count)], seed, share)) < count
+
+
+@pytest.mark.parametrize("objective", ["ratings", "preferences"])
+def test_fewer_samples_than_can_be_held_out_are_refused_with_what_to_do(job, scored_job, objective: str) -> None:
+    few = scored_job(planted(4)) if objective == "ratings" else job(pair_rows(4))
+    with pytest.raises(
+        StageError, match=r"jsonl: 4 samples are too few to hold some out .* 5 at least, or set `held_o"
+    ):
+        trainer(objective=objective).train(few)
 
 
 def test_only_targets_that_are_there_count_in_the_loss() -> None:

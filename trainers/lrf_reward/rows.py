@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from lrf_training.tokens import EncodedRow, Messages, UnusableRowError, chat_ids
 
 CENTRE, HALF = 5.0, 5.0
 """The target of a rating r is (r − 5) / 5: −1 for a rating of 0, 1 for a rating of 10."""
+
+FEWEST_SAMPLES = 5
+"""Of fewer samples none are held out: an agreement on one of four says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,27 @@ def pairs(path: Path) -> Iterator[RewardRow]:
         yield RewardRow(where, str(row["sample_id"]), chats, {}, row.get("tools"))
 
 
-def is_held_out(sample_id: str, seed: int, share: float) -> bool:
+def held_out_below(sample_ids: Iterable[str], seed: int, share: float) -> int:
+    """The bound of :func:`is_held_out`, for about this share of the samples: at least one of them, and not all.
+
+    Raises ValueError for fewer than :data:`FEWEST_SAMPLES` and a share above 0.
+    """
+    if not share:
+        return 0
+    hashes = sorted({_hash(sample_id, seed) for sample_id in sample_ids})
+    if len(hashes) < FEWEST_SAMPLES:
+        raise ValueError(f"{len(hashes)} samples are too few to hold some out for evaluation")
+    number = bisect_left(hashes, int(share * 2**64))
+    return hashes[min(max(number, 1), len(hashes) - 1)]
+
+
+def is_held_out(sample_id: str, seed: int, below: int) -> bool:
     """Whether a sample, with all its answers, is held out from training."""
-    digest = hashlib.sha256(f"{seed}\0{sample_id}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
+    return _hash(sample_id, seed) < below
+
+
+def _hash(sample_id: str, seed: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{sample_id}".encode()).digest()[:8], "big")
 
 
 def encode(row: RewardRow, tokenizer: Any, _: frozenset[int], dimensions: tuple[str, ...]) -> EncodedRow:

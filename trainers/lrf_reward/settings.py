@@ -23,7 +23,8 @@ class RewardSettings(TrainingSettings):
         0.1,
         ge=0,
         lt=1,
-        description="share of the samples, chosen by a hash of their ids, for evaluation only",
+        description="share of the samples, chosen by a hash of their ids, for evaluation only: at least one; it takes "
+        "five samples or more. 0: evaluated on the rows that are trained on",
     )
     on_bad_row: Literal["stop", "drop"] = Field(
         "stop", description="what happens at a pair of equal answers: stop, or drop it"

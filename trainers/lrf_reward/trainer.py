@@ -51,14 +51,21 @@ class RewardTrainer:
 
         def read(path: Path, held_out: bool | None = None) -> Iterator[rows.RewardRow]:
             for row in rows.scored(path) if of_ratings else rows.pairs(path):
-                apart = rows.is_held_out(row.sample_id, job.seed, settings.held_out)
-                if row.teaches and held_out in (None, apart):
+                if row.teaches and held_out in (None, rows.is_held_out(row.sample_id, job.seed, below)):
                     yield row
 
         # --- the rows, and their token ids
+        below = 0
         dimensions = tuple(dict.fromkeys(name for row in read(source) for name in row.ratings)) if of_ratings else ()
         if of_ratings and not dimensions:
             raise StageError(f"{source}: no answer has a rating, so there is nothing to distil")
+        try:
+            below = rows.held_out_below((row.sample_id for row in read(source)), job.seed, settings.held_out)
+        except ValueError as error:
+            raise StageError(
+                f"{source}: {error}; give {rows.FEWEST_SAMPLES} at least, or set `held_out: 0`, which evaluates on the "
+                "rows that were trained on"
+            ) from None
         train_rows, held_out_rows = (
             Mixture([(source, 1.0, partial(read, held_out=apart))], job.seed) for apart in (False, True)
         )

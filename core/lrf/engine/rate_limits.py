@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 MINUTE_S, BURST_S = 60.0, 6.0
 
+LATE_S = 1.0
+"""How much later than another a request may reach the server (connecting, a busy machine): a minute of the server's then
+has no more than the limit, too."""
+
 
 @dataclass(slots=True)
 class Sent:
@@ -55,8 +59,8 @@ class _Window:
 class RateLimits:
     """Limits of what may be sent a minute.
 
-    In any 60 seconds (the first moment included, the last one not) no more than the limits are sent, and in any 6
-    seconds no more than a tenth of them, rounded up: bursts are that long. A call that is larger than a limit goes
+    In any 61 seconds (the first moment included, the last one not) no more than the limits are sent, so that no minute
+    of the server's sees more; and in any 6 seconds no more than a tenth of them, rounded up: bursts are that long. A call that is larger than a limit goes
     alone. A call counts at its worst case until :meth:`settle` says what it took.
     """
 
@@ -67,7 +71,7 @@ class RateLimits:
             _Window(unit, limit, seconds)
             for unit, a_minute in (("requests", requests), ("tokens", tokens))
             if a_minute is not None
-            for limit, seconds in ((a_minute, MINUTE_S), (math.ceil(a_minute * BURST_S / MINUTE_S), BURST_S))
+            for limit, seconds in ((a_minute, MINUTE_S + LATE_S), (math.ceil(a_minute * BURST_S / MINUTE_S), BURST_S))
         ]
 
     def wait_s(self, requests: float, tokens: float) -> float:
