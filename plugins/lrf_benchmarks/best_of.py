@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lrf.errors import DataError
 from lrf.protocols import Judged, Question, Recorded
 from lrf.rows.formats import rows_of
 from lrf.types import JSON, BadRow
-from lrf_benchmarks.pairwise import by_group
+from lrf_benchmarks.pairwise import by_group, paths_of
 from lrf_benchmarks.rows import FieldError, mean_of, number_of, percent, question, questions, text_of, texts_of
 from lrf_benchmarks.settings import BenchmarkSettings
 
@@ -106,8 +107,9 @@ class RmBench:
     """RM-Bench (arXiv 2410.16184): rows of id, prompt, chosen [3], rejected [3], domain.
 
     The answers are concise, detailed and detailed with Markdown. The matrix says whether chosen i scores strictly above
-    rejected j: easy is the mean below its diagonal, normal on it, hard above it. By domain, the two kinds of safety
-    equal; overall and the levels are means of the domains. In per cent. A missing score is a comparison that is wrong.
+    rejected j: easy_acc is the mean below its diagonal, normal_acc on it, hard_acc above it. All of them by domain,
+    with the rows of both kinds of safety together; then means of the domains, which count alike. In per cent. A missing
+    score is a comparison that is wrong. Without a field domain it is the file's name (chat_filtered.json).
     """
 
     compares = False
@@ -117,14 +119,17 @@ class RmBench:
         self._path = settings.path
 
     def read(self) -> Iterator[Question | BadRow]:
-        return questions(rows_of(self._path), self._question)
+        for path in paths_of(self._path):
+            domain = path.name.partition(".")[0].removesuffix("_filtered")
+            yield from questions(rows_of(path), partial(self._question, domain))
 
-    def _question(self, row: Mapping[str, Any], number: int) -> Question:
+    def _question(self, domain: str, row: Mapping[str, Any], number: int) -> Question:
         answers = [texts_of(row, name, 3) for name in ("chosen", "rejected")]
         if any(len(texts) != 3 for texts in answers):
             raise FieldError("chosen, rejected: expected three texts each")
         name = str(row.get("id") if row.get("id") is not None else number)
-        return question(name, text_of(row, "prompt"), [*answers[0], *answers[1]], None, text_of(row, "domain"))
+        group = text_of(row, "domain") if row.get("domain") else domain
+        return question(name, text_of(row, "prompt"), [*answers[0], *answers[1]], None, group)
 
     def recorded(self, path: Path) -> Iterator[Recorded]:
         """Rows with ``id``, ``score_chosen`` [3] and ``score_rejected`` [3], as the authors' code writes them."""
@@ -146,22 +151,20 @@ class RmBench:
         return None if scores_of(judged) is None else float(_matrix([judged]).mean())
 
     def measure(self, judged: Sequence[Judged]) -> Mapping[str, JSON]:
-        matrices = {name: _matrix(ones) for name, ones in by_group(judged).items()}
-        safety = [matrices.pop(name) for name in ("safety-refuse", "safety-response") if name in matrices]
-        if safety:
-            matrices["safety"] = np.mean(safety, axis=0)
+        domains = {name: [one for one in judged if one.group.startswith(name)] for name in self._DOMAINS}
+        matrices = {name: _matrix(ones) for name, ones in domains.items() if ones}
         figures: dict[str, JSON] = {name: percent([float(m.mean())]) for name, m in matrices.items()}
+        overall = mean_of(figures.values())
         if matrices:
             together = np.mean(list(matrices.values()), axis=0)
             below, above = np.tril_indices(3, -1), np.triu_indices(3, 1)
             figures |= {
-                "easy": float(together[below].mean() * 100),
-                "normal": float(np.diag(together).mean() * 100),
-                "hard": float(together[above].mean() * 100),
+                "hard_acc": float(together[above].mean() * 100),
+                "normal_acc": float(np.diag(together).mean() * 100),
+                "easy_acc": float(together[below].mean() * 100),
             }
         missing = [name for name in self._DOMAINS if name not in matrices]
-        overall = mean_of(figures[name] for name in matrices)
-        return {**figures, "overall": overall, "domains_missing": missing}
+        return {**figures, "total_avg_acc": overall, "domains_missing": missing}
 
 
 def _matrix(judged: Sequence[Judged]) -> np.ndarray[Any, np.dtype[np.float64]]:

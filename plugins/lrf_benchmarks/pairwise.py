@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,11 @@ def by_group(judged: Sequence[Judged]) -> dict[str, list[Judged]]:
     for one in judged:
         groups.setdefault(one.group, []).append(one)
     return groups
+
+
+def paths_of(path: Path | Sequence[Path]) -> list[Path]:
+    """The files that a setting names."""
+    return [path] if isinstance(path, Path) else list(path)
 
 
 class Pairwise:
@@ -177,24 +183,44 @@ class JudgeBench(Pairwise):
 
 
 class ContextualJudgeBench(Pairwise):
-    """ContextualJudgeBench (arXiv 2503.15620): question, context, the two answers, and a split.
+    """ContextualJudgeBench (arXiv 2503.15620): rows of question, context, positive_response and negative_response.
 
-    The answers are ``response_a`` and ``response_b`` with a ``label``, or ``positive_response`` and
-    ``negative_response``, as in the authors' files. Consistent accuracy: right in both orders, an unreadable reply
-    being wrong; consistency is how often both orders agree.
+    The split (faithfulness_qa, refusal_answerable, …) is the file's name up to the first hyphen, or the field
+    ``split``. Answers may also be ``response_a`` and ``response_b`` with a ``label``. Consistent accuracy: right in
+    both orders, an unreadable reply being wrong; consistency is how often both orders agree.
     """
 
-    def question(self, row: Mapping[str, Any], number: int) -> Question:
+    def read(self) -> Iterator[Question | BadRow]:
+        for path in paths_of(self._path):
+            yield from questions(rows_of(path), partial(self._of_split, path.name.partition(".")[0].partition("-")[0]))
+
+    def _of_split(self, split: str, row: Mapping[str, Any], number: int) -> Question:
         if "positive_response" in row:
             answers, label = [text_of(row, f"{sign}_response", empty=True) for sign in ("positive", "negative")], "1"
         else:
             answers = [text_of(row, f"response_{letter}", empty=True) for letter in "ab"]
             label = one_of(row, "label", {"a": "1", "b": "2", "A": "1", "B": "2", 0: "1", 1: "2"})
-        name = next((str(row[key]) for key in ("problem_id", "id") if row.get(key) is not None), str(number))
         context = row.get("context")
         documents = [str(part) for part in context] if isinstance(context, list) else [text_of(row, "context")]
-        group = str(row.get("split") or "")
-        return question(name, text_of(row, "question"), answers, label, group, documents)
+        group = str(row.get("split") or split)
+        return question(f"{group}/{number}", text_of(row, "question"), answers, label, group, documents)
+
+    def recorded(self, path: Path) -> Iterator[Recorded]:
+        """Rows with ``votes`` of both orders (1: the positive response): the authors' eval_detailed_SPLIT.jsonl."""
+        split = path.name.partition(".")[0].removeprefix("eval_detailed_")
+        for number, made in enumerate(questions(rows_of(path), partial(self._votes, split))):
+            if isinstance(made, BadRow):
+                raise DataError(f"{made.file}:{number + 1}: {made.message}")
+            yield made
+
+    def _votes(self, split: str, row: Mapping[str, Any], number: int) -> Recorded:
+        votes = row.get("votes")
+        if not isinstance(votes, list) or len(votes) != 2:
+            raise FieldError("votes: expected two, one for each order")
+        worth: dict[Any, Decision] = {1: "1", 2: "2"}
+        ones = [vote[0] if isinstance(vote, list) and vote else vote for vote in votes]
+        first, second = (None if isinstance(one, list | dict) else worth.get(one) for one in ones)
+        return Recorded(f"{split}/{number}", decisions=(first, second))
 
     def measure(self, judged: Sequence[Judged]) -> Mapping[str, JSON]:
         def consistent(ones: Sequence[Judged]) -> float | None:

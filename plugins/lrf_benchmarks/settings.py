@@ -25,6 +25,15 @@ class ClaimSettings(BenchmarkSettings):
     )
 
 
+class LongJudgeBenchSettings(BenchmarkSettings):
+    """Settings of the benchmark ``longjudgebench``."""
+
+    dimension: str | None = Field(
+        default=None,
+        description="Of rankings by several dimensions the one to take, such as content; null: their mean.",
+    )
+
+
 class RagTruthSettings(Settings):
     """Settings of the benchmark ``ragtruth``."""
 

@@ -22,9 +22,16 @@ from lrf.types import BadRow
 from lrf_benchmarks import plugin
 from lrf_benchmarks.best_of import RewardBench2, RmBench, ties_score
 from lrf_benchmarks.claims import AggreFact, FactScore, RagTruth
+from lrf_benchmarks.long_texts import LongJudgeBench, LongRewardBench
 from lrf_benchmarks.own import OwnPairs, OwnRatings
 from lrf_benchmarks.pairwise import ContextualJudgeBench, JudgeBench, LlmBar
-from lrf_benchmarks.settings import BenchmarkSettings, ClaimSettings, FactScoreSettings, RagTruthSettings
+from lrf_benchmarks.settings import (
+    BenchmarkSettings,
+    ClaimSettings,
+    FactScoreSettings,
+    LongJudgeBenchSettings,
+    RagTruthSettings,
+)
 
 DATA = Path(os.environ.get("LRF_TEST_DATA", "")) / "llmbar"
 needs_llmbar = pytest.mark.skipif(not DATA.is_dir(), reason="LRF_TEST_DATA has no llmbar")
@@ -100,17 +107,29 @@ def test_judgebench_adds_up_both_orders(tmp_path: Path) -> None:
 
 def test_contextualjudgebench_counts_what_is_right_in_both_orders(tmp_path: Path) -> None:
     rows = [
-        {"problem_id": str(n), "question": "q", "context": "c", "positive_response": "good", "negative_response": "bad",
-         "split": "refusal"} for n in range(3)
-    ]  # fmt: skip
+        {
+            "question_id": str(n),
+            "question": "q",
+            "context": "c",
+            "positive_response": "good",
+            "negative_response": "bad",
+        }
+        for n in range(3)
+    ]
     table = pa.Table.from_pylist(rows)
-    pq.write_table(table, tmp_path / "data.parquet")
-    benchmark = ContextualJudgeBench(BenchmarkSettings(path=tmp_path / "data.parquet"))
+    pq.write_table(table, tmp_path / "refusal_qa-00000-of-00001.parquet")
+    benchmark = ContextualJudgeBench(BenchmarkSettings(path=tmp_path / "refusal_qa-00000-of-00001.parquet"))
     decided: list[Any] = [("1", "1"), ("1", "2"), ("2", "2")]
     judged = [Judged(q.sample.id, q.label, q.group, (), d) for q, d in zip(asked(benchmark), decided, strict=True)]
     figures = benchmark.measure(judged)
-    assert figures["consistent_accuracy"] == figures["consistent_accuracy_refusal"] == pytest.approx(100 / 3)
+    assert figures["consistent_accuracy"] == figures["consistent_accuracy_refusal_qa"] == pytest.approx(100 / 3)
     assert figures["consistency"] == pytest.approx(200 / 3)
+    votes = jsonl(
+        tmp_path / "eval_detailed_refusal_qa.jsonl", {"votes": [1, 1]}, {"votes": [[1], [2]]}, {"votes": [2, -1]}
+    )
+    recorded = list(benchmark.recorded(votes))
+    assert [one.decisions for one in recorded] == [("1", "1"), ("1", "2"), ("2", None)]
+    assert [one.id for one in recorded] == [one.id for one in judged]
 
 
 def test_rewardbench2_shares_a_tie_for_the_top_and_averages_subsets(tmp_path: Path) -> None:
@@ -155,9 +174,50 @@ def test_rmbench_reads_easy_below_normal_on_and_hard_above_the_diagonal(tmp_path
     by_length = scored(chat, 1, 2, 3, 1, 2, 3)
     figures = benchmark.measure([by_length, scored(refuse, 9, 9, 9, 1, 1, 1), scored(response, 1, 1, 1, 9, 9, 9)])
     assert (figures["chat"], figures["safety"]) == (pytest.approx(100 / 3), 50)
-    assert benchmark.measure([by_length])["easy"] == 100
-    assert benchmark.measure([by_length])["normal"] == benchmark.measure([by_length])["hard"] == 0
+    assert figures["total_avg_acc"] == pytest.approx(125 / 3)
+    assert benchmark.measure([by_length])["easy_acc"] == 100
+    assert benchmark.measure([by_length])["normal_acc"] == benchmark.measure([by_length])["hard_acc"] == 0
     assert figures["domains_missing"] == ["math", "code"]
+
+
+def test_longrewardbench_counts_candidates_on_their_right_place(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "A long context."}, {"role": "user", "content": "A question?"}]
+    row = {"prompt_template": turns, "source": "s", "ctx_length_for_length": "8k"}
+    data = jsonl(
+        tmp_path / "LongQA.jsonl",
+        {**row, "tasktype": "PairWise", "chosen": "good", "rejected": "bad"},
+        {**row, "tasktype": "BestOfN", "candidates": ["best", "middle", "worst"]},
+    )
+    benchmark = LongRewardBench(BenchmarkSettings(path=data))
+    pair, ranking = asked(benchmark)
+    assert [m.content for m in pair.sample.messages or ()] == ["A long context.", "A question?"]
+    assert [benchmark.right(scored(ranking, *s)) for s in ((3, 2, 1), (3, 1, 2), (3, 1, 1))] == [1, 1 / 3, 1 / 3]
+    figures = benchmark.measure([scored(pair, 2, 2), scored(ranking, 3, 1, 2)])
+    assert (figures["LongQA"], figures["8k"], figures["Rank3"]) == (0, 0, pytest.approx(100 / 3))
+    assert figures["4k"] is None
+
+
+def test_longjudgebench_compares_pairs_preferences_and_labels_as_published(tmp_path: Path) -> None:
+    def row(dataset: str, truth: dict[str, Any], *models: str) -> dict[str, Any]:
+        responses = [{"model": m, "content": m * 9} for m in models]
+        return {"dataset": dataset, "id": f"{dataset} {len(truth)}", "instruction": "Write.", "responses": responses,
+                "ground_truth": truth, "meta": {}}  # fmt: skip
+
+    data = jsonl(
+        tmp_path / "d.jsonl",
+        row("deep", {"type": "pointwise_scores", "scores": {"x": 3, "y": 3, "z": 9}}, "x", "y", "z"),
+        row("ma", {"type": "pairwise_preference", "preferred": "tie"}, "x", "y"),
+        row("verify", {"type": "pointwise_binary", "gold_correct": False}, "x"),
+        row("surge", {"type": "listwise_ranking", "content_ranking": {"GT": 1, "x": 2, "y": 3}}, "GT", "x", "y"),
+    )
+    benchmark = LongJudgeBench(LongJudgeBenchSettings(path=data))
+    deep, ma, verify, surge = asked(benchmark)
+    assert len(surge.sample.candidates) == 2
+    judged = [scored(deep, 1, 2, 5), scored(ma, 4, 4), scored(verify, 3), scored(surge, 7, None)]
+    figures = benchmark.measure(judged)
+    assert figures["deep: accuracy"] == pytest.approx(2 / 3)  # people's tie counts as wrong
+    assert (figures["ma: accuracy"], figures["verify: accuracy"], figures["surge: accuracy"]) == (1, 1, 0)
+    assert figures["deep: spearman"] == pytest.approx(0.866, abs=1e-3)
 
 
 def test_aggrefact_is_the_mean_of_balanced_accuracies(tmp_path: Path) -> None:

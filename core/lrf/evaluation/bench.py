@@ -143,7 +143,9 @@ class BenchResult:
         if counts.bad_rows:
             lines.append(f"{counts.bad_rows:,} bad rows left out: {'; '.join(counts.problems)}")
         if counts.same_id:
-            lines.append(f"{counts.same_id:,} rows left out, whose id came before")
+            lines.append(f"questions whose id came before, numbered ID#2 and so on: {counts.same_id:,}")
+        if counts.repeated:
+            lines.append(f"rows left out, since the same came before: {counts.repeated:,}")
         if counts.same_text:
             lines.append(f"questions that are the same as an earlier one: {counts.same_text:,}")
         if missing:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lrf.errors import DataError
+from lrf.evaluation.questions import numbered
 from lrf.protocols import Benchmark, Judged, Question, Recorded
 from lrf.protocols.evaluation import Decision
 from lrf.rows.formats import rows_of
@@ -101,10 +103,10 @@ def read_recorded(benchmark: Benchmark, path: Path) -> dict[str, Say]:
     if isinstance(value, Mapping) and {"sample_id", "reward"} <= set(value):
         return says(read_rewards(path))
     recorded: dict[str, Recorded] = {}
+    times: Counter[str] = Counter()
     for one in benchmark.recorded(path):
-        if one.id in recorded:
-            raise DataError(f"{path}: two judgements of question {one.id!r}")
-        recorded[one.id] = one
+        times[one.id] += 1
+        recorded[numbered(one.id, times[one.id])] = one
     if not recorded:
         raise DataError(f"{path}: no judgement in it")
     return {"recorded": partial(judged_as_recorded, recorded)}

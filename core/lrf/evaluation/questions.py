@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lrf.errors import DataError
@@ -25,8 +25,8 @@ class Counts:
     ----------
     questions: those that were used; ``not_chosen`` were left out by a limit.
     bad_rows: rows that are no question, left out; ``problems`` are the first of them, by file and line.
-    same_id, same_text: questions whose id, or whose question and answers, came before. Those of the same id are left
-        out; those of the same text are used, and counted here.
+    same_id, same_text: questions whose id, or whose question and answers, came before. Those of the same id become
+        ID#2, ID#3, …; those of the same id and text are left out as ``repeated``.
     groups: questions by group.
     """
 
@@ -35,6 +35,7 @@ class Counts:
     bad_rows: int = 0
     problems: list[str] = field(default_factory=list)
     same_id: int = 0
+    repeated: int = 0
     same_text: int = 0
     groups: Counter[str] = field(default_factory=Counter)
 
@@ -45,6 +46,7 @@ class Counts:
             "bad_rows": self.bad_rows,
             "problems": self.problems,
             "duplicate_ids": self.same_id,
+            "repeated_rows": self.repeated,
             "duplicate_texts": self.same_text,
             "groups": dict(self.groups),
         }
@@ -56,7 +58,26 @@ def chosen_questions(benchmark: Benchmark, counts: Counts, limit: int | None, se
     Raises :class:`lrf.errors.DataError` when no row is a question.
     """
     most = _hash_limit(benchmark, limit, seed)
-    ids: set[float] = set()
+    texts: set[float] = set()
+    for question in _distinct(benchmark, counts):
+        sample = question.sample
+        if share_of(str(seed), sample.id) > most:
+            counts.not_chosen += 1
+            continue
+        text = _text_hash(question)
+        counts.same_text += text in texts
+        texts.add(text)
+        counts.questions += 1
+        counts.groups[question.group] += 1
+        yield question
+    if not counts.questions:
+        why = "\n".join(counts.problems) or "the files have no rows"
+        raise DataError(f"no question in the benchmark's files ({counts.bad_rows:,} bad rows):\n{why}")
+
+
+def _distinct(benchmark: Benchmark, counts: Counts) -> Iterator[Question]:
+    """The questions, each with an id of its own."""
+    times: Counter[float] = Counter()  # by hash of the id
     texts: set[float] = set()
     for row in benchmark.read():
         if isinstance(row, BadRow):
@@ -64,30 +85,34 @@ def chosen_questions(benchmark: Benchmark, counts: Counts, limit: int | None, se
             if len(counts.problems) < SHOWN:
                 counts.problems.append(f"{row.file}:{row.line}: {row.message}")
             continue
-        sample = row.sample
-        if (name := share_of(sample.id)) in ids:
-            counts.same_id += 1
+        name, text = share_of(row.sample.id), share_of(row.sample.id, str(_text_hash(row)))
+        if text in texts:
+            counts.repeated += 1
             continue
-        ids.add(name)
-        if share_of(str(seed), sample.id) > most:
-            counts.not_chosen += 1
-            continue
-        text = share_of(sample.query, *(d.text for d in sample.documents), *(c.text for c in sample.candidates))
-        counts.same_text += text in texts
         texts.add(text)
-        counts.questions += 1
-        counts.groups[row.group] += 1
-        yield row
-    if not counts.questions:
-        why = "\n".join(counts.problems) or "the files have no rows"
-        raise DataError(f"no question in the benchmark's files ({counts.bad_rows:,} bad rows):\n{why}")
+        times[name] += 1
+        if times[name] > 1:
+            counts.same_id += 1
+            yield replace(row, sample=replace(row.sample, id=numbered(row.sample.id, times[name])))
+        else:
+            yield row
+
+
+def numbered(id: str, time: int) -> str:
+    """The id of what has the id of an earlier one: the second is ID#2."""
+    return id if time == 1 else f"{id}#{time}"
+
+
+def _text_hash(question: Question) -> float:
+    sample = question.sample
+    return share_of(sample.query, *(d.text for d in sample.documents), *(c.text for c in sample.candidates))
 
 
 def _hash_limit(benchmark: Benchmark, limit: int | None, seed: int) -> float:
     """The largest hash of the chosen questions."""
     if limit is None:
         return 1.0
-    hashes = {share_of(str(seed), row.sample.id) for row in benchmark.read() if not isinstance(row, BadRow)}
+    hashes = (share_of(str(seed), question.sample.id) for question in _distinct(benchmark, Counts()))
     return max(heapq.nsmallest(limit, hashes), default=1.0)
 
 
@@ -104,6 +129,8 @@ def question_row(question: Question, *, compare: bool) -> Mapping[str, JSON]:
     row: dict[str, JSON] = {"id": sample.id, "query": sample.query}
     if sample.documents:
         row["context"] = [{"id": d.id, "text": d.text, "title": d.title} for d in sample.documents]
+    elif sample.messages:
+        row["messages"] = [message.as_row() for message in sample.messages]
     else:  # the question is all there is
         row["messages"] = [{"role": "user", "content": sample.query}]
     if not compare:

@@ -107,21 +107,24 @@ def test_unparsable_judgements_are_counted_and_neither_right_nor_wrong(
     assert found["accuracy"]["reward"]["value"] == 1.0
 
 
+NAMES = ("questions", "bad_rows", "duplicate_ids", "repeated_rows", "duplicate_texts")
+
+
 def test_bad_rows_and_duplicates_are_named_and_a_limit_chooses_by_seed(tmp_path: Path, capsys) -> None:
     data = labelled(tmp_path / "d.jsonl")
     lines = data.read_text().splitlines()
     text = json.dumps({**json.loads(lines[0]), "id": "other"})
-    data.write_text("\n".join([*lines, lines[3], text, '{"query": "?"}', "no json"]))
+    data.write_text("\n".join([*lines, lines[3], lines[4].replace("q4", "q5"), text, '{"query": "?"}', "no json"]))
     rewards = tmp_path / "r.jsonl"
     rows = [{"sample_id": f"q{i}", "candidate_id": c, "reward": r} for i in range(12) for c, r in (("0", 5), ("1", 5))]
     rewards.write_text("".join(json.dumps(row) + "\n" for row in rows))
     args = ("pairs", "--data", str(data), "--recorded", str(rewards))
     found = bench(*args, capsys=capsys)
-    assert {k: found["counts"][k] for k in ("questions", "bad_rows", "duplicate_ids", "duplicate_texts")} == {
-        "questions": 13, "bad_rows": 2, "duplicate_ids": 1, "duplicate_texts": 1,
+    assert {k: found["counts"][k] for k in NAMES} == {
+        "questions": 14, "bad_rows": 2, "duplicate_ids": 1, "repeated_rows": 1, "duplicate_texts": 2,
     }  # fmt: skip
-    assert "d.jsonl:15: preferred: expected one of" in found["counts"]["problems"][0]
-    assert (found["unjudged"]["reward"], found["ties"]) == (1, 100)
+    assert "d.jsonl:16: preferred: expected one of" in found["counts"]["problems"][0]
+    assert (found["unjudged"]["reward"], found["ties"]) == (2, 100)
     limited = [bench(*args, "--limit", "5", "--seed", seed, capsys=capsys) for seed in ("1", "1", "2")]
     assert limited[0] == limited[1] != limited[2]
     assert limited[0]["counts"]["questions"] == 5
