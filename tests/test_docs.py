@@ -49,6 +49,8 @@ NOT_RUN = {
         "the server's script is not in this repository",
         *["the server's script and the data are not in this repository"] * 4,
         "it needs Debian's package debian-handbook, and minutes",
+        "it takes a minute; tests/plugins/test_server.py compares the calls, too",
+        "it trains two models; tests/plugins/test_doors.py does",
     ],
     "docs/how-to/sample-candidates.md": [
         "it trains a policy three times; tests/test_rounds.py goes round with a tiny one"

@@ -164,3 +164,16 @@ def test_length_alone_gains_nothing_in_a_length_controlled_group() -> None:
     better = Shape(length_controlled=True)([1.0, 5.0, 3.0, None, 4.0], [*lengths[:3], 0, 400])
     assert better[1] == max(value for value in better if value is not None)
     assert better[3] is None
+
+
+@pytest.mark.slow
+def test_trls_own_trainers_end_without_a_made_up_zero_when_the_judge_fails() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "train_on_rewards.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--steps", "3", "--failing", "0.2"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout[done.stdout.index("{\n") :])
+    for name in ("grpo", "online_dpo"):
+        assert figures[name]["missing"] > 0
+        assert (figures[name]["zeros_made_up"], figures[name]["steps"], figures[name]["losses_finite"]) == (0, 3, True)

@@ -10,7 +10,7 @@ The fields of a request (``null`` is the same as absent):
     in place of query and context: the policy's prompt, as text (with or without a chat template's marks) or as turns.
     Document and question are found by ``policy.prompt_template``; ``query`` or ``document_ids`` beside it help.
 ``answers`` (required)
-    a list of texts, or of ``{"text", "id"?}``.
+    a list of texts, or of ``{"text", "id"?}``. What can't be stored in them (NUL, half a character) becomes U+FFFD.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from lrf.errors import DataError
 from lrf.rows.chat_text import user_turn
 from lrf.rows.data import RowError, quoted, sample_from_row
 from lrf.rows.document_store import DocumentStore, document_id, is_document_id
+from lrf.text.unicode import storable
 from lrf.types import JSON, Document, Sample
 
 FIELDS = ("query", "context", "messages", "reference", "document_ids", "prompt", "answers")
@@ -62,7 +63,7 @@ def sample_asked(body: Mapping[str, JSON], store: DocumentStore, template: str) 
         given.setdefault("context", context)
     if known is not None:
         given["context"] = [{"text": text} for text in known]
-    candidates = [{"text": a} if isinstance(a, str) else a for a in answers]
+    candidates = [_candidate(answer) for answer in answers]
     try:
         sample = sample_from_row({**given, "candidates": candidates}, folder=None, file="request", line=1)
     except RowError as error:
@@ -71,6 +72,14 @@ def sample_asked(body: Mapping[str, JSON], store: DocumentStore, template: str) 
         for document in sample.documents:
             store.put(document.text)
     return replace(sample, id=question_id(sample.query, sample.documents))
+
+
+def _candidate(answer: JSON) -> JSON:
+    """An answer as a row of data has it. A policy may write what can't be stored: that becomes U+FFFD."""
+    row = {"text": answer} if isinstance(answer, str) else answer
+    if isinstance(row, Mapping) and isinstance(row.get("text"), str):
+        return {**row, "text": storable(row["text"]).replace("\0", "\ufffd")}
+    return row
 
 
 def question_id(query: str, documents: Sequence[Document]) -> str:

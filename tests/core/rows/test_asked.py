@@ -123,3 +123,9 @@ def test_the_tokens_that_end_a_turn_are_no_part_of_an_answer() -> None:
     assert answer_text("200 m<|im_end|>\n<|endoftext|>") == "200 m"
     assert answer_text("a < b </s>") == "a < b"
     assert user_turn("plain text") == "plain text"
+
+
+def test_an_answer_may_hold_whatever_a_policy_writes() -> None:
+    asked = {"query": "?", "context": "d", "answers": ["a\0b", "\ud800", ""]}
+    sample = sample_asked(asked, DocumentStore(), PLAIN)
+    assert [c.text for c in sample.candidates] == ["a\ufffdb", "\ufffd", ""]
