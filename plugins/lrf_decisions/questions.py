@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lrf.prompting.labels import label_of
-from lrf.prompting.questions import asked_of, material_of
+from lrf.prompting.questions import asked_of, material_of, ordered
 from lrf.prompting.requests import FinishReason, Request
 from lrf.prompting.templates import prompt_text
 
@@ -96,10 +96,3 @@ def _typed(request: Request, score_levels: int, letters: bool, taken: Mapping[st
     while (name := f"q{number % 10**9:09}") in taken:
         number += 1
     return TypedQuestion(name, kind, instructions, names, lettered)
-
-
-def ordered(options: Sequence[str], repeat: int) -> list[str]:
-    """The options in another order for each repeat: as they are, reversed, then both with another one in front."""
-    start = repeat // 2 % max(1, len(options))
-    turned = [*options[start:], *options[:start]]
-    return turned[::-1] if repeat % 2 else turned

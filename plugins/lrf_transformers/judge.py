@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from lrf.local_models import Compute, LocalModel
-from lrf.prompting.requests import Reply, Request
+from lrf.prompting.questions import DECIDED_AT_ONCE, as_decision, decided
+from lrf.prompting.requests import Reply, Request, Usage
 from lrf.protocols import Capabilities
 from lrf.types import JSON
 
@@ -28,10 +31,11 @@ class TransformersJudge(LocalModel[TransformersSettings, Request, Reply]):
     probabilities are the model's own, whatever the request's temperature.
     """
 
-    capabilities = Capabilities(probabilities=True, structured=False, seed=True)
-
     def __init__(self, settings: TransformersSettings) -> None:
         super().__init__(settings, linger_s=settings.linger_ms / 1000, enough=settings.max_batch)
+
+        questions = DECIDED_AT_ONCE if settings.decides else 1
+        self.capabilities = Capabilities(probabilities=True, structured=False, seed=True, questions=questions)
 
     @cached_property
     def identity(self) -> Mapping[str, JSON]:
@@ -46,5 +50,16 @@ class TransformersJudge(LocalModel[TransformersSettings, Request, Reply]):
     async def complete(self, request: Request) -> Reply:
         return await self._ask(request)
 
+    async def complete_several(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        """See :class:`lrf.protocols.AnswersSeveral`. What a question shares with others counts in the first."""
+        replies = decided(await asyncio.gather(*(self._ask(as_decision(request)) for request in requests)))
+        first, *others = replies
+        return [first, *(replace(reply, usage=_without_shared(reply.usage)) for reply in others)]
+
     def _load(self) -> Compute[Request, Reply]:
         return JudgeModel(self._settings).answer
+
+
+def _without_shared(usage: Usage) -> Usage:
+    """The usage of a reply that came with another one's call: what was cached was computed there."""
+    return Usage(usage.prompt_tokens - usage.cached_tokens, usage.completion_tokens, calls=0)

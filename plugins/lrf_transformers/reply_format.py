@@ -89,6 +89,8 @@ def reply_format(request: Request, settings: TransformersSettings, chat: bool) -
     stop = None if chat else _BLANK_LINE
     if request.reply_mode == "logprobs":
         cue = cue_of(request.prompt, request.options)
+        if request.material:
+            return ReplyFormat(0, True, cue=cue)
         wanted = brief if settings.analysis_tokens is None else settings.analysis_tokens
         ends = [r"\[\["] + ([] if chat else [_BLANK_LINE.pattern])
         if cue.strip() not in untrusted_text(request.prompt):  # else a quotation would end the analysis

@@ -9,13 +9,14 @@ from typing import Any
 
 from lrf.http.finish import finish_of
 from lrf.local_models import weights_identity
+from lrf.prompting.questions import DECIDED_AT_ONCE
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
 from lrf.protocols import Capabilities
 from lrf.types import JSON
 from lrf_vllm.engine import RunningEngine, VLLMEngine, usage_of, vllm_version
 from lrf_vllm.settings import EngineSettings, VLLMEngineSettings
-from lrf_vllm.weighing import MAX_LOGPROBS, MAX_QUESTIONS, checked_json, weigh
+from lrf_vllm.weighing import MAX_LOGPROBS, MAX_QUESTIONS, checked_json, decide, weigh
 
 
 class VLLMEngineJudge:
@@ -38,6 +39,7 @@ class VLLMEngineJudge:
             seed=True,
             context_window=self._engine.window,
             calls=s.analysis + MAX_QUESTIONS,
+            questions=DECIDED_AT_ONCE if s.decides else 1,
         )
 
     @property
@@ -50,6 +52,10 @@ class VLLMEngineJudge:
 
     async def complete(self, request: Request) -> Reply:
         return await self._engine.run(lambda running: _EngineRequest(running, request, self._settings).reply())
+
+    async def complete_several(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        """See :class:`lrf.protocols.AnswersSeveral`."""
+        return await decide(self.complete, requests)
 
     async def metrics(self) -> Mapping[str, JSON]:
         """The engine's metrics since it started."""

@@ -13,13 +13,14 @@ from lrf.http.bases import HttpJudge
 from lrf.http.client import HttpClient
 from lrf.http.openai import chat_body, first_choice, post_chat, read_chat
 from lrf.http.usage import read_usage
+from lrf.prompting.questions import DECIDED_AT_ONCE
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
 from lrf.protocols import Capabilities
 from lrf.types import JSON
 from lrf_vllm.metrics import EngineMetrics, parse_metrics
 from lrf_vllm.settings import VLLMSettings
-from lrf_vllm.weighing import MAX_LOGPROBS, MAX_QUESTIONS, checked_json, weigh
+from lrf_vllm.weighing import MAX_LOGPROBS, MAX_QUESTIONS, checked_json, decide, weigh
 
 
 class VLLMJudge(HttpJudge[VLLMSettings]):
@@ -36,6 +37,7 @@ class VLLMJudge(HttpJudge[VLLMSettings]):
                 seed=True,
                 context_window=s.context_window,
                 calls=s.analysis + MAX_QUESTIONS,
+                questions=DECIDED_AT_ONCE if s.decides else 1,
             ),
         )
         root = s.base_url.removesuffix("/v1")
@@ -52,6 +54,10 @@ class VLLMJudge(HttpJudge[VLLMSettings]):
             body["structured_outputs"] = {"json": request.schema}
         value = await post_chat(self.client, {**body, **self.settings.extra_body}, timeout_s=request.deadline_s)
         return checked_json(read_chat(value), request)
+
+    async def complete_several(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        """See :class:`lrf.protocols.AnswersSeveral`."""
+        return await decide(self.complete, requests)
 
     async def metrics(self) -> Mapping[str, JSON]:
         """The server's metrics since the judge's first request, those of other users included.

@@ -14,13 +14,17 @@ _EXPECTED = (
     "Read ratings and verdicts as expectations over the labels' probabilities: an analysis first, then one or two "
     "tokens. Finer than the one label that the model writes."
 )
+_DECIDES = (
+    "Questions on material (`read: document`) are answered by the probabilities of the next token, without an "
+    "analysis; vLLM's prefix cache has the document that they are asked on."
+)
 _ANALYSIS = "With expected: whether the model writes an analysis before the labels are weighed."
 
 
 class VLLMSettings(EndpointSettings):
     """A chat model behind a vLLM server. A base model needs the server's ``--chat-template``."""
 
-    not_identity: ClassVar[frozenset[str]] = frozenset({"context_window", "expected"})
+    not_identity: ClassVar[frozenset[str]] = frozenset({"context_window", "expected", "decides"})
 
     base_url: BaseUrl = Field(default="http://localhost:8000/v1", description="Address of the server's API.")
     api_key_env: EnvName | None = Field(default="VLLM_API_KEY", description=KEY_VARIABLE)
@@ -35,6 +39,7 @@ class VLLMSettings(EndpointSettings):
     )
     expected: bool = Field(default=True, description=_EXPECTED)
     analysis: bool = Field(default=True, description=_ANALYSIS)
+    decides: bool = Field(default=False, description=_DECIDES)
     extra_body: dict[str, JSON] = Field(
         default_factory=dict,
         description="More fields of every request, such as chat_template_kwargs: {enable_thinking: false}.",
@@ -50,7 +55,7 @@ class EngineSettings(Settings):
             *("enforce_eager", "request_timeout_s"),
         }
     )
-    not_identity: ClassVar[frozenset[str]] = frozenset({"max_model_len", "expected"})
+    not_identity: ClassVar[frozenset[str]] = frozenset({"max_model_len", "expected", "decides"})
 
     model: str = Field(min_length=1, description="A folder, or a model id of the Hugging Face hub.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
@@ -100,6 +105,7 @@ class VLLMEngineSettings(EngineSettings):
 
     expected: bool = Field(default=True, description=_EXPECTED)
     analysis: bool = Field(default=True, description=_ANALYSIS)
+    decides: bool = Field(default=False, description=_DECIDES)
 
 
 class VLLMSamplerSettings(EngineSettings):

@@ -6,12 +6,14 @@ can't be a quotation, since the judged text has no marks (:mod:`lrf.prompting.es
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from lrf.errors import BadReplyError, RejectedError
 from lrf.prompting.labels import cue_of
+from lrf.prompting.questions import as_decision, decided
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf_vllm.labels import common_beginning, label_probabilities
 
@@ -29,7 +31,8 @@ NextToken = Callable[[str, Sequence[str]], Awaitable[tuple[Sequence[tuple[str, f
 
 
 async def weigh(request: Request, write: Write | None, next_token: NextToken) -> Reply:
-    """The reply with the labels' probabilities. Without ``write`` there is no analysis."""
+    """The reply with the labels' probabilities. Without ``write``, or of a decision, there is no analysis."""
+    write = None if request.material else write  # a question on material is decided at once
     cue = cue_of(request.prompt, request.options)
     written, text = Reply(""), cue
     usages = []
@@ -82,3 +85,9 @@ def _sum(usages: Sequence[Usage]) -> Usage:
         sum(u.cached_tokens for u in usages),
         sum(u.calls for u in usages),
     )
+
+
+async def decide(complete: Callable[[Request], Awaitable[Reply]], requests: Sequence[Request]) -> list[Reply]:
+    """The replies to questions on one material. The first goes alone: vLLM's prefix cache then has the material."""
+    first, *others = map(as_decision, requests)
+    return decided([await complete(first), *await asyncio.gather(*map(complete, others))])

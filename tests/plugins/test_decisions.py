@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from decision_server import DecisionServer
 from lrf.errors import BadReplyError, ContextTooSmallError, RateLimitedError, RejectedError
 from lrf.prompting.expectations import Choice, Rating, Verdict, YesOrNo
+from lrf.prompting.questions import ordered
 from lrf.prompting.requests import Expectation, Reply, Request
 from lrf.prompting.templates import Segment
 from lrf_decisions.judge import DecisionsJudge, SystemOneJudge
-from lrf_decisions.questions import ordered, typed_questions
+from lrf_decisions.questions import typed_questions
 from lrf_decisions.settings import DecisionsSettings, SystemOneSettings
 from serving import Serve
 

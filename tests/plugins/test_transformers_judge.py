@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lrf.errors import BadReplyError, JudgeMisconfiguredError, RejectedError
 from lrf.local_models import Encoder
-from lrf.prompting.expectations import Rating, Text, Verdict
+from lrf.prompting.expectations import Rating, Text, Verdict, YesOrNo
 from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import Segment
 from lrf.protocols import Judge
@@ -418,3 +418,28 @@ def test_every_request_learns_that_the_model_can_not_be_loaded(tmp_path: Path) -
         return first + second
 
     assert [type(e) for e in asyncio.run(ask_twice())] == [JudgeMisconfiguredError, JudgeMisconfiguredError]
+
+
+async def test_questions_on_one_document_are_decided_together_as_each_alone_and_it_is_computed_once(
+    llama: Path,
+) -> None:
+    judge = TransformersJudge(settings(llama, decides=True))
+    material = (Segment("It rained all day. " * 8, trusted=False),)
+    asked = [
+        Request((*material, Segment(f"claim {n}", trusted=False)), expects, 16, 0.0, "logprobs", material=1)
+        for n, expects in enumerate([Rating(), Verdict({"Yes it is": 1.0, "No": 0.0}), YesOrNo(), YesOrNo()])
+    ]
+    try:
+        together = await judge.complete_several(asked)
+        alone = [(await judge.complete_several([request]))[0] for request in asked]
+    finally:
+        await judge.aclose()
+    for request, some, other in zip(asked, together, alone, strict=True):
+        assert some.text == ""
+        assert some.probabilities == pytest.approx(other.probabilities, abs=2e-3)
+        request.expects.read(some, "logprobs")
+    assert judge.capabilities.questions > 1
+    assert [reply.usage.calls for reply in together] == [1, 0, 0, 0]
+    whole = alone[0].usage.prompt_tokens
+    assert sum(reply.usage.prompt_tokens for reply in together) < 2.5 * whole
+    assert not any(reply.usage.completion_tokens for reply in together)

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from lrf.errors import BadReplyError, ContextTooSmallError, RejectedError, UnavailableError
-from lrf.prompting.expectations import Choice, Rating, Text, Verdict
+from lrf.prompting.expectations import Choice, Rating, Text, Verdict, YesOrNo
 from lrf.prompting.requests import Request, Usage
 from lrf.prompting.templates import Segment
 from lrf.protocols import Capabilities, Judge
@@ -133,6 +133,24 @@ async def test_without_analysis_labels_are_weighed_at_once(serve: Serve) -> None
     reply = await ask(serve, server, request(reply_mode="logprobs"), analysis=False)
     assert server.sent[0]["messages"][-1] == {"role": "assistant", "content": "Rating: [["}
     assert reply.text == "Rating: [[7]]"
+
+
+async def test_questions_on_one_document_are_decided_at_once_the_first_before_the_others(serve: Serve) -> None:
+    server = Server(likes={"yes": 0.75, "no": 0.25})
+    address = await serve(server.answer) + "/v1"
+    judge = VLLMJudge(VLLMSettings(base_url=address, model="served", decides=True))
+    prompts = [(Segment("It rained.", trusted=False), Segment(f"claim {n}", trusted=False)) for n in range(3)]
+    try:
+        replies = await judge.complete_several(
+            [Request(prompt, YesOrNo(), 16, 0.0, "logprobs", material=1) for prompt in prompts]
+        )
+    finally:
+        await judge.aclose()
+    assert [(r.text, r.probabilities) for r in replies] == [("", {"[[yes]]": 0.75, "[[no]]": 0.25})] * 3
+    assert all(body["max_tokens"] == 1 for body in server.sent)
+    asked = [body["messages"][0]["content"] for body in server.sent]
+    assert asked[0] == "It rained.\n\nclaim 0\n\nReply with one of these and nothing else.\nAnswer: [[yes]] / [[no]]\n"
+    assert judge.capabilities.questions > 1
 
 
 async def test_an_analysis_cut_short_is_a_reply_cut_short(serve: Serve) -> None:

@@ -18,13 +18,20 @@ from lrf.engine.packing import GatheredQuestion, current_worker
 from lrf.engine.paid_call import Caller, PaidCall, Rated, Replied, sum_usages
 from lrf.engine.prompt_cut import BYTES_A_TOKEN, LEAST_SHARE, LEAST_TOKENS
 from lrf.engine.reply_modes import reply_mode_of
-from lrf.engine.worst_case import CHAT_TOKENS, DECISION_TOKENS, WorstCase, most_question_tokens, most_tokens
+from lrf.engine.worst_case import (
+    CHAT_TOKENS,
+    DECISION_TOKENS,
+    WorstCase,
+    most_question_tokens,
+    most_tokens,
+    worst_case_of,
+)
 from lrf.errors import BadReplyError, JudgeError, ParseError, Reason, UnscorableError
 from lrf.prompting.labels import label_of
 from lrf.prompting.questions import asked_of, material_of, without_reply_form
 from lrf.prompting.requests import Answer, Expectation, RatingMode, Reply, Request, Usage
 from lrf.prompting.templates import Prompt, restored
-from lrf.protocols import AnswersSeveral
+from lrf.protocols import AnswersSeveral, Judge
 from lrf.store.journal import request_key
 from lrf.text.chunking import count_tokens
 
@@ -256,9 +263,9 @@ class PackedCalls(JudgeCalls):
             kind="questions" if len(request) > 1 else requests[0].expects.kind,
             send=send,
             commit=partial(self._commit, request),
-            worst=lambda: worst_of_pack(requests),
+            worst=lambda: worst_of_pack(self.judge, requests),
             deadline_s=lambda: judge.request_timeout_s,
-            rated=Rated(1, worst_of_pack(requests).prompt * self._prompt_share) if self.rates else Rated(),
+            rated=Rated(1, worst_of_pack(self.judge, requests).prompt * self._prompt_share) if self.rates else Rated(),
             attempt=requests[0].attempt,
             dimensions=[packed.question.caller.dimension for packed in request],
         )
@@ -268,7 +275,7 @@ class PackedCalls(JudgeCalls):
         """Keep all replies of a call; the seconds and the worst case are the first one's."""
         requests = [packed.request for packed in request]
         told = any(reply.usage.told for reply in replied.value)
-        untold = (0, 0) if told else worst_of_pack(requests)[1:]
+        untold = (0, 0) if told else worst_of_pack(self.judge, requests)[1:]
         kept = []
         for place, (packed, reply) in enumerate(zip(request, replied.value, strict=True)):
             caller = packed.question.caller
@@ -308,8 +315,11 @@ def question_tokens(options: tuple[str, ...]) -> int:
     return 16 + sum(4 + count_tokens(label_of(option)) for option in options)
 
 
-def worst_of_pack(requests: Sequence[Request]) -> WorstCase:
-    """The most that one call with these questions can take."""
+def worst_of_pack(judge: Judge, requests: Sequence[Request]) -> WorstCase:
+    """The most that one call with these questions can take. A judge that also writes reads the material for each."""
+    if judge.capabilities.kinds is None:
+        worst = [worst_case_of(judge, request) for request in requests]
+        return WorstCase(*(sum(numbers) for numbers in zip(*worst, strict=True)))
     asked = sum(most_question_tokens(request) for request in requests)
     return WorstCase(1, CHAT_TOKENS + most_tokens(_texts(requests)) + asked, DECISION_TOKENS * len(requests))
 

@@ -46,7 +46,7 @@ class BoundPackedCalls(PackedCalls, BoundCalls):
 
     async def replies(self, request: Sequence[PackedQuestion]) -> Sequence[Reply | UnscorableError]:
         times = max(1 + packed.question.caller.again for packed in request)
-        calls, prompt, written = worst_of_pack([packed.request for packed in request])
+        calls, prompt, written = worst_of_pack(self.judge, [packed.request for packed in request])
         shares = Usage(prompt, written, calls=calls).shared(len(request))
         for packed, share in zip(request, shares, strict=True):
             self.upper_bounds[packed.question.caller.dimension].add(

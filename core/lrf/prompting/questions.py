@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from lrf.prompting.labels import label_of
-from lrf.prompting.requests import Expectation, Request
+from lrf.prompting.requests import Expectation, Reply, Request
 from lrf.prompting.templates import Prompt, Segment
 
 __all__ = [
@@ -56,6 +57,34 @@ def asked_of(request: Request) -> Prompt:
 def material_of(request: Request) -> Prompt:
     """The material in a request."""
     return request.prompt[: request.material]
+
+
+DECIDED_AT_ONCE = 400
+"""Questions that a model on a machine of one's own is given in a request."""
+
+
+def as_decision(request: Request) -> Request:
+    """A question as one prompt for a language model whose next token decides: it names the options and ends there.
+
+    The prompt begins with the material, so that it is computed once for all questions.
+    """
+    options = " / ".join(ordered(request.options, request.repeat))
+    chinese = any("\u4e00" <= c <= "\u9fff" for s in request.prompt if s.trusted for c in s.text)
+    form = "请只用以下选项之一作答。\n答案：" if chinese else "Reply with one of these and nothing else.\nAnswer: "
+    asked = (*asked_of(request), Segment(f"\n\n{form}{options}\n"))
+    return replace(request, prompt=(*material_of(request), Segment("\n\n"), *asked))
+
+
+def decided(replies: Sequence[Reply]) -> list[Reply]:
+    """Replies to :func:`as_decision`, without what was written: there is nothing in it but the likeliest option."""
+    return [reply if reply.probabilities is None else replace(reply, text="") for reply in replies]
+
+
+def ordered(options: Sequence[str], repeat: int) -> list[str]:
+    """The options in another order for each repeat: as they are, reversed, then both with another one in front."""
+    start = repeat // 2 % max(1, len(options))
+    turned = [*options[start:], *options[:start]]
+    return turned[::-1] if repeat % 2 else turned
 
 
 def _english(expects: Expectation[Any]) -> str:
