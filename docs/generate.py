@@ -235,6 +235,7 @@ def reasons(concerns: str | None) -> str:
 _GROUPS: Mapping[str, str] = {
     "api": "Scoring and running",
     "stages.outcome.loading": "Reading a run",
+    "stages.outcome.index": "Looking through a run",
     "stages.outcome.joined": "The samples of a run",
     "types": "Samples, judgements, rewards",
     "prompting.requests": "Asking a judge",

@@ -22,6 +22,7 @@ _MODULES = (
     "lrf.api",
     "lrf.stages.outcome.joined",
     "lrf.stages.outcome.loading",
+    "lrf.stages.outcome.index",
 )
 """Where the public names are defined, the cheapest to import first."""
 
@@ -57,7 +58,8 @@ if TYPE_CHECKING:
     from lrf.prompting.templates import *
     from lrf.protocols import *
     from lrf.settings import *
-    from lrf.stages.outcome import joined, loading
+    from lrf.stages.outcome import index, joined, loading
+    from lrf.stages.outcome.index import *
     from lrf.stages.outcome.joined import *
     from lrf.stages.outcome.loading import *
     from lrf.types import *
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     __all__ += errors.__all__
     __all__ += expectations.__all__
     __all__ += hookspecs.__all__
+    __all__ += index.__all__
     __all__ += joined.__all__
     __all__ += loading.__all__
     __all__ += protocols.__all__

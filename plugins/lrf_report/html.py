@@ -11,7 +11,7 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -28,8 +28,8 @@ PAGE_BYTES = 16_000_000
 """Compressed samples of one file; a run with more is written as several pages."""
 
 SCRIPTS = (
-    "libraries/libraries.js", "page/words.js", "page/data.js", "page/parts.js", "page/charts.js", "page/document.js",
-    "page/sample.js", "page/overview.js", "page/app.js",
+    "libraries/libraries.js", "page/words.js", "page/data.js", "page/source.js", "page/parts.js", "page/charts.js",
+    "page/document.js", "page/sample.js", "page/overview.js", "page/exchanges.js", "page/label.js", "page/app.js",
 )  # fmt: skip
 """In the order in which they run."""
 
@@ -93,17 +93,25 @@ class _Pages:
 
 
 def _write(path: Path, run: lrf.ScoredRun, head: dict[str, JSON], blocks: Sequence[str]) -> None:
-    page = _template().stream(
-        title=clean(run.name),
-        policy=_policy(),
+    with whole(path) as file:
+        for part in _page(run.name, {**head, "name": run.name}, blocks, connect=False):
+            file.write(part)
+
+
+def page_text(name: str, head: dict[str, JSON], blocks: Sequence[str], *, connect: bool) -> str:
+    """A whole page. ``connect``: it may ask the server that it comes from."""
+    return "".join(_page(name, head, blocks, connect=connect))
+
+
+def _page(name: str, head: dict[str, JSON], blocks: Sequence[str], *, connect: bool) -> Iterator[str]:
+    yield from _template().generate(
+        title=clean(name),
+        policy=policy(connect=connect),
         style=Markup(_text("page/style.css")),  # noqa: S704  # a file of this package
         scripts=[Markup(text) for text in _scripts()],  # noqa: S704
-        head=packed({**head, "name": run.name}),
+        head=packed(head),
         blocks=blocks,
     )
-    with whole(path) as file:
-        for part in page:
-            file.write(part)
 
 
 def brief(facts: dict[str, JSON]) -> dict[str, JSON]:
@@ -137,10 +145,11 @@ def _scripts() -> tuple[str, ...]:
     return tuple(map(_text, SCRIPTS))
 
 
-def _policy() -> str:
+def policy(*, connect: bool) -> str:
     """The Content-Security-Policy. Styles may be inline: the charts bring some, and a style can reach no network."""
     allowed = " ".join(f"'sha256-{_digest(script)}'" for script in _scripts())
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    parts = ["default-src 'none'", f"script-src {allowed}", "style-src 'unsafe-inline'", "base-uri 'none'"]
+    return "; ".join([*parts, "form-action 'none'", *(["connect-src 'self'"] if connect else [])])
 
 
 def _digest(script: str) -> str:

@@ -1,4 +1,4 @@
-"""Registers the command ``report``."""
+"""Registers the commands ``report`` and ``view``."""
 
 from __future__ import annotations
 
@@ -16,5 +16,11 @@ def lrf_register_commands() -> Iterable[CommandSpec]:
             target="lrf_report.command:report",
             summary="Write a run as one page, with answers beside their evidence.",
             extra="report",
+        ),
+        CommandSpec(
+            name="view",
+            target="lrf_report.view.command:view",
+            summary="Look through a run in a browser, also while it runs, and label its answers.",
+            extra="view",
         ),
     )

@@ -60,6 +60,7 @@ PUBLIC = [
     "Reward",
     "RewardModel",
     "RunError",
+    "RunIndex",
     "RunInterruptedError",
     "Sample",
     "Sampler",

@@ -28,6 +28,7 @@ EXTRAS = {
     "datasets": "Hugging Face datasets as a data source",
     "serve": "`lrf serve`: rewards over HTTP, for training",
     "report": "`lrf report`: a run as one HTML page",
+    "view": "`lrf view`: looking through a run in a browser",
     "train": "DPO+CE training",
     "lora": "low-rank adapters for the trainers",
     "deepspeed": "training sharded over several processes (ZeRO, sequence parallelism)",

@@ -14,6 +14,13 @@ _REPLIES = (
     "SELECT dimension, at, seconds, attempt, prompt_tokens, completion_tokens, cached_tokens, finish, model"
     " FROM replies ORDER BY at"
 )
+_EXCHANGE = ("number", "dimension", "kind", "attempt", "repeat", "finish", "model", "seconds", "at")
+_EXCHANGES = (
+    "SELECT rowid, dimension, kind, attempt, repeat, finish, model, seconds, at FROM replies"
+    " WHERE sample = ? ORDER BY at"
+)
+_HASH = 16
+"""Bytes of a segment's hash."""
 _UNANSWERED = "SELECT dimension, reason, count(*) FROM unanswered GROUP BY dimension, reason ORDER BY 3 DESC"
 
 
@@ -42,12 +49,34 @@ def unanswered(journal: Path) -> list[tuple[str, str, int]]:
     return [(dimension, reason, count) for dimension, reason, count in _rows(journal, _UNANSWERED)]
 
 
-def _rows(journal: Path, query: str) -> Iterator[tuple[Any, ...]]:
+def exchanges(journal: Path, sample: str) -> list[dict[str, Any]]:
+    """The exchanges with judges about a sample, oldest first, without their texts: :func:`exchange` has these."""
+    return [dict(zip(_EXCHANGE, row, strict=True)) for row in _rows(journal, _EXCHANGES, (sample,))]
+
+
+def exchange(journal: Path, number: int) -> tuple[str, str, str | None] | None:
+    """The prompt, the reply and the reasoning of an exchange, by its ``number``; None for one that isn't there."""
+    query = "SELECT prompt, text, reasoning FROM replies WHERE rowid = ?"
+    for blob, reply, reasoning in _rows(journal, query, (number,)):
+        hashes = [blob[i : i + _HASH] for i in range(0, len(blob), _HASH)]
+        segment = "SELECT text FROM segments WHERE hash = ?"
+        texts = {h: text for h in set(hashes) for (text,) in _rows(journal, segment, (h,))}
+        return "".join(texts.get(h, "") for h in hashes), reply, reasoning
+    return None
+
+
+def spooled(journal: Path, separator: str) -> Iterator[str]:
+    """The rows that a stage under way has made so far, by position: those that have the separator in them."""
+    for (row,) in _rows(journal, "SELECT row FROM rows WHERE instr(row, ?) ORDER BY stage, position", (separator,)):
+        yield row
+
+
+def _rows(journal: Path, query: str, values: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
     if not has_content(journal):
         return
     connection = read_only(journal)
     try:
-        yield from connection.execute(query)
+        yield from connection.execute(query, values)
     except sqlite3.DatabaseError as error:
         raise unusable(journal, error) from error
     finally:

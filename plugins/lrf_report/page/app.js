@@ -1,44 +1,50 @@
 "use strict";
 // The page: its head with the ways to its parts, and the part that the address names.
 
-function Load({ ids, id, candidate, name }) {
-  const place = ids.indexOf(id);
-  const [loaded, setLoaded] = useState(null);
-  const sample = loaded?.place === place ? loaded.value : null;
-  useEffect(() => {
-    let gone = false;
-    if (place >= 0) unpack(`block-${place}`).then((value) => gone || setLoaded({ place, value: spread(value) }));
-    return () => { gone = true; };
-  }, [place]);
+function Load({ source, id, candidate }) {
+  const loaded = useLoaded(() => source.sample(id), [id]);
+  const around = loaded?.value?.around;
   useEffect(() => {
     const press = (event) => {
-      const way = { n: ids[place + 1], p: ids[place - 1] }[event.key];
-      if (way !== undefined && !/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && !event.ctrlKey && !event.metaKey && !event.altKey) location.hash = link("sample", way);
+      const way = around && { n: around.next, p: around.previous }[event.key];
+      if (typeof way === "string" && !TYPED.test(event.target.tagName) && !event.ctrlKey && !event.metaKey && !event.altKey) location.hash = link("sample", way);
     };
     addEventListener("keydown", press);
     return () => removeEventListener("keydown", press);
-  }, [place]);
-  if (place < 0) return html`<p>${t("none_match")} <${Name} of=${name} /></p>`;
-  if (!sample) return html`<p role="status">${t("loading")}</p>`;
-  const around = { previous: ids[place - 1], next: ids[place + 1], place: `${place + 1} / ${ids.length}` };
-  return html`<${Sample} key=${`${place} ${candidate}`} of=${sample} wanted=${candidate} around=${around} />`;
+  }, [around]);
+  if (!loaded) return html`<p role="status">${t("loading")}</p>`;
+  if (loaded.error) return html`<${Problem} of=${loaded.error} />`;
+  if (!loaded.value) return html`<p>${t("none_match")} <${Name} of=${id} /></p>`;
+  return html`<${Sample} key=${`${around.place} ${candidate}`} of=${loaded.value.sample} wanted=${candidate} around=${around} />
+    <${Exchanges} source=${source} id=${loaded.value.sample.id} />`;
 }
 
-function Page({ head, place, setLanguage, setTheme }) {
-  const [part, first, second] = place;
-  const { overview } = head;
-  if (part === "sample" || !overview) {
-    return html`<${Load} ids=${head.ids} id=${first ?? head.ids[0]} candidate=${second} name=${first} />`;
-  }
-  if (part === "samples") return html`<${Samples} of=${overview.samples} />`;
+const TYPED = /^(INPUT|SELECT|TEXTAREA)$/;
+
+// The parts that are made of the run's figures.
+function Figures({ source, part }) {
+  const loaded = useLoaded(() => source.overview(), [part], 5000);
+  const before = useRef(null);
+  if (loaded?.value) before.current = loaded.value;
+  if (loaded?.error) return html`<${Problem} of=${loaded.error} />`;
+  const overview = before.current;
+  if (!overview) return html`<p role="status">${t("loading")}</p>`;
   if (part === "training") return html`<${Training} of=${overview.training} figures=${overview.counts.train} />`;
   if (part === "comparison" && overview.comparison) return html`<${Comparison} of=${overview.comparison} />`;
-  return html`<${Overview} of=${overview} />`;
+  return html`${overview.complete === false && html`<p class="quiet" role="status">${t("reading")}</p>`}<${Overview} of=${overview} />`;
+}
+
+function Page({ head, source, place }) {
+  const [part, first, second] = place;
+  if (part === "sample" || !(head.overview || head.server)) return html`<${Load} source=${source} id=${first} candidate=${second} />`;
+  if (part === "samples") return html`<${Samples} source=${source} />`;
+  if (part === "label" && head.labels) return html`<${Label} source=${source} />`;
+  return html`<${Figures} source=${source} part=${part} />`;
 }
 
 const THEMES = ["light dark", "light", "dark"];
 
-function App({ head }) {
+function App({ head, source }) {
   const [place, setPlace] = useState(route);
   const [shown, setLanguage] = useState(language);
   const [theme, setTheme] = useState(0);
@@ -47,7 +53,7 @@ function App({ head }) {
   useEffect(() => {
     const moved = () => { setPlace(route()); scrollTo(0, 0); main.current?.focus({ preventScroll: true }); };
     const press = (event) => {
-      if (event.key !== "/" || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+      if (event.key !== "/" || TYPED.test(event.target.tagName)) return;
       event.preventDefault();
       location.hash = link("samples");
       setTimeout(() => document.getElementById("filter")?.focus(), 50);
@@ -59,10 +65,11 @@ function App({ head }) {
   useEffect(() => { document.documentElement.lang = shown ? "zh" : "en"; }, [shown]);
   useEffect(() => { document.documentElement.style.colorScheme = THEMES[theme]; }, [theme]);
   const { overview } = head;
-  const ways = !overview ? [] : [
+  const ways = !overview && !head.server ? [] : [
     ["", "overview"], ["samples", "samples"],
-    ...(Object.keys(overview.training).length ? [["training", "training"]] : []),
-    ...(overview.comparison ? [["comparison", "comparison"]] : []),
+    ...(head.server || Object.keys(overview.training).length ? [["training", "training"]] : []),
+    ...(overview?.comparison ? [["comparison", "comparison"]] : []),
+    ...(head.labels ? [["label", "label"]] : []),
   ];
   const here = place[0] === "sample" ? "samples" : place[0];
   return html`<a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>${t("skip")}</a>
@@ -71,8 +78,11 @@ function App({ head }) {
         : ways.map(([way, key]) => html`<a href=${link(way)} aria-current=${here === way ? "page" : null}>${t(key)}</a>`)}</nav>
       <span class="controls"><button class="small" lang=${shown ? "en" : "zh"} onClick=${() => setLanguage(1 - shown)}>${t("language")}</button>
         <button class="small" onClick=${() => setTheme((theme + 1) % 3)} aria-label=${`${t("theme")}: ${["auto", "light", "dark"][theme]}`}>${["◐", "☀", "☾"][theme]}</button></span></header>
-    <main id="main" ref=${main} tabindex="-1"><${Page} head=${head} place=${place} /></main>
+    <main id="main" ref=${main} tabindex="-1"><${Page} head=${head} source=${source} place=${place} /></main>
     <footer class="quiet"><p>${t("keys")}</p></footer>`;
 }
 
-unpack("head").then((head) => libraries.render(html`<${App} head=${head} />`, document.getElementById("app")));
+unpack("head").then((head) => {
+  const source = head.server ? serverSource(head) : pageSource(head);
+  libraries.render(html`<${App} head=${head} source=${source} />`, document.getElementById("app"));
+});

@@ -60,29 +60,26 @@ function Calls({ of, money }) {
       rows=${of.unanswered.map((row) => [row.dimension, row.reason, whole(row.calls)])} />`}<//>`;
 }
 
-const SORTS = {
-  in_order: () => 0,
-  by_margin: (a, b) => (b.highest - b.lowest) - (a.highest - a.lowest),
-  by_lowest: (a, b) => (a.lowest ?? 99) - (b.lowest ?? 99),
-  by_unscored: (a, b) => b.unscored - a.unscored,
-};
 const PAGE = 100;
 
-function Samples({ of }) {
+function Samples({ source }) {
   const [filter, setFilter] = useState("");
-  const [sort, setSort] = useState("in_order");
+  const [order, setOrder] = useState("in_order");
   const [most, setMost] = useState(PAGE);
-  const wanted = filter.trim().toLowerCase();
-  const rows = useMemo(() => of.filter((row) => !wanted || `${row.id}\n${row.query}`.toLowerCase().includes(wanted)).sort(SORTS[sort]), [wanted, sort]);
+  const before = useRef({ rows: [], total: 0 });
+  const loaded = useLoaded(() => source.samples(filter, order, most), [filter, order, most], 2000);
+  if (loaded?.value) before.current = loaded.value;
+  const { rows, total, problem } = before.current; // the last answer stays until the next one is there
   return html`<h1>${t("samples")}</h1>
     <div class="filters"><label>${t("filter")} <input id="filter" type="search" value=${filter} onInput=${(event) => { setFilter(event.target.value); setMost(PAGE); }} /></label>
-      <label>${t("sort")} <select onChange=${(event) => setSort(event.target.value)}>${Object.keys(SORTS).map((key) => html`<option value=${key} selected=${key === sort}>${t(key)}</option>`)}</select></label>
-      <span class="quiet" role="status">${whole(Math.min(most, rows.length))} / ${whole(rows.length)} ${t("shown")}</span></div>
+      <label>${t("sort")} <select onChange=${(event) => setOrder(event.target.value)}>${Object.keys(ORDERS).map((key) => html`<option value=${key} selected=${key === order}>${t(key)}</option>`)}</select></label>
+      <span class="quiet" role="status">${whole(rows.length)} / ${whole(total)} ${t("shown")}${loaded?.value?.complete === false ? `; ${t("reading")}` : ""}</span></div>
+    ${(loaded?.error ?? problem) && html`<${Problem} of=${loaded?.error ?? problem} />`}
     ${rows.length ? html`<${Table} caption=${t("samples")} head=${[t("samples"), t("question"), t("candidates"), t("highest"), t("lowest"), t("unscored")]}
-      rows=${rows.slice(0, most).map((row) => [
+      rows=${rows.map((row) => [
         html`<a href=${(row.page ? row.page.split("/").map(encodeURIComponent).join("/") : "") + link("sample", row.id)}><${Name} of=${row.id} /></a>`,
-        html`<span dir="auto">${row.query}</span>`, whole(row.candidates), number(row.highest), number(row.lowest), row.unscored || ""])} />` : html`<p>${t("none_match")}</p>`}
-    ${rows.length > most && html`<button onClick=${() => setMost(most + PAGE)}>${t("more")}</button>`}`;
+        html`<span dir="auto">${row.query}</span>`, whole(row.candidates), number(row.highest), number(row.lowest), row.unscored || ""])} />` : loaded && html`<p>${t("none_match")}</p>`}
+    ${total > rows.length && html`<button onClick=${() => setMost(most + PAGE)}>${t("more")}</button>`}`;
 }
 
 const CURVES = [

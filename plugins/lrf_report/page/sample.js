@@ -107,9 +107,9 @@ function Sample({ of, wanted, around }) {
   });
   return html`<div class="sample">
     <nav class="around" aria-label=${t("samples")}>
-      ${around.previous === undefined ? "" : html`<a href=${link("sample", around.previous)}>← ${t("previous")}</a>`}
-      <span class="quiet">${around.place}</span>
-      ${around.next === undefined ? "" : html`<a href=${link("sample", around.next)}>${t("next")} →</a>`}</nav>
+      ${around.previous === null ? "" : html`<a href=${link("sample", around.previous)}>← ${t("previous")}</a>`}
+      <span class="quiet">${around.place} / ${around.of}</span>
+      ${around.next === null ? "" : html`<a href=${link("sample", around.next)}>${t("next")} →</a>`}</nav>
     <h1><${Name} of=${of.id} /></h1>
     <${Words} text=${of.query} class="query" />
     ${of.reference && html`<details><summary>${t("reference")}</summary><${Words} text=${of.reference} /></details>`}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 import lrf
 from hostile import HOSTILE, sample_of, write_run
 from lrf.cli.main import invoke
+from lrf.evaluation.labels import read_labels
 from lrf.types import Candidate, Document, JudgedStatement, Judgement, Note, Quotation, Reward, Sample, Span
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -29,6 +32,12 @@ class Visit:
 
     page: Any
     problems: list[str] = field(default_factory=list)
+    server: str = "none:"
+
+    def asked(self, url: str) -> None:
+        """Only files, the page's own data, and the server of the run may be asked for anything."""
+        if not url.startswith(("file:", "blob:", self.server)):
+            self.problems.append(url)
 
     def go(self, file: Path, *place: str) -> None:
         """Open the file from disk at a sample or at another part of it."""
@@ -65,7 +74,7 @@ def visit(chromium: Any) -> Iterator[Callable[..., Visit]]:
         one.page.on("console", lambda m: one.problems.append(m.text) if m.type in ("error", "warning") else None)
         one.page.on("pageerror", lambda error: one.problems.append(str(error)))
         one.page.on("dialog", lambda dialog: (one.problems.append("a dialog"), dialog.dismiss()))
-        one.page.on("request", lambda r: None if r.url.startswith(("file:", "blob:")) else one.problems.append(r.url))
+        one.page.on("request", lambda request: one.asked(request.url))
         return one
 
     yield start
@@ -153,6 +162,25 @@ def test_a_click_on_a_statement_shows_its_words_in_the_document(
     assert one.page.locator("mark").count() == 0
 
 
+def test_lines_of_two_megabytes_and_halves_of_characters_break_nothing(
+    tmp_path: Path, visit: Callable[..., Visit]
+) -> None:
+    target = "The council closed the tram line."
+    sample, rewards = judged("x" * 1_000_000, target, "汉" * 1_000_000)
+    sample = Sample(sample.id, "q" * 2_000_000, sample.documents, (Candidate("a", "word " * 400_000),), "r" * 2_000_000)
+    judgements = {**rewards[0].judgements, "half": Judgement(1.0, "\ud83d half \udc00" + "n" * 2_000_000)}
+    file = report(tmp_path, [(sample, [Reward("one", "a", 0.0, {"faithfulness": 0.0, "half": 1.0}, None, judgements)])])
+    one = visit()
+    one.go(file, "sample", "one")
+    one.page.click("button.claim")
+    assert one.page.text_content("mark.closest") == target
+    one.page.wait_for_function(IN_SIGHT)
+    assert "\ufffd half \ufffd" in one.page.text_content("section[aria-label=half]")
+    one.page.click("text=Show all >> nth=0")
+    assert len(one.page.text_content(".query")) == 2_000_000
+    assert lrf.load_run(tmp_path / "run").to_arrow().num_rows == 1
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of 120 samples beside another run of the same samples."""
@@ -185,11 +213,11 @@ def test_samples_are_filtered_sorted_and_walked_through_by_the_keyboard(
     one.page.keyboard.press("/")
     one.page.wait_for_function("() => document.activeElement?.id === 'filter'")
     one.page.keyboard.type("question 11")
-    assert one.page.locator("tbody tr").count() == 11
+    one.page.wait_for_function("() => document.querySelectorAll('tbody tr').length === 11")
     one.page.select_option("select", "by_lowest")
-    assert one.page.locator("tbody tr").nth(1).text_content().startswith("s110")
+    one.page.wait_for_function("() => document.querySelectorAll('tbody tr')[1]?.textContent.startsWith('s110')")
     one.page.fill("#filter", "nothing")
-    assert "No sample matches." in one.page.text_content("main")
+    one.page.wait_for_selector("text=No sample matches.")
     one.go(many, "sample", "s118")
     one.page.keyboard.press("n")
     one.page.wait_for_function("() => document.querySelector('h1')?.textContent === 's119'")
@@ -229,6 +257,56 @@ def test_no_part_of_the_page_has_a_serious_fault_of_accessibility_or_is_wider_th
         serious = [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")]
         assert serious == [], place
         assert one.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
+
+
+def test_the_server_shows_a_sample_and_takes_labels_by_keyboard(
+    tmp_path: Path, visit: Callable[..., Visit], serve_view: Callable[..., str]
+) -> None:
+    scored = []
+    for number, text in enumerate(HOSTILE[:20]):
+        sample, rewards = sample_of(number, text)
+        answers = tuple(replace(c, text=f"{text} {i}") for i, c in enumerate(sample.candidates))
+        scored.append((replace(sample, candidates=answers), rewards))
+    address = serve_view(write_run(tmp_path / "run", scored), tmp_path / "labels.csv")
+    one = visit()
+    one.server = address
+    one.page.goto(address)
+    one.page.click("nav >> text=Samples")
+    one.page.wait_for_function("() => document.querySelectorAll('tbody tr').length === 20")
+    one.page.fill("#filter", "srcdoc")
+    one.page.wait_for_function("() => document.querySelectorAll('tbody tr').length === 1")
+    one.page.click("tbody a")
+    one.page.wait_for_selector("article.candidate")
+    one.page.locator("button.claim:enabled").first.click()
+    assert one.page.text_content("mark.closest") == HOSTILE[11]
+    one.page.click("nav >> text=Label")
+    for key in "absa":
+        one.page.wait_for_selector("article[aria-label=A]")
+        query = one.page.text_content(".query")
+        one.page.keyboard.press(key)
+        one.page.wait_for_function(
+            "(old) => ![old, undefined].includes(document.querySelector('.query')?.textContent)", arg=query
+        )
+    assert len((tmp_path / "labels.csv").read_text(encoding="utf-8").splitlines()) >= 4
+    assert len(read_labels(tmp_path / "labels.csv").preferences) == 3
+
+
+@pytest.fixture
+def serve_view() -> Iterator[Callable[..., str]]:
+    """``serve_view(run, labels)`` starts `lrf view` and returns its address."""
+    started = []
+
+    def start(run: Path, labels: Path) -> str:
+        command = [sys.executable, "-m", "lrf", "view", str(run), "--port", "0", "--labels", str(labels)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        return process.stdout.readline().strip()
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def test_a_report_in_pages_links_to_each_sample_and_back(

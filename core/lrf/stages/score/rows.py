@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lrf.errors import RunError
 from lrf.rows.data import Row, parse_line
+from lrf.store.files import dump
 from lrf.types import JSON, BadRow, JudgedStatement, Judgement, Reward, Span, Unscored, Vote
 
 _SCORE_AGAIN = "remove the file and run `lrf run`: replies come from the journal and cost nothing"
@@ -64,7 +68,7 @@ def reward_rows(path: Path) -> Iterator[Mapping[str, Any]]:
     """The rows of a ``rewards.jsonl``. Raises :class:`lrf.errors.RunError` for a line that isn't one."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            parsed = parse_line(line, str(path), number)
+            parsed = _stored_line(line, path, number)
             match parsed:
                 case Row(value={"sample_id": str(), "candidate_id": str(), "reward": reward, "ratings": dict(ratings),
                          "unscored": None | {"dimension": str(), "reason": str(), "detail": str()}} as row) if all(
@@ -82,19 +86,38 @@ def judgement_rows(path: Path) -> Iterator[tuple[str, str, Mapping[str, Judgemen
     Raises :class:`lrf.errors.RunError` for a line that isn't one.
     """
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            parsed = parse_line(line, str(path), number)
-            try:
-                match parsed:
-                    case Row(value={"sample_id": str(sample), "candidate_id": str(candidate), "judgements": dict(row)}):
-                        yield sample, candidate, {name: judgement_of(value) for name, value in row.items()}
-                        continue
-                    case _:
-                        why = parsed.message if isinstance(parsed, BadRow) else "no row of judgements"
-            except ValidationError as error:
-                first = error.errors(include_url=False)[0]
-                why = f"no row of judgements: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-            raise RunError(f"{path}:{number}: {why}; {_SCORE_AGAIN}")
+        yield from _judgements(file, path)
+
+
+def judgement_rows_at(path: Path, place: int, length: int) -> list[Mapping[str, Judgement | Unscored]]:
+    """The judgements of the rows in these bytes of a ``judgements.jsonl``. Raises as :func:`judgement_rows` does."""
+    with path.open("rb") as file:
+        file.seek(place)
+        return [judged for _, _, judged in _judgements(BytesIO(file.read(length)), path)]
+
+
+def _judgements(lines: Iterable[bytes], path: Path) -> Iterator[tuple[str, str, Mapping[str, Judgement | Unscored]]]:
+    for number, line in enumerate(lines, start=1):
+        parsed = _stored_line(line, path, number)
+        try:
+            match parsed:
+                case Row(value={"sample_id": str(sample), "candidate_id": str(candidate), "judgements": dict(row)}):
+                    yield sample, candidate, {name: judgement_of(value) for name, value in row.items()}
+                    continue
+                case _:
+                    why = parsed.message if isinstance(parsed, BadRow) else "no row of judgements"
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            why = f"no row of judgements: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise RunError(f"{path}:{number}: {why}; {_SCORE_AGAIN}")
+
+
+def _stored_line(line: bytes, path: Path, number: int) -> Row | BadRow:
+    """A line of a run's file; in one that lrf didn't write, texts that can't be stored are made storable."""
+    parsed = parse_line(line, str(path), number)
+    if isinstance(parsed, Row) and not parsed.checked:
+        return replace(parsed, value=json.loads(dump(parsed.value)))
+    return parsed
 
 
 def judgement_of(row: Mapping[str, JSON]) -> Judgement | Unscored:

@@ -1,0 +1,217 @@
+"""`lrf view`: an index of a run, a server on this machine only, and labels."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+import lrf
+import lrf_report.html
+from hostile import HOSTILE, sample_of, write_run
+from judge_server import JudgeServer
+from lrf.cli.main import invoke
+from lrf.evaluation.labels import read_labels
+from lrf_report.view.app import View, view_app
+from lrf_report.view.labels import Labels
+from project import Project
+
+
+def indexed(run: Path) -> lrf.RunIndex:
+    """The finished index of a run; the test closes it."""
+    index = lrf.load_run(run).index()
+    deadline = time.monotonic() + 30
+    while not index.complete and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert index.problem is None
+    return index
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("view") / "run", (sample_of(i, t) for i, t in enumerate(HOSTILE)))
+
+
+@pytest.fixture
+def index(run: Path) -> Iterator[lrf.RunIndex]:
+    index = indexed(run)
+    yield index
+    index.close()
+
+
+def test_an_index_gives_every_sample_as_reading_the_run_does(run: Path, index: lrf.RunIndex) -> None:
+    samples = list(lrf.load_run(run))
+    for place, sample in enumerate(samples):
+        found, around = index.sample(sample.id)
+        assert found == sample
+        assert around["place"] == place + 1
+        assert around["next"] == (samples[place + 1].id if place + 1 < len(samples) else None)
+    listed = index.samples(limit=1000)
+    assert [row["id"] for row in listed["rows"]] == [s.id for s in samples]
+    with pytest.raises(KeyError):
+        index.sample("no such")
+
+
+@pytest.mark.parametrize("text", ["%", "_", "\\", "script", "'; DROP TABLE samples", "{{"])
+def test_a_filter_finds_its_text_and_nothing_else(index: lrf.RunIndex, text: str) -> None:
+    every = index.samples(limit=1000)["rows"]
+    found = index.samples(text, limit=1000)["rows"]
+    assert found == [row for row in every if text.lower() in f"{row['id']}\n{row['query']}".lower()]
+
+
+def test_samples_are_sorted_as_asked(index: lrf.RunIndex) -> None:
+    for order, key in (("by_unscored", lambda r: -r["unscored"]), ("by_margin", lambda r: r["lowest"] - r["highest"])):
+        rows = index.samples(order=order, limit=1000)["rows"]
+        assert [key(r) for r in rows] == sorted(map(key, rows))
+    with pytest.raises(KeyError):
+        index.samples(order="id; --")
+
+
+def test_nothing_is_written_into_the_run_and_the_index_leaves_nothing(run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    index = indexed(run)
+    folder = Path(index._folder.name)
+    assert folder.exists()
+    index.close()
+    assert not folder.exists()
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_a_run_under_way_shows_what_is_finished_so_far(project: Project, judge_server: JudgeServer) -> None:
+    judge_server.fault("hang", times=None, when=lambda prompt: "contract 300" in prompt.lower())
+    path = project.write(project.with_evidence())
+    command = [sys.executable, "-m", "lrf", "run", str(path), "--runs", str(project.runs)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        samples: list[lrf.ScoredSample] = []
+        while len(samples) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+            with contextlib.suppress(lrf.RunError):  # nothing is scored so far
+                samples = list(lrf.load_run(project.run_dir))
+        run = lrf.load_run(project.run_dir)
+        assert run.under_way
+        assert [s.id for s in samples] == ["sample-0", "sample-1"]
+        assert all(c.text and c.reward.judgements for s in samples for c in s.candidates)
+        index = run.index()
+        while not index.samples()["total"] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        found, _ = index.sample("sample-1")
+        assert found == samples[1]
+        assert not index.complete
+        assert index.exchanges("sample-1")
+        prompt, reply, _ = index.exchange(index.exchanges("sample-1")[0]["number"]) or ("", "", None)
+        assert "Contract 200" in prompt
+        assert reply
+        index.close()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+async def client(index: lrf.RunIndex, run: Path, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the server, with its address and without its token."""
+    app = view_app(View(lrf.load_run(run), index, "the-token", Labels(tmp_path / "labels.csv")))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8710") as client:
+        yield client
+
+
+async def test_the_server_answers_what_the_page_asks(client: httpx.AsyncClient, run: Path) -> None:
+    page = await client.get("/")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "the-token" not in page.text  # it is packed, but no template could have put it there
+    assert len((await client.get("/api/samples", params={"limit": 1000})).json()["rows"]) == len(HOSTILE)
+    for sample in lrf.load_run(run):
+        answer = (await client.get("/api/sample", params={"id": sample.id})).json()
+        assert answer["sample"] == json.loads(json.dumps(lrf_report.html.brief(sample.facts())))
+    assert sum((await client.get("/api/overview")).json()["histograms"]["reward"]["bins"]) == 2 * len(HOSTILE)
+    for path, status in (
+        ("/api/sample?id=none", 404), ("/api/exchange?number=1", 404), ("/api/exchange?number=x", 404),
+        ("/api/samples?order=drop", 400), ("/api/samples?limit=x", 400), ("/../etc/passwd", 404),
+    ):  # fmt: skip
+        assert (await client.get(path)).status_code == status, path
+
+
+async def test_another_host_another_origin_and_a_request_without_the_token_are_refused(
+    client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    for headers in (
+        {"Host": "evil.example"}, {"Host": "evil.example:8710"}, {"Origin": "http://evil.example"}, {"Origin": "null"},
+        {"Host": "127.0.0.1.evil.example"},
+    ):  # fmt: skip
+        assert (await client.get("/api/samples", headers=headers)).status_code == 403, headers
+    given = {"ticket": "some", "choice": 0}
+    for headers in ({}, {"X-LRF-Token": "another"}, {"X-LRF-Token": "the-token", "Origin": "http://evil.example"}):
+        assert (await client.post("/api/label", json=given, headers=headers)).status_code == 403
+    token = {"X-LRF-Token": "the-token"}
+    for bad in ({}, {"ticket": "x"}, {"ticket": "some", "choice": 2}, [], "x" * 20_000):
+        assert (await client.post("/api/label", json=bad, headers=token)).status_code in (400, 413)
+    assert not (tmp_path / "labels.csv").exists()
+
+
+async def test_labels_are_blind_and_in_the_form_that_bench_reads(tmp_path: Path) -> None:
+    samples = [sample_of(number, f"text {number}") for number in range(6)]
+    answered = [
+        (replace(s, candidates=tuple(replace(c, text=f"{s.id} answer {c.id}") for c in s.candidates)), r)
+        for s, r in samples
+    ]
+    index = indexed(write_run(tmp_path / "run", answered))
+    by_text = {c.text: (s.id, c.id) for s, _ in answered for c in s.candidates}
+    chosen = []
+    app = view_app(View(index.run, index, "t", Labels(tmp_path / "labels.csv")))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:1") as client:
+        for number in range(6):
+            question = (await client.get("/api/question")).json()
+            assert set(question) == {"ticket", "query", "documents", "answers", "done"}
+            first, second = question["answers"]
+            assert first != second
+            choice = (0, 1, None)[number % 3]
+            answer = {"ticket": question["ticket"], "choice": choice}
+            kept = await client.post("/api/label", json=answer, headers={"X-LRF-Token": "t"})
+            assert kept.json() == {"done": number + 1}
+            again = await client.post("/api/label", json=answer, headers={"X-LRF-Token": "t"})
+            assert again.status_code == 409
+            if choice is not None:
+                better, worse = (first, second) if choice == 0 else (second, first)
+                chosen.append((by_text[better][0], by_text[better][1], by_text[worse][1]))
+        assert (await client.get("/api/question")).json() is None
+    labels = read_labels(tmp_path / "labels.csv")
+    assert [(p.sample, p.preferred, p.other) for p in labels.preferences] == chosen
+    left = {s.id for s, _ in answered} - {sample for sample, *_ in chosen}
+    again = [Labels(tmp_path / "labels.csv").question(index) for _ in range(20)]
+    assert {by_text[q["answers"][0]][0] for q in again if q} == left  # what was passed over comes again
+    index.close()
+
+
+def test_a_file_of_labels_that_is_something_else_or_in_the_run_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "ratings.csv"
+    other.write_text("sample_id,candidate_id,rating\n")
+    for path, why in ((other, "expected the columns"), (run / "labels.csv", "it lies in the run")):
+        assert invoke(["view", str(run), "--labels", str(path), "--port", "0"]) == 2
+        assert why in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_command_serves_on_this_machine_until_it_is_interrupted(run: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lrf", "view", str(run), "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    address = process.stdout.readline().strip()
+    assert address.startswith("http://127.0.0.1:")
+    assert httpx.get(f"{address}api/samples").status_code == 200
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) in (0, -signal.SIGINT)
