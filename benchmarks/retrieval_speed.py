@@ -196,9 +196,10 @@ def edge(document: Document, queries: list[str], kept: dict[str, Any], best: dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one line")
+    indent = None if parser.parse_args().json else 2
     found = run(measure())
     found = json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 3))
-    print(json.dumps(found, indent=None if parser.parse_args().json else 2))
+    print(json.dumps(found, indent=indent))
 
 
 if __name__ == "__main__":

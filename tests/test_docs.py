@@ -170,6 +170,7 @@ class Workspace:
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
             "PYTHONPATH": os.pathsep.join(str(p) for p in paths if str(p)),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTEST_ADDOPTS": "-n 0",  # the options of this suite, whose settings lie here, too, start four workers
         }
 
     def run(self, *command: str) -> str:

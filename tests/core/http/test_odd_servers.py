@@ -233,16 +233,19 @@ async def test_what_is_no_reply_is_an_error_worth_another_attempt_and_counted_as
         b"HTTP/1.1 200 OK\r\nContent-Length: 200000000\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 20_000,
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"400\r\n%b\r\n" % (b"x" * 1024) * 20,
-        *(
-            whole(packed(encoding, b"x" * 200_000_000)[:-4], "200 OK", f"Content-Encoding: {encoding}")
-            for encoding in PACKINGS
-        ),
     ],
-    ids=["length", "length-alone", "to-the-end", "chunked", "gzip", "deflate", "br", "zstd"],
+    ids=["length", "length-alone", "to-the-end", "chunked"],
 )
 async def test_a_body_above_the_limit_is_refused_without_waiting_for_its_end(said: bytes) -> None:
     with pytest.raises(BadReplyError, match="longer than"):
-        await reply_to(said, max_reply_mb=0.5 if b"Encoding: " in said and b"chunked" not in said else 0.01)
+        await reply_to(said, max_reply_mb=0.01)
+
+
+@pytest.mark.parametrize("encoding", PACKINGS)
+async def test_a_body_that_unpacks_to_more_than_the_limit_is_refused_without_waiting_for_its_end(encoding: str) -> None:
+    small = packed(encoding, b"x" * 20_000_000)[:-4]
+    with pytest.raises(BadReplyError, match="longer than"):
+        await reply_to(whole(small, "200 OK", f"Content-Encoding: {encoding}"), max_reply_mb=0.5)
 
 
 async def test_a_body_in_chunks_of_two_bytes_takes_time_in_proportion_to_its_length() -> None:
