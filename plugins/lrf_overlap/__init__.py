@@ -1,0 +1,1 @@
+"""A verifier without a model, as a judge: are a statement's numbers, dates, names and negations in its evidence?"""

@@ -1,0 +1,313 @@
+"""What a statement has that its evidence lacks or contradicts, as a few numbers."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
+
+from lrf_overlap.quantity import Quantity
+from lrf_overlap.sentences import Sentence, Token, analysed, split
+
+FEATURES = (
+    "number", "number_elsewhere", "name", "name_elsewhere", "foreign", "denied", "reversed", "exchanged",
+)  # fmt: skip
+"""The names of the features, in order. Each is 0 where nothing is wrong, and 1 at most."""
+
+_MARK = re.compile(r"^[ \t]*\[[^\]\n]{0,2}\d+\]", re.MULTILINE)
+_DATES = frozenset({"year", "month", "day", "clock"})
+_SENTENCES = 3
+"""Sentences of the evidence at most that a statement is compared with in detail."""
+
+
+class Evidence:
+    """A text that statements are compared with: its sentences, and where each word and quantity is."""
+
+    def __init__(self, text: str) -> None:
+        self.sentences = [analysed(s) for s in split(_MARK.sub("", text) if "[" in text else text)]
+        self.where: dict[str, list[int]] = {}
+        in_order = self.where.setdefault
+        for number, sentence in enumerate(self.sentences):
+            for key in sentence.keys:
+                in_order(key, []).append(number)
+        self.quantities = [
+            (number, quantity)
+            for number, sentence in enumerate(self.sentences)
+            for said in sentence.quantities.values()
+            for quantity in said
+        ]
+        self.initials = frozenset[str]().union(*(s.initials for s in self.sentences))
+
+    def saying(self, quantity: Quantity) -> set[int]:
+        """The numbers of the sentences that say a quantity."""
+        return {number for number, other in self.quantities if quantity.said_by(other)}
+
+
+@lru_cache(maxsize=64)
+def evidence_of(text: str) -> Evidence:
+    """The evidence of a text, kept for the next statements on it."""
+    return Evidence(text)
+
+
+def features(evidence: Evidence, statement: str) -> tuple[float, ...]:
+    """The values of :data:`FEATURES` for a statement."""
+    sentences = [analysed(s) for s in split(statement)]
+    comparisons = [_Comparison(evidence, sentence) for sentence in sentences if sentence.tokens]
+    if not comparisons:
+        return (0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+    weights = [len(c.statement.tokens) for c in comparisons]
+    rows = [c.values() for c in comparisons]
+    return tuple(
+        sum(w * v for w, v in zip(weights, column, strict=True)) / sum(weights) if name == "foreign" else max(column)
+        for name, column in zip(FEATURES, zip(*rows, strict=True), strict=True)
+    )
+
+
+class _Comparison:
+    """One sentence of a statement beside the sentences of the evidence that have most of it.
+
+    Attributes
+    ----------
+    shares: for each token the sentences that have it, with how surely, 0 to 1.
+    best: the numbers of the sentences that together have most of the statement, the best first.
+    theirs: these sentences, each with the places of each token in it.
+    here, anywhere: how surely each token is in one of the best, and in any.
+    """
+
+    def __init__(self, evidence: Evidence, statement: Sentence) -> None:
+        self.evidence, self.statement = evidence, statement
+        self.shares = [self._shares(p, t) for p, t in enumerate(statement.tokens)]
+        self.best = self._best()
+        self.theirs = [(s, self._places(s)) for s in (evidence.sentences[n] for n in self.best)]
+        self.here = [max((s.get(n, 0.0) for n in self.best), default=0.0) for s in self.shares]
+        self.anywhere = [max(s.values(), default=0.0) for s in self.shares]
+
+    def values(self) -> tuple[float, ...]:
+        kinds = [t.kind for t in self.statement.tokens]
+        numbers = [p for p, kind in enumerate(kinds) if kind == "number"]
+        names = [p for p, kind in enumerate(kinds) if kind == "name"]
+        others = [found for found, kind in zip(self.anywhere, kinds, strict=True) if kind != "number"]
+        return (
+            _missing([self._number_found(p) for p in numbers]),
+            _missing([self.here[p] if self.anywhere[p] else 1.0 for p in numbers]),
+            _missing([self.anywhere[p] for p in names]),
+            _missing([self.here[p] if self.anywhere[p] else 1.0 for p in names]),
+            (1.0 - sum(others) / len(others)) ** 3 if others else 0.0,
+            *self._turned(),
+            self._exchanged(),
+        )
+
+    def _number_found(self, place: int) -> float:
+        """How surely the evidence has a number. One hour may be "an hour" or "hourly", so 1 is never all lost."""
+        return max(self.anywhere[place], 0.7 * (place in self.statement.ones))
+
+    def _shares(self, place: int, token: Token) -> dict[int, float]:
+        where = self.evidence.where
+        if token.kind == "number":
+            return self._number_shares(self.statement.quantities[place])
+        if token.kind == "han" and len(token.key) == 2 and token.key not in where:
+            one, two = (where.get("=" + c, ()) for c in token.key)
+            return dict.fromkeys(set(one).intersection(two), 0.5)
+        shares = dict.fromkeys(where.get(token.soft, ()), 0.7) if token.soft else {}
+        shares.update(dict.fromkeys(where.get(token.key, ()), 1.0))
+        if token.kind == "name" and not shares and self._abbreviated(token):
+            return dict.fromkeys(range(len(self.evidence.sentences)), 1.0)
+        return shares
+
+    def _number_shares(self, said: Sequence[Quantity]) -> dict[int, float]:
+        """The sentences with a quantity, or with parts of a date. A date's year may stand in another sentence."""
+        by_part = [self.evidence.saying(quantity) for quantity in said]
+        counts = Counter(number for numbers in by_part for number in numbers)
+        return {number: 1.0 if all(by_part) else count / len(said) for number, count in counts.items()}
+
+    def _abbreviated(self, token: Token) -> bool:
+        """Whether the evidence has the name's initials, or the name is made of the evidence's."""
+        return token.key in self.evidence.initials or any(i in self.evidence.where for i in self.statement.initials)
+
+    def _best(self) -> list[int]:
+        covered, best = [0.0] * len(self.shares), list[int]()
+        for _ in range(_SENTENCES):
+            gains: dict[int, float] = defaultdict(float)
+            for before, shares in zip(covered, self.shares, strict=True):
+                for number, share in shares.items():
+                    if share > before:
+                        gains[number] += share - before
+            if not gains:
+                break
+            number = max(gains, key=lambda n: (gains[n], -n))
+            if best and gains[number] < max(0.8, 0.08 * len(self.shares)):
+                break
+            best.append(number)
+            covered = [max(c, s.get(number, 0.0)) for c, s in zip(covered, self.shares, strict=True)]
+        return best
+
+    def _places(self, theirs: Sentence) -> list[list[int]]:
+        """For each token of the statement its places in a sentence of the evidence."""
+        return [
+            self._number_places(place, theirs) if token.kind == "number" else theirs.places.get(token.key, [])
+            for place, token in enumerate(self.statement.tokens)
+        ]
+
+    def _number_places(self, place: int, theirs: Sentence) -> list[int]:
+        said = self.statement.quantities[place][0]
+        return [p for p, others in theirs.quantities.items() if any(said.said_by(o) for o in others)]
+
+    def _turned(self) -> tuple[float, float]:
+        """Whether the statement denies what the evidence says, and whether the order of its parts is reversed.
+
+        "A is larger than B" and "B is smaller than A" are both, and say the same.
+        """
+        opposite, reversed_ = self._opposite(), self._reversed()
+        if reversed_ and (opposite or self._converse()):
+            return 0.0, 0.0
+        return float(opposite or self._denied()), float(reversed_)
+
+    def _converse(self) -> bool:
+        """Whether the statement tells an event from another party's side: one sells what the other one buys."""
+        theirs = {sign for s, _ in self.theirs for sign in s.converses}
+        return any((pair, -side) in theirs and (pair, side) not in theirs for pair, side in self.statement.converses)
+
+    def _opposite(self) -> bool:
+        """Whether the statement has a word whose opposite the evidence has in its place."""
+        mine = _sides(self.statement)
+        for pair in mine:
+            theirs = next((t for s, _ in self.theirs if (t := _sides(s).get(pair))), None)
+            if theirs is not None and len(mine[pair]) == 1 and not mine[pair] & theirs:
+                return True
+        return False
+
+    def _denied(self) -> bool:
+        """Whether one of them denies words that the other one has without denying them."""
+        return any(_denies(self.statement, s) for s, _ in self.theirs) or any(
+            _denies(s, self.statement) for s, _ in self.theirs[:1]
+        )
+
+    def _reversed(self) -> bool:
+        """Whether parts of the statement stand the other way round in the sentence that has most of it."""
+        if not self.theirs:
+            return False
+        theirs, places = self.theirs[0]
+        return self._parties_reversed(theirs) or self._order_reversed(theirs, places)
+
+    def _parties_reversed(self, theirs: Sentence) -> bool:
+        """Whether two parties have changed sides of a preposition: "A reports to B", "B reports to A"."""
+        same = ((p, q) for marker, p in self.statement.markers for other, q in theirs.markers if other == marker)
+        for place, at in same:
+            (left, right), (their_left, their_right) = _sides_of(self.statement, place), _sides_of(theirs, at)
+            if left & their_right and right & their_left and not right & their_right:
+                return True
+        return False
+
+    def _order_reversed(self, theirs: Sentence, places: Sequence[Sequence[int]]) -> bool:
+        """Whether three parts of a clause stand the other way round: "A beat B", "B beat A". Dates may stand anywhere.
+
+        They must be in one clause there, too, unless the outer ones are names.
+        """
+        by_clause: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        names = set()
+        for place, (token, found) in enumerate(zip(self.statement.tokens, places, strict=True)):
+            date = token.kind == "number" and self.statement.quantities[place][0].kind in _DATES
+            if not found or date or (token.kind != "number" and len(self.statement.places[token.key]) > 1):
+                continue
+            rank = self.statement.rank[place]
+            clauses = Counter(theirs.tokens[q].clause for q in found)
+            for q in found:
+                clause = theirs.tokens[q].clause
+                if clauses[clause] == 1:
+                    by_clause.setdefault((token.clause, clause), []).append((rank, theirs.rank[q]))
+            if len(found) == 1:
+                by_clause.setdefault((token.clause, -1), []).append((rank, theirs.rank[found[0]]))
+                if token.kind == "name":
+                    names.add(rank)
+        return any(
+            _falls_between(sorted(pairs), names) if clause < 0 else _falls_twice([v for _, v in sorted(pairs)])
+            for (_, clause), pairs in by_clause.items()
+            if len(pairs) > 2
+        )
+
+    def _exchanged(self) -> float:
+        """The share of a clause that a clause of the evidence has, too, but with another part in the place of one.
+
+        Only parts count that the evidence has elsewhere: others may be other words for the same.
+        """
+        return max(
+            (
+                self._one_part(clause, places, other)
+                for clause in self.statement.clauses
+                if len(clause) > 2
+                for theirs, places in self.theirs
+                for other in theirs.clauses
+            ),
+            default=0.0,
+        )
+
+    def _one_part(self, clause: range, places: Sequence[Sequence[int]], other: range) -> float:
+        """The share of the clause that the other one has around one part; 0 without such a part."""
+        same = [[q for q in places[p] if q in other] if places[p] else () for p in clause]
+        known = sum(map(bool, same))
+        if not known or known == len(same):
+            return 0.0
+        first = next(n for n, found in enumerate(same) if not found)
+        stop = next((n for n in range(first, len(same)) if same[n]), len(same))
+        before = max(same[first - 1]) if first else other.start - 1
+        after = min(same[stop]) if stop < len(same) else other.stop
+        part = range(clause.start + first, clause.start + stop)
+        if not 1 < after - before <= 7 or len(part) > 5 or any(self.anywhere[p] < 1.0 for p in part):
+            return 0.0
+        return known / len(same)
+
+
+def _sides_of(sentence: Sentence, place: int) -> tuple[set[str], set[str]]:
+    """The keys of the tokens before a preposition, and of the few after it."""
+    tokens = sentence.tokens
+    left = {token.key for token in tokens[:place] if token.kind != "number"}
+    right = {t.key for t in tokens[place : place + 4] if t.clause == tokens[place].clause and t.kind != "number"}
+    return left, right - left
+
+
+def _sides(sentence: Sentence) -> dict[int, set[int]]:
+    """For each pair of opposites the sides of it that a sentence has."""
+    sides: dict[int, set[int]] = {}
+    for pair, side in sentence.opposites:
+        sides.setdefault(pair, set()).add(side)
+    return sides
+
+
+def _denies(one: Sentence, other: Sentence) -> bool:
+    """Whether a negation of ``one`` denies words, first among them the next two, that ``other`` doesn't deny."""
+    for scope in one.negations:
+        found = [other.places.get(one.tokens[place].key, []) for place in scope]
+        places = [p for some in found for p in some]
+        han = scope and one.tokens[scope[0]].kind == "han"
+        needed = sum(map(bool, found[:3])) >= min(2, len(found)) if han else all(found[:2])
+        if places and needed and not any(p in other.denied or other.tokens[p].clause in other.refusing for p in places):
+            return True
+    return False
+
+
+def _missing(found: Sequence[float]) -> float:
+    """0 if everything was found; else from 0.5, for a part of it, to 1, for all."""
+    lost = sum(1.0 - f for f in found)
+    return min(1.0, lost) * 0.5 + 0.5 * lost / len(found) if lost else 0.0
+
+
+def _falls_twice(values: Sequence[int]) -> bool:
+    """Whether three values, not next to one another in runs, fall: the longest falling subsequence has three blocks."""
+    blocks = [v for n, v in enumerate(values) if n == 0 or v != values[n - 1] + 1]
+    longest: list[int] = []
+    for n, value in enumerate(blocks):
+        longest.append(1 + max((longest[m] for m in range(n) if blocks[m] > value), default=0))
+    return max(longest, default=0) >= 3
+
+
+def _falls_between(pairs: Sequence[tuple[int, int]], names: set[int]) -> bool:
+    """Whether three values fall of which the first and the last are those of names."""
+    return any(
+        before > value > after
+        for n, (first, before) in enumerate(pairs)
+        if first in names
+        for m in range(n + 2, len(pairs))
+        if pairs[m][0] in names and (after := pairs[m][1]) < before
+        for _, value in pairs[n + 1 : m]
+    )

@@ -1,0 +1,119 @@
+"""Word lists: words without content, negations, opposites, and characters that Chinese names are made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+STOP_WORDS = _words(
+    """a an the this that these those it its he she they them him his her hers their theirs we us our you your i me
+    my who whom whose which what where when why how is are was were be been being am do does did done doing has
+    have had having will would shall should can could may might must ought and or but if then than so as of in on
+    at by for with to from into onto about over under after before between through during within upon out off up
+    down again also too very just only even still yet there here such some any each every all both either other
+    another own same more most much many few less least one ones while because since until although though however
+    therefore thus hence per via among amongst towards toward across along around behind beside besides beyond s t
+    re ll ve d m let lets get gets got said says say according called named etc eg ie vs well quite rather"""
+)
+NEGATIONS = _words(
+    """not no never none nobody nothing neither nor without cannot nowhere hardly barely lack unable fail"""
+)
+MARKERS = _words("""to from than against before after by""")
+"""Words between parties whose parts differ: who reports to whom."""
+MEASURED = _words("""long high deep thick old wide tall away late early large""")
+"""Words that are no opposites after a number: 3 m long."""
+DENIERS = _words("""clos forbid prohibit ban exclud reject refus deny prevent avoid stop fre shut miss""")
+"""Stems of verbs that deny without a negation."""
+PARTICIPLES = _words(
+    """written taken given known seen shown made built bought sold found held led kept brought taught sent paid won
+    lost told met run set put cut led drawn thrown grown begun chosen driven broken stolen spoken worn torn sung
+    struck founded beaten bitten hit read understood"""
+)
+_IRREGULAR = """
+    be:was were been; buy:bought; sell:sold; give:gave given; take:took taken; write:wrote written; find:found;
+    lead:led; hold:held; keep:kept; bring:brought; teach:taught; send:sent; pay:paid; win:won; lose:lost;
+    tell:told; meet:met; run:ran; begin:began begun; choose:chose chosen; drive:drove driven; break:broke broken;
+    speak:spoke spoken; draw:drew drawn; grow:grew grown; know:knew known; see:saw seen; show:shown; rise:rose
+    risen; fall:fell fallen; go:went gone; come:came; leave:left; build:built; spend:spent; lend:lent;
+    think:thought; say:said; stand:stood; understand:understood; become:became; eat:ate eaten; wear:wore worn;
+    fly:flew flown; man:men; woman:women; child:children; person:people; foot:feet; tooth:teeth; mouse:mice;
+    datum:data; lie:lay lain; freeze:froze frozen; steal:stole stolen; sing:sang sung; sink:sank sunk; swim:swam
+    swum; throw:threw thrown; feed:fed; fight:fought; catch:caught; hear:heard; shoot:shot; sleep:slept;
+    strike:struck; bind:bound; forbid:forbade forbidden; hide:hid hidden; bite:bit bitten"""
+IRREGULAR: Mapping[str, str] = {
+    form: base.strip()
+    for base, _, forms in (line.partition(":") for line in _IRREGULAR.split(";"))
+    for form in forms.split()
+}
+
+_OPPOSITES = """
+    increase rise raise grow climb gain/decrease fall drop shrink decline reduce lower; open/close shut; allow
+    permit let/forbid prohibit ban; include contain/exclude; accept approve/reject refuse deny; above over/below
+    under; high higher highest/low lower lowest; large larger largest big bigger biggest great greater
+    greatest/small smaller smallest little; earliest/latest; first/last; maximum most/minimum least; more/less
+    fewer; all every/none; always/never; same identical/different; start begin open/end stop finish; north
+    northern/south southern; east eastern/west western; left/right; hot warm/cold cool; true/false;
+    public/private; success succeed/failure fail; enable/disable; positive/negative; legal/illegal;
+    safe/dangerous; strong stronger/weak weaker; long longer longest/short shorter shortest; fast faster
+    quick/slow slower; new newer newest/old older oldest; top/bottom; inside indoors/outside outdoors;
+    internal/external; agree/disagree; mandatory compulsory required obligatory/optional voluntary; deep/shallow;
+    thick/thin; wet/dry; cheap cheaper/expensive; male/female; husband/wife; mother/father; son/daughter;
+    brother/sister; king/queen; profit/loss; free/paid; morning/evening; summer/winter; spring/autumn;
+    upper/lower; front/back; support/oppose; praise/criticise criticize; lock/unlock; connect/disconnect;
+    install/uninstall; visible/invisible hidden; encrypt/decrypt; possible/impossible; arrive/depart; love/hate;
+    rich/poor; young/aged"""
+_CONVERSES = (
+    """buy purchase acquire/sell; borrow/lend; import/export; teach/learn; teacher/student; give/receive; win/lose"""
+)
+_ZH_OPPOSITES = """增加 上升 提高 增长 上涨 升高/减少 下降 降低 下跌; 打开 开启 启用/关闭 停用; 大于 高于 超过 多于
+    以上/小于 低于 不足 少于 以下; 最大/最小; 最多 至多 不超过/最少 至少 不少于; 最高/最低;
+    最早/最晚; 最长/最短; 提前/推迟; 成功/失败; 支持 赞成/反对; 相同 一致/不同; 开始/结束 停止;
+    室内/室外; 公开/保密; 免费/收费; 增强 强于/减弱 弱于; 加快/减慢; 左侧 左边/右侧 右边; 东/西;
+    南/北; 夏/冬; 春/秋; 男/女; 盈利/亏损; 赢/输; 必须 应当 应该 需要/不必 无需 不用;
+    安全/危险; 全部 所有/部分; 永久/临时; 父/母; 丈夫/妻子; 兄弟/姐妹; 上级/下级; 国内/国外;
+    内部/外部; 白天/夜间; 有效/无效; 合法/非法; 主要/次要; 扩大/缩小; 领先/落后"""
+_ZH_CONVERSES = "买 收购/卖 出售; 借入/借出; 进口/出口; 得到/转让"
+
+
+def _signs(pairs: str) -> dict[str, tuple[int, int]]:
+    """Each word with the number of its pair and its side, 1 or −1. A word of several pairs has its first."""
+    signs: dict[str, tuple[int, int]] = {}
+    for number, pair in enumerate(pairs.split(";")):
+        for side, words in zip((1, -1), pair.split("/"), strict=True):
+            for word in words.split():
+                signs.setdefault(word, (number, side))
+    return signs
+
+
+OPPOSITES, ZH_OPPOSITES = _signs(_OPPOSITES), _signs(_ZH_OPPOSITES)
+CONVERSES, ZH_CONVERSES = _signs(_CONVERSES), _signs(_ZH_CONVERSES)
+"""Verbs of one event that its parties do from their sides: who sells to whom has them buy from him."""
+ZH_NEGATION = re.compile(
+    "不(?![仅但过同断少管久论只光妨愧禁得]|到$|足$|超过)|不得(?!超过|少于|低于|高于|多于)|没有?(?!收|落|过)|未(?![来必])"
+    "|无(?![论线人数量限])|并非|非(?![常洲营])|莫(?!斯|尔)|勿|禁止|严禁|拒绝"
+)
+ZH_DENIERS = re.compile("免|停|关闭|拒|禁|除外|缺|停止")
+ZH_MARKERS = re.compile("[向给比把被到由至往]")
+ZH_STOP = frozenset(
+    "的了是在和与及也都就而其之着过把被将对于从由为以因所这那此该们个各等地得又并且或则即若如但却还已会能可要应当须很更最再"
+)
+SURNAMES = (
+    "王李张刘陈杨赵黄周吴徐孙胡朱郭何罗梁宋郑谢韩唐冯董萧程曹袁邓许傅沈曾彭吕苏卢蒋蔡"
+    "贾魏薛叶阎潘杜戴钟汪姜范姚谭廖邹熊陆郝崔邱秦顾侯邵孟钱汤尹黎乔贺赖龚"
+)
+TRANSLITERATION = "斯克德尔拉尼亚洛维娜莎卡弗普特伯瑟蒂莱茨姆妮纳诺奥罗巴比马伊埃艾迪格里萨"
+MORE_SURNAMES = "林高马方石金江万段雷龙何许周黄张程孙余田任白毛史武夏于康"
+ZH_TITLE_ENDS = "师长员任授者生官席导警理"
+ZH_ORGANISATIONS = (
+    "公司|集团|基金会|大学|学院|学校|中学|小学|医院|银行|工坊|工厂|研究[所院]|化验室|实验室|事务所|协会|法院|酒店|机场|兄弟|乳品厂"
+    "|教授|先生|女士|医生|老师|[省市县镇]"
+)
+ZH_NOT_NAMES = (
+    "何[时人种处必况]|许[多可]|任[何务意]|余[下额]|程[序度]|周[围期末边年]|张贴|黄[色金]|夏[天季]|于是|史前|武[器装]"
+    "|田[地里]|康复|孙[子女]|林[木业区场地]"
+)

@@ -1,0 +1,110 @@
+"""How numbers, dates, times and measures are written, as patterns of the text from its first character on."""
+
+from __future__ import annotations
+
+import re
+
+from lrf_overlap.numerals import (
+    CHINESE_DIGITS,
+    CHINESE_NUMERALS,
+    ENGLISH,
+    ENGLISH_SCALES,
+    FRACTIONS,
+    MULTIPLES,
+    ORDINALS,
+)
+from lrf_overlap.units import UNITS
+
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH = (
+    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
+    r"|Nov(?:ember)?|Dec(?:ember)?)\b\.?"
+)
+_C, _D = rf"(?:(?!千[米克瓦伏赫帕]|百帕)[{CHINESE_NUMERALS}])", rf"[{CHINESE_DIGITS}]"
+_WORD = rf"(?:{'|'.join((*ENGLISH, *ENGLISH_SCALES))})\b"
+_PM = r"(?:[ap]\.m\.|[AP]\.M\.|[ap]m\b|[AP]M\b)"
+_ZH_MINUTES = rf"(?P<half>半)|(?P<quarter>[一三])刻|(?P<minute>\d{{1,2}}|[{CHINESE_NUMERALS}]{{1,3}})分"
+
+DIGITS = re.compile(
+    rf"""
+      (?P<ymd>(?P<y>\d{{4}})(?:-(?P<m>\d\d?)-|/(?P<m_>\d\d?)/|\.(?P<m__>\d\d?)\.)(?P<d>\d\d?)(?!\d))
+    | (?P<dmy>(?P<d1>\d\d?)(?P<sep>[/.])(?P<m1>\d\d?)(?P=sep)(?P<y1>\d{{4}})(?!\d))
+    | (?P<day_month>(?P<d2>\d\d?)(?:st|nd|rd|th)?\ (?:of\ )?(?P<m2>{_MONTH})(?:,?\ (?P<y2>\d{{4}})\b)?)
+    | (?P<zh_date>(?:(?P<zy>\d{{4}})\ ?年\ ?)?(?P<zm>\d\d?)\ ?月(?:份|\ ?(?P<zd>\d\d?)\ ?[日号]?)?)
+    | (?P<zh_year>(?P<zy2>\d{{4}})\ ?年)
+    | (?P<clock>(?P<h>\d\d?):(?P<min>\d\d)(?!\d)(?:\ ?(?P<pm>{_PM}))?)
+    | (?P<oclock>(?P<h2>\d\d?)\ ?(?P<pm2>{_PM}|o['’]clock))
+    | (?P<zh_clock>(?P<h3>\d\d?)\ ?(?:点钟?|时(?![间候期代而刻常]))(?:{_ZH_MINUTES})?)
+    | (?P<one_in>(?P<x>\d+)\ (?:in|out\ of)\ (?:every\ )?(?P<n>\d[\d,]*)(?!\d*[-/.:]?\d)(?=\ [a-z]|[.;,]?$|[.,;]\ ))
+    | (?P<zh_fraction>(?P<den>\d+)分之(?P<num>\d+|{_C}+))
+    | (?P<vulgar>(?P<vn>\d{{1,3}})[/⁄](?P<vd>\d{{1,3}})(?![\d/⁄]))
+    | (?P<and_half>(?P<hn>\d+)个半(?P<hu>小时|月|钟头))
+    | (?P<ordinal>(?P<on>\d+)(?:st|nd|rd|th)\b)
+    | (?P<number>(?P<dig>\d{{1,3}}(?:[,'’\ ]\d{{3}})+(?!\d)(?:\.\d+)?|\d+,\d\d?(?!\d)|\d+(?:\.\d+)?)
+        (?:[\ -]?(?P<scale>thousand|million|billion|trillion|hundred|dozen|bn|mn|[kKM](?![A-Za-z/²³])
+          |百万|千万|万亿|[百千万亿])(?![A-Za-z]))?)
+    """,
+    re.VERBOSE,
+)
+WORDS = re.compile(
+    rf"""
+      (?P<month_day>(?P<m2>{_MONTH})\ (?:the\ )?(?P<d2>\d\d?)(?:st|nd|rd|th)?\b(?![:.]\d)(?:,?\ (?P<y2>\d{{4}})\b)?)
+    | (?P<month_year>(?P<m3>{_MONTH})(?:,|\ of)?\ (?P<y3>\d{{4}})\b)
+    | (?P<month>(?P<m4>{_MONTH}))
+    | (?i:
+      (?P<oclock>(?P<h2>{_WORD})\ (?P<pm2>{_PM}|o['’]clock))
+    | (?P<noon>noon\b|midnight\b)
+    | (?P<one_in>(?P<x>{_WORD})\ (?:in|out\ of)\ (?:every\ )?(?P<n>{_WORD}(?:[\ -]{_WORD})*))
+    | (?P<fraction>(?:(?P<fn>an?|{_WORD})[\ -])?(?P<fd>{"|".join(FRACTIONS)})\b
+        (?:\ (?:of\ )?an?\ (?P<fu>hour|day|year|minute|century|million|dozen)\b)?)
+    | (?P<ordinal>(?P<on>{"|".join(ORDINALS)})\b)
+    | (?P<multiple>(?:{"|".join(MULTIPLES)})\b)
+    | (?P<words>(?:an?\ )?{_WORD}(?:(?:[\ -]|\ and\ ){_WORD})*))
+    """,
+    re.VERBOSE,
+)
+HAN = re.compile(
+    rf"""
+      (?P<zh_date>(?:(?P<zy>{_D}{{4}})年)?(?P<zm>[一二三四五六七八九十]{{1,2}})月
+        (?:份|(?P<zd>[一二三四五六七八九十]{{1,3}})[日号]?)?)
+    | (?P<zh_year>(?P<zy2>{_D}{{4}})年)
+    | (?P<zh_clock>(?P<h3>[零一二两三四五六七八九十]{{1,3}})(?:点钟?|时(?![间候期代而刻常]))(?:{_ZH_MINUTES})?)
+    | (?P<zh_share>百分之(?P<zs>\d+(?:\.\d+)?|{_C}+(?:点{_D}+)?))
+    | (?P<zh_fraction>(?P<den>{_C}+)分之(?P<num>{_C}+|\d+))
+    | (?P<and_half>(?P<hn>{_C}+)个半(?P<hu>小时|月|钟头))
+    | (?P<zh_half>一半|半(?:数|价)|半个?(?P<hu2>小时|钟头|年|天|月))
+    | (?P<zh_tenths>(?P<tenths>[一二两三四五六七八九])成(?![为了立员功本果熟分]))
+    | (?P<ordinal>第\ ?(?P<on>\d+|{_C}+))
+    | (?P<chinese>(?P<han>{_C}+(?:点{_D}+)?))
+    """,
+    re.VERBOSE,
+)
+
+_LATIN_UNITS = "|".join(
+    sorted((re.escape(u) for u in UNITS if not "\u4e00" <= u[0] <= "\u9fff"), key=len, reverse=True)
+)
+_HAN_UNITS = "|".join(sorted((u for u in UNITS if "\u4e00" <= u[0] <= "\u9fff"), key=len, reverse=True))
+UNIT = re.compile(
+    rf"(?P<about>[多余来]|\ ?左右)?(?:[\ -]?(?P<latin>{_LATIN_UNITS})(?:es|s)?(?![A-Za-z])|\ ?(?P<zh>{_HAN_UNITS}))",
+    re.I,
+)
+TENTH = re.compile(rf"[一二三四五六七八九](?![{CHINESE_NUMERALS}个名人位米分秒年月日天])")
+MEASURE = re.compile(
+    "[个名人位年月日天周点分秒岁次条件只台辆家所座间种类项步角块层楼页章节号班批组队张份本卷册封艘架根支棵颗粒代届期轮场口栋户"
+    "元倍级度吨]"
+)
+ABOUT = re.compile(
+    r"(?:about|around|roughly|approximately|some|nearly|almost|close to|circa|over"
+    r"|约|大约|约为|近|将近|接近|大概|差不多)\ ?$",
+    re.I,
+)
+MONTH_BEFORE = re.compile(
+    r"\b(?:in|of|to|from|since|until|till|and|by|between|through|during|each|every|early|late|mid)[ -]$", re.I
+)
+PART_OF_DAY = re.compile(r"(凌晨|早上|上午|中午|下午|晚上|夜里|夜间)\ ?$")
+NOT_NUMBERS = frozenset({"千万", "万一", "一一", "千百", "万千", "万", "千", "百", "十", "零", "一", "百万"})
+_FULL_MONTHS = "january february march april june july august september october november december"
+STARTS = frozenset(
+    {*ENGLISH, *ENGLISH_SCALES, *ORDINALS, *MULTIPLES, *FRACTIONS, "a", "an", "noon", "midnight", *MONTHS, "sept"}
+).union(_FULL_MONTHS.split())
+TRIGGER = re.compile(rf"\d|[A-Za-z]+|[{CHINESE_NUMERALS}半第]")

@@ -1,0 +1,294 @@
+"""Numbers, dates, times and measures in a text, whatever way they are written in, English or Chinese."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from lrf_overlap.numerals import CHINESE_NUMERALS, FRACTIONS, MULTIPLES, ORDINALS, chinese_number, english_number
+from lrf_overlap.patterns import (
+    ABOUT,
+    DIGITS,
+    HAN,
+    MEASURE,
+    MONTH_BEFORE,
+    MONTHS,
+    NOT_NUMBERS,
+    PART_OF_DAY,
+    STARTS,
+    TENTH,
+    TRIGGER,
+    UNIT,
+    WORDS,
+)
+from lrf_overlap.quantity import Quantity
+from lrf_overlap.units import SCALES, UNITS
+
+_CURRENCY = {"$": "dollar", "€": "euro", "£": "sterling", "¥": "yuan"}
+
+Found = tuple[int, tuple[Quantity, ...]]
+"""The end of a quantity with its unit, and what it says; a date says several things."""
+
+
+def quantities(text: str) -> Iterator[tuple[int, int, tuple[Quantity, ...]]]:
+    """Each quantity of the text: its start, its end, and what it says."""
+    at = 0
+    while (trigger := TRIGGER.search(text, at)) is not None:
+        at = trigger.end()
+        first = text[trigger.start()]
+        if first.isascii() and first.isalpha():
+            if trigger[0].lower() not in STARTS:
+                continue
+            pattern = WORDS
+        else:
+            pattern = DIGITS if first.isdigit() else HAN
+            if _in_a_name(text, trigger.start()):
+                at = _after_name(text, trigger.start())
+                continue
+        if (match := pattern.match(text, trigger.start())) is None:
+            continue
+        if found := _READERS[_kind(match)](match, text):
+            at, said = found
+            yield match.start(), at, said
+        elif first.isdigit():
+            at = match.end()
+
+
+_NAME_END = re.compile(r"\w+(?:[.-]\w+)*")
+
+
+def _in_a_name(text: str, at: int) -> bool:
+    """Whether a digit belongs to a name such as A4 or COVID-19."""
+    before = text[at - 1] if at else " "
+    if before == "-" and at > 1:
+        before = text[at - 2]
+    return text[at].isdigit() and before.isascii() and before.isalpha()
+
+
+def _after_name(text: str, at: int) -> int:
+    end = _NAME_END.match(text, at)
+    return end.end() if end else at + 1
+
+
+def _kind(match: re.Match[str]) -> str:
+    return next(name for name in match.re.groupindex if name in _READERS and match[name] is not None)
+
+
+def _first(match: re.Match[str], *names: str) -> str | None:
+    known = match.re.groupindex
+    return next((match[name] for name in names if name in known and match[name]), None)
+
+
+def _value(text: str | None) -> float | None:
+    """The value of digits or of a numeral of either language."""
+    if not text:
+        return None
+    if text[0].isdigit():
+        return float(text.replace(",", ""))
+    return chinese_number(text) if text[0] in CHINESE_NUMERALS else english_number(text) or float(text.lower() == "one")
+
+
+def _date(match: re.Match[str], text: str) -> Found | None:
+    year, day = _value(_first(match, "y", "y1", "y2", "y3", "zy", "zy2")), _value(_first(match, "d", "d1", "d2", "zd"))
+    written = _first(match, "m", "m_", "m__", "m1", "m2", "m3", "m4", "zm")
+    if written and written[0].isascii() and written[0].isalpha():
+        month: float | None = float(MONTHS.index(written[:3].lower()) + 1)
+    else:
+        month = _value(written)
+    if _kind(match) == "dmy" and month is not None and day is not None and month > 12:
+        month, day = day, month  # month first
+    if (month is not None and not 1 <= month <= 12) or (day is not None and not 1 <= day <= 31):
+        return None
+    said = [Quantity("year", year)] if year is not None else []
+    if month is not None:
+        either = _kind(match) == "dmy" and day is not None and day <= 12
+        said.append(Quantity("month", month) if day is None else Quantity("day", 100 * month + day, about=either))
+    return match.end(), tuple(said)
+
+
+def _month(match: re.Match[str], text: str) -> Found | None:
+    """A month alone. "May" and "march" are words, too, so one must follow a word such as "in", with a capital."""
+    if not match[0][0].isupper() or not MONTH_BEFORE.search(text, 0, match.start()):
+        return None
+    return _date(match, text)
+
+
+def _clock(match: re.Match[str], text: str) -> Found | None:
+    hour, minute = _value(_first(match, "h", "h2", "h3")), _value(_first(match, "min", "minute")) or 0.0
+    if _first(match, "half"):
+        minute = 30.0
+    elif quarter := _first(match, "quarter"):
+        minute = 45.0 if quarter == "三" else 15.0
+    if hour is None or hour > 24 or minute > 59:
+        return None
+    said, part = (_first(match, "pm", "pm2") or "").lower(), PART_OF_DAY.search(text, 0, match.start())
+    known = (said[:1] in ("a", "p") and said != "") or part is not None or hour > 12 or hour == 0
+    later = said[:1] == "p" or (part is not None and part[1] in ("下午", "晚上", "夜里", "夜间"))
+    if later and hour < 12:
+        hour += 12
+    elif said[:1] == "a" and hour == 12:
+        hour = 0
+    exact = known or (bool(_first(match, "min")) and len(_first(match, "h") or "") == 2)
+    return match.end(), (Quantity("clock", (60 * hour + minute) % 1440, about=not exact),)
+
+
+def _noon(match: re.Match[str], text: str) -> Found:
+    return match.end(), (Quantity("clock", 720.0 if match[0].lower() == "noon" else 0.0),)
+
+
+def _share(match: re.Match[str], text: str) -> Found | None:
+    value = _value(match["zs"])
+    return None if value is None else (match.end(), (Quantity("share", value / 100, _digits(match["zs"])),))
+
+
+def _ratio(match: re.Match[str], text: str) -> Found | None:
+    above, below = _value(_first(match, "x", "num", "vn")), _value(_first(match, "n", "den", "vd"))
+    if not below or above is None or above > below:
+        return None
+    unit = UNIT.match(text, match.end())
+    family, factor, end = "share", 1.0, match.end()
+    if unit is not None and _kind(match) != "one_in":
+        (family, factor), end = _unit(unit), unit.end()
+    return end, (Quantity(family, factor * above / below, about=below % 3 == 0 or below % 7 == 0),)
+
+
+def _fraction(match: re.Match[str], text: str) -> Found | None:
+    written, denominator = match["fn"], match["fd"].lower()
+    plain = denominator in ("half", "halves", "quarter", "quarters")
+    if (
+        not plain
+        and match["fu"] is None
+        and (
+            written is None
+            or not re.match(r" (?:of|the|full|empty|less|more|as)\b", text[match.end() : match.end() + 7])
+        )
+    ):
+        return _ordinal_word(match, text)
+    count = 1.0 if written is None or written.lower() in ("a", "an", "one") else _value(written) or 1.0
+    value = count / FRACTIONS[denominator]
+    unit = (match["fu"] or "").lower()
+    if unit in UNITS:
+        family, factor = UNITS[unit]
+        return match.end(), (Quantity(family, value * factor),)
+    return match.end(), (
+        Quantity("number" if unit else "share", value * SCALES.get(unit, 1.0), about=FRACTIONS[denominator] % 3 == 0),
+    )
+
+
+def _ordinal_word(match: re.Match[str], text: str) -> Found | None:
+    word = (_first(match, "fd") or "").lower()
+    return (match.end(), (Quantity("ordinal", float(ORDINALS[word])),)) if word in ORDINALS else None
+
+
+def _ordinal(match: re.Match[str], text: str) -> Found | None:
+    written = match["on"].lower()
+    value = float(ORDINALS[written]) if written in ORDINALS else _value(written)
+    return None if value is None or written == "first" else (match.end(), (Quantity("ordinal", value),))
+
+
+def _multiple(match: re.Match[str], text: str) -> Found:
+    return match.end(), (Quantity("number", float(MULTIPLES[match[0].lower()]), 1),)
+
+
+def _and_half(match: re.Match[str], text: str) -> Found | None:
+    value = _value(match["hn"])
+    family, factor = UNITS["个月" if match["hu"] == "月" else match["hu"]]
+    return None if value is None else (match.end(), (Quantity(family, (value + 0.5) * factor),))
+
+
+def _half(match: re.Match[str], text: str) -> Found:
+    unit = match["hu2"]
+    if unit is None:
+        return match.end(), (Quantity("share", 0.5),)
+    family, factor = UNITS["个月" if unit == "月" else unit]
+    return match.end(), (Quantity(family, 0.5 * factor),)
+
+
+def _tenths(match: re.Match[str], text: str) -> Found:
+    return match.end(), (Quantity("share", (_value(match["tenths"]) or 0.0) / 10),)
+
+
+def _number(match: re.Match[str], text: str) -> Found | None:
+    written, scale = match["dig"], SCALES[match["scale"].lower() if match["scale"] else "one"]
+    value = (
+        float(written.replace(",", "." if re.fullmatch(r"\d+,\d\d?", written) else "").translate(_SEPARATORS)) * scale
+    )
+    start = match.start()
+    if start and text[start - 1] in "-−" and (start < 2 or not text[start - 2].isalnum()):
+        value = -value
+    currency = _CURRENCY.get(text[start - 1 : start] if text[start - 1 : start] != " " else text[start - 2 : start - 1])
+    if currency and not match["scale"] and (million := re.compile(r" ?m\b").match(text, match.end())):
+        return million.end(), (Quantity(currency, value * 1e6, _digits(written)),)
+    end, said = _measured(value, _digits(written), match, text, currency)
+    if said[0].kind == "number" and re.fullmatch("1[5-9]..|20..", match[0]):
+        said = (Quantity("year", value),)
+    return end, said
+
+
+def _words(match: re.Match[str], text: str) -> Found | None:
+    value = english_number(match[0])
+    unit = UNIT.match(text, match.end())
+    if value is None and match[0].lower() == "one" and unit is not None:
+        value = 1.0
+    return None if value is None else _measured(value, _digits(f"{value:.0f}"), match, text)
+
+
+def _chinese(match: re.Match[str], text: str) -> Found | None:
+    """A numeral, unless it is part of a word, as single characters often are: then a unit or a measure must follow."""
+    written = match["han"]
+    single = written in NOT_NUMBERS or len(written) == 1
+    if single:
+        unit = UNIT.match(text, match.end())
+        measure = MEASURE.match(text, match.end())
+        if (unit is None and (measure is None or written == "一")) or written in ("千万", "万一"):
+            return None
+        if written == "一" and unit is not None and unit["zh"] in ("度", "天", "分", "元"):
+            return None
+    value = chinese_number(written)
+    return None if value is None else _measured(value, _digits(f"{value:.10g}"), match, text)
+
+
+def _measured(value: float, digits: int, match: re.Match[str], text: str, currency: str | None = None) -> Found:
+    """The number with the unit that follows it, and whether it is called approximate."""
+    start, end = match.start(), match.end()
+    family, factor = currency or "number", 1.0
+    about = bool(ABOUT.search(text, max(0, start - 15), start))
+    unit = None if currency else UNIT.match(text, end)
+    if unit is not None:
+        family, factor = _unit(unit)
+        about, end = about or unit["about"] is not None, unit.end()
+        if unit["zh"] in ("米", "块钱") and (tenth := TENTH.match(text, end)):  # 一米二
+            value, digits, end = value + chinese_number(tenth[0]) / 10, digits + 1, tenth.end()  # type: ignore[operator]
+    elif text[end : end + 1] in ("多", "余") or text[end : end + 2] == "左右":
+        about = True
+    return end, (Quantity(family, value * factor, digits, about),)
+
+
+def _unit(unit: re.Match[str]) -> tuple[str, float]:
+    name = (unit["latin"] or unit["zh"]).lower()
+    return UNITS[name] if name in UNITS else UNITS[name.removesuffix("s")]
+
+
+def _digits(written: str) -> int:
+    """The significant digits of a number as it is written, zeros at its end included; at least 1."""
+    return max(1, len(re.sub(r"\D", "", written).lstrip("0")))
+
+
+_SEPARATORS = str.maketrans("", "", "'’ ")
+_READERS: Mapping[str, Callable[[re.Match[str], str], Found | None]] = {
+    **dict.fromkeys(("ymd", "dmy", "day_month", "month_day", "month_year", "zh_date", "zh_year"), _date),
+    "month": _month,
+    **dict.fromkeys(("clock", "oclock", "zh_clock"), _clock),
+    "noon": _noon,
+    "zh_share": _share,
+    **dict.fromkeys(("one_in", "zh_fraction", "vulgar"), _ratio),
+    "fraction": _fraction,
+    "ordinal": _ordinal,
+    "multiple": _multiple,
+    "and_half": _and_half,
+    "zh_half": _half,
+    "zh_tenths": _tenths,
+    "number": _number,
+    "words": _words,
+    "chinese": _chinese,
+}

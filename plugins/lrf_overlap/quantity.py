@@ -1,0 +1,45 @@
+"""One quantity of a text, and whether another one says the same."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A quantity: what it measures, and how much of the base unit.
+
+    ``kind`` is a family of units, "number", "ordinal", "year", "month", "day" (month × 100 + day) or "clock" (minutes
+    of the day). ``digits`` are its significant digits as written. ``about``: it is called approximate, or is a clock
+    that doesn't say which half of the day, or a date that doesn't say which of its numbers is the month.
+    """
+
+    kind: str
+    value: float
+    digits: int = 15
+    about: bool = False
+
+    def said_by(self, other: Quantity) -> bool:
+        """Whether ``other``, of the evidence, says this: it may be more exact, and in another unit."""
+        if self.kind == "month" and other.kind == "day":
+            return other.value // 100 == self.value
+        if self.kind != other.kind and not ("number" in (self.kind, other.kind) and {self.kind, other.kind} <= _BARE):
+            return False
+        if self.kind == "clock" and (self.about or other.about):
+            return self.value % 720 == other.value % 720
+        if self.kind == "day" == other.kind and (self.about or other.about):
+            return self.value in (other.value, 100 * (other.value % 100) + other.value // 100)
+        if math.isclose(self.value, other.value, rel_tol=1e-6, abs_tol=1e-12):
+            return True
+        if self.kind in _EXACT or other.kind in _EXACT:
+            return False
+        if self.about or other.about:
+            return math.isclose(self.value, other.value, rel_tol=0.06)
+        return self.digits < other.digits and self.value == float(f"{other.value:.{self.digits - 1}e}")
+
+
+_EXACT = frozenset({"clock", "month", "day", "year", "ordinal"})
+_BARE = frozenset(  # what is often written without its unit
+    {"number", "year", "ordinal", "share", "temperature", "dollar", "euro", "sterling", "yuan", "yen"}
+)

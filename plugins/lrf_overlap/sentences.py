@@ -1,0 +1,349 @@
+"""A sentence as the features read it: its words in order, and the quantities, names and negations among them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+from lrf.text.unicode import without_invisible
+from lrf_overlap.lexicon import (
+    DENIERS,
+    MARKERS,
+    MEASURED,
+    MORE_SURNAMES,
+    SURNAMES,
+    TRANSLITERATION,
+    ZH_CONVERSES,
+    ZH_DENIERS,
+    ZH_MARKERS,
+    ZH_NEGATION,
+    ZH_NOT_NAMES,
+    ZH_OPPOSITES,
+    ZH_ORGANISATIONS,
+    ZH_STOP,
+    ZH_TITLE_ENDS,
+)
+from lrf_overlap.quantities import quantities
+from lrf_overlap.quantity import Quantity
+from lrf_overlap.words import BE, Word, word_of
+
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_PIECE = re.compile(
+    rf"(?P<han>[{_HAN}]+)|(?P<word>[^\W_{_HAN}]+(?:['’.&+-][^\W_{_HAN}]+)*)|(?P<stop>[,;:!?()，。；：！？、（）—…]|\.(?=\s|$))"
+)
+_END = re.compile(r"[.!?;:。！？；：\n][\"'”’)\]」』）]*\s*")
+_ITEM = re.compile(r"(?:[-*#•|]|\d+[.)]\s)")
+_VERB = re.compile(r"(?:is|was|are|were|has|had|did|does|will|would|can|could|may|must|should)\b|[a-z]+(?:ed|es|s)\b")
+_AT_MOST = re.compile(r"\b(?:no|not) (?:more|less|fewer|later|earlier|longer|larger|smaller|higher|lower) than\b", re.I)
+_WEEKDAY = re.compile("(?:周|礼拜)([一二三四五六日天])(?![个年])")
+_SCOPE, _HAN_SCOPE = 4, 10
+"""Words after a negation that it may deny, and pairs of Chinese characters."""
+
+
+class Token(NamedTuple):
+    """A word with content. ``key`` is equal for forms of one word; ``soft`` for words that are likely related.
+
+    ``kind``: "word", "name", "han" (two Chinese characters) or "number". ``clause`` counts the clauses of a sentence.
+    """
+
+    key: str
+    soft: str
+    kind: str
+    clause: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence.
+
+    Attributes
+    ----------
+    tokens: its words with content, in order.
+    rank: for each token its place if passive constructions were active.
+    places: of each key.
+    keys: what it can be found by: keys, what related words share, and single Chinese characters.
+    clauses: the places of each clause's tokens.
+    quantities: by the place of the token that stands for them.
+    denied: the places of tokens within reach of a negation.
+    refusing: the clauses with a verb that is a negation ("refuse", "forbid").
+    negations: for each negation the places that it may deny.
+    opposites: for each word that has an opposite, its pair and its side, 1 or −1, turned by a negation.
+    converses: the same of verbs that parties of one event do (buy, sell); negations don't turn them.
+    ones: the places of "one" and "一" before a unit or a measure.
+    markers: prepositions that tell two parties apart, each with the place of the token after it.
+    initials: of the runs of capitalised words.
+    """
+
+    tokens: tuple[Token, ...]
+    rank: tuple[int, ...]
+    quantities: dict[int, tuple[Quantity, ...]]
+    negations: tuple[tuple[int, ...], ...]
+    opposites: tuple[tuple[int, int], ...]
+    converses: frozenset[tuple[int, int]]
+    initials: frozenset[str]
+    markers: tuple[tuple[str, int], ...]
+    places: dict[str, list[int]] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+    clauses: tuple[range, ...] = ()
+    denied: frozenset[int] = frozenset()
+    refusing: frozenset[int] = frozenset()
+    ones: frozenset[int] = frozenset()
+
+
+def split(text: str) -> list[str]:
+    """The sentences of a text, normalised: characters in their usual form, lines that a page broke joined."""
+    if " than" in text:
+        text = _AT_MOST.sub("at most", text)
+    if not text.isascii():
+        text = _WEEKDAY.sub(r"星期\1", without_invisible(unicodedata.normalize("NFKC", text)))
+    sentences, start = [], 0
+    for match in _END.finditer(text):
+        if _ends(match, text):
+            sentences.append(" ".join(text[start : match.end()].split()))
+            start = match.end()
+    sentences.append(" ".join(text[start:].split()))
+    return [s for s in sentences if s]
+
+
+def _ends(match: re.Match[str], text: str) -> bool:
+    """Whether a sentence ends with this mark and the white space after it."""
+    mark, lines, following = match[0][0], match[0].count("\n"), text[match.end() : match.end() + 1]
+    if mark in "。！？；" or lines > 1 or not following:
+        return True
+    if lines:
+        return mark in ".!?:：" or _ITEM.match(text, match.end()) is not None
+    return mark in ".!?;" and match[0][-1].isspace() and not following.islower()
+
+
+@lru_cache(maxsize=16384)
+def analysed(sentence: str) -> Sentence:
+    """The analysis of one sentence of :func:`split`."""
+    reader = _Reader(sentence)
+    reader.read()
+    return reader.sentence()
+
+
+class _Reader:
+    """Reads one sentence from left to right."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens: list[Token] = []
+        self.starts: list[int] = []
+        self.quantities: dict[int, tuple[Quantity, ...]] = {}
+        self.negation_places: list[tuple[int, int]] = []
+        self.until: set[int] = set()
+        self.opposites: list[tuple[int, int, int]] = []
+        self.passives: list[tuple[int, int]] = []
+        self.be = False
+        self.participle: int | None = None
+        self.converses: set[tuple[int, int]] = set()
+        self.markers: list[tuple[str, int]] = []
+        self.gaps: set[int] = set()
+        self.characters: set[str] = set()
+        self.refusing: set[int] = set()
+        self.ones: set[int] = set()
+        self.clause = 0
+        self.run: list[str] = []
+        self.initials: set[str] = set()
+
+    def read(self) -> None:
+        at = 0
+        for start, end, said in quantities(self.text):
+            self._words(at, start)
+            self.quantities[len(self.tokens)] = said
+            if (
+                self.text[start] == "一" and "二三四五六七八九十百千万亿半点".find(self.text[start + 1]) < 0
+            ) or self.text[start : start + 4].lower() == "one ":
+                self.ones.add(len(self.tokens))
+            self._add(f"#{said[0].kind}{said[0].value:g}", "", "number")
+            at = end
+        self._words(at, len(self.text))
+        self._end_run()
+
+    def sentence(self) -> Sentence:
+        places: dict[str, list[int]] = {}
+        for place, token in enumerate(self.tokens):
+            places.setdefault(token.key, []).append(place)
+        negations = tuple(self._scopes())
+        denied = frozenset(place for scope in negations for place in scope)
+        near = {place for scope in negations for place in scope[: 4 if self.tokens[scope[0]].kind == "han" else 2]}
+        return Sentence(
+            tokens=tuple(self.tokens),
+            rank=self._ranks(),
+            quantities=self.quantities,
+            negations=negations,
+            opposites=tuple((pair, -side if place in near else side) for place, pair, side in self.opposites),
+            converses=frozenset(self.converses),
+            initials=frozenset(self.initials),
+            markers=tuple(self.markers),
+            places=places,
+            keys=(*places, *{t.soft for t in self.tokens if t.soft}, *self.characters),
+            clauses=tuple(self._clauses()),
+            denied=denied,
+            ones=frozenset(self.ones),
+            refusing=frozenset(self.refusing),
+        )
+
+    def _clauses(self) -> Iterator[range]:
+        starts = [p for p, t in enumerate(self.tokens) if p == 0 or t.clause != self.tokens[p - 1].clause]
+        return (range(a, b) for a, b in pairwise([*starts, len(self.tokens)]))
+
+    def _scopes(self) -> Iterator[tuple[int, ...]]:
+        """The reach of each negation. Two in a clause say yes, and so does "not until"."""
+        by_clause: dict[int, list[int]] = {}
+        for place, clause in self.negation_places:
+            by_clause.setdefault(clause, []).append(place)
+        for clause, places in by_clause.items():
+            if len(places) % 2 and clause not in self.until:
+                yield from filter(None, map(self._scope, places))
+
+    def _scope(self, place: int) -> tuple[int, ...]:
+        if place >= len(self.tokens):
+            return ()
+        clause = self.tokens[place].clause
+        scope = _HAN_SCOPE if self.tokens[place].kind == "han" else _SCOPE
+        reach = range(place, min(place + scope, len(self.tokens)))
+        return tuple(p for p in reach if self.tokens[p].clause == clause)
+
+    def _ranks(self) -> tuple[int, ...]:
+        """The order of the tokens where "P was v by A" is read as "A v P"."""
+        order = list(range(len(self.tokens)))
+        for verb, by in self.passives:
+            if not 0 < by < len(self.tokens):
+                continue
+            clause = self.tokens[by].clause
+            first = next((p for p in range(by) if self.tokens[p].clause == clause), by)
+            han = self.tokens[by].kind == "han"
+            last = by + 1
+            while last < len(order) and self.tokens[last].clause == clause and (han or last not in self.gaps):
+                last += 1
+            # P 被 A v, and P v by A
+            order[first:last] = [*order[by:last], *order[verb:by], *order[first:verb]]
+        rank = [0] * len(order)
+        for place, token in enumerate(order):
+            rank[token] = place
+        return tuple(rank)
+
+    def _add(self, key: str, soft: str, kind: str) -> None:
+        self.tokens.append(Token(key, soft, kind, self.clause))
+
+    def _words(self, start: int, end: int) -> None:
+        for match in _PIECE.finditer(self.text, start, end):
+            kind = match.lastgroup
+            if kind == "word":
+                self._word(match[0], *match.span())
+                continue
+            if self.run:
+                self._end_run()
+            if kind == "han":
+                self._han(match[0])
+            else:
+                self.clause += match[0] not in "()（）、"
+                self.gaps.add(len(self.tokens))
+                self.be, self.participle = False, None
+
+    def _word(self, form: str, start: int, end: int) -> None:
+        word = word_of(form)
+        if word.marks:
+            self._marked(word)
+        if word.empty and not (len(form) == 1 and start and form.isupper()):  # but group A
+            if word.lower not in ("of", "and", "the", "a", "an"):
+                self.gaps.add(len(self.tokens))
+            if self.run and word.lower not in ("of", "the", "and", "for"):
+                self._end_run()
+            return
+        capital = form[0].isupper()
+        name = (capital and self._is_name(form, start, end)) or word.coded
+        if capital:
+            self.run.append(form)
+        elif self.run:
+            self._end_run()
+        self.tokens.append(Token(word.key, word.soft, "name" if name else "word", self.clause))
+
+    def _marked(self, word: Word) -> None:
+        """Notes what a word does besides having content: deny, have an opposite, be part of a passive construction."""
+        here = len(self.tokens)
+        if word.negation:
+            self.negation_places.append((here, self.clause))
+        if word.lower in MARKERS:
+            self.markers.append((word.lower, here))
+        if word.opposite and not (word.lower in MEASURED and here and self.tokens[-1].kind == "number"):
+            self.opposites.append((here, *word.opposite))
+        if word.converse:
+            self.converses.add(word.converse)
+        if word.key in DENIERS:
+            self.refusing.add(self.clause)
+        if word.lower in ("until", "unless", "till"):
+            self.until.add(self.clause)
+        self._passive(word)
+
+    def _passive(self, word: Word) -> None:
+        """Remembers "was" and a participle, until "by" ends a passive construction or a clause ends."""
+        if word.lower in BE:
+            self.be = True
+            self.participle = None
+        elif self.be and self.participle is None and word.participle:
+            self.participle = len(self.tokens)
+        elif word.lower == "by" and self.participle is not None:
+            self.passives.append((self.participle, len(self.tokens)))
+            self.be, self.participle = False, None
+
+    def _is_name(self, form: str, start: int, end: int) -> bool:
+        """Whether a capitalised word is a name: any is within a sentence; the first one, if it looks like one."""
+        before = self.text[:start].rstrip(" \"'“‘([*-")
+        if form[1:] != form[1:].lower() or (before and before[-1] not in ":.!?"):
+            return True
+        if before or (form.endswith(("ing", "ly", "s")) and not form.endswith("'s")):
+            return False
+        following = self.text[end:].lstrip()
+        return following[:1].isupper() or (bool(_VERB.match(following)) and self.text[end : end + 1] == " ")
+
+    def _end_run(self) -> None:
+        if len(self.run) > 1:
+            self.initials.add("".join(w[0] for w in self.run).lower())
+        self.run = []
+
+    def _han(self, run: str) -> None:
+        """Adds each pair of neighbouring characters of a run without spaces, those without content left out."""
+        kept = [(at, c) for at, c in enumerate(run) if c not in ZH_STOP]
+        self.characters.update("=" + c for _, c in kept)
+        place_of = {at: len(self.tokens) + n for n, (at, _) in enumerate(kept[:-1] if len(kept) > 1 else kept)}
+        for (_, one), (_, two) in pairwise(kept if len(kept) > 1 else [*kept, *kept]):
+            self._add(one + two if len(kept) > 1 else one, "", "han")
+
+        def place(at: int) -> int:
+            """The token of the first kept character from this place on."""
+            return next((n for start, n in place_of.items() if start >= at), len(self.tokens))
+
+        self._han_names(run, place_of)
+        if ZH_DENIERS.search(run):
+            self.refusing.add(self.clause)
+        self.negation_places += ((place(m.end()), self.clause) for m in ZH_NEGATION.finditer(run))
+        self.opposites += ((place(m.start()), *ZH_OPPOSITES[m[0]]) for m in _ZH_OPPOSITE.finditer(run))
+        self.converses.update(ZH_CONVERSES[m[0]] for m in _ZH_CONVERSE.finditer(run))
+        self.markers += ((m[0], place(m.end())) for m in ZH_MARKERS.finditer(run))
+        self.passives += ((place(m.end()), place(m.end())) for m in _ZH_PASSIVE.finditer(run))
+
+    def _han_names(self, run: str, place_of: Mapping[int, int]) -> None:
+        for match in _ZH_NAME.finditer(run):
+            start, end = match.span(match.lastindex or 0)
+            for at in range(start, end - 1):
+                if at in place_of:
+                    self.tokens[place_of[at]] = self.tokens[place_of[at]]._replace(kind="name")
+
+
+_ZH_CONVERSE = re.compile("|".join(sorted(ZH_CONVERSES, key=len, reverse=True)))
+_ZH_OPPOSITE = re.compile("|".join(sorted(ZH_OPPOSITES, key=len, reverse=True)))
+_ZH_NAME = re.compile(
+    f"(?:^|[由被给向和与及是为对叫])([{SURNAMES}][\u4e00-\u9fff])"
+    f"|[{ZH_TITLE_ENDS}]([{SURNAMES}{MORE_SURNAMES}][\u4e00-\u9fff])"
+    f"|^(?!{ZH_NOT_NAMES})([林何许周黄张程孙余田任史武夏于康][\u4e00-\u9fff])"
+    f"|([{TRANSLITERATION}]{{2,}})|([\u4e00-\u9fff]{{2}})(?:{ZH_ORGANISATIONS})|([\u4e00-\u9fff]村)"
+)
+_ZH_PASSIVE = re.compile("[被由]")

@@ -1,0 +1,82 @@
+"""What is known of a word of a language with spaces, wherever it stands."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from lrf_overlap.lexicon import CONVERSES, DENIERS, IRREGULAR, MARKERS, NEGATIONS, OPPOSITES, PARTICIPLES, STOP_WORDS
+
+BE = frozenset({"is", "are", "was", "were", "be", "been", "being"})
+
+
+@lru_cache(maxsize=65536)
+def stem(word: str) -> str:
+    """The word in lower case without the endings of English grammar."""
+    word = word.lower().replace("’", "'")
+    if word.endswith("'s"):
+        word = word[:-2]
+    if word in IRREGULAR:
+        return IRREGULAR[word]
+    if len(word) > 4 and word.endswith("ies"):
+        word = word[:-3] + "y"
+    elif len(word) > 4 and word.endswith("ied"):
+        return word[:-3] + "y"
+    elif len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-2] if word.endswith(("sses", "shes", "ches", "xes", "zes")) else word[:-1]
+    for ending in ("ing", "ed", "ly", "er"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3 + (ending in ("ly", "er")):
+            word = word[: -len(ending)]
+            if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":
+                word = word[:-1]
+            break
+    word = IRREGULAR.get(word, word)
+    return word[:-1] if len(word) > 3 and word.endswith("e") else word
+
+
+def soft(word: str) -> str:
+    """What related words share: their beginning."""
+    return "~" + word[:5] if len(word) >= 5 else ""
+
+
+class Word(NamedTuple):
+    """What is known of a word of a language with spaces, wherever it stands. ``marks``: whether it does more."""
+
+    lower: str
+    key: str
+    soft: str
+    empty: bool
+    coded: bool
+    negation: bool
+    participle: bool
+    opposite: tuple[int, int] | None
+    converse: tuple[int, int] | None
+    marks: bool
+
+
+@lru_cache(maxsize=65536)
+def word_of(form: str) -> Word:
+    """What is known of a word."""
+    lower, key = form.lower(), stem(form)
+    contracted = lower.endswith(("n't", "n’t"))
+    negation = contracted or lower in NEGATIONS or key in NEGATIONS
+    participle = lower.endswith(("ed", "en", "wn")) or lower in PARTICIPLES
+    opposite = OPPOSITES.get(lower) or _OPPOSITE_STEMS.get(key)
+    converse = _CONVERSE_STEMS.get(key)
+    noted = negation or participle or opposite or converse or key in DENIERS
+    return Word(
+        lower=lower,
+        key=key,
+        soft=soft(key),
+        empty=lower in STOP_WORDS or lower in NEGATIONS or contracted,
+        coded=len(form) > 1 and not form.isalpha() and any(c.isdigit() for c in form),
+        negation=negation,
+        participle=participle,
+        opposite=opposite,
+        converse=converse,
+        marks=bool(noted or lower in BE or lower in MARKERS or lower in ("until", "unless", "till")),
+    )
+
+
+_OPPOSITE_STEMS = {stem(word): sign for word, sign in reversed(OPPOSITES.items())}
+_CONVERSE_STEMS = {stem(word): sign for word, sign in CONVERSES.items()}
