@@ -44,7 +44,7 @@ class Evidence:
         return {number for number, other in self.quantities if quantity.said_by(other)}
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def evidence_of(text: str) -> Evidence:
     """The evidence of a text, kept for the next statements on it."""
     return Evidence(text)

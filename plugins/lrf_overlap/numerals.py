@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+_LONGEST = 20
+"""Words or characters of a number."""
 _ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 _ONES += " seventeen eighteen nineteen"
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
@@ -35,7 +37,7 @@ CHINESE_NUMERALS = CHINESE_DIGITS + "".join(_CHINESE_SCALES) + "".join(_CHINESE_
 def english_number(text: str) -> float | None:
     """The value of words such as "a hundred and five" or "twenty-three"; None for "a", "an" or "one" alone."""
     words = [word for word in re.split(r"[\s-]+", text.lower()) if word not in ("and", "a", "an")]
-    if words in ([], ["one"]):
+    if words in ([], ["one"]) or len(words) > _LONGEST:
         return None
     total = group = 0
     for word in words:
@@ -52,6 +54,8 @@ def english_number(text: str) -> float | None:
 def chinese_number(text: str) -> float | None:
     """The value of a numeral such as 三千零五十, 二〇二〇, 三点五 or 两万; None for one that can't be read."""
     whole, point, decimals = text.partition("点")
+    if len(text) > _LONGEST:
+        return None
     if point:
         value = chinese_number(whole)
         if value is None or not decimals or any(c not in CHINESE for c in decimals):

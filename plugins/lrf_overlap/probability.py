@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from lrf_overlap.features import FEATURES
 
+VERSION = 1
+"""Raised with every change of a probability, so that no reply of another version is taken from a journal."""
+
 _WEIGHTS: Mapping[str, tuple[float, Mapping[str, float]]] = {
     "en": (
         1.7,

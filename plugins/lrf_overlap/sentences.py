@@ -41,6 +41,8 @@ _ITEM = re.compile(r"(?:[-*#•|]|\d+[.)]\s)")
 _VERB = re.compile(r"(?:is|was|are|were|has|had|did|does|will|would|can|could|may|must|should)\b|[a-z]+(?:ed|es|s)\b")
 _AT_MOST = re.compile(r"\b(?:no|not) (?:more|less|fewer|later|earlier|longer|larger|smaller|higher|lower) than\b", re.I)
 _WEEKDAY = re.compile("(?:周|礼拜)([一二三四五六日天])(?![个年])")
+_LONGEST = 1_000
+"""Characters of a sentence; a text without an end of a sentence is cut."""
 _SCOPE, _HAN_SCOPE = 4, 10
 """Words after a negation that it may deny, and pairs of Chinese characters."""
 
@@ -107,7 +109,7 @@ def split(text: str) -> list[str]:
             sentences.append(" ".join(text[start : match.end()].split()))
             start = match.end()
     sentences.append(" ".join(text[start:].split()))
-    return [s for s in sentences if s]
+    return [s[at : at + _LONGEST] for s in sentences for at in range(0, len(s), _LONGEST)]
 
 
 def _ends(match: re.Match[str], text: str) -> bool:
@@ -120,7 +122,7 @@ def _ends(match: re.Match[str], text: str) -> bool:
     return mark in ".!?;" and match[0][-1].isspace() and not following.islower()
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=2048)
 def analysed(sentence: str) -> Sentence:
     """The analysis of one sentence of :func:`split`."""
     reader = _Reader(sentence)

@@ -10,7 +10,7 @@ from lrf_overlap.lexicon import CONVERSES, DENIERS, IRREGULAR, MARKERS, NEGATION
 BE = frozenset({"is", "are", "was", "were", "be", "been", "being"})
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def stem(word: str) -> str:
     """The word in lower case without the endings of English grammar."""
     word = word.lower().replace("’", "'")
@@ -54,7 +54,7 @@ class Word(NamedTuple):
     marks: bool
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def word_of(form: str) -> Word:
     """What is known of a word."""
     lower, key = form.lower(), stem(form)

@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping
 from functools import cached_property
 
-from lrf.errors import JudgeMisconfiguredError, RejectedError
+from lrf.errors import JudgeMisconfiguredError
 from lrf.local_models import Compute, LocalModel, weights_identity
-from lrf.prompting.expectations import Verdict
+from lrf.prompting.claims import Claim, claim_of
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.protocols import Capabilities
 from lrf.types import JSON
@@ -17,11 +17,11 @@ from lrf.types import JSON
 # Threads of torch that spin while they wait starve every other process that wants a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from lrf_verifier.model import EvidencePair, PairClassifier, VerdictShares
+from lrf_verifier.model import PairClassifier, VerdictShares
 from lrf_verifier.settings import VerifierSettings
 
 
-class Verifier(LocalModel[VerifierSettings, EvidencePair, VerdictShares]):
+class Verifier(LocalModel[VerifierSettings, Claim, VerdictShares]):
     """Gives the probability of each verdict on a statement, by its evidence; it answers no other request.
 
     Evidence longer than the model reads is split into overlapping windows, and the window that supports the statement
@@ -41,29 +41,19 @@ class Verifier(LocalModel[VerifierSettings, EvidencePair, VerdictShares]):
         }
 
     async def complete(self, request: Request) -> Reply:
-        shares = await self._ask(self._pair(request))
+        shares = await self._ask(self._claim(request))
         probabilities = {option: shares.probabilities.get(option[2:-2], 0.0) for option in request.options}
         return Reply("", usage=Usage(prompt_tokens=shares.tokens), probabilities=probabilities)
 
-    def _pair(self, request: Request) -> EvidencePair:
-        expects = request.expects
-        if not isinstance(expects, Verdict):
-            raise RejectedError(f"a verifier gives verdicts, no {expects.kind}")
-        unknown = sorted(set(self._settings.labels.values()) - set(expects.labels))
+    def _claim(self, request: Request) -> Claim:
+        claim = claim_of(request, self._settings.evidence_field, self._settings.statement_field)
+        unknown = sorted(set(self._settings.labels.values()) - set(claim.supports))
         if unknown:
             raise JudgeMisconfiguredError(
-                f"judge verifier: `labels` names the verdict {unknown[0]!r}; allowed: {', '.join(expects.labels)}"
+                f"judge verifier: `labels` names the verdict {unknown[0]!r}; allowed: {', '.join(claim.supports)}"
             )
-        fields = {segment.name: segment.original for segment in request.prompt}
-        evidence, statement = (fields.get(f) for f in (self._settings.evidence_field, self._settings.statement_field))
-        if evidence is None or statement is None:
-            present = ", ".join(sorted(name for name in fields if name)) or "none"
-            raise RejectedError(
-                f"the prompt has no fields {self._settings.evidence_field} and {self._settings.statement_field} "
-                f"(its fields: {present}); set evidence_field and statement_field"
-            )
-        return EvidencePair(evidence, statement, expects.labels)
+        return claim
 
-    def _load(self) -> Compute[EvidencePair, VerdictShares]:
+    def _load(self) -> Compute[Claim, VerdictShares]:
         classifier = PairClassifier(self._settings)
         return lambda pairs, wanted: classifier.verify(pairs)

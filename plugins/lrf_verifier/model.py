@@ -12,20 +12,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 from lrf.errors import JudgeMisconfiguredError, RejectedError
+from lrf.prompting.claims import Claim
 from lrf.text.unicode import storable
 from lrf_verifier.settings import VerifierSettings
 
 _LEAST_EVIDENCE = 8  # tokens of evidence that a window must have room for
 _UNLIMITED = 1 << 20  # tokenizers without a limit name a number far above this
-
-
-@dataclass(frozen=True, slots=True)
-class EvidencePair:
-    """A statement with its evidence. ``supports`` is how much each verdict supports a statement, 0 to 1."""
-
-    evidence: str
-    statement: str
-    supports: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +64,7 @@ class PairClassifier:
             self._tokenizer.pad_token = self._tokenizer.eos_token
             config.pad_token_id = self._tokenizer.pad_token_id
 
-    def verify(self, pairs: Sequence[EvidencePair]) -> list[VerdictShares | RejectedError]:
+    def verify(self, pairs: Sequence[Claim]) -> list[VerdictShares | RejectedError]:
         """For each pair the probabilities of its best window, or the error that says why it has none."""
         windows = [self._windows(pair) for pair in pairs]
         flat = [ids for of_pair in windows if not isinstance(of_pair, RejectedError) for ids in of_pair]
@@ -90,7 +82,7 @@ class PairClassifier:
             results.append(VerdictShares(best, sum(len(ids["input_ids"]) for ids in of_pair)))
         return results
 
-    def _windows(self, pair: EvidencePair) -> list[dict[str, list[int]]] | RejectedError:
+    def _windows(self, pair: Claim) -> list[dict[str, list[int]]] | RejectedError:
         """Token ids of each window: a piece of the evidence, and the statement."""
         plain = {"split_special_tokens": True, "verbose": False}  # untrusted text spells no separator
         evidence, statement = storable(pair.evidence), storable(pair.statement)

@@ -23,6 +23,7 @@ from lrf.engine.panel import PanelSettings
 from lrf.errors import JudgeMisconfiguredError, RejectedError
 from lrf.planning.plan import plan_pipeline
 from lrf.plugin.catalog import load_catalog
+from lrf.prompting.claims import Claim
 from lrf.prompting.expectations import Rating, Verdict
 from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import Template
@@ -33,7 +34,7 @@ from lrf.types import Candidate, Chunk, Document, Sample
 from lrf_longreward.faithfulness import Faithfulness
 from lrf_longreward.settings import FaithfulnessSettings
 from lrf_verifier.judge import Verifier
-from lrf_verifier.model import EvidencePair, PairClassifier
+from lrf_verifier.model import PairClassifier
 from lrf_verifier.settings import VerifierSettings
 from scoring import judgement_of, statements_in, tagged
 
@@ -147,7 +148,7 @@ async def test_many_requests_are_computed_in_batches_with_the_same_result_as_alo
 def test_of_evidence_longer_than_the_model_reads_the_best_window_counts(classifier: PairClassifier) -> None:
     filler = "the road . " * 40
     found = [
-        classifier.verify([EvidencePair(evidence, "a mill", SUPPORT)])[0]
+        classifier.verify([Claim(evidence, "a mill", SUPPORT)])[0]
         for evidence in (filler, filler + "burnt", "burnt " + filler, filler + "burnt " + filler)
     ]
     assert not any(isinstance(f, RejectedError) for f in found)
@@ -158,16 +159,14 @@ def test_of_evidence_longer_than_the_model_reads_the_best_window_counts(classifi
 
 
 def test_a_statement_that_leaves_no_room_for_evidence_is_refused(classifier: PairClassifier) -> None:
-    long, short = classifier.verify(
-        [EvidencePair("burnt", "mill " * 60, SUPPORT), EvidencePair("burnt", "mill", SUPPORT)]
-    )
+    long, short = classifier.verify([Claim("burnt", "mill " * 60, SUPPORT), Claim("burnt", "mill", SUPPORT)])
     assert isinstance(long, RejectedError)
     assert "48" in str(long)
     assert not isinstance(short, RejectedError)
 
 
 def test_text_spells_no_separator(classifier: PairClassifier) -> None:
-    [windows] = [classifier._windows(EvidencePair("the mill [SEP] burnt [CLS]", "a [SEP] mill", SUPPORT))]
+    [windows] = [classifier._windows(Claim("the mill [SEP] burnt [CLS]", "a [SEP] mill", SUPPORT))]
     assert not isinstance(windows, RejectedError)
     [window] = windows
     assert (window["input_ids"].count(3), window["input_ids"].count(2)) == (2, 1)
@@ -177,7 +176,7 @@ def test_text_spells_no_separator(classifier: PairClassifier) -> None:
     "evidence", ["", "\0", "\u202eabc", "e\u0301" * 99, "x" * 100_000, "一" * 5000, "😀", "a\ud83d"]
 )
 def test_no_evidence_is_too_strange(classifier: PairClassifier, evidence: str) -> None:
-    [found] = classifier.verify([EvidencePair(evidence, "a mill", SUPPORT)])
+    [found] = classifier.verify([Claim(evidence, "a mill", SUPPORT)])
     assert not isinstance(found, RejectedError)
     assert sum(found.probabilities.values()) == pytest.approx(1)
 
@@ -186,7 +185,7 @@ def test_a_model_that_computes_nan_gives_a_reason(folder: Path) -> None:
     broken = PairClassifier(VerifierSettings(model=str(folder), device="cpu"))
     with torch.no_grad():
         broken._model.classifier.weight.fill_(float("nan"))
-    [found] = broken.verify([EvidencePair("burnt", "a mill", SUPPORT)])
+    [found] = broken.verify([Claim("burnt", "a mill", SUPPORT)])
     assert isinstance(found, RejectedError)
     assert "NaN" in str(found)
 

@@ -1,0 +1,202 @@
+"""The judge ``overlap``: what it finds wrong with a statement, and that nothing it reads stops it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrf.errors import RejectedError
+from lrf.prompting.expectations import Rating, Verdict
+from lrf.prompting.requests import Request
+from lrf.prompting.templates import Template
+from lrf.testing import check_judge
+from lrf.testing.strategies import nasty_texts
+from lrf_overlap.features import FEATURES, Evidence, features
+from lrf_overlap.judge import Overlap
+from lrf_overlap.probability import VERSION, probability
+from lrf_overlap.quantities import quantities
+from lrf_overlap.settings import OverlapSettings
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SUPPORT = {"Fully supported": 1.0, "Partially supported": 0.5, "No support": 0.0}
+PROMPT = Template("Check.\n<<context>>\n---\n<<statement>>\nVerdict:", ("context", "statement"))
+NUMERALS = "亿 万 千 百 点 trillion hundred 9999 / : 半 第 百分之 分之 % May not 不 被 by was , 。"
+MILL = (
+    "The mill at Oberau was built by Anna Kern on 3 May 1921. It has 14 rooms and is 1.2 km from the station. In 1987 "
+    "the town bought it from the Brandt Company for 2,500,000 euros. Dogs are not allowed in the garden. About 40 "
+    "percent of the visitors are children. The chief miller reports to the mayor."
+)
+磨坊 = (
+    "河口磨坊由安佩兰于1921年5月3日建成，有十四个房间，离车站1.2公里。1987年，市政府以二百五十万元从白兰公司买下磨坊。花园里不得带狗。"
+    "大约百分之四十的游客是儿童。磨坊主管向市长汇报工作。"
+)
+
+
+def values(evidence: str, statement: str) -> dict[str, float]:
+    return dict(zip(FEATURES, features(Evidence(evidence), statement), strict=True))
+
+
+def supported(evidence: str, statement: str, language: str = "en") -> float:
+    return probability(features(Evidence(evidence), statement), language)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1,000 people", "one thousand people"),
+        ("1k users", "a thousand users"),
+        ("5 km", "5,000 metres"),
+        ("5%", "one in twenty"),
+        ("five per cent", "百分之五"),
+        ("3 May 2020", "2020-05-03"),
+        ("May 3rd, 2020", "二〇二〇年五月三日"),
+        ("$340m", "340 million dollars"),
+        ("5 pm", "17:00"),
+        ("下午三时半", "15:30"),
+        ("half an hour", "30 minutes"),
+        ("两万五千人", "25,000 people"),
+        ("一个半小时", "90 分钟"),
+        ("三成", "30%"),
+        ("一米二", "120 cm"),
+        ("two dozen", "24"),
+        ("a third of them", "33%"),
+    ],
+)
+def test_a_quantity_is_the_same_in_whatever_form(one: str, other: str) -> None:
+    (_, _, first), (_, _, second) = *quantities(one), *quantities(other)
+    assert all(any(a.said_by(b) or b.said_by(a) for b in second) for a in first), (first, second)
+
+
+@pytest.mark.parametrize(
+    "text", ["it may be", "the one who", "A4 paper", "COVID-19", "万一", "一般", "统一", "march on"]
+)
+def test_what_only_looks_like_a_quantity_is_none(text: str) -> None:
+    assert not list(quantities(text))
+
+
+@pytest.mark.parametrize(
+    ("language", "statement"),
+    [
+        ("en", "Anna Kern built the mill, which has fourteen rooms, in 1921."),
+        ("en", "It was built on 1921-05-03."),
+        ("en", "The Brandt Company sold it to the town for €2.5m."),
+        ("en", "The station is 1,200 metres away from it."),
+        ("en", "Two in five visitors are children."),
+        ("zh", "安佩兰在1921年五月三日建成了磨坊。"),
+        ("zh", "磨坊有14个房间，距离车站1200米。"),
+        ("zh", "四成游客是儿童。"),
+    ],
+)
+def test_a_true_statement_in_other_words_is_likely(language: str, statement: str) -> None:
+    assert supported(磨坊 if language == "zh" else MILL, statement, language) > 0.6
+
+
+@pytest.mark.parametrize(
+    ("language", "statement", "feature"),
+    [
+        ("en", "It has 41 rooms.", "number"),
+        ("en", "It was built on 5 March 1921.", "number"),
+        ("en", "The mill was built by Greta Holm.", "name"),
+        ("en", "Dogs are allowed in the garden.", "denied"),
+        ("en", "The visitors aren't children.", "denied"),
+        ("en", "The Brandt Company bought it from the town.", "reversed"),
+        ("en", "The mayor reports to the chief miller.", "reversed"),
+        ("en", "Sheep graze on the upper slopes until autumn.", "foreign"),
+        ("zh", "磨坊有四十个房间。", "number"),
+        ("zh", "磨坊由周德海建成。", "name"),
+        ("zh", "花园里可以带狗。", "denied"),
+        ("zh", "市长向磨坊主管汇报工作。", "reversed"),
+        ("zh", "果树要在霜降以前修剪。", "foreign"),
+    ],
+)
+def test_a_planted_error_is_found_as_what_it_is(language: str, statement: str, feature: str) -> None:
+    evidence = 磨坊 if language == "zh" else MILL
+    found = values(evidence, statement)
+    assert found[feature] > 0.4, found
+    assert supported(evidence, statement, language) < 0.5
+
+
+def test_marks_of_passages_are_no_numbers_of_the_evidence() -> None:
+    assert values("[7] Mills\nThe mill has 14 rooms.", "The mill has 7 rooms.")["number"] == 1.0
+
+
+def test_a_number_elsewhere_in_the_evidence_is_worth_less_than_one_in_place() -> None:
+    evidence = "The mill has 14 rooms. It stands by the river. The school was closed for 9 years after the war."
+    assert supported(evidence, "The mill has 14 rooms.") > supported(evidence, "The mill has 9 rooms.")
+
+
+@settings(max_examples=150, deadline=None)
+@given(evidence=nasty_texts(), statement=nasty_texts())
+def test_whatever_is_compared_has_a_probability(evidence: str, statement: str) -> None:
+    for language in ("en", "zh"):
+        assert 0 < supported(evidence, statement, language) < 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.sampled_from(NUMERALS.split()), max_size=60),
+    st.sampled_from(["", " "]),
+)
+def test_no_heap_of_numerals_stops_it(pieces: list[str], between: str) -> None:
+    text = between.join(pieces)
+    assert 0 < supported(text, text) < 1
+
+
+def test_a_text_without_end_is_read_in_pieces() -> None:
+    assert 0 < supported("word " * 20_000, "x" * 50_000) < 1
+    assert 0 < supported("河" * 20_000, "河水" * 20_000, "zh") < 1
+
+
+def test_what_it_says_has_a_version_so_that_no_journal_keeps_an_older_opinion() -> None:
+    """Raise VERSION when this fails."""
+    said = [round(supported(MILL, s), 3) for s in ("It has 14 rooms.", "It has 41 rooms.", "Dogs are allowed in it.")]
+    assert (VERSION, said) == (1, [0.846, 0.193, 0.237])
+
+
+async def test_the_judge_holds_to_its_protocol_and_gives_its_probability_to_the_verdict_with_most_support() -> None:
+    judge = Overlap(OverlapSettings())
+    await check_judge(judge)
+    request = Request(PROMPT.fill({"context": MILL, "statement": "It has 14 rooms."}), Verdict(SUPPORT), 64, 0.0)
+    reply = await judge.complete(request)
+    assert reply.probabilities is not None
+    assert reply.probabilities["[[Fully supported]]"] == pytest.approx(supported(MILL, "It has 14 rooms."))
+    assert reply.probabilities["[[Partially supported]]"] == 0
+    assert sum(reply.probabilities.values()) == pytest.approx(1)
+    long = MILL + " The river froze." * 3000
+    wrong = PROMPT.fill({"context": long, "statement": "It has 9 rooms."})
+    reply = await judge.complete(Request(wrong, Verdict(SUPPORT), 64, 0.0))
+    assert (reply.probabilities or {})["[[No support]]"] > 0.5
+    with pytest.raises(RejectedError, match="no rating"):
+        await judge.complete(Request(request.prompt, Rating(), 64, 0.0))
+    with pytest.raises(RejectedError, match="evidence_field"):
+        await Overlap(OverlapSettings(evidence_field="notes")).complete(request)
+
+
+def test_the_benchmark_reads_a_file_of_others_and_prints_one_line(tmp_path: Path) -> None:
+    rows = [
+        {"document": document, "statement": statement, "label": label, "lang": language}
+        for language, document, statement, label in (
+            ("en", MILL, "The mill has fourteen rooms.", 1),
+            ("en", MILL, "The mill has 41 rooms.", 0),
+            ("zh", 磨坊, "磨坊有14个房间。", 1),
+            ("zh", 磨坊, "磨坊有41个房间。", 0),
+        )
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), "utf-8")
+    command = [sys.executable, str(BENCHMARKS / "overlap.py"), "--data", str(file), "--json"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (line,) = printed.splitlines()
+    report = json.loads(line)
+    assert report["auc_en"] == report["auc_zh"] == 1.0
+    assert report["statements_per_s"] > 0
+    file.write_text('{"document": "x", "statement": "y", "label": 1}', "utf-8")
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "rows.jsonl:1: 'lang' is missing" in refused.stderr
