@@ -17,6 +17,8 @@ FEATURES = (
 
 _MARK = re.compile(r"^[ \t]*\[[^\]\n]{0,2}\d+\]", re.MULTILINE)
 _DATES = frozenset({"year", "month", "day", "clock"})
+_FEW = 40
+"""Sentences up to which it is quicker to look into each than to make an index."""
 _SENTENCES = 3
 """Sentences of the evidence at most that a statement is compared with in detail."""
 
@@ -26,11 +28,11 @@ class Evidence:
 
     def __init__(self, text: str) -> None:
         self.sentences = [analysed(s) for s in split(_MARK.sub("", text) if "[" in text else text)]
-        self.where: dict[str, list[int]] = {}
-        in_order = self.where.setdefault
-        for number, sentence in enumerate(self.sentences):
-            for key in sentence.keys:
-                in_order(key, []).append(number)
+        self._index: dict[str, list[int]] | None = {} if len(self.sentences) > _FEW else None
+        if self._index is not None:
+            for number, sentence in enumerate(self.sentences):
+                for key in sentence.keys:
+                    self._index.setdefault(key, []).append(number)
         self.quantities = [
             (number, quantity)
             for number, sentence in enumerate(self.sentences)
@@ -38,6 +40,12 @@ class Evidence:
             for quantity in said
         ]
         self.initials = frozenset[str]().union(*(s.initials for s in self.sentences))
+
+    def where(self, key: str) -> Sequence[int]:
+        """The numbers of the sentences that have a key."""
+        if self._index is None:
+            return [number for number, sentence in enumerate(self.sentences) if key in sentence.keys]
+        return self._index.get(key, ())
 
     def saying(self, quantity: Quantity) -> set[int]:
         """The numbers of the sentences that say a quantity."""
@@ -80,8 +88,8 @@ class _Comparison:
         self.shares = [self._shares(p, t) for p, t in enumerate(statement.tokens)]
         self.best = self._best()
         self.theirs = [(s, self._places(s)) for s in (evidence.sentences[n] for n in self.best)]
-        self.here = [max((s.get(n, 0.0) for n in self.best), default=0.0) for s in self.shares]
-        self.anywhere = [max(s.values(), default=0.0) for s in self.shares]
+        self.here = [max([s.get(n, 0.0) for n in self.best], default=0.0) if s else 0.0 for s in self.shares]
+        self.anywhere = [max(s.values()) if s else 0.0 for s in self.shares]
 
     def values(self) -> tuple[float, ...]:
         kinds = [t.kind for t in self.statement.tokens]
@@ -103,14 +111,15 @@ class _Comparison:
         return max(self.anywhere[place], 0.7 * (place in self.statement.ones))
 
     def _shares(self, place: int, token: Token) -> dict[int, float]:
-        where = self.evidence.where
         if token.kind == "number":
             return self._number_shares(self.statement.quantities[place])
-        if token.kind == "han" and len(token.key) == 2 and token.key not in where:
-            one, two = (where.get("=" + c, ()) for c in token.key)
+        where = self.evidence.where
+        exact = where(token.key)
+        if token.kind == "han" and len(token.key) == 2 and not exact:
+            one, two = (where("=" + c) for c in token.key)
             return dict.fromkeys(set(one).intersection(two), 0.5)
-        shares = dict.fromkeys(where.get(token.soft, ()), 0.7) if token.soft else {}
-        shares.update(dict.fromkeys(where.get(token.key, ()), 1.0))
+        shares = dict.fromkeys(where(token.soft), 0.7) if token.soft else {}
+        shares.update(dict.fromkeys(exact, 1.0))
         if token.kind == "name" and not shares and self._abbreviated(token):
             return dict.fromkeys(range(len(self.evidence.sentences)), 1.0)
         return shares
@@ -118,12 +127,14 @@ class _Comparison:
     def _number_shares(self, said: Sequence[Quantity]) -> dict[int, float]:
         """The sentences with a quantity, or with parts of a date. A date's year may stand in another sentence."""
         by_part = [self.evidence.saying(quantity) for quantity in said]
+        if len(said) == 1:
+            return dict.fromkeys(by_part[0], 1.0)
         counts = Counter(number for numbers in by_part for number in numbers)
         return {number: 1.0 if all(by_part) else count / len(said) for number, count in counts.items()}
 
     def _abbreviated(self, token: Token) -> bool:
         """Whether the evidence has the name's initials, or the name is made of the evidence's."""
-        return token.key in self.evidence.initials or any(i in self.evidence.where for i in self.statement.initials)
+        return token.key in self.evidence.initials or any(map(self.evidence.where, self.statement.initials))
 
     def _best(self) -> list[int]:
         covered, best = [0.0] * len(self.shares), list[int]()
@@ -135,9 +146,10 @@ class _Comparison:
                         gains[number] += share - before
             if not gains:
                 break
-            number = max(gains, key=lambda n: (gains[n], -n))
-            if best and gains[number] < max(0.8, 0.08 * len(self.shares)):
+            most = max(gains.values())
+            if best and most < max(0.8, 0.08 * len(self.shares)):
                 break
+            number = min(n for n, gain in gains.items() if gain == most)
             best.append(number)
             covered = [max(c, s.get(number, 0.0)) for c, s in zip(covered, self.shares, strict=True)]
         return best
@@ -211,10 +223,9 @@ class _Comparison:
             if not found or date or (token.kind != "number" and len(self.statement.places[token.key]) > 1):
                 continue
             rank = self.statement.rank[place]
-            clauses = Counter(theirs.tokens[q].clause for q in found)
-            for q in found:
-                clause = theirs.tokens[q].clause
-                if clauses[clause] == 1:
+            clauses = [theirs.tokens[q].clause for q in found]
+            for q, clause in zip(found, clauses, strict=True):
+                if len(clauses) == 1 or clauses.count(clause) == 1:
                     by_clause.setdefault((token.clause, clause), []).append((rank, theirs.rank[q]))
             if len(found) == 1:
                 by_clause.setdefault((token.clause, -1), []).append((rank, theirs.rank[found[0]]))
@@ -243,10 +254,11 @@ class _Comparison:
         )
 
     def _one_part(self, clause: range, places: Sequence[Sequence[int]], other: range) -> float:
-        """The share of the clause that the other one has around one part; 0 without such a part."""
-        same = [[q for q in places[p] if q in other] if places[p] else () for p in clause]
-        known = sum(map(bool, same))
-        if not known or known == len(same):
+        """The share of the clause that the other one has around one part; 0 without such a part, or below a third."""
+        start, stop = other.start, other.stop
+        same = [[q for q in places[p] if start <= q < stop] if places[p] else () for p in clause]
+        known = len(same) - same.count([]) - same.count(())
+        if known == len(same) or known * 3 < len(same):
             return 0.0
         first = next(n for n, found in enumerate(same) if not found)
         stop = next((n for n in range(first, len(same)) if same[n]), len(same))

@@ -90,7 +90,7 @@ class Sentence:
     initials: frozenset[str]
     markers: tuple[tuple[str, int], ...]
     places: dict[str, list[int]] = field(default_factory=dict)
-    keys: tuple[str, ...] = ()
+    keys: frozenset[str] = frozenset()
     clauses: tuple[range, ...] = ()
     denied: frozenset[int] = frozenset()
     refusing: frozenset[int] = frozenset()
@@ -122,7 +122,7 @@ def _ends(match: re.Match[str], text: str) -> bool:
     return mark in ".!?;" and match[0][-1].isspace() and not following.islower()
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=4096)
 def analysed(sentence: str) -> Sentence:
     """The analysis of one sentence of :func:`split`."""
     reader = _Reader(sentence)
@@ -185,7 +185,7 @@ class _Reader:
             initials=frozenset(self.initials),
             markers=tuple(self.markers),
             places=places,
-            keys=(*places, *{t.soft for t in self.tokens if t.soft}, *self.characters),
+            keys=frozenset(self.characters).union(places, (t.soft for t in self.tokens if t.soft)),
             clauses=tuple(self._clauses()),
             denied=denied,
             ones=frozenset(self.ones),
@@ -216,6 +216,8 @@ class _Reader:
     def _ranks(self) -> tuple[int, ...]:
         """The order of the tokens where "P was v by A" is read as "A v P"."""
         order = list(range(len(self.tokens)))
+        if not self.passives:
+            return tuple(order)
         for verb, by in self.passives:
             if not 0 < by < len(self.tokens):
                 continue
