@@ -15,7 +15,7 @@ FEATURES = (
 )  # fmt: skip
 """The names of the features, in order. Each is 0 where nothing is wrong, and 1 at most."""
 
-_MARK = re.compile(r"^[ \t]*\[[^\]\n]{0,2}\d+\]", re.MULTILINE)
+_MARK = re.compile(r"^[ \t]*\[[^\]\n]{0,2}\d{1,4}\]", re.MULTILINE)
 _DATES = frozenset({"year", "month", "day", "clock"})
 _FEW = 40
 """Sentences up to which it is quicker to look into each than to make an index."""

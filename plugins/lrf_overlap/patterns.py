@@ -35,12 +35,14 @@ DIGITS = re.compile(
     | (?P<clock>(?P<h>\d\d?):(?P<min>\d\d)(?!\d)(?:\ ?(?P<pm>{_PM}))?)
     | (?P<oclock>(?P<h2>\d\d?)\ ?(?P<pm2>{_PM}|o['’]clock))
     | (?P<zh_clock>(?P<h3>\d\d?)\ ?(?:点钟?|时(?![间候期代而刻常]))(?:{_ZH_MINUTES})?)
-    | (?P<one_in>(?P<x>\d+)\ (?:in|out\ of)\ (?:every\ )?(?P<n>\d[\d,]*)(?!\d*[-/.:]?\d)(?=\ [a-z]|[.;,]?$|[.,;]\ ))
-    | (?P<zh_fraction>(?P<den>\d+)分之(?P<num>\d+|{_C}+))
+    | (?P<one_in>(?P<x>\d{{1,9}})\ (?:in|out\ of)\ (?:every\ )?(?P<n>\d[\d,]{{0,12}})(?![-/.:]?\d)
+        (?=\ [a-z]|[.;,]?$|[.,;]\ ))
+    | (?P<zh_fraction>(?P<den>\d{{1,9}})分之(?P<num>\d{{1,9}}|{_C}{{1,20}}))
     | (?P<vulgar>(?P<vn>\d{{1,3}})[/⁄](?P<vd>\d{{1,3}})(?![\d/⁄]))
-    | (?P<and_half>(?P<hn>\d+)个半(?P<hu>小时|月|钟头))
-    | (?P<ordinal>(?P<on>\d+)(?:st|nd|rd|th)\b)
-    | (?P<number>(?P<dig>\d{{1,3}}(?:[,'’\ ]\d{{3}})+(?!\d)(?:\.\d+)?|\d+,\d\d?(?!\d)|\d+(?:\.\d+)?)
+    | (?P<and_half>(?P<hn>\d{{1,9}})个半(?P<hu>小时|月|钟头))
+    | (?P<ordinal>(?P<on>\d{{1,9}})(?:st|nd|rd|th)\b)
+    | (?P<number>(?P<dig>\d{{1,3}}(?:[,'’\ ]\d{{3}}){{1,6}}(?!\d)(?:\.\d{{1,9}})?
+          |\d{{1,9}},\d\d?(?!\d)|\d{{1,20}}(?:\.\d{{1,20}})?)
         (?:[\ -]?(?P<scale>thousand|million|billion|trillion|hundred|dozen|bn|mn|[kKM](?![A-Za-z/²³])
           |百万|千万|万亿|[百千万亿])(?![A-Za-z]))?)
     """,
@@ -54,12 +56,12 @@ WORDS = re.compile(
     | (?i:
       (?P<oclock>(?P<h2>{_WORD})\ (?P<pm2>{_PM}|o['’]clock))
     | (?P<noon>noon\b|midnight\b)
-    | (?P<one_in>(?P<x>{_WORD})\ (?:in|out\ of)\ (?:every\ )?(?P<n>{_WORD}(?:[\ -]{_WORD})*))
+    | (?P<one_in>(?P<x>{_WORD})\ (?:in|out\ of)\ (?:every\ )?(?P<n>{_WORD}(?:[\ -]{_WORD}){{0,9}}))
     | (?P<fraction>(?:(?P<fn>an?|{_WORD})[\ -])?(?P<fd>{"|".join(FRACTIONS)})\b
         (?:\ (?:of\ )?an?\ (?P<fu>hour|day|year|minute|century|million|dozen)\b)?)
     | (?P<ordinal>(?P<on>{"|".join(ORDINALS)})\b)
     | (?P<multiple>(?:{"|".join(MULTIPLES)})\b)
-    | (?P<words>(?:an?\ )?{_WORD}(?:(?:[\ -]|\ and\ ){_WORD})*))
+    | (?P<words>(?:an?\ )?{_WORD}(?:(?:[\ -]|\ and\ ){_WORD}){{0,12}}))
     """,
     re.VERBOSE,
 )
@@ -69,13 +71,13 @@ HAN = re.compile(
         (?:份|(?P<zd>[一二三四五六七八九十]{{1,3}})[日号]?)?)
     | (?P<zh_year>(?P<zy2>{_D}{{4}})年)
     | (?P<zh_clock>(?P<h3>[零一二两三四五六七八九十]{{1,3}})(?:点钟?|时(?![间候期代而刻常]))(?:{_ZH_MINUTES})?)
-    | (?P<zh_share>百分之(?P<zs>\d+(?:\.\d+)?|{_C}+(?:点{_D}+)?))
-    | (?P<zh_fraction>(?P<den>{_C}+)分之(?P<num>{_C}+|\d+))
-    | (?P<and_half>(?P<hn>{_C}+)个半(?P<hu>小时|月|钟头))
+    | (?P<zh_share>百分之(?P<zs>\d{{1,9}}(?:\.\d{{1,9}})?|{_C}{{1,20}}(?:点{_D}{{1,20}})?))
+    | (?P<zh_fraction>(?P<den>{_C}{{1,20}})分之(?P<num>{_C}{{1,20}}|\d{{1,9}}))
+    | (?P<and_half>(?P<hn>{_C}{{1,20}})个半(?P<hu>小时|月|钟头))
     | (?P<zh_half>一半|半(?:数|价)|半个?(?P<hu2>小时|钟头|年|天|月))
     | (?P<zh_tenths>(?P<tenths>[一二两三四五六七八九])成(?![为了立员功本果熟分]))
-    | (?P<ordinal>第\ ?(?P<on>\d+|{_C}+))
-    | (?P<chinese>(?P<han>{_C}+(?:点{_D}+)?))
+    | (?P<ordinal>第\ ?(?P<on>\d{{1,9}}|{_C}{{1,20}}))
+    | (?P<chinese>(?P<han>{_C}{{1,20}}(?:点{_D}{{1,20}})?))
     """,
     re.VERBOSE,
 )
@@ -108,3 +110,16 @@ STARTS = frozenset(
     {*ENGLISH, *ENGLISH_SCALES, *ORDINALS, *MULTIPLES, *FRACTIONS, "a", "an", "noon", "midnight", *MONTHS, "sept"}
 ).union(_FULL_MONTHS.split())
 TRIGGER = re.compile(rf"\d|[A-Za-z]+|[{CHINESE_NUMERALS}半第]")
+
+
+def quantity_at(text: str, at: int) -> re.Match[str] | None:
+    """The quantity that starts at this place, by digits, English words or Chinese numerals."""
+    first = text[at]
+    if first.isascii() and first.isalpha():
+        return WORDS.match(text, at)
+    return DIGITS.match(text, at) if first.isdigit() else HAN.match(text, at)
+
+
+def unit_at(text: str, at: int) -> re.Match[str] | None:
+    """The unit that follows a number which ends at this place."""
+    return UNIT.match(text, at)

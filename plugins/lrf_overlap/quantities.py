@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from lrf_overlap.numerals import CHINESE_NUMERALS, FRACTIONS, MULTIPLES, ORDINALS, chinese_number, english_number
 from lrf_overlap.patterns import (
     ABOUT,
-    DIGITS,
-    HAN,
     MEASURE,
     MONTH_BEFORE,
     MONTHS,
@@ -18,8 +16,8 @@ from lrf_overlap.patterns import (
     STARTS,
     TENTH,
     TRIGGER,
-    UNIT,
-    WORDS,
+    quantity_at,
+    unit_at,
 )
 from lrf_overlap.quantity import Quantity
 from lrf_overlap.units import SCALES, UNITS
@@ -39,13 +37,10 @@ def quantities(text: str) -> Iterator[tuple[int, int, tuple[Quantity, ...]]]:
         if first.isascii() and first.isalpha():
             if trigger[0].lower() not in STARTS:
                 continue
-            pattern = WORDS
-        else:
-            pattern = DIGITS if first.isdigit() else HAN
-            if _in_a_name(text, trigger.start()):
-                at = _after_name(text, trigger.start())
-                continue
-        if (match := pattern.match(text, trigger.start())) is None:
+        elif _in_a_name(text, trigger.start()):
+            at = _after_name(text, trigger.start())
+            continue
+        if (match := quantity_at(text, trigger.start())) is None:
             continue
         if found := _READERS[_kind(match)](match, text):
             at, said = found
@@ -145,7 +140,7 @@ def _ratio(match: re.Match[str], text: str) -> Found | None:
     above, below = _value(_first(match, "x", "num", "vn")), _value(_first(match, "n", "den", "vd"))
     if not below or above is None or above > below:
         return None
-    unit = UNIT.match(text, match.end())
+    unit = unit_at(text, match.end())
     family, factor, end = "share", 1.0, match.end()
     if unit is not None and _kind(match) != "one_in":
         (family, factor), end = _unit(unit), unit.end()
@@ -227,7 +222,7 @@ def _number(match: re.Match[str], text: str) -> Found | None:
 
 def _words(match: re.Match[str], text: str) -> Found | None:
     value = english_number(match[0])
-    unit = UNIT.match(text, match.end())
+    unit = unit_at(text, match.end())
     if value is None and match[0].lower() == "one" and unit is not None:
         value = 1.0
     return None if value is None else _measured(value, _digits(f"{value:.0f}"), match, text)
@@ -238,7 +233,7 @@ def _chinese(match: re.Match[str], text: str) -> Found | None:
     written = match["han"]
     single = written in NOT_NUMBERS or len(written) == 1
     if single:
-        unit = UNIT.match(text, match.end())
+        unit = unit_at(text, match.end())
         measure = MEASURE.match(text, match.end())
         if (unit is None and (measure is None or written == "一")) or written in ("千万", "万一"):
             return None
@@ -253,7 +248,7 @@ def _measured(value: float, digits: int, match: re.Match[str], text: str, curren
     start, end = match.start(), match.end()
     family, factor = currency or "number", 1.0
     about = bool(ABOUT.search(text, max(0, start - 15), start))
-    unit = None if currency else UNIT.match(text, end)
+    unit = None if currency else unit_at(text, end)
     if unit is not None:
         family, factor = _unit(unit)
         about, end = about or unit["about"] is not None, unit.end()

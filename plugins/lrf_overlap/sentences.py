@@ -37,8 +37,10 @@ _PIECE = re.compile(
     rf"(?P<han>[{_HAN}]+)|(?P<word>[^\W_{_HAN}]+(?:['’.&+-][^\W_{_HAN}]+)*)|(?P<stop>[,;:!?()，。；：！？、（）—…]|\.(?=\s|$))"
 )
 _END = re.compile(r"[.!?;:。！？；：\n][\"'”’)\]」』）]*\s*")
-_ITEM = re.compile(r"(?:[-*#•|]|\d+[.)]\s)")
-_VERB = re.compile(r"(?:is|was|are|were|has|had|did|does|will|would|can|could|may|must|should)\b|[a-z]+(?:ed|es|s)\b")
+_ITEM = re.compile(r"(?:[-*#•|]|\d{1,3}[.)]\s)")
+_VERB = re.compile(
+    r"(?:is|was|are|were|has|had|did|does|will|would|can|could|may|must|should)\b|[a-z]{1,30}(?:ed|es|s)\b"
+)
 _AT_MOST = re.compile(r"\b(?:no|not) (?:more|less|fewer|later|earlier|longer|larger|smaller|higher|lower) than\b", re.I)
 _WEEKDAY = re.compile("(?:周|礼拜)([一二三四五六日天])(?![个年])")
 _LONGEST = 1_000
