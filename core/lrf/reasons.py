@@ -142,5 +142,10 @@ class Reason(StrEnum):
     )
     NO_MARGIN = "no_margin", "`best_worst`: highest and lowest reward are less than `margin` apart.", "pair"
     SAME_TEXT = "same_text", "Chosen and rejected would be the same text, but for white space around it.", "pair"
+    EXPLAINED_BY_LENGTH = (
+        "explained_by_length",
+        "`above_noise`: the rewards differ by no more than the answers' lengths explain.",
+        "pair",
+    )
     NO_STRONG = "no_strong", "`contrast`: no candidate of a strong source.", "pair"
     NO_WEAK = "no_weak", "`contrast`: no candidate of a weak source.", "pair"

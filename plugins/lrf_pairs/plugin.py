@@ -18,6 +18,12 @@ def lrf_register_pairings() -> Iterable[ComponentSpec]:
             summary="the highest reward against the lowest (the paper's), with a margin and a rule for ties",
         ),
         ComponentSpec(
+            name="above_noise",
+            target="lrf_pairs.above_noise:AboveNoise",
+            settings="lrf_pairs.settings:AboveNoiseSettings",
+            summary="the highest reward against the lowest, where noise and length don't explain the difference",
+        ),
+        ComponentSpec(
             name="contrast",
             target="lrf_pairs.contrast:Contrast",
             settings="lrf_pairs.settings:ContrastSettings",

@@ -30,6 +30,27 @@ class BestWorstSettings(Settings):
     )
 
 
+class AboveNoiseSettings(Settings):
+    """Settings of the pairing rule ``above_noise``."""
+
+    noise: float = Field(
+        ge=0,
+        le=10,
+        description="Standard deviation of a reward when the same is asked again; `lrf audit --noise` measures it.",
+    )
+    z: float = Field(
+        default=1.96, gt=0, description="How many standard deviations of a difference count as noise: 1.96 is 95 %."
+    )
+    min_candidates: int = Field(
+        default=5, ge=2, description="Samples with fewer scored candidates are left out (too_few_scored)."
+    )
+    without_length: bool = Field(
+        default=True,
+        description="Whether pairs whose difference follows from the answers' lengths are left out "
+        "(explained_by_length). Looked at in samples of four scored candidates or more.",
+    )
+
+
 Sources = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 
 

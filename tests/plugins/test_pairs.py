@@ -11,9 +11,10 @@ from lrf.protocols import Pairing
 from lrf.testing import check_pairing, check_plugin
 from lrf.testing.strategies import rewards, samples
 from lrf.types import Candidate, Document, LeftOut, PreferencePair, Reward, Sample
+from lrf_pairs.above_noise import AboveNoise
 from lrf_pairs.best_worst import BestWorst
 from lrf_pairs.contrast import Contrast
-from lrf_pairs.settings import BestWorstSettings, ContrastSettings
+from lrf_pairs.settings import AboveNoiseSettings, BestWorstSettings, ContrastSettings
 
 Scored = tuple[Sample, tuple[Reward, ...]]
 
@@ -234,3 +235,36 @@ def test_sources_that_cannot_be_told_apart_are_refused(settings: dict[str, Any])
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         best_worst(**settings)
+
+
+def above_noise(**settings: Any) -> AboveNoise:
+    return AboveNoise(AboveNoiseSettings.model_validate({"min_candidates": 2, "noise": 0.5, **settings}))
+
+
+def test_above_noise_leaves_out_what_noise_alone_explains() -> None:
+    check_pairing(above_noise())
+    near = above_noise().pair(*scored(5.0, 6.3))
+    assert isinstance(near, LeftOut)
+    assert near.reason == "no_margin"
+    assert isinstance(above_noise().pair(*scored(5.0, 6.4)), PreferencePair)  # 1.96 * sqrt(2) * 0.5 is 1.386
+
+
+def test_above_noise_leaves_out_what_length_alone_explains() -> None:
+    texts = ["x" * n for n in (10, 20, 30, 40)]
+    by_length = above_noise().pair(*scored(2.0, 4.1, 5.9, 8.0, texts=texts))
+    assert isinstance(by_length, LeftOut)
+    assert by_length.reason == "explained_by_length"
+    against_it = above_noise().pair(*scored(8.0, 3.0, 7.0, 2.0, texts=texts))
+    assert isinstance(against_it, PreferencePair)
+    assert isinstance(above_noise(without_length=False).pair(*scored(2.0, 4.1, 5.9, 8.0, texts=texts)), PreferencePair)
+
+
+def test_rewards_that_are_noise_make_hardly_any_pair_and_real_ones_most() -> None:
+    import random
+
+    chance = random.Random(3)
+    rule = above_noise(noise=1.0, without_length=False)
+    noise = [rule.pair(*scored(chance.gauss(5, 1), chance.gauss(5, 1))) for _ in range(400)]
+    real = [rule.pair(*scored(min(10.0, chance.gauss(8, 0.5)), chance.gauss(2, 0.5))) for _ in range(400)]
+    assert sum(isinstance(p, PreferencePair) for p in noise) < 40
+    assert sum(isinstance(p, PreferencePair) for p in real) > 390
