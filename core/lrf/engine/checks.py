@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, get_args
 
 from lrf.engine.faults import owned
@@ -27,7 +28,7 @@ LARGEST_COUNT = 1 << 40
 RATINGS = (0.0, 10.0)
 
 _ENDS = frozenset(get_args(FinishReason))
-_COUNTS = tuple(part.name for part in fields(Usage))
+_counts = attrgetter(*(part.name for part in fields(Usage)))
 
 
 # --- judges and samplers ---------------------------------------------------------------------------------------
@@ -52,9 +53,8 @@ def _plain(reply: Reply) -> Reply:
     elif reply.finish == "other" and not reply.finish_word:
         reply = replace(reply, finish_word=NO_WORD)
     usage, probabilities = reply.usage, reply.probabilities
-    numbers = {name: getattr(usage, name) for name in _COUNTS}
-    if any(type(number) is not int for number in numbers.values()):
-        usage = Usage(**{name: int(number) if _is_count(number) else number for name, number in numbers.items()})
+    if any(type(number) is not int for number in _counts(usage)):
+        usage = Usage(*(int(number) if _is_count(number) else number for number in _counts(usage)))
     if probabilities is not None and any(type(p) is not float for p in probabilities.values()):
         probabilities = {option: float(p) for option, p in probabilities.items()}
     if usage is reply.usage and probabilities is reply.probabilities:
@@ -99,10 +99,12 @@ def can_be(usage: Usage) -> bool:
 
 
 def _are_counts(usage: Usage) -> bool:
-    return all(_is_count(getattr(usage, name)) for name in _COUNTS)
+    return all(map(_is_count, _counts(usage)))
 
 
 def _is_count(number: Any) -> bool:
+    if type(number) is int:  # nearly always
+        return 0 <= number < LARGEST_COUNT
     try:
         return bool(0 <= number == int(number) < LARGEST_COUNT)
     except (TypeError, ValueError, OverflowError):  # no number, NaN, infinite

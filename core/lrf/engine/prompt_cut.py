@@ -27,8 +27,14 @@ class PromptCutError(RejectedError):
 def may_be_cut(request: Request, reply: Reply) -> bool:
     """Whether the tokens are worth counting: a quick look at the prompt's bytes."""
     told = reply.usage.prompt_tokens / max(1, reply.usage.calls)
-    size = sum(len(segment.text.encode("utf-8", "replace")) for segment in request.prompt)
-    return bool(told) and size > BYTES_A_TOKEN * max(told, LEAST_TOKENS * LEAST_SHARE)
+    if not told:
+        return False
+    size = sum(map(_bytes, (segment.text for segment in request.prompt)))
+    return size > BYTES_A_TOKEN * max(told, LEAST_TOKENS * LEAST_SHARE)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def check_whole(title: str, reply: Reply, tokens: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from lrf.prompting.requests import FinishReason
@@ -117,7 +118,12 @@ def finish_of(word: Any) -> FinishReason:
     Case, spaces, hyphens and underscores make no difference, nor does the name of a type before it:
     ``FinishReason.MAX_TOKENS`` is ``max_tokens``.
     """
-    plain = re.sub("[^a-z]", "", str(word)[:_LONGEST].lower().rpartition(".")[2]) if isinstance(word, str) else ""
+    return _class_of(word[:_LONGEST]) if isinstance(word, str) else "other"
+
+
+@lru_cache(256)
+def _class_of(word: str) -> FinishReason:
+    plain = re.sub("[^a-z]", "", word.lower().rpartition(".")[2])
     plain = plain.removeprefix("finishreason").removeprefix("stopreason")
     if plain in _CLASS:
         return _CLASS[plain]

@@ -103,7 +103,9 @@ def unescape(text: str, tags: Set[str] = FRAME_TAGS) -> str:
     """The inverse of :func:`escape`, for a whole text or for what a judge quotes of it."""
     if not _SPECIAL.search(text):
         return text
-    return _ESCAPED_BRACKETS.sub(lambda m: m[0][0], _tags_unescaped(text, tags))
+    if _DOT in text:  # else no tag is escaped
+        text = _tags_unescaped(text, tags)
+    return _ESCAPED_BRACKETS.sub(lambda m: m[0][0], text)
 
 
 def normal_form(text: str) -> str:
