@@ -17,7 +17,6 @@ from lrf.prompting.questions import asked_of, material_of
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import Prompt
 from lrf.store.files import dump
-from lrf.store.journal import digest
 from lrf.store.kept import KeptReplies
 from lrf.text.chunking import count_tokens
 
@@ -185,7 +184,7 @@ class SharedPrefixes:
         tokens = shared = 0
         known = True
         for segment in prompt:
-            step = (node, digest(segment.text))
+            step = (node, segment.digest)
             known = known and step in self._nodes
             size = self._size(step[1], segment.text)
             tokens += size

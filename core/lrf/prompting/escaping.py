@@ -77,6 +77,8 @@ _PAIRS = (
 _BRACKETS = re.compile(f"[{_OPEN}{_CLOSE}{_DOUBLES}](?:{_PAIRS.format('', '')})")
 _ESCAPED_BRACKETS = re.compile(f"[{_OPEN}{_CLOSE}{_DOUBLES}](?:{_PAIRS.format(' ', _DOT)})")
 _DROPPED = re.compile(f"[{_INVISIBLE}]+")
+_SQUARES = re.compile(f"[{_OPEN}{_CLOSE}{_DOUBLES}]")
+_ANGLE = re.compile(f"[{_ANGLES}]")
 _SPECIAL = re.compile(f"[{_OPEN}{_CLOSE}{_DOUBLES}{_ANGLES}]")
 # What follows the bracket of a tag, up to another bracket: no more characters than a tag has, invisible ones aside.
 _BEHIND = re.compile(rf"(?:[{_INVISIBLE}\s]*+[^{_INVISIBLE}\s{_OPEN}{_ANGLES}]){{0,64}}")
@@ -94,18 +96,25 @@ def escape(text: str, tags: Set[str] = FRAME_TAGS) -> str:
 
     ``tags``: names of tags (without brackets, in small letters) that frame the prompt's parts.
     """
-    if not _SPECIAL.search(text):
+    if not _has_one(text, _SPECIAL, "[]<"):
         return text
     return (_escaped_before if len(text) >= _CACHED_FROM else _escaped)(text, frozenset(tags))
 
 
 def unescape(text: str, tags: Set[str] = FRAME_TAGS) -> str:
     """The inverse of :func:`escape`, for a whole text or for what a judge quotes of it."""
-    if not _SPECIAL.search(text):
-        return text
     if _DOT in text:  # else no tag is escaped
         text = _tags_unescaped(text, tags)
+    if text.isascii() and "[ " not in text and "] " not in text:
+        return text
     return _ESCAPED_BRACKETS.sub(lambda m: m[0][0], text)
+
+
+def _has_one(text: str, special: re.Pattern[str], ascii_characters: str) -> bool:
+    """Whether the text has a special character: which those in ASCII are is said, since looking for them is quicker."""
+    if text.isascii():
+        return any(character in text for character in ascii_characters)
+    return special.search(text) is not None
 
 
 def normal_form(text: str) -> str:
@@ -135,7 +144,9 @@ _EDGE = 96
 
 
 def _escaped(text: str, tags: frozenset[str]) -> str:
-    return _tags_escaped(_BRACKETS.sub(_with_insertion, text), tags)
+    if _has_one(text, _SQUARES, "[]"):
+        text = _BRACKETS.sub(_with_insertion, text)
+    return _tags_escaped(text, tags)
 
 
 _escaped_before = lru_cache(_CACHED)(_escaped)
@@ -147,9 +158,12 @@ def _with_insertion(match: re.Match[str]) -> str:
 
 
 def _tags_escaped(text: str, tags: Set[str]) -> str:
-    angle, names = _angle(frozenset(tags))
-    text = angle.sub(lambda m: m[0] + _DOT if names.match(_behind(m)) else m[0], text)
-    return _SQUARE.sub(lambda m: m[0] + _DOT if _THINK.match(_behind(m)) else m[0], text)
+    if _has_one(text, _ANGLE, "<"):
+        angle, names = _angle(frozenset(tags))
+        text = angle.sub(lambda m: m[0] + _DOT if names.match(_behind(m)) else m[0], text)
+    if _has_one(text, _SQUARES, "["):
+        text = _SQUARE.sub(lambda m: m[0] + _DOT if _THINK.match(_behind(m)) else m[0], text)
+    return text
 
 
 def _tags_unescaped(text: str, tags: Set[str]) -> str:

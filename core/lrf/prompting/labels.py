@@ -26,6 +26,7 @@ MOST_CHARACTERS = 2_000
 
 # White space is stripped afterwards: an expression that matched it apart would take cubic time.
 _MARK = re.compile(r"[\[［【]{2}([^\[\]［］【】]*)[\]］】]{2}")
+_ASCII_MARK = re.compile(r"\[\[([^\[\]]*)\]\]")
 _NUMBER = re.compile(
     r"(?:(?:rating|score|评分|得分|分数) ?[:=] ?)?([+-]?\d+(?:\.\d*)?)"
     r"(?: ?(?:/|out of|of) ?(\d{1,9}))?(?: ?(?:points?|分))?"
@@ -53,12 +54,16 @@ def number_marks(low: int, high: int) -> tuple[str, ...]:
 
 def labels_in(text: str) -> Iterator[str]:
     """The labels of all marks in a text, in order and as they are written."""
-    return (match[1] for match in _MARK.finditer(text))
+    return (match[1] for match in _marks(text).finditer(text))
+
+
+def _marks(text: str) -> re.Pattern[str]:
+    return _ASCII_MARK if text.isascii() else _MARK  # the first is many times quicker
 
 
 def first_mark(text: str) -> int | None:
     """Where the first mark in a text begins, or None without one."""
-    match = _MARK.search(text)
+    match = _marks(text).search(text)
     return match.start() if match else None
 
 

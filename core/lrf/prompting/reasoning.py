@@ -30,8 +30,9 @@ _ENDS_WITH_A_MARK = re.compile(r"(?:[\]］】]{2}|</statement>|\})[\s.。*_]{0,2
 _CHANNEL = r"(analysis|commentary|final)\b[^<\n]{0,200}<\|message\|>"
 _CHANNELS = re.compile(rf"\s*+(?:<\|start\|>assistant)?\s*+(?:<\|channel\|>)?\s*+{_CHANNEL}")
 _MESSAGE = re.compile(rf"{_CHANNEL}((?:(?!<\|(?:end|return|call|start|channel)\|>).)*)", re.DOTALL)
-_HINTS = ("<", "◁", "[t", "[T", "[/", "analysis")
-"""Each form has one of these, and most replies have none: looking for them is far quicker than the expressions."""
+_TAG = re.compile(rf"<(?:/?{_NAME}>|\|)", re.IGNORECASE)
+_HINTS = ("◁", "[t", "[T", "[/", "analysis")
+"""Each form has a tag or one of these, and most replies have none: this look is many times quicker than the others."""
 _BARE_CHANNELS = re.compile(r"\s*analysis(?=\S)(.*?)assistant\s?final(.*)", re.DOTALL)
 _MOST_TURNS = 8
 
@@ -44,7 +45,7 @@ def without_thoughts(reply: Reply) -> Reply:
     Other stray ends are dropped. What is left may itself have a form of reasoning, which is taken out in turn; after
     eight turns the rest is reasoning, too. Applying this twice changes nothing.
     """
-    if not any(hint in reply.text for hint in _HINTS):
+    if not _TAG.search(reply.text) and not any(hint in reply.text for hint in _HINTS):
         return reply
     for _ in range(_MOST_TURNS):
         text, thoughts = _channels_apart(reply.text)

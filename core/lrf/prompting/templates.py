@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar, cast
 
 from lrf.errors import ConfigError
@@ -51,12 +51,28 @@ class Segment:
     name: str | None = field(default=None, compare=False)
     tags: frozenset[str] = field(default=FRAME_TAGS, compare=False, repr=False)
     original: str = field(default="", init=False, compare=False, repr=False)
+    _digest: bytes | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "original", self.text)
         if not self.trusted:
             object.__setattr__(self, "text", escape(self.text, self.tags))
 
+    @property
+    def digest(self) -> bytes:
+        """A 16-byte hash of the text, made once."""
+        if self._digest is None:
+            known = self.trusted or len(self.text) >= LONG_BEGINNING
+            object.__setattr__(self, "_digest", (_known_digest if known else _digest)(self.text))
+        return cast(bytes, self._digest)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+_known_digest = lru_cache(128)(_digest)
+"""A template's words and a sample's documents are in many prompts, which are made one after another."""
 
 Prompt = tuple[Segment, ...]
 

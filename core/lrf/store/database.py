@@ -29,7 +29,7 @@ from lrf.store.files import on_network_filesystem
 
 T = TypeVar("T")
 
-VERSION = 6
+VERSION = 7
 GROUP_S = 0.02
 """Seconds from one transaction that writes to the next: what comes in meanwhile is committed together."""
 SYNCHRONOUS = "FULL"

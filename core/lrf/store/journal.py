@@ -13,12 +13,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from lrf.errors import DamagedJournalError
 from lrf.prompting.requests import Reply, Request, Usage
+from lrf.prompting.templates import Segment
 from lrf.store.checksums import DamagedRowError, check_usage, checksum, take_out_damaged, vector_checksum
 from lrf.store.database import Database
 from lrf.store.files import dump
@@ -84,22 +84,13 @@ def request_key(identity: str, request: Request) -> bytes:
     schema = dump(request.schema) if request.schema else ""
     settings = f"{request.max_tokens} {request.temperature!r} {request.seed} {request.reply_mode}"
     numbers = f"{settings} {request.attempt} {request.repeat} {request.round}"
-    if request.material and request.reply_mode == "logprobs":  # many questions share it, so it is hashed once
-        material = _of_material("".join(s.text for s in request.prompt[: request.material]))
-        asked = "".join(s.text for s in request.prompt[request.material :])
-        return digest(identity, request.expects.kind, options, schema, numbers, material, asked)
-    prompt = "".join(s.text for s in request.prompt)
+    prompt = b"".join(segment.digest for segment in request.prompt)
     return digest(identity, request.expects.kind, options, schema, numbers, prompt)
 
 
 def vector_key(identity: str, kind: str, text: str) -> bytes:
     """What the vector of a text is kept under: the embedder's identity, "document" or "query", and the text."""
     return digest(identity, kind, text)
-
-
-_of_material = lru_cache(16)(digest)
-_of_segment = lru_cache(KNOWN_SEGMENTS)(digest)
-"""The digest of a segment that many prompts share, made once; of a document few are remembered."""
 
 
 # with names, since a newer lrf may add columns while this one has the file open
@@ -219,24 +210,23 @@ class Journal:
 
         A question on material has two: that of the list of the material's hashes, and that of its own words.
         """
-        pieces = [(s.text, s.trusted) for s in request.prompt]
-        hashes, new = self._hashed(pieces[: request.material] or pieces)
+        hashes, new = self._hashed(request.prompt[: request.material] or request.prompt)
         if not request.material:
             return hashes, new
-        whole = SEGMENTS + " ".join(h.hex() for h in hashes)
-        own, more = self._hashed([(whole, True), ("".join(text for text, _ in pieces[request.material :]), False)])
+        whole = Segment(SEGMENTS + " ".join(h.hex() for h in hashes))
+        own, more = self._hashed([whole, Segment("".join(s.text for s in request.prompt[request.material :]))])
         return own, new + more
 
-    def _hashed(self, pieces: Sequence[tuple[str, bool]]) -> tuple[list[bytes], list[tuple[bytes, str]]]:
-        """The hash of each piece, and the pieces that aren't stored yet; with each, whether many prompts share it."""
+    def _hashed(self, segments: Sequence[Segment]) -> tuple[list[bytes], list[tuple[bytes, str]]]:
+        """The hash of each segment, and the texts that aren't stored yet."""
         hashes, new = [], []
-        for text, shared in pieces:
-            h = _of_segment(text) if shared else digest(text)
+        for segment in segments:
+            h = segment.digest
             hashes.append(h)
             if h in self._stored:
                 self._stored.move_to_end(h)
             else:
-                new.append((h, redact(storable(text))))
+                new.append((h, redact(storable(segment.text))))
         return hashes, new
 
     def note_unanswered(

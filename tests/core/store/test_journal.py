@@ -192,10 +192,11 @@ def test_the_schema_is_part_of_the_key_only_where_it_is_sent() -> None:
     assert len(keys("text")) == 1
 
 
-def test_equal_requests_have_equal_keys_however_the_prompt_is_cut() -> None:
-    whole = request(prompt=(Segment("ab"),))
-    cut = request(prompt=(Segment("a"), Segment("b", trusted=False)))
-    assert request_key("j", whole) == request_key("j", cut)
+def test_a_key_depends_on_the_text_of_each_segment_and_not_on_who_wrote_it() -> None:
+    ours = request(prompt=(Segment("a"), Segment("b")))
+    theirs = request(prompt=(Segment("a"), Segment("b", trusted=False)))
+    other = request(prompt=(Segment("a"), Segment("c", trusted=False)))
+    assert request_key("j", ours) == request_key("j", theirs) != request_key("j", other)
 
 
 def test_parts_of_a_digest_do_not_run_into_each_other() -> None:
