@@ -198,7 +198,7 @@ def test_every_judge_before_the_last_must_give_probabilities_and_the_last_must_a
         check(small=saying("x", "small"), main=saying("[[1]]"))
     with pytest.raises(ConfigError, match="put small before another one in a cascade"):
         check(small=verifier)
-    with pytest.raises(ConfigError, match="put it before another one in a cascade"):
+    with pytest.raises(ConfigError, match="put small before another one in a cascade"):
         check(main=weighing(1.0, "main"), small=verifier)
 
 
