@@ -11,8 +11,10 @@ from dataclasses import dataclass
 MINUTE_S, BURST_S = 60.0, 6.0
 
 LATE_S = 1.0
-"""How much later than another a request may reach the server (connecting, a busy machine): a minute of the server's then
-has no more than the limit, too."""
+"""How much later than another a request may reach the server (connecting, a busy machine).
+
+A minute of the server's has no more than the limit even then.
+"""
 
 
 @dataclass(slots=True)
@@ -60,8 +62,8 @@ class RateLimits:
     """Limits of what may be sent a minute.
 
     In any 61 seconds (the first moment included, the last one not) no more than the limits are sent, so that no minute
-    of the server's sees more; and in any 6 seconds no more than a tenth of them, rounded up: bursts are that long. A call that is larger than a limit goes
-    alone. A call counts at its worst case until :meth:`settle` says what it took.
+    of the server's sees more; and in any 6 seconds no more than a tenth of them, rounded up: bursts are that long. A
+    call that is larger than a limit goes alone. A call counts at its worst case until :meth:`settle` says what it took.
     """
 
     def __init__(self, requests: int | None, tokens: int | None, clock: Callable[[], float] = time.monotonic) -> None:

@@ -271,7 +271,7 @@ def test_the_command_says_when_the_most_is_no_bound(written, capsys) -> None:
 def test_the_command_says_which_key_is_not_set(written, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     remote = {"type": "openai", "model": "m", "api_key_env": "LRF_TEST_KEY"}
     file = written(judges={"main": remote}, dimensions=["helpfulness"])
-    said = "judges.main: no key is sent, since the environment variable LRF_TEST_KEY is not set"
+    said = "the environment variable LRF_TEST_KEY is not set"
     assert invoke(["plan", file]) == 0
     assert said in capsys.readouterr().out
     monkeypatch.setenv("LRF_TEST_KEY", "k")
