@@ -4,7 +4,7 @@
 function Load({ source, id, candidate }) {
   const loaded = useLoaded(() => source.sample(id), [id]);
   const around = loaded?.value?.around;
-  useEffect(() => {
+  useLayoutEffect(() => {
     const press = (event) => {
       const way = around && { n: around.next, p: around.previous }[event.key];
       if (typeof way === "string" && !TYPED.test(event.target.tagName) && !event.ctrlKey && !event.metaKey && !event.altKey) location.hash = link("sample", way);
@@ -50,7 +50,7 @@ function App({ head, source }) {
   const [theme, setTheme] = useState(0);
   language = shown;
   const main = useRef(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const moved = () => { setPlace(route()); scrollTo(0, 0); main.current?.focus({ preventScroll: true }); };
     const press = (event) => {
       if (event.key !== "/" || TYPED.test(event.target.tagName)) return;

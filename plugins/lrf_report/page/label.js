@@ -8,7 +8,7 @@ function Label({ source }) {
   const question = loaded?.value;
   const choose = (choice) => source.label(question.ticket, choice)
     .then(() => { setProblem(null); setTurn(turn + 1); scrollTo(0, 0); }, (error) => setProblem(error.message));
-  useEffect(() => {
+  useLayoutEffect(() => {
     const press = (event) => {
       const choice = { a: 0, b: 1, s: null }[event.key];
       if (choice !== undefined && question && !event.ctrlKey && !event.metaKey && !event.altKey) choose(choice);

@@ -100,7 +100,7 @@ function Sample({ of, wanted, around }) {
     chosen?.from?.scrollIntoView({ block: "center" });
     setChosen(null);
   };
-  useEffect(() => {
+  useLayoutEffect(() => {
     const press = (event) => event.key === "Escape" && chosen && back();
     addEventListener("keydown", press);
     return () => removeEventListener("keydown", press);
