@@ -41,6 +41,7 @@ def view(run: Path, port: int, labels: Path | None, folder: Path | None) -> None
             listening.bind(("127.0.0.1", port))
         except OSError as error:
             raise ConfigError(f"--port {port}: {error.strerror}; choose another one, or 0 for a free one") from error
+        listening.listen()  # who reads the address may ask at once
         index = loaded.index()
         try:
             app = view_app(View(loaded, index, secrets.token_urlsafe(24), kept))
