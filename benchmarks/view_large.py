@@ -4,7 +4,8 @@
 
 The run is made here (two dimensions, texts of random words). *first_page_s*: from starting the command until it lists
 the first samples, Python's start included, and the CPU of that; *indexed_s*: until it has read all. Then, over the
-whole run: the slowest of several filters and orders, and the slowest of several samples. The memory is the server's own, at its peak.
+whole run: the slowest of several filters and orders, and the slowest of several samples. The
+memory is the server's own, at its peak.
 """
 
 from __future__ import annotations
