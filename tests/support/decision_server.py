@@ -41,12 +41,14 @@ class DecisionServer:
     most: questions in a request; more are refused with 422.
     window: tokens of a request; more are refused with 413.
     fault: what is wrong with the nth request (from 0): "refusal", "missing", "truncated", "429", "422", "503" or None.
+    question_fault: what is wrong with a question ("refusal", "missing"), by text and name, whenever it is asked.
     opinion: the weight of an option, by text, question and option's words.
     """
 
     def __init__(self, *, most: int = 400, window: int = 32_000, delay_s: float = 0.0) -> None:
         self.most, self.window, self.delay_s = most, window, delay_s
         self.fault: Callable[[int], str | None] = lambda number: None
+        self.question_fault: Callable[[str, str], str | None] = lambda text, name: None
         self.opinion: Callable[[str, str, str], float] = by_hash
         self.books = Books()
         self.base_url = ""
@@ -149,12 +151,15 @@ class DecisionServer:
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
         answers = {name: answer(name) for name in names}
-        chosen = names[number % len(names)]
-        if fault == "refusal":
-            answers[chosen] = {"type": "refusal", "name": chosen}
-        elif fault == "missing":
-            del answers[chosen]
-        usage = self._book(tokens, names)
+        wrong = {name: self.question_fault(text, name) for name in names}
+        if fault in ("refusal", "missing"):
+            wrong[names[number % len(names)]] = fault
+        for name, what in wrong.items():
+            if what == "refusal":
+                answers[name] = {"type": "refusal", "name": name}
+            elif what == "missing":
+                del answers[name]
+        usage = self._book(tokens, [f"{hash(text)} {name}" for name in names])
         return web.json_response(reply(answers, usage, 100 if fault == "truncated" else 0))
 
     def _tokens(self, text: str, asked: Any) -> list[int]:

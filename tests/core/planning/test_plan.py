@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from decision_server import DecisionServer
 from lrf.cli.main import invoke
 from lrf.config import parse_pipeline
 from lrf.engine.judge_calls import ATTEMPTS
@@ -286,3 +287,31 @@ def test_the_command_as_json_carries_the_same(written, capsys) -> None:
     assert plan["bound_holds"] is True
     assert 0 < plan["total"]["price"] < plan["total"]["bound_price"]
     assert plan["dimensions"]["faithfulness"]["shared_tokens"] > 0
+
+
+def test_a_judge_of_many_questions_is_planned_in_requests_and_its_bound_holds(tmp_path: Path) -> None:
+    with DecisionServer() as server:
+        value = config(tmp_path, judges={"main": {"type": "systemone", "base_url": server.base_url, "model": "m"}})
+        value |= {
+            "embedders": None,
+            "retrievers": None,
+            "dimensions": [
+                {"type": "helpfulness", "read": "document"},
+                {"type": "completeness", "read": "document"},
+                {"type": "faithfulness", "read": "document", "statements": "sentences"},
+            ],
+        }
+        value = {key: part for key, part in value.items() if part is not None}
+        plan = planned(tmp_path, value)
+        parsed = parse_pipeline(value, load_catalog(), folder=tmp_path)
+        summary = asyncio.run(run_pipeline(parsed, load_catalog(), tmp_path / "runs", last="score"))
+        assert summary.exit_code == 0
+        books = server.books
+    estimates = list(plan.dimensions.values())
+    assert sum(e.calls for e in estimates) == books.requests == 2 * 4
+    tokens = sum(e.prompt_tokens for e in estimates)
+    assert 0.8 * books.input_tokens < tokens < 1.25 * books.input_tokens
+    assert plan.bound_holds
+    assert sum(e.bound_calls for e in estimates) == books.requests
+    assert sum(e.bound_prompt_tokens for e in estimates) > books.input_tokens
+    assert sum(e.price or 0 for e in estimates) > 0
