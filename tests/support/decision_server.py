@@ -12,6 +12,7 @@ import json
 import math
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ class Books:
     questions: int = 0
     input_tokens: int = 0
     cached_tokens: int = 0
+    busy_s: float = 0.0
+    first_s: float = math.inf
+    last_s: float = 0.0
     asked: Counter[str] = field(default_factory=Counter)
     bodies: list[Any] = field(default_factory=list)
 
@@ -40,6 +44,7 @@ class DecisionServer:
     ----------
     most: questions in a request; more are refused with 422.
     window: tokens of a request; more are refused with 413.
+    counts: whether tokens are counted.
     fault: what is wrong with the nth request (from 0): "refusal", "missing", "truncated", "429", "422", "503" or None.
     question_fault: what is wrong with a question ("refusal", "missing"), by text and name, whenever it is asked.
     opinion: the weight of an option, by text, question and option's words.
@@ -47,6 +52,7 @@ class DecisionServer:
 
     def __init__(self, *, most: int = 400, window: int = 32_000, delay_s: float = 0.0) -> None:
         self.most, self.window, self.delay_s = most, window, delay_s
+        self.counts = True
         self.fault: Callable[[int], str | None] = lambda number: None
         self.question_fault: Callable[[str, str], str | None] = lambda text, name: None
         self.opinion: Callable[[str, str, str], float] = by_hash
@@ -136,7 +142,7 @@ class DecisionServer:
     async def _served(
         self, text: str, asked: Any, names: list[str], answer: Callable[[str], Any], reply: Callable[..., Any]
     ) -> web.Response:
-        tokens = await asyncio.to_thread(self._tokens, text, asked)
+        tokens = await asyncio.to_thread(self._tokens, text, asked) if self.counts else []
         with self._lock:
             number, fault = self.books.requests, self.fault(self.books.requests)
             self.books.requests += 1
@@ -148,8 +154,11 @@ class DecisionServer:
             return web.json_response({"detail": f"at most {self.most} questions"}, status=422)
         if len(tokens) > self.window:
             return web.json_response({"detail": "request too large"}, status=413)
+        began = time.monotonic()
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
+        books, now = self.books, time.monotonic()
+        books.busy_s, books.first_s, books.last_s = books.busy_s + now - began, min(books.first_s, began), now
         answers = {name: answer(name) for name in names}
         wrong = {name: self.question_fault(text, name) for name in names}
         if fault in ("refusal", "missing"):
