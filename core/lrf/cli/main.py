@@ -31,6 +31,7 @@ COMMANDS = {
     "plan": "Show what a pipeline will do and cost, without running it.",
     "bench": "Measure a judge on a benchmark, or rewards on people's labels.",
     "audit": "Plant errors in your own documents, and see whether the judge finds them.",
+    "evaluate": "Compare two policies' answers: wins, ties and losses, by judge and by people.",
     "plugins": "List the installed components, and broken plugins.",
     "schema": "Write the JSON Schema of the pipeline file, for editors.",
     "init": "Write a commented pipeline to start from.",

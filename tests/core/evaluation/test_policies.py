@@ -1,0 +1,172 @@
+"""``lrf evaluate``: two policies side by side, by judge, by reference and by people, and sheets that stay blind."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from judge_server import JudgeServer
+from lrf.cli.main import invoke
+from lrf.errors import DataError
+from lrf.evaluation.people import people_agreement, people_outcome, read_sheet, write_sheet
+from lrf.evaluation.policies import Duel, Outcome, duels, read_answers
+from lrf.evaluation.references import rouge_l, token_f1
+from lrf.types import Document, Sample
+from project import Project
+
+
+def duel(number: int, a: str = "good", b: str = "bad") -> Duel:
+    return Duel(Sample(f"q{number}", f"Question {number}?", (Document("0", "text"),), reference="good"), a, b)
+
+
+def rows(path: Path, *values: Any) -> Path:
+    path.write_text("".join(json.dumps(value) + "\n" for value in values))
+    return path
+
+
+def test_answers_are_read_from_lrf_alpacaeval_mt_bench_and_longbench(tmp_path: Path) -> None:
+    own = rows(tmp_path / "own.jsonl", {"sample_id": "q1", "text": "x"})
+    alpaca = tmp_path / "alpaca.json"
+    alpaca.write_text(json.dumps([{"instruction": "Question 1?", "output": "x", "generator": "m"}]))
+    bench = rows(tmp_path / "mt.jsonl", {"question_id": "q1", "choices": [{"index": 0, "turns": ["no", "x"]}]})
+    long = rows(tmp_path / "pred.jsonl", {"idx": "q1", "pred": "x", "answers": ["y"]})
+    run = tmp_path / "run"
+    run.mkdir()
+    rows(
+        run / "candidates.jsonl",
+        {"sample_id": "q1", "candidates": [{"text": "x"}]},
+        {"sample_id": "q2", "candidates": []},
+    )
+    for path in (own, alpaca, bench, long, run):
+        counts: Counter[str] = Counter()
+        (found,) = duels(iter([duel(1).sample]), read_answers(path), {"q1": "other"}, counts)
+        assert (found.a, found.b, counts["questions"]) == ("x", "other", 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"text": "x"}, "expected one of sample_id, id"),
+        ({"id": "q1"}, "and one of output, text"),
+        ([1], "expected an object"),
+    ],
+)
+def test_what_is_no_answer_is_named_by_line(tmp_path: Path, row: Any, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        read_answers(rows(tmp_path / "a.jsonl", row))
+    with pytest.raises(DataError, match="two answers to 'q1'"):
+        read_answers(rows(tmp_path / "a.jsonl", *[{"id": "q1", "text": "x"}] * 2))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_a_sheet_goes_out_blind_and_comes_back_as_wins(tmp_path: Path, suffix: str) -> None:
+    matches = [duel(n, a="=good") for n in range(40)]
+    path = tmp_path / f"sheet.{suffix}"
+    write_sheet(path, matches)
+    if suffix == "csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            sheet = list(csv.DictReader(file))
+        first = [row["answer_1"] for row in sheet]
+        for row in sheet:
+            row["preferred"] = "1" if "good" in row["answer_1"] else "2"
+        sheet[0]["preferred"], sheet[1]["preferred"] = "tie", ""
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, sheet[0])
+            writer.writeheader()
+            writer.writerows(sheet)
+        assert not any(text.startswith("=") for row in sheet for text in row.values())
+    else:
+        tasks = json.loads(path.read_text())
+        first = [task["data"]["answer_1"] for task in tasks]
+        for task in tasks:
+            side = "left" if "good" in task["data"]["answer_1"] else "right"
+            task["annotations"] = [{"result": [{"value": {"selected": side}}]}]
+        tasks[0]["annotations"] = [{"result": [{"value": {"choices": ["tie"]}}]}]
+        tasks[1]["annotations"] = []
+        path.write_text(json.dumps(tasks))
+        assert "<Pairwise" in path.with_suffix(".xml").read_text()
+    assert 8 < sum("good" in text for text in first) < 32  # neither policy is always the first
+    outcome = people_outcome([read_sheet(path)])
+    assert outcome.counts == (38, 1, 0)
+
+
+def test_a_sheet_that_says_something_else_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("sample_id,preferred\nq1,3\n")
+    with pytest.raises(DataError, match=r"s\.csv:2: preferred: expected 1, 2 or tie; got '3'"):
+        read_sheet(path)
+    path.write_text("sample_id,preferred\nq1,\n")
+    with pytest.raises(DataError, match="no row has a preferred answer"):
+        read_sheet(path)
+
+
+def test_people_agree_with_one_another_and_with_the_judge_as_far_as_they_do() -> None:
+    one, two = {"a": 1.0, "b": 0.0, "c": 1.0}, {"a": 1.0, "b": 0.0, "c": 0.0}
+    found = people_agreement([one, two], {"a": 1.0, "b": 0.0, "c": 0.5})
+    assert found["with_judge"] == pytest.approx((1 + 1 + 0.5 + 1 + 1 + 0.5) / 6)
+    assert 0 < found["alpha"] < 1
+    assert people_outcome([one, two]).counts == (1, 1, 1)
+    assert people_agreement([one], {})["with_judge"] is None
+
+
+@given(st.text(max_size=60), st.text(max_size=60), st.sampled_from(["en", "zh"]))
+def test_figures_against_a_reference_are_symmetric_and_within_nought_and_one(a: str, b: str, language: str) -> None:
+    for figure in (token_f1, rouge_l):
+        assert 0 <= figure(a, b, language) <= 1
+        assert figure(a, b, language) == pytest.approx(figure(b, a, language))
+
+
+def test_f1_and_rouge_are_those_of_longbench() -> None:
+    assert token_f1("The mill, in 1820!", "mill 1820", "en") == pytest.approx(0.8)
+    assert token_f1("建于一八二零年。", "一八二零年", "zh") == pytest.approx(2 * 5 / 12)
+    assert rouge_l("a b x c d".replace("a ", "q "), "q c d b", "en") == pytest.approx(2 * 3 / 9)
+    assert token_f1("", "mill", "en") == rouge_l("", "", "en") == 0
+
+
+def test_an_outcome_without_questions_has_no_rate() -> None:
+    assert Outcome().win_rate().value is None
+    assert Outcome().cells()[0] == "0.00"
+
+
+@pytest.mark.parametrize("way", [[], ["--compare"]])
+def test_the_better_policy_wins_by_reward_dimension_comparison_and_reference(
+    project: Project, judge_server: JudgeServer, tmp_path: Path, capsys, way: list[str]
+) -> None:
+    def reply(prompt: str, _: float) -> str:
+        material = prompt[prompt.rindex("<question>") :]
+        if "answer_a" in prompt:
+            return f"So. [[{'A' if material.index('GOOD') < material.index('BAD') else 'B'}]]"
+        return f"So. Rating: [[{9 if 'GOOD' in material else 4}]]"
+
+    judge_server.reply = reply
+    data = [{"id": f"q{n}", "context": f"Text {n}.", "query": f"What {n}?", "reference": "GOOD one"} for n in range(8)]
+    project.write_data(data)
+    pipeline = str(project.write(project.pipeline(pairs=None)))
+    a = rows(tmp_path / "a.jsonl", *({"id": f"q{n}", "text": f"GOOD {n}"} for n in range(8)))
+    b = rows(tmp_path / "b.jsonl", *({"id": f"q{n}", "text": f"BAD {n}"} for n in range(1, 9)))
+    sheet = tmp_path / "sheet.csv"
+    args = ["evaluate", pipeline, "-a", str(a), "-b", str(b), "--runs", str(project.runs), "--json", *way]
+    assert invoke([*args, "--plan"]) == 0
+    assert judge_server.books.calls == 0
+    capsys.readouterr()
+    assert invoke([*args, "--sheet", str(sheet)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["counts"] == {"only a": 1, "questions": 7}
+    expected = {"comparison"} if way else {"reward", "helpfulness", "logicality"}
+    assert set(found["outcomes"]) == expected
+    assert {(o["win"], o["tie"], o["loss"]) for o in found["outcomes"].values()} == {(7, 0, 0)}
+    assert found["references"]["F1"]["a"]["value"] > found["references"]["F1"]["b"]["value"] == 0
+    filled = sheet.read_text().replace(",\n", ",1\n").replace(",\r\n", ",1\r\n")
+    sheet.write_text(filled)
+    assert invoke([*args, "--people", str(sheet), "--people", str(sheet)]) == 0
+    people = json.loads(capsys.readouterr().out)
+    assert people["people"]["alpha"] == 1 or people["people"]["alpha"] is None
+    assert judge_server.books.repeated == 0
+    assert people["outcomes"]["people"]["win"] + people["outcomes"]["people"]["loss"] == 7
