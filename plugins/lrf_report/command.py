@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
 import lrf
 from lrf.errors import ConfigError
+from lrf.types import JSON
 from lrf_report.html import write_pages
 from lrf_report.plain import write_json, write_markdown
 
@@ -18,12 +20,26 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("run", type=_FOLDER)
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path),
-              help="The file to write: .html, .md or .json, by its ending.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write: .html, .md or .json, by its ending.",
+)
 @click.option("--against", type=_FOLDER, help="Another run, to compare with: what changed, and what moved most.")
-@click.option("--data", "folder", type=_FOLDER,
-              help="Where relative paths of the run's data start, if it was copied from elsewhere.")  # fmt: skip
-def report(run: Path, output: Path, against: Path | None, folder: Path | None) -> None:
+@click.option(
+    "--audit",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What `lrf audit PIPELINE --json` printed about the run's judge, to be shown with its figures.",
+)
+@click.option(
+    "--data",
+    "folder",
+    type=_FOLDER,
+    help="Where relative paths of the run's data start, if it was copied from elsewhere.",
+)
+def report(run: Path, output: Path, against: Path | None, audit: Path | None, folder: Path | None) -> None:
     """Write a report of RUN (a directory such as runs/my-pipeline).
 
     An HTML file needs no network and nothing beside it: open it from disk, or send it. It has the run's figures and
@@ -34,9 +50,23 @@ def report(run: Path, output: Path, against: Path | None, folder: Path | None) -
     write = WRITERS.get(output.suffix.lower())
     if write is None:
         raise ConfigError(f"--output {output}: expected a file that ends in {', '.join(WRITERS)}")
-    loaded, other = lrf.load_run(run, folder=folder), lrf.load_run(against, folder=folder) if against else None
-    files = write(loaded, other, output)
+    found = None if audit is None else _audit(audit)
+    loaded = lrf.load_run(run, folder=folder)
+    comparison = None if against is None else loaded.compared_with(lrf.load_run(against, folder=folder))
+    files = write(loaded, {"comparison": comparison, "audit": found}, output)
     if loaded.without_texts is not None:
         click.echo(f"texts are missing, since the run's data can't be read: {loaded.without_texts}", err=True)
     size = sum(file.stat().st_size for file in files)
     click.echo(f"{output}{f' and {len(files) - 1} pages beside it' if len(files) > 1 else ''}: {size / 1e6:.1f} MB")
+
+
+def _audit(path: Path) -> dict[str, JSON]:
+    """What an audit found. Raises :class:`lrf.ConfigError` for a file that is something else."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--audit {path}: not JSON: {error}") from error
+    match found:
+        case {"judges": dict(), "alarms": list(), "not_better_than": list()}:
+            return {name: found[name] for name in ("judges", "alarms", "not_better_than")}
+    raise ConfigError(f"--audit {path}: expected what `lrf audit PIPELINE --json` prints")

@@ -11,7 +11,7 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -34,12 +34,12 @@ SCRIPTS = (
 """In the order in which they run."""
 
 
-def write_pages(run: lrf.ScoredRun, against: lrf.ScoredRun | None, output: Path) -> list[Path]:
-    """Write the report; returns its files, the one with the figures first."""
+def write_pages(run: lrf.ScoredRun, besides: Mapping[str, JSON], output: Path) -> list[Path]:
+    """Write the report; returns its files, the one with the figures first. ``besides``: comparison and audit."""
     pages = _Pages(run, output)
     for sample in run:
         pages.add(sample)
-    pages.end(None if against is None else run.compared_with(against))
+    pages.end(besides)
     return [output, *pages.written]
 
 
@@ -81,14 +81,14 @@ class _Pages:
         self.written.append(self._next)
         self._ids, self._blocks, self._size = [], [], 0
 
-    def end(self, comparison: JSON) -> None:
+    def end(self, besides: Mapping[str, JSON]) -> None:
         """Write what is left, and the page with the figures."""
         if self.written:
             self._write_samples()
         else:
             for entry in self._figures.index:
                 del entry["page"]
-        overview = {**self._figures.as_json(), "comparison": comparison}
+        overview = {**self._figures.as_json(), **besides}
         _write(self.output, self.run, {"overview": overview, "home": None, "ids": self._ids}, self._blocks)
 
 

@@ -14,8 +14,8 @@ CELL = 400
 """Characters of a text in a table of Markdown."""
 
 
-def write_json(run: lrf.ScoredRun, against: lrf.ScoredRun | None, output: Path) -> list[Path]:
-    """``{"samples": [...], "overview": {...}, "comparison": ...}``, a line a sample; returns the file."""
+def write_json(run: lrf.ScoredRun, besides: Mapping[str, JSON], output: Path) -> list[Path]:
+    """``{"samples": [...], "overview": {...}, "comparison": ..., "audit": ...}``, a line a sample; returns the file."""
     figures = run.figures()
     with whole(output) as file:
         file.write('{"samples": [')
@@ -23,13 +23,12 @@ def write_json(run: lrf.ScoredRun, against: lrf.ScoredRun | None, output: Path) 
             figures.add(sample)
             file.write(",\n" if number else "\n")
             file.write(clean(json.dumps(sample.facts(words=True), ensure_ascii=False)))
-        comparison = None if against is None else run.compared_with(against)
-        rest = {"overview": figures.as_json(), "comparison": comparison}
+        rest = {"overview": figures.as_json(), **besides}
         file.write(f"\n], {clean(json.dumps(rest, ensure_ascii=False))[1:]}\n")
     return [output]
 
 
-def write_markdown(run: lrf.ScoredRun, against: lrf.ScoredRun | None, output: Path) -> list[Path]:
+def write_markdown(run: lrf.ScoredRun, besides: Mapping[str, JSON], output: Path) -> list[Path]:
     """Figures, then each sample with its candidates and what cost them points; returns the file."""
     figures = run.figures()
     samples = output.with_name(f".{output.name}.samples")
@@ -40,8 +39,10 @@ def write_markdown(run: lrf.ScoredRun, against: lrf.ScoredRun | None, output: Pa
                 file.write(clean("\n".join(_sample(sample))) + "\n")
         with whole(output) as file:
             file.write(clean("\n".join(_overview(figures.as_json()))) + "\n")
-            if against is not None:
-                file.write(clean("\n".join(_comparison(run.compared_with(against)))) + "\n")
+            if besides["audit"] is not None:
+                file.write(clean("\n".join(_audit(besides["audit"]))) + "\n")
+            if besides["comparison"] is not None:
+                file.write(clean("\n".join(_comparison(besides["comparison"]))) + "\n")
             file.write("\n## Samples\n")
             with samples.open(encoding="utf-8", newline="\n") as lines:
                 file.writelines(lines)
@@ -106,6 +107,15 @@ def _overview(figures: Mapping[str, JSON]) -> Iterator[str]:
         ("dimension", *(name.replace("_", " ") for name in names)),
         [(code(d), *(f"{of[n]:,}" for n in names)) for d, of in figures["calls"]["by_dimension"].items()],
     )
+
+
+def _audit(of: Mapping[str, JSON]) -> Iterator[str]:
+    yield "\n## Audit"
+    rows = [(code(name), code(found.get("balanced_accuracy", {}).get("value")), code(found.get("n")))
+            for name, found in of["judges"].items()]  # fmt: skip
+    yield from _table(("judge", "balanced accuracy", "statements"), rows)
+    yield from (f"- alarm: {code(alarm)}" for alarm in of["alarms"])
+    yield from (f"- not better than {code(other)} beyond chance" for other in of["not_better_than"])
 
 
 def _comparison(of: Mapping[str, JSON]) -> Iterator[str]:

@@ -35,7 +35,7 @@ function Histogram({ name, title, of, sentence }) {
   const bars = of.bins.map((count, i) => ({ x1: i * width, x2: (i + 1) * width, count }));
   return html`<${Chart} title=${title ?? name} sentence=${sentence}
     draw=${() => ({
-      height: 140, x: { domain: [0, 10], label: null }, y: { label: null, grid: true, ticks: counts(Math.max(1, ...of.bins)) },
+      height: 140, x: { domain: [0, 10], label: null }, y: { label: null, grid: true, ticks: counts(Math.max(1, ...of.bins)), tickFormat: String },
       marks: [libraries.rectY(bars, { x1: "x1", x2: "x2", y: "count", fill: "var(--accent)", insetLeft: 1 }), libraries.ruleY([0])],
     })}
     head=${[name, t("candidates")]}

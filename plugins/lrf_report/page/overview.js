@@ -11,6 +11,7 @@ function Overview({ of }) {
     ${of.unscored.length > 0 && html`<${Section} title=${t("unscored_why")}>
       <${Table} caption=${t("unscored_why")} head=${[t("dimension"), t("reason"), t("candidates"), "", t("help")]}
         rows=${of.unscored.map((row) => [row.dimension, row.reason, whole(row.candidates), row.sentence, row.help])} /><//>`}
+    ${of.audit && html`<${Audit} of=${of.audit} />`}
     <${Section} title=${t("distributions")}><div class="charts">
       ${Object.entries(of.histograms).map(([name, one]) => {
         return html`<${Histogram} name=${labelled(name)} title=${labelled(name)} of=${one}
@@ -24,6 +25,16 @@ function Overview({ of }) {
         rows=${Object.entries(of.left_out).map(([reason, count]) => [reason, whole(count)])} />`}<//>
     <${Calls} of=${of.calls} money=${of.money} />
     <details><summary>${t("settings")}</summary><pre class="words" tabindex="0">${of.run.settings}</pre></details>`;
+}
+
+const share = (of) => (typeof of?.value === "number" ? `${number(of.value, 3)}${typeof of.low === "number" ? ` [${number(of.low, 3)}, ${number(of.high, 3)}]` : ""}` : "–");
+
+function Audit({ of }) {
+  const rows = Object.entries(of.judges).map(([name, one]) => [html`<${Name} of=${name} />`, share(one.balanced_accuracy), share(one.pairwise), whole(one.n)]);
+  return html`<${Section} title=${t("audit")}>
+    <${Table} caption=${t("audit")} numbers=${1} rows=${rows} head=${[t("judges"), t("balanced"), t("above"), t("statements")]} />
+    <p class="quiet">${t("guessing")}</p>
+    ${[...of.not_better_than.map((name) => `${t("not_better")} ${name}`), ...of.alarms.map(String)].map((line) => html`<p class="warning">${line}</p>`)}<//>`;
 }
 
 function Facts({ of }) {
@@ -42,17 +53,18 @@ function Facts({ of }) {
 
 const COUNTS = new Set(["rows", "samples", "bad_rows", "candidates", "drawn", "scored", "unscored", "pairs", "left_out", "steps"]);
 
+const paid = (amounts) => Object.entries(amounts ?? {}).map(([currency, amount]) => `${number(amount, 4)} ${currency}`).join(", ") || "–";
+
 function Calls({ of, money }) {
-  const spent = Object.entries(money?.spent ?? {}).map(([currency, amount]) => `${number(amount, 4)} ${currency}`).join(", ");
   const unpriced = Object.entries(money?.unpriced_calls ?? {}).map(([model, calls]) => `${model}: ${whole(calls)}`).join(", ");
   const rows = Object.entries(of.by_dimension).map(([name, one]) => [
     html`<${Name} of=${name} />`, whole(one.replies), whole(one.again), whole(one.cut_off), whole(one.prompt_tokens),
-    one.prompt_tokens ? percent(one.cached_tokens / one.prompt_tokens) : "–", whole(one.completion_tokens),
+    one.prompt_tokens ? percent(one.cached_tokens / one.prompt_tokens) : "–", whole(one.completion_tokens), paid(money?.by_dimension?.[name]),
   ]);
   if (!rows.length) return null;
   return html`<${Section} title=${t("cost")}>
-    <${Table} caption=${t("cost")} numbers=${1} rows=${rows} head=${[t("dimension"), t("replies"), t("again"), t("cut_off"), t("prompt"), t("cached"), t("written")]} />
-    <p>${t("money")}: ${spent || "–"}${unpriced ? ` (${t("no_price")} ${unpriced})` : ""}</p>
+    <${Table} caption=${t("cost")} numbers=${1} rows=${rows} head=${[t("dimension"), t("replies"), t("again"), t("cut_off"), t("prompt"), t("cached"), t("written"), t("money")]} />
+    <p>${t("money")}: ${paid(money?.spent)}${unpriced ? ` (${t("no_price")} ${unpriced})` : ""}</p>
     <div class="charts">
       <${Lines} title=${t("over_time")} of=${of.over_time} x="second" xLabel=${t("seconds")} lines=${[{ key: "in_flight", name: t("in_flight") }]} />
       <${Lines} title=${t("latency")} of=${of.over_time} x="second" xLabel=${t("seconds")} lines=${[{ key: "median_s", name: "50%" }, { key: "p95_s", name: "95%" }]} /></div>

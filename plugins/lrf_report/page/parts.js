@@ -26,7 +26,7 @@ function Table({ head, rows, caption, numbers = 99 }) {
     <table><caption class="hidden">${caption}</caption>
       <thead><tr>${head.map((cell) => html`<th scope="col">${cell}</th>`)}</tr></thead>
       <tbody>${rows.map((row) => html`<tr>${row.map((cell, i) =>
-        html`<td class=${i >= numbers ? "number" : typeof cell === "string" && cell.length > 40 ? "text" : ""} dir=${typeof cell === "string" ? "auto" : null}>${cell}</td>`)}</tr>`)}</tbody>
+        html`<td class=${i >= numbers ? "number" : typeof cell === "string" && cell.length > 24 ? "text" : ""} dir=${typeof cell === "string" ? "auto" : null}>${cell}</td>`)}</tr>`)}</tbody>
     </table></div>`;
 }
 

@@ -42,6 +42,8 @@ const WORDS = {
   all_labelled: ["Every sample with two different answers has been shown.", "所有含两个不同回答的样本都已展示。"],
   exchanges: ["What judges were asked and replied", "与评审模型的原始往来"], asked: ["Asked", "提问"], replied: ["Replied", "回复"], reasoning: ["Reasoning", "推理"],
   reading: ["The run is still being read.", "仍在读取此运行。"],
+  audit: ["Audit of the judge: planted errors found", "评审模型审计：找到的植入错误"], balanced: ["Balanced accuracy [95%]", "平衡准确率 [95%]"], above: ["True above wrong [95%]", "正确高于错误 [95%]"],
+  guessing: ["0.5 is guessing, 1 finds every planted error.", "0.5 为猜测，1 为找到全部植入错误。"], not_better: ["The judge is not better than this beyond chance:", "评审模型并未显著优于："],
   keys: ["Keys: n and p go to the next and the previous sample, / to the filter, Escape back to the statement.", "按键：n 下一个样本，p 上一个样本，/ 筛选，Esc 回到陈述。"],
   equal_pairs: ["Pairs of candidates with equal rewards", "奖励相等的候选对"], tied_best: ["Samples whose best reward is shared", "最高奖励并列的样本"],
   fully: ["supported", "有依据"], partly: ["partly supported", "部分有依据"], unsupported: ["not supported", "无依据"],

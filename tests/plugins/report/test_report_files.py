@@ -132,6 +132,27 @@ def test_a_secret_of_this_process_is_in_no_report(tmp_path: Path) -> None:
     assert all("${KEY}" in text for text in texts)
 
 
+@pytest.mark.parametrize("name", ["r.html", "r.md", "r.json"])
+def test_what_an_audit_found_is_shown_and_another_file_is_refused(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", [sample_of(0, "text")])
+    audit = tmp_path / "audit.json"
+    share = {"value": 0.876, "low": 0.8, "high": 0.9}
+    found = {"judges": {"<b>main": {"balanced_accuracy": share, "pairwise": share, "n": 60}}, "alarms": ["length"]}
+    audit.write_text(json.dumps({**found, "not_better_than": ["overlap"], "ece": 0.1}))
+    assert invoke(["report", str(run), "-o", str(tmp_path / name), "--audit", str(audit)]) == 0
+    text = (tmp_path / name).read_text(encoding="utf-8")
+    if name == "r.html":
+        assert Parsed(text).value("head")["overview"]["audit"]["judges"] == found["judges"]
+    else:
+        assert "0.876" in text
+        assert "overlap" in text
+    audit.write_text('{"judges": []}')
+    assert invoke(["report", str(run), "-o", str(tmp_path / name), "--audit", str(audit)]) == 2
+    assert "expected what `lrf audit PIPELINE --json` prints" in capsys.readouterr().err
+
+
 def test_the_files_ending_says_which_form_is_wanted(
     hostile_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
