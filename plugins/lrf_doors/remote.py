@@ -18,7 +18,7 @@ PAUSES_S = (0.5, 1.0, 2.0, 5.0)
 
 
 class RefusedError(LrfError):
-    """The server refuses a request: what it said."""
+    """The server refuses a request, or can score nothing: what it said."""
 
 
 class RemoteClient:
@@ -42,12 +42,19 @@ class RemoteClient:
             else:
                 why = str(body.get("error"))
             if status == 200:
-                return [_outcome(row) for row in body["rewards"]]
+                return [self._outcome(row) for row in body["rewards"]]
             if status and status not in (429, 502, 503, 504):
                 raise RefusedError(f"{self._url}: {why}")
             attempt += 1
             await asyncio.sleep(min(pause_s, max(0.0, until - time.monotonic())))
         return [Outcome(None, {}, why) for _ in request["answers"]]
+
+    def _outcome(self, row: Mapping[str, Any]) -> Outcome:
+        """Raises :class:`RefusedError` where scoring is stopped altogether: that is no answer's own failure."""
+        if row["status"] == "stopped":
+            raise RefusedError(f"{self._url}: scoring is stopped: {row.get('message')}")
+        why = "" if row["reward"] is not None else f"{row.get('reason')}: {row.get('message')}"
+        return Outcome(row["reward"], row.get("ratings") or {}, why)
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -62,8 +69,3 @@ class RemoteClient:
             given = response.headers.get("Retry-After", "")
             said = await response.json(content_type=None)
             return response.status, float(given) if given.isdigit() else 1.0, said if isinstance(said, dict) else {}
-
-
-def _outcome(row: Mapping[str, Any]) -> Outcome:
-    why = "" if row["reward"] is not None else f"{row.get('reason')}: {row.get('message')}"
-    return Outcome(row["reward"], row.get("ratings") or {}, why)

@@ -17,7 +17,7 @@ from lrf.errors import DataError
 from lrf.rows.asked import reference
 from lrf.rows.chat_text import answer_text, prompt_and_answer
 from lrf_server.scorings import Scored, dimensions_of, rating_of
-from lrf_server.service import RequestError, Service, fatal, missing
+from lrf_server.service import RequestError, Service, missing
 
 LABELS = ("label", "labels", "ground_truth", "extra_info", "lrf")
 """Fields of a row that may say which document and question an answer belongs to."""
@@ -109,7 +109,11 @@ async def _score(
     body = {**named, "answers": answers, **({} if complete else {"prompt": prompt})}
     if not complete and prompt is None:
         raise RequestError(422, "prompt: missing, and no label names document and question")
-    return await service.score(await service.sample(body), service.deadline_s or deadline_s)
+    scored = await service.score(await service.sample(body), service.deadline_s or deadline_s)
+    for one in scored:
+        if one.error is not None:  # nothing can be scored: no answer's own failure, and no reason to train on
+            raise RequestError(503, f"scoring is stopped: {one.error}")
+    return scored
 
 
 def _numbers(service: Service, scored: Sequence[Scored], request: Request) -> list[float]:
@@ -123,8 +127,7 @@ def _numbers(service: Service, scored: Sequence[Scored], request: Request) -> li
             if rule != "error":
                 raise RequestError(400, "on_missing: expected error, or value with missing_value=NUMBER")
             reason, why = without.why
-            again = not (without.final or fatal(scored))
-            raise RequestError(503, f"no reward ({reason}): {why}", {"retry-after": "1"} if again else None)
+            raise RequestError(503, f"no reward ({reason}): {why}", None if without.final else {"retry-after": "1"})
         return [rule if one.value is None else one.value for one in scored]
     return [one.value for one in scored if one.value is not None]
 

@@ -70,11 +70,11 @@ class Guard:
             await JSONResponse({"error": str(error)}, error.status, headers_out)(scope, receive, send)
 
     def _check_site(self, headers: Headers) -> None:
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        host = _host_of(f"//{headers.get('host', '')}")
         if self.hosts is not None and host not in self.hosts:
             raise _RefusedError(421, f"Host: {host[:100]!r} is not a name of this server; --allow-host NAME adds one")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and origin.partition("//")[2] != headers.get("host"):
             raise _RefusedError(403, "Origin: a web page of another site can't use this server")
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise _RefusedError(403, "Sec-Fetch-Site: a web page of another site can't use this server")
@@ -124,6 +124,14 @@ class Guard:
 
     def _too_large(self) -> _RefusedError:
         return _RefusedError(413, f"the body is longer than {self.most_bytes} bytes (`--max-body-mb`)")
+
+
+def _host_of(address: str) -> str:
+    """The name in an address without its port; empty for what is no address."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

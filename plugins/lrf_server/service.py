@@ -12,10 +12,9 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 import lrf
-from lrf.errors import DataError, LrfError
+from lrf.errors import DataError
 from lrf.rows.asked import UnknownDocumentError, sample_asked
 from lrf.rows.document_store import DocumentStore
-from lrf.rows.values import quoted
 from lrf.types import Sample
 from lrf_server.metrics import Metrics
 from lrf_server.scorings import Scored, Scorings
@@ -119,11 +118,3 @@ def sentence(error: ValidationError) -> str:
 def missing(scored: Sequence[Scored]) -> Scored | None:
     """The first answer without a reward."""
     return next((one for one in scored if one.value is None), None)
-
-
-def fatal(scored: Sequence[Scored]) -> LrfError | None:
-    """What stopped scoring, where something did."""
-    return next((one.error for one in scored if one.error), None)
-
-
-__all__ = ["RequestError", "Service", "fatal", "json_body", "missing", "quoted", "sentence"]

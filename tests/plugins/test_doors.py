@@ -117,6 +117,17 @@ async def test_what_the_server_refuses_is_raised_with_its_sentence_and_a_deadlin
     assert await away(PROMPTS[:1], ANSWERS[:1]) == [None]
 
 
+async def test_a_judge_that_can_answer_nothing_stops_the_training_whatever_on_missing_says(
+    server: Client, judge_server: JudgeServer
+) -> None:
+    judge_server.fault("401", None)
+    with pytest.raises(RefusedError, match="scoring is stopped"):
+        await asked(trl.reward_func(server.url, on_missing="missing"))
+    row = {"prompt": PROMPTS[0], "response": ANSWERS[0], "label": None}
+    status, said = await server.post("/doors/slime?on_missing=value&missing_value=0", row)
+    assert (status, said["error"].startswith("scoring is stopped")) == (503, True)
+
+
 def in_a_fork(function: trl.SyncRewardFunction) -> list[float | None]:
     return function(PROMPTS[:1], ANSWERS[:1])
 

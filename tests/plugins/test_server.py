@@ -185,7 +185,9 @@ async def test_bad_requests_get_their_status_and_one_sentence(project: Project, 
 async def test_a_web_page_of_another_site_gets_nothing(server: Client) -> None:
     for header in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
         assert (await server.post("/v1/rewards", ASKED, **header))[0] == 403
-    assert (await server.get("/healthz", Host="evil.example"))[0] == 421
+    for name in ("evil.example", "[::1", "127.0.0.1.evil.example", ""):
+        assert (await server.get("/healthz", Host=name))[0] == 421
+    assert (await server.get("/healthz", Host="localhost:1"))[0] == 200
 
 
 async def test_another_address_demands_the_token(project: Project, pipeline: Path, capsys: Any) -> None:
