@@ -27,6 +27,7 @@ from lrf.prompting.labels import (
     one_of,
 )
 from lrf.prompting.requests import Reply, ReplyMode
+from lrf.text.excerpt import excerpt
 from lrf.types import JSON
 
 __all__ = [
@@ -160,8 +161,7 @@ class Verdicts:
 NO_STATEMENTS = "[[No factual statements]]"
 """How a judge says that an answer makes no statement; a reply with neither this nor a statement can't be read."""
 
-_STATEMENT = re.compile(r"<statement>((?:(?!</?statement>).)*)</statement>", re.DOTALL | re.IGNORECASE)
-_TAG = re.compile(r"<(/?)statement>", re.IGNORECASE)
+_TAG = re.compile(r"<\s{0,3}(/?)\s{0,3}statement(?:\s[^<>]{0,100})?>", re.IGNORECASE)
 _PART_OF_A_TAG = re.compile(r"</?(?:s|st|sta|stat|state|statem|stateme|statemen|statement)?\s*\Z", re.IGNORECASE)
 
 
@@ -170,7 +170,7 @@ class Statements:
     """The factual statements of an answer, each written ``<statement>…</statement>``; the value is a tuple of texts.
 
     It is empty only for a reply that says :data:`NO_STATEMENTS`, or for an empty list in a JSON object. Raises
-    ParseError: ``truncated_reply`` when the last statement isn't closed, ``no_statement_mark``, ``no_statements_list``.
+    ParseError: ``truncated_reply`` when a statement isn't closed, ``no_statement_mark``, ``no_statements_list``.
     """
 
     kind: str = "statements"
@@ -189,15 +189,31 @@ class Statements:
             if not isinstance(value, list) or not all(isinstance(s, str) for s in value):
                 raise ParseError(Reason.NO_STATEMENTS_LIST, 'the reply\'s "statements" is not a list of strings')
             return tuple(s.strip() for s in value if s.strip())
-        statements = tuple(s.strip() for s in _STATEMENT.findall(reply.text) if s.strip())
-        tags = _TAG.findall(reply.text)
-        if (tags and not tags[-1]) or _PART_OF_A_TAG.search(reply.text[-20:]):
+        statements = _between_tags(reply.text)
+        if _PART_OF_A_TAG.search(reply.text[-20:]):
             raise ParseError(Reason.TRUNCATED_REPLY, "the reply's last statement isn't closed")
         if not statements and folded(label_of(NO_STATEMENTS)) not in map(folded, labels_in(reply.text)):
             raise ParseError(
                 Reason.NO_STATEMENT_MARK, f"the reply has neither a statement nor {NO_STATEMENTS}{ending_of(reply)}"
             )
         return statements
+
+
+def _between_tags(text: str) -> tuple[str, ...]:
+    """The texts between opening and closing tags, which may have attributes. Raises ParseError for an open one."""
+    statements, begin = [], None
+    for tag in _TAG.finditer(text):
+        between = "" if begin is None else text[begin : tag.start()].strip()
+        if tag[1]:
+            statements.append(between)
+            begin = None
+        elif between:
+            raise ParseError(Reason.TRUNCATED_REPLY, f'a statement of the reply isn\'t closed: "{excerpt(between)}"')
+        else:
+            begin = tag.end()
+    if begin is not None:
+        raise ParseError(Reason.TRUNCATED_REPLY, "the reply's last statement isn't closed")
+    return tuple(filter(None, statements))
 
 
 @dataclass(frozen=True, slots=True)

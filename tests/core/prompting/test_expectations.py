@@ -295,8 +295,8 @@ def test_statements_are_read_in_order_without_what_stands_between(sentences: lis
 @pytest.mark.parametrize(
     ("text", "statements"),
     [
-        ("<statement>a<statement>b</statement>", ("b",)),
-        ("<statement>a <statement>b</statement> c</statement>", ("b",)),
+        ("<statement><statement>b</statement>", ("b",)),
+        ('<Statement id="1">a</Statement>\n< statement >b</ statement >', ("a", "b")),
         ("<statement>a</statement></statement>b", ("a",)),
         ("<Statement>a</STATEMENT>", ("a",)),
         ("<statement>two\nlines</statement>", ("two\nlines",)),
@@ -304,15 +304,19 @@ def test_statements_are_read_in_order_without_what_stands_between(sentences: lis
         (f"<statement>a</statement>{NO_STATEMENTS}", ("a",)),
     ],
 )
-def test_only_innermost_closed_tags_with_words_in_them_are_statements(text: str, statements: tuple[str, ...]) -> None:
+def test_closed_tags_with_words_in_them_are_statements(text: str, statements: tuple[str, ...]) -> None:
     assert read(STATEMENTS, text) == statements
 
 
 @pytest.mark.parametrize(
     "rest",
-    ["<statement>cut off", "<statement>", "<statement>cut off</state", "<state", "</", "<statement>a\n<statement>b"],
+    [
+        *("<statement>cut off", "<statement>", "<statement>cut off</state", "<state", "</", "<statement>a\n<statement>b"),
+        *("<statement>a\n<statement>b</statement>", "<statement>a <statement>b</statement> c</statement>"),
+        '<statement id="2">cut off',
+    ],
 )
-def test_a_last_statement_that_is_not_closed_was_cut_off(rest: str) -> None:
+def test_a_statement_that_is_not_closed_is_never_left_out(rest: str) -> None:
     assert reason(STATEMENTS, f"<statement>a</statement>\n{rest}") == "truncated_reply"
 
 
