@@ -9,6 +9,9 @@ from lrf.errors import ContextTooSmallError, JudgeMisconfiguredError, RejectedEr
 FIRST_SAMPLES = 5
 """A server that has served nothing yet and refuses requests of so many samples stops the run."""
 
+FIRST_SAMPLES_OF_SETUP = 2
+"""Likewise for refusals that most likely concern all requests (an unknown model, a path, a parameter, a key)."""
+
 FIRST_SAMPLES_TOO_LONG = 20
 """Likewise for requests that are longer than the model takes: data may begin with its longest documents."""
 
@@ -53,7 +56,7 @@ class Refusals:
         limit = self._limit(error)
         if limit is None or len(self._samples) < limit:
             return None
-        if oldest is not None and oldest < self._since and len(self._samples) < 2 * limit:
+        if oldest is not None and oldest < self._since and len(self._samples) < 2 * max(limit, FIRST_SAMPLES):
             return None
         since = " since it last served one" if self.served_any else ""
         hint = error.hint if isinstance(error, RejectedError) else ""
@@ -67,4 +70,6 @@ class Refusals:
     def _limit(self, error: Refusal) -> int | None:
         if isinstance(error, ContextTooSmallError):
             return None if self.served_any else FIRST_SAMPLES_TOO_LONG
-        return LATER_SAMPLES if self.served_any else FIRST_SAMPLES
+        if self.served_any:
+            return LATER_SAMPLES
+        return FIRST_SAMPLES_OF_SETUP if isinstance(error, JudgeMisconfiguredError) else FIRST_SAMPLES

@@ -118,7 +118,7 @@ class Retries:
 
     def _refused(self, error: Refusal, sample: str) -> LrfError:
         """What a refusal comes to: the sample's failure, or the end of the run."""
-        if isinstance(error, JudgeMisconfiguredError) and (error.certain or not self.served_any):
+        if isinstance(error, JudgeMisconfiguredError) and error.certain:
             return error
         self.limiter.unsure = self.limiter.adapts and not self.served_any
         if fatal := self._refusals.refused(error, sample, time.monotonic(), self.oldest()):

@@ -266,7 +266,7 @@ class HttpClient:
 
     def _decode(self, body: bytes) -> str:
         try:
-            return body.decode("utf-8")
+            return body.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise BadReplyError(f"{self._errors.where}: the reply is not UTF-8 (byte {error.start})") from None
 

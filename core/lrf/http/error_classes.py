@@ -95,6 +95,7 @@ _BUSY = _any_of(
 )
 
 _LATER = frozenset({408, 409, 425})
+_NEVER = frozenset({451, 501, 505})  # "unavailable" for legal reasons, and what the server doesn't implement
 
 
 def class_of(status: int | None, body: ErrorBody, codes: ErrorCodes) -> ErrorClass:
@@ -127,6 +128,8 @@ def _by_words(status: int | None, body: ErrorBody) -> ErrorClass | None:
         return ErrorClass.KEY
     if status == 402 or _CREDIT.search(said):
         return ErrorClass.CREDIT
+    if status in _NEVER:
+        return ErrorClass.REFUSED
     if status == 429:
         return ErrorClass.CONTEXT if _TOO_LARGE_TO_WAIT.search(said) else ErrorClass.WAIT
     if status is not None and status >= 500:

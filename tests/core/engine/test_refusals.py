@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from lrf.engine.refusals import FIRST_SAMPLES, FIRST_SAMPLES_TOO_LONG, LATER_SAMPLES, Refusal, Refusals
+from lrf.engine.refusals import (
+    FIRST_SAMPLES,
+    FIRST_SAMPLES_OF_SETUP,
+    FIRST_SAMPLES_TOO_LONG,
+    LATER_SAMPLES,
+    Refusal,
+    Refusals,
+)
 from lrf.errors import ContextTooSmallError, JudgeMisconfiguredError, RejectedError
 
 
@@ -20,7 +27,7 @@ def refusals_until_stop(refusals: Refusals, error: Refusal, most: int = 500) -> 
     ("error", "before", "after"),
     [
         (RejectedError("no"), FIRST_SAMPLES, LATER_SAMPLES),
-        (JudgeMisconfiguredError("no such model", certain=False), FIRST_SAMPLES, LATER_SAMPLES),
+        (JudgeMisconfiguredError("no such model", certain=False), FIRST_SAMPLES_OF_SETUP, LATER_SAMPLES),
         (ContextTooSmallError("too long"), FIRST_SAMPLES_TOO_LONG, None),
     ],
 )

@@ -67,6 +67,7 @@ FORMS = {
     "folded": whole(b'"hello"', "200 OK", "X-Folded: a", " b"),
     "long header": whole(b'"hello"', "200 OK", "X-Long: " + "a" * 30_000),
     "spaces": CHUNKED.replace(b"4\r", b"4  \r"),
+    "byte order mark": whole(b'\xef\xbb\xbf"hello"'),
     "trailer": CHUNKED.replace(b"X-Late: 1", b"Content-Encoding: br"),
     **{how: whole(packed(how, b'"hello"'), "200 OK", f"Content-Encoding: {how}") for how in PACKINGS},
     "two members": whole(gzip.compress(b'"hel') + gzip.compress(b'lo"'), "200 OK", "Content-Encoding: gzip"),

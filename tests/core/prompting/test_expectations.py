@@ -311,7 +311,14 @@ def test_closed_tags_with_words_in_them_are_statements(text: str, statements: tu
 @pytest.mark.parametrize(
     "rest",
     [
-        *("<statement>cut off", "<statement>", "<statement>cut off</state", "<state", "</", "<statement>a\n<statement>b"),
+        *(
+            "<statement>cut off",
+            "<statement>",
+            "<statement>cut off</state",
+            "<state",
+            "</",
+            "<statement>a\n<statement>b",
+        ),
         *("<statement>a\n<statement>b</statement>", "<statement>a <statement>b</statement> c</statement>"),
         '<statement id="2">cut off',
     ],
