@@ -27,7 +27,6 @@ from lrf.prompting.labels import (
     one_of,
 )
 from lrf.prompting.requests import Reply, ReplyMode
-from lrf.text.excerpt import excerpt
 from lrf.types import JSON
 
 __all__ = [
@@ -162,6 +161,7 @@ NO_STATEMENTS = "[[No factual statements]]"
 """How a judge says that an answer makes no statement; a reply with neither this nor a statement can't be read."""
 
 _TAG = re.compile(r"<\s{0,3}(/?)\s{0,3}statement(?:\s[^<>]{0,100})?>", re.IGNORECASE)
+_SHOWN = 80
 _PART_OF_A_TAG = re.compile(r"</?(?:s|st|sta|stat|state|statem|stateme|statemen|statement)?\s*\Z", re.IGNORECASE)
 
 
@@ -208,7 +208,7 @@ def _between_tags(text: str) -> tuple[str, ...]:
             statements.append(between)
             begin = None
         elif between:
-            raise ParseError(Reason.TRUNCATED_REPLY, f'a statement of the reply isn\'t closed: "{excerpt(between)}"')
+            raise ParseError(Reason.TRUNCATED_REPLY, f'a statement of the reply isn\'t closed: "{between[:_SHOWN]}"')
         else:
             begin = tag.end()
     if begin is not None:
