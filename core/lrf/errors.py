@@ -181,8 +181,8 @@ class UnavailableError(JudgeError):
     """The server can't be reached, is overloaded or broken (connection errors, 5xx). Transient.
 
     ``retry_after_s`` is how long the server asks to be left alone, or None. ``sent`` (see :class:`JudgeError`) is False
-    for a failed connection and a 503, True for a connection that broke after the request was sent, and for a gateway
-    that lost its own server (502, 504).
+    for a failed connection and a 503, True for a connection that broke after the request was sent, and for a 500 or a
+    gateway that lost its own server (502, 504).
     """
 
     reason = Reason.JUDGE_UNAVAILABLE

@@ -101,7 +101,7 @@ class JudgeCalls:
             rates=self.rates,
             price=self.price,
             listener=self.listener,
-            keeps_calls=isinstance(self.judge, Detachable),
+            keeps_calls=isinstance(self.judge, Detachable) and not self.judge.capabilities.steady,
         )
 
     # --- asking until the reply holds what was expected ---------------------------------------------------------
@@ -341,6 +341,7 @@ class JudgeCalls:
 
     async def aclose(self) -> None:
         await self.flights.aclose()
+        await self.server.lease.release()
         await self.judge.aclose()
 
 

@@ -93,6 +93,7 @@ class PaidCall(Generic[T]):
     request: Request | None = None
     began: float = 0.0
     timeout: asyncio.Timeout | None = None
+    noted: WorstCase | None = None
 
     @property
     def judge(self) -> str:
@@ -118,6 +119,7 @@ class PaidCall(Generic[T]):
             queue.replied()
         try:
             await self.commit(replied)
+            self._give_back()
         finally:
             queue.written()
         return replied.value
@@ -128,10 +130,27 @@ class PaidCall(Generic[T]):
         if self.counted:
             reservation = self._worst_of_budget()
             await ledger.admit(reservation)
-        if self.server.queue.stop.stopping:
-            ledger.release(reservation)
+        try:
+            if self.counted and ledger.budget.limited and not self.server.keeps_calls:
+                await self._cover()
             self.server.queue.stop.check()
+        except BaseException:
+            ledger.release(reservation)
+            self._give_back()
+            raise
         return reservation
+
+    async def _cover(self) -> None:
+        """Note in the journal that the call may be in flight, for the case that the run is killed."""
+        worst = self.worst()
+        await self.server.lease.cover(worst)
+        self.noted = worst
+
+    def _give_back(self) -> None:
+        """What the call took is committed, or nothing was sent."""
+        if self.noted is not None:
+            self.server.lease.give_back(self.noted)
+            self.noted = None
 
     def _worst_of_budget(self) -> Reservation:
         if not self.server.ledger.budget.limited:
@@ -187,6 +206,8 @@ class PaidCall(Generic[T]):
             ledger.lines[self.caller.dimension].faults -= reason == CANCELLED  # nobody is to blame for it
         if served:
             self._note(reason, reported)
+        else:
+            self._give_back()
         self._tell(reason)
 
     def _may_have_been_served(self, error: BaseException) -> bool:
@@ -202,7 +223,7 @@ class PaidCall(Generic[T]):
         worst = self.worst()
         usage, tokens = (reported, (0, 0)) if reported else (Usage(calls=worst.calls), worst[1:])
         try:
-            self.server.journal.note_unanswered(
+            kept = self.server.journal.note_unanswered(
                 self.server.identity,
                 sample=self.caller.sample,
                 dimension=self.caller.dimension,
@@ -212,6 +233,12 @@ class PaidCall(Generic[T]):
             )
         except RunError:  # the journal is closed: the run has ended
             return
+        if self.noted is not None:
+            asyncio.wrap_future(kept).add_done_callback(self._kept)
+
+    def _kept(self, kept: asyncio.Future[object]) -> None:
+        if not kept.cancelled() and kept.exception() is None:
+            self._give_back()
 
     def _tell(self, reason: str | None) -> None:
         if self.server.listener:

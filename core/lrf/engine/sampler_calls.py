@@ -70,6 +70,7 @@ class SamplerCalls:
             price=self.price,
             listener=self.listener,
         )
+        self.server.lease.dimension = self.name
         self.server.queue.on_release = self.moved.set
         self.stop.listen(self.moved.set)
 
@@ -248,6 +249,7 @@ class SamplerCalls:
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
+        await self.server.lease.release()
         await self.sampler.aclose()
 
 

@@ -36,7 +36,7 @@ _QUOTED = 300  # characters of a server's words in an error
 
 _LONG_S = 900.0  # a longer wait that a server asks for is told
 _VAGUE = frozenset({200, 400, 500})  # a status in the body says more than these
-_LOST_BY_GATEWAY = frozenset({502, 504, 520, 524})  # its server failed or took long, and may have worked all the same
+_NOT_WORKED_ON = frozenset({501, 503, 505, 521, 522, 523, 525, 526, 529, 530})  # refused, overloaded, or never reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,10 @@ class EndpointErrors:
         if kind is ErrorClass.WAIT:
             return RateLimitedError(message, retry_after_s=wait_s)
         if kind is ErrorClass.BUSY:
-            lost = status in _LOST_BY_GATEWAY or status < 400
-            return UnavailableError(message, retry_after_s=wait_s, sent=lost)
+            worked = status < 400 or (
+                status >= 500 and status not in _NOT_WORKED_ON
+            )  # it failed on the way, maybe late
+            return UnavailableError(message, retry_after_s=wait_s, sent=worked)
         if kind is ErrorClass.CONTEXT:
             return ContextTooSmallError(message)
         if kind is ErrorClass.REFUSED:

@@ -122,7 +122,7 @@ class AnswersSeveral(Protocol):
 
 @runtime_checkable
 class Detachable(Protocol):
-    """Optional for a judge whose server works on when nobody waits (a batch API)."""
+    """Optional for a judge whose server works on when nobody waits: a batch API, so its ``steady`` is False."""
 
     def detach(self) -> str | None:
         """Called when the run is stopped: end all waiting calls with :class:`lrf.errors.RunInterruptedError`.

@@ -231,16 +231,38 @@ class Journal:
 
     def note_unanswered(
         self, judge: str, *, sample: str, dimension: str, reason: str, usage: Usage, worst: tuple[int, int] = (0, 0)
-    ) -> None:
+    ) -> Future[object]:
         """Keep that a call may have been served although no usable reply came, so that later sittings count it, too.
 
         ``usage`` is what the server reported for it; where it reported no tokens, ``worst`` is the most tokens of
-        prompt and reply that the call may have taken. Returns at once; the row is committed with the next group.
+        prompt and reply that the call may have taken. Returns at once; the row is committed with the next group,
+        and the future then done.
         """
         numbers = (*_numbers(usage), *worst)
         about = (judge, storable(sample), dimension, reason, time.time())
         row = (*about, *numbers, checksum(judge, dimension, *numbers))
-        self.database.write_later(lambda connection: connection.execute(_KEEP_UNANSWERED, row))
+        return self.database.write_later(lambda connection: connection.execute(_KEEP_UNANSWERED, row))
+
+    async def note_in_flight(
+        self, row: int | None, judge: str, *, dimension: str, calls: int, worst: tuple[int, int]
+    ) -> int:
+        """Keep that so many calls may be in flight, in place of the note that is this row; returns the new one's row.
+
+        It counts as calls without a usable reply do, until :meth:`forget_in_flight` removes it. ``worst``: the most
+        tokens of their prompts and replies.
+        """
+        numbers = (*_numbers(Usage(calls=calls)), *worst)
+        values = (judge, "", dimension, "in_flight", time.time(), *numbers, checksum(judge, dimension, *numbers))
+
+        def job(c: sqlite3.Connection) -> int:
+            c.execute("DELETE FROM unanswered WHERE rowid = ?", (row,))
+            return int(c.execute(_KEEP_UNANSWERED, values).lastrowid or 0)
+
+        return await self.database.write(job)
+
+    async def forget_in_flight(self, row: int) -> None:
+        """Remove a note of :meth:`note_in_flight`."""
+        await self.database.write(lambda c: c.execute("DELETE FROM unanswered WHERE rowid = ?", (row,)))
 
     # --- vectors -----------------------------------------------------------------------------------------------
 

@@ -184,6 +184,7 @@ def test_candidates_without_usage_count_at_most_when_the_run_goes_on_as_when_the
         journal = Journal()
         calls = SamplerCalls("(sampling)", Untold(per_call), journal, BudgetLedger(Budget(tokens=10**6)))
         await calls.draw(generation(range(5)), "s", 0)
+        await calls.aclose()
         (used,) = await asyncio.to_thread(journal.usage)
         await asyncio.to_thread(journal.close)
         return calls.ledger, used.most_prompt + used.most_reply

@@ -1,0 +1,86 @@
+"""What may be in flight is in the journal before it is sent, for the case that the run is killed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrf.engine.budget import Budget, BudgetLedger
+from lrf.engine.judge_calls import JudgeCalls
+from lrf.engine.lease import STEP, Lease
+from lrf.engine.paid_call import Caller
+from lrf.engine.worst_case import WorstCase
+from lrf.errors import UnavailableError, UnscorableError
+from lrf.prompting.expectations import Rating
+from lrf.prompting.requests import Reply, Request, Usage
+from lrf.prompting.templates import Segment
+from lrf.store.journal import Journal
+from lrf.testing import ScriptedJudge
+
+
+@pytest.fixture
+def journal() -> Iterator[Journal]:
+    journal = Journal()
+    yield journal
+    journal.close()
+
+
+async def taken(journal: Journal) -> tuple[int, int]:
+    """Calls and tokens that another sitting would count."""
+    used = await asyncio.to_thread(journal.usage)
+    return sum(u.calls for u in used), sum(u.most_prompt + u.most_reply for u in used)
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 10**6), st.integers(0, 9000)), max_size=30))
+async def test_what_is_in_flight_is_never_more_than_what_is_noted(calls: list[tuple[int, int, int]]) -> None:
+    journal = Journal()
+    lease = Lease(journal, "{}")
+    worst = [WorstCase(*call) for call in calls]
+    await asyncio.gather(*map(lease.cover, worst[::2]))
+    for call in worst[1::2]:
+        await lease.cover(call)
+    now = await taken(journal)
+    assert now[0] >= sum(call.calls for call in worst)
+    assert now[1] >= sum(call.prompt + call.reply for call in worst)
+    assert now[0] < sum(call.calls for call in worst) + STEP
+    for call in worst:
+        lease.give_back(call)
+    await lease.release()
+    assert await taken(journal) == (0, 0)
+    await asyncio.to_thread(journal.close)
+
+
+@pytest.mark.parametrize("outcome", [Reply("[[7]]", usage=Usage(10, 5)), UnavailableError("gone", sent=True)])
+async def test_a_call_counts_while_it_is_in_flight_and_afterwards_as_it_ended(
+    journal: Journal, outcome: Reply | Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrf.engine.retries.FAULTS", 1)
+    seen: list[tuple[int, int]] = []
+    arrived, go = asyncio.Event(), asyncio.Event()
+
+    class Slow(ScriptedJudge):
+        async def complete(self, request: Request) -> Reply:
+            arrived.set()
+            await go.wait()
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+    calls = JudgeCalls("main", Slow(), journal, BudgetLedger(Budget(calls=100)))
+    prompt = (Segment("How apt is it?", trusted=False),)
+    asked = asyncio.create_task(calls.ask(prompt, Rating(), 64, Caller("s", "d")))
+    await arrived.wait()
+    seen.append(await taken(journal))
+    go.set()
+    if isinstance(outcome, Exception):
+        with pytest.raises(UnscorableError):
+            await asked
+    else:
+        assert (await asked).value == 7
+    await calls.aclose()
+    assert seen[0][0] == STEP
+    assert (await taken(journal))[0] == 1
