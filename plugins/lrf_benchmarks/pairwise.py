@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -109,7 +110,9 @@ class LlmBar(Pairwise):
         labels = [one.label for one in judged]
         right = [[w[order] == label for w, label in zip(winners, labels, strict=True)] for order in (0, 1)]
         ones = [[int(w[order] == "1") for w in winners] for order in (0, 1)]
-        against = [float(cohen_kappa_score(one, [int(label) for label in labels])) for one in ones]
+        with warnings.catch_warnings(action="ignore"):  # scikit-learn says that a kappa of one class is undefined
+            against = [float(cohen_kappa_score(one, [int(label) for label in labels])) for one in ones]
+            agreement = float(cohen_kappa_score(*ones))
         return {
             "correct_False": sum(right[0]) / n * 100,
             "correct_True": sum(right[1]) / n * 100,
@@ -119,7 +122,7 @@ class LlmBar(Pairwise):
             "kappa_False": _number(against[0]),
             "kappa_True": _number(against[1]),
             "kappa_average": _number((against[0] + against[1]) / 2),
-            "kappa_agreement": _number(float(cohen_kappa_score(*ones))),
+            "kappa_agreement": _number(agreement),
         }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,6 +188,8 @@ class Asking:
                 spent[unit] = {key: known.get(key, 0) + value for key, value in amount.items()}
             elif amount is not None:
                 spent[unit] = (spent[unit] or 0) + amount
+        if "score" not in summary.stages:
+            notes.append(f"not measured ({suffix[1:]}): {(summary.message or summary.status).splitlines()[0]}")
         return "score" in summary.stages
 
     def draw(self, result: AuditResult) -> list[str]:
@@ -222,8 +223,12 @@ def _documents(base: Pipeline, files: tuple[Path, ...]) -> list[str]:
     from lrf.stages.reading import good_samples
 
     if not files:
-        texts = (document.text for sample in good_samples(source_of(base)) for document in sample.documents)
-        return list(islice(dict.fromkeys(texts), MOST_DOCUMENTS))
+        texts: dict[str, None] = {}
+        for document in (d for sample in good_samples(source_of(base)) for d in sample.documents):
+            texts[document.text] = None
+            if len(texts) == MOST_DOCUMENTS:
+                break
+        return list(texts)
     found = []
     for path in files:
         try:

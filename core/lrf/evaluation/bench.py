@@ -153,6 +153,8 @@ class BenchResult:
                 f"without a whole judgement: {missing:,} questions; the published figures count them by their own rule "
                 "(wrong, unless the benchmark says otherwise), the accuracy of single questions leaves them out"
             )
+        if self.credits[self.judges[0]] and self.accuracy(self.judges[0]).value is None:
+            lines.append("no question can be counted as right or wrong, so there is no accuracy")
         for name in self.judges:
             if not name.startswith(("only ", "without ")) and (others := self.not_beaten(name)):
                 lines.append(f"{name} is not better than these baselines beyond chance: {', '.join(others)}")

@@ -115,6 +115,8 @@ def read_recorded(benchmark: Benchmark, path: Path) -> dict[str, Say]:
 def judged_as_recorded(recorded: Mapping[str, Recorded], question: Question) -> Judged:
     """What was recorded about the question; nothing where it is missing."""
     one = recorded.get(question.sample.id)
+    if one is None and next(iter(recorded.values())).decisions:
+        return Judged(question.sample.id, question.label, question.group, decisions=(None, None))
     if one is None:
         return Judged(question.sample.id, question.label, question.group, (None,) * len(question.sample.candidates))
     return Judged(question.sample.id, question.label, question.group, one.scores, one.decisions)

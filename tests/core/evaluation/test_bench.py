@@ -182,3 +182,13 @@ def test_the_tables_can_be_had_as_markdown_that_no_name_breaks(tmp_path: Path, c
     assert invoke(args) == 0
     assert "| accuracy |" in out.read_text()
     assert "not better than these baselines" in capsys.readouterr().out
+
+
+def test_a_question_that_the_recorded_outputs_lack_is_wrong_and_counted(tmp_path: Path, capsys) -> None:
+    rows = [{"input": f"i{n}", "output_1": "x", "output_2": "y", "label": 1} for n in range(4)]
+    (tmp_path / "d.json").write_text(json.dumps(rows))
+    won = {"swap = False": {"winner": "1"}, "swap = True": {"winner": "1"}}
+    (tmp_path / "r.json").write_text(json.dumps([{**row, "results": [won]} for row in rows[:2]]))
+    found = bench("llmbar", "--data", str(tmp_path / "d.json"), "--recorded", str(tmp_path / "r.json"), capsys=capsys)
+    assert (found["correct_average"], found["correct_both"], found["unjudged"]["recorded"]) == (50, 50, 2)
+    assert found["kappa_agreement"] == 1
