@@ -191,8 +191,9 @@ class _Comparison:
 
     def _denied(self) -> bool:
         """Whether one of them denies words that the other one has without denying them."""
-        return any(_denies(self.statement, s) for s, _ in self.theirs) or any(
-            _denies(s, self.statement) for s, _ in self.theirs[:1]
+        return any(
+            _denies(self.statement, s, least=1 + (n > 0)) or (n == 0 and _denies(s, self.statement))
+            for n, (s, _) in enumerate(self.theirs)
         )
 
     def _reversed(self) -> bool:
@@ -220,7 +221,12 @@ class _Comparison:
         names = set()
         for place, (token, found) in enumerate(zip(self.statement.tokens, places, strict=True)):
             date = token.kind == "number" and self.statement.quantities[place][0].kind in _DATES
-            if not found or date or (token.kind != "number" and len(self.statement.places[token.key]) > 1):
+            if (
+                not found
+                or date
+                or place < self.statement.fronted
+                or (token.kind != "number" and len(self.statement.places[token.key]) > 1)
+            ):
                 continue
             rank = self.statement.rank[place]
             clauses = [theirs.tokens[q].clause for q in found]
@@ -265,6 +271,9 @@ class _Comparison:
         before = max(same[first - 1]) if first else other.start - 1
         after = min(same[stop]) if stop < len(same) else other.stop
         part = range(clause.start + first, clause.start + stop)
+        edge = first == 0 or stop == len(same)
+        if edge and all(self.statement.tokens[p].kind == "han" for p in part):
+            return 0.0
         if not 1 < after - before <= 7 or len(part) > 5 or any(self.anywhere[p] < 1.0 for p in part):
             return 0.0
         return known / len(same)
@@ -286,12 +295,17 @@ def _sides(sentence: Sentence) -> dict[int, set[int]]:
     return sides
 
 
-def _denies(one: Sentence, other: Sentence) -> bool:
-    """Whether a negation of ``one`` denies words, first among them the next two, that ``other`` doesn't deny."""
+def _denies(one: Sentence, other: Sentence, *, least: int = 1) -> bool:
+    """Whether a negation of ``one`` denies words, first among them the next two, that ``other`` doesn't deny.
+
+    ``least``: how many of them ``other`` must have.
+    """
     for scope in one.negations:
         found = [other.places.get(one.tokens[place].key, []) for place in scope]
         places = [p for some in found for p in some]
         han = scope and one.tokens[scope[0]].kind == "han"
+        if sum(map(bool, found)) < least:
+            continue
         needed = sum(map(bool, found[:3])) >= min(2, len(found)) if han else all(found[:2])
         if places and needed and not any(p in other.denied or other.tokens[p].clause in other.refusing for p in places):
             return True

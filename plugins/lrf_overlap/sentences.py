@@ -45,6 +45,7 @@ _AT_MOST = re.compile(r"\b(?:no|not) (?:more|less|fewer|later|earlier|longer|lar
 _WEEKDAY = re.compile("(?:周|礼拜)([一二三四五六日天])(?![个年])")
 _LONGEST = 1_000
 """Characters of a sentence; a text without an end of a sentence is cut."""
+_FRONTED = re.compile(r"(?:For|In|At|On|With|By|After|Before|During|Since|Until|From|Under|Over|To|Among|Within) ")
 _SCOPE, _HAN_SCOPE = 4, 10
 """Words after a negation that it may deny, and pairs of Chinese characters."""
 
@@ -74,7 +75,8 @@ class Sentence:
     clauses: the places of each clause's tokens.
     quantities: by the place of the token that stands for them.
     denied: the places of tokens within reach of a negation.
-    refusing: the clauses with a verb that is a negation ("refuse", "forbid").
+    refusing: the clauses with a verb that is a negation ("refuse", "forbid"), or with an even number of negations.
+    fronted: how many of its first tokens follow a preposition with which it begins: "in Rome …".
     negations: for each negation the places that it may deny.
     opposites: for each word that has an opposite, its pair and its side, 1 or −1, turned by a negation.
     converses: the same of verbs that parties of one event do (buy, sell); negations don't turn them.
@@ -95,6 +97,7 @@ class Sentence:
     keys: frozenset[str] = frozenset()
     clauses: tuple[range, ...] = ()
     denied: frozenset[int] = frozenset()
+    fronted: int = 0
     refusing: frozenset[int] = frozenset()
     ones: frozenset[int] = frozenset()
 
@@ -148,6 +151,7 @@ class _Reader:
         self.participle: int | None = None
         self.converses: set[tuple[int, int]] = set()
         self.markers: list[tuple[str, int]] = []
+        self.fronted = 0
         self.gaps: set[int] = set()
         self.characters: set[str] = set()
         self.refusing: set[int] = set()
@@ -169,6 +173,8 @@ class _Reader:
             at = end
         self._words(at, len(self.text))
         self._end_run()
+        if _FRONTED.match(self.text) and self.tokens:
+            self.fronted = 1
 
     def sentence(self) -> Sentence:
         places: dict[str, list[int]] = {}
@@ -190,6 +196,7 @@ class _Reader:
             keys=frozenset(self.characters).union(places, (t.soft for t in self.tokens if t.soft)),
             clauses=tuple(self._clauses()),
             denied=denied,
+            fronted=self.fronted,
             ones=frozenset(self.ones),
             refusing=frozenset(self.refusing),
         )
@@ -199,13 +206,15 @@ class _Reader:
         return (range(a, b) for a, b in pairwise([*starts, len(self.tokens)]))
 
     def _scopes(self) -> Iterator[tuple[int, ...]]:
-        """The reach of each negation. Two in a clause say yes, and so does "not until"."""
+        """The reach of each negation. What two in a clause or "not until" say isn't known."""
         by_clause: dict[int, list[int]] = {}
         for place, clause in self.negation_places:
             by_clause.setdefault(clause, []).append(place)
         for clause, places in by_clause.items():
             if len(places) % 2 and clause not in self.until:
                 yield from filter(None, map(self._scope, places))
+            else:
+                self.refusing.add(clause)
 
     def _scope(self, place: int) -> tuple[int, ...]:
         if place >= len(self.tokens):

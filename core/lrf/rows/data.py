@@ -22,7 +22,8 @@ The fields of a row (``null`` is the same as absent):
 ``tools``
     definitions of the tools that the policy may call, as chat templates take them; a list, or one as JSON text.
 ``metadata``
-    an object with any content. Anywhere else an unknown key is an error, so that no data is lost unnoticed.
+    an object with any content. ``known_best``, the id of a candidate, has the run's table count how often that one
+    is rated above the others. Anywhere else an unknown key is an error, so that no data is lost unnoticed.
 
 No text may contain NUL or a lone surrogate, since neither can be stored and sent as UTF-8 everywhere.
 """

@@ -25,7 +25,7 @@ def journal_row(rewards: tuple[Reward, ...], sample: Sample) -> str:
             "\n".join(dump(reward_row(r)) for r in rewards),
             "\n".join(dump(judgement_row(r)) for r in rewards),
             dump([len(c.text) for c in sample.candidates]),
-            dump(_counted(rewards)),
+            dump({**_counted(rewards), **_known_best(rewards, sample)}),
         )
     )
 
@@ -38,6 +38,19 @@ def _counted(rewards: Iterable[Reward]) -> Mapping[str, Mapping[str, int]]:
             numbers = {key: n for key, n in judgement.extra.items() if type(n) is int}
             counted.setdefault(name, Counter()).update(numbers)
     return counted
+
+
+def _known_best(rewards: Sequence[Reward], sample: Sample) -> Mapping[str, Mapping[str, int]]:
+    """How often the candidate that the row's metadata names as ``known_best`` is above another one of the sample."""
+    best = next((r for r in rewards if r.candidate_id == sample.metadata.get("known_best")), None)
+    if best is None:
+        return {}
+    wins = Counter({"compared": len(rewards) - 1})
+    for other in rewards:
+        for name, rating in {"reward": best.reward, **best.ratings}.items():
+            against = other.reward if name == "reward" else other.ratings[name]
+            wins[f"{name} higher"] += rating is not None and against is not None and rating > against
+    return {"known best": wins}
 
 
 @dataclass(slots=True)
