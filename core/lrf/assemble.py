@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lrf.build import (
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
 Rates = Mapping[str, RateLimits | None]
 
-_NO_RATES: Rates = MappingProxyType({})
 _EVERY_KIND = ("judge", "retriever", "embedder")
 
 

@@ -23,7 +23,7 @@ class DecisionServerSettings(EndpointSettings):
     )
 
     max_questions: int = Field(
-        default=400, ge=2, description="Most questions in a request; what is more goes into another request."
+        default=400, ge=2, description="Most questions in a request; further ones go into another request."
     )
     max_choices: int = Field(
         default=255, ge=2, le=255, description="Most options of a choice that the server takes (Fireworks: 208)."

@@ -30,7 +30,7 @@ class GLMJudgeSettings(EndpointSettings):
         description="Whether the model thinks before it answers (GLM-4.5 to 5.2); unset: the model decides.",
     )
     reasoning_effort: Literal["low", "high", "max"] | None = Field(
-        default=None, description="How much a model thinks that can't be kept from it (GLM-5.3)."
+        default=None, description="How long a model thinks whose thinking can't be turned off (GLM-5.3)."
     )
     reasoning_tokens: int | None = Field(
         default=None,

@@ -86,7 +86,7 @@ class FaithfulnessSettings(PromptSettings):
     )
     headings: Headings = Field("plain", description=f"How a passage is headed: {_HEADINGS}")
     repeated_statements: Literal["once", "each"] = Field(
-        "once", description="How a statement counts that the answer repeats: once, or each time."
+        "once", description="Whether a statement that the answer repeats counts once or each time."
     )
     top_k: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Chunks of evidence for each statement. null: the retriever's own number."
@@ -155,8 +155,8 @@ class CompletenessSettings(RatedSettings):
     )
     tokenizer: Bundled | FilePath = Field(
         DEFAULT,
-        description="What these tokens are: of a bundled tokenizer, or of the judge's own tokenizer.json, whose path "
-        "(or folder) is given.",
+        description="Tokenizer that counts these tokens: a bundled one, or the path of the judge's own tokenizer.json "
+        "(or of its folder).",
     )
     max_notes_tokens: int | None = Field(
         None,

@@ -64,7 +64,7 @@ class QdrantSettings(MemorySettings):
 
     location: Literal[":memory:"] | None = Field(
         default=None,
-        description='":memory:": no Qdrant, but chunks in this process, as with the type memory. So it is by default.',
+        description='The default, ":memory:", keeps chunks in this process without Qdrant, as the type memory does.',
     )
     path: FilePath | None = Field(
         default=None, description="Folder of a Qdrant within this process; one process can use it at a time."

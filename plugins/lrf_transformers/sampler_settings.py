@@ -20,7 +20,7 @@ class TransformersSamplerSettings(WeightsSettings):
     batch_tokens: int = Field(
         131072, ge=16, description="Largest number of tokens of prompts and candidates in a batch; bounds its memory."
     )
-    max_concurrency: int = Field(8, ge=1, description="Prompts in flight; more give fuller batches.")
+    max_concurrency: int = Field(8, ge=1, description="Most prompts in flight; more give fuller batches.")
     request_timeout_s: float = Field(
         3600, gt=0, description="Seconds after which a prompt's candidates fail, loading the model included."
     )

@@ -39,7 +39,7 @@ class WeightsSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; null leaves torch's choice.")
     context_tokens: int | None = Field(
-        None, ge=16, description="The longest prompt with what is written, in tokens; null takes the model's own limit."
+        None, ge=16, description="Longest prompt with its reply, in tokens; null takes the model's own limit."
     )
     cache_dir: FilePath = Field(
         default_factory=default_cache_dir,
@@ -69,7 +69,7 @@ class TransformersSettings(WeightsSettings):
         32768, ge=16, description="Largest number of tokens in a batch, padding included; bounds its memory."
     )
     linger_ms: float = Field(20, ge=0, description="Time that a first request waits for others to share its batch, ms.")
-    max_concurrency: int = Field(64, ge=1, description="Requests in flight; more give fuller batches.")
+    max_concurrency: int = Field(64, ge=1, description="Most requests in flight; more give fuller batches.")
     request_timeout_s: float = Field(
         600, gt=0, description="Seconds after which a request fails, loading the model included."
     )

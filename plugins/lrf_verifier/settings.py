@@ -45,7 +45,7 @@ class VerifierSettings(Settings):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
     max_batch: int = Field(16, ge=1, description="Windows computed in one batch at most.")
-    max_concurrency: int = Field(64, ge=1, description="Requests in flight at most; more give fuller batches.")
+    max_concurrency: int = Field(64, ge=1, description="Most requests in flight; more give fuller batches.")
     request_timeout_s: float = Field(
         600, gt=0, description="Seconds after which a request is given up, loading the model included."
     )

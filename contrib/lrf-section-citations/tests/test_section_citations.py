@@ -42,7 +42,7 @@ async def rated(text: str, answer: str, **settings: object) -> Judgement:
     return await dimension.score(sample, sample.candidates[0], DirectContext(sample))
 
 
-def test_the_plugin_registers_what_can_be_imported() -> None:
+def test_every_component_that_the_plugin_registers_can_be_imported() -> None:
     check_plugin("lrf_section_citations.plugin")
 
 
@@ -62,7 +62,7 @@ async def test_any_text_gets_a_rating_or_a_reason(sample: Sample, wanted: int) -
             assert 0 <= judgement.rating <= 10
 
 
-def test_headings_are_found_and_lists_and_sentences_are_not() -> None:
+def test_headings_are_sections_and_list_items_and_sentences_are_not() -> None:
     found = [(s.number, s.unit, s.title) for s in sections_of([Document("0", CONTRACT)])]
     assert found == [
         (None, None, "supply contract"),
@@ -142,13 +142,13 @@ def test_chinese_citations_are_found_and_looked_up() -> None:
         ("It is so.", 1, 0.0),
     ],
 )
-async def test_the_rating_is_the_share_that_exists_scaled_by_how_many_were_wanted(
+async def test_the_rating_is_the_share_of_citations_that_exist_less_for_fewer_sections_than_wanted(
     answer: str, wanted: int, rating: float
 ) -> None:
     assert (await rated(CONTRACT, answer, wanted=wanted)).rating == rating
 
 
-async def test_each_citation_stands_in_the_judgement_with_its_heading() -> None:
+async def test_the_judgement_has_each_citation_with_the_place_of_its_heading() -> None:
     judgement = await rated(CONTRACT, "Sections 2.3 and 8.")
     exists, missing = judgement.statements
     (span,) = exists.evidence
@@ -156,7 +156,7 @@ async def test_each_citation_stands_in_the_judgement_with_its_heading() -> None:
     assert (missing.verdict, missing.support, missing.evidence) == ("missing", 0.0, ())
 
 
-async def test_an_answer_without_citations_gets_what_is_set() -> None:
+async def test_the_setting_no_citations_is_the_rating_of_an_answer_without_citations() -> None:
     assert (await rated(CONTRACT, "It is so.", no_citations=4)).rating == 4
     with pytest.raises(UnscorableError, match="no_citations"):
         await rated(CONTRACT, "It is so.", no_citations="unscored")

@@ -152,8 +152,8 @@ class GlobalSettings(Settings):
     )
     cache: FilePath | None = Field(
         default=None,
-        description="A file of replies and embeddings that runs share: what stands in it isn't paid for again. It is "
-        "made if it isn't there; several runs may use it at once.",
+        description="A file of replies and embeddings that runs share, also at the same time: what is in it isn't paid "
+        "for again. It is made if it isn't there.",
     )
 
 
@@ -161,7 +161,8 @@ class DataKeys(Settings):
     """The keys of every data source besides its own settings."""
 
     on_bad_row: BadRowRule = Field(
-        default="stop", description="What a row that is no sample does: stop the run, or be skipped and counted."
+        default="stop",
+        description="What happens at a row that isn't a valid sample: stop the run, or skip the row and count it.",
     )
 
 
@@ -171,13 +172,13 @@ class RateKeys(Settings):
     requests_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="Requests sent in any minute at most, a tenth of them in any 6 s; null: no limit.",
+        description="Most requests in any minute, and a tenth of them in any 6 s; null: no limit.",
     )
     tokens_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="Tokens sent and asked for in any minute at most, a tenth of them in any 6 s; null: no limit. A "
-        "call counts with what it may take at most until its reply says what it took.",
+        description="Most tokens of prompts and replies in any minute, and a tenth of them in any 6 s; null: no limit. "
+        "Until a call's reply reports its tokens, the most that it can take are counted.",
     )
 
 
@@ -235,17 +236,25 @@ class SampleKeys(RateKeys):
     """The keys of every sampler besides its own settings."""
 
     n: int = Field(
-        default=10, ge=1, le=1000, description="Candidates a sample has in the end; those of the data count."
+        default=10,
+        ge=1,
+        le=1000,
+        description="Candidates that each sample has after sampling, those in the data included.",
     )
     temperature: float = Field(default=1.0, ge=0, le=2, description="Sampling temperature; 0 takes the likeliest.")
-    top_p: float = Field(default=1.0, gt=0, le=1, description="Only the likeliest tokens of this share are drawn.")
+    top_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Tokens are drawn from the likeliest ones that together have this probability.",
+    )
     max_tokens: int = Field(default=1024, ge=1, description="Longest candidate, in tokens of the policy.")
     on_cut_off: CutOffRule = Field(
-        default="keep", description="What becomes of a candidate that was cut off at max_tokens: keep or drop it."
+        default="keep", description="Whether to keep or to drop a candidate that was cut off at max_tokens."
     )
     duplicates: DuplicateRule = Field(
         default="merge",
-        description="What becomes of a candidate whose text another one of the sample has: merge leaves one of them.",
+        description="Whether candidates of a sample with equal texts become one (merge) or stay (keep).",
     )
 
 

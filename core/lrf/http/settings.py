@@ -74,8 +74,8 @@ ContextWindow = Annotated[
 
 
 KEY_VARIABLE = (
-    "Environment variable that holds the key. null: the server needs none. A run doesn't begin to pay while it is not "
-    "set, except for a server on this machine, and for one in a local network where the pipeline doesn't name the "
+    "Environment variable that holds the key. null: the server needs none. While it isn't set, a run stops before its "
+    "first call, unless the server is on this machine, or it is in a local network and the pipeline doesn't name the "
     "variable."
 )
 """The description of ``api_key_env`` in settings whose server may do without a key."""

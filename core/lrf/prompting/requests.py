@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from lrf.prompting.templates import Prompt
 from lrf.types import JSON, Vote
@@ -176,6 +176,9 @@ class Expectation(Protocol[T_co]):
     ...         if reply.text.strip() not in ("yes", "no"):
     ...             raise ParseError("no_yes_or_no", "the reply is neither yes nor no")
     ...         return reply.text.strip() == "yes"
+
+    A class attribute ``structured_only = True`` says that only a JSON object can be read, so that no judge is asked for
+    free text.
     """
 
     @property
@@ -198,14 +201,3 @@ class Expectation(Protocol[T_co]):
         Raises :class:`lrf.errors.ParseError` when the reply doesn't contain the value; the judge is then asked again.
         """
         ...
-
-
-@runtime_checkable
-class StructuredOnly(Protocol):
-    """Optional for an expectation: ``structured_only`` says that a reply can be read as a JSON object only.
-
-    An expectation without it can be asked for in free text.
-    """
-
-    @property
-    def structured_only(self) -> bool: ...

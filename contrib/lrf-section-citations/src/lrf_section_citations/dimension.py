@@ -14,7 +14,8 @@ class SectionCitations:
     """Rates an answer by the sections of the documents that it cites. Deterministic; asks no judge.
 
     The rating is 10 × (share of the distinct citations that exist) × min(1, different sections cited / ``wanted``).
-    Unscored with ``no_sections`` where the documents have no headings, and, if so set, with ``no_citations``.
+    Reasons for no rating: ``no_sections`` (the documents have no headings) and, with the setting ``no_citations:
+    unscored``, ``no_citations``.
     """
 
     def __init__(self, settings: SectionCitationsSettings | None = None) -> None:

@@ -7,7 +7,7 @@ _UNITS = {"十": 10, "百": 100, "千": 1000}
 
 
 def number_of(text: str) -> str | None:
-    """The number as plain digits ("十二" and "12" give "12", "2.3" gives "2.3"); None if it is none."""
+    """The number in plain digits ("十二" and "12" give "12", "2.3" gives "2.3"), or None for other text."""
     if all(part.isdecimal() for part in text.split(".")):
         return ".".join(str(int(part)) for part in text.split("."))
     if all(c in _DIGITS for c in text):  # digit by digit: 二〇

@@ -43,7 +43,15 @@ _SENTENCE_ENDS = tuple(".。;；,，:：?？!！")
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section: its number ("2.3") and kind ("section", …) and title where the heading has them, and where it is."""
+    """A section by its heading.
+
+    Parameters
+    ----------
+    number: such as "2.3"; None for a heading without one.
+    unit: its kind: "section", "chapter", "article" or "part"; None if the heading names none.
+    title: as :func:`folded` writes it; "" for a heading without one.
+    span: the place of the heading line.
+    """
 
     number: str | None
     unit: str | None
@@ -52,21 +60,21 @@ class Section:
 
 
 def folded(title: str) -> str:
-    """A title without regard to case, white space and marks at its ends."""
+    """A title in lower case, with single spaces and no punctuation at its ends."""
     return " ".join(title.split()).strip(" .:：、—–-*_").casefold()
 
 
 def sections_of(documents: Iterable[Document]) -> tuple[Section, ...]:
     """The sections of all documents, in order. A document's own title counts as one."""
-    found = []
+    sections = []
     for document in documents:
         if document.title and document.text:
-            found.append(Section(None, None, folded(document.title), Span(document.id, 0, 1)))
+            sections.append(Section(None, None, folded(document.title), Span(document.id, 0, 1)))
         for line in _LINE.finditer(document.text):
             section = _section(line[0], Span(document.id, line.start(), line.end()))
             if section is not None:
-                found.append(section)
-    return tuple(found)
+                sections.append(section)
+    return tuple(sections)
 
 
 def _section(line: str, span: Span) -> Section | None:
@@ -87,5 +95,5 @@ def _section(line: str, span: Span) -> Section | None:
 
 
 def _is_title(text: str) -> bool:
-    """Whether a numbered line reads as a heading and not as an item of a list or a figure in running text."""
+    """Whether a numbered line is a heading, rather than an item of a list or a number in running text."""
     return len(text) <= 80 and text[0].isalpha() and not text[0].islower() and not text.endswith(_SENTENCE_ENDS)

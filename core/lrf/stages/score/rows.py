@@ -44,6 +44,7 @@ def judgement_row(reward: Reward) -> Mapping[str, JSON]:
 
 
 def judgement_json(judgement: Judgement) -> Mapping[str, JSON]:
+    """One dimension's part of a row of ``judgements.jsonl``, without empty optional parts."""
     row: dict[str, JSON] = {
         "rating": judgement.rating,
         "reply_mode": judgement.reply_mode,
@@ -65,7 +66,7 @@ def judgement_json(judgement: Judgement) -> Mapping[str, JSON]:
 
 
 def reward_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The rows of a ``rewards.jsonl``. Raises :class:`lrf.errors.RunError` for a line that isn't one."""
+    """The rows of a ``rewards.jsonl``. Raises :class:`lrf.errors.RunError` for a line that isn't such a row."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             parsed = _stored_line(line, path, number)
@@ -83,14 +84,17 @@ def reward_rows(path: Path) -> Iterator[Mapping[str, Any]]:
 def judgement_rows(path: Path) -> Iterator[tuple[str, str, Mapping[str, Judgement | Unscored]]]:
     """(sample's id, candidate's id, judgements by dimension) of each row of a ``judgements.jsonl``.
 
-    Raises :class:`lrf.errors.RunError` for a line that isn't one.
+    Raises :class:`lrf.errors.RunError` for a line that isn't such a row.
     """
     with path.open("rb") as file:
         yield from _judgements(file, path)
 
 
 def judgement_rows_at(path: Path, place: int, length: int) -> list[Mapping[str, Judgement | Unscored]]:
-    """The judgements of the rows in these bytes of a ``judgements.jsonl``. Raises as :func:`judgement_rows` does."""
+    """The judgements in ``length`` bytes of a ``judgements.jsonl`` from byte ``place`` on; both are at ends of rows.
+
+    Raises as :func:`judgement_rows` does.
+    """
     with path.open("rb") as file:
         file.seek(place)
         return [judged for _, _, judged in _judgements(BytesIO(file.read(length)), path)]
@@ -113,7 +117,7 @@ def _judgements(lines: Iterable[bytes], path: Path) -> Iterator[tuple[str, str, 
 
 
 def _stored_line(line: bytes, path: Path, number: int) -> Row | BadRow:
-    """A line of a run's file; in one that lrf didn't write, texts that can't be stored are made storable."""
+    """A line of a run's file. If lrf didn't write it, characters that can't be stored are replaced."""
     parsed = parse_line(line, str(path), number)
     if isinstance(parsed, Row) and not parsed.checked:
         return replace(parsed, value=json.loads(dump(parsed.value)))
@@ -121,7 +125,7 @@ def _stored_line(line: bytes, path: Path, number: int) -> Row | BadRow:
 
 
 def judgement_of(row: Mapping[str, JSON]) -> Judgement | Unscored:
-    """The judgement that :func:`judgement_json` made this of. Raises pydantic's ``ValidationError``."""
+    """The judgement that :func:`judgement_json` wrote as this row. Raises pydantic's ``ValidationError``."""
     if "unscored" in row:
         unscored: Unscored = _adapter(Unscored).validate_python(row["unscored"])
         return unscored
@@ -136,7 +140,7 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
 
 
 def rewards_of(rows: Iterable[Mapping[str, JSON]]) -> list[Reward]:
-    """Rows of ``rewards.jsonl`` as objects, without their judgements."""
+    """The rewards in rows of ``rewards.jsonl``; their judgements are in another file, so they have none."""
     return [
         Reward(
             r["sample_id"],

@@ -1,4 +1,4 @@
-"""The plan of a training's processes, written for review before any is started (see ``lrf.stages.train.supervise``)."""
+"""Plans the processes of a training and writes the plan down; ``lrf.stages.train.supervise`` starts them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """The launcher's plan, the contents of plan.json, and the texts of the other files by name."""
+    """What a training will start.
+
+    Parameters
+    ----------
+    plan: the launcher's plan.
+    about: the contents of ``plan.json``.
+    files: the texts of the other files of the folder ``launch``, by name.
+    """
 
     plan: LaunchPlan
     about: Mapping[str, JSON]
@@ -32,9 +39,10 @@ class Launch:
 
 
 def plan_launch(pipeline: Pipeline, run: RunDir) -> Launch:
-    """Plan everything that will run. Imports no torch, starts and writes nothing.
+    """The plan of a pipeline's training, without starting or writing anything, and without importing torch.
 
-    Raises :class:`lrf.errors.ConfigError` when the processes can't share the training.
+    Raises :class:`lrf.errors.ConfigError` when the pipeline has no ``train:`` block, or when its batch can't be divided
+    among the processes.
     """
     if pipeline.train is None:
         raise ConfigError("the pipeline has no `train:` block, so there is nothing to launch")
@@ -53,16 +61,19 @@ def plan_launch(pipeline: Pipeline, run: RunDir) -> Launch:
 
 
 def prepare_launch(pipeline: Pipeline, run: RunDir) -> Launch:
-    """:func:`plan_launch`, and write it into the run's ``launch`` folder."""
-    made, folder = plan_launch(pipeline, run), run.launch
+    """The plan of a pipeline's training, written into the run's folder ``launch`` in place of an earlier one.
+
+    Raises as :func:`plan_launch` does.
+    """
+    launch, folder = plan_launch(pipeline, run), run.launch
     folder.mkdir(parents=True, exist_ok=True)
     for old in (read_json(folder / "plan.json") or {}).get("files", ()):
         (folder / Path(old).name).unlink(missing_ok=True)
-    for name, text in made.files.items():
-        with replacing(folder / name) as f:
-            f.write(text)
-    write_json(folder / "plan.json", made.about)
-    return made
+    for name, text in launch.files.items():
+        with replacing(folder / name) as file:
+            file.write(text)
+    write_json(folder / "plan.json", launch.about)
+    return launch
 
 
 def _shares(block: ComponentBlock, world: int) -> Shares:
