@@ -179,13 +179,20 @@ def _tools(value: JSON) -> tuple[dict[str, JSON], ...]:
     return tuple(tools)
 
 
+def _candidates(value: JSON) -> JSON:
+    """A plain text as a candidate is its text."""
+    if isinstance(value, list) and any(isinstance(one, str) for one in value):
+        return [{"text": one} if isinstance(one, str) else one for one in value]
+    return value
+
+
 class SampleRow(RowModel):
     """A row of data; :mod:`lrf.rows.data` says what each field is for."""
 
     id: Id | None = None
     context: Context | None = None
     query: FilledText | None = None
-    candidates: list[CandidateRow] | None = None
+    candidates: Annotated[list[CandidateRow] | None, BeforeValidator(_candidates)] = None
     reference: Text | None = None
     messages: list[TurnRow] | None = None
     tools: Annotated[tuple[dict[str, JSON], ...], PlainValidator(_tools)] | None = None

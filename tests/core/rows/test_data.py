@@ -120,7 +120,7 @@ def test_messages_and_metadata_are_kept_as_they_are() -> None:
         ({"context": [{"text": "a", "id": 1}, {"text": "a"}]}, 'context[1].id: "1" is already the id of context[0]'),
         ({"candidates": {}}, "candidates: expected a list, got an object"),
         ({"candidates": "a"}, "candidates: expected a list, got a text"),
-        ({"candidates": ["a"]}, "candidates[0]: expected an object, got a text"),
+        ({"candidates": ["a", 3]}, "candidates[1]: expected an object, got a number"),
         ({"candidates": [{"id": "a"}]}, "candidates[0].text: missing"),
         ({"candidates": [{"text": "a", "source": 5}]}, "candidates[0].source: expected a text, got a number"),
         ({"candidates": [{"text": "a", "id": "x"}] * 2}, 'candidates[1].id: "x" is already the id of candidates[0]'),
@@ -301,3 +301,9 @@ def test_a_text_without_a_problem_can_be_stored_and_sent(text: str) -> None:
         assert text.encode().decode() == text
     else:
         assert "\0" in text or any(0xD800 <= ord(c) < 0xE000 for c in text)
+
+
+def test_a_plain_text_among_the_candidates_is_a_candidate() -> None:
+    row = {"context": "It rained.", "query": "Did it rain?", "candidates": ["Yes.", {"text": "No.", "id": "n"}]}
+    sample = sample_from_row(row, folder=None, file="f", line=1)
+    assert [(c.id, c.text) for c in sample.candidates] == [("0", "Yes."), ("n", "No.")]
