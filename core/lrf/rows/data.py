@@ -12,8 +12,8 @@ The fields of a row (``null`` is the same as absent):
 ``query`` (required, unless there are ``messages``)
     a text, not empty. Left out: the last turn of "user".
 ``candidates``
-    a list of texts, or of ``{"text", "id"?, "source"?, "metadata"?}``. Ids are unique in the sample; left out: "0", "1", … by
-    place. A candidate's text may be empty: what it is worth is the judge's to say.
+    a list of texts, or of ``{"text", "id"?, "source"?, "metadata"?}``. Ids are unique in the sample; left out: "0",
+    "1", … by place. A candidate's text may be empty: what it is worth is the judge's to say.
 ``reference``
     a text: a known good answer.
 ``messages``
