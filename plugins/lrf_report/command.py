@@ -64,7 +64,7 @@ def _audit(path: Path) -> dict[str, JSON]:
     """What an audit found. Raises :class:`lrf.ConfigError` for a file that is something else."""
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"--audit {path}: not JSON: {error}") from error
     match found:
         case {"judges": dict(), "alarms": list(), "not_better_than": list()}:

@@ -99,7 +99,10 @@ async def json_body(request: Request) -> Mapping[str, Any]:
 
 
 def _parsed(raw: bytes) -> Any:
-    return json.loads(raw, parse_constant=_no_constant)
+    try:
+        return json.loads(raw, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _no_constant(word: str) -> Any:

@@ -110,7 +110,7 @@ class View:
                 raise HTTPException(413, "too long")
         try:
             given = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise HTTPException(400, "not JSON") from error
         return _json(await run_in_threadpool(self.keep_label, given))
 

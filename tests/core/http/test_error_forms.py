@@ -130,6 +130,19 @@ async def test_words_and_codes_say_more_than_a_status(
     assert words in str(error)
 
 
+async def test_a_wait_of_a_day_is_told_with_the_servers_words() -> None:
+    body = {"error": {"message": "Rate limit exceeded: free-models-per-day", "retry_after": 86_400}}
+    error = await error_of(body, "429 Too Many Requests")
+    assert isinstance(error, RateLimitedError)
+    assert error.retry_after_s == 86_400
+    assert "status 429: Rate limit exceeded: free-models-per-day (it asks to wait 24 h)" in str(error)
+
+
+@pytest.mark.parametrize("status", ["451 Unavailable For Legal Reasons", "501 Not Implemented"])
+async def test_what_will_never_be_served_is_refused(status: str) -> None:
+    assert type(await error_of({"error": "unavailable"}, status)) is RejectedError
+
+
 async def test_a_refusal_knows_the_setting_that_may_cause_it() -> None:
     error = await error_of({"error": {"message": "unknown model: the-model"}}, "400 Bad Request")
     assert isinstance(error, RejectedError)
