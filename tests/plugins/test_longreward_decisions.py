@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 import lrf
 from decision_server import DecisionServer
 from judge_server import JudgeServer
+from lrf.cli.main import invoke
 from lrf.errors import ConfigError
 from lrf.prompting.questions import asked_of, material_of
 from lrf.prompting.requests import Reply, Request
@@ -188,7 +190,7 @@ def write(path: Path, samples: int, *, text: str = "") -> Path:
 
 
 def judged(run: Path) -> dict[tuple[str, str, str], Any]:
-    rows = [json.loads(line) for line in (run / "judgements.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in (run / "judgements.jsonl").read_text(encoding="utf-8").split("\n")[:-1]]
     return {
         (row["sample_id"], row["candidate_id"], name): judgement
         for row in rows
@@ -259,3 +261,20 @@ def test_a_judge_that_only_decides_needs_a_writer_or_settings_without_text(
         values["dimensions"][0] |= {"writer": "main", "judge": "llm"}
         with pytest.raises(ConfigError, match="names a judge that gives only"):
             lrf.RewardModel.from_pipeline(values)
+
+
+def test_the_commands_say_that_nothing_was_analysed_and_check_that_the_server_decides(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write(tmp_path / "data.jsonl", 1)
+    with DecisionServer() as server:
+        file = tmp_path / "pipeline.yaml"
+        file.write_text(yaml.safe_dump(pipeline(server.base_url, data)), encoding="utf-8")
+        assert invoke(["doctor", str(file)]) == 0
+        assert "works; model sim" in capsys.readouterr().out
+        assert invoke(["run", str(file), "--runs", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert invoke(["show", str(tmp_path / "run"), "s0", "c0"]) == 0
+    shown = capsys.readouterr().out
+    assert "decided by probabilities, without an analysis" in " ".join(shown.split())
+    assert "no evidence was retrieved" not in shown

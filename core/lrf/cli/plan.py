@@ -115,7 +115,10 @@ def _show_upper_bound(planned: Plan) -> None:
         for name, e in (*planned.dimensions.items(), ("total", planned.total()))
     ]
     table(("dimension", "calls", "tokens read", "tokens written", f"price{_in(planned)}"), rows)
-    click.echo("every question asked five times, every reply as long as it may be, a token a byte of prompt")
+    click.echo(
+        "every question asked five times (once of a judge that decides), every reply as long as it may be, a token a "
+        "byte of prompt"
+    )
     for name, statements in sorted(planned.max_statements.items()):
         click.echo(f"{name}: {statements:,} statements an answer")
 

@@ -75,6 +75,8 @@ def _unscored(unscored: Unscored) -> Iterator[Line]:
 def _how(judgement: Judgement) -> str:
     """What of the answer or document was not seen, and how far judges disagreed."""
     parts = [f"only {share:.0%} of the {what} seen" for what, share in judgement.seen.items() if share < 1]
+    if judgement.extra.get("without_analysis"):
+        parts.append("decided by probabilities, without an analysis")
     if judgement.spread:
         parts.append(f"spread {judgement.spread:.2f} over {len(judgement.votes)} votes")
     return f" ({'; '.join(parts)})" if parts else ""
@@ -86,7 +88,8 @@ def _grounds(sample: ScoredSample, judgement: Judgement, *, full: bool) -> Itera
     worst_first = sorted(judgement.statements, key=lambda s: s.support)
     shown = worst_first if full else [s for s in worst_first if s.support < SUPPORTED][:STATEMENTS_SHOWN]
     for statement in shown:
-        yield from _statement(sample, statement, full=full)
+        whole = judgement.extra.get("read") == "document"
+        yield from _statement(sample, statement, full=full, whole_document=whole)
     if left := len(judgement.statements) - len(shown):
         supported = sum(s.support >= SUPPORTED for s in judgement.statements)
         yield 2, "dim", f"{left} more statements; {supported} of {len(judgement.statements)} are fully supported"
@@ -96,7 +99,7 @@ def _grounds(sample: ScoredSample, judgement: Judgement, *, full: bool) -> Itera
                 yield 2, "", f"note on {_where(note.span)}: {note.text.strip()}"
 
 
-def _statement(sample: ScoredSample, statement: JudgedStatement, *, full: bool) -> Iterator[Line]:
+def _statement(sample: ScoredSample, statement: JudgedStatement, *, full: bool, whole_document: bool) -> Iterator[Line]:
     style = "green" if statement.support >= SUPPORTED else "red" if statement.support <= PARTLY else "yellow"
     missed = "; found at the second look only" if statement.attribution == "not_retrieved" else ""
     yield 2, style, f"[{statement.verdict}{missed}] {statement.text}"
@@ -113,7 +116,7 @@ def _statement(sample: ScoredSample, statement: JudgedStatement, *, full: bool) 
         for span in statement.evidence:
             yield 6, "dim", f"{_where(span)} (evidence): {' '.join(sample.words(span).split())}"
     elif not statement.evidence:
-        yield 6, "dim", "no evidence was retrieved"
+        yield 6, "dim", "judged on the whole document" if whole_document else "no evidence was retrieved"
 
 
 def _where(span: Span) -> str:

@@ -18,7 +18,7 @@ from lrf.config import load_pipeline
 from lrf.errors import JudgeError, LrfError
 from lrf.http.settings import EndpointSettings
 from lrf.plugin.catalog import load_catalog
-from lrf.prompting.expectations import Text
+from lrf.prompting.expectations import Text, YesOrNo
 from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import Segment
 from lrf.protocols import GenerationSettings
@@ -152,8 +152,19 @@ async def _time(check: ServerCheck, component: Any, ask: Callable[[Any], Awaitab
 
 async def _ask_judge(judge: Any) -> Reply:
     kinds = judge.capabilities.kinds
+    if kinds is not None and "yes_or_no" in kinds:
+        return await _ask_to_decide(judge)
     expects = Text() if kinds is None else Text(kinds[0])
     reply: Reply = await judge.complete(Request((Segment(QUESTION, trusted=True),), expects, _TOKENS, 0.01))
+    return reply
+
+
+async def _ask_to_decide(judge: Any) -> Reply:
+    """The reply of a judge that decides. Raises :class:`lrf.errors.ParseError` for one without probabilities."""
+    prompt = (Segment("The sky is blue.", trusted=True), Segment("The sky is blue?", trusted=True))
+    asked = Request(prompt, YesOrNo(), _TOKENS, 0.0, "logprobs", material=1)
+    reply: Reply = await judge.complete(asked)
+    asked.expects.read(reply, "logprobs")
     return reply
 
 
