@@ -54,6 +54,7 @@ NOT_RUN = {
         "it takes a minute; tests/plugins/test_server.py compares the calls, too",
         "it trains two models; tests/plugins/test_doors.py does",
         "it writes a gigabyte",
+        "it needs a clone of princeton-nlp/LLMBar",
     ],
     "docs/how-to/sample-candidates.md": [
         "it trains a policy three times; tests/test_rounds.py goes round with a tiny one"
