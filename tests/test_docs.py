@@ -49,6 +49,7 @@ NOT_RUN = {
         "the server's script is not in this repository",
         *["the server's script and the data are not in this repository"] * 4,
         "it needs Debian's package debian-handbook, and minutes",
+        "the book and the data are not in this repository",
         "the data are not in this repository",
         "it takes two minutes",
         "it takes a minute; tests/plugins/test_server.py compares the calls, too",
