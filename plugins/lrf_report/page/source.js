@@ -21,7 +21,7 @@ function pageSource(head) {
 
 function serverSource(head) {
   const ask = async (what, asked = {}) => {
-    const answer = await fetch(`api/${what}?${new URLSearchParams(asked)}`);
+    const answer = await fetch(`api/${what}?${new URLSearchParams(asked)}`, { headers: { "X-LRF-Token": head.token } });
     if (answer.status === 404) return null;
     const value = await answer.json();
     if (!answer.ok) throw new Error(value.error);

@@ -1,8 +1,8 @@
 """The server behind ``lrf view``: the report's page, and what it asks for, as JSON.
 
-It listens on this machine only. A page of another site can't read from it, since browsers don't let it read answers,
-nor by a name that leads here, since the Host must be this machine's; and it can't write a label, since that takes a
-token that only the page has.
+It listens on this machine only, and everything takes a token, which is in the address that the command prints and in
+the page that it leads to: so neither other users of the machine nor pages of other sites can read or write. The Host
+must be this machine's, so that no name elsewhere leads here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class View:
 
     Parameters
     ----------
-    token: what a request that writes must bring.
+    token: what every request must bring: the page's in its address, the others' as the header X-LRF-Token.
     labels: None: nothing can be labelled.
     """
 
@@ -50,7 +50,13 @@ class View:
     token: str
     labels: Labels | None
 
+    def check(self, given: str | None) -> None:
+        """Raise the status 403 for another token than the server's."""
+        if not hmac.compare_digest((given or "").encode(), self.token.encode()):
+            raise HTTPException(403, "the token is missing: open the address that `lrf view` has printed")
+
     def page(self, request: Request) -> Response:
+        self.check(request.query_params.get("token"))
         head: JSON = {"overview": None, "home": None, "ids": [], "name": self.run.name, "server": True}
         head |= {"token": self.token, "labels": self.labels is not None}
         text = page_text(self.run.name, head, [], connect=True)
@@ -101,8 +107,7 @@ class View:
     async def label(self, request: Request) -> Response:
         from starlette.concurrency import run_in_threadpool
 
-        if not hmac.compare_digest(request.headers.get("x-lrf-token", "").encode(), self.token.encode()):
-            raise HTTPException(403, "the page's token is missing: open the page again")
+        self.check(request.headers.get("x-lrf-token"))
         body = b""
         async for part in request.stream():
             body += part
@@ -120,6 +125,7 @@ def view_app(view: View) -> ASGIApp:
 
     def answers(get: Callable[[Request], JSON]) -> Callable[[Request], Response]:
         def endpoint(request: Request) -> Response:
+            view.check(request.headers.get("x-lrf-token"))
             try:
                 return _json(get(request))
             except LrfError as error:

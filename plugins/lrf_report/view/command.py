@@ -7,9 +7,11 @@ import socket
 from pathlib import Path
 
 import click
+import uvicorn
 
 import lrf
 from lrf.errors import ConfigError
+from lrf_report.view.app import View, view_app
 from lrf_report.view.labels import Labels
 
 
@@ -23,14 +25,11 @@ from lrf_report.view.labels import Labels
 def view(run: Path, port: int, labels: Path | None, folder: Path | None) -> None:
     """Look through RUN (a directory such as runs/my-pipeline) in a browser, however large it is, also while it runs.
 
-    The pages are those of `lrf report`, with all exchanges with judges beside. The server listens on this machine only
-    and never writes into the run. With --labels, answers can be labelled: two at a time, without their names and in a
-    random order; `lrf bench FILE --run RUN` then says how well the rewards agree.
+    The pages are those of `lrf report`, with all exchanges with judges beside. The server listens on this machine only,
+    answers nobody who doesn't have the address that it prints, and never writes into the run. With --labels, answers
+    can be labelled: two at a time, without their names and in a random order; `lrf bench FILE --run RUN` then says how
+    well the rewards agree.
     """
-    import uvicorn
-
-    from lrf_report.view.app import View, view_app
-
     if labels is not None and labels.resolve().is_relative_to(run.resolve()):
         raise ConfigError(f"--labels {labels}: it lies in the run, which is never written into; choose another file")
     kept = Labels(labels) if labels is not None else None
@@ -42,10 +41,10 @@ def view(run: Path, port: int, labels: Path | None, folder: Path | None) -> None
         except OSError as error:
             raise ConfigError(f"--port {port}: {error.strerror}; choose another one, or 0 for a free one") from error
         listening.listen()  # who reads the address may ask at once
-        index = loaded.index()
+        index, token = loaded.index(), secrets.token_urlsafe(24)
         try:
-            app = view_app(View(loaded, index, secrets.token_urlsafe(24), kept))
-            click.echo(f"http://127.0.0.1:{listening.getsockname()[1]}/")
+            app = view_app(View(loaded, index, token, kept))
+            click.echo(f"http://127.0.0.1:{listening.getsockname()[1]}/?token={token}")
             config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
             uvicorn.Server(config).run(sockets=[listening])
         except KeyboardInterrupt:

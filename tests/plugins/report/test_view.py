@@ -121,14 +121,17 @@ def test_a_run_under_way_shows_what_is_finished_so_far(project: Project, judge_s
 
 @pytest.fixture
 async def client(index: lrf.RunIndex, run: Path, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the server, with its address and without its token."""
+    """A client of the server, with its address and its token."""
     app = view_app(View(lrf.load_run(run), index, "the-token", Labels(tmp_path / "labels.csv")))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8710") as client:
+    token = {"X-LRF-Token": "the-token"}
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8710", headers=token
+    ) as client:
         yield client
 
 
 async def test_the_server_answers_what_the_page_asks(client: httpx.AsyncClient, run: Path) -> None:
-    page = await client.get("/")
+    page = await client.get("/", params={"token": "the-token"})
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "the-token" not in page.text  # it is packed, but no template could have put it there
     assert len((await client.get("/api/samples", params={"limit": 1000})).json()["rows"]) == len(HOSTILE)
@@ -152,11 +155,14 @@ async def test_another_host_another_origin_and_a_request_without_the_token_are_r
     ):  # fmt: skip
         assert (await client.get("/api/samples", headers=headers)).status_code == 403, headers
     given = {"ticket": "some", "choice": 0}
-    for headers in ({}, {"X-LRF-Token": "another"}, {"X-LRF-Token": "the-token", "Origin": "http://evil.example"}):
+    for headers in ({"X-LRF-Token": ""}, {"X-LRF-Token": "another"}, {"Origin": "http://evil.example"}):
         assert (await client.post("/api/label", json=given, headers=headers)).status_code == 403
-    token = {"X-LRF-Token": "the-token"}
+        for what in ("overview", "samples", "sample?id=x", "exchanges?sample=x", "exchange?number=1", "question"):
+            assert (await client.get(f"/api/{what}", headers=headers)).status_code == 403
+    for address in ("/", "/?token=", "/?token=another"):
+        assert (await client.get(address)).status_code == 403
     for bad in ({}, {"ticket": "x"}, {"ticket": "some", "choice": 2}, [], "x" * 20_000):
-        assert (await client.post("/api/label", json=bad, headers=token)).status_code in (400, 413)
+        assert (await client.post("/api/label", json=bad)).status_code in (400, 413)
     assert not (tmp_path / "labels.csv").exists()
 
 
@@ -170,7 +176,8 @@ async def test_labels_are_blind_and_in_the_form_that_bench_reads(tmp_path: Path)
     by_text = {c.text: (s.id, c.id) for s, _ in answered for c in s.candidates}
     chosen = []
     app = view_app(View(index.run, index, "t", Labels(tmp_path / "labels.csv")))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:1") as client:
+    own, token = "http://localhost:1", {"X-LRF-Token": "t"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=own, headers=token) as client:
         for number in range(6):
             question = (await client.get("/api/question")).json()
             assert set(question) == {"ticket", "query", "documents", "answers", "done"}
@@ -178,9 +185,9 @@ async def test_labels_are_blind_and_in_the_form_that_bench_reads(tmp_path: Path)
             assert first != second
             choice = (0, 1, None)[number % 3]
             answer = {"ticket": question["ticket"], "choice": choice}
-            kept = await client.post("/api/label", json=answer, headers={"X-LRF-Token": "t"})
+            kept = await client.post("/api/label", json=answer)
             assert kept.json() == {"done": number + 1}
-            again = await client.post("/api/label", json=answer, headers={"X-LRF-Token": "t"})
+            again = await client.post("/api/label", json=answer)
             assert again.status_code == 409
             if choice is not None:
                 better, worse = (first, second) if choice == 0 else (second, first)
@@ -212,6 +219,7 @@ def test_the_command_serves_on_this_machine_until_it_is_interrupted(run: Path) -
     assert process.stdout is not None
     address = process.stdout.readline().strip()
     assert address.startswith("http://127.0.0.1:")
-    assert httpx.get(f"{address}api/samples").status_code == 200
+    assert httpx.get(address).status_code == 200
+    assert httpx.get(address.split("?")[0]).status_code == 403
     process.send_signal(signal.SIGINT)
     assert process.wait(20) in (0, -signal.SIGINT)
