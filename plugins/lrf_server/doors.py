@@ -7,8 +7,9 @@ door's address answers with that number instead.
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
@@ -29,11 +30,12 @@ async def openrlhf(service: Service, body: Mapping[str, Any], request: Request) 
     labels = body.get("labels") or [None] * len(prompts)
     if not (isinstance(labels, list) and len(queries) == len(prompts) == len(labels)):
         raise RequestError(422, "query, prompts and labels: expected lists of one length")
-    scored: list[Scored] = []
-    for query, prompt, label in zip(queries, prompts, labels, strict=True):
-        if not query.startswith(prompt):
-            raise RequestError(422, "query: expected the text of prompts, then the answer")
-        scored += await _score(service, prompt, [answer_text(query[len(prompt) :])], label, 170, request)
+    if not all(query.startswith(prompt) for query, prompt in zip(queries, prompts, strict=True)):
+        raise RequestError(422, "query: expected the text of prompts, then the answer")
+    scored = await _together(
+        _score(service, prompt, answer_text(query[len(prompt) :]), label, 170, request)
+        for query, prompt, label in zip(queries, prompts, labels, strict=True)
+    )
     numbers = _numbers(service, scored, request)
     logs = {name: [rating_of(one, name) for one in scored] for name in dimensions_of(scored)}
     return {
@@ -46,20 +48,17 @@ async def openrlhf(service: Service, body: Mapping[str, Any], request: Request) 
 async def slime(service: Service, body: Mapping[str, Any], request: Request) -> Any:
     """slime's ``remote_rm``: ``{"prompt", "response", "label"}``; the body of the response is the reward."""
     (response,) = _texts({"response": [body.get("response")]}, "response")
-    answers = [answer_text(response)]
-    scored = await _score(service, body.get("prompt"), answers, body.get("label"), 110, request)
-    return _numbers(service, scored, request)[0]
+    scored = await _score(service, body.get("prompt"), answer_text(response), body.get("label"), 110, request)
+    return _numbers(service, [scored], request)[0]
 
 
 async def llama_factory(service: Service, body: Mapping[str, Any], request: Request) -> Any:
     """LLaMA-Factory's reward model by API: ``{"model", "messages": [whole chat as text, …]}``."""
-    scored: list[Scored] = []
-    for text in _texts(body, "messages"):
-        try:
-            prompt, answer = prompt_and_answer(text)
-        except DataError as error:
-            raise RequestError(422, str(error)) from None
-        scored += await _score(service, prompt, [answer], None, 600, request)
+    try:
+        chats = [prompt_and_answer(text) for text in _texts(body, "messages")]
+    except DataError as error:
+        raise RequestError(422, str(error)) from None
+    scored = await _together(_score(service, prompt, answer, None, 600, request) for prompt, answer in chats)
     return {"model": body.get("model"), "scores": _numbers(service, scored, request)}
 
 
@@ -71,7 +70,7 @@ async def nemo_gym(service: Service, body: Mapping[str, Any], request: Request) 
     given = asked.get("input")
     prompt = given if isinstance(given, str) else [_turn(item) for item in _list(given)]
     answer = "".join(_said(item) for item in _list(response.get("output")) if item.get("type") == "message")
-    scored = (await _score(service, prompt, [answer], body, 280, request))[0]
+    scored = await _score(service, prompt, answer, body, 280, request)
     ratings = {name: rating_of(scored, name) for name in dimensions_of([scored])}
     row = {**body, "reward": scored.value, "reward_components": {n: r for n, r in ratings.items() if r is not None}}
     if scored.value is None:  # NeMo Gym leaves out of its aggregates what is marked so
@@ -94,10 +93,8 @@ DOORS = (
 )
 
 
-async def _score(
-    service: Service, prompt: Any, answers: list[str], label: Any, deadline_s: float, request: Request
-) -> list[Scored]:
-    """Score answers whose document and question the label names, or else the prompt holds."""
+async def _score(service: Service, prompt: Any, answer: str, label: Any, deadline_s: float, request: Request) -> Scored:
+    """Score an answer whose document and question the label names, or else the prompt holds."""
     named = dict(reference(label))
     if isinstance(label, Mapping):
         for name in LABELS:
@@ -106,14 +103,22 @@ async def _score(
     if header and not {"document_ids", "context", "messages"} & named.keys():
         named["document_ids"] = [header]
     complete = ("query" in named and ({"document_ids", "context"} & named.keys())) or "messages" in named
-    body = {**named, "answers": answers, **({} if complete else {"prompt": prompt})}
+    body = {**named, "answers": [answer], **({} if complete else {"prompt": prompt})}
     if not complete and prompt is None:
         raise RequestError(422, "prompt: missing, and no label names document and question")
-    scored = await service.score(await service.sample(body), service.deadline_s or deadline_s)
-    for one in scored:
-        if one.error is not None:  # nothing can be scored: no answer's own failure, and no reason to train on
-            raise RequestError(503, f"scoring is stopped: {one.error}")
+    (scored,) = await service.score(await service.sample(body), service.deadline_s or deadline_s)
+    if scored.error is not None:  # nothing can be scored: no answer's own failure, and no reason to train on
+        raise RequestError(503, f"scoring is stopped: {scored.error}")
     return scored
+
+
+async def _together(answers: Iterable[Coroutine[Any, Any, Scored]]) -> list[Scored]:
+    """All of them at once, in order. The first error is raised when all have ended."""
+    ended = await asyncio.gather(*answers, return_exceptions=True)
+    for one in ended:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in ended if isinstance(one, Scored)]
 
 
 def _numbers(service: Service, scored: Sequence[Scored], request: Request) -> list[float]:

@@ -84,8 +84,10 @@ async def test_every_door_reads_its_stacks_request_and_gives_the_same_reward(ser
     label = json.dumps({"document_id": document_id(DOCUMENT), "question": QUERY})
     _, slime = await server.post("/doors/slime", {"prompt": "whatever", "response": answer, "label": label})
     assert slime == reward
-    texts = {"model": "rm", "messages": [f"{PROMPT}{answer}<|im_end|>\n"]}
-    assert (await server.post("/doors/llama_factory", texts))[1]["scores"] == [reward]
+    _, others = await server.post("/v1/rewards", ASKED)
+    texts = {"model": "rm", "messages": [f"{PROMPT}{text}<|im_end|>\n" for text in ANSWERS]}
+    _, factory = await server.post("/doors/llama_factory", texts)
+    assert factory["scores"] == [one["reward"] for one in others["rewards"]]
     said = {"output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": answer}]}]}
     asked = {"input": [{"role": "user", "content": PLAIN_PROMPT}]}
     row = {"responses_create_params": asked, "response": said, "uuid": "u1"}
