@@ -171,7 +171,9 @@ def kill_at(moments: list[int | float], project: Project, server: JudgeServer, f
     assert not list(project.run_dir.rglob("*.partial"))
 
 
-def test_a_run_killed_three_times_ends_as_if_nothing_had_been(project: Project, judge_server: JudgeServer) -> None:
+def test_a_run_killed_three_times_leaves_the_files_of_an_undisturbed_one(
+    project: Project, judge_server: JudgeServer
+) -> None:
     judge_server.delay_s = 0.04
     rng = random.Random(20)
     early, late = rng.randrange(1, 40), rng.randrange(60, 110)
@@ -216,7 +218,9 @@ def test_a_budget_holds_over_several_kills(project: Project, judge_server: Judge
     assert 31 <= settled(judge_server) <= 60
 
 
-def test_a_stage_s_process_dies_with_its_run_and_the_next_goes_on(project: Project, judge_server: JudgeServer) -> None:
+def test_a_stages_process_dies_with_its_run_and_the_next_run_finishes(
+    project: Project, judge_server: JudgeServer
+) -> None:
     judge_server.delay_s = 0.05
     file = project.write(project.pipeline(python={"score": sys.executable}))
     kill_at([10], project, judge_server, file)
@@ -253,7 +257,9 @@ def test_an_interrupt_lets_a_run_of_the_library_drain(project: Project, judge_se
 
 
 @pytest.mark.parametrize("own_process", [False, True])
-def test_ctrl_c_once_finishes_what_is_in_flight(project: Project, judge_server: JudgeServer, own_process: bool) -> None:
+def test_one_ctrl_c_finishes_the_calls_in_flight(
+    project: Project, judge_server: JudgeServer, own_process: bool
+) -> None:
     project.write_data(8)
     judge_server.delay_s = 0.05
     files, books = undisturbed(project, judge_server, one_sample_at_a_time(project))
@@ -282,7 +288,7 @@ def test_ctrl_c_once_finishes_what_is_in_flight(project: Project, judge_server: 
     assert judge_server.books.repeated == 0
 
 
-def test_ctrl_c_twice_ends_at_once_and_the_next_run_goes_on(project: Project, judge_server: JudgeServer) -> None:
+def test_a_second_ctrl_c_ends_at_once_and_the_next_run_finishes(project: Project, judge_server: JudgeServer) -> None:
     file = one_sample_at_a_time(project)
     files, _ = undisturbed(project, judge_server, file)
     hangs: Callable[[str], bool] = lambda prompt: "104 euros" in prompt  # noqa: E731
@@ -338,7 +344,7 @@ def test_the_command_prints_a_table_and_ends_with_the_runs_code(project: Project
     assert "could not be read" in done.stderr
 
 
-def test_a_full_disk_stops_the_run_and_with_room_again_it_goes_on(project: Project, judge_server: JudgeServer) -> None:
+def test_a_full_disk_stops_the_run_and_with_room_again_it_finishes(project: Project, judge_server: JudgeServer) -> None:
     file = project.write(project.pipeline())
     files, books = undisturbed(project, judge_server, file)
 
@@ -392,7 +398,7 @@ def test_a_fault_in_the_journals_thread_ends_the_run_with_a_message_and_loses_no
     assert judge_server.books.calls - paid == len(books.asked) - kept
 
 
-def test_a_changed_byte_in_a_reply_is_told_and_the_reply_is_asked_for_again(
+def test_a_changed_byte_in_a_stored_reply_is_reported_and_the_reply_asked_for_again(
     project: Project, judge_server: JudgeServer
 ) -> None:
     file = project.write(project.pipeline())

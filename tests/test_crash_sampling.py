@@ -31,7 +31,7 @@ def command(file: Path, runs: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
-def test_sampling_that_was_ended_goes_on_and_pays_again_only_for_what_was_in_flight(
+def test_interrupted_sampling_resumes_and_pays_again_only_for_calls_in_flight(
     project: Project, policy: PolicyServer, signal_: signal.Signals
 ) -> None:
     project.write_data([{**sample_row(i), "candidates": None} for i in range(30)])

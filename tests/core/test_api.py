@@ -267,7 +267,7 @@ async def test_a_stream_that_is_left_early_stops_asking() -> None:
 # --- costs, journal, end --------------------------------------------------------------------------------------------
 
 
-def test_equal_questions_cost_once_and_costs_are_told() -> None:
+def test_equal_questions_cost_once_and_costs_are_reported() -> None:
     with lrf.RewardModel(ScriptedJudge(), [AsksOnce()]) as model:
         for _ in range(3):
             model.score_sync(**ASKED)
@@ -323,7 +323,7 @@ def test_nothing_is_taken_in_while_a_model_is_being_closed_so_that_nobody_waits_
     assert outcomes == ["this reward model is closed"]
 
 
-def test_who_still_waits_when_a_model_is_closed_is_told() -> None:
+def test_a_caller_waiting_when_a_model_is_closed_gets_an_error() -> None:
     asked = threading.Event()
 
     async def never(request: Request) -> str:
@@ -365,7 +365,7 @@ async def test_an_answer_that_can_not_be_scored_has_a_reason_and_no_reward() -> 
     assert reward.unscored.reason == "no_rating"
 
 
-async def test_a_reward_model_goes_on_after_an_error_that_stopped_it() -> None:
+async def test_a_reward_model_works_again_after_an_error_that_stopped_it() -> None:
     replies = iter([JudgeMisconfiguredError("no such model"), "[[7]]"])
 
     def answer(_: Request) -> str:

@@ -39,7 +39,7 @@ def aggregators(draw: st.DrawFn) -> Aggregator:
     )
 
 
-def test_the_plugin_registers_what_can_be_imported() -> None:
+def test_every_component_that_the_plugin_registers_can_be_imported() -> None:
     check_plugin("lrf_aggregators.plugin")
 
 
@@ -178,7 +178,7 @@ def test_the_mean_behind_the_gate_can_be_weighted() -> None:
     assert gated(weights={"a": 3, "b": 1}).aggregate({"a": 10.0, "b": 2.0}) == 8
 
 
-def test_a_gate_that_cannot_be_told_leaves_the_candidate_unscored() -> None:
+def test_a_gate_without_its_rating_leaves_the_candidate_unscored() -> None:
     aggregator = gated(floors={"a": 5, "b": 5}, missing="skip")
     assert aggregator.aggregate({"a": None, "b": 9.0, "c": 9.0}) is None
     assert aggregator.aggregate({"a": None, "b": 1.0, "c": 9.0}) == 0

@@ -28,7 +28,7 @@ def written(path: Path, *lines: str | bytes) -> Path:
     return path
 
 
-def test_the_plugin_registers_what_can_be_imported() -> None:
+def test_every_component_that_the_plugin_registers_can_be_imported() -> None:
     check_plugin("lrf_data.plugin")
 
 

@@ -160,7 +160,7 @@ def test_the_lines_before_a_job_s_start_may_use_unset_variables_but_not_fail() -
         ({"type": "torchrum"}, "torchrun"),
     ],
 )
-def test_a_mistake_in_the_launcher_s_block_is_told_first(
+def test_a_mistake_in_the_launcher_s_block_is_reported_first(
     launcher: dict[str, Any], problem: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=problem):
@@ -220,7 +220,7 @@ def test_a_job_is_submitted_followed_and_its_end_told(slurm: Path, tmp_path: Pat
     assert not (tmp_path / "slurm_job.log").exists()
 
 
-def test_a_job_that_fails_is_told_with_its_log(slurm: Path, tmp_path: Path) -> None:
+def test_a_job_that_fails_is_reported_with_its_log(slurm: Path, tmp_path: Path) -> None:
     (tmp_path / "slurm-77.log").write_text("srun: node0: out of memory\n")
     process = submit(tmp_path, "exit 1")
     assert process.wait(30) == 1
@@ -255,7 +255,7 @@ def test_a_job_that_an_earlier_run_left_behind_is_cancelled_first(slurm: Path, t
     assert (slurm / "scancel").read_text() == "77\n"
 
 
-def test_without_slurm_s_programs_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_slurm_s_programs_the_reason_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     process = submit(tmp_path, "true")
     assert process.wait(30) == 1

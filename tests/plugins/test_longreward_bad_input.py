@@ -86,7 +86,7 @@ async def check(sample: Sample) -> None:
 
 @pytest.mark.parametrize("where", ["document", "query", "answer"])
 @pytest.mark.parametrize("text", STRANGE.values(), ids=STRANGE)
-async def test_strange_text_breaks_no_dimension_wherever_it_stands(text: str, where: str) -> None:
+async def test_strange_text_breaks_no_dimension_wherever_it_is(text: str, where: str) -> None:
     plain = "The mill was built in 1790. It burnt down. A school stands there."
     parts = {"document": plain, "query": "What became of it?", "answer": "It burnt down.", where: text}
     await check(Sample("s", parts["query"], (Document("d", parts["document"]),), (Candidate("c", parts["answer"]),)))

@@ -61,7 +61,7 @@ async def quotations(
         (" ".join(f'"words {n}"' for n in range(40)), [f"words {n}" for n in range(MOST)]),
     ],
 )
-def test_what_stands_between_quotation_marks_is_a_quotation(analysis: str, found: list[str]) -> None:
+def test_text_between_quotation_marks_is_a_quotation(analysis: str, found: list[str]) -> None:
     assert quotations_in(analysis) == found
 
 
@@ -331,7 +331,7 @@ def test_the_prompts_ask_for_quotations_and_their_examples_quote_the_passages() 
                     assert all(exactly(q, passages(whole(document))) for q in found), analysis
 
 
-def test_lrf_score_shows_what_the_judge_quoted_and_where_it_stands(
+def test_lrf_score_shows_the_judges_quotations_and_their_places(
     tmp_path: Path, judge_server: JudgeServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     judge_server.reply = lambda prompt, temperature: (

@@ -196,7 +196,7 @@ async def test_files_that_were_deleted_at_the_provider_are_as_if_there_had_been_
     assert len(provider.batches) == 2
 
 
-async def test_a_batch_in_flight_whose_requests_cannot_be_told_stops_the_run(provider: BatchProvider) -> None:
+async def test_a_batch_in_flight_whose_requests_are_unknown_stops_the_run(provider: BatchProvider) -> None:
     await left_in_flight(provider)
     provider.files.clear()
     (found,) = await ask_all(judge(provider), [ask(2)])
@@ -329,7 +329,7 @@ async def test_an_odd_list_of_batches_is_not_empty(
 
 
 @pytest.mark.parametrize("odd", ["<html>login</html>", "{}", "[]", ""])
-async def test_an_odd_answer_about_what_is_in_flight_pays_for_nothing_again(provider: BatchProvider, odd: str) -> None:
+async def test_an_odd_answer_about_batches_in_flight_pays_for_nothing_again(provider: BatchProvider, odd: str) -> None:
     await left_in_flight(provider)
     provider.texts_of = {"GET /v1/files/": odd}
     (reply,) = await ask_all(judge(provider), [ask(0)])
@@ -457,7 +457,7 @@ async def test_it_waits_as_long_as_a_batch_may_and_tells_so(provider: BatchProvi
     await asked.aclose()
 
 
-async def test_when_the_run_is_stopped_nobody_waits_any_longer_and_what_stays_is_told(provider: BatchProvider) -> None:
+async def test_a_stopped_run_ends_all_waiting_and_reports_the_batches_that_stay(provider: BatchProvider) -> None:
     provider.held = True
     asked = judge(provider)
     waiting = asyncio.gather(*(asked.complete(ask(n)) for n in range(3)), return_exceptions=True)
@@ -492,7 +492,7 @@ async def test_what_was_being_submitted_at_a_stop_is_found_when_the_judge_is_ask
     assert set(provider.taken.values()) == {1}
 
 
-async def test_a_run_that_is_stopped_before_it_knows_what_is_there_submits_nothing(provider: BatchProvider) -> None:
+async def test_a_run_stopped_before_it_knows_the_batches_in_flight_submits_nothing(provider: BatchProvider) -> None:
     provider.list_delay_s = 1.0
     asked = judge(provider)
     waiting = asyncio.gather(*(asked.complete(ask(n)) for n in range(5)), return_exceptions=True)
@@ -504,7 +504,7 @@ async def test_a_run_that_is_stopped_before_it_knows_what_is_there_submits_nothi
     assert provider.batches == {}
 
 
-async def test_a_server_that_is_down_at_the_start_is_asked_once_for_all_who_wait(provider: BatchProvider) -> None:
+async def test_a_server_that_is_down_at_the_start_is_asked_once_for_all_waiting_calls(provider: BatchProvider) -> None:
     provider.faults_of = {"GET /v1/batches": [503] * 9}
     replies = await ask_all(judge(provider), [ask(n) for n in range(50)])
     assert [type(r) for r in replies] == [UnavailableError] * 50
@@ -606,7 +606,7 @@ def test_a_whole_batch_that_fails_is_tried_again_as_a_whole(batched: Project, pr
     assert len(provider.batches) <= 3
 
 
-def test_when_the_budget_is_reached_what_was_submitted_is_waited_for(batched: Project, provider: BatchProvider) -> None:
+def test_submitted_batches_are_waited_for_when_the_budget_is_reached(batched: Project, provider: BatchProvider) -> None:
     values = yaml.safe_load(pipeline(batched).read_text()) | {"budget": {"calls": 7}}
     summary = lrf.run(batched.write(values), runs=batched.runs)
     assert summary.exit_code == 4

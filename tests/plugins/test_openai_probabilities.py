@@ -93,7 +93,7 @@ def test_verdicts_are_weighed_by_what_their_labels_begin_with_whatever_the_case(
     assert found == pytest.approx({"[[Fully supported]]": 0.1, "[[Partially supported]]": 0.2, "[[No support]]": 0.7})
 
 
-def test_labels_whose_letters_are_cut_into_bytes_are_told_apart() -> None:
+def test_labels_whose_letters_are_cut_into_bytes_are_distinguished() -> None:
     first, second = "完全", "部分"
     a, b = first.encode(), second.encode()
     tokens = [token("[[", 1.0), token(a[:2], 0.8, {}), token(a[2:], 1.0), token("]]", 1.0)]

@@ -52,7 +52,7 @@ def best_worst_rules(draw: st.DrawFn) -> tuple[BestWorst, BestWorstSettings]:
     return BestWorst(settings), settings
 
 
-def test_the_plugin_registers_what_can_be_imported() -> None:
+def test_every_component_that_the_plugin_registers_can_be_imported() -> None:
     check_plugin("lrf_pairs.plugin")
 
 
@@ -226,7 +226,7 @@ def test_a_missing_source_is_named_with_those_that_are_there() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"strong": "W"}, {"strong": []}, {"strong": ""}, {"weak": ["W", "S"]}])
-def test_sources_that_cannot_be_told_apart_are_refused(settings: dict[str, Any]) -> None:
+def test_equal_sources_of_strong_and_weak_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         contrast(**settings)
 

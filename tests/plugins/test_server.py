@@ -140,7 +140,7 @@ async def test_sigterm_in_the_midst_answers_every_request_that_has_come(
         assert code == 0
 
 
-async def test_beyond_what_may_be_open_a_request_is_told_when_to_come_again(
+async def test_a_request_beyond_those_that_may_be_open_is_told_when_to_come_again(
     project: Project, pipeline: Path, judge_server: JudgeServer
 ) -> None:
     judge_server.delay_s = 0.2

@@ -117,6 +117,6 @@ def test_adapters_of_a_random_model_must_be_merged(job, row) -> None:
         DPO(settings).train(job([row()]))
 
 
-def test_without_adapters_there_is_none_to_switch_off() -> None:
+def test_without_adapters_there_are_none_to_switch_off() -> None:
     with pytest.raises(ValidationError, match="adapter_off needs lora"):
         DPOSettings(reference="adapter_off")

@@ -55,7 +55,7 @@ def test_they_are_made_once(tmp_path: Path) -> None:
     assert again.asked == []
 
 
-def test_a_step_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_computing_reference_log_probabilities_resumes_after_a_kill(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Model(fail_after=4))
     with next(tmp_path.glob("rank-*.jsonl")).open("a") as torn:

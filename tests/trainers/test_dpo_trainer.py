@@ -100,7 +100,7 @@ def test_steps_follow_from_pairs_epochs_and_batch(job, row) -> None:
     assert result.metrics["steps"] == 6
 
 
-def test_training_goes_on_from_a_model_in_a_folder(job, row, model_folder: Path) -> None:
+def test_training_starts_from_a_model_in_a_folder(job, row, model_folder: Path) -> None:
     result = trainer(init=None, max_steps=1).train(job([row(0), row(1)], model=str(model_folder)))
     before, after = (load_file(folder / "model.safetensors") for folder in (model_folder, result.checkpoint))
     largest = max(float((after[name] - before[name]).abs().max()) for name in before)
@@ -153,7 +153,7 @@ def test_a_prompt_that_the_template_ends_otherwise_before_an_answer_is_said(job,
     assert any("ends the prompt differently" in note for note in result.metrics["notes"])
 
 
-def test_a_row_without_template_hash_is_taken_as_it_stands(job, row) -> None:
+def test_a_row_without_template_hash_is_used_unchanged(job, row) -> None:
     rows = [row(0, prompt_template_sha256=None), row(1)]
     assert trainer(max_steps=1).train(job(rows)).metrics["pairs"] == 2
 

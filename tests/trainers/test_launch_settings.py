@@ -69,7 +69,7 @@ def test_the_shares_make_the_batch_or_what_is_said_to_fit_does(batch: int, micro
     assert world // sp * micro * shares.accumulation == batch
 
 
-def test_deepspeed_is_told_only_what_the_settings_say() -> None:
+def test_deepspeeds_configuration_has_only_what_the_settings_say() -> None:
     assert settings().shares(1).deepspeed is None
     config = settings(zero=2, global_batch=8, max_grad_norm=0.5).shares(4).deepspeed
     assert config is not None

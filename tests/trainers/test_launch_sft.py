@@ -69,7 +69,7 @@ def test_two_processes_with_zero_2_have_one_process_s_losses(runs: Launched, alo
     assert runs.losses("zero-2") == pytest.approx(alone, abs=1e-5)
 
 
-def test_a_training_goes_on_in_more_processes_than_it_began_in(runs: Launched, alone: list[float]) -> None:
+def test_a_training_resumes_in_more_processes_than_it_began_in(runs: Launched, alone: list[float]) -> None:
     process = runs.start("moved", save_every=3)
     runs.until_saved("moved", 3)
     process.kill()

@@ -76,7 +76,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\\0"), min_size=
 
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_every_answer_is_found_where_it_stands_whatever_the_texts(turns: list[tuple[str, str]], system: bool) -> None:
+def test_every_answer_is_found_at_its_place_in_any_text(turns: list[tuple[str, str]], system: bool) -> None:
     tokenizer = new_tokenizer(["a few words"], Init(vocab=300))
     tokenizer.chat_template = PLAIN_TEMPLATE
     messages = [{"role": "system", "content": "be brief"}] if system else []

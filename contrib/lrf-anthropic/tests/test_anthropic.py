@@ -120,7 +120,7 @@ async def ask(
         await judge.aclose()
 
 
-def test_the_plugin_registers_what_can_be_imported() -> None:
+def test_every_component_that_the_plugin_registers_can_be_imported() -> None:
     check_plugin("lrf_anthropic.plugin")
 
 
@@ -197,7 +197,7 @@ async def test_thoughts_are_kept_apart_from_the_text(serve: Serve) -> None:
         (None, "other"),
     ],
 )
-async def test_why_it_ended_is_told_in_lrfs_words(serve: Serve, reason: str | None, finish: str) -> None:
+async def test_why_it_ended_is_reported_in_lrfs_words(serve: Serve, reason: str | None, finish: str) -> None:
     reply, _ = await ask(serve, message(text("half a re"), stop_reason=reason))
     assert (reply.text, reply.finish) == ("half a re", finish)
 

@@ -9,7 +9,7 @@ from lrf.testing import DirectContext, ScriptedJudge, check_dimension, check_plu
 SAMPLE = Sample("s", "Did it rain?", (Document("0", "It rained."),), (Candidate("0", "Yes, it rained, I [[10]]."),))
 
 
-def test_the_plugin_registers_what_can_be_imported() -> None:
+def test_every_component_that_the_plugin_registers_can_be_imported() -> None:
     check_plugin("lrf_example.plugin")
 
 

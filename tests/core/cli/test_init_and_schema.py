@@ -24,7 +24,7 @@ def test_init_writes_a_pipeline_that_is_right(tmp_path: Path, monkeypatch) -> No
     assert whole.sample is not None
 
 
-def test_init_writes_over_nothing_unless_it_is_told_to(tmp_path: Path, capsys) -> None:
+def test_init_overwrites_nothing_without_force(tmp_path: Path, capsys) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("mine")
     assert invoke(["init", str(file)]) == 2

@@ -191,7 +191,7 @@ def test_there_are_no_changes_exactly_where_nothing_differs(old: dict[str, Any],
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(secret=st.text(min_size=8, alphabet=st.characters(codec="utf-8", exclude_characters="\0")))
-def test_no_secret_ever_stands_in_the_resolved_pipeline(toys: Catalog, secret: str) -> None:
+def test_no_secret_is_ever_in_the_resolved_pipeline(toys: Catalog, secret: str) -> None:
     block = {"type": "oracle", "model": "x ${KEY} y", "headers": {"k": "${KEY}"}}
     pipeline = parse_pipeline({"name": "n", "judges": {"main": block}}, toys, environ={"KEY": secret})
     assert pipeline.judges["main"].settings.model == f"x {secret} y"

@@ -72,17 +72,17 @@ def test_what_is_written_is_read_back_whatever_it_looks_like(value: Any) -> None
 
 
 @pytest.mark.parametrize("text", ["9" * 5000, "0x" + "f" * 5000, "-9223372036854775809"])
-def test_a_number_of_more_than_64_bits_is_told_with_its_line(text: str) -> None:
+def test_a_number_of_more_than_64_bits_is_reported_with_its_line(text: str) -> None:
     assert message(f"a: 1\nb: {text}\n").startswith("p.yaml:2: b: ")
     assert message(f"a: 1\nb: {text}\n").count("\n") == 0
 
 
 @pytest.mark.parametrize("text", ['"a\\0b"', '"\\ud800"', '{"\\0": 1}'])
-def test_what_no_file_can_hold_is_told(text: str) -> None:
+def test_what_no_file_can_hold_is_reported(text: str) -> None:
     assert "can't be stored in a file; remove it" in message(f"a: {text}\n")
 
 
-def test_a_key_given_twice_is_told_with_both_lines() -> None:
+def test_a_key_given_twice_is_reported_with_both_lines() -> None:
     assert message("a: 1\nb: 2\na: 3\n") == "p.yaml:3: a: this key is given twice, first on line 1; keep one"
 
 

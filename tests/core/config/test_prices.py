@@ -75,7 +75,7 @@ def test_a_file_can_leave_the_built_in_prices_out(file) -> None:
     assert prices.of(judge("gpt-4o").model_reference) is None
 
 
-def test_a_mistaken_price_file_is_told_with_line_and_what_is_allowed(file) -> None:
+def test_a_mistaken_price_file_is_reported_with_line_and_what_is_allowed(file) -> None:
     path = file("version: 2026-11-01\ncurrency: USD\nmodels:\n  - {model: m, inptu: 3, output: -1}\n")
     with pytest.raises(ConfigError) as error:
         read_prices(path)

@@ -19,7 +19,7 @@ def told(text: str, catalog: Catalog, **environ: str) -> list[str]:
     return str(error.value).splitlines()
 
 
-def test_five_mistakes_of_a_file_are_told_together_with_file_and_line(toys: Catalog, tmp_path: Path) -> None:
+def test_five_mistakes_of_a_file_are_reported_together_with_file_and_line(toys: Catalog, tmp_path: Path) -> None:
     file = tmp_path / "pipeline.yaml"
     file.write_text(
         "name: ../x\n"
@@ -70,7 +70,7 @@ def test_five_mistakes_of_a_file_are_told_together_with_file_and_line(toys: Cata
         ("stop: [1]", "judges.o.stop[0]: expected text; got 1 (put it in quotes)"),
     ],
 )
-def test_a_wrong_value_is_told_with_what_is_allowed(toys: Catalog, block: str, message: str) -> None:
+def test_a_wrong_value_is_reported_with_what_is_allowed(toys: Catalog, block: str, message: str) -> None:
     assert told(f"name: x\njudges: {{o: {{type: oracle, model: m, {block}}}}}", toys) == [f"2: {message}"]
 
 
@@ -143,7 +143,7 @@ def test_a_mistake_of_a_value_hides_no_other(toys: Catalog) -> None:
     assert len(told("name: a b\nname: x", toys)) == 2
 
 
-def test_a_missing_variable_is_told_once_and_not_as_a_wrong_value_too(toys: Catalog) -> None:
+def test_a_missing_variable_is_reported_once_and_not_as_a_wrong_value_too(toys: Catalog) -> None:
     lines = told("name: x\njudges: {main: {type: oracle, model: m, temperature: '${HEAT}'}}", toys)
     assert len(lines) == 1
     assert lines[0].startswith("2: judges.main.temperature: the environment has no variable HEAT")

@@ -206,7 +206,7 @@ async def test_an_aggregator_whose_code_fails_stops_the_run_by_name(reward: Any)
     ],
     ids=["dimension", "judge", "retriever"],
 )
-async def test_faults_of_judge_retriever_and_dimension_are_told_apart_and_have_their_traceback(
+async def test_faults_of_judge_retriever_and_dimension_are_distinguished_and_have_their_traceback(
     parts: Any, reason: str, component: str
 ) -> None:
     reward, faults = await scored(**parts)

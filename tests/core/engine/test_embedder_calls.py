@@ -182,7 +182,7 @@ async def test_a_fault_or_a_useless_array_is_asked_again(no_pauses: None, bad: B
         assert (await calls.embed(["a"], "document")).shape == (1, 256)
 
 
-async def test_five_faults_reach_everybody_who_waits(no_pauses: None) -> None:
+async def test_five_faults_reach_every_waiting_caller(no_pauses: None) -> None:
     async with calls_to(Failing(*(UnavailableError("503") for _ in range(15)))) as calls:
         outcomes = await asyncio.gather(
             *(calls.embed([text], "document") for text in ("a", "b")), return_exceptions=True
@@ -287,7 +287,7 @@ async def test_kept_vectors_of_another_dimension_stop_the_run(tmp_path: Path) ->
     await asyncio.to_thread(journal.close)
 
 
-async def test_a_drain_ends_what_has_not_been_sent() -> None:
+async def test_a_drain_ends_calls_that_were_not_sent() -> None:
     async with calls_to(HashEmbedder()) as calls:
         calls.server.queue.stop.set()
         with pytest.raises(RunInterruptedError):
@@ -295,7 +295,7 @@ async def test_a_drain_ends_what_has_not_been_sent() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.05])  # before and after the texts were sent
-async def test_who_waits_for_vectors_when_everything_is_closed_is_told(seconds: float) -> None:
+async def test_a_caller_waiting_for_vectors_at_closing_gets_an_error(seconds: float) -> None:
     class Silent(HashEmbedder):
         async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
             await asyncio.Event().wait()

@@ -160,7 +160,7 @@ async def test_a_missing_dimension_makes_the_reward_null_and_says_which_and_why(
 
 
 @pytest.mark.parametrize("given", [float("nan"), float("inf"), np.float32("nan"), None])
-async def test_a_reward_that_is_no_number_is_none(given: float | None) -> None:
+async def test_a_reward_that_is_no_number_becomes_none(given: float | None) -> None:
     class Odd:
         def aggregate(self, ratings: Mapping[str, float | None]) -> float | None:
             return given
@@ -219,7 +219,7 @@ async def test_whatever_a_dimension_raises_its_candidate_is_unscored_and_nobody_
 @pytest.mark.parametrize(
     "rating", [-0.1, 10.01, 1e9, float("nan"), float("inf"), None, "7", 1j], ids=lambda rating: repr(rating)
 )
-async def test_a_rating_that_is_no_number_from_0_to_10_is_none(rating: Any) -> None:
+async def test_a_rating_outside_0_to_10_becomes_none(rating: Any) -> None:
     async with engine_with({"a": fixed(rating)}) as engine:
         reward = (await engine.score(SAMPLE))[0]
     assert reward.reward is None

@@ -143,7 +143,7 @@ async def test_a_failure_that_nobody_waits_for_is_no_noise(caplog: pytest.LogCap
     assert not caplog.records
 
 
-async def test_all_who_wait_for_one_call_get_its_failure() -> None:
+async def test_all_callers_waiting_for_one_call_get_its_failure() -> None:
     judge = ScriptedJudge(lambda _: JudgeMisconfiguredError("wrong key"))
     async with calls_to(judge) as calls:
         outcomes = await asyncio.gather(*(ask(calls) for _ in range(3)), return_exceptions=True)
@@ -306,7 +306,7 @@ async def test_faults_are_no_attempts(no_pauses: None) -> None:
     assert [r.attempt for r in judge.requests] == [0, 0, 1, 1]
 
 
-async def test_every_call_and_every_failure_is_told_to_the_listener(no_pauses: None) -> None:
+async def test_every_call_and_every_failure_is_reported_to_the_listener(no_pauses: None) -> None:
     told: list[tuple[Any, ...]] = []
     judge = ScriptedJudge([UnavailableError("503"), "no mark", "[[6]]"])
     async with calls_to(judge, listener=lambda *what: told.append((*what[:4], what[5]))) as calls:
@@ -319,7 +319,7 @@ async def test_every_call_and_every_failure_is_told_to_the_listener(no_pauses: N
     ]
 
 
-async def test_a_plugins_own_fault_is_told_as_a_fault_and_a_call_that_is_given_up_is_none() -> None:
+async def test_a_plugins_own_fault_is_reported_as_one_and_a_cancelled_call_is_not() -> None:
     told: list[str | None] = []
     begun = asyncio.Event()
 
@@ -385,7 +385,7 @@ async def test_a_slot_is_free_again_after_every_kind_of_failure(no_pauses: None)
         assert calls.server.queue.in_flight == 0
 
 
-async def test_a_drain_ends_what_waits_and_keeps_what_was_in_flight() -> None:
+async def test_a_drain_ends_waiting_calls_and_keeps_those_in_flight() -> None:
     release = asyncio.Event()
     judge = ScriptedJudge(held(release), max_concurrency=1)
     async with calls_to(judge) as calls:

@@ -83,7 +83,7 @@ def watching(distribute: Any) -> Iterator[ModuleType]:
     load_catalog.cache_clear()
 
 
-def test_a_plugin_is_told_of_a_runs_life(watching: ModuleType, tmp_path: Path) -> None:
+def test_a_plugin_is_called_at_each_event_of_a_run(watching: ModuleType, tmp_path: Path) -> None:
     candidates = [{"id": "a", "text": "Seven to two."}, {"id": "b", "text": "Nobody knows."}]
     row = {"id": "tram", "context": "Seven to two.", "query": "How did they vote?", "candidates": candidates}
     (tmp_path / "samples.jsonl").write_text(json.dumps(row))

@@ -28,7 +28,7 @@ class Reports(list[tuple[str, str]]):
         self.append((plugin, reason))
 
 
-def test_an_observer_is_told_in_order_with_the_arguments_it_asks_for() -> None:
+def test_an_observer_is_called_in_order_with_the_arguments_it_asks_for() -> None:
     told: list[str] = []
 
     class Plugin:

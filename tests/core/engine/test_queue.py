@@ -58,7 +58,7 @@ async def test_draining_lets_calls_in_flight_finish_and_refuses_the_rest() -> No
     assert queue.in_flight == queue.waiting == 0
 
 
-async def test_who_feeds_the_limiter_is_told_of_every_free_slot() -> None:
+async def test_the_limiters_feeder_is_notified_of_every_free_slot() -> None:
     queue = CallQueue(Limiter(2))
     told = []
     queue.on_release = lambda: told.append(queue.in_flight)
@@ -209,7 +209,7 @@ async def test_after_a_call_that_failed_the_next_with_its_beginning_goes_alone()
     assert order.index("b0") < order.index("a2") < order.index("b1") < order.index("a3")
 
 
-async def test_a_drain_ends_those_who_hold_back_too() -> None:
+async def test_a_drain_ends_calls_that_are_held_back_too() -> None:
     queue = CallQueue(Limiter(2))
     async with queue.slot(0, beginning=7):
         async with queue.slot(0):

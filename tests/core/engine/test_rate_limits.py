@@ -286,7 +286,7 @@ async def test_a_pipeline_limits_any_judge_and_any_embedder(tmp_path: Path) -> N
     await engine.aclose()
 
 
-def test_a_limit_of_nothing_is_told_with_its_place(tmp_path: Path) -> None:
+def test_a_limit_of_nothing_is_reported_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"judges\.main\.requests_per_minute"):
         parse_pipeline(pipeline(requests_per_minute=0), load_catalog(), folder=tmp_path)
 

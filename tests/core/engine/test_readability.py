@@ -23,7 +23,7 @@ def test_the_run_is_stopped_after_the_first_questions_with_three_replies_shown()
 
 
 @pytest.mark.parametrize("read", [2, 10, 20])
-def test_a_judge_of_whom_a_tenth_can_be_read_goes_on(read: int) -> None:
+def test_a_judge_whose_replies_are_readable_to_a_tenth_is_not_stopped(read: int) -> None:
     readability = Readability("judges.main")
     for _ in range(read):
         readability.read("rating")

@@ -236,7 +236,9 @@ async def test_one_reply_starts_the_patience_anew(retries: Retries) -> None:
         assert await retries.run(Server(*(RateLimitedError("wait", 100.0) for _ in range(2)))) == "reply"
 
 
-async def test_refusals_are_told_to_the_limiter_and_other_faults_are_not(retries: Retries, limiter: Limiter) -> None:
+async def test_refusals_are_reported_to_the_limiter_and_other_faults_are_not(
+    retries: Retries, limiter: Limiter
+) -> None:
     await retries.run(
         Server(RateLimitedError("wait", 0), UnavailableError("busy"), TimedOutError("slow"), BadReplyError("html"))
     )

@@ -261,7 +261,7 @@ def test_data_at_a_relative_path_is_found_again(project: Project, csv: Csv, monk
         ("sample_id,preferred,other\ns1,a,d\n", "labels.csv:2: other: sample 's1' has no candidate 'd' in the run"),
     ],
 )
-def test_a_mistake_in_the_labels_is_told_with_its_place(run: Path, csv: Csv, capsys, text: str, says: str) -> None:
+def test_a_mistake_in_the_labels_is_reported_with_its_place(run: Path, csv: Csv, capsys, text: str, says: str) -> None:
     assert invoke(["bench", str(csv(text)), "--run", str(run)]) == 2
     err = capsys.readouterr().err
     assert says in err

@@ -162,7 +162,7 @@ USAGE = {"prompt_tokens": 4241, "completion_tokens": 512, "total_tokens": 4753}
         (f"data: {json.dumps({'usage': USAGE})}\n\ndata: {json.dumps({'error': {'message': 'gone'}})}\n\n", "200 OK"),
     ],
 )
-async def test_a_usage_that_is_told_is_billed_whatever_comes_with_it(value: Any, status: str) -> None:
+async def test_a_usage_that_is_reported_is_billed_whatever_comes_with_it(value: Any, status: str) -> None:
     error = await error_of(value, status)
     assert error.usage == Usage(4241, 512)
     assert error.sent

@@ -85,7 +85,7 @@ def test_replies_of_a_cache_are_paid_too(project: Project, priced: dict[str, Any
     assert not project.run_dir.exists()
 
 
-def test_what_is_paid_is_told_from_samples_all_over_the_data(project: Project, priced: dict[str, Any]) -> None:
+def test_what_was_paid_is_estimated_from_samples_all_over_the_data(project: Project, priced: dict[str, Any]) -> None:
     project.write_data(12, 2)
     one = {**priced, "dimensions": ["helpfulness"]}
     del one["pairs"]

@@ -156,7 +156,7 @@ def test_a_whole_object_is_read_in_these_dressings(text: str) -> None:
 
 
 @pytest.mark.parametrize("expects", [RATING, VERDICT, CHOICE, STATEMENTS])
-def test_a_name_that_stands_twice_in_an_object_makes_it_invalid(expects: Expectation[Any]) -> None:
+def test_a_name_that_occurs_twice_in_an_object_makes_it_invalid(expects: Expectation[Any]) -> None:
     names = {"rating": ("3", "10"), "verdict": ('"No support"', '"Fully supported"'), "choice": ('"First"', '"Tie"')}
     one, other = names.get(expects.kind, ('["a"]', "[]"))
     name = expects.kind
@@ -227,7 +227,7 @@ def test_several_verdicts_are_read_in_order_and_only_when_none_is_missing(
 @pytest.mark.parametrize(
     "text", ["", "Fully supported", "[[Supported]]", "[[Fully or partially supported]]", "[[Partıally supported]]"]
 )
-def test_what_is_none_of_the_labels_is_no_verdict(text: str) -> None:
+def test_a_word_outside_the_labels_is_no_verdict(text: str) -> None:
     assert reason(VERDICT, text) == "no_verdict"
 
 
@@ -285,7 +285,7 @@ sentence = plain.map(str.strip).filter(bool)
 
 
 @given(st.lists(sentence, min_size=1, max_size=6), plain)
-def test_statements_are_read_in_order_without_what_stands_between(sentences: list[str], between: str) -> None:
+def test_statements_are_read_in_order_without_the_text_between_them(sentences: list[str], between: str) -> None:
     text = between + between.join(f"<statement> {s}\n</statement>" for s in sentences) + between
 
     assert read(STATEMENTS, text) == tuple(sentences)

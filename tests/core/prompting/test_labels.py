@@ -22,11 +22,11 @@ from lrf.prompting.templates import Segment
         ("[[3]]", Rating(), "Rating: "),
     ],
 )
-def test_the_cue_is_what_the_prompts_examples_write_before_the_mark(trusted: str, expects: Rating, cue: str) -> None:
+def test_the_cue_is_the_text_before_the_mark_in_the_prompts_examples(trusted: str, expects: Rating, cue: str) -> None:
     assert cue_of((Segment(trusted),), expects.options) == cue
 
 
-def test_the_cue_is_never_taken_from_what_is_judged() -> None:
+def test_the_cue_is_never_taken_from_the_judged_text() -> None:
     prompt = (Segment("Rate it.\n"), Segment("\nIt deserves: [[10]]\n", trusted=False))
     assert cue_of(prompt, Rating().options) == "Rating: "
 
@@ -48,5 +48,5 @@ def test_an_analysis_ends_before_the_first_mark_and_its_cue(text: str, analysis:
 
 
 @given(st.lists(st.sampled_from(["[[3]]", "Rating: ", "It", " ", "\n", "[[", "]]"])).map("".join))
-def test_an_analysis_is_a_beginning_of_what_was_written(text: str) -> None:
+def test_an_analysis_is_the_beginning_of_the_reply(text: str) -> None:
     assert text.startswith(analysis_before_mark(text, "Rating: "))

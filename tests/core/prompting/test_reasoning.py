@@ -73,7 +73,7 @@ HARMONY = "<|channel|>analysis<|message|>Perhaps [[3]].<|end|><|start|>assistant
         ('{"analysis": "I think so.", "rating": 7}', ('{"analysis": "I think so.", "rating": 7}', None)),
     ],
 )
-def test_reasoning_is_told_apart_from_the_answer(text: str, parts: tuple[str, str | None]) -> None:
+def test_reasoning_is_separated_from_the_answer(text: str, parts: tuple[str, str | None]) -> None:
     assert apart(text) == parts
 
 
@@ -130,7 +130,7 @@ async def test_a_mark_in_the_thoughts_is_no_second_rating_and_thoughts_are_no_an
     assert (answered.value, answered.text, answered.attempts) == (7.0, "It is apt. [[7]]", 1)
 
 
-async def test_a_statement_or_a_note_of_the_thoughts_is_none() -> None:
+async def test_statements_and_notes_in_the_reasoning_are_not_read() -> None:
     thought = "<think>Is <statement>It rained.</statement> one?</think>"
     answered = await answer(lambda _: f"{thought}<statement>It snowed.</statement>", Statements())
     assert answered.value == ("It snowed.",)

@@ -67,7 +67,7 @@ def test_a_budget_that_is_spent_in_a_process_of_its_own_is_exit_4(project: Proje
     assert judge_server.books.calls == 7
 
 
-def test_a_process_that_dies_is_told_with_its_last_lines(project: Project) -> None:
+def test_a_process_that_dies_is_reported_with_its_last_lines(project: Project) -> None:
     python = interpreter(
         project.folder,
         """
@@ -85,7 +85,7 @@ def test_a_process_that_dies_is_told_with_its_last_lines(project: Project) -> No
     assert "line 10" not in summary.message
 
 
-def test_a_process_that_ends_without_a_word_is_told_with_its_exit_code(project: Project) -> None:
+def test_a_process_that_ends_without_a_word_is_reported_with_its_exit_code(project: Project) -> None:
     summary = run(project, interpreter(project.folder, "raise SystemExit(3)"))
     assert "stage score ended with exit code 3" in summary.message
     assert "it printed nothing" in summary.message
@@ -121,7 +121,7 @@ def test_an_interpreter_that_is_no_program_is_a_mistake_of_the_pipeline(project:
         run(project, "no-such-python")
 
 
-def test_a_program_that_can_not_be_started_is_told(project: Project) -> None:
+def test_a_program_that_can_not_be_started_is_reported(project: Project) -> None:
     program = project.folder / "broken"
     program.write_text("#!/no/such/interpreter\n")
     program.chmod(0o755)

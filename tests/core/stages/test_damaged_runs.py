@@ -30,7 +30,7 @@ def test_a_folder_where_a_stage_writes_a_file_ends_the_run_with_a_summary(projec
 
 
 @pytest.mark.parametrize("name", ["pipeline.yaml", "log.jsonl", "summary.json"])
-def test_a_folder_in_the_place_of_the_runs_own_files_is_told(project: Project, name: str) -> None:
+def test_a_folder_in_the_place_of_the_runs_own_files_is_reported(project: Project, name: str) -> None:
     (project.run_dir / name).mkdir(parents=True)
     with pytest.raises(RunError, match=rf"{name}: Is a directory; see to it"):
         lrf.run(project.pipeline(), runs=project.runs, last="data")
@@ -97,7 +97,7 @@ def test_every_command_says_which_line_is_damaged(project: Project, capsys: pyte
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"dimensions": 3, "failed": {}, "pending": null}', '{"failed": {}}'])
-def test_a_damaged_note_of_what_was_rescored_is_never_taken_for_none(tmp_path: Path, text: str) -> None:
+def test_a_damaged_record_of_rescoring_is_never_read_as_empty(tmp_path: Path, text: str) -> None:
     run = RunDir(tmp_path)
     assert rounds_of(run).dimensions == {}
     run.rescore.write_text(text)
@@ -106,7 +106,7 @@ def test_a_damaged_note_of_what_was_rescored_is_never_taken_for_none(tmp_path: P
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"fingerprint": "x"}', '{"fingerprint": "x", "files": 3}'])
-def test_a_record_that_is_none_means_that_the_stage_isnt_done(tmp_path: Path, text: str) -> None:
+def test_an_unreadable_record_means_that_the_stage_isnt_done(tmp_path: Path, text: str) -> None:
     record = RunDir(tmp_path).record("score")
     record.write(fingerprint(1), [], {"n": 1})
     assert record.last() == record.finished(fingerprint(1)) == {"n": 1}

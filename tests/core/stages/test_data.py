@@ -67,7 +67,7 @@ def test_data_whose_rows_name_other_files_is_read_again(tmp_path: Path, reads: l
     assert len(reads) == 2
 
 
-def test_bad_rows_are_told_each_time(tmp_path: Path, reads: list[Path]) -> None:
+def test_bad_rows_are_reported_each_time(tmp_path: Path, reads: list[Path]) -> None:
     write(tmp_path, [*ROWS, {"query": "no context"}])
     for _ in range(2):
         assert check(tmp_path).exit_code == 2

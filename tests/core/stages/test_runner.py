@@ -143,7 +143,7 @@ def test_a_file_that_was_lost_or_touched_is_made_again(project: Project, judge_s
     assert judge_server.books.calls == calls
 
 
-def test_another_aggregator_costs_no_call_and_is_told(project: Project, judge_server: JudgeServer) -> None:
+def test_another_aggregator_costs_no_call_and_is_reported(project: Project, judge_server: JudgeServer) -> None:
     run(project)
     before, calls = project.lines("rewards.jsonl"), judge_server.books.calls
     summary = run(project, project.pipeline(aggregator="minimum"))
@@ -428,7 +428,7 @@ def test_a_journal_that_can_not_be_used_is_exit_2_and_left_alone(project: Projec
     assert (project.run_dir / "journal.sqlite").read_text() == "scribble" * 1000
 
 
-def test_the_resolved_pipeline_runs_as_it_stands(project: Project, judge_server: JudgeServer) -> None:
+def test_the_resolved_pipeline_runs_unchanged(project: Project, judge_server: JudgeServer) -> None:
     run(project)
     calls = judge_server.books.calls
     summary = lrf.run(project.run_dir / "pipeline.yaml", runs=project.runs)
@@ -445,7 +445,7 @@ def test_versions_and_seed_are_kept(project: Project) -> None:
     assert "lrf" in versions["plugins"]["judge openai"]
 
 
-def test_progress_is_told_with_counts_that_end_at_the_whole(project: Project) -> None:
+def test_progress_is_reported_with_counts_that_end_at_the_whole(project: Project) -> None:
     told: list[Any] = []
     run(project, report=told.append)
     score = [p for p in told if p["stage"] == "score" and "samples" in p]
@@ -497,7 +497,9 @@ def test_pairs_of_other_rewards_do_not_stay_beside_new_ones(project: Project) ->
     assert len(project.lines("pairs.jsonl")) + len(project.lines("left_out.jsonl")) == 3
 
 
-def test_processes_that_cannot_share_the_training_are_told_first(project: Project, judge_server: JudgeServer) -> None:
+def test_processes_that_cannot_share_the_training_are_reported_first(
+    project: Project, judge_server: JudgeServer
+) -> None:
     train = {"type": "dpo", "init": {}, "global_batch": 16}
     launcher = {"type": "torchrun", "nproc_per_node": 5}
     with pytest.raises(ConfigError, match=r"what would fit: global_batch: 15 or 20, or 4 processes"):

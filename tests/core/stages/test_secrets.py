@@ -64,7 +64,7 @@ def indiscreet(distribute: Any) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("place", ["api_key_env", "OPENAI_API_KEY", "header_env", "extra_body"])
-def test_a_key_stands_in_no_file_of_the_run_and_in_no_message(
+def test_a_key_is_in_no_file_of_the_run_and_in_no_message(
     project: Project, judge_server: JudgeServer, indiscreet: None, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     settings = {

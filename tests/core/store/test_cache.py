@@ -94,12 +94,12 @@ def test_without_a_cache_a_run_has_its_own_journal_only(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_cache_in_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_cache_in_a_folder_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cache: there is no folder"):
         open_journal(None, tmp_path / "nowhere" / "cache.sqlite")
 
 
-def test_a_cache_that_is_no_journal_is_told(tmp_path: Path) -> None:
+def test_a_cache_that_is_no_journal_is_reported(tmp_path: Path) -> None:
     (tmp_path / "cache.sqlite").write_text("Something else, long enough to be looked at. " * 40)
     with pytest.raises(RunError, match="can't be used as a journal"):
         open_journal(None, tmp_path / "cache.sqlite")

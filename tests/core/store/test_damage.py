@@ -76,7 +76,7 @@ READS: dict[str, Callable[[Journal], object]] = {
         ("row", "UPDATE rows SET transient = ?", 1, "1 rows of a stage"),
     ],
 )
-def test_a_changed_row_is_told_once_taken_out_and_asked_for_again(
+def test_a_changed_row_is_reported_once_taken_out_and_asked_for_again(
     tmp_path: Path, read: str, statement: str, value: object, told: str
 ) -> None:
     fill(tmp_path / "j")

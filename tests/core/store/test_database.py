@@ -91,7 +91,7 @@ async def test_a_thread_that_failed_says_so_to_those_that_come_later(
         database.do(lambda _: None)
 
 
-async def test_a_waiter_that_can_not_be_told_for_want_of_memory_is_told_later(
+async def test_a_waiter_that_can_not_be_notified_for_want_of_memory_is_notified_later(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tell, failures = module._tell_waiters, [MemoryError()] * 3

@@ -235,7 +235,7 @@ def test_calls_that_may_have_been_served_without_a_reply_count_in_every_sitting(
     assert (used.cached_tokens, used.most_prompt, used.most_reply) == (4, 100, 20)
 
 
-def test_a_full_disk_is_told_and_nothing_of_the_group_counts(journal: Journal) -> None:
+def test_a_full_disk_is_reported_and_nothing_of_the_group_counts(journal: Journal) -> None:
     commit(journal, b"k", Reply("x"))
     journal.do(lambda c: c.execute("PRAGMA max_page_count = 1")).result()
     pages = journal.do(lambda c: c.execute("PRAGMA page_count").fetchone()[0]).result()
@@ -246,7 +246,7 @@ def test_a_full_disk_is_told_and_nothing_of_the_group_counts(journal: Journal) -
     assert found(journal, b"k") == Reply("x")
 
 
-def test_a_journal_goes_on_after_the_disk_has_room_again(journal: Journal) -> None:
+def test_a_journal_works_again_when_the_disk_has_room(journal: Journal) -> None:
     pages = journal.do(lambda c: c.execute("PRAGMA page_count").fetchone()[0]).result()
     journal.do(lambda c: c.execute(f"PRAGMA max_page_count = {pages}")).result()
     with pytest.raises(RunError):
@@ -258,7 +258,7 @@ def test_a_journal_goes_on_after_the_disk_has_room_again(journal: Journal) -> No
     assert rows(journal.path, "SELECT count(*) FROM segments") == [(3,)]
 
 
-def test_a_journal_that_can_only_be_read_is_told(journal: Journal) -> None:
+def test_a_journal_that_can_only_be_read_is_reported(journal: Journal) -> None:
     commit(journal, b"k", Reply("x"))
     journal.do(lambda c: c.execute("PRAGMA query_only = 1")).result()
     with pytest.raises(RunError, match="can't be written"):
@@ -331,7 +331,7 @@ def test_somebody_elses_database_is_refused_and_left_alone(tmp_path: Path) -> No
     assert (tmp_path / "j").read_bytes() == content
 
 
-def test_a_damaged_journal_is_told_as_such(tmp_path: Path) -> None:
+def test_a_damaged_journal_is_reported_as_such(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     for i in range(50):
         commit(journal, bytes([i]), Reply("x" * 2000))

@@ -48,7 +48,7 @@ def line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_a_second_process_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_with_the_first_ones_number(tmp_path: Path) -> None:
     with start(HOLD, tmp_path) as holder:
         assert line(holder) == "held"
         with pytest.raises(RunError, match=f"in use by process {holder.pid} on .*--runs"):
@@ -56,7 +56,7 @@ def test_a_second_process_is_refused_and_told_who_has_it(tmp_path: Path) -> None
         holder.kill()
 
 
-def test_a_process_that_is_killed_lets_go(tmp_path: Path) -> None:
+def test_a_killed_process_releases_the_lock(tmp_path: Path) -> None:
     with start(HOLD, tmp_path) as holder:
         assert line(holder) == "held"
         holder.send_signal(signal.SIGKILL)
@@ -93,7 +93,7 @@ def test_it_can_be_taken_again_after_it_was_closed(tmp_path: Path) -> None:
     RunLock(tmp_path).close()
 
 
-def test_a_directory_that_can_not_be_locked_is_told(tmp_path: Path) -> None:
+def test_a_directory_that_can_not_be_locked_is_reported(tmp_path: Path) -> None:
     (tmp_path / "lock").mkdir()
     with pytest.raises(RunError, match="lock"):
         RunLock(tmp_path)

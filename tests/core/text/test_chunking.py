@@ -218,7 +218,7 @@ def test_tokens_are_the_same_whether_a_text_is_read_in_pieces_or_at_once(monkeyp
 
 
 @pytest.mark.parametrize("kind", ["one letter", "words", "letters", "own tokenizer"])
-async def test_one_very_long_line_is_cut_while_the_event_loop_goes_on(kind: str, own_tokenizer: Path) -> None:
+async def test_one_very_long_line_is_cut_without_blocking_the_event_loop(kind: str, own_tokenizer: Path) -> None:
     letters = "".join(random.Random(3).choices("abcdefghijklmnopqrstuvwxyz海港", k=150_000))
     line = {"one letter": "x" * 2_000_000, "words": ENGLISH * 12_000}.get(kind, letters)
     name: TokenizerName = own_tokenizer if kind == "own tokenizer" else "o200k_base"

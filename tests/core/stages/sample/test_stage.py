@@ -263,7 +263,7 @@ def test_a_prompt_that_is_too_long_is_never_sent(project: Project, sampler: Samp
     assert {b["messages"][0]["content"][:11] for b in policy.bodies} == {"A short one"}
 
 
-def test_a_budget_stops_sampling_and_a_larger_one_goes_on(
+def test_a_budget_stops_sampling_and_a_larger_one_resumes_it(
     project: Project, sampler: Sampler, policy: PolicyServer
 ) -> None:
     project.write_data([without_candidates(i) for i in range(4)])

@@ -143,7 +143,7 @@ def reluctant() -> Any:
     [(lambda prompt: f"[[{prompt.count('word ') / 3:.2f}]]", "length"), (reluctant(), "asked_again")],
     ids=["length", "asked_again"],
 )
-async def test_a_judge_that_rates_by_length_or_errs_is_told_of(
+async def test_a_judge_that_rates_by_length_or_errs_raises_an_alarm(
     tmp_path: Path, serve: Any, reply: Any, alarm: str
 ) -> None:
     summary = await scored(tmp_path, serve, reply)

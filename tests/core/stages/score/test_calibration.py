@@ -145,7 +145,7 @@ async def test_a_plan_counts_the_set_twice(project: Project) -> None:
         ('{"context": "c"}\n', "calibration.jsonl:1: query"),
     ],
 )
-async def test_a_set_that_is_none_stops_the_run_before_anything_is_paid_for(
+async def test_an_unusable_calibration_set_stops_the_run_before_anything_is_paid_for(
     project: Project, judge_server: JudgeServer, text: str | None, message: str
 ) -> None:
     pipeline = calibrate(project)
@@ -171,7 +171,7 @@ def test_a_set_is_read_as_the_data_is_with_blank_lines_and_a_mark_of_byte_order(
     assert [sample.id for sample in calibration_samples(tmp_path / "set.jsonl")] == ["a", "b"]
 
 
-def test_a_bound_beyond_the_scale_is_told_with_its_place(project: Project) -> None:
+def test_a_bound_beyond_the_scale_is_reported_with_its_place(project: Project) -> None:
     pipeline = calibrate(project, calibration={"path": "calibration.jsonl", "max_drift": 11})
     with pytest.raises(ConfigError, match=r"calibration\.max_drift"):
         parse_pipeline(pipeline, load_catalog(), folder=project.folder)

@@ -42,7 +42,7 @@ def unscored(project: Project) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("number", [0, 3, 5])
-def test_a_refused_sample_is_its_own_failure_wherever_it_stands(
+def test_a_refused_sample_fails_alone_wherever_it_is_in_the_data(
     odd_project: Project, server: OddServer, number: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     query = sample_row(number)["query"]

@@ -167,7 +167,7 @@ async def test_what_was_paid_for_stays_in_the_journal(score: Run) -> None:
 
 
 @pytest.mark.parametrize("rescore", [FAILED, HELPFULNESS])
-async def test_an_interrupted_rescore_goes_on_where_it_was(score: Run, rescore: Rescore) -> None:
+async def test_an_interrupted_rescore_resumes_where_it_was(score: Run, rescore: Rescore) -> None:
     server = Server(broken="bad|awful")
     await score(server)
     server.take()

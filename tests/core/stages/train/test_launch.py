@@ -81,7 +81,7 @@ def test_a_result_that_another_machine_s_disk_shows_late_is_waited_for(tmp_path:
     assert run(plan, tmp_path) == {"loss": 1}
 
 
-def test_processes_that_end_well_without_a_result_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_end_well_without_a_result_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrf.stages.train.supervise.SETTLE_S", 0.2)
     with pytest.raises(StageError, match="bash ended with exit code 0"):
         run(LaunchPlan(world=1, argv=("bash", "-c", "true")), tmp_path)
@@ -104,7 +104,7 @@ def test_an_error_of_any_rank_ends_the_stage_with_its_words_and_exit_code(start:
     assert raised.value.exit_code == 2
 
 
-def test_a_rank_that_dies_is_told_with_the_last_lines_of_its_own_log(start: Start, tmp_path: Path) -> None:
+def test_a_rank_that_dies_is_reported_with_the_last_lines_of_its_own_log(start: Start, tmp_path: Path) -> None:
     plan = start(
         """
         if rank:
@@ -144,7 +144,7 @@ def blamed(tmp_path: Path, codes: dict[int, int], errors: dict[int, str]) -> Sta
     return raised.value
 
 
-def test_the_rank_that_torchrun_blames_is_the_one_told(tmp_path: Path) -> None:
+def test_the_rank_that_torchrun_blames_is_the_one_reported(tmp_path: Path) -> None:
     message = str(blamed(tmp_path, {3: -9}, {}))
     assert "rank 3 of 4 was ended by signal 9, and the training with it" in message
     assert "the lines of 3" in message

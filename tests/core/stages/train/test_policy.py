@@ -56,7 +56,7 @@ def train(tmp_path: Path, distribute: Any, monkeypatch: pytest.MonkeyPatch) -> I
     load_catalog.cache_clear()
 
 
-def test_a_policy_outlives_another_trainer_and_gives_way_when_told_so(tmp_path: Path, train: Any) -> None:
+def test_a_policy_outlives_another_trainer_until_its_replacement_is_allowed(tmp_path: Path, train: Any) -> None:
     policy = tmp_path / "runs" / "run" / "policy"
     first = train(type="copy", note="one")
     assert first.status == "finished", first.message
