@@ -135,13 +135,13 @@ class PackedCalls(JudgeCalls):
         new: list[PackedQuestion] = []
         for question in questions:
             key = request_key(self.identity, question.request)
+            packed = PackedQuestion(key, question, asyncio.get_running_loop().create_future())
             if key in self.flights:
                 self.ledger.lines[question.caller.dimension].reused += 1
             else:
-                packed = PackedQuestion(key, question, asyncio.get_running_loop().create_future())
                 new.append(packed)
-                self.flights.join(key, partial(_awaited, packed.reply)).add_done_callback(_seen)
-            self.flights.join(key, _never).add_done_callback(partial(_hand_on, question.reply))
+            waiter = self.flights.join(key, partial(_awaited, packed.reply))  # of the call under way, if there is one
+            waiter.add_done_callback(partial(_hand_on, question.reply))
         try:
             first, *others = await self._requests(await self._not_kept(new)) or [[]]
             await self._fly(first)
@@ -367,7 +367,3 @@ def _fail(future: asyncio.Future[Reply], error: BaseException) -> None:
 
 async def _awaited(reply: asyncio.Future[Reply]) -> Reply:
     return await reply
-
-
-async def _never() -> Reply:
-    raise AssertionError("the call is under way already")

@@ -37,6 +37,7 @@ _ADVICE: Mapping[str, str] = {
     f"{_SAME_COMMAND}, or {_FAILED}",
     Reason.JUDGE_REJECTED: f"another judge for this material, or a change at the server; then {_SAME_COMMAND}",
     Reason.PROMPT_CUT: f"a longer context at the server, or a smaller `context_window`; {_FAILED}",
+    Reason.NO_ANSWER: f"fewer questions in a request (`max_questions`), or another judge; {_FAILED}",
     Reason.FILTERED: f"another judge for this material; {_FAILED}",
     Reason.TOO_MANY_STATEMENTS: f"a larger `max_statements`; then {_SAME_COMMAND}",
 }  # fmt: skip
