@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from lrf.prompting.labels import label_of
@@ -78,6 +78,16 @@ class WorstCase(NamedTuple):
 
 def worst_case_of(judge: Judge, request: Request) -> WorstCase:
     """The most of one try. Labels are weighed in calls of one token, after the prompt and what was written before."""
-    prompt, reply = most_prompt_tokens(request), most_reply_tokens(judge, request.max_tokens)
+    return worst_of_tries(judge, request, (request.max_tokens,))
+
+
+def worst_of_tries(judge: Judge, request: Request, limits: Sequence[int]) -> WorstCase:
+    """The most of several tries together, which differ in the limits of their replies only."""
+    prompt = most_prompt_tokens(request)
     again = judge.capabilities.calls - 1 if request.reply_mode == "logprobs" else 0
-    return WorstCase(1 + again, prompt + again * (prompt + reply + LABEL_BYTES), reply + again)
+    replies = [most_reply_tokens(judge, limit) for limit in limits]
+    return WorstCase(
+        len(limits) * (1 + again),
+        sum(prompt + again * (prompt + reply + LABEL_BYTES) for reply in replies),
+        sum(reply + again for reply in replies),
+    )

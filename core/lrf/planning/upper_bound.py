@@ -11,12 +11,12 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from lrf.engine.judge_calls import ATTEMPTS, JudgeCalls
 from lrf.engine.paid_call import Caller
-from lrf.engine.worst_case import next_limit, worst_case_of
+from lrf.engine.worst_case import next_limit, worst_of_tries
 from lrf.planning.schema import instance
 from lrf.prices import Price
 from lrf.prompting.expectations import Verdict, Verdicts
@@ -68,9 +68,7 @@ class BoundCalls(JudgeCalls):
         if request.expects.kind == "statements" and caller.dimension not in self.statements:
             self.assumed.add(caller.dimension)
         if request.attempt == 0:
-            tries = [worst_case_of(self.judge, replace(request, max_tokens=limit)) for limit in limits]
-            calls, prompt, written = (sum(numbers) for numbers in zip(*tries, strict=True))
-            self.upper_bounds[caller.dimension].add(calls, prompt, written, self.price)
+            self.upper_bounds[caller.dimension].add(*worst_of_tries(self.judge, request, limits), self.price)
         return self._longest(request, limits[-1], self.statements.get(caller.dimension, ASSUMED_STATEMENTS))
 
     def _longest(self, request: Request, tokens: int, statements: int) -> Reply:
@@ -89,8 +87,7 @@ class BoundCalls(JudgeCalls):
             return Reply(dump({**value, "verdict": worst[2:-2]} if kind == "verdict" else value))
         if not request.options:
             return Reply((f"{next(self._number)}" + _DENSE * tokens)[:tokens])
-        reply = self.weighed(request)
-        return reply if reply_mode == "logprobs" else replace(reply, probabilities=None)
+        return self.weighed(request) if reply_mode == "logprobs" else Reply(worst)
 
     def weighed(self, request: Request) -> Reply:
         """A reply with probabilities of the options, the worst one's a little above the others'."""
