@@ -61,12 +61,22 @@ def true_sentences(text: str) -> list[TrueSentence]:
             or _VAGUE.match(sentence)
         ):
             continue
-        if any(mark in sentence for mark in "|`[]{}<>*_#:："):
+        if any(mark in sentence for mark in "|`[]{}<>*_#:：") or sentence.count("(") != sentence.count(")"):
             continue
-        if language == "en" and not sentence[0].isupper():
+        if language == "en" and not _is_prose(sentence):
             continue
-        found.append(TrueSentence(sentence, start, language, sentence.split()[0].lower() in lower))
+        first = re.match(r"[A-Za-z'-]*", sentence)
+        plain = first is not None and first[0].lower() in lower
+        found.append(TrueSentence(sentence, start, language, plain))
     return found
+
+
+def _is_prose(sentence: str) -> bool:
+    """Whether it begins with a capital and most of its words don't, as in no heading and no bibliography."""
+    words = re.findall(r"[^\W\d_][\w'’-]*", sentence)
+    if not words or not sentence[0].isupper() or words[-1] in ("pp", "al", "vol", "no", "ed", "eds"):
+        return False
+    return sum(word[0].islower() for word in words) >= 0.6 * len(words)
 
 
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:
@@ -180,7 +190,7 @@ def _date(sentence: TrueSentence, chance: random.Random, _: Sequence[str]) -> st
 
 def _entity(sentence: TrueSentence, chance: random.Random, names: Sequence[str]) -> str | None:
     pattern = _ZH_NAME if sentence.language == "zh" else _NAME
-    spots = [m for m in pattern.finditer(sentence.text) if m[0] not in _MONTHS]
+    spots = [m for m in pattern.finditer(sentence.text) if m[0] in names]
     if not spots:
         return None
     spot = chance.choice(spots)
@@ -194,9 +204,10 @@ def _entity(sentence: TrueSentence, chance: random.Random, names: Sequence[str])
 
 
 def names_in(text: str) -> list[str]:
-    """The names in a text, for errors of the kind "entity"."""
+    """The names in a text's sentences, for errors of the kind "entity"."""
     pattern = _ZH_NAME if language_of(text) == "zh" else _NAME
-    return sorted({m[0] for m in pattern.finditer(text) if m[0] not in _MONTHS and len(m[0]) > 2})
+    matches = (m[0] for sentence in true_sentences(text) for m in pattern.finditer(sentence.text))
+    return sorted({name for name in matches if name not in _MONTHS and len(name) > 2})
 
 
 _NEGATIONS = {
@@ -291,7 +302,7 @@ _BY_LANGUAGE: Mapping[str, Mapping[str, Callable[..., str | None]]] = {
 def corrupted(sentence: TrueSentence, kind: str, chance: random.Random, names: Sequence[str] = ()) -> str | None:
     """The sentence with an error of this kind (one of :data:`KINDS` but the last), or None where the rule doesn't fit.
 
-    ``names``: names to put in place of one of the sentence's, for "entity".
+    ``names``: all names of the text, for "entity": one of the sentence's is replaced by another.
     """
     changed = _BY_LANGUAGE[sentence.language][kind](sentence, chance, names)
     return None if changed is None or changed == sentence.text else changed

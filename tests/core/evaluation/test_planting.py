@@ -41,7 +41,7 @@ def test_each_kind_of_error_changes_what_it_says(kind: str, sentence: str, allow
     import re
 
     language = "zh" if not sentence.isascii() else "en"
-    changed = corrupted(TrueSentence(sentence, 0, language), kind, random.Random(1), ["Dover"])
+    changed = corrupted(TrueSentence(sentence, 0, language), kind, random.Random(1), ["Dover", "Harrow"])
     assert changed is not None
     assert re.fullmatch(allowed, changed), changed
 
@@ -56,6 +56,13 @@ def test_no_text_makes_a_rule_fail_or_leave_the_sentence_as_it_is(
     assert corrupted(sentence, kind, random.Random(seed), ["Dover"]) != text
     assert isinstance(paraphrased(sentence), str)
     assert all(s.text in text for s in true_sentences(text))
+
+
+def test_headings_bibliographies_and_torn_brackets_are_no_sentences() -> None:
+    text = "Making Time for Solitary Reflection. Journal of Education and Urban Society, 22, pp. Studies in Press). "
+    prose = "Teachers keep a journal for many purposes."
+    assert [sentence.text for sentence in true_sentences(text + prose)] == [prose]
+    assert true_sentences("Ⓐ" * 50 + ".") == []
 
 
 def test_the_sentences_of_real_documents_stand_in_them_and_paraphrases_differ() -> None:
