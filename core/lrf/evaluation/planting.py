@@ -76,7 +76,8 @@ def _is_prose(sentence: str) -> bool:
     words = re.findall(r"[^\W\d_][\w'’-]*", sentence)
     if not words or not sentence[0].isupper() or words[-1] in ("pp", "al", "vol", "no", "ed", "eds"):
         return False
-    return sum(word[0].islower() for word in words) >= 0.6 * len(words)
+    small = [word for word in words if word[0].islower()]
+    return len(small) >= 0.6 * len(words)
 
 
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:
