@@ -13,8 +13,9 @@ from typing import Any
 from lrf.engine.sample_scope import SampleScope
 from lrf.types import Sample
 
-MOST_KEPT = 256
-"""Scopes without a user that are kept at most; the longest unused goes first."""
+MOST_KEPT = 64
+"""Scopes without a user that are kept at most (an index of a long document takes megabytes); the longest unused goes
+first."""
 
 
 @dataclass(slots=True)
