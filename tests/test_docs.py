@@ -105,6 +105,8 @@ def reply_to(prompt: str) -> str:
     """Every kind of mark, as the prompt's hash decides, so that candidates differ."""
     digest = hashlib.blake2b(prompt.encode(), digest_size=2).digest()
     verdict = ("Fully supported", "Partially supported", "No support")[digest[0] % 3]
+    if options := re.findall(r"as one of (\[\[.+\]\])\.\nAnalysis:\Z", prompt):
+        return f"It says so. {options[0].split(', ')[0]}"
     statements = "<statement>The council met.</statement>\n<statement>Seven voted for it.</statement>"
     return f"It says what was asked for.\n{statements}\nRating: [[{verdict}]]\nRating: [[{digest[1] % 11}]]"
 
