@@ -107,6 +107,8 @@ def reply_to(prompt: str) -> str:
     verdict = ("Fully supported", "Partially supported", "No support")[digest[0] % 3]
     if options := re.findall(r"as one of (\[\[.+\]\])\.\nAnalysis:\Z", prompt):
         return f"It says so. {options[0].split(', ')[0]}"
+    if prompt.endswith("Rubric:\n"):
+        return "1. The answer names both numbers. [Hard Rule]\n2. The answer is short. [Principle]"
     statements = "<statement>The council met.</statement>\n<statement>Seven voted for it.</statement>"
     return f"It says what was asked for.\n{statements}\nRating: [[{verdict}]]\nRating: [[{digest[1] % 11}]]"
 

@@ -1,11 +1,11 @@
-"""Registers the dimension ``rubric``."""
+"""Registers the dimension ``rubric`` and the command ``lrf rubric``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from lrf.plugin.hookspecs import hookimpl
-from lrf.plugin.spec import ComponentSpec
+from lrf.plugin.spec import CommandSpec, ComponentSpec
 
 
 @hookimpl
@@ -17,5 +17,14 @@ def lrf_register_dimensions() -> Iterable[ComponentSpec]:
             settings="lrf_rubric.settings:RubricSettings",
             summary="A list of what an answer must have and must not have, with weights: in YAML, no code",
             needs=("judge", "retriever"),
+        ),
+    )
+
+
+@hookimpl
+def lrf_register_commands() -> Iterable[CommandSpec]:
+    return (
+        CommandSpec(
+            name="rubric", target="lrf_rubric.draft:rubric", summary="Have a judge draft a rubric for a person to edit."
         ),
     )

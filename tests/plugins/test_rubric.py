@@ -19,6 +19,7 @@ from lrf.protocols import Capabilities
 from lrf.testing import ScriptedJudge, check_attacks, check_dimension
 from lrf.types import Candidate, Document, Sample, Unscored
 from lrf_rubric.dimension import Rubric
+from lrf_rubric.draft import as_yaml, drafted, judge_block
 from lrf_rubric.items import Item, Level, rating_of
 from lrf_rubric.reading import items_of, read_file
 from lrf_rubric.settings import RubricSettings
@@ -253,3 +254,23 @@ def test_settings_need_one_source_of_items_and_examples_name_one() -> None:
     with pytest.raises(ConfigError, match="no item is named 'other'"):
         rubric(ITEMS[0], examples=[{"answer": "a", "item": "other", "says": "yes"}])
     assert items_of(["It is short. [Hard Rule]"], "here")[0].gate
+
+
+def test_a_draft_is_a_file_that_the_dimension_reads(tmp_path: Path) -> None:
+    judge = ScriptedJudge(["1. It names both numbers. [Hard Rule]\n2. It is short. [Principle]"])
+    file = tmp_path / "draft.yaml"
+    file.write_text(as_yaml(drafted(judge, SAMPLE.context, SAMPLE.query), SAMPLE.query), "utf-8")
+    assert [(item.text, item.gate, item.sees[0]) for item in read_file(file)] == [
+        ("It names both numbers.", True, "document"),
+        ("It is short.", False, "document"),
+    ]
+    with pytest.raises(ConfigError, match="expected lines"):
+        drafted(ScriptedJudge(["I would rather not."]), SAMPLE.context, SAMPLE.query)
+
+
+def test_the_judge_that_drafts_is_one_of_the_pipeline(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("judges: {a: {type: x}, b: y}", "utf-8")
+    assert judge_block(file, "b") == {"type": "y"}
+    with pytest.raises(ConfigError, match="--judge: a, b"):
+        judge_block(file, None)
