@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 _BLOCK = re.compile(r"[^\n]+")
 _MARKER = re.compile(r"\s*(?:[#>|*•+–—-]+\s+|\(?\d{1,3}[.)、]\s*|[（(][一二三四五六七八九十\d]+[)）]\s*)*")
-_END = re.compile(r"(?:[。！？；…]+|[.!?]+(?=[\"'”’)\]*_]*(?:\s|$)))[\"'”’)\]」』）】*_]*")
+_END = re.compile(r"(?:[。！？；…]+|(?<![.!?])[.!?]++(?=[\"'”’)\]*_]*(?:\s|$)))[\"'”’)\]」』）】*_]*")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:[A-Za-z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|No|vs|etc|al|Fig|Eq|Sec|Vol|pp|cf|approx|Inc|Ltd|Co|Corp|U\.S|e\.g|i\.e)"
     r"|(?:^|[.:;!?]\s+)\d{1,3})\.$"  # the number of a list within a line
 )
+_LONGEST_ABBREVIATION = 24  # characters, more than any of them has
 _WORDS = re.compile(r"[^\W_]")
 
 
@@ -41,7 +42,7 @@ def _ends(answer: str, start: int, stop: int) -> list[int]:
     """Where sentences end within a line, its end left out."""
     ends = []
     for match in _END.finditer(answer, start, stop):
-        before = answer[start : match.start() + 1]
+        before = answer[max(start, match.start() - _LONGEST_ABBREVIATION) : match.start() + 1]
         if match.end() < stop and not (match[0] == "." and _ABBREVIATION.search(before)):
             ends.append(match.end())
     return ends

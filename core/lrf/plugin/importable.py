@@ -22,7 +22,7 @@ from lrf.plugin.spec import ComponentSpec
 LONGEST_S = 300.0
 """Seconds that importing may take: PyTorch and vLLM from a slow disk."""
 
-_OF_EXTRA = re.compile(r"([A-Za-z0-9._-]+)[^;]*; extra == ['\"]([^'\"]+)['\"]")
+_OF_EXTRA = re.compile(r"([A-Za-z0-9._-]++)[^;]*+; extra == ['\"]([^'\"]+)['\"]")
 
 
 def problem_of(spec: ComponentSpec, extras: Sequence[str]) -> str | None:

@@ -5,7 +5,6 @@ Trainers often hand on nothing but such a text. The formats are those of the usu
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from lrf.errors import DataError
@@ -28,10 +27,10 @@ _FORMATS = (
     _Format("<|user|>\n", "<|end|>", "<|assistant|>"),
     _Format("<｜User｜>", "", "<｜Assistant｜>"),
 )  # fmt: skip
-_LAST_TOKENS = re.compile(
-    r"(?:\s*(?:<\|(?:im_end|eot_id|end|endoftext|end_of_text|user|return|eom_id)\|>|</s>|<eos>|<end_of_turn>"
-    r"|<｜end▁of▁sentence｜>))+\s*\Z"
-)
+_LAST_TOKENS = (
+    "<|im_end|>", "<|eot_id|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>", "<|user|>", "<|return|>", "<|eom_id|>",
+    "</s>", "<eos>", "<end_of_turn>", "<｜end▁of▁sentence｜>",
+)  # fmt: skip
 _ELSE = 'name document and question instead: {"document_ids": […], "query": …}'
 
 
@@ -64,7 +63,17 @@ def prompt_and_answer(text: str) -> tuple[str, str]:
 
 def answer_text(answer: str) -> str:
     """The answer without the tokens that end a turn."""
-    return _LAST_TOKENS.sub("", answer)
+    without = len(answer)
+    while token := next((token for token in _LAST_TOKENS if answer.endswith(token, 0, _end(answer, without))), ""):
+        without = _end(answer, without) - len(token)
+    return answer if without == len(answer) else answer[: _end(answer, without)]
+
+
+def _end(text: str, end: int) -> int:
+    """Where the text before this place ends without white space."""
+    while end and text[end - 1].isspace():
+        end -= 1
+    return end
 
 
 def _chat_and_turn(text: str) -> tuple[_Format | None, str]:
