@@ -161,7 +161,7 @@ NO_STATEMENTS = "[[No factual statements]]"
 """How a judge says that an answer makes no statement; a reply with neither this nor a statement can't be read."""
 
 _TAG = re.compile(r"<\s{0,3}(/?)\s{0,3}statement(?:\s[^<>]{0,100})?>", re.IGNORECASE)
-_SHOWN = 80
+_SHOWN, _LONGEST_BULLET = 80, 20
 _PART_OF_A_TAG = re.compile(r"</?(?:s|st|sta|stat|state|statem|stateme|statemen|statement)?\s*\Z", re.IGNORECASE)
 
 
@@ -200,20 +200,30 @@ class Statements:
 
 
 def _between_tags(text: str) -> tuple[str, ...]:
-    """The texts between opening and closing tags, which may have attributes. Raises ParseError for an open one."""
-    statements, begin = [], None
+    """The texts between opening and closing tags, which may have attributes.
+
+    Raises ParseError for a statement that isn't closed. A tag in the midst of a line that isn't closed, or that is
+    followed by another one on its line, begins none: the judge speaks of it, or quotes what it was told to do.
+    """
+    statements, opened, begin = [], 0, None
     for tag in _TAG.finditer(text):
         between = "" if begin is None else text[begin : tag.start()].strip()
         if tag[1]:
             statements.append(between)
             begin = None
-        elif between:
+        elif between and "\n" in text[opened : tag.start()] and _begins_a_line(text, opened):
             raise ParseError(Reason.TRUNCATED_REPLY, f'a statement of the reply isn\'t closed: "{between[:_SHOWN]}"')
         else:
-            begin = tag.end()
+            opened, begin = tag.start(), tag.end()
     if begin is not None:
         raise ParseError(Reason.TRUNCATED_REPLY, "the reply's last statement isn't closed")
     return tuple(filter(None, statements))
+
+
+def _begins_a_line(text: str, at: int) -> bool:
+    """Whether nothing but a bullet or a number stands before this place on its line."""
+    line = text[max(0, at - _LONGEST_BULLET) : at].rpartition("\n")
+    return not line[2].strip(" \t-*•·>.)0123456789") and (bool(line[1]) or at <= _LONGEST_BULLET)
 
 
 @dataclass(frozen=True, slots=True)

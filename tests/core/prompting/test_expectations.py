@@ -296,6 +296,8 @@ def test_statements_are_read_in_order_without_the_text_between_them(sentences: l
     ("text", "statements"),
     [
         ("<statement><statement>b</statement>", ("b",)),
+        ("<statement>a <statement>b</statement> c</statement>", ("b",)),
+        ("Each is in <statement> tags:\n<statement>b</statement>", ("b",)),
         ('<Statement id="1">a</Statement>\n< statement >b</ statement >', ("a", "b")),
         ("<statement>a</statement></statement>b", ("a",)),
         ("<Statement>a</STATEMENT>", ("a",)),
@@ -319,7 +321,7 @@ def test_closed_tags_with_words_in_them_are_statements(text: str, statements: tu
             "</",
             "<statement>a\n<statement>b",
         ),
-        *("<statement>a\n<statement>b</statement>", "<statement>a <statement>b</statement> c</statement>"),
+        *("<statement>a\n<statement>b</statement>", "1. <statement>a\n- <statement>b</statement>"),
         '<statement id="2">cut off',
     ],
 )
