@@ -150,4 +150,5 @@ if __name__ == "__main__":
     to_runner = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints goes to standard error
     end_with_parent()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the runner's way to stop it, also where `&` ignores it
     sys.exit(main(Channel(to_runner), *sys.argv[1:]))
