@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-FEW = 4
+FEW = 8
 SWITCH_S = 0.0005
 THRESHOLDS = (300_000, 10, 10)
 PYTHONS_OWN = 2_000  # Python 3.12 counts its immortal objects as frozen: a few hundred

@@ -31,10 +31,15 @@ _CHANNEL = r"(analysis|commentary|final)\b[^<\n]{0,200}<\|message\|>"
 _CHANNELS = re.compile(rf"\s*+(?:<\|start\|>assistant)?\s*+(?:<\|channel\|>)?\s*+{_CHANNEL}")
 _MESSAGE = re.compile(rf"{_CHANNEL}((?:(?!<\|(?:end|return|call|start|channel)\|>).)*)", re.DOTALL)
 _TAG = re.compile(rf"<(?:/?{_NAME}>|\|)", re.IGNORECASE)
-_HINTS = ("◁", "[t", "[T", "[/", "analysis")
-"""Each form has a tag or one of these, and most replies have none: this look is many times quicker than the others."""
 _BARE_CHANNELS = re.compile(r"\s*analysis(?=\S)(.*?)assistant\s?final(.*)", re.DOTALL)
 _MOST_TURNS = 8
+
+
+def _may_hold_thoughts(text: str) -> bool:
+    """Whether the text has a part of any form. Most replies have none, and this look is many times quicker."""
+    if "[t" in text or "[T" in text or "[/" in text or "analysis" in text or "◁" in text:
+        return True
+    return "<" in text and _TAG.search(text) is not None
 
 
 def without_thoughts(reply: Reply) -> Reply:
@@ -45,7 +50,7 @@ def without_thoughts(reply: Reply) -> Reply:
     Other stray ends are dropped. What is left may itself have a form of reasoning, which is taken out in turn; after
     eight turns the rest is reasoning, too. Applying this twice changes nothing.
     """
-    if not _TAG.search(reply.text) and not any(hint in reply.text for hint in _HINTS):
+    if not _may_hold_thoughts(reply.text):
         return reply
     for _ in range(_MOST_TURNS):
         text, thoughts = _channels_apart(reply.text)

@@ -82,6 +82,18 @@ class _Task(NamedTuple):
     flush: bool = False
 
 
+_forks = 0
+"""How often this process's line was forked: asking the system for the process at each call costs a microsecond."""
+
+
+def _note_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
 class Database:
     """A database with the journal's tables, used from any thread and any number of event loops of one process.
 
@@ -95,7 +107,7 @@ class Database:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self._process = os.getpid()
+        self._process, self._forks = os.getpid(), _forks
         self._group_s = 0.0 if path is None else GROUP_S
         self._closed = False
         self._failure: RunError | None = None
@@ -135,7 +147,7 @@ class Database:
 
     def close(self) -> None:
         """Commit what has come in and close the file. In a forked process this does nothing: the file isn't its own."""
-        if not self._closed and os.getpid() == self._process:
+        if not self._closed and self._forks == _forks:
             self._closed = True
             for loop in list(self._gathered):
                 self._hand_over(loop)
@@ -143,7 +155,7 @@ class Database:
             self._thread.join()
 
     def _check_usable(self) -> None:
-        if os.getpid() != self._process:
+        if self._forks != _forks:
             raise RunError(
                 f"the journal was opened by process {self._process} and can't be used in process {os.getpid()}, which "
                 "was forked from it: open it in the new process, or use one process"
