@@ -11,12 +11,12 @@ from lrf.errors import DataError
 from lrf.protocols import Judged, Question, Recorded
 from lrf.rows.formats import rows_of
 from lrf.types import JSON, BadRow
-from lrf_benchmarks.pairwise import Pairwise, decisions_of
+from lrf_benchmarks.pairwise import PairwiseRows, decisions_of
 from lrf_benchmarks.rows import number_of, one_of, percent, question, questions, text_of
 from lrf_benchmarks.settings import BenchmarkSettings
 
 
-class OwnPairs(Pairwise):
+class OwnPairs(PairwiseRows):
     """Your own preferences: rows of query, answer_a, answer_b, preferred ("a", "b" or "tie"); context and id if any.
 
     Accuracy: the better answer must win; a tie of the judge counts half, or for ``accuracy_without_ties`` not at all,

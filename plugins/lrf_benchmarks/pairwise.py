@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -51,11 +52,23 @@ class Pairwise:
     def __init__(self, settings: BenchmarkSettings) -> None:
         self._path = settings.path
 
+    def right(self, judged: Judged) -> float | None:
+        """The share of the two orders in which the better answer wins; a tie counts half."""
+        decisions = decisions_of(judged)
+        if None in decisions:
+            return None
+        return sum(0.5 if d == "tie" else float(d == judged.label) for d in decisions) / 2
+
+
+class PairwiseRows(Pairwise, ABC):
+    """A benchmark of two answers whose rows say all, whichever file they are in."""
+
+    @abstractmethod
+    def question(self, row: Mapping[str, Any], number: int) -> Question | None:
+        """The question in a row; None for one that the benchmark leaves out."""
+
     def read(self) -> Iterator[Question | BadRow]:
         return questions(rows_of(self._path), self.question)
-
-    def question(self, row: Mapping[str, Any], number: int) -> Question | None:
-        raise NotImplementedError
 
     def recorded(self, path: Path) -> Iterator[Recorded]:
         for number, made in enumerate(questions(rows_of(path), self.judgement)):
@@ -66,15 +79,8 @@ class Pairwise:
     def judgement(self, row: Mapping[str, Any], number: int) -> Recorded:
         raise FieldError("no layout of recorded judgements is published; give rows of sample_id, candidate_id, reward")
 
-    def right(self, judged: Judged) -> float | None:
-        """The share of the two orders in which the better answer wins; a tie counts half."""
-        decisions = decisions_of(judged)
-        if None in decisions:
-            return None
-        return sum(0.5 if d == "tie" else float(d == judged.label) for d in decisions) / 2
 
-
-class LlmBar(Pairwise):
+class LlmBar(PairwiseRows):
     """LLMBar (arXiv 2310.07641): rows of input, output_1, output_2, label (1 or 2).
 
     Rule of the authors' evaluate.py: an unreadable comparison is wrong. By rating, a tie counts for the second answer
@@ -141,7 +147,7 @@ def _number(value: float) -> float | None:
     return value if value == value else None
 
 
-class JudgeBench(Pairwise):
+class JudgeBench(PairwiseRows):
     """JudgeBench (arXiv 2410.12784): rows of pair_id, source, question, response_A, response_B, label ("A>B", "B>A").
 
     Rule: over both orders, +1 for a decision equal to the label, -1 for its opposite, 0 for a tie or none; right when
