@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -58,4 +59,13 @@ def _patient_group() -> Any:
     """A gloo group with a timeout of a day: tokenising and saving can outlast NCCL's ten minutes."""
     from torch import distributed
 
+    atexit.register(_leave)
     return distributed.new_group(backend="gloo", timeout=timedelta(days=1))
+
+
+def _leave() -> None:
+    """End the process groups: the threads of one that is left open can abort the interpreter while it ends."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
