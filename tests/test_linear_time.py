@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,6 @@ from pattern_texts import texts_for
 
 ROOT = Path(__file__).parent.parent
 LENGTHS = (20, 512, 4_096)
-NOTICEABLE = 0.004  # CPU seconds: what a pattern takes over 4,096 characters at a microsecond each
 
 
 def _files() -> Iterator[tuple[str, ast.Module]]:
@@ -78,16 +78,23 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+@cache
+def _noticeable() -> float:
+    """CPU seconds: four times what this machine takes for each of 4,096 matches of one character."""
+    text, pattern = "x" * LENGTHS[-1], re.compile("x")
+    return 4 * min(_seconds(lambda: sum(1 for _ in pattern.finditer(text))) for _ in range(20))
+
+
 def _grows_too_fast(work_on: Callable[[str], object], before: str, part: str, after: str) -> bool:
-    """Whether a short text takes noticeable time, or one four times as long takes much more than four times as long."""
+    """Whether twenty characters take noticeable time, or four times the text much more than four times as long."""
 
     def seconds(length: int) -> float:
         text = before + part * -(-length // len(part)) + after
         return _seconds(lambda: work_on(text))
 
     for length in LENGTHS:
-        if seconds(length) >= NOTICEABLE and (once := min(seconds(length), seconds(length))) >= NOTICEABLE:
-            return length < LENGTHS[-1] or min(seconds(4 * length), seconds(4 * length)) > 9 * once
+        if seconds(length) >= _noticeable() and (once := min(seconds(length), seconds(length))) >= _noticeable():
+            return length == LENGTHS[0] or min(seconds(4 * length), seconds(4 * length)) > 9 * once
     return False
 
 
