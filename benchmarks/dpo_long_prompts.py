@@ -114,9 +114,9 @@ def train(way: str, shape: dict[str, int], prompt: int, answer: int, device: str
     from trl import DPOConfig, DPOTrainer
 
     from lrf_dpo.objective import DPOWithCETrainer, loss_terms
-    from lrf_dpo.prefix_sharing import PrefixSharing, SharedPromptCollator
     from lrf_dpo.settings import CE
     from lrf_training.models import new_tokenizer
+    from lrf_training.prefix_sharing import PrefixSharing, SharedPromptCollator
     from lrf_training.settings import Init
 
     gpu = device == "cuda"

@@ -70,9 +70,9 @@ def child(way: str, case: Case) -> None:
     from trl import DPOConfig, DPOTrainer
 
     from lrf_dpo.objective import DPOWithCETrainer, loss_terms, sum_in_64_bits
-    from lrf_dpo.prefix_sharing import PrefixSharing, SharedPromptCollator
     from lrf_dpo.settings import CE
     from lrf_training.models import new_tokenizer
+    from lrf_training.prefix_sharing import PrefixSharing, SharedPromptCollator
     from lrf_training.settings import Init
 
     def model(seed: int) -> Any:

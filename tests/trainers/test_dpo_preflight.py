@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from lrf_dpo.prefix_sharing import SharedPromptCollator
 from lrf_dpo.settings import DPOSettings
 from lrf_dpo.trainer import DPO
+from lrf_training.prefix_sharing import SharedPromptCollator
 from lrf_training.preflight import copies
 
 TINY: dict[str, Any] = {"init": {"hidden": 16, "layers": 1, "heads": 2, "vocab": 320}, "global_batch": 2}

@@ -11,11 +11,11 @@ from trl import DPOConfig, DPOTrainer
 from trl.models import prepare_deepspeed
 
 from lrf_dpo.alarms import LengthCorrelation
-from lrf_dpo.prefix_sharing import PrefixSharing
 from lrf_dpo.reference import REFERENCE_COLUMNS, tokens_hash
 from lrf_dpo.sampler import PairSampler
-from lrf_dpo.sequence_parallel import sequence_group
 from lrf_dpo.settings import CE
+from lrf_training.prefix_sharing import PrefixSharing
+from lrf_training.sequence_parallel import sequence_group
 from lrf_training.trainer import CheckedTrainer
 
 

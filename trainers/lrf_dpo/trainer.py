@@ -64,7 +64,7 @@ class DPO:
 
         # --- policy
         policy = prepare_model(job, settings, tokenization.tokenizer, counts, arguments.bf16)
-        from lrf_dpo.prefix_sharing import PrefixSharing, SharedPromptCollator, unsupported
+        from lrf_training.prefix_sharing import PrefixSharing, SharedPromptCollator, unsupported
 
         refusal = "prefix_sharing: off" if settings.prefix_sharing == "off" else unsupported(policy)
         if settings.prefix_sharing == "on" and refusal:
@@ -147,7 +147,7 @@ class DPO:
         from trl import DPOConfig
 
         from lrf_dpo.objective import loss_terms
-        from lrf_dpo.prefix_sharing import NAME
+        from lrf_training.prefix_sharing import NAME
 
         settings, common = self.settings, training_arguments(self.settings, job)
         if (parallel := common.get("parallelism_config")) is not None:

@@ -24,15 +24,15 @@ from transformers import (
 from trl import DPOConfig
 
 import lrf_dpo.objective
-import lrf_dpo.prefix_sharing
 import lrf_reward.objective
 import lrf_sft.objective
+import lrf_training.prefix_sharing
 from lrf.errors import StageError
 from lrf_dpo.objective import DPOWithCETrainer, loss_terms
-from lrf_dpo.prefix_sharing import TESTED, PrefixSharing, SharedPromptCollator, unsupported
 from lrf_dpo.settings import CE, DPOSettings
 from lrf_dpo.trainer import DPO
 from lrf_training.models import new_tokenizer
+from lrf_training.prefix_sharing import TESTED, PrefixSharing, SharedPromptCollator, unsupported
 from lrf_training.settings import Init
 
 Result = tuple[float, torch.Tensor]  # loss, all gradients in one vector
@@ -171,7 +171,9 @@ def test_it_composes_with_adapters(tmp_path: Path) -> None:
     assert_same(plain, shared)
 
 
-@pytest.mark.parametrize("module", [lrf_dpo.prefix_sharing, lrf_dpo.objective, lrf_sft.objective, lrf_reward.objective])
+@pytest.mark.parametrize(
+    "module", [lrf_training.prefix_sharing, lrf_dpo.objective, lrf_sft.objective, lrf_reward.objective]
+)
 def test_the_tensors_in_a_collators_docstring_are_those_it_returns(module: ModuleType) -> None:
     outcome = doctest.testmod(module)
     assert outcome.attempted > 0

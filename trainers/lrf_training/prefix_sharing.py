@@ -23,8 +23,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
-from lrf_dpo.sequence_parallel import gather_predicting_states, shard_inputs
 from lrf_training.adapters import unwrap_peft
+from lrf_training.sequence_parallel import gather_predicting_states, shard_inputs
 
 Ids = tuple[int, ...]
 
@@ -124,8 +124,8 @@ class SharedPromptCollator:
 class PrefixSharing:
     """Makes a model (or peft model) accept batches of :class:`SharedPromptCollator`, and only those.
 
-    ``group`` is the sequence-parallel process group while training (:mod:`lrf_dpo.sequence_parallel`), or None. The
-    processes of a group must get the same batches.
+    ``group`` is the sequence-parallel process group while training (:mod:`lrf_training.sequence_parallel`), or None.
+    The processes of a group must get the same batches.
     """
 
     def __init__(self, model: Any) -> None:
