@@ -76,6 +76,7 @@ def test_progress_the_log_and_the_figures_tell_the_same(job, row) -> None:
     assert [json.loads(line) for line in log] == steps
     assert [(s["step"], s["steps"]) for s in steps] == [(1, 3), (2, 3), (3, 3)]
     assert {"margin", "accuracy", "chosen_logp_delta", "ce", "learning_rate"} <= steps[-1].keys()
+    assert all(step["tokens_per_second"] > 0 and step["memory_gib"] > 0 for step in steps)
     assert result.metrics["margin"] == steps[-1]["margin"]
     assert (result.metrics["steps"], result.metrics["pairs"], result.metrics["lost_pairs"]) == (3, 2, 0)
     assert [r["phase"] for r in reports if "phase" in r] == [

@@ -50,6 +50,7 @@ def training_arguments(settings: TrainingSettings, job: TrainingJob) -> dict[str
         "gradient_checkpointing": settings.gradient_checkpointing,
         "dataloader_pin_memory": gpu,
         "logging_steps": 1,
+        "include_num_input_tokens_seen": "non_padding",  # for tokens a second in the log
         "save_strategy": "steps" if settings.save_every else "no",
         "save_steps": settings.save_every or 500,
         "optim": "adamw_torch_fused" if settings.optimizer == "adamw_fused" or fused else "adamw_torch",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,8 +28,10 @@ class Alarm(Protocol):
 class ProgressCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by mypy
     """Reports each logged step and appends it to ``training_log.jsonl``.
 
-    A line has ``step``, ``steps``, ``loss``, ``grad_norm`` and ``learning_rate``; null stands for a number that isn't
-    finite. A resumed run continues its log, and the alarms see the earlier steps.
+    A line has ``step``, ``steps``, ``loss``, ``grad_norm`` and ``learning_rate``; ``tokens_per_second`` (of this step,
+    over all processes, padding left out) and ``memory_gib`` (the most that rank 0 has used so far, of its GPU or else
+    of the machine). Null stands for a number that isn't finite. A resumed run continues its log, and the alarms see the
+    earlier steps.
 
     Parameters
     ----------
@@ -48,6 +51,7 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]  # transformers i
     ) -> None:
         self.log, self.report, self.metrics, self.alarms = log, report, metrics, alarms
         self.last: dict[str, JSON] = {}
+        self._began: tuple[float, int] | None = None  # time and tokens seen, at the beginning of a step
 
     @property
     def messages(self) -> list[JSON]:
@@ -70,11 +74,24 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]  # transformers i
             with suppress(ValueError):  # a partial line: the disk was full, or rank 0 is writing it
                 yield json.loads(line)
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began = time.perf_counter(), state.num_input_tokens_seen
+
+    def _speed_and_memory(self, state: Any) -> Iterator[tuple[str, float]]:
+        if self._began is not None:
+            began, seen = self._began
+            if state.num_input_tokens_seen > seen:
+                yield (
+                    "tokens_per_second",
+                    round((state.num_input_tokens_seen - seen) / (time.perf_counter() - began), 1),
+                )
+        yield "memory_gib", round(peak_memory_gib(), 3)
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
         if "loss" not in logs:  # the totals at the end
             return
         values: dict[str, JSON] = {key: logs[key] for key in ("loss", "grad_norm", "learning_rate") if key in logs}
-        values |= self.metrics(logs)
+        values |= {**self.metrics(logs), **dict(self._speed_and_memory(state))}
         self.last = {"step": state.global_step, "steps": state.max_steps, **values}
         self.last = {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -85,3 +102,15 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]  # transformers i
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(self.last) + "\n")
             self.report(self.last | ({"alarm": "; ".join(messages)} if messages else {}))
+
+
+def peak_memory_gib() -> float:
+    """The most memory that this process has used so far: of its GPU, or without one of the machine."""
+    import resource
+    import sys
+
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
