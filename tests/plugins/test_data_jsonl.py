@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lrf.errors import DataError
 from lrf.testing import check_plugin, check_source
@@ -170,3 +173,21 @@ def test_a_small_file_of_one_endless_line_is_refused_by_name_line_and_limit(
     path.write_bytes(gzip.compress(b'{"query": "?"}\n{"query": "' + b"x" * 5000))
     with pytest.raises(DataError, match=r"bomb\.jsonl\.gz:2: the line is longer than 1,000 bytes"):
         list(JsonlSource(JsonlSettings(path=path)).read())
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(st.integers(1, 400), max_size=9), min_size=1, max_size=3), st.integers(1, 12))
+def test_a_few_samples_are_taken_from_all_over_the_files_in_order(
+    tmp_path: Path, files: list[list[int]], count: int
+) -> None:
+    numbers = iter(range(1000))
+    rows = [[json.dumps({"id": str(next(numbers)), "context": "x" * n, "query": "?"}) for n in file] for file in files]
+    data = source([written(tmp_path / f"{place}.jsonl", *lines, "") for place, lines in enumerate(rows)])
+    everything = [sample.id for sample in data.read() if isinstance(sample, Sample)]
+    spread = [sample.id for sample in data.spread(count) or ()]
+    assert len(spread) <= count
+    assert spread == [id_ for id_ in everything if id_ in spread]
+    sizes = [len(line) + 1 for lines in rows for line in lines]
+    starts = [*(sum(sizes[: int(id_)]) for id_ in spread), sum(sizes)] if spread else []
+    assert all(b - a <= sum(sizes) / count + 3 * max(sizes) for a, b in itertools.pairwise([0, *starts]))
+    assert spread[:1] == everything[:1]

@@ -140,6 +140,8 @@ class Gathering:
     async def aclose(self) -> None:
         """Give up what is being sent; those who wait for it have gone."""
         tasks = [*self._sending, *([self._watching] if self._watching else [])]
+        if not tasks:
+            return
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -80,11 +80,13 @@ class SampleScope:
 
     async def aclose(self) -> None:
         """Give up what is still being made, and close the indexes."""
+        await self.gathering.aclose()
         tasks: list[asyncio.Task[Any]] = [*self._made.values(), *self._indexes.values()]
+        if not tasks:
+            return
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.gathering.aclose()
         made = {name: t.result() for name, t in self._indexes.items() if not t.cancelled() and not t.exception()}
         closing = [(f"an index of retrievers.{name}", index, index.aclose) for name, index in made.items()]
         await close_all(closing, self.on_fault)

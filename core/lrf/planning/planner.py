@@ -24,7 +24,7 @@ from lrf.planning.plan import Estimate, Plan
 from lrf.planning.sampling import plan_sampling
 from lrf.planning.upper_bound import ASSUMED_STATEMENTS, BoundCalls, UpperBound
 from lrf.prices import amount
-from lrf.protocols import Context, EmbedKind, LimitsStatements, ListsChunks, Retriever
+from lrf.protocols import Context, EmbedKind, LimitsStatements, ListsChunks, Retriever, SpreadsSamples
 from lrf.stages.score.calibration import calibration_samples
 from lrf.stages.score.rescore import rounds_of
 from lrf.store.files import read_json
@@ -131,13 +131,29 @@ class Planner:
     async def walk(self) -> None:
         """Go through some of the samples in full; read all the data, unless it is counted already."""
         await self._calibrate()
-        step = await asyncio.to_thread(self._step)
-        rows = source_of(self._pipeline).read()
+        rows, step = await asyncio.to_thread(self._rows)
         while (sample := await asyncio.to_thread(self._next_to_price, rows, step)) is not None:
             await self._price(sample)
             if self._counted is not None and self.plan.priced_samples == self._priced_samples:
-                self._take_counts(self._counted)
                 break
+        if self._counted is not None and self.plan.samples:
+            self._take_counts(self._counted)
+
+    def _rows(self) -> tuple[Iterator[Sample | BadRow], int]:
+        """Rows of the data, and every how many samples one is gone through.
+
+        A run begins with the first samples, so that of these alone more would be paid than of the others. Where it has
+        begun, those that are gone through are therefore spread over the data. Blocks.
+        """
+        source, counted, most = source_of(self._pipeline), self._counted, self._priced_samples
+        if not self._kept:
+            return source.read(), 1
+        many = counted is not None and counted.samples > 2 * most
+        spread = source.spread(most) if many and isinstance(source, SpreadsSamples) else None
+        if spread is not None:
+            return spread, 1
+        samples = counted.samples if counted else sum(isinstance(row, Sample) for row in source.read())
+        return source.read(), max(1, -(-samples // most))
 
     def _next_to_price(self, rows: Iterator[Sample | BadRow], step: int) -> Sample | None:
         """Count rows up to the next sample that is to be gone through, that one included; None at the end. Blocks."""
@@ -160,19 +176,6 @@ class Planner:
         plan.to_sample = round(plan.to_sample * counted.samples / plan.samples)
         plan.samples, plan.bad_rows = counted.samples, counted.bad_rows
         plan.candidates = counted.candidates + plan.to_sample
-
-    def _step(self) -> int:
-        """Every how many samples one is gone through: 1, or more where a run has begun.
-
-        A run begins with the first samples, so that of these alone more would be paid than of the others.
-        """
-        if not self._kept:
-            return 1
-        if self._counted is not None:
-            samples = self._counted.samples
-        else:
-            samples = sum(isinstance(row, Sample) for row in source_of(self._pipeline).read())
-        return max(1, -(-samples // self._priced_samples))
 
     async def _price(self, sample: Sample) -> None:
         tokens = await asyncio.to_thread(lambda: sum(count_tokens(d.text) for d in sample.documents))

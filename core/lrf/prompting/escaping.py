@@ -133,14 +133,19 @@ def tags_of(literal: str) -> frozenset[str]:
 def meet_harmfully(before: str, after: str, tags: Set[str]) -> bool:
     """Whether a mark or tag begins at the end of one text and ends at the beginning of the next."""
     before, after = before[-_EDGE:], after[:_EDGE]
-    brackets = _ANY_BRACKET.findall(before)
-    if not brackets or brackets[-1] in _ANGLES_BACK:  # nothing is left open
+    if not _leaves_open(before):
         return False
     added = len(escape(before + after, tags)) - len(before + after)
     return added > len(escape(before, tags)) - len(before) + len(escape(after, tags)) - len(after)
 
 
 _EDGE = 96
+
+
+@lru_cache(256)  # the ends of a template's own words come again and again
+def _leaves_open(text: str) -> bool:
+    brackets = _ANY_BRACKET.findall(text)
+    return bool(brackets) and brackets[-1] not in _ANGLES_BACK
 
 
 def _escaped(text: str, tags: frozenset[str]) -> str:

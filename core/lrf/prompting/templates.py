@@ -146,6 +146,11 @@ class Template:
         return tuple(_FIELD.split(self.text))  # literal, field, literal, field, …, literal
 
     @cached_property
+    def _literals(self) -> tuple[Segment, ...]:
+        """The template's own words: the same segments in every prompt, so that their hash is made once."""
+        return tuple(map(Segment, self._parts[::2]))
+
+    @cached_property
     def _tags(self) -> frozenset[str]:
         return FRAME_TAGS.union(*map(tags_of, self._parts[::2]))
 
@@ -168,15 +173,14 @@ class Template:
         segments: list[Segment] = []
         for i, part in enumerate(self._parts):
             if i % 2 == 0:
-                pieces: Prompt = (Segment(part),)
+                if part:
+                    segments.append(self._literals[i // 2])
+            elif isinstance(value := values[part], str):
+                if value:
+                    segments.append(Segment(value, False, part, self._tags))
             else:
-                value = values[part]
-                pieces = (self._segment(value, part),) if isinstance(value, str) else tuple(map(self._framed, value))
-            segments += (piece for piece in pieces if piece.text)
+                segments += (self._framed(segment) for segment in value if segment.text)
         return _kept_apart(segments, self._tags)
-
-    def _segment(self, value: str, field_: str | None) -> Segment:
-        return Segment(value, False, field_, self._tags)
 
     def _framed(self, segment: Segment) -> Segment:
         """A segment of another template, escaped for the tags of this one, too."""

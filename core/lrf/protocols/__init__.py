@@ -43,6 +43,7 @@ from lrf.protocols.scoring import AsksKinds as AsksKinds
 from lrf.protocols.scoring import GivesRewardsFrom as GivesRewardsFrom
 from lrf.protocols.scoring import HashesContent as HashesContent
 from lrf.protocols.scoring import LimitsStatements as LimitsStatements
+from lrf.protocols.scoring import SpreadsSamples as SpreadsSamples
 from lrf.protocols.training import Launcher as Launcher
 from lrf.protocols.training import LaunchJob as LaunchJob
 from lrf.protocols.training import LaunchPlan as LaunchPlan

@@ -45,6 +45,18 @@ class HashesContent(Protocol):
         ...
 
 
+@runtime_checkable
+class SpreadsSamples(Protocol):
+    """A source that can give a few samples from all over the data without reading what lies between them."""
+
+    def spread(self, count: int) -> Iterator[Sample] | None:
+        """Up to ``count`` samples, in order and evenly spread; None where only ``read`` can give samples. Blocks.
+
+        Raises :class:`lrf.errors.DataError` as ``read`` does.
+        """
+        ...
+
+
 class Context(Protocol):
     """What a dimension works with: the engine's side of one candidate of one sample.
 

@@ -34,8 +34,8 @@ def _counted(rewards: Iterable[Reward]) -> Mapping[str, Mapping[str, int]]:
     """The whole numbers in ``extra`` of the judgements, added up by dimension."""
     counted: dict[str, Counter[str]] = {}
     for name, judgement in (item for reward in rewards for item in reward.judgements.items()):
-        if isinstance(judgement, Judgement):
-            numbers = {key: n for key, n in judgement.extra.items() if type(n) is int}
+        extra = judgement.extra if isinstance(judgement, Judgement) else {}
+        if numbers := {key: n for key, n in extra.items() if type(n) is int}:
             counted.setdefault(name, Counter()).update(numbers)
     return counted
 
