@@ -80,8 +80,8 @@ def test_a_training_resumes_in_more_processes_than_it_began_in(runs: Launched, a
     assert runs.losses("moved") == pytest.approx(alone, abs=1e-5)
 
 
-def test_two_processes_with_zero_3_have_one_process_s_losses(runs: Launched, alone: list[float]) -> None:
-    code, said = runs.run("zero-3", TWO, zero=3)
+def test_two_processes_with_zero_3_and_tiled_mlps_have_one_process_s_losses(runs: Launched, alone: list[float]) -> None:
+    code, said = runs.run("zero-3", TWO, zero=3, mlp_tiles=3)
     assert code == 0, said
     assert runs.losses("zero-3") == pytest.approx(alone, abs=1e-5)
 

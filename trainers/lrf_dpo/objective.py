@@ -16,6 +16,7 @@ from lrf_dpo.sampler import PairSampler
 from lrf_dpo.settings import CE
 from lrf_training.prefix_sharing import PrefixSharing
 from lrf_training.sequence_parallel import sequence_group
+from lrf_training.tiling import fused_log_probs
 from lrf_training.trainer import CheckedTrainer
 
 
@@ -135,7 +136,7 @@ class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL
         policy_outputs: list[Any] = []
 
         def forward(**kwargs: Any) -> Any:  # keeps the log-probabilities of TRL's only call
-            policy_outputs.append(model(**kwargs))
+            policy_outputs.append(fused_log_probs(model, **kwargs))
             return policy_outputs[0]
 
         loss = super()._compute_loss(forward, inputs, return_outputs)

@@ -65,7 +65,9 @@ class DPO:
         # --- policy
         policy = prepare_model(job, settings, tokenization.tokenizer, counts, arguments.bf16)
         from lrf_training.prefix_sharing import PrefixSharing, SharedPromptCollator, unsupported
+        from lrf_training.tiling import tile_mlps
 
+        tile_mlps(policy, settings.mlp_tiles)
         refusal = "prefix_sharing: off" if settings.prefix_sharing == "off" else unsupported(policy)
         if settings.prefix_sharing == "on" and refusal:
             raise StageError(f"train.prefix_sharing: on, but {refusal}; set it to auto or off")

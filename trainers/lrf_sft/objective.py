@@ -10,6 +10,7 @@ import torch
 from trl import SFTTrainer
 
 from lrf_training.sequence_parallel import IGNORE_INDEX, shard_batch
+from lrf_training.tiling import fused_log_probs
 from lrf_training.trainer import CheckedTrainer
 
 
@@ -71,7 +72,7 @@ class TokenMeanTrainer(CheckedTrainer, SFTTrainer):  # type: ignore[misc]  # TRL
         tokens = num_items_in_batch
         if tokens is None:  # the preflight's pass, outside a step
             tokens = _targets(inputs).ne(IGNORE_INDEX).sum().clamp(min=1)
-        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+        outputs = fused_log_probs(model, **inputs, use_cache=False)
         # Gradients are averaged over the processes, so the sum of their losses is multiplied by their number.
         loss = -outputs.log_probs.double().sum() / tokens * self.accelerator.num_processes
         self.stop_unless_finite("loss", loss.detach())

@@ -68,7 +68,9 @@ class SFT:
         from lrf_training.preflight import Preflight
         from lrf_training.progress import ProgressCallback
         from lrf_training.sequence_parallel import use_group_batches
+        from lrf_training.tiling import tile_mlps
 
+        tile_mlps(policy, settings.mlp_tiles)
         progress = ProgressCallback(job.output / "training_log.jsonl", job.report)
         preflight = Preflight(_ADVICE)
         trainer = TokenMeanTrainer(
