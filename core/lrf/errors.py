@@ -10,6 +10,7 @@ with when the error reaches it (1 where the tree shows none)::
     ├── RunError                 2    the run directory can't be used
     │   └── DamagedJournalError  2    what the journal keeps was changed after it was written
     ├── StageError                    a stage failed
+    │   └── JudgeSilentError          a server has served nothing for long
     ├── GateError                3    a count doesn't add up, or too much is unscored
     ├── BudgetError              4    the next call could cross the budget
     ├── RunInterruptedError    130    the user stopped the run
@@ -130,6 +131,10 @@ class DamagedJournalError(RunError):
 
 class StageError(LrfError):
     """A stage failed; what was done before it is kept."""
+
+
+class JudgeSilentError(StageError):
+    """A judge, sampler or embedder was called for long and has served nothing. It may be back later."""
 
 
 class GateError(LrfError):

@@ -120,7 +120,7 @@ class TrainerSettings(Settings):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The files of the run that the training reads: "pairs", "scored" (answers with ratings), both or neither."""
+        """Files of the run that the training reads: "pairs", "scored" (answers with ratings), "prompts"; or none."""
         return ("pairs",)
 
     def shares(self, world: int) -> Shares:

@@ -354,3 +354,8 @@ class Pipeline:
     folder: Path
     file: Path | None
     resolved: Mapping[str, JSON]
+
+    @property
+    def online(self) -> bool:
+        """Whether the trainer asks for rewards while it trains, so that no stage scores before it."""
+        return self.train is not None and self.train.spec.rewards

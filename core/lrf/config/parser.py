@@ -157,6 +157,8 @@ class PipelineParser:
         singles = {"data": data, "sample": sample, "aggregator": aggregator, "pairs": pairs, "train": train}
         for key, block in {**singles, "launcher": launcher}.items():
             blocks[key] = linker.link(block) if block else None
+        if train is not None and train.spec is not None and train.spec.rewards:
+            self._check_online(train.type, top)
         if head is not None:
             self._check_prices(head, blocks)
 
@@ -181,6 +183,16 @@ class PipelineParser:
             resolved=resolve(KEYS, head, blocks, on_bad_row, self.document),
             **blocks,
         )
+
+    def _check_online(self, trainer: str, top: Mapping[str, Any]) -> None:
+        """Check what a trainer needs that asks for rewards while it trains, and that no key is in vain."""
+        for key, why in (("data", "its prompts"), ("dimensions", "what it is rewarded for")):
+            if not top.get(key):
+                self.problems.add(f"missing; the trainer {trainer} takes {why} from it", (key,))
+        for key in ("sample", "pairs", "calibration"):
+            if key in top:
+                why = "writes its own answers and asks for their rewards while it trains"
+                self.problems.add(f"the trainer {trainer} {why}; leave it out", (key,))
 
     def _check_prices(self, head: GlobalSettings, blocks: Mapping[str, Any]) -> None:
         """Check that the price file can be read, and that with a budget of money every judge has a price."""

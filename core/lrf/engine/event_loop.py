@@ -59,10 +59,11 @@ class FewAtOnce(selectors.DefaultSelector):
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """As :func:`asyncio.run`, on an event loop that reads a few replies in a turn."""
-    windows = sys.platform == "win32"  # its own event loop has no selector
-    with asyncio.Runner(loop_factory=None if windows else _loop) as runner:
+    with asyncio.Runner(loop_factory=new) as runner:
         return runner.run(main)
 
 
-def _loop() -> asyncio.AbstractEventLoop:
-    return asyncio.SelectorEventLoop(FewAtOnce())
+def new() -> asyncio.AbstractEventLoop:
+    """An event loop that reads a few replies in a turn."""
+    windows = sys.platform == "win32"  # its own event loop has no selector
+    return asyncio.new_event_loop() if windows else asyncio.SelectorEventLoop(FewAtOnce())

@@ -15,10 +15,10 @@ from lrf.errors import (
     BadReplyError,
     JudgeError,
     JudgeMisconfiguredError,
+    JudgeSilentError,
     LrfError,
     RateLimitedError,
     RejectedError,
-    StageError,
     TimedOutError,
     UnavailableError,
     UnscorableError,
@@ -154,7 +154,7 @@ class Retries:
         patience_s = PATIENCE_S if patient else PATIENCE_BEFORE_ANY_REPLY_S
         patience_s = max(patience_s, 2 * (asked_s or 0.0))  # a server that asked for a long wait may ask once more
         if now - self._silent_since > patience_s:
-            raise StageError(
+            raise JudgeSilentError(
                 f"{self.name} has served nothing for {patience_s:.0f} s (last: {error}). "
                 "What is done is kept: mend it and run the same command again"
             )

@@ -45,6 +45,8 @@ class ComponentSpec:
         without one of them (:attr:`lrf.settings.Settings.without`).
     own_process: for a sampler or a judge that loads a model: its stage runs in a process of its own, so that the memory
         is free afterwards.
+    rewards: for a trainer: it asks for rewards of answers while it trains (:class:`lrf.protocols.Rewards`), so the
+        pipeline's dimensions are its, and there are no stages *sample*, *score* and *pairs*.
     api: the version of lrf's plugin interface that it was written for.
     """
 
@@ -56,6 +58,7 @@ class ComponentSpec:
     distribution: str = "lrf"
     needs: tuple[str, ...] = ()
     own_process: bool = False
+    rewards: bool = False
     api: int = API_VERSION
 
 

@@ -44,9 +44,11 @@ from lrf.protocols.scoring import GivesRewardsFrom as GivesRewardsFrom
 from lrf.protocols.scoring import HashesContent as HashesContent
 from lrf.protocols.scoring import LimitsStatements as LimitsStatements
 from lrf.protocols.scoring import SpreadsSamples as SpreadsSamples
+from lrf.protocols.training import Answers as Answers
 from lrf.protocols.training import Launcher as Launcher
 from lrf.protocols.training import LaunchJob as LaunchJob
 from lrf.protocols.training import LaunchPlan as LaunchPlan
+from lrf.protocols.training import Rewards as Rewards
 from lrf.protocols.training import Trainer, TrainingJob, TrainingResult
 
 if TYPE_CHECKING:

@@ -2,12 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from lrf.types import JSON
+from lrf.types import JSON, Reward
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Answers to one prompt.
+
+    Parameters
+    ----------
+    place: the prompt's place in ``TrainingJob.prompts``, from 0.
+    texts: the answers.
+    name: begins the answers' ids, for those who observe the run: "step-12".
+    """
+
+    place: int
+    texts: Sequence[str]
+    name: str = "answer"
+
+
+@runtime_checkable
+class Rewards(Protocol):
+    """Gives a trainer rewards of the answers that it makes, by the run's engine.
+
+    Calls are concurrent, journaled and counted against the run's budget as in stage *score*: equal requests are paid
+    for once, in this and in every later sitting.
+    """
+
+    dimensions: tuple[str, ...]
+    """The names of the pipeline's dimensions, in its order."""
+
+    def score(self, answers: Sequence[Answers]) -> list[tuple[Reward, ...]]:
+        """A reward for each answer, or the reason for having none; blocks until all are there.
+
+        Raises what stops all scoring: :class:`lrf.errors.JudgeSilentError` when a server is gone (it may be asked
+        again), :class:`lrf.errors.BudgetError`, :class:`lrf.errors.RunInterruptedError` and others, which stay.
+        """
+        ...
+
+    def costs(self) -> Mapping[str, JSON]:
+        """What this sitting has paid so far: ``usage`` in all, ``by_dimension``, and what was embedded."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +56,8 @@ class TrainingJob:
 
     Parameters
     ----------
-    pairs, scored: JSONL files of the run: preference pairs, and answers with their ratings. Those that the trainer's
-        settings name in ``reads`` exist.
+    pairs, scored, prompts: JSONL files of the run: preference pairs, answers with their ratings, and the prompts of the
+        data. Those that the trainer's settings name in ``reads`` exist.
     output: the trainer's own folder. If it has files, they are of an interrupted training with the same data, policy
         and settings, which may be resumed.
     model: the policy to train: a hub id or a folder.
@@ -26,6 +66,8 @@ class TrainingJob:
     trust_remote_code: whether code that comes with the model may run.
     report: takes figures of the training's progress; those of rank 0 are shown.
     rank, local_rank, world: this process among all and among this machine's, counted from 0; the number of all.
+    rewards: for a trainer whose registration says ``rewards``: asks for them. Rank 0 alone has it, so that the journal
+        has one writer: the others send it their answers.
     """
 
     pairs: Path
@@ -39,6 +81,8 @@ class TrainingJob:
     rank: int = 0
     local_rank: int = 0
     world: int = 1
+    prompts: Path | None = None
+    rewards: Rewards | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,14 @@ class RunDir:
         return self.path / "pairs.parquet"
 
     @property
+    def prompts(self) -> Path:
+        return self.path / "prompts.jsonl"
+
+    @property
+    def prompt_samples(self) -> Path:
+        return self.path / "prompt_samples.jsonl"
+
+    @property
     def left_out(self) -> Path:
         return self.path / "left_out.jsonl"
 

@@ -191,7 +191,7 @@ class Stage(ABC, Generic[R]):
 
     result: type[R]
 
-    needs: ClassVar[tuple[str, ...]] = ("data",)
+    needs: tuple[str, ...] = ("data",)
     """Stages that are done before this one in the same run, even when the run begins with this one."""
 
     @classmethod

@@ -6,18 +6,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrf.assemble import engine_of
-from lrf.build import prices_of
 from lrf.engine.engine import Engine
-from lrf.engine.observers import Observers
 from lrf.errors import ConfigError
-from lrf.plugin.catalog import load_catalog
-from lrf.stages.fault_log import FaultLog
 from lrf.stages.run_dir import RunDir
 from lrf.stages.runner import run_directory
-from lrf.stages.score.rescore import rounds_of
-from lrf.stages.spending import paid
-from lrf.store.cache import open_journal
+from lrf.stages.score.journaled import journaled_engine
 from lrf.store.lock import RunLock
 from lrf.store.log import run_log
 
@@ -38,18 +31,6 @@ def engine_in_run(pipeline: Pipeline, runs: Path, closing: ExitStack) -> tuple[E
     run = run_directory(runs, pipeline.name)
     closing.enter_context(RunLock(run.path))
     log = closing.enter_context(run_log(run.log)).bind(run=pipeline.name)
-    journal = open_journal(run.journal, pipeline.cache)
-    observers = Observers(
-        load_catalog().plugin_manager, lambda plugin, why: log.warning("observer detached", plugin=plugin, reason=why)
-    )
-    try:
-        engine = engine_of(pipeline, journal, observers, rounds=rounds_of(run))
-        engine.on_fault = FaultLog(log)
-        if engine.ledger.budget.limited:
-            paid(journal, pipeline, engine.judges).carry_into(engine.ledger, prices_of(pipeline).values())
-    except BaseException:
-        journal.close()
-        observers.close()
-        raise
+    engine = journaled_engine(pipeline, run, log)
     log.info("serving rewards")
     return engine, run

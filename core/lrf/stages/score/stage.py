@@ -14,7 +14,6 @@ from lrf.build import aggregator_of, check_importable, prices_of
 from lrf.config.prices import read_prices
 from lrf.engine.engine import Engine
 from lrf.engine.event_loop import tuned
-from lrf.engine.rescoring import RescoringRounds
 from lrf.errors import GateError
 from lrf.stages.context import StageContext
 from lrf.stages.data import DataResult
@@ -27,6 +26,7 @@ from lrf.stages.score.alarms import Alarms, prompt_cut_alarms
 from lrf.stages.score.calibration import calibrated, drift_alarms
 from lrf.stages.score.files import ScoreFiles
 from lrf.stages.score.gate import unscored_message
+from lrf.stages.score.inputs import judges_asked, scoring_blocks, scoring_parts
 from lrf.stages.score.rescore import end_rescore, rounds_of
 from lrf.stages.score.result import Drift, ScoreResult
 from lrf.stages.score.scoring import Scoring
@@ -54,11 +54,10 @@ class ScoreStage(Stage[ScoreResult]):
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> Self | None:
-        return cls() if pipeline.dimensions else None
+        return cls() if pipeline.dimensions and not pipeline.online else None
 
     def blocks(self, pipeline: Pipeline) -> Sequence[ComponentBlock]:
-        aggregator = [pipeline.aggregator] if pipeline.aggregator else []
-        return [*pipeline.dimensions, *aggregator, *(block for _, block in _used_blocks(pipeline))]
+        return scoring_blocks(pipeline)
 
     def check(self, pipeline: Pipeline, run: RunDir) -> None:
         check_importable(pipeline, self.name, *self.blocks(pipeline))
@@ -67,21 +66,10 @@ class ScoreStage(Stage[ScoreResult]):
         check_candidates(pipeline)
 
     def own_process(self, pipeline: Pipeline) -> bool:
-        return any(block.spec.own_process for block in _judges(pipeline).values())
+        return any(block.spec.own_process for block in judges_asked(pipeline).values())
 
     def fingerprint(self, context: StageContext) -> str:
-        pipeline, rounds = context.pipeline, rounds_of(context.run_dir)
-        aggregator = pipeline.aggregator
-        return fingerprint(
-            "score",
-            sampled(context).sha256,
-            pipeline.seed,
-            [[*context.component(d), d.keys.model_dump(mode="json")] for d in pipeline.dimensions],
-            context.component(aggregator) if aggregator else None,
-            # by kind and name: a judge, a retriever and an embedder are often all named "main"
-            {f"{b.kind} {name}": context.component(b) for name, b in _used_blocks(pipeline)},
-            *([asdict(rounds)] if rounds != RescoringRounds() else []),
-        )
+        return fingerprint("score", sampled(context).sha256, *scoring_parts(context))
 
     def finished(self, context: StageContext) -> ScoreResult | None:
         result = super().finished(context)
@@ -138,24 +126,6 @@ class ScoreStage(Stage[ScoreResult]):
 
     def files(self, run: RunDir) -> Mapping[str, Path]:
         return {"rewards": run.rewards, "judgements": run.judgements}
-
-
-def _judges(pipeline: Pipeline) -> dict[str, ComponentBlock]:
-    """The judges that a dimension asks, by name."""
-    return {name: pipeline.judges[name] for name in sorted({name for d in pipeline.dimensions for name in d.judges})}
-
-
-def _used_blocks(pipeline: Pipeline) -> list[tuple[str, ComponentBlock]]:
-    """The judges, retrievers and embedders that dimensions use, with their names."""
-    retrievers = _needed(pipeline.retrievers, "retriever", pipeline.dimensions)
-    embedders = _needed(pipeline.embedders, "embedder", tuple(retrievers.values()))
-    return [*_judges(pipeline).items(), *retrievers.items(), *embedders.items()]
-
-
-def _needed(
-    blocks: Mapping[str, ComponentBlock], kind: str, users: tuple[ComponentBlock, ...]
-) -> dict[str, ComponentBlock]:
-    return {name: blocks[name] for name in sorted({user.needs[kind] for user in users if kind in user.needs})}
 
 
 async def _score(

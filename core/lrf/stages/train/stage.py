@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import JsonValue
 
 from lrf.build import check_importable, trainer_of
+from lrf.config.prices import read_prices
+from lrf.engine.budget import Line
 from lrf.errors import GateError, StageError
 from lrf.prompting.templates import Template
 from lrf.protocols import TrainingJob
@@ -21,12 +24,17 @@ from lrf.stages.context import StageContext
 from lrf.stages.fingerprints import weights_fingerprint
 from lrf.stages.progress import Progress
 from lrf.stages.run_dir import RunDir, StageRecord, fingerprint, said_by_system
+from lrf.stages.score.inputs import scoring_blocks, scoring_fingerprint
 from lrf.stages.score.results import scored_fingerprint, write_scored
-from lrf.stages.stage import FLAT, BlockingStage, StageResult
+from lrf.stages.spending import paid
+from lrf.stages.stage import FLAT, BlockingStage, PaidResult, StageResult
 from lrf.stages.train.card import write_model_card
 from lrf.stages.train.launch import plan_launch, prepare_launch
 from lrf.stages.train.policy import lost_policy, make_room
+from lrf.stages.train.prompts import prompts_fingerprint, write_prompts
+from lrf.stages.train.rewards import RunRewards
 from lrf.stages.train.supervise import launch
+from lrf.store.cache import open_journal
 from lrf.store.files import sha256_of
 
 if TYPE_CHECKING:
@@ -44,15 +52,22 @@ class TrainResult(StageResult):
     train_seconds: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class OnlineTrainResult(PaidResult, TrainResult):
+    """What stage *train* made, and paid, with a trainer that asks for rewards."""
+
+
 class TrainStage(BlockingStage[TrainResult]):
     """Trains. Its process ends with the stage, so that all memory is given back."""
 
     name = "train"
-    result = TrainResult
-    needs = ()
+    result: type[TrainResult] = TrainResult
 
     def __init__(self, block: ComponentBlock) -> None:
         self.block = block
+        self.needs = ("data",) if "prompts" in self.reads else ()
+        if block.spec.rewards:
+            self.result = OnlineTrainResult
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> Self | None:
@@ -60,12 +75,12 @@ class TrainStage(BlockingStage[TrainResult]):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The run's files that the training is made of: "pairs", "scored"."""
+        """The run's files that the training is made of: "pairs", "scored", "prompts"."""
         settings = self.block.settings
         return settings.reads if isinstance(settings, TrainerSettings) else ("pairs",)
 
     def blocks(self, pipeline: Pipeline) -> Sequence[ComponentBlock]:
-        return [self.block]
+        return [self.block, *(scoring_blocks(pipeline) if self.block.spec.rewards else ())]
 
     def check(self, pipeline: Pipeline, run: RunDir) -> None:
         plan_launch(pipeline, run)
@@ -75,15 +90,20 @@ class TrainStage(BlockingStage[TrainResult]):
         return True
 
     def fingerprint(self, context: StageContext) -> str:
-        made_of = {"pairs": lambda: sha256_of(context.run_dir.pairs), "scored": lambda: scored_fingerprint(context)}
+        made_of: dict[str, Callable[[], str | None]] = {
+            "pairs": lambda: sha256_of(context.run_dir.pairs),
+            "scored": lambda: scored_fingerprint(context),
+            "prompts": lambda: prompts_fingerprint(context),
+        }
         return fingerprint("train", *(made_of[name]() for name in self.reads), self._settings(context))
 
     def _settings(self, context: StageContext) -> str:
         """A hash of all that the policy depends on besides its data."""
         policy = context.pipeline.policy
         weights = weights_fingerprint(policy.model)
+        rewards = [scoring_fingerprint(context)] if self.block.spec.rewards else []
         return fingerprint(
-            context.component(self.block), policy.model_dump(mode="json"), weights, context.pipeline.seed
+            context.component(self.block), policy.model_dump(mode="json"), weights, context.pipeline.seed, *rewards
         )
 
     def vain(self, context: StageContext, *, outdated: bool) -> str | None:
@@ -105,6 +125,8 @@ class TrainStage(BlockingStage[TrainResult]):
 
     def _train(self, context: StageContext) -> TrainResult:
         run, pipeline = context.run_dir, context.pipeline
+        if "prompts" in self.reads:
+            write_prompts(context)
         for name in self.reads:
             _check(name, run)
         if "scored" in self.reads:
@@ -118,14 +140,16 @@ class TrainStage(BlockingStage[TrainResult]):
 
         began = time.monotonic()
         trained = launch(plan, run.launch, report) if plan.argv else train_here(pipeline, self.block, run, report)
-        checkpoint, metrics = _parts(trained)
-        result = TrainResult(
-            checkpoint=checkpoint,
-            metrics=metrics,
-            launcher=pipeline.launcher.type if pipeline.launcher else "local",
-            processes=plan.world,
-            train_seconds=round(time.monotonic() - began, 3),
-        )
+        metrics = dict(trained)
+        costs = metrics.pop("costs", None)
+        figures: dict[str, Any] = {
+            "checkpoint": str(metrics.pop("checkpoint")),
+            "metrics": metrics,
+            "launcher": pipeline.launcher.type if pipeline.launcher else "local",
+            "processes": plan.world,
+            "train_seconds": round(time.monotonic() - began, 3),
+        }
+        result = TrainResult(**figures) if costs is None else OnlineTrainResult(**figures, **_paid(context, costs))
         return self.keep(context, made_of, [], result)
 
     def record(self, run: RunDir) -> StageRecord:
@@ -151,36 +175,57 @@ def train_here(
     local_rank: int = 0,
     world: int = 1,
 ) -> dict[str, JsonValue]:
-    """Train in this process, one of ``world``. Returns the checkpoint's path in the run, and the trainer's figures."""
+    """Train in this process, one of ``world``. Returns the checkpoint's path in the run, and the trainer's figures.
+
+    A trainer that asks for rewards has them from an engine in the process of rank 0, whose ``costs`` are returned, too.
+    """
+    with RunRewards(pipeline, run) if block.spec.rewards and not rank else nullcontext() as rewards:
+        job = _job(pipeline, block, run, report, rewards=rewards, rank=rank, local_rank=local_rank, world=world)
+        trainer = trainer_of(pipeline)
+        result = trainer.train(job)
+        costs = {"costs": dict(rewards.costs())} if rewards else {}
+    if rank:  # only the first process writes it, maybe on another machine
+        return {"checkpoint": str(result.checkpoint), **result.metrics}
+    return {"checkpoint": check_checkpoint(trainer, result.checkpoint, run.path), **result.metrics, **costs}
+
+
+def _job(pipeline: Pipeline, block: ComponentBlock, run: RunDir, report: Report, **process: Any) -> TrainingJob:
     policy = pipeline.policy
-    job = TrainingJob(
+    return TrainingJob(
         pairs=run.pairs,
         scored=run.scored,
+        prompts=run.prompts,
         output=run.policy(block.type),
         model=policy.model,
         seed=pipeline.seed,
         prompt_template_sha256=Template(policy.prompt_template, ("context", "question")).sha256,
         trust_remote_code=policy.trust_remote_code,
         report=report,
-        rank=rank,
-        local_rank=local_rank,
-        world=world,
+        **process,
     )
-    trainer = trainer_of(pipeline)
-    result = trainer.train(job)
-    if rank:  # only the first process writes it, maybe on another machine
-        return {"checkpoint": str(result.checkpoint), **result.metrics}
-    return {"checkpoint": check_checkpoint(trainer, result.checkpoint, run.path), **result.metrics}
 
 
-def _parts(trained: Mapping[str, JsonValue]) -> tuple[str, Mapping[str, JsonValue]]:
-    """The checkpoint and the figures of what :func:`train_here` returned, maybe in another process."""
-    metrics = dict(trained)
-    return str(metrics.pop("checkpoint")), metrics
+def _paid(context: StageContext, costs: Any) -> dict[str, Any]:
+    """The figures of :class:`lrf.stages.stage.PaidResult`: this sitting's, and those of the run's journal."""
+    journal = open_journal(context.run_dir.journal, context.pipeline.cache)
+    try:
+        spending = paid(journal, context.pipeline)
+    finally:
+        journal.close()
+    return {
+        "transient": 0,
+        "usage": Line(**costs["usage"]),
+        "embedding_calls": costs["embedding_calls"],
+        "embedded_texts": costs["embedded_texts"],
+        "by_dimension": {name: Line(**line) for name, line in costs["by_dimension"].items()},
+        "all_sittings": spending.all_sittings(sampling=False),
+        "money": spending.money_at(read_prices(context.pipeline.prices)),
+    }
 
 
 def _check(name: str, run: RunDir) -> None:
-    path, made_by = {"pairs": (run.pairs, "pairs"), "scored": (run.rewards, "score")}[name]
+    files = {"pairs": (run.pairs, "pairs"), "scored": (run.rewards, "score"), "prompts": (run.prompts, "data")}
+    path, made_by = files[name]
     if not path.exists():
         raise StageError(f"{path} is not there; run the stage before first (`--from {made_by}`)")
     if not path.stat().st_size:

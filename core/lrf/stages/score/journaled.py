@@ -1,0 +1,41 @@
+"""A scoring engine with the journal and the budget of a run, outside of stage *score*."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lrf.assemble import engine_of
+from lrf.build import prices_of
+from lrf.engine.engine import Engine
+from lrf.engine.observers import Observers
+from lrf.plugin.catalog import load_catalog
+from lrf.stages.fault_log import FaultLog
+from lrf.stages.run_dir import RunDir
+from lrf.stages.score.rescore import rounds_of
+from lrf.stages.spending import paid
+from lrf.store.cache import open_journal
+
+if TYPE_CHECKING:
+    from lrf.config import Pipeline
+
+
+def journaled_engine(pipeline: Pipeline, run: RunDir, log: Any) -> Engine:
+    """The engine. What the run has paid already counts against its budget. Blocks.
+
+    Whoever makes it closes its ``journal`` and ``observers``, after the engine. No other process may write to the run's
+    journal meanwhile. Raises what making the pipeline's components raises.
+    """
+    journal = open_journal(run.journal, pipeline.cache)
+    observers = Observers(
+        load_catalog().plugin_manager, lambda plugin, why: log.warning("observer detached", plugin=plugin, reason=why)
+    )
+    try:
+        engine = engine_of(pipeline, journal, observers, rounds=rounds_of(run))
+        engine.on_fault = FaultLog(log)
+        if engine.ledger.budget.limited:
+            paid(journal, pipeline, engine.judges).carry_into(engine.ledger, prices_of(pipeline).values())
+    except BaseException:
+        journal.close()
+        observers.close()
+        raise
+    return engine
