@@ -158,7 +158,7 @@ def test_it_composes_with_gradient_checkpointing(tmp_path: Path) -> None:
 
 def test_answers_of_several_pairs_are_in_the_sequence_once() -> None:
     batch = SharedPromptCollator(0)(ROWS["three pairs of one prompt, with answers in common"])
-    assert batch["layout"].groups == ((40, (6, 9, 3)), (31, (8, 3)))
+    assert batch["layout"].groups == ((40, (6, 3, 9)), (31, (8, 3)))
     assert batch["shared_ids"].shape == (1, 40 + 6 + 9 + 3 + 31 + 8 + 3)
 
 

@@ -1,30 +1,30 @@
 """Prefix sharing: forward a prompt once for all of its answers.
 
-A pair is one long prompt with two short answers, and stock DPO forwards the prompt twice. Here a micro-batch is one
-sequence without padding, [prompt, chosen, rejected, prompt, chosen, rejected, …]. Pairs of one prompt share the prompt
-and any equal answers: [prompt, a1, a2, a3, …]. Each answer's position ids continue its prompt's, and attention is
-split: a prompt attends to itself, an answer to its prompt and itself. No mask of length² is built, and only hidden
-states that predict answer tokens reach the LM head. Loss and gradients equal those of the plain path.
+A sample is one long prompt with several short answers, and stock trainers forward the prompt with each. Here a
+micro-batch is one sequence without padding, [prompt, answer, answer, …, prompt, answer, …]: each prompt once, and equal
+answers of a prompt once. An answer's position ids continue its prompt's, and attention is split: a prompt attends to
+itself, an answer to its prompt and itself. No mask of length² is built, and only hidden states that predict answer
+tokens reach the LM head. Log-probabilities and gradients equal those of the plain path.
 
-TRL's loss is unchanged. The collator returns the padded answers, on which TRL computes its loss, and the shared
-sequence; a hook before the model's forward swaps the one for the other; a hook after the backbone picks the hidden
-states that predict answer tokens. This applies to policy and reference policy alike.
+:func:`share_prompts` makes the batch: the padded answers, as if they were sequences of their own, and the shared
+sequence. A hook before the model's forward swaps the one for the other; a hook after the backbone picks the hidden
+states that predict answer tokens. So the model returns what it would for the padded answers, and losses on top of it
+needn't know. This applies to policy and reference policy alike.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.attention.bias import causal_lower_right
-from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
 from lrf_training.adapters import unwrap_peft
 from lrf_training.sequence_parallel import gather_predicting_states, shard_inputs
+from lrf_training.split_attention import answers_attention, prompt_attention
 
 Ids = tuple[int, ...]
 
@@ -58,71 +58,90 @@ class SharedLayout:
     Parameters
     ----------
     groups: lengths (prompt, (answer, answer, …)) for each prompt, in order.
-    predicting: (2·pairs, longest answer), the position of the hidden state that predicts each answer token; the chosen
-        answers come first, padding is 0.
+    predicting: (answers, longest answer), the position of the hidden state that predicts each answer token; 0 where
+        an answer has ended.
     """
 
     groups: tuple[tuple[int, tuple[int, ...]], ...]
     predicting: torch.Tensor
 
 
-class SharedPromptCollator:
-    """Data collator for rows of ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``.
+def share_prompts(sequences: Sequence[tuple[Sequence[int], Sequence[int]]], pad_token_id: int) -> dict[str, Any]:
+    """A batch of (prompt, answer) pairs of token ids in which each prompt, and each answer of a prompt, is once.
 
-    For one row with the prompt [1, 2, 3], chosen [4, 5] and rejected [6]:
+    For the prompt [1, 2, 3] with the answers [4, 5] and [6]:
 
-    >>> row = {"prompt_ids": [1, 2, 3], "chosen_ids": [4, 5], "rejected_ids": [6]}
-    >>> batch = SharedPromptCollator(pad_token_id=0)([row])
+    >>> batch = share_prompts([([1, 2, 3], [4, 5]), ([1, 2, 3], [6])], pad_token_id=0)
     >>> batch["shared_ids"], batch["position_ids"]
     (tensor([[1, 2, 3, 4, 5, 6]]), tensor([[0, 1, 2, 3, 4, 3]]))
     >>> batch["layout"].groups, batch["layout"].predicting
     (((3, (2, 1)),), tensor([[2, 3],
             [2, 0]]))
 
-    TRL gets the last prompt token with each answer, padded on the right:
+    The loss gets the last prompt token with each answer, padded on the right, in the order of ``sequences``:
 
     >>> batch["input_ids"], batch["completion_mask"]
     (tensor([[3, 4, 5],
             [3, 6, 0]]), tensor([[0, 1, 1],
             [0, 1, 0]]))
     """
+    answers: dict[Ids, dict[Ids, torch.Tensor]] = {}  # by prompt and answer: positions that predict it
+    for prompt, answer in sequences:
+        answers.setdefault(tuple(prompt), {})[tuple(answer)] = torch.empty(0)
+    shared: list[int] = []
+    positions: list[int] = []
+    for ids, of_prompt in answers.items():
+        last = len(shared) + len(ids) - 1
+        shared += ids
+        positions += range(len(ids))
+        for each in of_prompt:
+            of_prompt[each] = torch.tensor([last, *range(len(shared), len(shared) + len(each) - 1)])
+            shared += each
+            positions += range(len(ids), len(ids) + len(each))
+    groups = tuple((len(ids), tuple(map(len, of_prompt))) for ids, of_prompt in answers.items())
+    predicting = [answers[tuple(prompt)][tuple(answer)] for prompt, answer in sequences]
+    seen = [torch.tensor([prompt[-1], *answer]) for prompt, answer in sequences]
+    mask = pad_sequence([torch.ones_like(ids) for ids in seen], batch_first=True)
+    mask_of_answers = mask.clone()
+    mask_of_answers[:, 0] = 0
+    return {
+        "input_ids": pad_sequence(seen, batch_first=True, padding_value=pad_token_id),
+        "attention_mask": mask,
+        "completion_mask": mask_of_answers,
+        "shared_ids": torch.tensor([shared]),
+        "position_ids": torch.tensor([positions]),
+        "layout": SharedLayout(groups, pad_sequence(predicting, batch_first=True)),
+    }
+
+
+def answer_log_probs(model: Any, batch: dict[str, Any]) -> torch.Tensor:
+    """log π of each answer token, (answers, longest answer) with gradients, in nats; 0 where an answer has ended.
+
+    Parameters
+    ----------
+    model: a causal model with TRL's fused LM head (``trl.trainer.utils.add_fused_lm_head``) that :class:`PrefixSharing`
+        has prepared.
+    batch: of :func:`share_prompts`, on the model's device.
+    """
+    inputs = {name: value for name, value in batch.items() if name != "completion_mask"}
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
+    log_probs: torch.Tensor = model(**inputs, labels=labels, use_cache=False, fused_lm_head=True).log_probs
+    return log_probs
+
+
+class SharedPromptCollator:
+    """Data collator for rows of ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``; the chosen answers come first."""
 
     def __init__(self, pad_token_id: int) -> None:
         self.pad_token_id = pad_token_id
 
     def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, Any]:
-        answers: dict[Ids, dict[Ids, torch.Tensor]] = {}  # by prompt and answer: positions that predict it
-        for row in rows:
-            for name in _ANSWERS:
-                answers.setdefault(tuple(row["prompt_ids"]), {})[tuple(row[name])] = torch.empty(0)
-        shared: list[int] = []
-        positions: list[int] = []
-        for prompt, of_prompt in answers.items():
-            last = len(shared) + len(prompt) - 1
-            shared += prompt
-            positions += range(len(prompt))
-            for answer in of_prompt:
-                of_prompt[answer] = torch.tensor([last, *range(len(shared), len(shared) + len(answer) - 1)])
-                shared += answer
-                positions += range(len(prompt), len(prompt) + len(answer))
-        groups = tuple((len(prompt), tuple(map(len, of_prompt))) for prompt, of_prompt in answers.items())
-        predicting = [answers[tuple(row["prompt_ids"])][tuple(row[name])] for name in _ANSWERS for row in rows]
-        seen = [torch.tensor([row["prompt_ids"][-1], *row[name]]) for name in _ANSWERS for row in rows]
-        mask = pad_sequence([torch.ones_like(ids) for ids in seen], batch_first=True)
-        mask_of_answers = mask.clone()
-        mask_of_answers[:, 0] = 0
-        return {
-            "input_ids": pad_sequence(seen, batch_first=True, padding_value=self.pad_token_id),
-            "attention_mask": mask,
-            "completion_mask": mask_of_answers,
-            "shared_ids": torch.tensor([shared]),
-            "position_ids": torch.tensor([positions]),
-            "layout": SharedLayout(groups, pad_sequence(predicting, batch_first=True)),
-        }
+        sequences = [(row["prompt_ids"], row[name]) for name in _ANSWERS for row in rows]
+        return share_prompts(sequences, self.pad_token_id)
 
 
 class PrefixSharing:
-    """Makes a model (or peft model) accept batches of :class:`SharedPromptCollator`, and only those.
+    """Makes a model (or peft model) accept batches of :func:`share_prompts`, and only those.
 
     ``group`` is the sequence-parallel process group while training (:mod:`lrf_training.sequence_parallel`), or None.
     The processes of a group must get the same batches.
@@ -147,7 +166,7 @@ class PrefixSharing:
 
     def _keep_predicting_states(self, backbone: Any, args: Any, kwargs: dict[str, Any], outputs: Any) -> Any:
         layout: SharedLayout = kwargs["layout"]
-        # (1, sequence, hidden) -> (2·pairs, longest answer, hidden)
+        # (1, sequence, hidden) -> (answers, longest answer, hidden)
         states = outputs.last_hidden_state
         where = layout.predicting.to(states.device)
         if self.group is not None and backbone.training:
@@ -180,45 +199,13 @@ def split_attention(
     for prompt, answers in layout.groups:
         end = start + prompt
         q, k, v = (t[:, :, start:end] for t in (query, key, value))
-        parts.append(_causal(q, k, v, scaling))  # (1, heads, prompt, size)
-        for length in answers:
-            span = slice(end, end + length)
-            # the prompt's keys and values are copied for each answer: recomputed in the backward pass, not kept
-            parts.append(
-                checkpoint(
-                    _answer, query[:, :, span], k, v, key[:, :, span], value[:, :, span], scaling, use_reentrant=False
-                )
-            )
-            end += length
-        start = end
+        parts.append(prompt_attention(q, k, v, scaling))  # (1, heads, prompt, size)
+        start = end + sum(answers)
+        if answers:
+            own_q, own_k, own_v = (t[:, :, end:start] for t in (query, key, value))
+            parts.append(answers_attention(own_q, k, v, own_k, own_v, answers, scaling))
     # (1, heads, part, size) each -> (1, sequence, heads, size)
     return torch.cat([part.transpose(1, 2) for part in parts], dim=1), None
-
-
-def _causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float | None) -> torch.Tensor:
-    if q.is_cuda and q.dtype == torch.float32:  # no flash kernel; others build length² if heads differ
-        k, v = _repeat_kv(q, k, v)
-    return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
-
-
-def _answer(
-    q: torch.Tensor,
-    prompt_k: torch.Tensor,
-    prompt_v: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    scaling: float | None,
-) -> torch.Tensor:
-    """q attends to the whole prompt and, causally, to its own answer: a lower-right causal mask."""
-    k, v = torch.cat((prompt_k, k), dim=2), torch.cat((prompt_v, v), dim=2)
-    k, v = _repeat_kv(q, k, v)
-    # q: (1, heads, answer, size); k, v: (1, heads, prompt + answer, size)
-    return scaled_dot_product_attention(q, k, v, attn_mask=causal_lower_right(q.shape[2], k.shape[2]), scale=scaling)
-
-
-def _repeat_kv(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    groups = q.shape[1] // k.shape[1]
-    return (k, v) if groups == 1 else (k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1))
 
 
 AttentionInterface.register(NAME, split_attention)
