@@ -186,6 +186,14 @@ def check_judgement(judgement: Judgement) -> Judgement:
         raise TypeError(f"score() gave a {type(judgement).__name__}, not a Judgement")
     if not RATINGS[0] <= judgement.rating <= RATINGS[1]:  # NaN included
         raise UnscorableError(Reason.RATING_OUT_OF_RANGE, f"the dimension gave {judgement.rating!r}, not 0 to 10")
+    dump((judgement.analysis, judgement.reply_mode, dict(judgement.extra), judgement.spread, dict(judgement.seen)))
+    if judgement.statements or judgement.notes or judgement.votes:
+        _check_parts(judgement)
+    return judgement if type(judgement.rating) is float else replace(judgement, rating=float(judgement.rating))
+
+
+def _check_parts(judgement: Judgement) -> None:
+    """Raises an error for statements, notes and votes that can't be stored."""
     statements = [s for s in (*judgement.statements, *(s.first for s in judgement.statements)) if s is not None]
     spans = [s for statement in statements for s in statement.evidence] + [n.span for n in judgement.notes]
     quotations = [q for statement in statements for q in statement.quotations]
@@ -193,15 +201,13 @@ def check_judgement(judgement: Judgement) -> Judgement:
     votes = [*judgement.votes, *(o for statement in statements for o in statement.votes)]
     dump(
         [
-            (judgement.analysis, judgement.reply_mode, dict(judgement.extra), [n.text for n in judgement.notes]),
+            [n.text for n in judgement.notes],
             [(s.text, s.verdict, s.support, s.analysis, dict(s.probabilities or {})) for s in statements],
             [(q.text, q.score) for q in quotations],
             [(s.document, s.start, s.end) for s in spans],
             [(o.judge, o.repeat, o.value, o.reply_mode, dict(o.probabilities or {})) for o in votes],
-            (judgement.spread, dict(judgement.seen)),
         ]
     )
-    return judgement if type(judgement.rating) is float else replace(judgement, rating=float(judgement.rating))
 
 
 def check_reward(aggregator: Aggregator, reward: float | None) -> float | None:

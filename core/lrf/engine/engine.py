@@ -17,7 +17,7 @@ from lrf.engine.faults import FaultError, FaultListener, fault_of, ignore
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.observers import Observers
 from lrf.engine.packed_calls import PackedCalls
-from lrf.engine.packing import Order
+from lrf.engine.packing import NOTHING, Order
 from lrf.engine.paid_call import PaidCall
 from lrf.engine.panel import NamedDimension
 from lrf.engine.passages import around
@@ -75,6 +75,7 @@ class Engine:
     moved: set whenever a call ends or the engine is stopped.
     left: what judges left with their servers when the run was stopped, by name, in words.
     running: the dimensions at work.
+    packs: whether a judge takes several questions a request.
     """
 
     dimensions: Sequence[NamedDimension]
@@ -94,8 +95,10 @@ class Engine:
     left: dict[str, str | None] = field(default_factory=dict)
     closed: bool = False
     running: RunningDimensions = field(default_factory=RunningDimensions)
+    packs: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        self.packs = any(isinstance(judge, PackedCalls) for judge in self.judges.values())
         for server in self._servers:
             server.obey(self.stop)
             server.on_fault = self._faulty
@@ -251,7 +254,8 @@ class Engine:
         context = CandidateContext(scope, named, candidate, self.judges, self.rounds, self.around, self._faulty)
         try:
             self.stop.check()
-            with self.running.entered(named, scope.sample.id, candidate.id), scope.gathering.worker(order):
+            worker = scope.gathering.worker(order) if self.packs else NOTHING
+            with self.running.entered(named, scope.sample.id, candidate.id), worker:
                 judgement = await named.dimension.score(scope.sample, candidate, context)
             return check_judgement(context.complete(judgement))
         except asyncio.CancelledError as e:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -21,6 +21,9 @@ QUIET_TURNS = 10
 
 Order = tuple[int, int, str]
 """The place of what asks in its sample: candidate and dimension, or the name of what is made for all candidates."""
+
+NOTHING = nullcontext()
+"""Stands for a worker where no judge takes several questions a request, so that nothing is gathered."""
 
 _WORKER: ContextVar[Worker | None] = ContextVar("lrf_worker", default=None)
 
@@ -58,6 +61,28 @@ class Worker:
         self.gathering.at_work += self.idle - idle
         self.idle = idle
         self.gathering.changed()
+
+    @contextmanager
+    def waits_for_calls(self) -> Iterator[None]:
+        """It waits within the block for something that isn't gathered."""
+        self.busy += 1
+        self.changed()
+        try:
+            yield
+        finally:
+            self.busy -= 1
+            self.changed()
+
+    @contextmanager
+    def waits_for_workers(self) -> Iterator[None]:
+        """It waits within the block for what another worker makes."""
+        self.waits_for_others += 1
+        self.changed()
+        try:
+            yield
+        finally:
+            self.waits_for_others -= 1
+            self.changed()
 
     async def ask(self, send: Send, request: Request, caller: Caller) -> GatheredQuestion:
         """Wait for the reply to a question, which is sent with others. Raises what stands in its place."""
@@ -156,33 +181,13 @@ def current_worker() -> Worker | None:
     return _WORKER.get()
 
 
-@contextmanager
-def busy() -> Iterator[None]:
+def busy() -> AbstractContextManager[None]:
     """The current worker waits for something that isn't gathered: a call, a search."""
     worker = _WORKER.get()
-    if worker is None:
-        yield
-        return
-    worker.busy += 1
-    worker.changed()
-    try:
-        yield
-    finally:
-        worker.busy -= 1
-        worker.changed()
+    return NOTHING if worker is None else worker.waits_for_calls()
 
 
-@contextmanager
-def waiting_for_others() -> Iterator[None]:
+def waiting_for_others() -> AbstractContextManager[None]:
     """The current worker waits for what another worker makes."""
     worker = _WORKER.get()
-    if worker is None:
-        yield
-        return
-    worker.waits_for_others += 1
-    worker.changed()
-    try:
-        yield
-    finally:
-        worker.waits_for_others -= 1
-        worker.changed()
+    return NOTHING if worker is None else worker.waits_for_workers()

@@ -31,6 +31,9 @@ TICK_S = 0.25
 IDLE_S = 0.05
 """If no call and no sample ends for so long while too few calls are left, a sample is opened, too."""
 
+AT_ONCE = 64
+"""The calls that samples make at first in one turn of the event loop: what else is under way has its turn, too."""
+
 MOST_OPEN = 16
 """The ceiling of open samples, where twice the number of slots is less."""
 
@@ -105,10 +108,15 @@ class Feeder:
             self.report()
 
     async def _open_all(self, rows: AsyncIterator[tuple[int, Sample]]) -> None:
+        begun = 0
         async for position, sample in rows:
             await self._room()
             if self._stopping:
                 return
+            begun += max(1, self.calls_each)
+            if begun >= AT_ONCE:
+                begun = 0
+                await asyncio.sleep(0)
             task = asyncio.create_task(self._finish(sample, position))
             self._open.add(task)
             task.add_done_callback(self._ended)

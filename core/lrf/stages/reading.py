@@ -19,7 +19,9 @@ from lrf.types import JSON, Message, Sample
 if TYPE_CHECKING:
     from lrf.config import Pipeline
 
-ROWS_A_HOP = 16
+ROWS_A_HOP = 64
+CHARACTERS_A_HOP = 1 << 19
+"""Samples are handed over by the thread that reads them in parts of so many rows, or of so long documents, at most."""
 
 
 def good_samples(source: Source) -> Iterator[Sample]:
@@ -52,9 +54,20 @@ def check_candidates(pipeline: Pipeline) -> None:
 async def samples(source: Source) -> AsyncIterator[tuple[int, Sample]]:
     """(position, sample) in order. The source is read in a thread, a few rows at a time."""
     rows = enumerate(good_samples(source))
-    while part := await asyncio.to_thread(lambda: list(itertools.islice(rows, ROWS_A_HOP))):
+    while part := await asyncio.to_thread(_next_part, rows):
         for position, sample in part:
             yield position, sample
+
+
+def _next_part(rows: Iterator[tuple[int, Sample]]) -> list[tuple[int, Sample]]:
+    part: list[tuple[int, Sample]] = []
+    characters = 0
+    for position, sample in itertools.islice(rows, ROWS_A_HOP):
+        part.append((position, sample))
+        characters += sum(len(document.text) for document in sample.documents)
+        if characters >= CHARACTERS_A_HOP:
+            break
+    return part
 
 
 def sample_digest(sample: Sample) -> bytes:

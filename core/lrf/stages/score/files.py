@@ -24,8 +24,8 @@ def journal_row(rewards: tuple[Reward, ...], sample: Sample) -> str:
         (
             "\n".join(dump(reward_row(r)) for r in rewards),
             "\n".join(dump(judgement_row(r)) for r in rewards),
-            dump([len(c.text) for c in sample.candidates]),
-            dump({**_counted(rewards), **_known_best(rewards, sample)}),
+            str([len(c.text) for c in sample.candidates]),
+            dump(numbers) if (numbers := {**_counted(rewards), **_known_best(rewards, sample)}) else "{}",
         )
     )
 
