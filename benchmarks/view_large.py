@@ -4,8 +4,8 @@
 
 The run is made here (two dimensions, texts of random words). *first_page_s*: from starting the command until it lists
 the first samples, Python's start included, and the CPU of that; *indexed_s*: until it has read all. Then, over the
-whole run: the slowest of several filters and orders, and the slowest of several samples. The
-memory is the server's own, at its peak.
+whole run: the slowest of several filters and orders, the slowest of several searches in all texts, and the slowest of
+several samples. The memory is the server's own, at its peak.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ def measured(run: Path, samples: int) -> dict[str, float]:
             indexed = time.perf_counter() - began
             orders = ("in_order", "by_margin", "by_lowest", "by_unscored")
             filters = [ask("samples", filter=f, order=o)[0] for f in ("", "ab", "none of it", "99") for o in orders]
+            searched = [ask("samples", filter=f, texts=1)[0] for f in ("ab", "none of it", "xyzzy", "a b", "qu")]
             shown = [ask("sample", id=samples * i // 10)[0] for i in range(10)]
             status = Path(f"/proc/{process.pid}/status").read_text()
             peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
@@ -105,6 +106,7 @@ def measured(run: Path, samples: int) -> dict[str, float]:
         "first_page_cpu_s": round(first_cpu, 2),
         "indexed_s": round(indexed, 1),
         "slowest_filter_ms": round(1000 * max(filters)),
+        "slowest_search_ms": round(1000 * max(searched)),
         "slowest_sample_ms": round(1000 * max(shown)),
         "peak_mib": round(peak / 1024),
     }

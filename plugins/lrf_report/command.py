@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 import lrf
 from lrf.errors import ConfigError
-from lrf.types import JSON
+from lrf_report.audit import found_audit, read_audit
 from lrf_report.html import write_pages
 from lrf_report.plain import write_json, write_markdown
 
@@ -31,7 +30,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option(
     "--audit",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What `lrf audit PIPELINE --json` printed about the run's judge, to be shown with its figures.",
+    help="What `lrf audit PIPELINE --json` printed about the run's judge. Left out: the audit beside RUN, if any.",
 )
 @click.option(
     "--data",
@@ -50,23 +49,11 @@ def report(run: Path, output: Path, against: Path | None, audit: Path | None, fo
     write = WRITERS.get(output.suffix.lower())
     if write is None:
         raise ConfigError(f"--output {output}: expected a file that ends in {', '.join(WRITERS)}")
-    found = None if audit is None else _audit(audit)
     loaded = lrf.load_run(run, folder=folder)
+    found = found_audit(loaded) if audit is None else read_audit(audit)
     comparison = None if against is None else loaded.compared_with(lrf.load_run(against, folder=folder))
     files = write(loaded, {"comparison": comparison, "audit": found}, output)
     if loaded.without_texts is not None:
         click.echo(f"texts are missing, since the run's data can't be read: {loaded.without_texts}", err=True)
     size = sum(file.stat().st_size for file in files)
     click.echo(f"{output}{f' and {len(files) - 1} pages beside it' if len(files) > 1 else ''}: {size / 1e6:.1f} MB")
-
-
-def _audit(path: Path) -> dict[str, JSON]:
-    """What an audit found. Raises :class:`lrf.ConfigError` for a file that is something else."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--audit {path}: not JSON: {error}") from error
-    match found:
-        case {"judges": dict(), "alarms": list(), "not_better_than": list()}:
-            return {name: found[name] for name in ("judges", "alarms", "not_better_than")}
-    raise ConfigError(f"--audit {path}: expected what `lrf audit PIPELINE --json` prints")

@@ -114,6 +114,8 @@ def _audit(of: Mapping[str, JSON]) -> Iterator[str]:
     rows = [(code(name), code(found.get("balanced_accuracy", {}).get("value")), code(found.get("n")))
             for name, found in of["judges"].items()]  # fmt: skip
     yield from _table(("judge", "balanced accuracy", "statements"), rows)
+    if of.get("other_judges"):
+        yield "- The audit asked judges with other settings than this run's."
     yield from (f"- alarm: {code(alarm)}" for alarm in of["alarms"])
     yield from (f"- not better than {code(other)} beyond chance" for other in of["not_better_than"])
 
@@ -151,6 +153,10 @@ def _judgement(name: str, judgement: Mapping[str, JSON]) -> Iterator[str]:
     yield f"- {code(name)}: {_number(judgement['rating'])}"
     if judgement["analysis"]:
         yield f"  - {code(judgement['analysis'])}"
+    if judgement.get("reply_mode") == "rubric":
+        for item in judgement.get("extra", {}).get("items", ()):
+            score = "unscored" if item["score"] is None else f"{item['score']:.2f}"
+            yield f"  - {score}: {code(item['item'])} (weight {item['weight']:g})"
     for statement in judgement.get("statements", ()):
         if statement["support"] < 1:
             yield f"  - {code(statement['verdict'])}: {code(statement['text'])}"

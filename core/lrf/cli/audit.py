@@ -51,14 +51,16 @@ def audit(pipeline: Path, as_json: bool, **options: Any) -> int:
     known depths in contexts of known length. The tables say how many errors are found, by kind, depth and length,
     beside baselines; probes say whether length, form, place, or an order in the text wins a reward.
 
-    Replies are kept in RUNS/PIPELINE-audit, where the same command continues, as are three figures (with the extra
-    figures). The exit code is that of the run that asked the judge.
+    Replies are kept in RUNS/PIPELINE-audit, where the same command continues, as are the result (audit.json, which
+    `lrf report` shows with the figures of a run of PIPELINE) and three figures (with the extra figures). The exit code
+    is that of the run that asked the judge.
     """
     from lrf.cli.judging import need_extra, show_plan, show_tables, write_markdown
     from lrf.cli.output import show_json
     from lrf.config import load_pipeline
     from lrf.evaluation.audit_items import AuditSettings, build
     from lrf.plugin.catalog import load_catalog
+    from lrf.store.files import write_json
 
     need_extra("bench", "scipy", "sklearn")
     catalog = load_catalog()
@@ -77,6 +79,7 @@ def audit(pipeline: Path, as_json: bool, **options: Any) -> int:
     if result is None:
         return code
     result.notes += asking.draw(result)
+    write_json(asking.folder() / "audit.json", result.as_json())
     if options["markdown"] is not None:
         write_markdown(options["markdown"], result.tables(), result.remarks())
     if as_json:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import click
 from rich.console import Console
@@ -15,7 +16,7 @@ from lrf.cli.show import number, overview
 from lrf.stages.outcome.joined import ScoredCandidate, ScoredSample
 from lrf.stages.score.gate import advice
 from lrf.text.excerpt import excerpt
-from lrf.types import JudgedStatement, Judgement, Span, Unscored
+from lrf.types import JSON, JudgedStatement, Judgement, Span, Unscored
 
 STATEMENTS_SHOWN = 5
 SUPPORTED, PARTLY = 0.99, 0.01
@@ -85,6 +86,7 @@ def _how(judgement: Judgement) -> str:
 def _grounds(sample: ScoredSample, judgement: Judgement, *, full: bool) -> Iterator[Line]:
     if judgement.analysis and judgement.analysis.strip():
         yield 2, "", judgement.analysis.strip() if full else excerpt(judgement.analysis)
+    yield from _items(judgement.extra.get("items") if judgement.reply_mode == "rubric" else None)
     worst_first = sorted(judgement.statements, key=lambda s: s.support)
     shown = worst_first if full else [s for s in worst_first if s.support < SUPPORTED][:STATEMENTS_SHOWN]
     for statement in shown:
@@ -97,6 +99,22 @@ def _grounds(sample: ScoredSample, judgement: Judgement, *, full: bool) -> Itera
         for note in judgement.notes:
             if note.text:
                 yield 2, "", f"note on {_where(note.span)}: {note.text.strip()}"
+
+
+def _items(rows: JSON) -> Iterator[Line]:
+    """The items of a rubric with their scores (0 to 1), the costliest first."""
+    items = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+
+    def lost(row: Mapping[str, JSON]) -> float:
+        if row.get("score") is None:
+            return math.inf
+        weight, score = float(row["weight"]), float(row["score"])
+        return abs(weight) * (score if weight < 0 else 1 - score)
+
+    for row in sorted(items, key=lost, reverse=True):
+        score = f"unscored ({row.get('reason')})" if row.get("score") is None else f"{row['score']:.2f}"
+        must = ", a must" if row.get("gate") else ""
+        yield 2, "", f"{score} {row.get('item')} (weight {row.get('weight'):g}{must})"
 
 
 def _statement(sample: ScoredSample, statement: JudgedStatement, *, full: bool, whole_document: bool) -> Iterator[Line]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lrf.store.database import unusable
+from lrf.store.journal import SEGMENTS
 from lrf.store.kept import has_content, read_only
 
 _REPLIES = (
@@ -21,6 +23,7 @@ _EXCHANGES = (
 )
 _HASH = 16
 """Bytes of a segment's hash."""
+_LISTED = re.compile(r"[0-9a-f]{32}(?: [0-9a-f]{32})*+")
 _UNANSWERED = "SELECT dimension, reason, count(*) FROM unanswered GROUP BY dimension, reason ORDER BY 3 DESC"
 
 
@@ -49,6 +52,12 @@ def unanswered(journal: Path) -> list[tuple[str, str, int]]:
     return [(dimension, reason, count) for dimension, reason, count in _rows(journal, _UNANSWERED)]
 
 
+def unanswered_at(journal: Path) -> Iterator[float]:
+    """When each of the calls without a usable reply ended, in seconds since 1970. Raises as :func:`calls` does."""
+    for (at,) in _rows(journal, "SELECT at FROM unanswered WHERE reason <> 'in_flight' ORDER BY at"):
+        yield at
+
+
 def exchanges(journal: Path, sample: str) -> list[dict[str, Any]]:
     """The exchanges with judges about a sample, oldest first, without their texts: :func:`exchange` has these."""
     return [dict(zip(_EXCHANGE, row, strict=True)) for row in _rows(journal, _EXCHANGES, (sample,))]
@@ -58,11 +67,19 @@ def exchange(journal: Path, number: int) -> tuple[str, str, str | None] | None:
     """The prompt, the reply and the reasoning of an exchange, by its ``number``; None for one that isn't there."""
     query = "SELECT prompt, text, reasoning FROM replies WHERE rowid = ?"
     for blob, reply, reasoning in _rows(journal, query, (number,)):
-        hashes = [blob[i : i + _HASH] for i in range(0, len(blob), _HASH)]
-        segment = "SELECT text FROM segments WHERE hash = ?"
-        texts = {h: text for h in set(hashes) for (text,) in _rows(journal, segment, (h,))}
-        return "".join(texts.get(h, "") for h in hashes), reply, reasoning
+        return "".join(_texts(journal, blob)), reply, reasoning
     return None
+
+
+def _texts(journal: Path, hashes: bytes) -> Iterator[str]:
+    """The texts of segments; in place of one that lists others, theirs."""
+    for start in range(0, len(hashes), _HASH):
+        for (text,) in _rows(journal, "SELECT text FROM segments WHERE hash = ?", (hashes[start : start + _HASH],)):
+            listed = text.removeprefix(SEGMENTS)
+            if listed != text and _LISTED.fullmatch(listed):
+                yield from _texts(journal, bytes.fromhex(listed))
+            else:
+                yield text
 
 
 def spooled(journal: Path, separator: str) -> Iterator[str]:

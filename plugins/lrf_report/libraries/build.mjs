@@ -1,4 +1,6 @@
-// Bundles the libraries and gathers their licences: `npm ci && npm run build`, in this folder.
+// Bundles the libraries and gathers their licences: `npm ci && npm run build`, in this folder. libraries.json records
+// what was built from what, so that a test can say whether the bundle is that of these sources.
+import { createHash } from "node:crypto";
 import { build } from "esbuild";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -19,3 +21,7 @@ const licences = [...folders].sort().map((folder) => {
   return `${name} ${version} (${license})\n${"-".repeat(60)}\n${text}\n`;
 });
 writeFileSync("LICENSES.txt", `libraries.js has parts of these packages.\n\n${licences.join("\n\n")}`);
+
+const hash = (name) => [name, createHash("sha256").update(readFileSync(name)).digest("hex")];
+const recorded = ["build.mjs", "entry.js", "package.json", "package-lock.json", "libraries.js", "LICENSES.txt"];
+writeFileSync("libraries.json", `${JSON.stringify(Object.fromEntries(recorded.map(hash)), null, 2)}\n`);

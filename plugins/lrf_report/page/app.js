@@ -1,8 +1,8 @@
 "use strict";
 // The page: its head with the ways to its parts, and the part that the address names.
 
-function Load({ source, id, candidate }) {
-  const loaded = useLoaded(() => source.sample(id), [id]);
+function Load({ source, id, candidate, scored }) {
+  const loaded = useLoaded(() => source.sample(id), [id, scored]);
   const around = loaded?.value?.around;
   useLayoutEffect(() => {
     const press = (event) => {
@@ -22,8 +22,8 @@ function Load({ source, id, candidate }) {
 const TYPED = /^(INPUT|SELECT|TEXTAREA)$/;
 
 // The parts that are made of the run's figures.
-function Figures({ source, part }) {
-  const loaded = useLoaded(() => source.overview(), [part], 5000);
+function Figures({ source, part, state }) {
+  const loaded = useLoaded(() => source.overview(), [part, state]);
   const before = useRef(null);
   if (loaded?.value) before.current = loaded.value;
   if (loaded?.error) return html`<${Problem} of=${loaded.error} />`;
@@ -35,11 +35,12 @@ function Figures({ source, part }) {
 }
 
 function Page({ head, source, place }) {
+  const state = useRunState(source);
   const [part, first, second] = place;
-  if (part === "sample" || !(head.overview || head.server)) return html`<${Load} source=${source} id=${first} candidate=${second} />`;
-  if (part === "samples") return html`<${Samples} source=${source} />`;
+  if (part === "sample" || !(head.overview || head.server)) return html`<${Load} source=${source} id=${first} candidate=${second} scored=${state?.scored} />`;
+  if (part === "samples") return html`<${Samples} source=${source} state=${state?.state} />`;
   if (part === "label" && head.labels) return html`<${Label} source=${source} />`;
-  return html`<${Figures} source=${source} part=${part} />`;
+  return html`<${Figures} source=${source} part=${part} state=${state?.state} />`;
 }
 
 const THEMES = ["light dark", "light", "dark"];

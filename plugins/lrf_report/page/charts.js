@@ -83,12 +83,12 @@ const brief = (value) => (value && (Math.abs(value) < 1e-3 || Math.abs(value) >=
 
 const COLOURS = ["var(--accent)", "var(--second)", "var(--third)"];
 
-// One or several lines over steps or seconds; each of `lines` is {key, name}.
-function Lines({ title, of, x, xLabel, lines, sentence }) {
+// One or several lines over steps or seconds; each of `lines` is {key, name}. With `gaps` a line ends where it has no number.
+function Lines({ title, of, x, xLabel, lines, sentence, gaps = false }) {
   const known = lines.filter((line) => of.some((row) => typeof row[line.key] === "number"));
   if (!known.length) return null;
-  const points = known.flatMap((line) => of.filter((row) => typeof row[line.key] === "number")
-    .map((row) => ({ x: row[x], y: row[line.key], line: line.name })));
+  const points = known.flatMap((line) => of.filter((row) => gaps || typeof row[line.key] === "number")
+    .map((row) => ({ x: row[x], y: row[line.key] ?? NaN, line: line.name })));
   const last = known.map((line) => {
     const row = of.findLast((candidate) => typeof candidate[line.key] === "number");
     return `${line.name} ${row[line.key].toPrecision(4)}`;
@@ -100,7 +100,7 @@ function Lines({ title, of, x, xLabel, lines, sentence }) {
       color: { domain: known.map((line) => line.name), range: COLOURS },
       marks: [
         libraries.lineY(points, { x: "x", y: "y", stroke: "line", strokeWidth: 1.8 }),
-        libraries.dot(points.length > 60 ? [] : points, { x: "x", y: "y", fill: "line", r: 2.5 }),
+        libraries.dot(points.length > 60 && !gaps ? [] : points, { x: "x", y: "y", fill: "line", r: 2.5 }),
       ],
     })}
     head=${[xLabel, ...known.map((line) => line.name)]}

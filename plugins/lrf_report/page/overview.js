@@ -34,7 +34,9 @@ function Audit({ of }) {
   return html`<${Section} title=${t("audit")}>
     <${Table} caption=${t("audit")} numbers=${1} rows=${rows} head=${[t("judges"), t("balanced"), t("above"), t("statements")]} />
     <p class="quiet">${t("guessing")}</p>
-    ${[...of.not_better_than.map((name) => `${t("not_better")} ${name}`), ...of.alarms.map(String)].map((line) => html`<p class="warning">${line}</p>`)}<//>`;
+    ${of.other_judges && html`<p class="warning">${t("other_judges")}</p>`}
+    ${of.not_better_than.length > 0 && html`<p class="warning">${t("not_better")} ${of.not_better_than.join(", ")}</p>`}
+    ${of.alarms.length > 0 && html`<p class="warning">${t("alarms")}: ${of.alarms.join(", ")}</p>`}<//>`;
 }
 
 function Facts({ of }) {
@@ -62,28 +64,33 @@ function Calls({ of, money }) {
     one.prompt_tokens ? percent(one.cached_tokens / one.prompt_tokens) : "–", whole(one.completion_tokens), paid(money?.by_dimension?.[name]),
   ]);
   if (!rows.length) return null;
+  const sum = (key) => of.over_time.reduce((total, part) => total + part[key], 0);
   return html`<${Section} title=${t("cost")}>
     <${Table} caption=${t("cost")} numbers=${1} rows=${rows} head=${[t("dimension"), t("replies"), t("again"), t("cut_off"), t("prompt"), t("cached"), t("written"), t("money")]} />
     <p>${t("money")}: ${paid(money?.spent)}${unpriced ? ` (${t("no_price")} ${unpriced})` : ""}</p>
     <div class="charts">
       <${Lines} title=${t("over_time")} of=${of.over_time} x="second" xLabel=${t("seconds")} lines=${[{ key: "in_flight", name: t("in_flight") }]} />
-      <${Lines} title=${t("latency")} of=${of.over_time} x="second" xLabel=${t("seconds")} lines=${[{ key: "median_s", name: "50%" }, { key: "p95_s", name: "95%" }]} /></div>
+      <${Lines} title=${t("latency")} of=${of.over_time} gaps=${true} x="second" xLabel=${t("seconds")} lines=${[{ key: "median_s", name: "50%" }, { key: "p95_s", name: "95%" }]} />
+      <${Lines} title=${t("troubles")} of=${of.over_time} x="second" xLabel=${t("seconds")} sentence=${`${t("again")}: ${whole(sum("again"))}; ${t("faults")}: ${whole(sum("unanswered"))}`}
+        lines=${[{ key: "again", name: t("again") }, { key: "unanswered", name: t("faults") }]} /></div>
     ${of.unanswered.length > 0 && html`<h3>${t("faults")}</h3><${Table} caption=${t("faults")} numbers=${2} head=${[t("dimension"), t("reason"), t("calls")]}
       rows=${of.unanswered.map((row) => [row.dimension, row.reason, whole(row.calls)])} />`}<//>`;
 }
 
 const PAGE = 100;
 
-function Samples({ source }) {
+function Samples({ source, state }) {
   const [filter, setFilter] = useState("");
+  const [inTexts, setInTexts] = useState(false);
   const [order, setOrder] = useState("in_order");
   const [most, setMost] = useState(PAGE);
   const before = useRef({ rows: [], total: 0 });
-  const loaded = useLoaded(() => source.samples(filter, order, most), [filter, order, most], 2000);
+  const loaded = useLoaded(() => source.samples(filter, order, most, inTexts), [filter, order, most, inTexts, state]);
   if (loaded?.value) before.current = loaded.value;
   const { rows, total, problem } = before.current; // the last answer stays until the next one is there
   return html`<h1>${t("samples")}</h1>
     <div class="filters"><label>${t("filter")} <input id="filter" type="search" value=${filter} onInput=${(event) => { setFilter(event.target.value); setMost(PAGE); }} /></label>
+      ${source.searches && html`<label><input type="checkbox" checked=${inTexts} onChange=${() => setInTexts(!inTexts)} /> ${t("in_texts")}</label>`}
       <label>${t("sort")} <select onChange=${(event) => setOrder(event.target.value)}>${Object.keys(ORDERS).map((key) => html`<option value=${key} selected=${key === order}>${t(key)}</option>`)}</select></label>
       <span class="quiet" role="status">${whole(rows.length)} / ${whole(total)} ${t("shown")}${loaded?.value?.complete === false ? `; ${t("reading")}` : ""}</span></div>
     ${(loaded?.error ?? problem) && html`<${Problem} of=${loaded?.error ?? problem} />`}
@@ -100,12 +107,15 @@ const CURVES = [
   ["GiB", ["memory_gib", "peak_memory_gib"]], ["tokens / s", ["tokens_per_second", "tokens_per_s"]],
 ];
 
+// A figure with four digits that count, however small.
+const small = (value) => (typeof value === "number" && !Number.isInteger(value) && Math.abs(value) < 1 ? value.toPrecision(4) : whole(value));
+
 function Training({ of, figures }) {
   const last = Object.entries(figures ?? {});
   if (figures?.tokens && figures?.seconds) last.push(["tokens a second", Math.round(figures.tokens / figures.seconds)]);
   return html`<h1>${t("training")}</h1>${Object.entries(of).map(([trainer, steps]) => html`<${Section} title=${trainer}><div class="charts">
     ${CURVES.map(([title, keys]) => html`<${Lines} title=${title} of=${steps} x="step" xLabel=${t("step")} lines=${keys.map((key) => ({ key, name: key.replaceAll("_", " ") }))} />`)}</div><//>`)}
-    ${last.length > 0 && html`<${Table} caption=${t("training")} numbers=${1} head=${[t("figure"), t("value")]} rows=${last.map(([name, value]) => [name.replaceAll("_", " "), whole(value)])} />`}`;
+    ${last.length > 0 && html`<${Section} title=${t("outcome")}><${Table} caption=${t("outcome")} numbers=${1} head=${[t("figure"), t("value")]} rows=${last.map(([name, value]) => [name.replaceAll("_", " "), small(value)])} /><//>`}`;
 }
 
 function Comparison({ of }) {

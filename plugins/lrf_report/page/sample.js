@@ -39,6 +39,15 @@ function Unscored({ of }) {
     ${of.help && html`<p>${t("help")}: <span lang="en">${of.help}</span></p>`}`;
 }
 
+// The items of a rubric, the costliest first.
+function Items({ of }) {
+  const lost = (item) => (item.score === null ? Infinity : (item.weight < 0 ? item.score : 1 - item.score) * Math.abs(item.weight));
+  const rows = [...of].sort((a, b) => lost(b) - lost(a)).map((item) => [
+    html`<${Name} of=${item.item} />`, item.gate ? t("gate") : number(item.weight, 1),
+    item.score === null ? `${t("unscored")}: ${item.reason}` : number(item.score)]);
+  return html`<${Table} caption=${t("items")} head=${[t("items"), t("weight"), t("item_score")]} numbers=${1} rows=${rows} />`;
+}
+
 function Dimension({ name, of, choose, chosen }) {
   const statements = [...(of.statements ?? [])].sort((a, b) => a.support - b.support);
   const notes = (of.notes ?? []).filter((note) => note.text);
@@ -46,6 +55,7 @@ function Dimension({ name, of, choose, chosen }) {
     <h4><${Name} of=${name} /> <span class="number">${of.unscored ? t("unscored") : number(of.rating)}</span>
       ${of.spread ? html`<span class="quiet"> ± ${number(of.spread)} ${t("spread")}</span>` : ""}</h4>
     ${of.unscored && html`<${Unscored} of=${of.unscored} />`}
+    ${of.reply_mode === "rubric" && Array.isArray(of.extra?.items) && html`<${Items} of=${of.extra.items} />`}
     ${of.analysis && html`<${Words} text=${of.analysis} class="quiet" />`}
     <${Votes} of=${of.votes} />
     ${statements.length > 0 && html`<ul class="statements">${statements.map((one) => html`<${Statement} of=${one} choose=${choose} chosen=${chosen} />`)}</ul>`}

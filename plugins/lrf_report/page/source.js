@@ -3,11 +3,20 @@
 
 function pageSource(head) {
   const index = head.overview?.samples ?? [];
+  const texts = []; // of each sample its documents and answers in small letters, once they were asked for
+  const has = async (place, wanted) => {
+    texts[place] ??= textsOf(await unpack(`block-${place}`));
+    return texts[place].includes(wanted);
+  };
   return {
+    searches: index.length === head.ids.length, // else the texts are in other pages
     overview: async () => head.overview,
-    samples: async (filter, order, limit) => {
+    state: async () => null,
+    samples: async (filter, order, limit, inTexts) => {
       const wanted = filter.trim().toLowerCase();
-      const rows = index.filter((row) => !wanted || `${row.id}\n${row.query}`.toLowerCase().includes(wanted)).sort(ORDERS[order]);
+      const matches = await Promise.all(index.map(async (row, place) => !wanted
+        || `${row.id}\n${row.query}`.toLowerCase().includes(wanted) || (inTexts && await has(place, wanted))));
+      const rows = index.filter((_, place) => matches[place]).sort(ORDERS[order]);
       return { rows: rows.slice(0, limit), total: rows.length, complete: true };
     },
     sample: async (id) => {
@@ -19,6 +28,9 @@ function pageSource(head) {
   };
 }
 
+const textsOf = (sample) => [sample.reference ?? "", ...sample.documents.map((one) => one.text), ...sample.candidates.map((one) => one.text)]
+  .join("\0").toLowerCase();
+
 function serverSource(head) {
   const ask = async (what, asked = {}) => {
     const answer = await fetch(`api/${what}?${new URLSearchParams(asked)}`, { headers: { "X-LRF-Token": head.token } });
@@ -29,8 +41,10 @@ function serverSource(head) {
   };
   return {
     server: true,
+    searches: true,
     overview: () => ask("overview"),
-    samples: (filter, order, limit) => ask("samples", { filter: filter.trim(), order, limit }),
+    state: () => ask("state"),
+    samples: (filter, order, limit, inTexts) => ask("samples", { filter: filter.trim(), order, limit, ...(inTexts && { texts: 1 }) }),
     sample: async (id) => {
       const found = await ask("sample", { id });
       return found && { sample: spread(found.sample), around: found.around };
@@ -53,23 +67,33 @@ const ORDERS = {
   by_unscored: (a, b) => b.unscored - a.unscored,
 };
 
-// The value of a promise as state: {value}, or {error}; null before. Made anew whenever `inputs` change, and again
-// every `again` milliseconds as long as that is asked for.
-function useLoaded(load, inputs, again = 0) {
+// The value of a promise as state: {value}, or {error}; null before. Made anew whenever `inputs` change.
+function useLoaded(load, inputs) {
   const [state, setState] = useState(null);
-  const [turn, setTurn] = useState(0);
   const key = JSON.stringify(inputs);
   useEffect(() => {
     let gone = false;
-    let timer = 0;
     load().then((value) => ({ key, value }), (error) => ({ key, error: String(error.message ?? error) })).then((next) => {
-      if (gone) return;
-      setState(next);
-      if (again && next.value && !next.value.complete) timer = setTimeout(() => setTurn((old) => old + 1), again);
+      if (!gone) setState(next);
     });
-    return () => { gone = true; clearTimeout(timer); };
-  }, [key, turn]);
+    return () => { gone = true; };
+  }, [key]);
   return state?.key === key ? state : null;
+}
+
+// How far the server has read the run: {complete, state, scored}, the last two being other texts whenever there is more
+// to be seen and whenever the run was scored anew. Null for a page of its own.
+function useRunState(source) {
+  const [state, setState] = useState(null);
+  useEffect(() => {
+    if (!source.server) return undefined;
+    let timer = 0;
+    const ask = () => source.state().then(
+      (next) => { setState(next); timer = setTimeout(ask, next.complete ? 5000 : 2000); }, () => { timer = setTimeout(ask, 5000); });
+    ask();
+    return () => clearTimeout(timer);
+  }, [source]);
+  return state;
 }
 
 function Problem({ of }) {

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import lrf
 from lrf.errors import LrfError
 from lrf.types import JSON
+from lrf_report.audit import found_audit
 from lrf_report.files import clean
 from lrf_report.html import brief, page_text, policy
 from lrf_report.view.labels import Labels
@@ -64,13 +65,18 @@ class View:
         return HTMLResponse(text, headers={**HEADERS, "Content-Security-Policy": allowed})
 
     def overview(self, request: Request) -> JSON:
-        return {**self.index.figures(), "comparison": None, "complete": self.index.complete}
+        besides = {"comparison": None, "audit": found_audit(self.run), "complete": self.index.complete}
+        return {**self.index.figures(), **besides}
+
+    def state(self, request: Request) -> JSON:
+        return {name: getattr(self.index, name) for name in ("complete", "state", "scored")}
 
     def samples(self, request: Request) -> JSON:
         asked = request.query_params
         try:
             limit = min(MOST_ROWS, int(asked.get("limit", 100)))
-            return self.index.samples(asked.get("filter", ""), asked.get("order", "in_order"), limit=limit)
+            filter_, order, texts = asked.get("filter", ""), asked.get("order", "in_order"), "texts" in asked
+            return self.index.samples(filter_, order, limit=limit, texts=texts)
         except (KeyError, ValueError) as error:
             raise HTTPException(400, f"unknown order or limit: {error}") from error
 
@@ -96,11 +102,13 @@ class View:
 
     def keep_label(self, given: Any) -> JSON:
         match given:
-            case {"ticket": str(ticket), "choice": 0 | 1 | None as choice} if self.labels is not None:
+            case {"ticket": str(ticket), "choice": int() | None as choice} if self.labels is not None:
                 try:
                     self.labels.answer(ticket, choice)
                 except KeyError as error:
                     raise HTTPException(409, "this question was answered already, or asked too long ago") from error
+                except ValueError as error:
+                    raise HTTPException(400, f"expected a choice of {list(self.labels.choices)}") from error
                 return {"done": len(self.labels.done)}
         raise HTTPException(400, "expected a ticket and a choice")
 
@@ -136,7 +144,7 @@ def view_app(view: View) -> ASGIApp:
     routes = [
         Route("/", view.page),
         *(Route(f"/api/{get.__name__}", answers(get)) for get in
-          (view.overview, view.samples, view.sample, view.exchanges, view.exchange, view.question)),
+          (view.overview, view.state, view.samples, view.sample, view.exchanges, view.exchange, view.question)),
         Route("/api/label", view.label, methods=["POST"]),
     ]  # fmt: skip
     return OwnHost(Starlette(routes=routes, exception_handlers={HTTPException: _refused}))

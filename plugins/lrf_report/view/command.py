@@ -12,27 +12,30 @@ import uvicorn
 import lrf
 from lrf.errors import ConfigError
 from lrf_report.view.app import View, view_app
-from lrf_report.view.labels import Labels
+from lrf_report.view.labels import Preferences, Ratings
 
 
 @click.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--port", default=8710, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free port.")
 @click.option("--labels", type=click.Path(dir_okay=False, path_type=Path),
-              help="Label answers, and add preferences to this CSV file.")  # fmt: skip
+              help="Label answers, and add the labels to this CSV file.")  # fmt: skip
+@click.option("--ratings", is_flag=True, help="With --labels: rate each answer, instead of which of two is better.")
 @click.option("--data", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Where relative paths of the run's data start, if it was copied from elsewhere.")  # fmt: skip
-def view(run: Path, port: int, labels: Path | None, folder: Path | None) -> None:
+def view(run: Path, port: int, labels: Path | None, ratings: bool, folder: Path | None) -> None:
     """Look through RUN (a directory such as runs/my-pipeline) in a browser, however large it is, also while it runs.
 
     The pages are those of `lrf report`, with all exchanges with judges beside. The server listens on this machine only,
     answers nobody who doesn't have the address that it prints, and never writes into the run. With --labels, answers
-    can be labelled: two at a time, without their names and in a random order; `lrf bench FILE --run RUN` then says how
-    well the rewards agree.
+    can be labelled: two at a time, or with --ratings one at a time on a scale from 1 to 5, without their names and in a
+    random order; `lrf bench FILE --run RUN` then says how well the rewards agree.
     """
+    if ratings and labels is None:
+        raise ConfigError("--ratings: say with --labels which file they go to")
     if labels is not None and labels.resolve().is_relative_to(run.resolve()):
         raise ConfigError(f"--labels {labels}: it lies in the run, which is never written into; choose another file")
-    kept = Labels(labels) if labels is not None else None
+    kept = None if labels is None else Ratings(labels) if ratings else Preferences(labels)
     loaded = lrf.load_run(run, folder=folder)
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -7,6 +7,9 @@ import gzip
 import hashlib
 import json
 import re
+import shutil
+import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +22,7 @@ import lrf_report.html
 from hostile import HOSTILE, sample_of, write_run
 from lrf.cli.main import invoke
 from lrf.text.redaction import hide
+from lrf.types import Judgement
 
 ALLOWED = {"html", "head", "meta", "title", "style", "body", "div", "noscript", "script"}
 
@@ -74,7 +78,7 @@ def test_whatever_the_data_says_the_page_has_only_its_own_elements_and_scripts(
     assert "default-src 'none'" in parsed.policy
     assert "connect-src" not in parsed.policy
     assert page.count("<script") == len(hashes) + 1 + len(HOSTILE)
-    assert "49" not in page[: page.index("<style")]
+    assert "49" not in page[page.index("<title") : page.index("</title")]
     for number, sample in enumerate(lrf.load_run(hostile_run)):
         assert parsed.value(f"block-{number}") == json.loads(json.dumps(lrf_report.html.brief(sample.facts())))
 
@@ -175,3 +179,62 @@ def test_the_bundle_has_the_versions_that_its_licences_name() -> None:
     licences = folder.joinpath("LICENSES.txt").read_text(encoding="utf-8")
     for name, version in wanted.items():
         assert f"\n{name} {version} (" in licences
+
+
+LIBRARIES = Path(lrf_report.html.__file__).parent / "libraries"
+
+
+def test_the_bundle_of_libraries_is_that_of_its_sources() -> None:
+    recorded = json.loads((LIBRARIES / "libraries.json").read_text())
+    assert {"build.mjs", "entry.js", "package-lock.json", "libraries.js", "LICENSES.txt"} <= recorded.keys()
+    for name, digest in recorded.items():
+        assert hashlib.sha256((LIBRARIES / name).read_bytes()).hexdigest() == digest, f"{name}: npm ci && npm run build"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("npm") is None, reason="building the bundle of libraries needs npm")
+def test_building_the_bundle_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    built = shutil.copytree(LIBRARIES, tmp_path / "libraries")
+    installed = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=built, check=False)
+    if installed.returncode:
+        pytest.skip("building the bundle of libraries needs npm's registry")
+    for name in ("libraries.js", "LICENSES.txt", "libraries.json"):
+        (built / name).unlink()
+    subprocess.run(["npm", "run", "build"], cwd=built, check=True)
+    for name in ("libraries.js", "LICENSES.txt", "libraries.json"):
+        assert (built / name).read_bytes() == (LIBRARIES / name).read_bytes(), name
+
+
+AUDITED = {"judges": {"reward": {"balanced_accuracy": {"value": 0.75}, "n": 40}}, "alarms": [], "not_better_than": []}
+
+
+def test_the_audit_beside_a_run_is_in_its_report(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [sample_of(0, "text")])
+    audit = write_run(tmp_path / "run-audit", [sample_of(0, "text")])
+    (audit / "audit.json").write_text(json.dumps(AUDITED))
+    for note, other in (("", False), ("another judge", True)):
+        write_run(tmp_path / "run-audit", [sample_of(0, "text")], note)
+        assert invoke(["report", str(run), "-o", str(tmp_path / "report.json")]) == 0
+        found = json.loads((tmp_path / "report.json").read_text())["audit"]
+        assert found == {**AUDITED, "other_judges": other}
+    (audit / "audit.json").write_text("{")
+    assert invoke(["report", str(run), "-o", str(tmp_path / "report.json")]) == 0
+    assert json.loads((tmp_path / "report.json").read_text())["audit"] is None
+
+
+def test_a_rubrics_items_are_shown_the_costliest_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = [
+        {"item": "numbers", "weight": 3, "score": 0.9, "gate": False},
+        {"item": "invents", "weight": -2, "score": 1.0, "gate": False},
+        {"item": "language", "weight": 1, "score": None, "reason": "cut_off"},
+    ]
+    sample, rewards = sample_of(0, "text")
+    judged = {"rubric": Judgement(4.0, "said", "rubric", extra={"items": items})}
+    rewards[0] = replace(rewards[0], ratings={"rubric": 4.0}, judgements=judged)
+    run = write_run(tmp_path / "run", [(sample, rewards)])
+    assert invoke(["show", str(run), sample.id]) == 0
+    shown = capsys.readouterr().out
+    order = [shown.index(line) for line in ("unscored (cut_off) language", "1.00 invents (weight -2)", "0.90 numbers")]
+    assert order == sorted(order)
+    assert invoke(["report", str(run), "-o", str(tmp_path / "report.md")]) == 0
+    assert "0.90: `numbers` (weight 3)" in (tmp_path / "report.md").read_text()

@@ -216,8 +216,10 @@ def test_samples_are_filtered_sorted_and_walked_through_by_the_keyboard(
     one.page.wait_for_function("() => document.querySelectorAll('tbody tr').length === 11")
     one.page.select_option("select", "by_lowest")
     one.page.wait_for_function("() => document.querySelectorAll('tbody tr')[1]?.textContent.startsWith('s110')")
-    one.page.fill("#filter", "nothing")
+    one.page.fill("#filter", "Sentence 77.")
     one.page.wait_for_selector("text=No sample matches.")
+    one.page.check("text=also in documents and answers")
+    one.page.wait_for_function("() => document.querySelector('tbody a')?.textContent === 's77'")
     one.go(many, "sample", "s118")
     one.page.keyboard.press("n")
     one.page.wait_for_function("() => document.querySelector('h1')?.textContent === 's119'")
@@ -253,10 +255,41 @@ def test_no_part_of_the_page_has_a_serious_fault_of_accessibility_or_is_wider_th
         one.page.wait_for_timeout(300)
         if place[0] == "sample":
             one.page.click("button.claim")
-        found = axe.Axe().run(one.page).response["violations"]
-        serious = [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")]
-        assert serious == [], place
+        assert serious_faults(axe, one) == [], place
         assert one.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
+
+
+def serious_faults(axe: Any, one: Visit) -> list[tuple[str, str]]:
+    found = axe.Axe().run(one.page).response["violations"]
+    return [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")]
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1300, True), (360, False)])
+@pytest.mark.parametrize("more", [[], ["--ratings"]], ids=["preferences", "ratings"])
+def test_labelling_by_keyboard_has_no_serious_fault_of_accessibility_and_is_no_wider_than_the_screen(
+    tmp_path: Path, visit: Callable[..., Visit], serve_view: Callable[..., str], more: list[str], width: int, dark: bool
+) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="accessibility needs axe-playwright-python"
+    )
+    scored = []
+    for number in range(3):
+        sample, rewards = sample_of(number, f"Text {number}. " * 200)
+        answers = tuple(replace(c, text=f"{c.text} {i}") for i, c in enumerate(sample.candidates))
+        scored.append((replace(sample, candidates=answers), rewards))
+    address = serve_view(write_run(tmp_path / "run", scored), tmp_path / "labels.csv", *more)
+    one = visit(width=width, dark=dark)
+    one.server = address.split("?")[0]
+    one.page.goto(address)
+    one.page.click("nav >> text=Label")
+    one.page.wait_for_selector("article.candidate")
+    assert serious_faults(axe, one) == []
+    assert one.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    one.page.keyboard.press("4" if more else "b")
+    one.page.wait_for_selector("text=1 done")
+    labels = read_labels(tmp_path / "labels.csv")
+    assert [r.rating for r in labels.ratings] == ([4.0] if more else [])
+    assert len(labels.preferences) == (0 if more else 1)
 
 
 def test_the_server_shows_a_sample_and_takes_labels_by_keyboard(
@@ -296,8 +329,8 @@ def serve_view() -> Iterator[Callable[..., str]]:
     """``serve_view(run, labels)`` starts `lrf view` and returns its address."""
     started = []
 
-    def start(run: Path, labels: Path) -> str:
-        command = [sys.executable, "-m", "lrf", "view", str(run), "--port", "0", "--labels", str(labels)]
+    def start(run: Path, labels: Path, *more: str) -> str:
+        command = [sys.executable, "-m", "lrf", "view", str(run), "--port", "0", "--labels", str(labels), *more]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert process.stdout is not None

@@ -21,8 +21,10 @@ from hostile import HOSTILE, sample_of, write_run
 from judge_server import JudgeServer
 from lrf.cli.main import invoke
 from lrf.evaluation.labels import read_labels
+from lrf.stages.outcome.text_search import SearchedTexts
+from lrf.types import Candidate, Document, Sample
 from lrf_report.view.app import View, view_app
-from lrf_report.view.labels import Labels
+from lrf_report.view.labels import Preferences, Ratings
 from project import Project
 
 
@@ -66,6 +68,43 @@ def test_a_filter_finds_its_text_and_nothing_else(index: lrf.RunIndex, text: str
     every = index.samples(limit=1000)["rows"]
     found = index.samples(text, limit=1000)["rows"]
     assert found == [row for row in every if text.lower() in f"{row['id']}\n{row['query']}".lower()]
+
+
+@pytest.mark.parametrize("text", ["<B>", "script", "\\u003c", "委员会", "nowhere at all", "no space"])
+def test_a_search_in_the_texts_finds_what_documents_answers_and_questions_say(index: lrf.RunIndex, text: str) -> None:
+    found = [row["id"] for row in index.samples(text, limit=1000, texts=True)["rows"]]
+    said = {
+        s.id: "\0".join((s.id, s.sample.query, *(d.text for d in s.sample.documents), *(c.text for c in s.candidates)))
+        for s in index.run
+    }
+    assert found == [id_ for id_, words in said.items() if text.lower() in words.lower()]
+
+
+def test_a_search_crosses_blocks_and_no_two_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrf.stages.outcome.text_search.BLOCK", 40)
+    texts = SearchedTexts(str(tmp_path))
+    answers = ["first half", "second HALF", "half" * 50, "none"]
+    for number, answer in enumerate(answers):
+        texts.add(Sample(str(number), "?", (Document("0", "A document."),), (Candidate("a", answer),)))
+    texts.flush()
+    assert list(texts.positions("half")) == [0, 1, 2]
+    assert list(texts.positions("document.first")) == []
+    assert list(texts.positions("A DOCUMENT")) == [0, 1, 2, 3]
+
+
+def test_a_run_that_is_scored_again_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrf.stages.outcome.index.AGAIN_S", 0.05)
+    scored = [sample_of(number, f"text {number}") for number in range(3)]
+    index = indexed(write_run(tmp_path / "run", scored))
+    before, rewards = index.scored, [replace(r, reward=1.5) for r in scored[0][1]]
+    write_run(tmp_path / "run", [(scored[0][0], rewards)])
+    deadline = time.monotonic() + 30
+    while index.scored == before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (row,) = index.samples()["rows"]
+    assert (row["highest"], row["lowest"], index.problem) == (1.5, 1.5, None)
+    assert [c.reward.reward for c in index.sample(row["id"])[0].candidates] == [1.5] * 3
+    index.close()
 
 
 def test_samples_are_sorted_as_asked(index: lrf.RunIndex) -> None:
@@ -122,7 +161,7 @@ def test_a_run_under_way_shows_what_is_finished_so_far(project: Project, judge_s
 @pytest.fixture
 async def client(index: lrf.RunIndex, run: Path, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the server, with its address and its token."""
-    app = view_app(View(lrf.load_run(run), index, "the-token", Labels(tmp_path / "labels.csv")))
+    app = view_app(View(lrf.load_run(run), index, "the-token", Preferences(tmp_path / "labels.csv")))
     token = {"X-LRF-Token": "the-token"}
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8710", headers=token
@@ -175,12 +214,12 @@ async def test_labels_are_blind_and_in_the_form_that_bench_reads(tmp_path: Path)
     index = indexed(write_run(tmp_path / "run", answered))
     by_text = {c.text: (s.id, c.id) for s, _ in answered for c in s.candidates}
     chosen = []
-    app = view_app(View(index.run, index, "t", Labels(tmp_path / "labels.csv")))
+    app = view_app(View(index.run, index, "t", Preferences(tmp_path / "labels.csv")))
     own, token = "http://localhost:1", {"X-LRF-Token": "t"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=own, headers=token) as client:
         for number in range(6):
             question = (await client.get("/api/question")).json()
-            assert set(question) == {"ticket", "query", "documents", "answers", "done"}
+            assert set(question) == {"kind", "choices", "ticket", "query", "documents", "answers", "done"}
             first, second = question["answers"]
             assert first != second
             choice = (0, 1, None)[number % 3]
@@ -196,8 +235,34 @@ async def test_labels_are_blind_and_in_the_form_that_bench_reads(tmp_path: Path)
     labels = read_labels(tmp_path / "labels.csv")
     assert [(p.sample, p.preferred, p.other) for p in labels.preferences] == chosen
     left = {s.id for s, _ in answered} - {sample for sample, *_ in chosen}
-    again = [Labels(tmp_path / "labels.csv").question(index) for _ in range(20)]
+    again = [Preferences(tmp_path / "labels.csv").question(index) for _ in range(20)]
     assert {by_text[q["answers"][0]][0] for q in again if q} == left  # what was passed over comes again
+    index.close()
+
+
+async def test_ratings_are_asked_for_a_sample_at_a_time_and_in_the_form_that_bench_reads(tmp_path: Path) -> None:
+    answered = [
+        (replace(s, candidates=tuple(replace(c, text=f"{s.id} answer {c.id}") for c in s.candidates)), r)
+        for s, r in (sample_of(number, f"text {number}") for number in range(3))
+    ]
+    index = indexed(write_run(tmp_path / "run", answered))
+    by_text = {c.text: (s.id, c.id) for s, _ in answered for c in s.candidates}
+    labels = Ratings(tmp_path / "ratings.csv")
+    given: dict[tuple[str, str], float] = {}
+    order = []
+    while question := labels.question(index):
+        assert (question["kind"], question["choices"]) == ("ratings", [1, 2, 3, 4, 5])
+        (text,) = question["answers"]
+        with pytest.raises(ValueError, match="6"):
+            labels.answer(question["ticket"], 6)
+        labels.answer(question["ticket"], len(given) % 5 + 1)
+        order.append(by_text[text][0])
+        given[by_text[text]] = len(given) % 5 + 1
+    assert order == [sample for sample in dict.fromkeys(order) for _ in range(3)]  # one sample after another
+    read = read_labels(tmp_path / "ratings.csv").ratings
+    assert {(r.sample, r.candidate): r.rating for r in read} == given
+    assert len(given) == 9
+    assert Ratings(tmp_path / "ratings.csv").question(index) is None
     index.close()
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
-from lrf.store.calls import Call, calls, unanswered
+from lrf.store.calls import Call, calls, unanswered, unanswered_at
 from lrf.types import JSON
 
 BINS = 60
@@ -20,7 +21,7 @@ KEPT = 500
 def call_figures(journal: Path) -> dict[str, JSON]:
     """Calls by dimension and over time. Reads the journal twice, in memory that doesn't grow with it."""
     end, n = 0.0, 0
-    for at, _ in _clock(calls(journal)):
+    for at, _ in _clock(journal):
         end, n = at, n + 1
     if not n:
         return {"by_dimension": {}, "over_time": [], "unanswered": []}
@@ -28,9 +29,13 @@ def call_figures(journal: Path) -> dict[str, JSON]:
     width = max(end / BINS, 1e-9)
     bins: list[list[float]] = [[] for _ in range(BINS)]
     busy, count, again = [0.0] * BINS, [0] * BINS, [0] * BINS
-    for at, call in _clock(calls(journal)):
-        _add(by_dimension.setdefault(call.dimension, Counter()), call)
+    lost = [0] * BINS
+    for at, call in _clock(journal):
         number = min(BINS - 1, int(at / width))
+        if call is None:
+            lost[number] += 1
+            continue
+        _add(by_dimension.setdefault(call.dimension, Counter()), call)
         count[number] += 1
         again[number] += call.attempt > 0
         if len(bins[number]) < KEPT:
@@ -43,6 +48,7 @@ def call_figures(journal: Path) -> dict[str, JSON]:
                 "second": round(i * width, 3),
                 "calls": count[i],
                 "again": again[i],
+                "unanswered": lost[i],
                 "in_flight": round(busy[i] / width, 3),
                 "median_s": _percentile(bins[i], 0.5),
                 "p95_s": _percentile(bins[i], 0.95),
@@ -53,14 +59,19 @@ def call_figures(journal: Path) -> dict[str, JSON]:
     }
 
 
-def _clock(of: Iterable[Call]) -> Iterable[tuple[float, Call]]:
-    """Each call with the seconds since the first one was sent, pauses between sittings left out."""
+def _clock(journal: Path) -> Iterator[tuple[float, Call | None]]:
+    """Each call with the seconds since the first one was sent, pauses between sittings left out.
+
+    The call is None for one without a usable reply.
+    """
+    answered = ((call.at, call.seconds, call) for call in calls(journal))
+    without = ((at, 0.0, None) for at in unanswered_at(journal))
     before: float | None = None
     clock = 0.0
-    for call in of:
-        gone = call.seconds if before is None else call.at - before
-        clock += gone if gone <= PAUSE_S else call.seconds
-        before = call.at
+    for at, seconds, call in heapq.merge(answered, without, key=lambda one: one[0]):
+        gone = seconds if before is None else at - before
+        clock += gone if gone <= PAUSE_S else seconds
+        before = at
         yield clock, call
 
 

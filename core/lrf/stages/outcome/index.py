@@ -2,11 +2,13 @@
 
 One pass over the run in a thread of its own fills an SQLite file in a temporary folder, so nothing is written into the
 run and memory stays flat. What has been indexed so far can be asked for while the rest is being read. A sample's texts
-are kept compressed; its judgements stay where they are and are found again by their place in the file.
+are kept compressed; its judgements stay where they are and are found again by their place in the file. A run that is
+scored again is read again.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 import sqlite3
 import tempfile
@@ -20,10 +22,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lrf.errors import LrfError
+from lrf.errors import LrfError, RunError
 from lrf.stages.outcome.figures import Figures
 from lrf.stages.outcome.joined import ScoredSample
 from lrf.stages.outcome.loading import ScoredRun
+from lrf.stages.outcome.text_search import SearchedTexts
 from lrf.stages.score.rows import judgement_rows_at
 from lrf.store.calls import exchange, exchanges
 from lrf.types import JSON
@@ -52,20 +55,27 @@ class RunIndex:
     Parameters
     ----------
     run: what is indexed, from when the index is made on.
+
+    ``complete``: the whole run was read. ``state`` is another text whenever there is more or something else to be seen,
+    and ``scored`` whenever the run was scored anew; ``problem`` says why it can't be read, or is None.
     """
 
     def __init__(self, run: ScoredRun) -> None:
         self.run = run
         self.problem: str | None = None
         self.complete = False
+        self.state = ""
+        self.scored = ""
         self._figures = run.figures()
         self._figures_lock = threading.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="lrf-view-")
         self._file = Path(self._folder.name) / "index.sqlite"
         self._stop = threading.Event()
+        self._changes = 0
         with closing(self._connection()) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(_TABLE)
+        self._texts = SearchedTexts(self._folder.name)
         self._thread = threading.Thread(target=self._fill, name="lrf-index", daemon=True)
         self._thread.start()
 
@@ -77,18 +87,25 @@ class RunIndex:
 
     # --- asking ------------------------------------------------------------------------------------------------
 
-    def samples(self, containing: str = "", order: str = "in_order", offset: int = 0, limit: int = 100) -> JSON:
+    def samples(
+        self, containing: str = "", order: str = "in_order", offset: int = 0, limit: int = 100, *, texts: bool = False
+    ) -> JSON:
         """Lines of samples whose id or question has this text (in any case of ASCII letters), and how many there are.
 
-        ``order`` is a key of :data:`ORDERS`. Raises KeyError for another one.
+        With ``texts`` also those whose documents, answers or reference have it (in any case of letters). ``order`` is a
+        key of :data:`ORDERS`. Raises KeyError for another one.
         """
         pattern = "%" + containing.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        where = "WHERE id || char(10) || query LIKE ? ESCAPE '\\'"
+        where = "WHERE (id || char(10) || query LIKE ? ESCAPE '\\' OR position IN (SELECT value FROM json_each(?)))"
         with closing(self._connection()) as connection:
-            (total,) = connection.execute(f"SELECT count(*) FROM samples {where}", (pattern,)).fetchone()  # noqa: S608
+            connection.execute("BEGIN")  # rows and texts of one state
+            connection.execute("SELECT 1 FROM samples LIMIT 1")
+            found = list(self._texts.positions(containing)) if texts and containing else []
+            values = pattern, json.dumps(found)
+            (total,) = connection.execute(f"SELECT count(*) FROM samples {where}", values).fetchone()  # noqa: S608
             rows = connection.execute(
                 f"SELECT {', '.join(_SHOWN)} FROM samples {where} ORDER BY {ORDERS[order]} LIMIT ? OFFSET ?",  # noqa: S608
-                (pattern, limit, offset),
+                (*values, limit, offset),
             ).fetchall()
         return {
             "rows": [dict(zip(_SHOWN, row, strict=True)) for row in rows],
@@ -113,7 +130,9 @@ class RunIndex:
         sample, rewards = pickle.loads(zlib.decompress(texts))  # noqa: S301  # written by this process
         if place is not None:
             judged = judgement_rows_at(self.run.files.judgements, place, length)
-            rewards = [replace(r, judgements=j) for r, j in zip(rewards, judged, strict=True)]
+            if [key for *key, _ in judged] != [[id_, r.candidate_id] for r in rewards]:
+                raise RunError("the run has been scored again just now; it will be read again in a few seconds")
+            rewards = [replace(r, judgements=j) for r, (_, _, j) in zip(rewards, judged, strict=True)]
         before, after = beside.get(position - 1), beside.get(position + 1)
         around = {"previous": before, "next": after, "place": position + 1, "of": of}
         return ScoredSample.of(sample, rewards), around
@@ -134,21 +153,34 @@ class RunIndex:
     # --- filling -----------------------------------------------------------------------------------------------
 
     def _fill(self) -> None:
-        try:
-            while self.run.under_way and not self._stop.is_set():
-                began = time.monotonic()
-                self._replace(self.run)
-                self._stop.wait(max(AGAIN_S, SHARE * (time.monotonic() - began)))
-            self._replace(self.run)
-        except (LrfError, OSError) as error:
-            self.problem = str(error)
-        except Exception as error:  # a source of somebody else's
-            self.problem = f"{type(error).__name__}: {error}"
-        self.complete = not self._stop.is_set()
+        tried = ""
+        while not self._stop.is_set():
+            began = time.monotonic()
+            under_way = self.run.under_way
+            try:
+                if under_way or tried != _scored(self.run):
+                    tried = "" if under_way else _scored(self.run)
+                    self._replace(self.run)
+                    self.problem, self.scored = None, tried
+            except (LrfError, OSError) as error:
+                self.problem = str(error)
+            except Exception as error:  # a source of somebody else's
+                self.problem = f"{type(error).__name__}: {error}"
+            if not self.complete and not under_way and not self._stop.is_set():
+                self.complete = True
+                self._changed()
+            self._stop.wait(max(AGAIN_S, SHARE * (time.monotonic() - began)) if under_way else AGAIN_S)
+
+    def _changed(self) -> None:
+        self._changes += 1
+        self.state = str(self._changes)
 
     def _replace(self, run: ScoredRun) -> None:
-        """Index the run from its beginning. Of one under way, readers see all that was read or nothing of it."""
-        figures, at_once = run.figures(), run.under_way
+        """Index the run from its beginning. Read a second time, readers see all that was read or nothing of it."""
+        figures, at_once = run.figures(), run.under_way or self._changes > 0
+        texts = SearchedTexts(self._folder.name)
+        if not at_once:
+            self._texts = texts
         rows = enumerate(_with_places(run))
         with closing(self._connection()) as connection:
             connection.execute("BEGIN")
@@ -156,16 +188,28 @@ class RunIndex:
             while (part := list(islice(rows, ROWS_A_COMMIT))) and not self._stop.is_set():
                 with self._figures_lock:
                     lines = [_row(figures, position, *placed) for position, placed in part]
+                for _, (scored, _, _) in part:
+                    texts.add(scored.sample)
                 connection.executemany(f"INSERT INTO samples VALUES ({', '.join('?' * 11)})", lines)  # noqa: S608
                 if not at_once:
+                    texts.flush()
                     connection.execute("COMMIT")
                     self._figures = figures
+                    self._changed()
                     connection.execute("BEGIN")
+            texts.flush()
             connection.execute("COMMIT")
-            self._figures = figures
+            self._figures, self._texts = figures, texts
+        self._changed()
 
     def _connection(self) -> sqlite3.Connection:
         return sqlite3.connect(self._file, timeout=30, isolation_level=None)
+
+
+def _scored(run: ScoredRun) -> str:
+    """What differs when the run is scored again."""
+    kept = [path.stat() for path in (run.files.rewards, run.files.judgements)]
+    return " ".join(f"{stat.st_ino}-{stat.st_size}-{stat.st_mtime_ns}" for stat in kept)
 
 
 def _row(figures: Figures, position: int, scored: ScoredSample, place: int | None, length: int) -> tuple[Any, ...]:

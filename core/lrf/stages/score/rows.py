@@ -90,14 +90,16 @@ def judgement_rows(path: Path) -> Iterator[tuple[str, str, Mapping[str, Judgemen
         yield from _judgements(file, path)
 
 
-def judgement_rows_at(path: Path, place: int, length: int) -> list[Mapping[str, Judgement | Unscored]]:
-    """The judgements in ``length`` bytes of a ``judgements.jsonl`` from byte ``place`` on; both are at ends of rows.
+def judgement_rows_at(path: Path, place: int, length: int) -> list[tuple[str, str, Mapping[str, Judgement | Unscored]]]:
+    """Sample, candidate and judgements of ``length`` bytes of a ``judgements.jsonl`` from byte ``place`` on.
+
+    Both are at ends of rows.
 
     Raises as :func:`judgement_rows` does.
     """
     with path.open("rb") as file:
         file.seek(place)
-        return [judged for _, _, judged in _judgements(BytesIO(file.read(length)), path)]
+        return list(_judgements(BytesIO(file.read(length)), path))
 
 
 def _judgements(lines: Iterable[bytes], path: Path) -> Iterator[tuple[str, str, Mapping[str, Judgement | Unscored]]]:
