@@ -184,7 +184,8 @@ def test_any_other_weight_is_refused(tmp_path: Path) -> None:
 
 def test_a_turn_that_calls_a_tool_is_trained_though_its_content_is_null(tmp_path: Path) -> None:
     template = (
-        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% for c in m.tool_calls or [] %}[{{ c.function.name }}]"
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}[{{ c.function.name }} {{ c.function.arguments.q }}]"
         "{% endfor %}{{ eos_token if m.role == 'assistant' }}{% endfor %}"
         "{% if add_generation_prompt %}<assistant>{% endif %}"
     )
@@ -192,7 +193,7 @@ def test_a_turn_that_calls_a_tool_is_trained_though_its_content_is_null(tmp_path
     (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": [*turns, CHAT[3]]}) + "\n")
     (row,) = read(tmp_path / "rows.jsonl")
     family = Family(template, ("<s>", "</s>"), ("</s>",), [])
-    assert trained(family, row.messages) == (["[search]</s>", "two</s>"], ())
+    assert trained(family, row.messages) == (["[search tram]</s>", "two</s>"], ())
 
 
 @pytest.mark.parametrize("adds_bos", [True, False])

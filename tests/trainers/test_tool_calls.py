@@ -10,10 +10,10 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from lrf.errors import StageError
 from lrf_dpo.pairs import encode, read
 from lrf_sft import rows as sft
 from lrf_training.models import PLAIN_TEMPLATE
+from lrf_training.tokens import UnusableRowError
 
 TEMPLATE = (
     "{% for t in tools or [] %}<tool {{ t.function.name }}>{% endfor %}"
@@ -62,7 +62,7 @@ def test_tools_and_their_calls_stand_in_the_prompt_that_is_trained_on(tmp_path: 
     ("row", "what"), [(ROW, "tools"), ({**ROW, "tools": None}, "calls of tools")], ids=("tools", "calls")
 )
 def test_a_template_that_cant_write_tools_stops_the_training(tmp_path: Path, row: dict[str, Any], what: str) -> None:
-    with pytest.raises(StageError, match=f"the plain template knows no {what}; set another chat_template"):
+    with pytest.raises(UnusableRowError, match=f"the chat template failed: the plain template knows no {what}"):
         encoded(tmp_path, PLAIN_TEMPLATE, row)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
+from lrf_training.chat_text import AS_THE_ROW_SAYS, PROMPT_CHANGED, ChatText
 from lrf_training.tokens import (
     END_ADDED,
     EncodedRow,
     Messages,
     UnusableRowError,
-    chat_ids,
     common_prefix,
     messages,
     read_jsonl,
@@ -64,12 +64,12 @@ def encode(pair: PreferenceRow, tokenizer: Any, stop_ids: frozenset[int] = froze
     Some templates end a prompt differently if an answer follows (with an empty block of thoughts, say). The answer
     then begins where the token ids differ, and the row gets the remark "prompt_ends_changed". If the template writes
     no token of ``stop_ids`` after an answer, the end-of-sequence token is added, with the remark "end_of_turn_added".
+    Further remarks: "answers_written_as_the_row_says", "prompts_changed_by_template".
+
     Raises :class:`lrf_training.tokens.UnusableRowError`.
     """
-    options = {"tools": pair.tools} if pair.tools else {}
-    prompt = chat_ids(tokenizer, pair.where, pair.prompt, add_generation_prompt=True, **options)
-    chosen = chat_ids(tokenizer, pair.where, pair.prompt + pair.chosen, **options)
-    rejected = chat_ids(tokenizer, pair.where, pair.prompt + pair.rejected, **options)
+    chat = ChatText(tokenizer, pair.tools, pair.prompt + pair.chosen)
+    prompt, (chosen, rejected), as_written = chat.answers(pair.prompt, (pair.chosen, pair.rejected))
     start = min(common_prefix(prompt, chosen), common_prefix(prompt, rejected))
     row = {"prompt_ids": chosen[:start], "chosen_ids": chosen[start:], "rejected_ids": rejected[start:]}
     tokens, mend = sum(map(len, row.values())), "mend the row, or set on_bad_pair: drop and max_lost"
@@ -85,6 +85,7 @@ def encode(pair: PreferenceRow, tokenizer: Any, stop_ids: frozenset[int] = froze
             tokens,
         )
     remarks = ["prompt_ends_changed"] if start < len(prompt) else []
+    remarks += [AS_THE_ROW_SAYS] * (not as_written) + [PROMPT_CHANGED] * (not chat.whole)
     if stop_ids:
         ended = {name: with_end(row[name], tokenizer, stop_ids) for name in ("chosen_ids", "rejected_ids")}
         remarks += [END_ADDED] if any(row[name] != ids for name, ids in ended.items()) else []

@@ -14,6 +14,7 @@ from lrf_dpo import pairs
 from lrf_dpo.settings import DPOSettings
 from lrf_training.adapters import lora_config
 from lrf_training.arguments import training_arguments, training_fingerprint
+from lrf_training.chat_text import AS_THE_ROW_SAYS, AS_THE_ROW_SAYS_NOTE, PROMPT_CHANGED, PROMPT_CHANGED_NOTE
 from lrf_training.mixture import Mixture
 from lrf_training.models import identity_of, prepare_model
 from lrf_training.prepare import prepare
@@ -172,6 +173,8 @@ _ADVICE = (
 
 _REMARKS = {
     END_ADDED: END_ADDED_NOTE,
+    AS_THE_ROW_SAYS: AS_THE_ROW_SAYS_NOTE,
+    PROMPT_CHANGED: PROMPT_CHANGED_NOTE,
     "prompt_ends_changed": "in {} pairs the chat template ends the prompt differently if an answer follows; the answer "
     "is trained from the first token that differs",
 }

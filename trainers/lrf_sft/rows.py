@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
+from lrf_training.chat_text import AS_THE_ROW_SAYS, PROMPT_CHANGED, ChatText
 from lrf_training.tokens import (
     END_ADDED,
     EncodedRow,
     Messages,
     UnusableRowError,
-    chat_ids,
-    common_prefix,
     messages,
     read_jsonl,
     says_something,
     with_end,
 )
+from lrf_training.turns import AnswerSequence, answer_sequences
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,52 +69,54 @@ def _as_messages(row: Mapping[str, Any], name: str, role: str, where: str) -> Me
     return [{"role": role, "content": text}] if isinstance(text, str) else messages(row, name, where)
 
 
-def encode(row: Conversation, tokenizer: Any, stop_ids: frozenset[int] = frozenset()) -> EncodedRow:
+def encode(
+    row: Conversation, tokenizer: Any, stop_ids: frozenset[int] = frozenset(), *, separate: bool = True
+) -> EncodedRow:
     """Token ids (``input_ids``) of a conversation and the ``spans`` of its answers: start, end, start, end, …
 
     A span begins after the template's generation prompt and includes what the template writes after the answer (the
     end-of-turn token). If it writes no token of ``stop_ids``, the next one is trained where it ends generation (as
     GLM's ``<|user|>`` does), and after the last answer the end-of-sequence token is added.
 
-    Remarks: "answers_rewritten_by_template" for each earlier answer that the template renders differently once more
-    turns follow (without thoughts, say), which isn't trained; "answers_with_weight_0"; "end_of_turn_added". Raises
-    :class:`lrf_training.tokens.UnusableRowError` if no answer is left to train on.
+    An earlier answer of which the template leaves something out once more turns follow (its thoughts, say) gets a
+    sequence of its own, which ends with it; these are the row's ``more``. Without ``separate`` it isn't trained.
+
+    Remarks: "answers_rewritten_by_template" or "answers_left_out" for each such answer; "answers_with_weight_0";
+    "answers_empty"; "prompts_changed_by_template"; "answers_written_as_the_row_says"; "end_of_turn_added".
+
+    Raises :class:`lrf_training.tokens.UnusableRowError` if no answer is left to train on, or if what the row says
+    can't be written with the template.
     """
-    own = range(row.start, len(row.messages))
-    answers = [i for i in own if row.messages[i]["role"] == "assistant" and says_something(row.messages[i])]
-    ignored = [i for i in answers if row.messages[i].get("weight") == 0]
-    answers = [i for i in answers if i not in ignored]
-    options = {"tools": row.tools} if row.tools else {}
-    ids = chat_ids(tokenizer, row.where, row.messages, **options)
+    turns = [i for i in range(row.start, len(row.messages)) if row.messages[i]["role"] == "assistant"]
+    speaking = [i for i in turns if says_something(row.messages[i])]
+    answers = [i for i in speaking if row.messages[i].get("weight") != 0]
+    chat = ChatText(tokenizer, row.tools, row.messages)
     if not answers:
-        mend = "mend the row, or set on_bad_row: drop and max_lost"
-        raise UnusableRowError("there is no answer to train on", mend, len(ids))
-    spans: list[int] = []
-    rewritten = 0
-    for i in answers:
-        until = ids if i == len(row.messages) - 1 else chat_ids(tokenizer, row.where, row.messages[: i + 1], **options)
-        same = common_prefix(until, ids)
-        if same < len(until) and stop_ids.issuperset(until[same:]):  # Phi-3 ends a whole chat with <|endoftext|>
-            until = until[:same]
-        if ids[: len(until)] != until:
-            rewritten += 1
-            continue
-        prompt = chat_ids(tokenizer, row.where, row.messages[:i], add_generation_prompt=True, **options) if i else []
-        start = max(1, common_prefix(prompt, until))  # nothing predicts the first token
-        if start < len(until):
-            spans += [start, len(until)]
-    if not spans:
+        mend, tokens = "mend the row, or set on_bad_row: drop and max_lost", chat.tokens(chat.text(row.messages))
+        raise UnusableRowError("there is no answer to train on", mend, len(tokens.ids))
+    sequences = answer_sequences(chat, row.messages, answers, stop_ids)
+    if not sequences:
         raise UnusableRowError(
             "through the chat template, no answer can be told apart",
             "look at the chat template, or set on_bad_row: drop and max_lost",
-            len(ids),
+            len(chat.tokens(chat.text(row.messages)).ids),
         )
-    whole = _with_ends(ids, spans, tokenizer, stop_ids)
-    remarks = ("answers_rewritten_by_template",) * rewritten + ("answers_with_weight_0",) * len(ignored)
+    last, *more = [_sequence(sequence, tokenizer, stop_ids) for sequence in sequences]
+    rewritten = sum(len(sequence.spans) // 2 for sequence in sequences[1:])
+    remarks = ["answers_rewritten_by_template" if separate else "answers_left_out"] * rewritten
+    remarks += [PROMPT_CHANGED] * (not chat.whole)
+    remarks += ["answers_with_weight_0"] * (len(speaking) - len(answers))
+    remarks += ["answers_empty"] * (len(turns) - len(speaking))
+    return replace(last, remarks=(*remarks, *last.remarks), more=tuple(more) if separate else ())
+
+
+def _sequence(sequence: AnswerSequence, tokenizer: Any, stop_ids: frozenset[int]) -> EncodedRow:
+    spans = [*sequence.spans]
+    whole = _with_ends(sequence.ids, spans, tokenizer, stop_ids)
     return EncodedRow(
         {"input_ids": whole},
         longest=len(whole),
-        remarks=remarks + (END_ADDED,) * (len(whole) > len(ids)),
+        remarks=(AS_THE_ROW_SAYS,) * (not sequence.as_written) + (END_ADDED,) * (len(whole) > len(sequence.ids)),
         numbers={"spans": [float(place) for place in spans]},
     )
 

@@ -27,6 +27,12 @@ class SFTSettings(PolicySettings):
         "stop", description="what happens at a row without an answer to train on: stop, or drop it"
     )
 
+    rewritten_answers: Literal["separate", "leave_out"] = Field(
+        "separate",
+        description="earlier answers of a conversation of which the chat template leaves something out once more turns "
+        "follow (their thoughts, say): train each in a sequence of its own, as it was written then, or leave them out",
+    )
+
     @property
     def reads(self) -> tuple[str, ...]:
         return ("pairs",) if self.own_weight else ()

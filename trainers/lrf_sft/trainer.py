@@ -13,6 +13,7 @@ from lrf_sft import rows
 from lrf_sft.settings import SFTSettings
 from lrf_training.adapters import lora_config
 from lrf_training.arguments import training_arguments, training_fingerprint
+from lrf_training.chat_text import AS_THE_ROW_SAYS, AS_THE_ROW_SAYS_NOTE, PROMPT_CHANGED, PROMPT_CHANGED_NOTE
 from lrf_training.mixture import Mixture
 from lrf_training.models import prepare_model
 from lrf_training.prepare import prepare
@@ -50,7 +51,7 @@ class SFT:
             settings,
             self._arguments,
             mixture,
-            rows.encode,
+            partial(rows.encode, separate=settings.rewritten_answers == "separate"),
             what="rows",
             on_bad_row=settings.on_bad_row,
             remarks=_REMARKS,
@@ -138,8 +139,13 @@ _ADVICE = (
 _REMARKS = {
     END_ADDED: END_ADDED_NOTE,
     "answers_with_weight_0": "{} answers of weight 0 are not trained",
-    "answers_rewritten_by_template": "{} earlier answers are not trained: the chat template renders them differently "
-    "if more turns follow",
+    "answers_empty": "{} turns of the assistant say nothing and are not trained",
+    "answers_rewritten_by_template": "{} earlier answers are trained in sequences of their own, since the chat "
+    "template writes them differently once more turns follow (rewritten_answers: leave_out doesn't train them)",
+    "answers_left_out": "{} earlier answers are not trained: the chat template writes them differently once more turns "
+    "follow",
+    AS_THE_ROW_SAYS: AS_THE_ROW_SAYS_NOTE,
+    PROMPT_CHANGED: PROMPT_CHANGED_NOTE,
 }
 
 

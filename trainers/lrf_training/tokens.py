@@ -110,12 +110,14 @@ class EncodedRow:
     longest: length of the longest sequence, a prompt with one answer.
     remarks: names of what was unusual, counted in :attr:`TokenCounts.extra`.
     numbers: further columns, of float32.
+    more: further sequences of the row, each of which becomes a tokenised row.
     """
 
     columns: dict[str, list[int]]
     longest: int
     remarks: tuple[str, ...] = ()
     numbers: dict[str, list[float]] = field(default_factory=dict)
+    more: tuple[EncodedRow, ...] = ()
 
 
 def read_jsonl(path: Path, *, missing: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -217,9 +219,7 @@ def write_tokens(
     counts = TokenCounts()
     writer, batch = None, []
     with pa.OSFile(str(into), "wb") as sink:
-        for row in rows:
-            if (encoded := _encode(row, encode, rules, counts)) is None:
-                continue
+        for encoded in (sequence for row in rows for sequence in _encode(row, encode, rules, counts)):
             if writer is None:
                 ids = [(name, pa.list_(pa.int32())) for name in encoded.columns]
                 schema = pa.schema([*ids, *((name, pa.list_(pa.float32())) for name in encoded.numbers)])
@@ -235,30 +235,38 @@ def write_tokens(
     return counts
 
 
-def _encode(row: RowT, encode: Callable[[RowT], EncodedRow], rules: Rules, counts: TokenCounts) -> EncodedRow | None:
+def _encode(row: RowT, encode: Callable[[RowT], EncodedRow], rules: Rules, counts: TokenCounts) -> Iterator[EncodedRow]:
+    """The row's sequences that can be used."""
     try:
         encoded = encode(row)
     except UnusableRowError as bad:
         if rules.on_bad_row == "stop":
             raise StageError(f"{row.where}: {bad.reason}; {bad.advice}") from None
         counts.lose(bad.reason, bad.tokens)
-        return None
+        return
+    for sequence in (encoded, *encoded.more):
+        if _fits(sequence, row.where, rules, counts):
+            yield sequence
+
+
+def _fits(encoded: EncodedRow, where: str, rules: Rules, counts: TokenCounts) -> bool:
+    """Whether a sequence isn't too long; counts it."""
     tokens = sum(map(len, encoded.columns.values()))
     if rules.limit is not None and encoded.longest > rules.limit:
         if rules.on_too_long == "stop":
             raise StageError(
-                f"{row.where}: prompt and answer have {encoded.longest} tokens, more than {rules.limit_name} "
+                f"{where}: prompt and answer have {encoded.longest} tokens, more than {rules.limit_name} "
                 f"({rules.limit}); nothing is cut: take a model with a larger window, raise max_tokens, or set "
                 "on_too_long: drop with max_lost"
             )
         counts.lose(f"longer than {rules.limit_name}", tokens)
-        return None
+        return False
     counts.extra.update(encoded.remarks)
     counts.rows += 1
     counts.tokens += tokens
     counts.longest = max(counts.longest, encoded.longest)
     counts.largest_id = max(counts.largest_id, *(max(ids, default=0) for ids in encoded.columns.values()), 0)
-    return encoded
+    return True
 
 
 def _check(counts: TokenCounts, rules: Rules, what: str, source: Path) -> None:
