@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
@@ -77,3 +78,11 @@ def test_log_probs_of_many_answers_are_those_of_each_alone() -> None:
     gradients = torch.autograd.grad(log_probs.square().sum(), list(model.parameters()))
     mine, of_each_alone = (torch.cat([g.flatten() for g in of]) for of in (gradients, expected_gradients))
     assert (mine - of_each_alone).norm() < 1e-5 * of_each_alone.norm()
+
+
+def test_the_first_pass_may_be_one_whose_activations_are_computed_again() -> None:
+    """The kernels are tried in it; a layer's checkpoint must not take what the trial keeps for the layer's own."""
+    split_attention._merges.cache_clear()
+    inputs = [torch.randn(1, 2, n, 8, requires_grad=True) for n in (5, 9, 9, 5, 5)]
+    torch.utils.checkpoint.checkpoint(answers_attention, *inputs, (3, 2), None, use_reentrant=False).sum().backward()
+    assert all(tensor.grad is not None for tensor in inputs)
