@@ -29,6 +29,7 @@ from score_http import get, machine, serving
 
 from lrf.config import parse_pipeline
 from lrf.engine import event_loop as interpreter
+from lrf.engine.asked import Asked
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.paid_call import Caller
@@ -127,7 +128,7 @@ async def client(url: str, bodies: Sequence[Mapping[str, Any]], slots: int, jour
             prompt = (Segment(instructions + turn), Segment(material, trusted=False))
             caller = Caller(f"sample-{position}", "helpfulness", position)
             with contextlib.suppress(UnscorableError):
-                await calls.ask(prompt, Rating(), body["max_tokens"], caller)
+                await calls.ask(Asked(prompt, Rating(), body["max_tokens"], caller))
 
     with interpreter.tuned():
         cpu = time.process_time()

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from lrf.prompting.labels import label_of
@@ -84,15 +85,24 @@ def typed_questions(requests: Sequence[Request], score_levels: int, *, letters: 
 
 def _typed(request: Request, score_levels: int, letters: bool, taken: Mapping[str, TypedQuestion]) -> TypedQuestion:
     instructions = prompt_text(asked_of(request)).strip() if request.material else WHOLE
-    options = ordered(request.options, request.repeat)
-    kind: Kind = "choice"
-    if request.repeat == 0 and request.expects.kind == "yes_or_no":
-        kind = "yes_or_no"
-    elif request.repeat == 0 and request.expects.kind == "rating" and len(options) <= score_levels:
-        kind = "score"
-    lettered = letters and kind == "choice" and len(options) <= len(_LETTERS)
-    names = {option: _LETTERS[n] if lettered else label_of(option) for n, option in enumerate(options)}
-    number = int.from_bytes(hashlib.sha256(f"{instructions}\0{options}".encode("utf-8", "replace")).digest()[:8])
+    kind, names, lettered = _form(request.expects.kind, request.options, request.repeat, score_levels, letters)
+    words = f"{instructions}\0{list(names)}".encode("utf-8", "replace")
+    number = int.from_bytes(hashlib.sha256(words).digest()[:8])
     while (name := f"q{number % 10**9:09}") in taken:
         number += 1
     return TypedQuestion(name, kind, instructions, names, lettered)
+
+
+@lru_cache(256)
+def _form(
+    asked: str, options: tuple[str, ...], repeat: int, score_levels: int, letters: bool
+) -> tuple[Kind, Mapping[str, str], bool]:
+    """How a question of this kind is asked, the names of its options, and whether these are letters."""
+    in_order = ordered(options, repeat)
+    kind: Kind = "choice"
+    if repeat == 0 and asked == "yes_or_no":
+        kind = "yes_or_no"
+    elif repeat == 0 and asked == "rating" and len(options) <= score_levels:
+        kind = "score"
+    lettered = letters and kind == "choice" and len(options) <= len(_LETTERS)
+    return kind, {o: _LETTERS[n] if lettered else label_of(o) for n, o in enumerate(in_order)}, lettered

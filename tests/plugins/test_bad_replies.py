@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from lrf.engine.asked import Asked
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.paid_call import Caller
@@ -39,7 +40,7 @@ async def ask(
     journal = Journal()
     calls = JudgeCalls("main", OpenAIJudge(settings), journal, BudgetLedger())
     try:
-        return await calls.ask(PROMPT, expects or Rating(), 64, Caller("s", "helpfulness"))
+        return await calls.ask(Asked(PROMPT, expects or Rating(), 64, Caller("s", "helpfulness")))
     finally:
         await calls.aclose()
         journal.close()

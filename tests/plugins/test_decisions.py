@@ -65,7 +65,7 @@ async def test_every_kind_of_question_is_answered_and_the_call_is_counted_once(
         asked.expects.read(reply, "logprobs")
     assert [reply.usage.calls for reply in replies] == [1, 0, 0, 0]
     assert sum(reply.usage.prompt_tokens for reply in replies) > 50
-    sent = server.books.bodies[-1]
+    sent = server.books.bodies[-1]["questions"]
     types = [q["type"] for q in (sent if kind == "decisions" else sent.values())]
     assert types == (["score", "choice", "choice", "predicate"] if kind == "decisions" else ["choice"] * 3 + ["noul"])
 

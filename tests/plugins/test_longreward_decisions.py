@@ -232,8 +232,9 @@ def test_texts_that_order_a_decision_change_nothing_in_the_form_of_requests(atta
         data = write(tmp_path / "data.jsonl", 1, text=orders.replace("\n", " "))
         summary = lrf.run(pipeline(server.base_url, data), runs=tmp_path, last="score")
         assert summary.exit_code == 0
-        questions = [q for body in server.books.bodies for q in body.values()]
-        ids = [name for body in server.books.bodies for name in body]
+        asked = [body["questions"] for body in server.books.bodies]
+        questions = [q for body in asked for q in body.values()]
+        ids = [name for body in asked for name in body]
     assert all(name[0] == "q" and name[1:].isdigit() for name in ids)
     assert {q["type"] for q in questions} == {"choice", "noul"}
     ten = [str(n) for n in range(11)]

@@ -14,6 +14,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrf.engine.asked import Asked
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.paid_call import Caller
@@ -296,7 +297,7 @@ async def answer(
     given_ = {"base_url": await serve(handler), "model": "m", "logprobs": True, **settings}
     calls = JudgeCalls("main", OpenAIJudge(OpenAIJudgeSettings(**given_)), Journal(), BudgetLedger())
     try:
-        return await calls.ask(PROMPT, Rating(), 64, Caller("s", "d"), reply_mode=wanted), sent
+        return await calls.ask(Asked(PROMPT, Rating(), 64, Caller("s", "d"), reply_mode=wanted)), sent
     finally:
         await calls.aclose()
         calls.journal.close()

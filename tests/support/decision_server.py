@@ -86,7 +86,7 @@ class DecisionServer:
     # --- the two formats -------------------------------------------------------------------------------------------
 
     async def _decisions(self, request: web.Request) -> web.Response:
-        body = await request.json()
+        body = await self._read(request)
         asked = body["questions"]
         names = {q["name"]: q for q in asked}
 
@@ -113,7 +113,7 @@ class DecisionServer:
         return await self._served(body["input"], asked, list(names), answer, reply)
 
     async def _systemone(self, request: web.Request) -> web.Response:
-        body = await request.json()
+        body = await self._read(request)
         asked = body["questions"]
 
         def answer(name: str) -> dict[str, Any]:
@@ -134,6 +134,11 @@ class DecisionServer:
 
         return await self._served(body["state"], asked, list(asked), answer, reply)
 
+    async def _read(self, request: web.Request) -> Any:
+        body = await request.json()
+        self.books.bodies.append(body)
+        return body
+
     def _shares(self, text: str, question: str, words: Sequence[str]) -> list[float]:
         weights = [self.opinion(text, question, word) for word in words]
         total = math.fsum(weights)
@@ -146,7 +151,6 @@ class DecisionServer:
         with self._lock:
             number, fault = self.books.requests, self.fault(self.books.requests)
             self.books.requests += 1
-            self.books.bodies.append(asked)
         if fault in ("429", "422", "503"):
             headers = {"Retry-After": "0.02"}
             return web.json_response({"detail": f"fault {fault}"}, status=int(fault), headers=headers)

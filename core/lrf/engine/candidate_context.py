@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from lrf.engine.asked import Asked, Outcome
 from lrf.engine.checks import check_evidence
 from lrf.engine.faults import FaultListener, faults_of, ignore
 from lrf.engine.judge_calls import JudgeCalls
@@ -16,8 +17,8 @@ from lrf.engine.panel import NamedDimension, ask_panel, spread
 from lrf.engine.rescoring import RescoringRounds
 from lrf.engine.sample_scope import SampleScope
 from lrf.errors import Reason, UnscorableError
-from lrf.prompting.expectations import Rating
-from lrf.prompting.questions import Question, with_reply_form
+from lrf.prompting.expectations import Ratable, Rating
+from lrf.prompting.questions import Question
 from lrf.prompting.requests import Answer, Expectation
 from lrf.prompting.templates import Prompt
 from lrf.text.chunking import chunk_document
@@ -83,42 +84,55 @@ class CandidateContext:
 
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
         with busy():
-            return await self._ask(prompt, expects, max_tokens)
+            (outcome,) = await self._asked([Asked(prompt, expects, max_tokens, self._caller())])
+        if isinstance(outcome, UnscorableError):
+            raise outcome
+        return outcome
 
     async def ask_many(
         self, material: Prompt, questions: Sequence[Question[T]], *, max_tokens: int = 512
     ) -> list[Answer[T] | UnscorableError]:
-        async def answer(question: Question[T]) -> Answer[T] | UnscorableError:
-            prompt = with_reply_form(material, question, self.language)
-            try:
-                return await self._ask(prompt, question.expects, max_tokens, len(material))
-            except UnscorableError as error:
-                return error
+        caller, form = self._caller(), self.language
+        return await self._asked(
+            [Asked(q.asked, q.expects, max_tokens, caller, material=material, form=form) for q in questions]
+        )
 
-        return list(await asyncio.gather(*map(answer, questions)))
-
-    async def _ask(self, prompt: Prompt, expects: Expectation[T], max_tokens: int, material: int = 0) -> Answer[T]:
+    def _caller(self) -> Caller:
         if self.named.judge is None:
             raise UnscorableError(
                 Reason.NO_JUDGE, f"the dimension {self.named.name} asks a judge, but its plugin names no need"
             )
-        sample = self.scope.sample.id
-        caller = Caller(
+        sample, take = self.scope.sample.id, self.scope.take
+        return Caller(
             sample,
             self.named.name,
             self.scope.position,
             round=self.rounds.of(self.named.name),
-            again=0 if self.scope.take else self.rounds.again(sample, self.candidate.id),
-            take=self.scope.take,
+            again=0 if take else self.rounds.again(sample, self.candidate.id),
+            take=take,
         )
-        judges = [self.judges[name] for name in self.named.judges_for(expects)]
-        place = len(self._votes)
-        self._votes.append(())
-        answer = await ask_panel(judges, self.named.asking, prompt, expects, max_tokens, caller, material)
-        if isinstance(expects, Rating):
-            self._votes[place] = answer.votes
-        self._shown.extend(_shares(self.candidate.text, prompt))
-        return answer
+
+    async def _asked(self, asked: Sequence[Asked[Any]]) -> list[Outcome]:
+        """What each of these questions came to."""
+        first = len(self._votes)
+        self._votes.extend(() for _ in asked)
+        by_judges: dict[tuple[tuple[str, ...], bool], list[int]] = {}
+        for place, one in enumerate(asked):
+            asks = self.named.judges_for(one.expects), isinstance(one.expects, Ratable)
+            by_judges.setdefault(asks, []).append(place)
+        outcomes: dict[int, Outcome] = {}
+        for (names, _), places in by_judges.items():
+            judges = [self.judges[name] for name in names]
+            answers = await ask_panel(judges, self.named.asking, [asked[place] for place in places])
+            outcomes.update(zip(places, answers, strict=True))
+        for place, outcome in outcomes.items():
+            if not isinstance(outcome, UnscorableError):
+                self._shown.extend(_shares(self.candidate.text, asked[place].prompt))
+                if isinstance(asked[place].expects, Rating):
+                    self._votes[first + place] = outcome.votes
+        if any(not isinstance(outcome, UnscorableError) for outcome in outcomes.values()):
+            self._shown.extend(_shares(self.candidate.text, asked[0].material))
+        return [outcomes[place] for place in range(len(asked))]
 
     async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
         retriever = self.named.retriever

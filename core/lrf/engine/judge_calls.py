@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from lrf.engine.asked import Asked, Outcome
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.checks import check_reply
 from lrf.engine.latency import Latency
@@ -37,8 +38,8 @@ from lrf.errors import (
 )
 from lrf.prices import Price
 from lrf.prompting.reasoning import without_thoughts
-from lrf.prompting.requests import Answer, Expectation, RatingMode, Reply, Request, Usage
-from lrf.prompting.templates import Prompt, prompt_text, restored, shared_beginning
+from lrf.prompting.requests import Answer, Reply, Request, Usage
+from lrf.prompting.templates import prompt_text, restored, shared_beginning
 from lrf.protocols import Detachable, Judge
 from lrf.store.journal import Journal, identity_text, request_key
 from lrf.text.chunking import count_tokens
@@ -111,25 +112,27 @@ class JudgeCalls:
         """What the judge's replies depend on, as the journal keeps it."""
         return self.server.identity
 
-    async def ask(
-        self,
-        prompt: Prompt,
-        expects: Expectation[T],
-        max_tokens: int,
-        caller: Caller,
-        *,
-        reply_mode: RatingMode = "auto",
-        repeat: int = 0,
-        material: int = 0,
-    ) -> Answer[T]:
+    async def ask_many(self, questions: Sequence[Asked[Any]]) -> list[Outcome]:
+        """What each question came to, in order."""
+        if len(questions) == 1:  # without a task
+            return [await self._outcome(questions[0])]
+        return list(await asyncio.gather(*map(self._outcome, questions)))
+
+    async def _outcome(self, asked: Asked[Any]) -> Outcome:
+        try:
+            return await self.ask(asked)
+        except UnscorableError as error:
+            return error
+
+    async def ask(self, asked: Asked[T]) -> Answer[T]:
         """An answer, or :class:`lrf.errors.UnscorableError` after the last attempt with the reason of the last failure.
 
-        Draws above 0 are made at the temperature of retries, so that they can differ. ``material``: how many of the
-        prompt's first segments other questions share.
+        Draws above 0 are made at the temperature of retries, so that they can differ.
         """
-        wanted, reply_mode = reply_mode, reply_mode_of(self.judge, expects, reply_mode)
+        prompt, expects, max_tokens, caller = asked.for_writing(), asked.expects, asked.max_tokens, asked.caller
+        reply_mode = reply_mode_of(self.judge, expects, asked.reply_mode)
         failure = _NO_REPLY
-        temperature = RETRY_TEMPERATURE if repeat else FIRST_TEMPERATURE
+        temperature = RETRY_TEMPERATURE if asked.repeat else FIRST_TEMPERATURE
         attempts, filtered = ATTEMPTS * (1 + caller.again), 0
         paid: list[Request] = []
         for attempt in range(attempts):
@@ -139,11 +142,11 @@ class JudgeCalls:
                 max_tokens=max_tokens,
                 temperature=temperature,
                 reply_mode=reply_mode,
-                seed=self._seed(caller.round, repeat, attempt),
+                seed=self._seed(caller.round, asked.repeat, attempt),
                 attempt=attempt,
-                repeat=repeat,
+                repeat=asked.repeat,
                 round=caller.round + caller.take,
-                material=material,
+                material=len(asked.material),
             )
             reply = await self._once(request, caller, paid)
             if reply.finish == "filter":
@@ -157,7 +160,8 @@ class JudgeCalls:
                 failure = ParseError(Reason.TRUNCATED_REPLY, f"cut off at {max_tokens} tokens")
                 max_tokens = next_limit(max_tokens)
             else:
-                read_as = as_written(self.judge, reply) if reply_mode == "logprobs" and wanted == "auto" else reply_mode
+                as_it_comes = reply_mode == "logprobs" and asked.reply_mode == "auto"
+                read_as = as_written(self.judge, reply) if as_it_comes else reply_mode
                 try:
                     value = restored(expects.read(reply, read_as), prompt)
                 except ParseError as error:

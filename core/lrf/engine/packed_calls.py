@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from lrf.engine.asked import Asked, Outcome
 from lrf.engine.checks import check_answers
 from lrf.engine.judge_calls import JudgeCalls, check_ended, storable_reply
-from lrf.engine.packing import GatheredQuestion, current_worker
+from lrf.engine.packing import GatheredQuestion, current_worker, group_of
 from lrf.engine.paid_call import Caller, PaidCall, Rated, Replied, sum_usages
 from lrf.engine.prompt_cut import BYTES_A_TOKEN, LEAST_SHARE, LEAST_TOKENS
 from lrf.engine.reply_modes import reply_mode_of
@@ -28,11 +29,11 @@ from lrf.engine.worst_case import (
 )
 from lrf.errors import BadReplyError, JudgeError, ParseError, Reason, UnscorableError
 from lrf.prompting.labels import label_of
-from lrf.prompting.questions import asked_of, material_of, without_reply_form
-from lrf.prompting.requests import Answer, Expectation, RatingMode, Reply, Request, Usage
+from lrf.prompting.questions import asked_of, material_of
+from lrf.prompting.requests import Answer, Reply, Request, Usage
 from lrf.prompting.templates import Prompt, restored
 from lrf.protocols import AnswersSeveral, Judge
-from lrf.store.journal import request_key
+from lrf.store.journal import Kept, request_key
 from lrf.text.chunking import count_tokens
 
 T = TypeVar("T")
@@ -47,190 +48,208 @@ UNANSWERED: dict[str, tuple[Reason, str]] = {
 
 
 @dataclass(slots=True, eq=False)
-class PackedQuestion:
-    """A question that no journal has a reply to, and the future that its reply is set to."""
-
-    key: bytes
-    question: GatheredQuestion
-    reply: asyncio.Future[Reply]
-
-    @property
-    def request(self) -> Request:
-        return self.question.request
-
-
-@dataclass(slots=True, eq=False)
 class PackedCalls(JudgeCalls):
     """The engine's side of a judge that takes several questions in a request."""
 
-    def _packs(self, material: int) -> bool:
-        """Whether a prompt with this much material is decided. A judge that also writes decides questions only."""
-        return material > 0 or self.judge.capabilities.kinds is not None
+    def _decides(self, asked: Asked[Any]) -> bool:
+        """Whether this is decided. A judge that also writes decides questions on material only."""
+        return bool(asked.expects.options) and (bool(asked.material) or self.judge.capabilities.kinds is not None)
 
-    async def ask(
-        self,
-        prompt: Prompt,
-        expects: Expectation[T],
-        max_tokens: int,
-        caller: Caller,
-        *,
-        reply_mode: RatingMode = "auto",
-        repeat: int = 0,
-        material: int = 0,
-    ) -> Answer[T]:
-        """The answer to a question. Asked once: the same material and question bring the same probabilities.
+    async def ask(self, asked: Asked[T]) -> Answer[T]:
+        if not self._decides(asked):
+            return await JudgeCalls.ask(self, asked)
+        (outcome,) = await self._decided([asked])
+        if isinstance(outcome, UnscorableError):
+            raise outcome
+        return outcome
 
-        Raises :class:`lrf.errors.UnscorableError` for a question that was refused, left out or cut off.
+    async def ask_many(self, questions: Sequence[Asked[Any]]) -> list[Outcome]:
+        if not all(map(self._decides, questions)):
+            return await JudgeCalls.ask_many(self, questions)
+        return await self._decided(questions)
+
+    async def _decided(self, questions: Sequence[Asked[Any]]) -> list[Outcome]:
+        """What each question came to. Asked once: the same material and question bring the same probabilities.
+
+        A question that was refused, left out or cut off has the error that says so.
         """
-        if not self._packs(material) or not expects.options:
-            return await JudgeCalls.ask(
-                self, prompt, expects, max_tokens, caller, reply_mode=reply_mode, repeat=repeat, material=material
-            )
-        reply_mode_of(self.judge, expects, "logprobs")
-        prompt = without_reply_form(prompt)
-        for attempt in range(1 + caller.again):
-            request = Request(
-                prompt=prompt,
-                expects=expects,
-                max_tokens=DECISION_TOKENS,
-                temperature=0.0,
-                reply_mode="logprobs",
-                seed=self._seed(caller.round, repeat, attempt),
-                attempt=attempt,
-                repeat=repeat,
-                round=caller.round + caller.take,
-                material=material,
-            )
-            question = await self._asked(request, caller)
-            reply = question.reply.result()
+        outcomes: dict[int, Outcome] = {}
+        left = []
+        for place, asked in enumerate(questions):
             try:
-                value = _read(expects, reply)
-            except ParseError as error:
-                failure = error.with_traceback(None)
-                continue
-            if question.paid:
-                self._readability.read(expects.kind)
-            return Answer(value, restored(reply.text, prompt), "logprobs", attempt + 1, reply.probabilities)
-        if question.paid and failure.reason != Reason.FILTERED:
-            self._note_unread(expects.kind, failure.detail, reply.text)
-        raise UnscorableError(failure.reason, f"{failure.detail} ({self.server.title})")
+                reply_mode_of(self.judge, asked.expects, "logprobs")
+                left.append(place)
+            except UnscorableError as error:
+                outcomes[place] = error
+        attempt = 0
+        while left:
+            gathered = await self._gathered([self._request(questions[n], attempt) for n in left], questions[0].caller)
+            attempt += 1
+            last, unread = attempt > questions[0].caller.again, []
+            for place, question in zip(left, gathered, strict=True):
+                try:
+                    outcomes[place] = self._read(questions[place], question, attempt)
+                except ParseError as error:
+                    if last:
+                        outcomes[place] = self._unreadable(question, error)
+                    else:
+                        unread.append(place)
+            left = unread
+        return [outcomes[place] for place in range(len(questions))]
 
-    async def _asked(self, request: Request, caller: Caller) -> GatheredQuestion:
-        """The question with its reply: gathered with others on the same material, or sent by itself without any."""
+    def _request(self, asked: Asked[Any], attempt: int) -> Request:
+        return Request(
+            prompt=(*asked.material, *asked.prompt),
+            expects=asked.expects,
+            max_tokens=DECISION_TOKENS,
+            temperature=0.0,
+            reply_mode="logprobs",
+            seed=self._seed(asked.caller.round, asked.repeat, attempt),
+            attempt=attempt,
+            repeat=asked.repeat,
+            round=asked.caller.round + asked.caller.take,
+            material=len(asked.material),
+        )
+
+    def _read(self, asked: Asked[Any], question: GatheredQuestion, attempt: int) -> Outcome:
+        """What a question came to. Raises :class:`lrf.errors.ParseError` for a reply without an answer."""
+        reply = question.outcome
+        if isinstance(reply, UnscorableError):
+            return reply
+        assert isinstance(reply, Reply)
+        if reply.finish in UNANSWERED:
+            raise ParseError(*UNANSWERED[reply.finish])
+        value = asked.expects.read(reply, "logprobs")
+        if question.paid:
+            self._readability.read(asked.expects.kind)
+        text = restored(reply.text, question.request.prompt) if reply.text else ""
+        return Answer(value, text, "logprobs", attempt, reply.probabilities)
+
+    def _unreadable(self, question: GatheredQuestion, error: ParseError) -> UnscorableError:
+        """The error of a question whose last reply had no answer."""
+        text = question.outcome.text if isinstance(question.outcome, Reply) else ""
+        if question.paid and error.reason != Reason.FILTERED:
+            self._note_unread(question.request.expects.kind, error.detail, text)
+        return UnscorableError(error.reason, f"{error.detail} ({self.server.title})")
+
+    async def _gathered(self, requests: Sequence[Request], caller: Caller) -> Sequence[GatheredQuestion]:
+        """The questions with their outcomes: gathered with others on the same material, or sent at once without any."""
         worker = current_worker()
-        if worker is not None and request.material:
-            return await worker.ask(self.send, request, caller)
-        question = GatheredQuestion(request, caller, (0, 0, ""), asyncio.get_running_loop().create_future())
-        await self.send([question])
-        await question.reply
-        return question
+        if worker is not None and requests[0].material:
+            return await worker.ask(self.send, requests, caller)
+        group = group_of(requests, caller)
+        await self.send(group.questions)
+        await group.done
+        return group.questions
 
     # --- from questions to requests ------------------------------------------------------------------------------
 
     async def send(self, questions: Sequence[GatheredQuestion]) -> None:
-        """Set the reply of each question, or why it has none: from the journal, from calls under way, or packed.
+        """Settle each question: from the journal, from calls under way, or packed.
 
         The first request of several goes alone, so that the server has what they all begin with when they come.
         """
-        new: list[PackedQuestion] = []
+        new: list[GatheredQuestion] = []
         for question in questions:
-            key = request_key(self.identity, question.request)
-            packed = PackedQuestion(key, question, asyncio.get_running_loop().create_future())
-            if key in self.flights:
+            question.key = request_key(self.identity, question.request)
+            if question.key in self.flights:
                 self.ledger.lines[question.caller.dimension].reused += 1
+                self.flights.wait(question.key).add_done_callback(partial(_follow, question))
             else:
-                new.append(packed)
-            waiter = self.flights.join(key, partial(_awaited, packed.reply))  # of the call under way, if there is one
-            waiter.add_done_callback(partial(_hand_on, question.reply))
+                self.flights.lead(question.key)
+                new.append(question)
         try:
             first, *others = await self._requests(await self._not_kept(new)) or [[]]
             await self._fly(first)
             await asyncio.gather(*map(self._fly, others))
         except BaseException as error:
-            for packed in new:
-                _fail(packed.reply, error)
+            for question in new:
+                self._land(question, error)
             if not isinstance(error, Exception):
                 raise
 
-    async def _not_kept(self, new: Sequence[PackedQuestion]) -> list[PackedQuestion]:
+    def _land(self, question: GatheredQuestion, outcome: Reply | BaseException) -> None:
+        """Settle a question that was sent, and all that wait for the same."""
+        if question.outcome is None:
+            self.flights.land(question.key, outcome)
+            question.settle(outcome)
+
+    async def _not_kept(self, new: Sequence[GatheredQuestion]) -> list[GatheredQuestion]:
         """The questions that the journal has no reply to; the others get theirs."""
-        kept = await asyncio.gather(*(self.kept(packed) for packed in new))
-        for packed, reply in zip(new, kept, strict=True):
-            if reply is not None:
-                self.ledger.lines[packed.question.caller.dimension].reused += 1
-                packed.reply.set_result(reply)
-        return [packed for packed, reply in zip(new, kept, strict=True) if reply is None]
+        kept = await self.kept(new)
+        for question in new:
+            if (reply := kept.get(question.key)) is not None:
+                self.ledger.lines[question.caller.dimension].reused += 1
+                self._land(question, reply)
+        return [question for question in new if question.key not in kept]
 
-    async def kept(self, packed: PackedQuestion) -> Reply | None:
-        """The reply that the journal has to a question, or None."""
-        return await self.journal.reply(packed.key)
+    async def kept(self, questions: Sequence[GatheredQuestion]) -> dict[bytes, Reply]:
+        """The replies that the journal has, by their keys."""
+        return await self.journal.replies([question.key for question in questions])
 
-    async def _requests(self, new: Sequence[PackedQuestion]) -> list[list[PackedQuestion]]:
+    async def _requests(self, new: Sequence[GatheredQuestion]) -> list[list[GatheredQuestion]]:
         """The questions as requests: those on the same material together, within the judge's limits, in their order.
 
         A question that is too long with its material gets its error.
         """
-        by_material: dict[Prompt, list[PackedQuestion]] = {}
-        for packed in new:
-            by_material.setdefault(material_of(packed.request), []).append(packed)
+        by_material: dict[Prompt, list[GatheredQuestion]] = {}
+        for question in new:
+            by_material.setdefault(material_of(question.request), []).append(question)
         sizes = await asyncio.to_thread(self._sizes, by_material)
         window, most = self.judge.capabilities.context_window, self.judge.capabilities.questions
-        requests: list[list[PackedQuestion]] = []
+        requests: list[list[GatheredQuestion]] = []
         for material, of_material in by_material.items():
-            taken, request = 0, list[PackedQuestion]()
-            for packed in of_material:
-                tokens = sizes[packed.key]
+            taken, request = 0, list[GatheredQuestion]()
+            for question in of_material:
+                tokens = sizes[question.key]
                 if window is not None and sizes[material] + tokens > window:
-                    self._refuse(packed, sizes[material] + tokens, window)
+                    self._refuse(question, sizes[material] + tokens, window)
                     continue
                 full = window is not None and sizes[material] + taken + tokens > window
                 if request and (full or len(request) == most or not material):
                     requests.append(request)
                     taken, request = 0, []
-                request.append(packed)
+                request.append(question)
                 taken += tokens
             requests += [request] if request else []
         return requests
 
-    def _sizes(self, by_material: dict[Prompt, list[PackedQuestion]]) -> dict[Prompt | bytes, int]:
+    def _sizes(self, by_material: dict[Prompt, list[GatheredQuestion]]) -> dict[Prompt | bytes, int]:
         """Tokens of each material, and of each question by its key. Blocks."""
         if self.judge.capabilities.context_window is None:
-            return dict.fromkeys([*by_material, *(p.key for several in by_material.values() for p in several)], 0)
+            return dict.fromkeys([*by_material, *(q.key for several in by_material.values() for q in several)], 0)
         sizes: dict[Prompt | bytes, int] = {m: self._counted.tokens(m) + CHAT_TOKENS for m in by_material}
-        for packed in (packed for several in by_material.values() for packed in several):
-            asked = self._counted.tokens(asked_of(packed.request))
-            sizes[packed.key] = asked + question_tokens(packed.request.options)
+        for question in (question for several in by_material.values() for question in several):
+            asked = self._counted.tokens(asked_of(question.request))
+            sizes[question.key] = asked + question_tokens(question.request.options)
         return sizes
 
-    def _refuse(self, packed: PackedQuestion, tokens: int, window: int) -> None:
+    def _refuse(self, question: GatheredQuestion, tokens: int, window: int) -> None:
         detail = f"material and question have {tokens} tokens; judges.{self.name} takes {window} (`context_window`)"
-        _fail(packed.reply, UnscorableError(Reason.CONTEXT_TOO_SMALL, detail))
+        self._land(question, UnscorableError(Reason.CONTEXT_TOO_SMALL, detail))
 
     # --- one request -------------------------------------------------------------------------------------------
 
-    async def _fly(self, request: Sequence[PackedQuestion]) -> None:
-        """Set the replies of one request's questions."""
+    async def _fly(self, request: Sequence[GatheredQuestion]) -> None:
+        """Settle one request's questions."""
         if not request:
             return
         try:
             replies = await self.replies(request)
         except BaseException as error:
-            for packed in request:
-                _fail(packed.reply, error)
+            for question in request:
+                self._land(question, error)
             if not isinstance(error, Exception):
                 raise
             return
-        for packed, reply in zip(request, replies, strict=True):
-            if isinstance(reply, UnscorableError):
-                _fail(packed.reply, reply)
-            elif not packed.reply.done():
-                packed.question.paid = True
-                packed.reply.set_result(reply)
+        for question, reply in zip(request, replies, strict=True):
+            question.paid = isinstance(reply, Reply)
+            self._land(question, reply)
 
-    async def replies(self, request: Sequence[PackedQuestion]) -> Sequence[Reply | UnscorableError]:
+    async def replies(self, request: Sequence[GatheredQuestion]) -> Sequence[Reply | UnscorableError]:
         """A reply or an error for each question; a request that is refused is sent again in halves."""
         try:
-            return await self.server.retries.run(lambda: self._call(request), request[0].question.caller.sample)
+            return await self.server.retries.run(lambda: self._call(request), request[0].caller.sample)
         except UnscorableError as error:
             one_to_blame = error.reason == Reason.CONTEXT_TOO_SMALL or self.server.retries.served_any
             if len(request) == 1 or error.transient or not one_to_blame:
@@ -239,13 +258,14 @@ class PackedCalls(JudgeCalls):
         halves = await asyncio.gather(self.replies(request[:half]), self.replies(request[half:]))
         return [*halves[0], *halves[1]]
 
-    async def _call(self, request: Sequence[PackedQuestion]) -> Sequence[Reply]:
+    async def _call(self, request: Sequence[GatheredQuestion]) -> Sequence[Reply]:
         """The replies of one call, kept in the journal."""
-        judge, requests = self.judge, [packed.request for packed in request]
+        judge, requests = self.judge, [question.request for question in request]
         assert isinstance(judge, AnswersSeveral)
 
         async def send(deadline_s: float) -> tuple[Sequence[Reply], Sequence[Usage]]:
-            given = await judge.complete_several([replace(r, deadline_s=deadline_s) for r in requests])
+            timed = replace(requests[0], deadline_s=deadline_s)
+            given = await judge.complete_several([timed, *requests[1:]])
             replies = check_answers(self.server.title, judge, given, len(requests))
             usages = [reply.usage for reply in replies]
             try:
@@ -259,7 +279,7 @@ class PackedCalls(JudgeCalls):
 
         call = PaidCall[Sequence[Reply]](
             server=self.server,
-            caller=request[0].question.caller,
+            caller=request[0].caller,
             kind="questions" if len(request) > 1 else requests[0].expects.kind,
             send=send,
             commit=partial(self._commit, request),
@@ -267,31 +287,20 @@ class PackedCalls(JudgeCalls):
             deadline_s=lambda: judge.request_timeout_s,
             rated=Rated(1, worst_of_pack(self.judge, requests).prompt * self._prompt_share) if self.rates else Rated(),
             attempt=requests[0].attempt,
-            dimensions=[packed.question.caller.dimension for packed in request],
+            dimensions=[question.caller.dimension for question in request],
         )
         return await call.run()
 
-    async def _commit(self, request: Sequence[PackedQuestion], replied: Replied[Sequence[Reply]]) -> None:
+    async def _commit(self, request: Sequence[GatheredQuestion], replied: Replied[Sequence[Reply]]) -> None:
         """Keep all replies of a call; the seconds and the worst case are the first one's."""
-        requests = [packed.request for packed in request]
         told = any(reply.usage.told for reply in replied.value)
-        untold = (0, 0) if told else worst_of_pack(self.judge, requests)[1:]
+        untold = (0, 0) if told else worst_of_pack(self.judge, [question.request for question in request])[1:]
         kept = []
-        for place, (packed, reply) in enumerate(zip(request, replied.value, strict=True)):
-            caller = packed.question.caller
-            kept.append(
-                self.journal.commit_reply(
-                    packed.key,
-                    self.identity,
-                    packed.request,
-                    reply,
-                    sample=caller.sample,
-                    dimension=caller.dimension,
-                    seconds=0.0 if place else replied.seconds,
-                    worst=(0, 0) if place else untold,
-                )
-            )
-        await asyncio.gather(*kept)
+        for place, (question, reply) in enumerate(zip(request, replied.value, strict=True)):
+            sample, dimension = question.caller.sample, question.caller.dimension
+            seconds, worst = (0.0, (0, 0)) if place else (replied.seconds, untold)
+            kept.append(Kept(question.key, self.identity, question.request, reply, sample, dimension, seconds, worst))
+        await self.journal.commit_replies(kept)
 
     async def _was_cut(self, requests: Sequence[Request], usages: Sequence[Usage]) -> bool:
         """Whether the server counted far fewer tokens than material and questions have."""
@@ -300,13 +309,6 @@ class PackedCalls(JudgeCalls):
             return False  # a quick look, before tokens are counted
         tokens = await asyncio.to_thread(lambda: sum(map(self._counted.tokens, _texts(requests))))
         return tokens >= LEAST_TOKENS and told < LEAST_SHARE * tokens
-
-
-def _read(expects: Expectation[T], reply: Reply) -> T:
-    """The value in a reply. Raises :class:`lrf.errors.ParseError` for one without an answer."""
-    if reply.finish in UNANSWERED:
-        raise ParseError(*UNANSWERED[reply.finish])
-    return expects.read(reply, "logprobs")
 
 
 @lru_cache(256)
@@ -337,33 +339,9 @@ def _storable(title: str, reply: Reply) -> Reply:
         return replace(reply, finish="missing", probabilities=None)
 
 
-def _hand_on(future: asyncio.Future[Reply], waiter: asyncio.Future[Reply]) -> None:
-    """Set the future to what the waiter brought."""
-    if future.done():
-        _seen(waiter)
-    elif waiter.cancelled():
-        future.cancel()
-    elif (error := waiter.exception()) is not None:
-        future.set_exception(error)
-        future.exception()  # seen, also when nobody waits any more
+def _follow(question: GatheredQuestion, waiter: asyncio.Future[Reply]) -> None:
+    """Settle a question by what the call for an equal one brought."""
+    if waiter.cancelled():
+        question.settle(asyncio.CancelledError())
     else:
-        future.set_result(waiter.result())
-
-
-def _seen(waiter: asyncio.Future[Reply]) -> None:
-    if not waiter.cancelled():
-        waiter.exception()
-
-
-def _fail(future: asyncio.Future[Reply], error: BaseException) -> None:
-    if future.done():
-        return
-    if isinstance(error, asyncio.CancelledError):
-        future.cancel()
-        return
-    future.set_exception(error)
-    future.exception()
-
-
-async def _awaited(reply: asyncio.Future[Reply]) -> Reply:
-    return await reply
+        question.settle(waiter.exception() or waiter.result())

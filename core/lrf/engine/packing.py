@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from lrf.engine.paid_call import Caller
+from lrf.errors import UnscorableError
 from lrf.prompting.requests import Reply, Request
 
 QUIET_TURNS = 10
@@ -30,18 +31,63 @@ _WORKER: ContextVar[Worker | None] = ContextVar("lrf_worker", default=None)
 
 @dataclass(slots=True, eq=False)
 class GatheredQuestion:
-    """A question that waits to be sent. ``paid``: whether its reply was paid for now, known once it has come."""
+    """A question that waits to be sent.
+
+    Parameters
+    ----------
+    group: the questions that are asked together with it.
+    key: what its reply is kept under; set when it is sent.
+    outcome: its reply, or why it has none.
+    paid: whether its reply was paid for now, known once it has come.
+    """
 
     request: Request
     caller: Caller
-    order: Order
-    reply: asyncio.Future[Reply]
-    sent: bool = False
+    group: Group
+    key: bytes = b""
+    outcome: Reply | BaseException | None = None
     paid: bool = False
+
+    def settle(self, outcome: Reply | BaseException) -> None:
+        """Set the outcome, unless it has one."""
+        if self.outcome is None:
+            self.outcome = outcome
+            self.group.settled(outcome)
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Questions that one worker asks together. ``done``: all have their outcomes, or one has an error that ends all."""
+
+    order: Order
+    done: asyncio.Future[None]
+    questions: Sequence[GatheredQuestion] = ()
+    sent: bool = False
+    _settled: int = 0
+
+    def settled(self, outcome: Reply | BaseException) -> None:
+        """One more question has its outcome."""
+        self._settled += 1
+        if self.done.done():
+            return
+        if isinstance(outcome, asyncio.CancelledError):
+            self.done.cancel()
+        elif isinstance(outcome, BaseException) and not isinstance(outcome, UnscorableError):
+            self.done.set_exception(outcome)
+            self.done.exception()  # seen, also when nobody waits any more
+        elif self._settled == len(self.questions):
+            self.done.set_result(None)
+
+
+def group_of(requests: Sequence[Request], caller: Caller, order: Order = (0, 0, "")) -> Group:
+    """These requests as a group of questions."""
+    group = Group(order, asyncio.get_running_loop().create_future())
+    group.questions = [GatheredQuestion(request, caller, group) for request in requests]
+    return group
 
 
 Send = Callable[[Sequence[GatheredQuestion]], Awaitable[None]]
-"""Sends questions of one sample to one judge, and sets the future of each."""
+"""Sends questions of one sample to one judge, and settles each."""
 
 
 @dataclass(slots=True, eq=False)
@@ -84,21 +130,21 @@ class Worker:
             self.waits_for_others -= 1
             self.changed()
 
-    async def ask(self, send: Send, request: Request, caller: Caller) -> GatheredQuestion:
-        """Wait for the reply to a question, which is sent with others. Raises what stands in its place."""
-        question = GatheredQuestion(request, caller, self.order, asyncio.get_running_loop().create_future())
-        self.gathering.add(self, send, question)
+    async def ask(self, send: Send, requests: Sequence[Request], caller: Caller) -> Sequence[GatheredQuestion]:
+        """The questions with their outcomes, after they were sent with others."""
+        group = group_of(requests, caller, self.order)
+        self.gathering.add(self, send, group)
         self.gathered += 1
         self.changed()
         try:
-            await question.reply
+            await group.done
         finally:
-            if question.sent:
+            if group.sent:
                 self.busy -= 1
             else:
                 self.gathered -= 1
             self.changed()
-        return question
+        return group.questions
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +157,7 @@ class Gathering:
     """
 
     at_work: int = 0
-    _waiting: dict[Send, list[tuple[Worker, GatheredQuestion]]] = field(default_factory=dict)
+    _waiting: dict[Send, list[tuple[Worker, Group]]] = field(default_factory=dict)
     _changes: int = 0
     _watching: asyncio.Task[None] | None = None
     _sending: set[asyncio.Task[None]] = field(default_factory=set)
@@ -129,9 +175,9 @@ class Gathering:
             self.at_work -= not worker.idle
             self.changed()
 
-    def add(self, worker: Worker, send: Send, question: GatheredQuestion) -> None:
-        """Gather a question of this worker."""
-        self._waiting.setdefault(send, []).append((worker, question))
+    def add(self, worker: Worker, send: Send, group: Group) -> None:
+        """Gather questions of this worker."""
+        self._waiting.setdefault(send, []).append((worker, group))
 
     def changed(self) -> None:
         """Something began or ended to wait: look whether all are idle."""
@@ -152,13 +198,13 @@ class Gathering:
     def _send_all(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for send, gathered in waiting.items():
-            questions = [question for _, question in gathered if not question.reply.done()]
-            for worker, question in gathered:
-                if not question.reply.done():  # done: whoever waited was cancelled
-                    question.sent = True
-                    worker.gathered, worker.busy = worker.gathered - 1, worker.busy + 1
-                    worker.changed()
-            task = asyncio.ensure_future(_sent(send, sorted(questions, key=lambda question: question.order)))
+            gathered = [(worker, group) for worker, group in gathered if not group.done.done()]  # nobody was cancelled
+            for worker, group in gathered:
+                group.sent = True
+                worker.gathered, worker.busy = worker.gathered - 1, worker.busy + 1
+                worker.changed()
+            groups = sorted((group for _, group in gathered), key=lambda group: group.order)
+            task = asyncio.ensure_future(_sent(send, [q for group in groups for q in group.questions]))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
 

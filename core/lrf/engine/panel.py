@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from lrf.engine.asked import Asked, Outcome
 from lrf.engine.cascade import ask_cascade
 from lrf.engine.judge_calls import JudgeCalls
-from lrf.engine.paid_call import Caller
 from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Ratable, Rating, Verdict, Verdicts, YesOrNo
 from lrf.prompting.requests import Answer, Expectation, PanelRule, RatingMode
-from lrf.prompting.templates import Prompt
 from lrf.protocols import Dimension
 from lrf.types import Vote
-
-T = TypeVar("T")
 
 Repeats = list[Answer[Any]]
 
@@ -68,67 +65,56 @@ class NamedDimension:
         return self.judges if writer is None or isinstance(expects, Ratable) else (writer,)
 
 
-async def ask_panel(
-    judges: Sequence[JudgeCalls],
-    asking: PanelSettings,
-    prompt: Prompt,
-    expects: Expectation[T],
-    max_tokens: int,
-    caller: Caller,
-    material: int = 0,
-) -> Answer[T]:
-    """One answer made of those of all judges and repeats.
+async def ask_panel(judges: Sequence[JudgeCalls], asking: PanelSettings, asked: Sequence[Asked[Any]]) -> list[Outcome]:
+    """What each question came to: one answer made of those of all judges and repeats, or why there is none.
 
     Only ratings, verdicts and choices are asked for more than once; everything else is the first judge's answer. A
-    judge has answered when all its repeats have. Raises :class:`lrf.errors.UnscorableError` when fewer judges answered
-    than ``panel_min``.
+    judge has answered a question when all its repeats have. A question fails when fewer judges answered it than
+    ``panel_min``.
     """
+    if asking.rating != "auto":
+        asked = [replace(one, reply_mode=asking.rating) for one in asked]
     if asking.panel == "cascade" and (len(judges) > 1 or asking.writer is None):
-        return await ask_cascade(judges, asking.sure, asking.rating, prompt, expects, max_tokens, caller, material)
-    single = len(judges) == 1 and asking.repeat == 1
-    if single or not isinstance(expects, Ratable):
-        return await judges[0].ask(prompt, expects, max_tokens, caller, reply_mode=asking.rating, material=material)
-
-    async def repeats(judge: JudgeCalls) -> Repeats | UnscorableError:
-        asked = (
-            judge.ask(
-                prompt,
-                cast("Expectation[Any]", expects),
-                max_tokens,
-                caller,
-                reply_mode=asking.rating,
-                repeat=repeat,
-                material=material,
-            )
-            for repeat in range(asking.repeat)
-        )
-        answers = await asyncio.gather(*(_or_unscorable(a) for a in asked))
-        failure = next((a for a in answers if isinstance(a, UnscorableError)), None)
-        return failure or [a for a in answers if not isinstance(a, UnscorableError)]
-
-    outcomes = await asyncio.gather(*(repeats(judge) for judge in judges))
-    answered = {j.name: o for j, o in zip(judges, outcomes, strict=True) if not isinstance(o, UnscorableError)}
-    failed = [(j.name, o) for j, o in zip(judges, outcomes, strict=True) if isinstance(o, UnscorableError)]
-    if len(answered) < (asking.panel_min or len(judges)):
-        name, first = failed[0]
-        detail = first.detail
-        if len(judges) > 1:
-            detail = f"judge {name}: {detail} ({len(answered)} of {len(judges)} judges answered)"
-        raise UnscorableError(
-            first.reason,
-            detail,
-            transient=any(f.transient for _, f in failed),
-            refused=any(f.refused for _, f in failed),
-        ) from first
-    return cast("Answer[T]", _pooled(expects, answered, asking.panel))
+        return await ask_cascade(judges, asking.sure, asked)
+    once = len(judges) == 1 and asking.repeat == 1
+    if once or not all(isinstance(one.expects, Ratable) for one in asked):
+        return await judges[0].ask_many(asked)
+    repeated = [replace(one, repeat=repeat) for one in asked for repeat in range(asking.repeat)]
+    outcomes = await asyncio.gather(*(judge.ask_many(repeated) for judge in judges))
+    names = [judge.name for judge in judges]
+    return [
+        _outcome(one.expects, asking, names, [by_judge[at : at + asking.repeat] for by_judge in outcomes])
+        for one, at in zip(asked, range(0, len(repeated), asking.repeat), strict=True)
+    ]
 
 
-async def _or_unscorable(asked: Any) -> Answer[Any] | UnscorableError:
-    try:
-        answer: Answer[Any] = await asked
-        return answer
-    except UnscorableError as error:
-        return error
+def _outcome(
+    expects: Any, asking: PanelSettings, names: Sequence[str], repeats: Sequence[Sequence[Outcome]]
+) -> Outcome:
+    """The answer made of those of all judges and repeats, or the error of the first judge without one."""
+    failed = {}
+    for name, of_judge in zip(names, repeats, strict=True):
+        if (first := next((a for a in of_judge if isinstance(a, UnscorableError)), None)) is not None:
+            failed[name] = first
+    answered = {
+        name: [answer for answer in of_judge if not isinstance(answer, UnscorableError)]
+        for name, of_judge in zip(names, repeats, strict=True)
+        if name not in failed
+    }
+    if len(answered) >= (asking.panel_min or len(names)):
+        return _pooled(expects, answered, asking.panel)
+    name, cause = next(iter(failed.items()))
+    detail = cause.detail
+    if len(names) > 1:
+        detail = f"judge {name}: {detail} ({len(answered)} of {len(names)} judges answered)"
+    error = UnscorableError(
+        cause.reason,
+        detail,
+        transient=any(f.transient for f in failed.values()),
+        refused=any(f.refused for f in failed.values()),
+    )
+    error.__cause__ = cause
+    return error
 
 
 def _pooled(expects: Ratable, answered: Mapping[str, Repeats], rule: PanelRule) -> Answer[Any]:

@@ -25,7 +25,7 @@ class SingleFlight(Generic[T]):
     def __init__(self) -> None:
         self.landed = 0
         self._last: deque[bytes] = deque(maxlen=REMEMBERED)
-        self._under_way: dict[bytes, tuple[asyncio.Task[T], list[asyncio.Future[T]]]] = {}
+        self._under_way: dict[bytes, tuple[asyncio.Task[T] | None, list[asyncio.Future[T]]]] = {}
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._under_way
@@ -40,29 +40,42 @@ class SingleFlight(Generic[T]):
             task = asyncio.create_task(begin())
             self._under_way[key] = task, []
             task.add_done_callback(lambda landed: self._landed(key, landed))
+        return self.wait(key)
+
+    def wait(self, key: bytes) -> asyncio.Future[T]:
+        """What the call that is under way under this key will bring."""
         waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._under_way[key][1].append(waiter)
         return waiter
 
-    def _landed(self, key: bytes, task: asyncio.Task[T]) -> None:
+    def lead(self, key: bytes) -> None:
+        """Begin to be the one who calls; :meth:`land` must follow. It takes no task, which many keys would feel."""
+        self._under_way[key] = None, []
+
+    def land(self, key: bytes, outcome: T | BaseException) -> None:
+        """Give what the call brought to all who wait for it."""
         _, waiters = self._under_way.pop(key)
         self.landed += 1
         self._last.append(key)
-        error = None if task.cancelled() else task.exception()  # seen, also when every waiter has gone
         for waiter in waiters:
             if waiter.done():  # it was cancelled
                 continue
-            if task.cancelled():
+            if isinstance(outcome, asyncio.CancelledError):
                 waiter.cancel()
-            elif error is not None:
-                waiter.set_exception(error)
+            elif isinstance(outcome, BaseException):
+                waiter.set_exception(outcome)
                 waiter.exception()  # seen, also when the waiter is cancelled in this very turn
             else:
-                waiter.set_result(task.result())
+                waiter.set_result(outcome)
+
+    def _landed(self, key: bytes, task: asyncio.Task[T]) -> None:
+        # looked at, also when every waiter has gone
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        self.land(key, task.result() if error is None else error)
 
     async def aclose(self) -> None:
-        """Give up all calls."""
-        while tasks := [task for task, _ in self._under_way.values()]:
+        """Give up all calls that have a task; the others end with whoever leads them."""
+        while tasks := [task for task, _ in self._under_way.values() if task is not None]:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from lrf.prompting.labels import label_of
@@ -38,7 +39,12 @@ def most_tokens(prompts: Iterable[Prompt]) -> int:
 
 def most_question_tokens(request: Request) -> int:
     """The most tokens that a question in a request of several has besides its text: type, id and options."""
-    return 96 + sum(16 + len(label_of(option).encode("utf-8", "surrogatepass")) for option in request.options)
+    return _most_option_tokens(request.options)
+
+
+@lru_cache(256)
+def _most_option_tokens(options: tuple[str, ...]) -> int:
+    return 96 + sum(16 + len(label_of(option).encode("utf-8", "surrogatepass")) for option in options)
 
 
 def most_reply_tokens(judge: Judge, max_tokens: int) -> int:

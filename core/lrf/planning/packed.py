@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lrf.engine.packed_calls import PackedCalls, PackedQuestion, worst_of_pack
+from lrf.engine.packed_calls import PackedCalls, worst_of_pack
+from lrf.engine.packing import GatheredQuestion
 from lrf.errors import UnscorableError
 from lrf.planning.expected import ExpectedCalls, expected_reply
 from lrf.planning.upper_bound import BoundCalls
@@ -16,21 +17,23 @@ from lrf.prompting.requests import Reply, Usage
 class ExpectedPackedCalls(PackedCalls, ExpectedCalls):
     """A judge that is never called: replies of a journal are used as they are, others made up; both count."""
 
-    async def kept(self, packed: PackedQuestion) -> Reply | None:
-        if (known := self.tally.known(packed.key)) is not None:
-            return known
-        reply = self.tally.kept.reply(packed.key)
-        if reply is not None:
-            self._count([packed], [reply], kept=True)
-        return reply
+    async def kept(self, questions: Sequence[GatheredQuestion]) -> dict[bytes, Reply]:
+        kept: dict[bytes, Reply] = {}
+        for question in questions:
+            if (known := self.tally.known(question.key)) is not None:
+                kept[question.key] = known
+            elif (reply := self.tally.kept.reply(question.key)) is not None:
+                self._count([question], [reply], kept=True)
+                kept[question.key] = reply
+        return kept
 
-    async def replies(self, request: Sequence[PackedQuestion]) -> Sequence[Reply | UnscorableError]:
-        replies = [expected_reply(packed.request) for packed in request]
+    async def replies(self, request: Sequence[GatheredQuestion]) -> Sequence[Reply | UnscorableError]:
+        replies = [expected_reply(question.request) for question in request]
         self._count(request, replies, kept=False)
         return replies
 
-    def _count(self, request: Sequence[PackedQuestion], replies: Sequence[Reply], *, kept: bool) -> None:
-        questions = [(packed.key, packed.question.caller.dimension, packed.request) for packed in request]
+    def _count(self, request: Sequence[GatheredQuestion], replies: Sequence[Reply], *, kept: bool) -> None:
+        questions = [(question.key, question.caller.dimension, question.request) for question in request]
         self.tally.count_several(questions, replies, judge=self.identity, price=self.price, kept=kept)
 
 
@@ -41,15 +44,15 @@ class BoundPackedCalls(PackedCalls, BoundCalls):
     Of a request that is refused and sent again in parts only the first try counts: servers don't bill refusals.
     """
 
-    async def kept(self, packed: PackedQuestion) -> Reply | None:
-        return None
+    async def kept(self, questions: Sequence[GatheredQuestion]) -> dict[bytes, Reply]:
+        return {}
 
-    async def replies(self, request: Sequence[PackedQuestion]) -> Sequence[Reply | UnscorableError]:
-        times = max(1 + packed.question.caller.again for packed in request)
-        calls, prompt, written = worst_of_pack(self.judge, [packed.request for packed in request])
+    async def replies(self, request: Sequence[GatheredQuestion]) -> Sequence[Reply | UnscorableError]:
+        times = max(1 + question.caller.again for question in request)
+        calls, prompt, written = worst_of_pack(self.judge, [question.request for question in request])
         shares = Usage(prompt, written, calls=calls).shared(len(request))
-        for packed, share in zip(request, shares, strict=True):
-            self.upper_bounds[packed.question.caller.dimension].add(
+        for question, share in zip(request, shares, strict=True):
+            self.upper_bounds[question.caller.dimension].add(
                 times * share.calls, times * share.prompt_tokens, times * share.completion_tokens, self.price
             )
-        return [self.weighed(packed.request) for packed in request]
+        return [self.weighed(question.request) for question in request]

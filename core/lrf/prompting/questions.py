@@ -16,9 +16,6 @@ __all__ = [
 
 T_co = TypeVar("T_co", covariant=True)
 
-REPLY_FORM = "reply_form"
-"""The name of the segment that tells a judge that writes how to reply."""
-
 
 @dataclass(frozen=True, slots=True)
 class Question(Generic[T_co]):
@@ -41,12 +38,7 @@ def with_reply_form(material: Prompt, question: Question[Any], language: str) ->
     ``language``: "zh" for Chinese, else English.
     """
     form = (_chinese if language == "zh" else _english)(question.expects)
-    return (*material, Segment("\n\n", name=REPLY_FORM), *question.asked, Segment(form, name=REPLY_FORM))
-
-
-def without_reply_form(prompt: Prompt) -> Prompt:
-    """The prompt without what tells a judge how to write its answer."""
-    return tuple(s for s in prompt if s.name != REPLY_FORM)
+    return (*material, Segment("\n\n"), *question.asked, Segment(form))
 
 
 def asked_of(request: Request) -> Prompt:

@@ -113,9 +113,9 @@ class AnswersSeveral(Protocol):
 
         The first ``request.material`` segments of their prompts are the same; what follows is the question. With 0,
         there is one request, and its whole prompt is material and question at once. ``request.repeat`` above 0 asks for
-        the options in another order. The replies' usages add up to that of the call (:meth:`lrf.Usage.shared`). A
-        question without an answer gets a reply whose ``finish`` says why: "missing", "filter" or "cut". Raises as
-        :meth:`Judge.complete` does for what concerns all of them.
+        the options in another order. The first one's ``deadline_s`` holds for all. The replies' usages add up to that
+        of the call (:meth:`lrf.Usage.shared`). A question without an answer gets a reply whose ``finish`` says why:
+        "missing", "filter" or "cut". Raises as :meth:`Judge.complete` does for what concerns all of them.
         """
         ...
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrf.errors import RunError
-from lrf.prompting.requests import Reply, Request
-from lrf.store.journal import Journal
+from lrf.prompting.requests import Reply
+from lrf.store.journal import Journal, Kept
 
 if TYPE_CHECKING:
     from lrf.protocols import Vectors
@@ -39,11 +39,12 @@ class CachedJournal(Journal):
     async def reply(self, key: bytes) -> Reply | None:
         return await super().reply(key) or await self._cache.reply(key)
 
-    async def commit_reply(self, key: bytes, judge: str, request: Request, reply: Reply, **about: Any) -> None:
-        await _finished(
-            super().commit_reply(key, judge, request, reply, **about),
-            self._cache.commit_reply(key, judge, request, reply, **about),
-        )
+    async def replies(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        own = await super().replies(keys)
+        return {**own, **await self._cache.replies([key for key in keys if key not in own])}
+
+    async def commit_replies(self, replies: Sequence[Kept]) -> None:
+        await _finished(super().commit_replies(replies), self._cache.commit_replies(replies))
 
     async def vectors(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         own = await super().vectors(keys)

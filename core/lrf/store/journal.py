@@ -22,7 +22,7 @@ from lrf.prompting.templates import Segment
 from lrf.store.checksums import DamagedRowError, check_usage, checksum, take_out_damaged, vector_checksum
 from lrf.store.database import Database
 from lrf.store.files import dump
-from lrf.store.kept import select_reply, select_vectors
+from lrf.store.kept import select_replies, select_reply, select_vectors
 from lrf.text.redaction import redact
 from lrf.text.unicode import storable
 from lrf.types import JSON
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KNOWN_SEGMENTS = 4096
+HASH = 16  # bytes of a segment's hash
 SEGMENTS = "segments "
 """What the text of a segment begins with that lists others, in hexadecimal: material that many questions share."""
 
@@ -56,6 +57,19 @@ class Used(NamedTuple):
     written_tokens: int
     most_prompt: int
     most_reply: int
+
+
+class Kept(NamedTuple):
+    """A reply to keep: what :meth:`Journal.commit_reply` takes."""
+
+    key: bytes
+    judge: str
+    request: Request
+    reply: Reply
+    sample: str
+    dimension: str
+    seconds: float
+    worst: tuple[int, int] = (0, 0)
 
 
 def digest(*parts: bytes | str) -> bytes:
@@ -167,6 +181,10 @@ class Journal:
         """The committed reply under this key, if there is one. Raises as :meth:`read` does."""
         return await self.read(lambda connection: select_reply(connection, key))
 
+    async def replies(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """The committed replies among those asked for. Raises as :meth:`read` does."""
+        return await self.read(lambda connection: select_replies(connection, keys)) if keys else {}
+
     async def commit_reply(
         self,
         key: bytes,
@@ -183,51 +201,65 @@ class Journal:
 
         ``worst``: of a reply without usage, the most tokens of prompt and reply that it may have taken.
         """
-        hashes, new = self._prompt(request)
-        numbers = (*_numbers(reply.usage), *worst)
-        probabilities = dump(dict(reply.probabilities)) if reply.probabilities is not None else None
-        ended = f"{reply.finish}:{reply.finish_word}" if reply.finish_word else reply.finish
-        read_back = (reply.text, ended, *_numbers(reply.usage), probabilities, reply.model, reply.reasoning)
-        row = (
-            key, judge, storable(sample), dimension, request.expects.kind, request.reply_mode, b"".join(hashes),
-            request.attempt, request.repeat, request.temperature, request.max_tokens, request.seed,
-            reply.text, ended, probabilities, reply.model, reply.reasoning, seconds, time.time(), *numbers,
-            checksum(judge, dimension, *numbers), checksum(key, *read_back),
-        )  # fmt: skip
+        await self.commit_replies([Kept(key, judge, request, reply, sample, dimension, seconds, worst)])
+
+    async def commit_replies(self, replies: Sequence[Kept]) -> None:
+        """Keep replies, as :meth:`commit_reply` does, in one group."""
+        at = time.time()
+        new: dict[bytes, str] = {}
+        lists: dict[bytes, bytes] = {}
+        rows = [self._row(kept, at, new, lists) for kept in replies]
 
         def job(c: sqlite3.Connection) -> None:
-            c.executemany("INSERT OR IGNORE INTO segments VALUES (?, ?)", new)
-            c.execute(_KEEP, row)
+            c.executemany("INSERT OR IGNORE INTO segments VALUES (?, ?)", new.items())
+            c.executemany(_KEEP, rows)
 
         await self.database.write(job)
-        for h, _ in new:
+        for h in new:
             self._stored[h] = None
         while len(self._stored) > KNOWN_SEGMENTS:
             self._stored.popitem(last=False)
 
-    def _prompt(self, request: Request) -> tuple[list[bytes], list[tuple[bytes, str]]]:
-        """The hashes that stand for a prompt, and the texts under those of them that aren't stored yet.
+    def _row(self, kept: Kept, at: float, new: dict[bytes, str], lists: dict[bytes, bytes]) -> tuple[object, ...]:
+        """A reply's row; the texts of its prompt that aren't stored yet are added to ``new``."""
+        key, judge, request, reply, sample, dimension, seconds, worst = kept
+        prompt = self._prompt(request, new, lists)
+        numbers = (*_numbers(reply.usage), *worst)
+        probabilities = dump(dict(reply.probabilities)) if reply.probabilities is not None else None
+        ended = f"{reply.finish}:{reply.finish_word}" if reply.finish_word else reply.finish
+        read_back = (reply.text, ended, *_numbers(reply.usage), probabilities, reply.model, reply.reasoning)
+        return (
+            key, judge, storable(sample), dimension, request.expects.kind, request.reply_mode, prompt,
+            request.attempt, request.repeat, request.temperature, request.max_tokens, request.seed,
+            reply.text, ended, probabilities, reply.model, reply.reasoning, seconds, at, *numbers,
+            checksum(judge, dimension, *numbers), checksum(key, *read_back),
+        )  # fmt: skip
+
+    def _prompt(self, request: Request, new: dict[bytes, str], lists: dict[bytes, bytes]) -> bytes:
+        """The hashes that stand for a prompt; the texts that aren't stored yet are added to ``new``.
 
         A question on material has two: that of the list of the material's hashes, and that of its own words.
+        ``lists``: the first of these hashes, by the material's own.
         """
-        hashes, new = self._hashed(request.prompt[: request.material] or request.prompt)
         if not request.material:
-            return hashes, new
-        whole = Segment(SEGMENTS + " ".join(h.hex() for h in hashes))
-        own, more = self._hashed([whole, Segment("".join(s.text for s in request.prompt[request.material :]))])
-        return own, new + more
+            return self._hashed(request.prompt, new)
+        material = b"".join([segment.digest for segment in request.prompt[: request.material]])
+        if material not in lists:
+            hashes = self._hashed(request.prompt[: request.material], new)
+            listed = " ".join(hashes[i : i + HASH].hex() for i in range(0, len(hashes), HASH))
+            lists[material] = self._hashed([Segment(SEGMENTS + listed)], new)
+        own = "".join([segment.text for segment in request.prompt[request.material :]])
+        return lists[material] + self._hashed([Segment(own)], new)
 
-    def _hashed(self, segments: Sequence[Segment]) -> tuple[list[bytes], list[tuple[bytes, str]]]:
-        """The hash of each segment, and the texts that aren't stored yet."""
-        hashes, new = [], []
-        for segment in segments:
-            h = segment.digest
-            hashes.append(h)
+    def _hashed(self, segments: Sequence[Segment], new: dict[bytes, str]) -> bytes:
+        """The hashes of the segments; the texts that aren't stored yet are added to ``new``."""
+        hashes = [segment.digest for segment in segments]
+        for h, segment in zip(hashes, segments, strict=True):
             if h in self._stored:
                 self._stored.move_to_end(h)
-            else:
-                new.append((h, redact(storable(segment.text))))
-        return hashes, new
+            elif h not in new:
+                new[h] = redact(storable(segment.text))
+        return b"".join(hashes)
 
     def note_unanswered(
         self, judge: str, *, sample: str, dimension: str, reason: str, usage: Usage, worst: tuple[int, int] = (0, 0)

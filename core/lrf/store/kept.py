@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from lrf.errors import RunError
 from lrf.prompting.requests import Reply, Usage
@@ -14,8 +15,9 @@ from lrf.store.checksums import REPLY_COLUMNS, DamagedRowError, checksum, text_o
 from lrf.store.database import check_version, unusable
 
 _REPLY = f"SELECT {REPLY_COLUMNS}, checksum FROM replies WHERE key = ?"  # noqa: S608
+_REPLIES = f"SELECT key, {REPLY_COLUMNS}, checksum FROM replies WHERE key IN ({{}})"  # noqa: S608
 _VECTORS = "SELECT key, vector, checksum FROM vectors WHERE key IN ({})"
-VECTORS_A_QUERY = 500
+A_QUERY = 500
 _WAL = b"\x02\x02"
 """Bytes 18 and 19 of an SQLite file with a write-ahead log (file format, section 1.3)."""
 
@@ -23,8 +25,22 @@ _WAL = b"\x02\x02"
 def select_reply(connection: sqlite3.Connection, key: bytes) -> Reply | None:
     """The reply under this key in a journal's tables, or None. Raises :class:`DamagedRowError`."""
     stored = connection.execute(_REPLY, (key,)).fetchone()
-    if stored is None:
-        return None
+    return None if stored is None else _reply(key, *stored)
+
+
+def select_replies(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+    """The replies under those of the keys that have one. Raises :class:`DamagedRowError`."""
+    return {key: _reply(key, *stored) for key, *stored in _rows(connection, _REPLIES, keys)}
+
+
+def _rows(connection: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+    """The rows under these keys, a few hundred keys a query."""
+    for i in range(0, len(keys), A_QUERY):
+        part = keys[i : i + A_QUERY]
+        yield from connection.execute(query.format(",".join("?" * len(part))), part)
+
+
+def _reply(key: bytes, *stored: Any) -> Reply:
     *row, expected = stored
     if checksum(key, *row) != expected:
         raise DamagedRowError
@@ -37,12 +53,10 @@ def select_reply(connection: sqlite3.Connection, key: bytes) -> Reply | None:
 def select_vectors(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
     """The vectors (float32, little endian) under those of the keys that have one. Raises :class:`DamagedRowError`."""
     kept: dict[bytes, bytes] = {}
-    for i in range(0, len(keys), VECTORS_A_QUERY):
-        part = keys[i : i + VECTORS_A_QUERY]
-        for key, vector, expected in connection.execute(_VECTORS.format(",".join("?" * len(part))), part):
-            if not isinstance(vector, bytes) or vector_checksum(key, vector) != expected:
-                raise DamagedRowError
-            kept[key] = vector
+    for key, vector, expected in _rows(connection, _VECTORS, keys):
+        if not isinstance(vector, bytes) or vector_checksum(key, vector) != expected:
+            raise DamagedRowError
+        kept[key] = vector
     return kept
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lrf.cli.summary import show
 from lrf.config import parse_pipeline
+from lrf.engine.asked import Asked
 from lrf.engine.budget import Budget, BudgetLedger
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.paid_call import Caller
@@ -34,7 +35,7 @@ PRICE = Price("USD", prompt=3, cached=1, completion=7)
 
 
 async def ask(calls: JudgeCalls, text: str, max_tokens: int = 100) -> float:
-    return (await calls.ask((Segment(text, trusted=False),), Rating(), max_tokens, Caller("s", "d"))).value
+    return (await calls.ask(Asked((Segment(text, trusted=False),), Rating(), max_tokens, Caller("s", "d")))).value
 
 
 @settings(max_examples=40)
@@ -254,7 +255,9 @@ def test_a_resumed_run_counts_a_reply_without_usage_as_the_run_did_that_asked(
         journal = Journal()
         calls = JudgeCalls("main", judge, journal, BudgetLedger(Budget(tokens=10**9, money=10**9)), price=PRICE)
         for text in texts:
-            await calls.ask((Segment(text, trusted=False),), Rating(), 100, Caller("s", "d"), reply_mode=reply_mode)
+            await calls.ask(
+                Asked((Segment(text, trusted=False),), Rating(), 100, Caller("s", "d"), reply_mode=reply_mode)
+            )
         await calls.aclose()
         used = await asyncio.to_thread(journal.usage)
         await asyncio.to_thread(journal.close)

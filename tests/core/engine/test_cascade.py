@@ -11,6 +11,7 @@ import pytest
 
 from lrf.assemble import check_reply_modes
 from lrf.config import parse_pipeline
+from lrf.engine.asked import Asked
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.paid_call import Caller
@@ -53,9 +54,11 @@ async def ask(
     calls = [JudgeCalls(name, judge, journal, ledger) for name, judge in judges.items()]
     asking = PanelSettings(rating=rating, others=tuple(judges)[1:], panel="cascade", sure=sure)
     try:
-        answer = await ask_panel(calls, asking, PROMPT, expects, 64, Caller("s", "d"))
+        (answer,) = await ask_panel(calls, asking, [Asked(PROMPT, expects, 64, Caller("s", "d"))])
     finally:
         await asyncio.to_thread(journal.close)
+    if isinstance(answer, UnscorableError):
+        raise answer
     return answer, ledger.lines["d"].spared
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from lrf.engine import worst_case as most_module
+from lrf.engine.asked import Asked
 from lrf.engine.budget import Budget, BudgetLedger
 from lrf.engine.engine import judge_calls
 from lrf.engine.judge_calls import JudgeCalls
@@ -49,7 +50,7 @@ async def calls_to(
 
 async def ask(calls: JudgeCalls, text: str = "an answer", max_tokens: int = 512) -> float:
     prompt = (Segment("Rate this: "), Segment(text, trusted=False))
-    return (await calls.ask(prompt, Rating(), max_tokens, CALLER)).value
+    return (await calls.ask(Asked(prompt, Rating(), max_tokens, CALLER))).value
 
 
 def held(release: asyncio.Event, text: str = "[[7]]") -> Callable[[Request], Any]:
@@ -83,7 +84,7 @@ async def test_long_notes_are_sent_once_before_they_are_sent_again_unless_replie
     notes = Segment("a note " * 400, trusted=False)
 
     async def rate(calls: JudgeCalls, *prompt: Segment) -> None:
-        await calls.ask(prompt, Rating(), 512, CALLER)
+        await calls.ask(Asked(prompt, Rating(), 512, CALLER))
 
     async with calls_to(judge) as calls:
         about_notes = [rate(calls, notes, Segment(f"answer {i}", trusted=False)) for i in range(4)]
@@ -154,7 +155,7 @@ async def test_all_callers_waiting_for_one_call_get_its_failure() -> None:
 async def test_an_answer_says_at_which_attempt_it_came() -> None:
     judge = ScriptedJudge(["no mark", "[[11]]", "[[4]]"])
     async with calls_to(judge) as calls:
-        answer = await calls.ask(PROMPT, Rating(), 512, CALLER)
+        answer = await calls.ask(Asked(PROMPT, Rating(), 512, CALLER))
     assert (answer.value, answer.attempts, answer.text) == (4.0, 3, "[[4]]")
     assert [r.temperature for r in judge.requests] == [0.01, 0.95, 0.95]
     assert [r.attempt for r in judge.requests] == [0, 1, 2]
@@ -223,7 +224,7 @@ async def test_a_seed_moves_with_each_attempt_where_the_judge_takes_one() -> Non
 async def test_a_mark_in_what_is_judged_is_never_shown_and_never_asked_again_about() -> None:
     judge = ScriptedJudge(lambda request: f"It says {request.prompt[-1].text}; I say [[2]].")
     async with calls_to(judge) as calls:
-        answer = await calls.ask((Segment("Rate: "), Segment("me [[10]]", trusted=False)), Rating(), 512, CALLER)
+        answer = await calls.ask(Asked((Segment("Rate: "), Segment("me [[10]]", trusted=False)), Rating(), 512, CALLER))
     assert (answer.value, answer.attempts, answer.text) == (2.0, 1, "It says me [[10]]; I say [[2]].")
 
 
@@ -231,7 +232,7 @@ async def test_a_reply_with_half_a_surrogate_pair_is_read_and_kept() -> None:
     judge = ScriptedJudge([Reply("\ud83d note", reasoning="\udc80", model="m\udc80")])
     async with calls_to(judge) as calls:
         for _ in range(2):
-            answer = await calls.ask(PROMPT, Text(), 512, CALLER)
+            answer = await calls.ask(Asked(PROMPT, Text(), 512, CALLER))
             assert answer.text == "\ufffd note"
 
 
@@ -278,7 +279,7 @@ async def test_expected_ratings_come_with_their_probabilities() -> None:
     weights = {f"[[{n}]]": (0.5 if n in (4, 6) else 0.0) for n in range(11)}
     judge = ScriptedJudge([Reply("", probabilities=weights)], capabilities=Capabilities(probabilities=True))
     async with calls_to(judge) as calls:
-        answer = await calls.ask(PROMPT, Rating(), 512, CALLER)
+        answer = await calls.ask(Asked(PROMPT, Rating(), 512, CALLER))
     assert answer.value == pytest.approx(5.0)
     assert answer.probabilities == weights
 
@@ -424,7 +425,7 @@ async def test_tokens_of_long_prompts_are_counted_beside_the_event_loop_and_once
     document = Segment("x" * 2000, trusted=False)
     async with calls_to(ScriptedJudge(capabilities=Capabilities(context_window=1000))) as calls:
         for answer in ("a", "b"):
-            await calls.ask((document, Segment(answer, trusted=False)), Rating(), 512, CALLER)
+            await calls.ask(Asked((document, Segment(answer, trusted=False)), Rating(), 512, CALLER))
     assert counted == [document.text, "a", "b"]
     assert threading.main_thread() not in threads
 

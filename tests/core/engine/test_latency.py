@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrf.engine.asked import Asked
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.latency import KNOWN, Latency
@@ -86,7 +87,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def warm(judge: Slow) -> JudgeCalls:
     calls = JudgeCalls("main", judge, Journal(), BudgetLedger())
     for n in range(KNOWN):
-        await calls.ask((Segment(f"{n}"),), Rating(), 64, Caller("s", "d"))
+        await calls.ask(Asked((Segment(f"{n}"),), Rating(), 64, Caller("s", "d")))
     assert judge.deadlines == [judge.request_timeout_s] * KNOWN
     judge.deadlines.clear()
     return calls
@@ -96,7 +97,7 @@ async def test_a_call_that_hangs_is_given_up_when_it_is_due_and_asked_again_with
     judge = Slow()
     calls = await warm(judge)
     judge.hang = 2
-    answer = await calls.ask((Segment("hangs"),), Rating(), 64, Caller("s", "d"))
+    answer = await calls.ask(Asked((Segment("hangs"),), Rating(), 64, Caller("s", "d")))
     assert (answer.value, answer.attempts) == (7.0, 1)  # a time-out is no attempt: the same request was sent again
     first, second, third = judge.deadlines
     assert first
@@ -111,10 +112,10 @@ async def test_a_call_that_hung_before_anything_was_known_is_given_up_as_soon_as
     judge.hang = 1
     calls = JudgeCalls("main", judge, Journal(), BudgetLedger())
     async with asyncio.timeout(10):  # its own deadline is in 30 s
-        hanging = asyncio.create_task(calls.ask((Segment("hangs"),), Rating(), 64, Caller("s", "d")))
+        hanging = asyncio.create_task(calls.ask(Asked((Segment("hangs"),), Rating(), 64, Caller("s", "d"))))
         await asyncio.sleep(0.01)
         for n in range(KNOWN):
-            await calls.ask((Segment(f"{n}"),), Rating(), 64, Caller("s", "d"))
+            await calls.ask(Asked((Segment(f"{n}"),), Rating(), 64, Caller("s", "d")))
         answer = await hanging
     assert answer.value == 7.0
     assert calls.ledger.total().faults == 1
@@ -126,7 +127,7 @@ async def test_a_deadline_is_never_later_than_the_judges_own(quick: None) -> Non
     calls = await warm(judge)
     judge.request_timeout_s = 0.01
     judge.hang = 1
-    await calls.ask((Segment("hangs"),), Rating(), 64, Caller("s", "d"))
+    await calls.ask(Asked((Segment("hangs"),), Rating(), 64, Caller("s", "d")))
     assert judge.deadlines == [0.01, 0.01]
     calls.journal.close()
 
@@ -134,7 +135,7 @@ async def test_a_deadline_is_never_later_than_the_judges_own(quick: None) -> Non
 async def test_a_judge_that_answers_when_it_likes_has_its_own_deadline_only(quick: None) -> None:
     judge = Slow(Capabilities(steady=False))
     calls = await warm(judge)
-    await calls.ask((Segment("one more"),), Rating(), 64, Caller("s", "d"))
+    await calls.ask(Asked((Segment("one more"),), Rating(), 64, Caller("s", "d")))
     assert judge.deadlines == [30.0]
     calls.journal.close()
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrf.engine.asked import Asked
 from lrf.engine.budget import Budget, BudgetLedger
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.lease import STEP, Lease
@@ -72,7 +73,7 @@ async def test_a_call_counts_while_it_is_in_flight_and_afterwards_as_it_ended(
 
     calls = JudgeCalls("main", Slow(), journal, BudgetLedger(Budget(calls=100)))
     prompt = (Segment("How apt is it?", trusted=False),)
-    asked = asyncio.create_task(calls.ask(prompt, Rating(), 64, Caller("s", "d")))
+    asked = asyncio.create_task(calls.ask(Asked(prompt, Rating(), 64, Caller("s", "d"))))
     await arrived.wait()
     seen.append(await taken(journal))
     go.set()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lrf.engine.asked import Asked
 from lrf.engine.budget import Budget, BudgetLedger
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.paid_call import Caller, sum_usages
@@ -60,7 +61,7 @@ async def counted(script: Callable[[Request], Any] | list[Any], path: Path) -> t
     ledger = BudgetLedger(Budget(calls=1000, tokens=10**9, money=10**12))
     calls = JudgeCalls("main", ScriptedJudge(script, request_timeout_s=0.05), journal, ledger, price=PRICE)
     with contextlib.suppress(UnscorableError, JudgeMisconfiguredError, ZeroDivisionError):
-        await calls.ask(PROMPT, Rating(), 64, Caller("s", "d"))
+        await calls.ask(Asked(PROMPT, Rating(), 64, Caller("s", "d")))
     await calls.aclose()
     await asyncio.to_thread(journal.close)
     again = Journal(path)
@@ -144,7 +145,7 @@ async def test_a_call_that_is_given_up_in_flight_counts_at_its_worst_case_and_is
 
     journal, ledger = Journal(tmp_path / "j"), BudgetLedger(Budget(calls=5))
     calls = JudgeCalls("main", ScriptedJudge(hang), journal, ledger)
-    asked = asyncio.create_task(calls.ask(PROMPT, Rating(), 64, Caller("s", "d")))
+    asked = asyncio.create_task(calls.ask(Asked(PROMPT, Rating(), 64, Caller("s", "d"))))
     await sent.wait()
     await calls.aclose()
     with pytest.raises(asyncio.CancelledError):
@@ -159,7 +160,7 @@ async def test_a_usage_that_can_not_be_is_reported_with_the_judges_name() -> Non
     with pytest.raises(
         UnscorableError, match=r"judges\.main \(ScriptedJudge of lrf\) reported a usage that can't be.*calls=0"
     ):
-        await calls.ask(PROMPT, Rating(), 64, Caller("s", "d"))
+        await calls.ask(Asked(PROMPT, Rating(), 64, Caller("s", "d")))
     await calls.aclose()
     await asyncio.to_thread(calls.journal.close)
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.assemble import check_reply_modes
+from lrf.engine.asked import Asked
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import Engine, judge_calls
 from lrf.engine.judge_calls import ATTEMPTS, JudgeCalls
@@ -45,7 +46,10 @@ def says(*ratings: object) -> ScriptedJudge:
 
 
 async def ask(judges: dict[str, ScriptedJudge], expects: Any = Rating(), **asking: Any) -> Any:
-    return await ask_panel(calls_of(judges), PanelSettings(**asking), PROMPT, expects, 64, CALLER)
+    (answer,) = await ask_panel(calls_of(judges), PanelSettings(**asking), [Asked(PROMPT, expects, 64, CALLER)])
+    if isinstance(answer, UnscorableError):
+        raise answer
+    return answer
 
 
 @pytest.mark.parametrize("wanted", ["text", "json", "logprobs"])
@@ -231,9 +235,9 @@ async def test_a_prompt_that_does_not_fit_is_refused_before_it_is_paid_for() -> 
     [calls] = calls_of({"main": judge})
     long = (Segment("word " * 300, trusted=False),)
     with pytest.raises(UnscorableError, match=r"the prompt has 30\d tokens and the reply may have 64; .* takes 200"):
-        await calls.ask(long, Rating(), 64, CALLER)
+        await calls.ask(Asked(long, Rating(), 64, CALLER))
     assert (judge.requests, calls.ledger.total().faults) == ([], 0)
-    assert (await calls.ask(PROMPT, Rating(), 64, CALLER)).value == 5.0
+    assert (await calls.ask(Asked(PROMPT, Rating(), 64, CALLER))).value == 5.0
 
 
 class Charm:
@@ -309,7 +313,7 @@ async def test_draws_survive_in_the_journal_and_are_not_asked_again() -> None:
     calls = list(judge_calls({"a": judge}, journal, ledger, observers, seed=0).values())
 
     async def once() -> Any:
-        return await ask_panel(calls, PanelSettings(repeat=2), PROMPT, Rating(), 64, CALLER)
+        return await ask_panel(calls, PanelSettings(repeat=2), [Asked(PROMPT, Rating(), 64, CALLER)])
 
     first, again = await once(), await once()
     assert first == again

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lrf.assemble import engine_of
 from lrf.config import parse_pipeline
+from lrf.engine.asked import Asked
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.limiter import Limiter
@@ -225,7 +226,7 @@ async def test_tokens_count_at_the_worst_until_the_reply_and_then_as_the_judge_r
     rates = RateLimits(None, 30_000, clock)
     judge = calls(Judge(Usage(250, 50)), rates)
     assert judge._rated(Request(PROMPT, Rating(), 500, 0.0)) == (1, 1500)
-    await judge.ask(PROMPT, Rating(), 500, Caller("s", "d"))
+    await judge.ask(Asked(PROMPT, Rating(), 500, Caller("s", "d")))
     assert rates.wait_s(1, 2700) == 0
     assert rates.wait_s(1, 2701) > 0
     assert most_prompt_tokens(Request(PROMPT, Rating(), 500, 0.0)) == 1000
@@ -236,7 +237,7 @@ async def test_tokens_count_at_the_worst_until_the_reply_and_then_as_the_judge_r
 async def test_a_judge_that_reports_no_tokens_counts_at_the_worst() -> None:
     rates = RateLimits(None, 15_000, Clock())
     judge = calls(Judge(Usage()), rates)
-    await judge.ask(PROMPT, Rating(), 500, Caller("s", "d"))
+    await judge.ask(Asked(PROMPT, Rating(), 500, Caller("s", "d")))
     assert rates.wait_s(1, 1) > 0
     judge.journal.close()
 
@@ -244,7 +245,7 @@ async def test_a_judge_that_reports_no_tokens_counts_at_the_worst() -> None:
 async def test_every_call_that_the_judge_makes_for_a_reply_counts() -> None:
     rates = RateLimits(30, None, Clock())
     judge = calls(Judge(Usage(1, 1, 0, calls=3)), rates)
-    await judge.ask(PROMPT, Rating(), 500, Caller("s", "d"))
+    await judge.ask(Asked(PROMPT, Rating(), 500, Caller("s", "d")))
     assert rates.wait_s(1, 0) == BURST_S
     assert judge.ledger.total().calls == 3
     judge.journal.close()
@@ -253,7 +254,7 @@ async def test_every_call_that_the_judge_makes_for_a_reply_counts() -> None:
 async def test_a_refused_call_counts_as_a_request_and_uses_up_no_attempt() -> None:
     rates = RateLimits(20, None, Clock())
     judge = calls(Judge(Usage(1, 1), refuse=1), rates)
-    answer = await judge.ask(PROMPT, Rating(), 500, Caller("s", "d"))
+    answer = await judge.ask(Asked(PROMPT, Rating(), 500, Caller("s", "d")))
     assert answer.attempts == 1
     assert rates.wait_s(1, 0) == BURST_S
     judge.journal.close()

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrf.engine.asked import Asked
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.paid_call import Caller
@@ -122,7 +123,7 @@ async def calls_to(script: Any, capabilities: Capabilities | None = None) -> Asy
 async def answer(script: Any, expects: Expectation[Any], judged: str = "an answer") -> Answer[Any]:
     async with calls_to(script) as calls:
         prompt = (Segment("Rate this: "), Segment(judged, trusted=False))
-        return await calls.ask(prompt, expects, 512, Caller("sample", "helpfulness"))
+        return await calls.ask(Asked(prompt, expects, 512, Caller("sample", "helpfulness")))
 
 
 async def test_a_mark_in_the_thoughts_is_no_second_rating_and_thoughts_are_no_analysis() -> None:
@@ -157,7 +158,7 @@ async def test_a_reply_is_kept_as_it_is_read() -> None:
     async with calls_to(lambda _: "<think>Perhaps [[3]].</think>[[7]]") as calls:
         prompt = (Segment("an answer", trusted=False),)
         for _ in range(2):
-            assert (await calls.ask(prompt, Rating(), 512, Caller("sample", "helpfulness"))).text == "[[7]]"
+            assert (await calls.ask(Asked(prompt, Rating(), 512, Caller("sample", "helpfulness")))).text == "[[7]]"
         assert calls.ledger.total().calls == calls.ledger.total().reused == 1
         kept = calls.journal.do(lambda c: c.execute("SELECT text, reasoning FROM replies").fetchall())
         assert await asyncio.wrap_future(kept) == [("[[7]]", "Perhaps [[3]].")]
@@ -169,7 +170,7 @@ async def test_label_probabilities_stay_whatever_becomes_of_the_text() -> None:
         async with calls_to(
             lambda _, text=text: Reply(text, probabilities=p), Capabilities(probabilities=True)
         ) as calls:
-            answered = await calls.ask((Segment("an answer", trusted=False),), Rating(), 512, Caller("s", "d"))
+            answered = await calls.ask(Asked((Segment("an answer", trusted=False),), Rating(), 512, Caller("s", "d")))
         assert (answered.value, answered.reply_mode, answered.probabilities) == (6.5, "logprobs", p)
 
 

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from lrf.config import parse_pipeline
+from lrf.engine.asked import Asked
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.paid_call import Caller
@@ -37,7 +38,7 @@ def judge() -> ScriptedJudge:
 
 async def ask(journal: Journal, judge: ScriptedJudge, text: str) -> BudgetLedger:
     calls = JudgeCalls("main", judge, journal, BudgetLedger())
-    await calls.ask((Segment(text, trusted=False),), Rating(), 64, Caller("s", "d"))
+    await calls.ask(Asked((Segment(text, trusted=False),), Rating(), 64, Caller("s", "d")))
     return calls.ledger
 
 
@@ -108,6 +109,7 @@ def test_a_cache_that_is_no_journal_is_reported(tmp_path: Path) -> None:
 WRITER = """
 import asyncio, sys
 from pathlib import Path
+from lrf.engine.asked import Asked
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.paid_call import Caller
 from lrf.engine.budget import BudgetLedger
@@ -119,7 +121,7 @@ from lrf.testing import ScriptedJudge
 async def work():
     journal = CachedJournal(Path(sys.argv[1]), Path(sys.argv[2]))
     calls = JudgeCalls("main", ScriptedJudge(lambda _: "[[5]]"), journal, BudgetLedger())
-    asked = (calls.ask((Segment(str(i), trusted=False),), Rating(), 64, Caller("s", "d")) for i in range(40))
+    asked = (calls.ask(Asked((Segment(str(i), trusted=False),), Rating(), 64, Caller("s", "d"))) for i in range(40))
     await asyncio.gather(*asked)
     journal.close()
 
