@@ -120,7 +120,7 @@ class TrainerSettings(Settings):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Files of the run that the training reads: "pairs", "scored" (answers with ratings), "prompts"; or none."""
+        """Files of the run that the training reads: "pairs", "lists", "scored" (answers with ratings), "prompts"."""
         return ("pairs",)
 
     def shares(self, world: int) -> Shares:

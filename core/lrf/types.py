@@ -295,6 +295,20 @@ class PreferencePair:
 
 
 @dataclass(frozen=True, slots=True)
+class Preferences:
+    """What a pairing rule makes of a sample, where that is more than one pair.
+
+    Parameters
+    ----------
+    pairs: any number of pairs; none if the sample is to be trained on as a ranked list only.
+    listed: the candidates of the sample's ranked list, in any order; None for all that have a reward.
+    """
+
+    pairs: tuple[PreferencePair, ...]
+    listed: tuple[Candidate, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LeftOut:
     """Why a sample has no pair. ``reason`` is a :class:`lrf.errors.Reason` or a short stable word of a plugin."""
 

@@ -1,1 +1,1 @@
-"""Built-in pairing rules: best_worst, contrast."""
+"""Built-in pairing rules: best_worst, all_pairs, above_noise, contrast."""

@@ -10,7 +10,7 @@ from lrf.types import Candidate, LeftOut, PreferencePair, Reward, Sample
 from lrf_pairs.order import by_hash, differ
 from lrf_pairs.settings import BestWorstSettings
 
-_ROUNDING = 1e-9  # 7.1 - 6.6 is a margin of 0.5, and a mean's last digits depend on the order of its terms
+ROUNDING = 1e-9  # 7.1 - 6.6 is a margin of 0.5, and a mean's last digits depend on the order of its terms
 
 
 class BestWorst:
@@ -32,12 +32,12 @@ class BestWorst:
             return LeftOut(Reason.TOO_FEW_SCORED, f"{len(scored)} of {self._settings.min_candidates} needed")
         high = max(reward for _, reward in scored)
         low = min(reward for _, reward in scored)
-        if high - low <= _ROUNDING:
+        if high - low <= ROUNDING:
             return LeftOut(Reason.TIE, f"all {len(scored)} rewards are {high:g}")
-        if high - low < self._settings.margin - _ROUNDING:
+        if high - low < self._settings.margin - ROUNDING:
             return LeftOut(Reason.NO_MARGIN, f"{high:g} and {low:g} are less than {self._settings.margin:g} apart")
-        best = self._ordered(sample, [c for c, reward in scored if high - reward <= _ROUNDING])
-        worst = self._ordered(sample, [c for c, reward in scored if reward - low <= _ROUNDING])
+        best = self._ordered(sample, [c for c, reward in scored if high - reward <= ROUNDING])
+        worst = self._ordered(sample, [c for c, reward in scored if reward - low <= ROUNDING])
         if self._settings.ties == "left_out" and (len(best) > 1 or len(worst) > 1):
             return LeftOut(Reason.TIE, f"{len(best)} candidates have {high:g}, {len(worst)} have {low:g}")
         reward_of = {c.id: reward for c, reward in scored}

@@ -18,6 +18,12 @@ def lrf_register_pairings() -> Iterable[ComponentSpec]:
             summary="the highest reward against the lowest (the paper's), with a margin and a rule for ties",
         ),
         ComponentSpec(
+            name="all_pairs",
+            target="lrf_pairs.all_pairs:AllPairs",
+            settings="lrf_pairs.settings:AllPairsSettings",
+            summary="each two candidates whose rewards differ by a margin: several pairs a sample",
+        ),
+        ComponentSpec(
             name="above_noise",
             target="lrf_pairs.above_noise:AboveNoise",
             settings="lrf_pairs.settings:AboveNoiseSettings",

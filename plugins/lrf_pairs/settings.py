@@ -30,6 +30,24 @@ class BestWorstSettings(Settings):
     )
 
 
+class AllPairsSettings(Settings):
+    """Settings of the pairing rule ``all_pairs``."""
+
+    min_candidates: int = Field(
+        default=5, ge=2, description="Samples with fewer scored candidates are left out (too_few_scored)."
+    )
+    margin: float = Field(
+        default=0.0,
+        ge=0,
+        description="Two candidates make a pair if their rewards differ by at least this. Equal rewards never do.",
+    )
+    most: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most pairs of a sample, those with the largest difference; null is all: 45 of ten candidates.",
+    )
+
+
 class AboveNoiseSettings(Settings):
     """Settings of the pairing rule ``above_noise``."""
 

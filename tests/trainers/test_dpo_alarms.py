@@ -65,17 +65,17 @@ def test_the_correlation_with_length_is_pearsons() -> None:
     source = random.Random(0)
     longer_by = [source.gauss(0, 50) for _ in range(200)]
     margins = [0.02 * length + source.gauss(0, 1) for length in longer_by]
-    found = LengthCorrelation().add(margins, longer_by)
+    found = LengthCorrelation().add([[point] for point in zip(margins, longer_by, strict=True)])
     import numpy as np
 
     assert found == pytest.approx(float(np.corrcoef(margins, longer_by)[0, 1]), abs=1e-12)
 
 
 def test_there_is_no_correlation_of_few_pairs_or_of_equal_lengths() -> None:
-    assert LengthCorrelation().add([1.0] * 10, [2.0] * 10) is None
-    assert LengthCorrelation().add([float(n) for n in range(100)], [2.0] * 100) is None
+    assert LengthCorrelation().add([[(1.0, 2.0)]] * 10) is None
+    assert LengthCorrelation().add([[(float(n), 2.0)] for n in range(100)]) is None
 
 
 def test_a_margin_that_is_no_number_is_passed_over() -> None:
-    found = LengthCorrelation().add([*map(float, range(100)), float("nan")], [*map(float, range(100)), 5.0])
+    found = LengthCorrelation().add([*([(float(n), float(n))] for n in range(100)), [(float("nan"), 5.0)]])
     assert found == pytest.approx(1)

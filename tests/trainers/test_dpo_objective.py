@@ -11,7 +11,8 @@ from datasets import Dataset
 from torch.nn.functional import logsigmoid
 from trl import DPOConfig
 
-from lrf_dpo.objective import DPOWithCETrainer, loss_terms
+from lrf_dpo.objective import DPOWithCETrainer
+from lrf_dpo.rows import token_row
 from lrf_dpo.settings import CE
 from lrf_training.models import new_model, new_tokenizer
 from lrf_training.settings import Init
@@ -60,12 +61,13 @@ def test_loss_and_gradients_are_dpo_plus_the_cross_entropy_term(tmp_path: Path, 
     expected = by_hand(policy, reference, beta=0.15, ce=ce)
     expected_gradients = torch.autograd.grad(expected, list(policy.parameters()))
 
+    encoded = (token_row(pair["prompt_ids"], [pair["chosen_ids"], pair["rejected_ids"]]) for pair in PAIRS)
+    rows = [columns | numbers for columns, numbers in encoded]
     trainer = DPOWithCETrainer(
         ce=ce,
         args=DPOConfig(
             str(tmp_path),
             beta=0.15,
-            **loss_terms(ce),
             max_length=None,
             per_device_train_batch_size=len(PAIRS),
             use_cpu=True,
@@ -75,10 +77,10 @@ def test_loss_and_gradients_are_dpo_plus_the_cross_entropy_term(tmp_path: Path, 
         ),
         model=policy,
         ref_model=reference,
-        train_dataset=Dataset.from_list(PAIRS),
+        train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
     )
-    loss = trainer.compute_loss(policy, trainer.data_collator(PAIRS))
+    loss = trainer.compute_loss(policy, trainer.data_collator(rows))
     gradients = torch.autograd.grad(loss, list(policy.parameters()))
 
     assert abs(float(loss) - 0.6931) > 0.05

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from lrf_dpo.batches import ListCollator
+from lrf_dpo.rows import token_row
 from lrf_dpo.settings import DPOSettings
 from lrf_dpo.trainer import DPO
-from lrf_training.prefix_sharing import SharedPromptCollator
+from lrf_training.prefix_sharing import share_prompts
 from lrf_training.preflight import copies
 
 TINY: dict[str, Any] = {"init": {"hidden": 16, "layers": 1, "heads": 2, "vocab": 320}, "global_batch": 2}
@@ -40,8 +42,8 @@ def test_it_goes_through_the_longest_pair_and_tells_the_peak(job, row) -> None:
 
 
 def test_a_micro_batch_of_the_longest_pair_is_forwarded_whole() -> None:
-    row = {"prompt_ids": [1, 2, 3], "chosen_ids": [4, 5], "rejected_ids": [6]}
-    batch = SharedPromptCollator(0)(copies(row, 3))
+    columns, numbers = token_row([1, 2, 3], [[4, 5], [6]])
+    batch = ListCollator(share_prompts, 0)(copies(columns | numbers, 3))
     assert batch["layout"].groups == ((3, (2, 1)),) * 3
 
 

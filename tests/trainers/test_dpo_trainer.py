@@ -294,7 +294,7 @@ def test_weights_that_are_no_numbers_stop_before_training(job, row, model_folder
     weights["model.norm.weight"][0] = float("nan")
     save_file(weights, model_folder / "model.safetensors", metadata={"format": "pt"})
     message = stopped(job([row(0), row(1)], model=str(model_folder)), init=None)
-    assert "the answers of pair 1 have the log-probabilities nan and nan" in message
+    assert "the answers of row 1 have the log-probabilities nan, nan" in message
 
 
 def test_a_loss_that_is_no_number_stops_and_the_last_good_checkpoint_stays(job, row) -> None:

@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig, GlmConfig, PreT
 
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob
-from lrf_dpo import pairs
+from lrf_dpo import rows as preferences
+from lrf_dpo.rows import answers_of
 from lrf_sft.rows import Conversation, encode, read
 from lrf_sft.settings import SFTSettings
 from lrf_sft.trainer import SFT
@@ -135,13 +136,14 @@ def test_each_answer_is_trained_with_a_token_that_ends_generation(name: str) -> 
 def test_both_answers_of_a_pair_end_with_a_token_that_ends_generation(name: str) -> None:
     family, chosen, rejected = FAMILIES[name], CHAT[3], {"role": "assistant", "content": "no"}
     tokenizer = tokenizer_of(family)
-    row = pairs.encode(
-        pairs.PreferenceRow("here", CHAT[:3], [chosen], [rejected]), tokenizer, stop_ids(family, tokenizer)
+    row = preferences.encode(
+        preferences.PreferenceRow("here", CHAT[:3], ([chosen], [rejected])), tokenizer, stop_ids(family, tokenizer)
     )
-    texts = [tokenizer.decode(row.columns[column]) for column in ("chosen_ids", "rejected_ids")]
+    answers = answers_of(row.columns | row.numbers)
+    texts = list(map(tokenizer.decode, answers))
     assert texts == [family.trained[1], family.trained[1].replace("two", "no")]
     assert row.remarks == ((END_ADDED,) if name in ENDLESS else ())
-    assert row.longest == len(row.columns["prompt_ids"]) + len(row.columns["chosen_ids"])
+    assert row.longest == len(row.columns["prompt_ids"]) + len(answers[0])
 
 
 def test_a_glm_policy_is_trained_to_end_its_answers_and_the_report_says_so(tmp_path: Path) -> None:

@@ -23,16 +23,19 @@ from transformers import (
 )
 from trl import DPOConfig
 
-import lrf_dpo.objective
+import lrf_dpo.batches
+import lrf_dpo.rows
 import lrf_reward.objective
 import lrf_sft.objective
 import lrf_training.prefix_sharing
 from lrf.errors import StageError
-from lrf_dpo.objective import DPOWithCETrainer, loss_terms
+from lrf_dpo.batches import ListCollator, padded
+from lrf_dpo.objective import DPOWithCETrainer
+from lrf_dpo.rows import token_row
 from lrf_dpo.settings import CE, DPOSettings
 from lrf_dpo.trainer import DPO
 from lrf_training.models import new_tokenizer
-from lrf_training.prefix_sharing import TESTED, PrefixSharing, SharedPromptCollator, unsupported
+from lrf_training.prefix_sharing import TESTED, PrefixSharing, share_prompts, unsupported
 from lrf_training.settings import Init
 
 Result = tuple[float, torch.Tensor]  # loss, all gradients in one vector
@@ -65,6 +68,11 @@ def row(prompt: int, chosen: int, rejected: int) -> dict[str, list[int]]:
     return {name: torch.randint(2, 300, (n,), generator=generator).tolist() for name, n in lengths.items()}
 
 
+def token_rows(pairs: Any) -> list[dict[str, Any]]:
+    columns = (token_row(pair["prompt_ids"], [pair["chosen_ids"], pair["rejected_ids"]]) for pair in pairs)
+    return [ids | numbers for ids, numbers in columns]
+
+
 def random_model(config: Any, seed: int) -> Any:
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=torch.float32)
@@ -74,7 +82,7 @@ def random_model(config: Any, seed: int) -> Any:
 
 
 def loss_and_gradients(folder: Path, config: Any, rows: Any, *, shared: bool, **options: Any) -> Result:
-    policy, reference = random_model(config, 1), random_model(config, 2)
+    policy, reference, rows = random_model(config, 1), random_model(config, 2), token_rows(rows)
     ce, lora = options.pop("ce", CE()), options.pop("peft_config", None)
     tokenizer = new_tokenizer(["x"], Init())
     trainer = DPOWithCETrainer(
@@ -82,7 +90,6 @@ def loss_and_gradients(folder: Path, config: Any, rows: Any, *, shared: bool, **
         args=DPOConfig(
             str(folder),
             beta=0.15,
-            **loss_terms(ce),
             max_length=None,
             per_device_train_batch_size=len(rows),
             use_cpu=True,
@@ -95,7 +102,7 @@ def loss_and_gradients(folder: Path, config: Any, rows: Any, *, shared: bool, **
         peft_config=lora,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        data_collator=SharedPromptCollator(tokenizer.pad_token_id) if shared else None,
+        data_collator=ListCollator(share_prompts if shared else padded, tokenizer.pad_token_id),
     )
     if lora:
         torch.manual_seed(3)  # peft's random adapters are the same for both ways
@@ -157,8 +164,8 @@ def test_it_composes_with_gradient_checkpointing(tmp_path: Path) -> None:
 
 
 def test_answers_of_several_pairs_are_in_the_sequence_once() -> None:
-    batch = SharedPromptCollator(0)(ROWS["three pairs of one prompt, with answers in common"])
-    assert batch["layout"].groups == ((40, (6, 3, 9)), (31, (8, 3)))
+    batch = ListCollator(share_prompts, 0)(token_rows(ROWS["three pairs of one prompt, with answers in common"]))
+    assert batch["layout"].groups == ((40, (6, 9, 3)), (31, (8, 3)))
     assert batch["shared_ids"].shape == (1, 40 + 6 + 9 + 3 + 31 + 8 + 3)
 
 
@@ -172,7 +179,7 @@ def test_it_composes_with_adapters(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [lrf_training.prefix_sharing, lrf_dpo.objective, lrf_sft.objective, lrf_reward.objective]
+    "module", [lrf_training.prefix_sharing, lrf_dpo.batches, lrf_dpo.rows, lrf_sft.objective, lrf_reward.objective]
 )
 def test_the_tensors_in_a_collators_docstring_are_those_it_returns(module: ModuleType) -> None:
     outcome = doctest.testmod(module)

@@ -10,7 +10,7 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from lrf_dpo.pairs import encode, read
+from lrf_dpo.rows import answers_of, encode, read_pairs
 from lrf_sft import rows as sft
 from lrf_training.models import PLAIN_TEMPLATE
 from lrf_training.tokens import UnusableRowError
@@ -47,10 +47,10 @@ def tokenizer(template: str) -> Any:
 def encoded(folder: Path, template: str, row: dict[str, Any]) -> tuple[str, str, str]:
     (folder / "pairs.jsonl").write_text(json.dumps(row) + "\n")
     made = tokenizer(template)
-    (pair,) = read(folder / "pairs.jsonl")
-    columns = encode(pair, made).columns
-    prompt, chosen, rejected = (made.decode(columns[f"{name}_ids"]) for name in ("prompt", "chosen", "rejected"))
-    return prompt, chosen, rejected
+    (pair,) = read_pairs(folder / "pairs.jsonl")
+    row = encode(pair, made)
+    chosen, rejected = answers_of(row.columns | row.numbers)
+    return made.decode(row.columns["prompt_ids"]), made.decode(chosen), made.decode(rejected)
 
 
 def test_tools_and_their_calls_stand_in_the_prompt_that_is_trained_on(tmp_path: Path) -> None:

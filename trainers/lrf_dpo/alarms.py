@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from math import isfinite
 from statistics import StatisticsError, correlation
 from typing import Any
@@ -75,7 +76,7 @@ def alarms(window: int = 10) -> list[SustainedAlarm]:
 
 
 def chosen_falls(before: Means, now: Means) -> str | None:
-    """Chosen answers are a nat less likely than under the reference, and falling while the margin grows."""
+    """The best answers are a nat less likely than under the reference, and falling while the margin grows."""
     delta = now["chosen_logp_delta"]
     if delta < -1.0 and delta < before["chosen_logp_delta"] and now["margin"] > before["margin"]:
         return (
@@ -106,20 +107,25 @@ def reward_follows_length(before: Means, now: Means) -> str | None:
     return None
 
 
-class LengthCorrelation:
-    """Pearson's correlation of margins with how many tokens longer the chosen answer is, over the last ``pairs`` pairs.
+Points = Sequence[tuple[float, float]]
+"""(margin, tokens by which the better answer is longer) of each pair of one prompt's answers that was compared."""
 
-    None for fewer than 64 pairs, and if margins or lengths don't vary.
+
+class LengthCorrelation:
+    """Pearson's correlation of margins with how many tokens longer the better answer is, over the last ``rows`` rows.
+
+    A row is a prompt with its answers: one pair or several. None for fewer than 64 rows, and if margins or lengths
+    don't vary.
     """
 
-    def __init__(self, pairs: int = 256) -> None:
-        self._last: deque[tuple[float, float]] = deque(maxlen=pairs)
+    def __init__(self, rows: int = 256) -> None:
+        self._last: deque[Points] = deque(maxlen=rows)
 
-    def add(self, margins: list[float], longer_by: list[float]) -> float | None:
-        self._last.extend((m, longer) for m, longer in zip(margins, longer_by, strict=True) if isfinite(m))
+    def add(self, rows: Sequence[Points]) -> float | None:
+        self._last.extend(finite for row in rows if (finite := [point for point in row if isfinite(point[0])]))
         if len(self._last) < 64:
             return None
         try:
-            return correlation(*zip(*self._last, strict=True))
+            return correlation(*zip(*chain.from_iterable(self._last), strict=True))
         except StatisticsError:  # one side is constant
             return None

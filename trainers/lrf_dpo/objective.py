@@ -1,4 +1,4 @@
-"""The loss L_DPO + λ·L_CE, on TRL's ``DPOTrainer``."""
+"""The preference loss + λ·L_CE on a prompt's answers, on TRL's ``DPOTrainer``."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from trl import DPOConfig, DPOTrainer
 from trl.models import prepare_deepspeed
 
 from lrf_dpo.alarms import LengthCorrelation
-from lrf_dpo.reference import REFERENCE_COLUMNS, tokens_hash
+from lrf_dpo.batches import ListCollator, Lists, padded
+from lrf_dpo.losses import Loss, all_pairs, better
+from lrf_dpo.reference import tokens_hash
 from lrf_dpo.sampler import PairSampler
 from lrf_dpo.settings import CE
-from lrf_training.prefix_sharing import PrefixSharing
+from lrf_training.prefix_sharing import PrefixSharing, answer_outputs
 from lrf_training.sequence_parallel import sequence_group
-from lrf_training.tiling import fused_log_probs
 from lrf_training.trainer import CheckedTrainer
-
-
-def loss_terms(ce: CE) -> dict[str, list[Any]]:
-    """Loss terms that TRL computes itself: its "sft" is the mean over the chosen tokens of a micro-batch."""
-    if ce.weight and ce.reduction == "token_mean":
-        return {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, ce.weight]}
-    return {"loss_type": ["sigmoid"], "loss_weights": [1.0]}
 
 
 def sum_in_64_bits(model: Any, args: Any, outputs: Any) -> Any:
@@ -37,56 +32,39 @@ def sum_in_64_bits(model: Any, args: Any, outputs: Any) -> Any:
     return outputs
 
 
-BITS = "ref_logps_bits"
-
-
-class ReferenceLogpsCollator:
-    """A data collator that adds the stored reference log-probabilities, (2, pairs), as the bits of float64.
-
-    They are integers because transformers casts a batch's floats to bfloat16 under DeepSpeed, where −500 is off by up
-    to 1.
-
-    >>> row = {"prompt_ids": [1], "chosen_ids": [2], "ref_chosen_logps": -2.5, "ref_rejected_logps": -4.0}
-    >>> batch = ReferenceLogpsCollator(lambda rows: {})([row])
-    >>> batch["ref_logps_bits"].view(torch.float64)
-    tensor([[-2.5000],
-            [-4.0000]], dtype=torch.float64)
-    """
-
-    def __init__(self, collate: Any) -> None:
-        self.collate = collate
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        batch: dict[str, Any] = self.collate(
-            [{k: v for k, v in row.items() if k not in REFERENCE_COLUMNS} for row in rows]
-        )
-        if REFERENCE_COLUMNS[0] in rows[0]:
-            stored = [[row[name] for row in rows] for name in REFERENCE_COLUMNS]
-            batch[BITS] = torch.tensor(stored, dtype=torch.float64).view(torch.int64)
-        return batch
-
-
 class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL has no types
-    """TRL's DPO trainer for tokenised pairs, with all reductions of the cross-entropy term.
+    """TRL's DPO trainer for tokenised prompts with two or more answers, with the cross-entropy term.
 
-    With ``args.precompute_ref_log_probs``, the rows need the columns of :mod:`lrf_dpo.reference` before ``train``;
-    :meth:`reference_log_probs` computes them. Set ``sharing`` for sequence parallelism.
+    Rows are those of :func:`lrf_dpo.rows.token_row`. TRL's loss, which takes two answers, is replaced; for two it is
+    the same. With ``args.precompute_ref_log_probs``, the rows need the column of :mod:`lrf_dpo.reference` before
+    ``train``; :meth:`reference_log_probs` computes it. Set ``sharing`` for sequence parallelism.
 
     Parameters
     ----------
     ce: the cross-entropy term.
-    prompts_together: put pairs of one prompt into the same micro-batch.
+    preference: the loss of each prompt's answers (:mod:`lrf_dpo.losses`); a micro-batch's is the mean over its prompts.
+    margin: answers whose rewards differ by less aren't compared in accuracy and margins.
+    prompts_together: put rows of one prompt into the same micro-batch.
     """
 
     sharing: PrefixSharing
 
     def __init__(
-        self, *, ce: CE, args: DPOConfig, prompts_together: bool = False, data_collator: Any = None, **kwargs: Any
+        self,
+        *,
+        ce: CE,
+        args: DPOConfig,
+        preference: Loss = all_pairs,
+        margin: float = 0.0,
+        prompts_together: bool = False,
+        data_collator: Any = None,
+        processing_class: Any,
+        **kwargs: Any,
     ) -> None:
-        self.ce, self.prompts_together = ce, prompts_together
+        self.ce, self.preference, self.margin, self.prompts_together = ce, preference, margin, prompts_together
         self.lengths = LengthCorrelation()
-        super().__init__(args=args, data_collator=data_collator, **kwargs)
-        self.data_collator: Any = ReferenceLogpsCollator(self.data_collator)
+        data_collator = data_collator or ListCollator(padded, processing_class.pad_token_id)
+        super().__init__(args=args, data_collator=data_collator, processing_class=processing_class, **kwargs)
         for model in filter(None, (self.model, self.ref_model)):
             model.register_forward_hook(sum_in_64_bits)
 
@@ -95,6 +73,9 @@ class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL
 
     def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
         return dataset  # computed by lrf_dpo.reference
+
+    def _remove_unused_columns(self, dataset: Any, description: Any = None) -> Any:
+        return dataset  # all are used
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         rows = self.train_dataset if dataset is None else dataset
@@ -115,13 +96,13 @@ class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL
             self.sharing.group = sequence_group()
         return prepared
 
-    def reference_log_probs(self, row: Mapping[str, list[int]]) -> tuple[float, float]:
-        """log π_ref of a row's chosen and rejected answers, in nats. Call it before the first step of training."""
+    def reference_log_probs(self, row: Mapping[str, Any]) -> list[float]:
+        """log π_ref of each of a row's answers, in nats. Call it before the first step of training."""
         self.model.eval()
-        chosen, rejected = self.compute_ref_log_probs(
-            self._untrained, self._prepare_inputs(self.data_collator([dict(row)]))
-        )
-        return float(chosen), float(rejected)
+        batch = self._prepare_inputs(self.data_collator([row]))
+        del batch["lists"]
+        values: list[float] = self._under_reference(self._untrained, batch).tolist()
+        return values
 
     @cached_property
     def _untrained(self) -> Any:
@@ -129,45 +110,79 @@ class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL
             return prepare_deepspeed(self.model, self.accelerator)
         return self.model.to(self.accelerator.device)
 
+    def _under_reference(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
+        """(answers,): TRL halves them, as if they were pairs."""
+        return torch.cat(self.compute_ref_log_probs(model, batch))
+
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
-        if (stored := inputs.pop(BITS, None)) is not None:
-            chosen_logps, rejected_logps = stored.view(torch.float64)
-            inputs |= {"ref_chosen_logps": chosen_logps, "ref_rejected_logps": rejected_logps}
-        policy_outputs: list[Any] = []
-
-        def forward(**kwargs: Any) -> Any:  # keeps the log-probabilities of TRL's only call
-            policy_outputs.append(fused_log_probs(model, **kwargs))
-            return policy_outputs[0]
-
-        loss = super()._compute_loss(forward, inputs, return_outputs)
-        ce = self._cross_entropy(policy_outputs[0].log_probs, inputs["completion_mask"][:, 1:])
-        if self.ce.weight and self.ce.reduction != "token_mean":
-            loss = loss + self.ce.weight * ce
-        mode = "train" if self.model.training else "eval"
-        self._metrics[mode]["loss/ce"].append(self.accelerator.gather(ce.detach()).mean().item())
-        self._follow_lengths(mode, policy_outputs[0].log_probs, inputs)
+        batch = dict(inputs)
+        lists: Lists = batch.pop("lists")
+        outputs = answer_outputs(model, batch, **({"output_router_logits": True} if self.aux_loss_enabled else {}))
+        mask = batch["completion_mask"][:, 1:]
+        log_probs = outputs.log_probs  # (answers, tokens), 0 outside the mask
+        if lists.reference is not None:
+            reference = lists.reference.to(log_probs.device)
+        else:
+            reference = self._under_reference(self.ref_model or self.model, batch)
+        implicit = self.beta * (log_probs.sum(1) - reference)  # (answers,)
+        rewards = lists.rewards.to(log_probs.device)
+        of_prompts = [self.preference(i, r) for i, r in zip(lists.split(implicit), lists.split(rewards), strict=True)]
+        best = lists.best.to(log_probs.device)
+        ce = self._cross_entropy(log_probs[best], mask[best])
+        loss = torch.stack(of_prompts).mean() + self.ce.weight * ce
+        if self.aux_loss_enabled:
+            loss = loss + self.router_aux_loss_coef * outputs.aux_loss
+        self._log_lists(lists, implicit.detach(), rewards, log_probs.detach().sum(1), mask.sum(1), ce.detach())
         self.stop_unless_finite("loss", loss.detach())
-        return loss
+        return (loss, outputs) if return_outputs else loss
 
-    def _follow_lengths(self, mode: str, log_probs: torch.Tensor, inputs: dict[str, Any]) -> None:
-        """Log how margins correlate with the answers' lengths. Needs stored reference log-probabilities."""
-        if "ref_chosen_logps" not in inputs:
-            return
-        chosen, rejected = log_probs.detach().sum(1).chunk(2)
-        margins = (chosen - inputs["ref_chosen_logps"]) - (rejected - inputs["ref_rejected_logps"])
-        longer, shorter = inputs["completion_mask"].sum(1).chunk(2)
-        pairs = self.accelerator.gather(torch.stack([margins, (longer - shorter).to(margins)], 1))
-        if (r := self.lengths.add(*pairs.T.tolist())) is not None:
+    def _log_lists(
+        self,
+        lists: Lists,
+        implicit: torch.Tensor,
+        rewards: torch.Tensor,
+        log_probs: torch.Tensor,
+        lengths: torch.Tensor,
+        ce: torch.Tensor,
+    ) -> None:
+        """TRL's metrics: chosen is a prompt's best answer, rejected its worst, a margin one of each pair compared."""
+        figures, compared = [], []
+        for parts in zip(*map(lists.split, (implicit, rewards, log_probs, lengths)), strict=True):
+            mine, scored, logps, tokens = parts
+            pairs = better(scored, self.margin)
+            margins = (mine[:, None] - mine[None])[pairs]
+            longer = (tokens[:, None] - tokens[None])[pairs]
+            high, low = scored.argmax(), scored.argmin()
+            ends = torch.stack([mine[high], mine[low], logps[high], logps[low]])
+            of_pairs = torch.stack([(margins > 0).to(margins).mean(), margins.mean()])
+            figures.append(torch.cat([ends, of_pairs, ce.to(ends)[None]]))
+            compared.append(list(zip(margins.tolist(), longer.tolist(), strict=True)))
+        means = self.accelerator.gather(torch.stack(figures).mean(0)[None]).mean(0).tolist()
+        mode = "train" if self.model.training else "eval"
+        for name, value in zip(_METRICS, means, strict=True):
+            self._metrics[mode][name].append(value)
+        if (r := self.lengths.add(gather_object(compared))) is not None:
             self._metrics[mode]["rewards/length_correlation"] = [r]
 
     def _cross_entropy(self, log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """L_CE from (2·pairs, tokens) log-probabilities, 0 outside the mask; the chosen answers come first."""
-        chosen = -log_probs.chunk(2)[0].sum(1)  # (pairs,): −log π(y_w|x)
-        tokens = mask.chunk(2)[0].sum(1)  # (pairs,)
+        """L_CE of the best answers, from (prompts, tokens) log-probabilities, 0 outside the mask."""
+        of_answers = -log_probs.sum(1)  # (prompts,): −log π(y_w|x)
+        tokens = mask.sum(1)  # (prompts,)
         match self.ce.reduction:
             case "token_mean":
-                return chosen.sum() / tokens.sum()
+                return of_answers.sum() / tokens.sum()
             case "seq_mean":
-                return (chosen / tokens).mean()
+                return (of_answers / tokens).mean()
             case "sum":
-                return chosen.mean()
+                return of_answers.mean()
+
+
+_METRICS = (
+    "rewards/chosen",
+    "rewards/rejected",
+    "logps/chosen",
+    "logps/rejected",
+    "rewards/accuracies",
+    "rewards/margins",
+    "loss/ce",
+)

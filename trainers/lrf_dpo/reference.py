@@ -3,7 +3,7 @@
 They don't change during training, so no second model needs to stay in memory. Each process computes its share of the
 rows, one row at a time (so that a value depends neither on the number of processes nor on other rows), and appends to
 its own file, so an interrupted computation resumes. The result is a Parquet file with the columns ``row``, ``tokens``
-(a hash of the row's token ids), ``ref_chosen_logps`` and ``ref_rejected_logps`` (float64, nats, summed over the answer)
+(a hash of the row's token ids), ``ref_logps`` (a list of float64, one for each answer: nats, summed over its tokens)
 and ``checksum``. Rows whose tokens have changed or whose checksum is wrong are computed again.
 """
 
@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +22,36 @@ import pyarrow.parquet as pq
 
 from lrf.errors import StageError
 from lrf.types import JSON
+from lrf_dpo.rows import answers_of
 from lrf_training.checkpoint import fsync_path
 from lrf_training.processes import on_first_process, rank, wait_for_all, world
 
-REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
+REFERENCE = "ref_logps"
+"""The column of a row's reference log-probabilities, one for each answer."""
+
 FILE = "reference.parquet"
 
-PairIds = Mapping[str, list[int]]
-Stored = dict[int, tuple[str, float, float]]  # by row: hash of its tokens, log-probabilities of chosen and rejected
+TokenRow = Mapping[str, Any]
+Stored = dict[int, tuple[str, tuple[float, ...]]]  # by row: hash of its tokens, log-probabilities of its answers
 
 
 def add_reference_logps(
     dataset: Any,
     folder: Path,
     identity: str,
-    log_probs: Callable[[PairIds], tuple[float, float]],
+    log_probs: Callable[[TokenRow], Sequence[float]],
     *,
     lockstep: bool = False,
     report: Callable[[Mapping[str, JSON]], None] = lambda _: None,
 ) -> Any:
-    """The dataset with the two columns, computed or read from ``folder``. Call it in all processes.
+    """The dataset with the column ``ref_logps``, computed or read from ``folder``. Call it in all processes.
 
     Parameters
     ----------
-    dataset: rows of ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``.
+    dataset: rows of :func:`lrf_dpo.rows.token_row`.
     folder: where the values are stored.
     identity: of the reference policy; stored values of another are ignored.
-    log_probs: from a row to the log-probabilities of its chosen and rejected answers.
+    log_probs: from a row to the log-probability of each of its answers.
     lockstep: all processes must call ``log_probs`` equally often, because each has a shard of the model.
     report: takes progress.
 
@@ -56,7 +59,7 @@ def add_reference_logps(
     """
     from datasets import Dataset, concatenate_datasets
 
-    hashes = [tokens_hash(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]) for row in dataset]
+    hashes = [tokens_hash(row["prompt_ids"], *answers_of(row)) for row in dataset]
     missing: list[int] = on_first_process(lambda: _missing(folder, identity, hashes))
     if missing:
         report({"phase": "reference", "rows": len(missing), "of": len(hashes)})
@@ -66,23 +69,22 @@ def add_reference_logps(
             shard.write("\n")  # after a partial line of a killed process
             for step in range(rounds):
                 row = mine[step] if step < len(mine) else missing[0]
-                chosen, rejected = log_probs(dataset[row])
-                if not (math.isfinite(chosen) and math.isfinite(rejected)):
+                values = tuple(log_probs(dataset[row]))
+                if not all(map(math.isfinite, values)):
                     raise StageError(
-                        f"under the reference policy, the answers of pair {row + 1} have the log-probabilities "
-                        f"{chosen} and {rejected}; look at the model's weights, or use dtype: float32"
+                        f"under the reference policy, the answers of row {row + 1} have the log-probabilities "
+                        f"{', '.join(map(str, values))}; look at the model's weights, or use dtype: float32"
                     )
                 if step < len(mine):
-                    shard.write(json.dumps(_as_columns(identity, row, hashes[row], chosen, rejected)) + "\n")
+                    shard.write(json.dumps(_as_columns(identity, row, hashes[row], values)) + "\n")
                     shard.flush()
                 if step % 10 == 9:
                     report({"phase": "reference", "done": step + 1, "of": rounds})
         wait_for_all()
     on_first_process(lambda: _merge(folder, identity, hashes))
     stored = _read(folder / FILE, identity)
-    chosen_column, rejected_column = zip(*((stored[n][1], stored[n][2]) for n in range(len(hashes))), strict=True)
-    columns = Dataset(pa.table([pa.array(chosen_column), pa.array(rejected_column)], names=list(REFERENCE_COLUMNS)))
-    return concatenate_datasets([dataset, columns], axis=1)
+    column = pa.array([stored[n][1] for n in range(len(hashes))], pa.list_(pa.float64()))
+    return concatenate_datasets([dataset, Dataset(pa.table([column], names=[REFERENCE]))], axis=1)
 
 
 def _missing(folder: Path, identity: str, hashes: list[str]) -> list[int]:
@@ -95,7 +97,7 @@ def _merge(folder: Path, identity: str, hashes: list[str]) -> None:
     if not any(folder.glob("rank-*.jsonl")):
         return  # no new values
     stored = _stored(folder, identity)
-    rows = [_as_columns(identity, n, tokens, *stored[n][1:]) for n, tokens in enumerate(hashes)]
+    rows = [_as_columns(identity, n, tokens, stored[n][1]) for n, tokens in enumerate(hashes)]
     new = folder / f"{FILE}.new"
     pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata({"identity": identity}), new)
     fsync_path(new)
@@ -130,28 +132,19 @@ def _checked(rows: Any, identity: str) -> Stored:
     stored: Stored = {}
     for row in rows:
         try:
-            values = (
-                int(row["row"]),
-                str(row["tokens"]),
-                float(row[REFERENCE_COLUMNS[0]]),
-                float(row[REFERENCE_COLUMNS[1]]),
-            )
+            number, tokens = int(row["row"]), str(row["tokens"])
+            values = tuple(map(float, row[REFERENCE]))
         except (KeyError, TypeError, ValueError):
             continue
-        if row == _as_columns(identity, *values):
-            stored[values[0]] = values[1:]
+        if row == _as_columns(identity, number, tokens, values):
+            stored[number] = tokens, values
     return stored
 
 
-def _as_columns(identity: str, row: int, tokens: str, chosen: float, rejected: float) -> dict[str, Any]:
-    checksum = hashlib.sha256(f"{identity} {row} {tokens} {chosen.hex()} {rejected.hex()}".encode()).hexdigest()[:16]
-    return {
-        "row": row,
-        "tokens": tokens,
-        REFERENCE_COLUMNS[0]: chosen,
-        REFERENCE_COLUMNS[1]: rejected,
-        "checksum": checksum,
-    }
+def _as_columns(identity: str, row: int, tokens: str, values: Sequence[float]) -> dict[str, Any]:
+    text = f"{identity} {row} {tokens} {' '.join(value.hex() for value in values)}"
+    checksum = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return {"row": row, "tokens": tokens, REFERENCE: list(values), "checksum": checksum}
 
 
 def tokens_hash(*columns: list[int]) -> str:

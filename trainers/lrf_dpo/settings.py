@@ -24,12 +24,31 @@ class CE(Settings):
 
 
 class DPOSettings(PolicySettings):
-    """DPO with a cross-entropy term, as in the LongReward paper: β 0.15, λ 0.1, learning rate 1e-6, batch 16."""
+    """DPO with a cross-entropy term, as in the LongReward paper: β 0.15, λ 0.1, learning rate 1e-6, batch 16.
+
+    With ``loss: all_pairs`` or ``listwise`` a row is a prompt with all of its scored candidates, not a pair.
+    """
 
     not_fingerprinted: ClassVar[frozenset[str]] = PolicySettings.not_fingerprinted | {"prefix_sharing"}
 
     beta: float = Field(0.15, gt=0, description="β of DPO: how strongly the policy is kept near the reference policy")
-    ce: CE = Field(CE(), description="the cross-entropy term on the chosen answer")
+    loss: Literal["sigmoid", "all_pairs", "listwise"] = Field(
+        "sigmoid",
+        description="sigmoid: DPO on the pairs (arXiv 2305.18290). The others train on all scored candidates of a "
+        "prompt, in one forward pass of the prompt, from lists.jsonl: all_pairs, DPO on each two candidates whose "
+        "rewards differ by margin (LiPO's pairwise logistic loss, arXiv 2402.01878); listwise, DPO for rankings by "
+        "Plackett and Luce (arXiv 2305.18290, appendix A.3)",
+    )
+    margin: float = Field(
+        0.0,
+        ge=0,
+        description="with all_pairs and listwise: candidates whose rewards differ by less aren't compared. Equal "
+        "rewards never are; `lrf audit --noise` measures how much of a difference is noise",
+    )
+    margin_weights: bool = Field(
+        True, description="with all_pairs: weigh each pair by the difference of its rewards; else all pairs alike"
+    )
+    ce: CE = Field(CE(), description="the cross-entropy term on the chosen answer: of a list, the best")
     reference: Literal["auto", "stored", "adapter_off"] = Field(
         "auto",
         description="log-probabilities under the reference policy: stored, computed before training and kept in a "
@@ -38,7 +57,9 @@ class DPOSettings(PolicySettings):
     )
 
     on_bad_pair: Literal["stop", "drop"] = Field(
-        "stop", description="what happens at a pair of equal answers or with an empty answer: stop, or drop it"
+        "stop",
+        description="what happens at a pair of equal answers or with an empty answer, and at a list without two "
+        "different answers to compare: stop, or drop it",
     )
     prefix_sharing: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -57,9 +78,24 @@ class DPOSettings(PolicySettings):
             raise ValueError("reference: adapter_off needs lora; take stored")
         return self
 
+    @model_validator(mode="after")
+    def _a_margin_is_of_lists(self) -> Self:
+        if self.margin and not self.lists:
+            raise ValueError("margin is for loss: all_pairs and listwise; the pairs' own is pairs.margin")
+        return self
+
+    @property
+    def lists(self) -> bool:
+        """Whether rows are ranked lists, not pairs."""
+        return self.loss != "sigmoid"
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("lists",) if self.lists else ("pairs",)
+
     @property
     def sequences_a_row(self) -> int:
-        return 2 if self.prefix_sharing == "off" else 1
+        return 1 if self.prefix_sharing != "off" else 10 if self.lists else 2  # the paper samples ten
 
     @model_validator(mode="after")
     def _sequences_can_be_split(self) -> Self:

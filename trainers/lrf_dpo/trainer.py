@@ -10,7 +10,16 @@ from typing import Any
 
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob, TrainingResult
-from lrf_dpo import pairs
+from lrf_dpo.rows import (
+    EMPTY,
+    PROMPT_ENDS_CHANGED,
+    SAME,
+    UNSCORED,
+    PreferenceRow,
+    encode,
+    read_lists,
+    read_pairs,
+)
 from lrf_dpo.settings import DPOSettings
 from lrf_training.adapters import lora_config
 from lrf_training.arguments import training_arguments, training_fingerprint
@@ -32,9 +41,10 @@ class DPO:
         self.settings = settings
 
     def train(self, job: TrainingJob) -> TrainingResult:
-        """Train on ``job.pairs``, and write ``job.output / "checkpoint"``, ``training_log.jsonl`` and ``reference/``.
+        """Train on ``job.pairs`` or ``job.lists``.
 
-        The log has a line an optimizer step. A stopped training resumes from its last state (``save_every``). Raises
+        Writes ``job.output / "checkpoint"``, ``training_log.jsonl`` and ``reference/``. The log has a line an optimizer
+        step. A stopped training resumes from its last state (``save_every``). Raises
         :class:`lrf.errors.StageError`; an earlier checkpoint stays valid.
         """
         try:
@@ -46,18 +56,21 @@ class DPO:
         settings, started = self.settings, time.monotonic()
 
         # --- the tokenizer and the token ids
-        read_own = partial(pairs.read, prompt_template_sha256=job.prompt_template_sha256)
-        files: list[tuple[Path, float, Callable[[Path], Iterator[pairs.PreferenceRow]]]]
-        files = [(job.pairs, settings.own_weight if settings.sources else 1.0, read_own)]
-        files += [(source.path, source.weight, pairs.read) for source in settings.sources]
-        rows = Mixture(files, job.seed)
+        own, read = (job.lists, read_lists) if settings.lists else (job.pairs, read_pairs)
+        if own is None:
+            raise StageError(f"train.loss: {settings.loss} needs the run's lists.jsonl; run the stage `pairs` first")
+        read_own = partial(read, prompt_template_sha256=job.prompt_template_sha256)
+        files: list[tuple[Path, float, Callable[[Path], Iterator[PreferenceRow]]]]
+        files = [(own, settings.own_weight if settings.sources else 1.0, read_own)]
+        files += [(source.path, source.weight, read) for source in settings.sources]
+        rows, what = Mixture(files, job.seed), "lists" if settings.lists else "pairs"
         ready = prepare(
             job,
             settings,
             self._arguments,
             rows,
-            pairs.encode,
-            what="pairs",
+            partial(encode, margin=settings.margin),
+            what=what,
             on_bad_row=settings.on_bad_pair,
             remarks=_REMARKS,
         )
@@ -65,7 +78,7 @@ class DPO:
 
         # --- policy
         policy = prepare_model(job, settings, tokenization.tokenizer, counts, arguments.bf16)
-        from lrf_training.prefix_sharing import PrefixSharing, SharedPromptCollator, unsupported
+        from lrf_training.prefix_sharing import PrefixSharing, share_prompts, unsupported
         from lrf_training.tiling import tile_mlps
 
         tile_mlps(policy, settings.mlp_tiles)
@@ -79,6 +92,7 @@ class DPO:
         from transformers import PrinterCallback
 
         from lrf_dpo.alarms import alarms, step_metrics
+        from lrf_dpo.batches import ListCollator, padded
         from lrf_dpo.objective import DPOWithCETrainer
         from lrf_dpo.reference import add_reference_logps
         from lrf_training.preflight import Preflight
@@ -93,6 +107,8 @@ class DPO:
         preflight = Preflight(_ADVICE)
         trainer = DPOWithCETrainer(
             ce=settings.ce,
+            preference=self._preference(),
+            margin=settings.margin,
             prompts_together=settings.prompts_together,
             args=arguments,
             model=policy,
@@ -100,7 +116,7 @@ class DPO:
             train_dataset=Dataset.from_file(str(ready.tokens)),
             processing_class=tokenization.tokenizer,
             callbacks=[progress, *([preflight] if settings.preflight else [])],
-            data_collator=None if refusal else SharedPromptCollator(tokenization.tokenizer.pad_token_id),
+            data_collator=ListCollator(padded if refusal else share_prompts, tokenization.tokenizer.pad_token_id),
         )
         trainer.remove_callback(PrinterCallback)
         preflight.trainer = trainer
@@ -131,8 +147,9 @@ class DPO:
                 **{name: value for name, value in progress.last.items() if name not in ("step", "steps")},
                 "steps": trainer.state.global_step,
                 "skipped_steps": trainer.skipped_steps,
-                **counts.metrics("pairs"),
-                "prompt_ends_changed": counts.extra["prompt_ends_changed"],
+                **counts.metrics(what),
+                PROMPT_ENDS_CHANGED: counts.extra[PROMPT_ENDS_CHANGED],
+                **({name: counts.extra[name] for name in (UNSCORED, EMPTY, SAME)} if settings.lists else {}),
                 **({"sources": rows.metrics()} if settings.sources else {}),
                 "chat_template": tokenization.template,
                 "prefix_sharing": sharing,
@@ -146,10 +163,17 @@ class DPO:
             },
         )
 
+    def _preference(self) -> Any:
+        from lrf_dpo.losses import all_pairs, plackett_luce
+
+        settings = self.settings
+        if settings.loss == "listwise":
+            return partial(plackett_luce, margin=settings.margin)
+        return partial(all_pairs, margin=settings.margin, weighted=settings.lists and settings.margin_weights)
+
     def _arguments(self, job: TrainingJob) -> Any:
         from trl import DPOConfig
 
-        from lrf_dpo.objective import loss_terms
         from lrf_training.prefix_sharing import NAME
 
         settings, common = self.settings, training_arguments(self.settings, job)
@@ -157,7 +181,6 @@ class DPO:
             parallel.sp_handler.sp_attn_implementation = NAME
         return DPOConfig(
             **common,
-            **loss_terms(settings.ce),
             beta=settings.beta,
             max_length=None,
             precompute_ref_log_probs=settings.stores_reference,
@@ -175,6 +198,9 @@ _REMARKS = {
     END_ADDED: END_ADDED_NOTE,
     AS_THE_ROW_SAYS: AS_THE_ROW_SAYS_NOTE,
     PROMPT_CHANGED: PROMPT_CHANGED_NOTE,
-    "prompt_ends_changed": "in {} pairs the chat template ends the prompt differently if an answer follows; the answer "
-    "is trained from the first token that differs",
+    PROMPT_ENDS_CHANGED: "in {} rows the chat template ends the prompt differently if an answer follows; the answers are "
+    "trained from the first token that differs",
+    UNSCORED: "{} answers without a reward are left out of the lists",
+    EMPTY: "{} empty answers are left out of the lists",
+    SAME: "{} answers equal to a better one of their list are left out",
 }

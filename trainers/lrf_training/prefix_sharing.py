@@ -14,7 +14,7 @@ needn't know. This applies to policy and reference policy alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,6 @@ from lrf_training.sequence_parallel import gather_predicting_states, shard_input
 from lrf_training.split_attention import answers_attention, prompt_attention
 
 Ids = tuple[int, ...]
-
-_ANSWERS = ("chosen_ids", "rejected_ids")
 
 NAME = "lrf_shared_prompt"
 """Name of the split attention in transformers' ``AttentionInterface``."""
@@ -114,30 +112,27 @@ def share_prompts(sequences: Sequence[tuple[Sequence[int], Sequence[int]]], pad_
     }
 
 
-def answer_log_probs(model: Any, batch: dict[str, Any]) -> torch.Tensor:
-    """log π of each answer token, (answers, longest answer) with gradients, in nats; 0 where an answer has ended.
+def answer_outputs(model: Any, batch: Mapping[str, Any], **kwargs: Any) -> Any:
+    """What a model with TRL's fused LM head (``trl.trainer.utils.add_fused_lm_head``) returns for a batch.
+
+    Its ``log_probs`` are log π of each answer token, (answers, longest answer) with gradients, in nats; 0 where an
+    answer has ended.
 
     Parameters
     ----------
-    model: a causal model with TRL's fused LM head (``trl.trainer.utils.add_fused_lm_head``) that :class:`PrefixSharing`
-        has prepared.
-    batch: of :func:`share_prompts`, on the model's device.
+    model: prepared by :class:`PrefixSharing` for a batch of :func:`share_prompts`.
+    batch: on the model's device.
+    kwargs: further arguments of the model.
     """
     inputs = {name: value for name, value in batch.items() if name != "completion_mask"}
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
-    log_probs: torch.Tensor = model(**inputs, labels=labels, use_cache=False, fused_lm_head=True).log_probs
+    return model(**inputs, **kwargs, labels=labels, use_cache=False, fused_lm_head=True)
+
+
+def answer_log_probs(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
+    """The ``log_probs`` of :func:`answer_outputs`."""
+    log_probs: torch.Tensor = answer_outputs(model, batch).log_probs
     return log_probs
-
-
-class SharedPromptCollator:
-    """Data collator for rows of ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``; the chosen answers come first."""
-
-    def __init__(self, pad_token_id: int) -> None:
-        self.pad_token_id = pad_token_id
-
-    def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, Any]:
-        sequences = [(row["prompt_ids"], row[name]) for name in _ANSWERS for row in rows]
-        return share_prompts(sequences, self.pad_token_id)
 
 
 class PrefixSharing:

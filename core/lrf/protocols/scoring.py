@@ -10,7 +10,7 @@ from lrf.prompting.questions import Question
 from lrf.prompting.requests import Answer, Expectation
 from lrf.prompting.templates import Prompt
 from lrf.text.tokenizers import DEFAULT, TokenizerName
-from lrf.types import BadRow, Candidate, Chunk, Judgement, LeftOut, PreferencePair, Reward, Sample
+from lrf.types import BadRow, Candidate, Chunk, Judgement, LeftOut, PreferencePair, Preferences, Reward, Sample
 
 T = TypeVar("T")
 
@@ -211,11 +211,24 @@ class GivesRewardsFrom(Protocol):
 
 @runtime_checkable
 class Pairing(Protocol):
-    """Chooses a preference pair among a sample's candidates. Synchronous and pure."""
+    """Chooses preference pairs among a sample's candidates. Synchronous and pure.
 
-    def pair(self, sample: Sample, rewards: Sequence[Reward]) -> PreferencePair | LeftOut:
-        """A pair of two different candidates of the sample, or why there is no pair.
+    For example, a rule that pairs each candidate with the next best, in ``rewards`` that are all there::
 
-        ``rewards`` has one entry for each of ``sample.candidates``, in their order.
+        def pair(self, sample, rewards):
+            ranked = sorted(zip(sample.candidates, rewards), key=lambda each: -each[1].reward)
+            return Preferences(tuple(
+                PreferencePair(better, worse, high.reward, low.reward)
+                for (better, high), (worse, low) in pairwise(ranked)
+                if high.reward > low.reward
+            ))
+    """
+
+    def pair(self, sample: Sample, rewards: Sequence[Reward]) -> PreferencePair | Preferences | LeftOut:
+        """A pair of two different candidates of the sample, several such pairs, or why there is none.
+
+        ``rewards`` has one entry for each of ``sample.candidates``, in their order. With a pair or several, the
+        sample also becomes a ranked list (``lists.jsonl``) of all candidates with a reward, or of
+        ``Preferences.listed``.
         """
         ...

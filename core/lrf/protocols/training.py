@@ -56,8 +56,9 @@ class TrainingJob:
 
     Parameters
     ----------
-    pairs, scored, prompts: JSONL files of the run: preference pairs, answers with their ratings, and the prompts of the
-        data. Those that the trainer's settings name in ``reads`` exist.
+    pairs, lists, scored, prompts: JSONL files of the run: preference pairs, each prompt with all scored candidates,
+        answers with their ratings, and the prompts of the data. Those that the trainer's settings name in ``reads``
+        exist.
     output: the trainer's own folder. If it has files, they are of an interrupted training with the same data, policy
         and settings, which may be resumed.
     model: the policy to train: a hub id or a folder.
@@ -83,6 +84,7 @@ class TrainingJob:
     world: int = 1
     prompts: Path | None = None
     rewards: Rewards | None = None
+    lists: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,10 @@ class RunDir:
         return self.path / "pairs.parquet"
 
     @property
+    def lists(self) -> Path:
+        return self.path / "lists.jsonl"
+
+    @property
     def prompts(self) -> Path:
         return self.path / "prompts.jsonl"
 
@@ -66,8 +70,8 @@ class RunDir:
         return self.path / "left_out.jsonl"
 
     def drop_pairs(self) -> None:
-        """Remove the pairs, which were made of rewards that have changed since."""
-        for path in (self.pairs, self.pairs_parquet, self.left_out):
+        """Remove pairs and lists, which were made of rewards that have changed since."""
+        for path in (self.pairs, self.pairs_parquet, self.lists, self.left_out):
             path.unlink(missing_ok=True)
 
     @property

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from lrf.protocols import Aggregator, Pairing, Source
 from lrf.testing.example_samples import scored_samples
 from lrf.testing.require import must, must_be_number
-from lrf.types import BadRow, LeftOut, PreferencePair, Reward, Sample
+from lrf.types import BadRow, LeftOut, PreferencePair, Preferences, Reward, Sample
 
 
 def check_aggregator(
@@ -38,7 +38,7 @@ def check_aggregator(
 
 
 def check_pairing(pairing: Pairing, samples: Iterable[tuple[Sample, Sequence[Reward]]] = ()) -> None:
-    """A pairing rule is pure and gives two different candidates of the sample, or a reason for giving none.
+    """A pairing rule is pure and gives pairs of two different candidates of the sample, or a reason for giving none.
 
     It is tried on samples of 0 to 8 candidates with all kinds of rewards, and on ``samples`` of your own.
     """
@@ -49,15 +49,19 @@ def check_pairing(pairing: Pairing, samples: Iterable[tuple[Sample, Sequence[Rew
         if isinstance(outcome, LeftOut):
             must(bool(outcome.reason.strip()), f"{what} leaves the sample out without a reason")
             continue
-        must(isinstance(outcome, PreferencePair), f"{what} is a {type(outcome).__name__}")
+        made = Preferences((outcome,)) if isinstance(outcome, PreferencePair) else outcome
+        must(isinstance(made, Preferences), f"{what} is a {type(outcome).__name__}")
+        must(bool(made.pairs or made.listed), f"{what} has neither a pair nor a list, and no reason")
         reward_of = {c.id: r.reward for c, r in zip(sample.candidates, rewards, strict=True)}
-        for candidate, reward in (
-            (outcome.chosen, outcome.chosen_reward),
-            (outcome.rejected, outcome.rejected_reward),
-        ):
-            must(candidate in sample.candidates, f"{what}: {candidate.id!r} is no candidate of the sample")
-            must(reward == reward_of[candidate.id], f"{what}: {candidate.id!r} doesn't have the reward {reward}")
-        must(outcome.chosen.id != outcome.rejected.id, f"{what}: chosen and rejected are the same candidate")
+        for pair in made.pairs:
+            for candidate, reward in ((pair.chosen, pair.chosen_reward), (pair.rejected, pair.rejected_reward)):
+                must(candidate in sample.candidates, f"{what}: {candidate.id!r} is no candidate of the sample")
+                must(reward == reward_of[candidate.id], f"{what}: {candidate.id!r} doesn't have the reward {reward}")
+            must(pair.chosen.id != pair.rejected.id, f"{what}: chosen and rejected are the same candidate")
+        of_pairs = Counter(frozenset((pair.chosen.id, pair.rejected.id)) for pair in made.pairs)
+        must(all(n == 1 for n in of_pairs.values()), f"{what} has two pairs of the same candidates")
+        for candidate in made.listed or ():
+            must(candidate in sample.candidates, f"{what}: {candidate.id!r} in the list is no candidate of the sample")
 
 
 def check_source(source: Source) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lrf.errors import StageError
-from lrf.stages.checks import check_checkpoint, check_pair
-from lrf.types import Candidate, Document, PreferencePair, Sample
+from lrf.stages.checks import check_checkpoint, check_pairs
+from lrf.types import Candidate, Document, PreferencePair, Preferences, Sample
 
 ONE, TWO, EDITED, FOREIGN = Candidate("1", "a"), Candidate("2", "b"), Candidate("2", "B"), Candidate("3", "c")
 SAMPLE = Sample("s", "?", (Document("0", "d"),), (ONE, TWO))
@@ -25,12 +25,21 @@ class Faulty: ...
         (PreferencePair(ONE, EDITED, 2, 1), "'2' with a text that no candidate"),
         (PreferencePair(ONE, FOREIGN, 2, 1), "'3' with a text that no candidate"),
         (None, "gave a NoneType"),
+        (Preferences(()), "without a pair and a list"),
+        (
+            Preferences((PreferencePair(ONE, TWO, 2, 1), PreferencePair(TWO, ONE, 1, 2))),
+            "the pair of '1' and '2' twice",
+        ),
+        (Preferences((None,)), "gave a NoneType among its pairs"),  # type: ignore[arg-type]
+        (Preferences((), (ONE, TWO, ONE)), "gave '1' twice in its list"),
+        (Preferences((), (ONE, FOREIGN)), "'3' with a text that no candidate"),
     ],
 )
 def test_a_pair_that_is_not_of_two_candidates_of_the_sample_is_refused(outcome: Any, problem: str) -> None:
+    pair = PreferencePair(ONE, TWO, 2, 1)
     with pytest.raises(StageError, match=rf"pairs \(Faulty of tests\) .*{problem}.*sample s"):
-        check_pair(Faulty(), SAMPLE, outcome)
-    assert check_pair(Faulty(), SAMPLE, PreferencePair(ONE, TWO, 2, 1)).chosen == ONE  # type: ignore[union-attr]
+        check_pairs(Faulty(), SAMPLE, outcome)
+    assert check_pairs(Faulty(), SAMPLE, pair) == Preferences((pair,))
 
 
 def test_a_checkpoint_that_is_not_there_or_outside_of_the_run_is_refused(tmp_path: Path) -> None:

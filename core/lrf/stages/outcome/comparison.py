@@ -121,12 +121,12 @@ def _chosen(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _pairs(now: Iterator[tuple[str, str, str]], before: Iterator[tuple[str, str, str]]) -> dict[str, JSON]:
-    old = {sample: (chosen, rejected) for sample, chosen, rejected in before}
+    old = set(before)
     counts = {"run": 0, "other": len(old), "same": 0, "turned_round": 0}
     for sample, chosen, rejected in now:
         counts["run"] += 1
-        counts["same"] += old.get(sample) == (chosen, rejected)
-        counts["turned_round"] += old.get(sample) == (rejected, chosen)
+        counts["same"] += (sample, chosen, rejected) in old
+        counts["turned_round"] += (sample, rejected, chosen) in old
     return dict(counts)
 
 

@@ -12,7 +12,7 @@ from lrf.errors import DataError
 from lrf.protocols import Pairing
 from lrf.stages.reading import good_samples
 from lrf.stages.run_dir import RunDir
-from lrf.types import Candidate, LeftOut, PreferencePair, Reward, Sample
+from lrf.types import Candidate, LeftOut, PreferencePair, Preferences, Reward, Sample
 
 if TYPE_CHECKING:
     from lrf.config import Pipeline
@@ -58,7 +58,7 @@ class PairForecast:
         self._reasons[left_out[0].reason] += 1
         self._detail = self._detail or left_out[0].detail
 
-    def _pair(self, sample: Sample, rewards: Sequence[float | None]) -> PreferencePair | LeftOut:
+    def _pair(self, sample: Sample, rewards: Sequence[float | None]) -> PreferencePair | Preferences | LeftOut:
         of_candidates = [Reward(sample.id, c.id, r, {}) for c, r in zip(sample.candidates, rewards, strict=True)]
         return self.pairing.pair(sample, of_candidates)
 

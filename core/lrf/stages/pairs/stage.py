@@ -1,4 +1,7 @@
-"""Stage *pairs*: from rewards to preference pairs in the format TRL reads; a reason for every sample without one."""
+"""Stage *pairs*: from rewards to preference pairs in the format TRL reads, and to ranked lists of all candidates.
+
+A sample without a pair has a reason in ``left_out.jsonl``; a candidate that isn't ranked has one in its sample's list.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ from typing import TYPE_CHECKING, Self
 from lrf.build import check_importable, pairing_of
 from lrf.errors import GateError, StageError
 from lrf.prompting.templates import Template
-from lrf.stages.checks import check_pair
+from lrf.stages.checks import check_pairs
 from lrf.stages.context import StageContext
 from lrf.stages.pairs.card import write_dataset_card
 from lrf.stages.pairs.forecast import check_pairs_possible
+from lrf.stages.pairs.lists import NO_LIST, SAMPLE_LEFT_OUT, list_row, prompt_origin, ranked_list
 from lrf.stages.pairs.parquet import write_parquet
 from lrf.stages.progress import Progress
 from lrf.stages.reading import good_samples, policy_prompt, prompt_template
@@ -23,7 +27,7 @@ from lrf.stages.sample.source import sampled, sampled_source
 from lrf.stages.score.results import check_used_up, rewards_by_sample, rewards_of_sample
 from lrf.stages.stage import BlockingStage, StageResult
 from lrf.store.files import dump, replacing, sha256_of
-from lrf.types import JSON, LeftOut, PreferencePair, Reward, Sample
+from lrf.types import JSON, Candidate, LeftOut, PreferencePair, Reward, Sample
 
 if TYPE_CHECKING:
     from lrf.config import ComponentBlock, Pipeline
@@ -33,12 +37,15 @@ REPORT_EVERY = 200
 
 @dataclass(frozen=True, kw_only=True)
 class PairsResult(StageResult):
-    """Samples, pairs and samples without one, these by reason too."""
+    """Samples, pairs and samples without one, these by reason too; ranked lists, and candidates that are in none."""
 
     samples: int
     pairs: int
     left_out: int
     reasons: Mapping[str, int]
+    lists: int = 0
+    listed: int = 0
+    unlisted: Mapping[str, int] = field(default_factory=dict)
     prompt_template_sha256: str
 
 
@@ -77,7 +84,8 @@ class PairsStage(BlockingStage[PairsResult]):
         writer = _PairWriter(context)
         writer.write()
         counts = writer.counts
-        if counts["samples"] != counts["pairs"] + counts["left_out"] or counts["samples"] != samples:
+        of_candidates = counts["listed"] + writer.unlisted.total() != counts["candidates"]
+        if counts["samples"] != counts["paired"] + counts["left_out"] or counts["samples"] != samples or of_candidates:
             raise GateError(f"samples don't add up: {samples} went in, {dict(counts)} came out")
         write_parquet(run.pairs, run.pairs_parquet, agentic=writer.agentic)
         result = PairsResult(
@@ -85,10 +93,14 @@ class PairsStage(BlockingStage[PairsResult]):
             pairs=counts["pairs"],
             left_out=counts["left_out"],
             reasons=dict(writer.reasons.most_common()),
+            lists=counts["lists"],
+            listed=counts["listed"],
+            unlisted=dict(writer.unlisted.most_common()),
             prompt_template_sha256=writer.template.sha256,
         )
         writer.report()
-        return self.keep(context, self.fingerprint(context), [run.pairs, run.left_out, run.pairs_parquet], result)
+        files = [run.pairs, run.left_out, run.pairs_parquet, run.lists]
+        return self.keep(context, self.fingerprint(context), files, result)
 
     def card(self, context: StageContext, result: PairsResult) -> None:
         """A card that the user changed after the pairs were made is left alone."""
@@ -97,7 +109,7 @@ class PairsStage(BlockingStage[PairsResult]):
             write_dataset_card(card, context.pipeline, result)
 
     def files(self, run: RunDir) -> Mapping[str, Path]:
-        return {"pairs": run.pairs, "left_out": run.left_out}
+        return {"pairs": run.pairs, "lists": run.lists, "left_out": run.left_out}
 
 
 def _scored(context: StageContext) -> bool:
@@ -106,12 +118,13 @@ def _scored(context: StageContext) -> bool:
 
 @dataclass(slots=True)
 class _PairWriter:
-    """Writes ``pairs.jsonl`` and ``left_out.jsonl``. ``agentic``: whether a prompt has tools or calls them."""
+    """Writes the stage's files. ``agentic``: whether a prompt has tools or calls them."""
 
     context: StageContext
     template: Template = field(init=False)
-    counts: Counter[str] = field(default_factory=lambda: Counter(samples=0, pairs=0, left_out=0))
+    counts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    unlisted: Counter[str] = field(default_factory=Counter)
     agentic: bool = False
 
     def __post_init__(self) -> None:
@@ -121,14 +134,18 @@ class _PairWriter:
         context, run = self.context, self.context.run_dir
         pairing, scored = pairing_of(context.pipeline), _scored(context)
         groups: Iterator[tuple[str, list[Reward]]] = rewards_by_sample(run.rewards) if scored else iter(())
-        with replacing(run.pairs) as pairs, replacing(run.left_out) as left_out:
+        with replacing(run.pairs) as pairs, replacing(run.lists) as lists, replacing(run.left_out) as left_out:
             for sample in good_samples(sampled_source(context)):
                 rewards = rewards_of_sample(sample, groups, run.rewards) if scored else _without_rewards(sample)
-                outcome = check_pair(pairing, sample, pairing.pair(sample, rewards))
+                outcome = check_pairs(pairing, sample, pairing.pair(sample, rewards))
+                self.counts["candidates"] += len(sample.candidates)
                 if isinstance(outcome, LeftOut):
                     self._left_out(sample, outcome, left_out.write)
                 else:
-                    self._pair(sample, outcome, rewards, pairs.write)
+                    self.counts["paired"] += 1
+                    for pair in outcome.pairs:
+                        self._pair(sample, pair, rewards, pairs.write)
+                    self._list(sample, outcome.listed, rewards, lists.write)
                 self.counts["samples"] += 1
                 if self.counts["samples"] % REPORT_EVERY == 0:
                     self.report()
@@ -146,6 +163,7 @@ class _PairWriter:
     def _left_out(self, sample: Sample, outcome: LeftOut, write: Callable[[str], object]) -> None:
         self.counts["left_out"] += 1
         self.reasons[outcome.reason] += 1
+        self.unlisted[SAMPLE_LEFT_OUT] += len(sample.candidates)
         write(dump({"sample_id": sample.id, "reason": outcome.reason, "detail": outcome.detail}) + "\n")
 
     def _pair(
@@ -156,6 +174,18 @@ class _PairWriter:
         self.agentic = self.agentic or "tools" in row or any(len(turn) > 2 for turn in row["prompt"])
         write(dump(row) + "\n")
 
+    def _list(
+        self, sample: Sample, listed: Sequence[Candidate] | None, rewards: list[Reward], write: Callable[[str], object]
+    ) -> None:
+        ranked = ranked_list(sample, listed, rewards)
+        self.unlisted.update(ranked.left_out.values())
+        if len(ranked.candidates) < 2:
+            self.unlisted[NO_LIST] += len(ranked.candidates)
+            return
+        self.counts["lists"] += 1
+        self.counts["listed"] += len(ranked.candidates)
+        write(dump(list_row(sample, ranked, self.template)) + "\n")
+
 
 def pair_row(sample: Sample, pair: PreferencePair, rewards: list[Reward], template: Template) -> Mapping[str, JSON]:
     """A row of ``pairs.jsonl``: TRL's conversational preference format, with the rewards alongside.
@@ -163,10 +193,9 @@ def pair_row(sample: Sample, pair: PreferencePair, rewards: list[Reward], templa
     The prompt is the sample's own messages if it has any (``prompt_template_sha256`` is null then), else one user
     message made by ``policy.prompt_template``. The key ``tools`` exists only if the sample has tools.
     """
-    prompt = [m.as_row() for m in policy_prompt(sample, template)]
     ratings = {r.candidate_id: dict(r.ratings) for r in rewards}
     return {
-        "prompt": prompt,
+        "prompt": [m.as_row() for m in policy_prompt(sample, template)],
         "chosen": [{"role": "assistant", "content": pair.chosen.text}],
         "rejected": [{"role": "assistant", "content": pair.rejected.text}],
         "sample_id": sample.id,
@@ -176,8 +205,7 @@ def pair_row(sample: Sample, pair: PreferencePair, rewards: list[Reward], templa
         "rejected_reward": pair.rejected_reward,
         "chosen_ratings": ratings.get(pair.chosen.id, {}),
         "rejected_ratings": ratings.get(pair.rejected.id, {}),
-        "prompt_template_sha256": None if sample.messages is not None else template.sha256,
-        **({"tools": [dict(tool) for tool in sample.tools]} if sample.tools else {}),
+        **prompt_origin(sample, template),
     }
 
 

@@ -75,7 +75,7 @@ class TrainStage(BlockingStage[TrainResult]):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The run's files that the training is made of: "pairs", "scored", "prompts"."""
+        """The run's files that the training is made of: "pairs", "lists", "scored", "prompts"."""
         settings = self.block.settings
         return settings.reads if isinstance(settings, TrainerSettings) else ("pairs",)
 
@@ -92,6 +92,7 @@ class TrainStage(BlockingStage[TrainResult]):
     def fingerprint(self, context: StageContext) -> str:
         made_of: dict[str, Callable[[], str | None]] = {
             "pairs": lambda: sha256_of(context.run_dir.pairs),
+            "lists": lambda: sha256_of(context.run_dir.lists),
             "scored": lambda: scored_fingerprint(context),
             "prompts": lambda: prompts_fingerprint(context),
         }
@@ -193,6 +194,7 @@ def _job(pipeline: Pipeline, block: ComponentBlock, run: RunDir, report: Report,
     policy = pipeline.policy
     return TrainingJob(
         pairs=run.pairs,
+        lists=run.lists,
         scored=run.scored,
         prompts=run.prompts,
         output=run.policy(block.type),
@@ -224,10 +226,15 @@ def _paid(context: StageContext, costs: Any) -> dict[str, Any]:
 
 
 def _check(name: str, run: RunDir) -> None:
-    files = {"pairs": (run.pairs, "pairs"), "scored": (run.rewards, "score"), "prompts": (run.prompts, "data")}
+    files = {
+        "pairs": (run.pairs, "pairs"),
+        "lists": (run.lists, "pairs"),
+        "scored": (run.rewards, "score"),
+        "prompts": (run.prompts, "data"),
+    }
     path, made_by = files[name]
     if not path.exists():
         raise StageError(f"{path} is not there; run the stage before first (`--from {made_by}`)")
     if not path.stat().st_size:
-        why = f"; {run.left_out} says why" if name == "pairs" else ""
+        why = f"; {run.left_out} says why" if made_by == "pairs" else ""
         raise GateError(f"{path} is empty, so there is nothing to train on{why}")
