@@ -113,10 +113,12 @@ def train(way: str, shape: dict[str, int], prompt: int, answer: int, device: str
     from transformers import LlamaConfig, LlamaForCausalLM
     from trl import DPOConfig, DPOTrainer
 
-    from lrf_dpo.objective import DPOWithCETrainer, loss_terms
+    from lrf_dpo.batches import ListCollator
+    from lrf_dpo.objective import DPOWithCETrainer
+    from lrf_dpo.rows import token_row
     from lrf_dpo.settings import CE
     from lrf_training.models import new_tokenizer
-    from lrf_training.prefix_sharing import PrefixSharing, SharedPromptCollator
+    from lrf_training.prefix_sharing import PrefixSharing, share_prompts
     from lrf_training.settings import Init
 
     gpu = device == "cuda"
@@ -134,7 +136,8 @@ def train(way: str, shape: dict[str, int], prompt: int, answer: int, device: str
         "args": DPOConfig(
             tempfile.mkdtemp(),
             beta=0.15,
-            **loss_terms(CE()),
+            loss_type=["sigmoid", "sft"],
+            loss_weights=[1.0, CE().weight],
             max_length=None,
             per_device_train_batch_size=1,
             use_cpu=not gpu,
@@ -148,7 +151,8 @@ def train(way: str, shape: dict[str, int], prompt: int, answer: int, device: str
         "processing_class": new_tokenizer(["x"], Init()),
     }
     if way == "shared":
-        collator = SharedPromptCollator(0)
+        columns, numbers = token_row(rows[0]["prompt_ids"], [rows[0]["chosen_ids"], rows[0]["rejected_ids"]])
+        rows, collator = [columns | numbers], ListCollator(share_prompts, 0)
         trainer = DPOWithCETrainer(ce=CE(), train_dataset=Dataset.from_list(rows), data_collator=collator, **options)
         PrefixSharing(trainer.model)
     else:  # stock insists on preparing text itself

@@ -69,10 +69,12 @@ def child(way: str, case: Case) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
     from trl import DPOConfig, DPOTrainer
 
-    from lrf_dpo.objective import DPOWithCETrainer, loss_terms, sum_in_64_bits
+    from lrf_dpo.batches import ListCollator
+    from lrf_dpo.objective import DPOWithCETrainer, sum_in_64_bits
+    from lrf_dpo.rows import token_row
     from lrf_dpo.settings import CE
     from lrf_training.models import new_tokenizer
-    from lrf_training.prefix_sharing import PrefixSharing, SharedPromptCollator
+    from lrf_training.prefix_sharing import PrefixSharing, share_prompts
     from lrf_training.settings import Init
 
     def model(seed: int) -> Any:
@@ -104,7 +106,8 @@ def child(way: str, case: Case) -> None:
         "args": DPOConfig(
             tempfile.mkdtemp(),
             beta=0.15,
-            **loss_terms(CE()),
+            loss_type=["sigmoid", "sft"],
+            loss_weights=[1.0, CE().weight],
             max_length=None,
             per_device_train_batch_size=1,
             use_cpu=True,
@@ -117,7 +120,9 @@ def child(way: str, case: Case) -> None:
         "processing_class": tokenizer,
     }
     if way == "shared":
-        options["data_collator"] = SharedPromptCollator(0)
+        columns, numbers = token_row(rows[0]["prompt_ids"], [rows[0]["chosen_ids"], rows[0]["rejected_ids"]])
+        rows = [columns | numbers]
+        options["data_collator"] = ListCollator(share_prompts, 0)
         trainer = DPOWithCETrainer(ce=CE(), train_dataset=Dataset.from_list(rows), **options)
         PrefixSharing(policy)
         PrefixSharing(trainer.ref_model)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,11 +11,12 @@ from pydantic import ValidationError
 from lrf.protocols import Pairing
 from lrf.testing import check_pairing, check_plugin
 from lrf.testing.strategies import rewards, samples
-from lrf.types import Candidate, Document, LeftOut, PreferencePair, Reward, Sample
+from lrf.types import Candidate, Document, LeftOut, PreferencePair, Preferences, Reward, Sample
 from lrf_pairs.above_noise import AboveNoise
+from lrf_pairs.all_pairs import AllPairs
 from lrf_pairs.best_worst import BestWorst
 from lrf_pairs.contrast import Contrast
-from lrf_pairs.settings import AboveNoiseSettings, BestWorstSettings, ContrastSettings
+from lrf_pairs.settings import AboveNoiseSettings, AllPairsSettings, BestWorstSettings, ContrastSettings
 
 Scored = tuple[Sample, tuple[Reward, ...]]
 
@@ -62,6 +64,7 @@ def test_every_component_that_the_plugin_registers_can_be_imported() -> None:
         BestWorst(BestWorstSettings()),
         best_worst(ties="first", margin=1),
         best_worst(ties="left_out"),
+        AllPairs(AllPairsSettings(min_candidates=2, most=3)),
         contrast(strong="strong", weak="weak"),
     ],
 )
@@ -268,3 +271,36 @@ def test_rewards_that_are_noise_make_hardly_any_pair_and_real_ones_most() -> Non
     real = [rule.pair(*scored(min(10.0, chance.gauss(8, 0.5)), chance.gauss(2, 0.5))) for _ in range(400)]
     assert sum(isinstance(p, PreferencePair) for p in noise) < 40
     assert sum(isinstance(p, PreferencePair) for p in real) > 390
+
+
+@hypothesis.settings(max_examples=25)
+@given(scored_samples(), st.sampled_from((0.0, 1.5)), st.sampled_from((None, 1, 4)))
+def test_all_pairs_are_those_apart_by_the_margin_and_its_first_is_best_against_worst(
+    given_sample: Scored, margin: float, most: int | None
+) -> None:
+    rule = AllPairs(AllPairsSettings(min_candidates=2, margin=margin, most=most))
+    made, best = rule.pair(*given_sample), best_worst(margin=margin).pair(*given_sample)
+    scored_candidates = [
+        (c.text.strip(), r.reward) for c, r in zip(given_sample[0].candidates, given_sample[1], strict=True)
+    ]
+    expected = [
+        high - low
+        for text, high in scored_candidates
+        for other, low in scored_candidates
+        if high is not None and low is not None and text != other and high - low > 1e-9 and high - low >= margin - 1e-9
+    ]
+    if isinstance(made, LeftOut):
+        assert not expected or made.reason == "too_few_scored"
+        assert isinstance(best, LeftOut)
+        return
+    differences = [pair.chosen_reward - pair.rejected_reward for pair in made.pairs]  # type: ignore[operator]
+    assert differences == pytest.approx(sorted(expected, reverse=True)[:most])
+    if isinstance(best, PreferencePair):
+        assert differences[0] == pytest.approx(best.chosen_reward - best.rejected_reward)  # type: ignore[operator]
+
+
+def test_the_rule_all_pairs_gives_several_pairs_of_a_sample() -> None:
+    made = AllPairs(AllPairsSettings(min_candidates=2, margin=2)).pair(*scored(9, None, 5, 4, 1))
+    assert isinstance(made, Preferences)
+    found = [(pair.chosen.id, pair.rejected.id) for pair in made.pairs]
+    assert found == [("0", "4"), ("0", "3"), ("0", "2"), ("2", "4"), ("3", "4")]

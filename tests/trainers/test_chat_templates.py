@@ -15,7 +15,7 @@ import trl
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from lrf_dpo import pairs
+from lrf_dpo import rows as preferences
 from lrf_sft.rows import Conversation, encode
 from lrf_training.chat_text import AS_THE_ROW_SAYS, PROMPT_CHANGED
 from lrf_training.tokens import UnusableRowError
@@ -168,8 +168,8 @@ def test_rewritten_answers_can_be_left_out() -> None:
 def test_both_answers_of_a_pair_are_trained_in_one_form_with_their_thoughts(name: str) -> None:
     made, stops = tokenizer(name)
     chosen, rejected = assistant("<think>\nHm one\n</think>\n\nOne."), assistant("Two.")
-    row = pairs.encode(pairs.PreferenceRow("here", [user("QQ1?")], [chosen], [rejected]), made, stops)
-    texts = [made.decode(row.columns[column]) for column in ("chosen_ids", "rejected_ids")]
+    row = preferences.encode(preferences.PreferenceRow("here", [user("QQ1?")], ([chosen], [rejected])), made, stops)
+    texts = list(map(made.decode, preferences.answers_of(row.columns | row.numbers)))
     assert "Hm one" in texts[0]
     assert texts[0].partition("One.")[2] == texts[1].partition("Two.")[2] != ""
     assert (AS_THE_ROW_SAYS in row.remarks) == (name in ("deepseek_r1_distill", "deepseekv3"))

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
+from lrf_training.chat_text import AS_THE_ROW_SAYS, PROMPT_CHANGED, ChatText
 from lrf_training.tokens import (
     END_ADDED,
     EncodedRow,
     Messages,
     UnusableRowError,
-    chat_ids,
     common_prefix,
     messages,
     read_jsonl,
@@ -22,7 +22,7 @@ from lrf_training.tokens import (
     with_end,
 )
 
-PROMPT_CHANGED = "prompt_ends_changed"
+PROMPT_ENDS_CHANGED = "prompt_ends_changed"
 UNSCORED = "unscored_answers"
 EMPTY = "empty_answers"
 SAME = "same_answers"
@@ -107,15 +107,17 @@ def encode(
     then begin where the token ids differ, and the row gets the remark "prompt_ends_changed". If the template writes no
     token of ``stop_ids`` after an answer, the end-of-sequence token is added, with the remark "end_of_turn_added". From
     a list, answers without a reward, empty ones, and those equal to a better one are left out, each with a remark.
+    Further remarks: "answers_written_as_the_row_says", "prompts_changed_by_template".
 
     Raises :class:`lrf_training.tokens.UnusableRowError`, also if no two rewards of a list differ by ``margin``.
     """
-    options = {"tools": row.tools} if row.tools else {}
-    prompt = chat_ids(tokenizer, row.where, row.prompt, add_generation_prompt=True, **options)
-    chats = [chat_ids(tokenizer, row.where, row.prompt + answer, **options) for answer in row.answers]
-    start = min((common_prefix(prompt, chat) for chat in chats), default=0)
-    tokens = start + sum(len(chat) - start for chat in chats)
-    ids, rewards, remarks = _usable(row, [chat[start:] for chat in chats], tokens)
+    if not row.answers:
+        raise UnusableRowError("there are no answers", _MEND)
+    chat = ChatText(tokenizer, row.tools, row.prompt + list(row.answers[0]))
+    prompt, chats, as_written = chat.answers(row.prompt, row.answers)
+    start = min(common_prefix(prompt, each) for each in chats)
+    tokens = start + sum(len(each) - start for each in chats)
+    ids, rewards, remarks = _usable(row, [each[start:] for each in chats], tokens)
     if not start or not all(ids) or len(set(map(tuple, ids))) < len(ids):
         raise UnusableRowError(
             "through the chat template, prompt and answers can't be told apart",
@@ -124,7 +126,8 @@ def encode(
         )
     if max(rewards) - min(rewards) < margin or max(rewards) == min(rewards):
         raise UnusableRowError("no two rewards differ enough", f"lower margin ({margin:g}), or set max_lost", tokens)
-    remarks += [PROMPT_CHANGED] if start < len(prompt) else []
+    remarks += [PROMPT_ENDS_CHANGED] if start < len(prompt) else []
+    remarks += [AS_THE_ROW_SAYS] * (not as_written) + [PROMPT_CHANGED] * (not chat.whole)
     if stop_ids:
         ended = [with_end(answer, tokenizer, stop_ids) for answer in ids]
         remarks += [END_ADDED] if ended != ids else []

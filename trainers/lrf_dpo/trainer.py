@@ -198,8 +198,8 @@ _REMARKS = {
     END_ADDED: END_ADDED_NOTE,
     AS_THE_ROW_SAYS: AS_THE_ROW_SAYS_NOTE,
     PROMPT_CHANGED: PROMPT_CHANGED_NOTE,
-    PROMPT_ENDS_CHANGED: "in {} rows the chat template ends the prompt differently if an answer follows; the answers are "
-    "trained from the first token that differs",
+    PROMPT_ENDS_CHANGED: "in {} rows the chat template ends the prompt differently if an answer follows; the answers "
+    "are trained from the first token that differs",
     UNSCORED: "{} answers without a reward are left out of the lists",
     EMPTY: "{} empty answers are left out of the lists",
     SAME: "{} answers equal to a better one of their list are left out",

@@ -101,6 +101,8 @@ def _this_run(n: int, notes: str, over_all: int | None) -> str:
 def _pairs(pairs: Figures) -> Rows:
     why = _counts(pairs.get("reasons", {}))
     yield from _number("pairs", pairs.get("pairs"), f" ({pairs['left_out']:,} samples left out: {why})" if why else "")
+    out = _counts(pairs.get("unlisted", {}))
+    yield from _number("ranked lists", pairs.get("lists"), f" (candidates left out: {out})" if out else "")
 
 
 def _other(name: str, figures: Figures) -> Rows:
