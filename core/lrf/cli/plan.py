@@ -137,8 +137,13 @@ def _caveats(planned: Plan) -> Iterator[str]:
     if planned.calibration_samples:
         yield f"the calibration set's {planned.calibration_samples:,} samples, scored twice, are in these figures"
     if planned.priced_samples < planned.samples:
+        some = (
+            f" ({planned.bound_samples:,} for the upper bound)"
+            if planned.bound_samples < planned.priced_samples
+            else ""
+        )
         yield (
-            f"{planned.priced_samples:,} of {planned.samples:,} samples were gone through, the rest is scaled; "
+            f"{planned.priced_samples:,} of {planned.samples:,} samples were gone through{some}, the rest is scaled; "
             f"--samples {planned.samples} makes the upper bound hold"
         )
     for block, variable in planned.missing_keys.items():

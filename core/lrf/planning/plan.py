@@ -51,12 +51,13 @@ class Estimate:
     bound_reply_tokens: int = 0
     bound_price: float | None = None
 
-    def scale(self, factor: float) -> None:
-        """Multiply all figures."""
+    def scale(self, factor: float, bound: float) -> None:
+        """Multiply all figures, those of the upper bound by ``bound``."""
         for part in fields(self):
             value = getattr(self, part.name)
             if value is not None:
-                setattr(self, part.name, value * factor if part.name.endswith("price") else round(value * factor))
+                scaled = value * (bound if part.name.startswith("bound") else factor)
+                setattr(self, part.name, scaled if part.name.endswith("price") else round(scaled))
         self.left_calls = self.calls - self.kept_calls
 
 
@@ -68,6 +69,7 @@ class Plan:
     ----------
     samples, bad_rows, candidates: of the data; ``to_sample`` of the candidates are to be sampled first.
     priced_samples: the samples that were gone through in full; the estimates are of these, scaled to all.
+    bound_samples: those of them that the upper bound is of: all, unless there are more samples than were gone through.
     calibration_samples: samples of the calibration set, each scored twice; they are in the estimates.
     document_tokens, longest_document_tokens: of the samples' documents.
     statements: the statements expected in all answers.
@@ -90,6 +92,7 @@ class Plan:
     candidates: int = 0
     to_sample: int = 0
     priced_samples: int = 0
+    bound_samples: int = 0
     calibration_samples: int = 0
     document_tokens: int = 0
     longest_document_tokens: int = 0

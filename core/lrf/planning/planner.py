@@ -25,6 +25,7 @@ from lrf.planning.sampling import plan_sampling
 from lrf.planning.upper_bound import ASSUMED_STATEMENTS, BoundCalls, UpperBound
 from lrf.prices import amount
 from lrf.protocols import Context, EmbedKind, LimitsStatements, ListsChunks, Retriever, SpreadsSamples
+from lrf.stages.reading import good_samples
 from lrf.stages.score.calibration import calibration_samples
 from lrf.stages.score.rescore import rounds_of
 from lrf.store.files import read_json
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from lrf.protocols import Vectors
     from lrf.stages.data import DataResult
     from lrf.stages.run_dir import RunDir
+
+
+BOUND_SAMPLES = 50
+"""Of how many samples the upper bound is taken where it is scaled: each is a hundred statements an answer."""
 
 
 class Planner:
@@ -129,62 +134,62 @@ class Planner:
     # --- the samples -------------------------------------------------------------------------------------------
 
     async def walk(self) -> None:
-        """Go through some of the samples in full; read all the data, unless it is counted already."""
+        """Count the data, unless it is counted already, and go through some of the samples in full."""
         await self._calibrate()
+        plan, counted = self.plan, self._counted
+        if counted is None:
+            await asyncio.to_thread(self._count)
+        else:
+            plan.samples, plan.bad_rows, plan.candidates = counted.samples, counted.bad_rows, counted.candidates
         rows, step = await asyncio.to_thread(self._rows)
-        while (sample := await asyncio.to_thread(self._next_to_price, rows, step)) is not None:
-            await self._price(sample)
-            if self._counted is not None and self.plan.priced_samples == self._priced_samples:
-                break
-        if self._counted is not None and self.plan.samples:
-            self._take_counts(self._counted)
+        missing = 0
+        while plan.priced_samples < self._priced_samples and (sample := await asyncio.to_thread(next, rows, None)):
+            await self._price(sample, plan.priced_samples * step)
+            missing += self._missing(sample)
+        if counted is not None and plan.priced_samples:
+            plan.to_sample = round(missing * plan.samples / plan.priced_samples)
+            plan.candidates += plan.to_sample
 
-    def _rows(self) -> tuple[Iterator[Sample | BadRow], int]:
-        """Rows of the data, and every how many samples one is gone through.
+    def _count(self) -> None:
+        """Count all rows of the data. Blocks."""
+        plan = self.plan
+        for row in source_of(self._pipeline).read():
+            if isinstance(row, BadRow):
+                plan.bad_rows += 1
+                continue
+            missing = self._missing(row)
+            plan.to_sample += missing
+            plan.candidates += len(row.candidates) + missing
+            plan.samples += 1
+
+    def _missing(self, sample: Sample) -> int:
+        return self._sampling.missing(sample) if self._sampling else 0
+
+    def _rows(self) -> tuple[Iterator[Sample], int]:
+        """The samples to go through, each so many behind the one before.
 
         A run begins with the first samples, so that of these alone more would be paid than of the others. Where it has
         begun, those that are gone through are therefore spread over the data. Blocks.
         """
-        source, counted, most = source_of(self._pipeline), self._counted, self._priced_samples
+        source, samples, most = source_of(self._pipeline), self.plan.samples, self._priced_samples
         if not self._kept:
-            return source.read(), 1
-        many = counted is not None and counted.samples > 2 * most
-        spread = source.spread(most) if many and isinstance(source, SpreadsSamples) else None
-        if spread is not None:
-            return spread, 1
-        samples = counted.samples if counted else sum(isinstance(row, Sample) for row in source.read())
-        return source.read(), max(1, -(-samples // most))
+            return good_samples(source), 1
+        step = max(1, -(-samples // most))
+        spread = source.spread(most) if step > 2 and isinstance(source, SpreadsSamples) else None
+        return spread or itertools.islice(good_samples(source), 0, None, step), step
 
-    def _next_to_price(self, rows: Iterator[Sample | BadRow], step: int) -> Sample | None:
-        """Count rows up to the next sample that is to be gone through, that one included; None at the end. Blocks."""
+    async def _price(self, sample: Sample, position: int) -> None:
         plan = self.plan
-        for row in rows:
-            if isinstance(row, BadRow):
-                plan.bad_rows += 1
-                continue
-            missing = self._sampling.missing(row) if self._sampling else 0
-            plan.to_sample += missing
-            plan.candidates += len(row.candidates) + missing
-            plan.samples += 1
-            if (plan.samples - 1) % step == 0 and plan.priced_samples < self._priced_samples:
-                return row
-        return None
-
-    def _take_counts(self, counted: DataResult) -> None:
-        """Take the data's counts for those of what was read. Candidates to be sampled are scaled."""
-        plan = self.plan
-        plan.to_sample = round(plan.to_sample * counted.samples / plan.samples)
-        plan.samples, plan.bad_rows = counted.samples, counted.bad_rows
-        plan.candidates = counted.candidates + plan.to_sample
-
-    async def _price(self, sample: Sample) -> None:
         tokens = await asyncio.to_thread(lambda: sum(count_tokens(d.text) for d in sample.documents))
-        self.plan.document_tokens += tokens
-        self.plan.longest_document_tokens = max(self.plan.longest_document_tokens, tokens)
+        plan.document_tokens += tokens
+        plan.longest_document_tokens = max(plan.longest_document_tokens, tokens)
         filled = await asyncio.to_thread(self._sampling.add, sample) if self._sampling else (sample, sample)
-        for engine, of_engine in zip(self._engines, filled, strict=False):
-            await engine.score(of_engine, self.plan.samples - 1)
-        self.plan.priced_samples += 1
+        every = max(1, self._priced_samples // BOUND_SAMPLES) if plan.samples > self._priced_samples else 1
+        engines = self._engines if plan.priced_samples % every == 0 else self._engines[:1]
+        for engine, of_engine in zip(engines, filled, strict=False):
+            await engine.score(of_engine, position)
+        plan.priced_samples += 1
+        plan.bound_samples += len(engines) == len(self._engines)
 
     async def _calibrate(self) -> None:
         """The calibration set, scored at both ends of a run."""
@@ -254,8 +259,9 @@ class Planner:
         plan.texts_to_embed = round(plan.texts_to_embed * factor)
         calibrated = 2 * plan.calibration_samples
         scored = (plan.samples + calibrated) / (plan.priced_samples + calibrated)
+        bound = (plan.samples + calibrated) / (plan.bound_samples + calibrated)
         for name, estimate in plan.dimensions.items():
-            estimate.scale(factor if name == SAMPLING else scored)
+            estimate.scale(*((factor, factor) if name == SAMPLING else (scored, bound)))
 
     async def aclose(self) -> None:
         """Close all components."""

@@ -106,12 +106,18 @@ def test_a_model_without_a_price_is_said_to_have_none(tmp_path: Path) -> None:
     assert plan.total().bound_calls > 0
 
 
-def test_more_samples_than_are_gone_through_are_scaled_and_the_most_is_no_bound(tmp_path: Path) -> None:
+def test_more_samples_than_are_gone_through_are_scaled_and_the_most_is_no_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = planned(tmp_path, config(tmp_path, samples=6))
-    part = planned(tmp_path, config(tmp_path, samples=6), priced_samples=2)
+    monkeypatch.setattr("lrf.planning.planner.BOUND_SAMPLES", 2)
+    part = planned(tmp_path, config(tmp_path, samples=6), priced_samples=4)
     assert (whole.bound_holds, part.bound_holds) == (True, False)
+    assert (whole.bound_samples, part.bound_samples) == (6, 2)
     assert part.total().calls == whole.total().calls
+    assert part.total().bound_calls == whole.total().bound_calls
     assert part.total().price == pytest.approx(whole.total().price, rel=0.1)
+    assert part.total().bound_price == pytest.approx(whole.total().bound_price, rel=0.1)
 
 
 def test_an_empty_price_list_of_another_currency_leaves_sums_out(tmp_path: Path) -> None:
