@@ -1,14 +1,17 @@
 """Rollouts of many processes through `lrf serve`, beside the batch run of the same candidates; prints JSON.
 
-    python benchmarks/serve_rollouts.py [--processes 8] [--rollouts 8] [--connections 256] [--requests 4000]
+    python benchmarks/serve_rollouts.py [--processes 8] [--rollouts 8] [--connections 1000] [--requests 20000]
 
 *calls*: one document and question, each process asks for its rollouts one by one, as trainers do; the calls and
 embedding requests of the judge, over those of `lrf run` on the same candidates in one sample.
 *stopped*: the same on new documents, with a SIGTERM when a third of the answers has come: requests that were begun and
 got no whole answer. Those that find the server gone are sent again to the next one, which pays for nothing twice.
-*load*: requests of one answer each over so many connections, one dimension, a judge of 300 ms with 256 slots; the share
-of slot-time that is used, over that of an aiohttp loop which posts as many calls itself; the server's peak memory when
-a fifth of the requests is done and at the end. Judge and clients share the machine with the server.
+*load*: requests of one answer each over so many connections, a judge of 300 ms with 256 slots; the share of slot-time
+that is used, over that of clients who ask the judge itself; CPU a request; the server's peak memory when a fifth of the
+requests is done and at the end. With one dimension a request is one call, with two it is two.
+*own*: fewer requests a second (`--share` of what the slots could do), so that none waits for a slot: how long each took
+besides its call.
+Judge and clients are processes of their own (`lean_http.py`) that take a tenth of the server's CPU.
 """
 
 from __future__ import annotations
@@ -17,9 +20,9 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import os
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ import aiohttp
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 
+from lean_http import LeanJudge, ask, cpu_s_of, percentile
 from score_http import machine
 
 import lrf
@@ -35,6 +39,7 @@ from judge_server import JudgeServer
 from project import SENTENCES
 from reward_server import serve_apart
 
+SLOTS = 256
 FOUR = ["helpfulness", "logicality", "faithfulness", "completeness"]
 
 
@@ -42,16 +47,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--rollouts", type=int, default=8)
-    parser.add_argument("--connections", type=int, default=256)
-    parser.add_argument("--requests", type=int, default=4000)
+    parser.add_argument("--connections", type=int, default=1000)
+    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--share", type=float, default=0.5)
+    parser.add_argument("--json", action="store_true", help="one line")
+    parser.add_argument("--only", choices=["calls", "stopped", "load"], help="a part of it")
     arguments = parser.parse_args()
     results: dict[str, Any] = {"machine": machine()}
     number = arguments.processes * arguments.rollouts
-    with tempfile.TemporaryDirectory() as folder:
-        results["calls"] = calls(Path(folder), arguments.processes, arguments.rollouts)
-        results["stopped"] = asyncio.run(stopped(Path(folder), number))
-        results["load"] = asyncio.run(load(Path(folder), arguments.connections, arguments.requests))
-    print(json.dumps(results, indent=2))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if arguments.only in (None, "calls"):
+            results["calls"] = calls(folder, arguments.processes, arguments.rollouts)
+        if arguments.only in (None, "stopped"):
+            results["stopped"] = asyncio.run(stopped(folder, number))
+        if arguments.only in (None, "load"):
+            for part, dimensions in (("load", FOUR[:1]), ("load_of_two_calls", FOUR[:2])):
+                results[part] = load(folder, arguments.connections, arguments.requests, dimensions)
+            results["own"] = own_time(folder, arguments.connections, arguments.requests // 4, arguments.share)
+    results["load_average"] = round(os.getloadavg()[0], 1)
+    print(json.dumps(results, indent=None if arguments.json else 2))
 
 
 def question(number: int, sentences: int = 60) -> dict[str, str]:
@@ -64,7 +79,7 @@ def answer(number: int) -> str:
     return f"Contract {number} names a fee of {number + 7} euros. It was signed in {number % 90}."
 
 
-def pipeline_of(folder: Path, name: str, judge: JudgeServer, dimensions: list[str], **changes: Any) -> Path:
+def pipeline_of(folder: Path, name: str, judge: JudgeServer | LeanJudge, dimensions: list[str], **changes: Any) -> Path:
     """A pipeline file (JSON is YAML)."""
     one = {"type": "openai", "base_url": judge.base_url, "model": "sim", "max_concurrency": 64, **changes}
     values = {
@@ -163,46 +178,65 @@ async def stopped(folder: Path, number: int) -> dict[str, Any]:
 # --- many connections ------------------------------------------------------------------------------------------------
 
 
-async def load(folder: Path, connections: int, requests: int) -> dict[str, Any]:
-    judge = started(delay_s=0.3)
-    pipeline = pipeline_of(folder, "load", judge, ["helpfulness"], max_concurrency=256)
-    memory: list[int] = []
-    asked = [{**question(i % 50), "answers": [answer(i)]} for i in range(requests)]
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections)) as http:
-        with serve_apart(pipeline, folder / "runs", "--max-open", "100000") as server:
-
-            async def reward(body: Any) -> None:
-                async with http.post(f"{server.url}/v1/rewards", json=body) as response:
-                    assert (await response.json())["rewards"][0]["status"] == "scored"
-                if len(done) in (requests // 5, requests - 1):
-                    memory.append(peak_mib(server.process.pid))
-                done.append(None)
-
-            done: list[None] = []
-            served_s = await timed(reward, asked)
-        prompts = list(judge.books.prompts)[:requests]
-
-        async def post(prompt: str) -> None:
-            body = {"model": "sim", "messages": [{"role": "user", "content": prompt + "."}], "max_tokens": 512}
-            async with http.post(f"{judge.base_url}/chat/completions", json=body) as response:
-                await response.read()
-
-        raw_s = await timed(post, prompts, at_once=256)
+def load(folder: Path, connections: int, requests: int, dimensions: list[str]) -> dict[str, Any]:
+    """One request after another over each connection, and then the same calls to the judge without a server between."""
+    judge = LeanJudge(0.3)
+    pipeline = pipeline_of(folder, f"load-{len(dimensions)}", judge, dimensions, max_concurrency=SLOTS)
+    rows = bodies(requests)
+    fifth = requests // 5
+    with serve_apart(pipeline, folder / "runs", "--max-open", "100000") as server:
+        address = f"{server.url}/v1/rewards"
+        began, used = judge.state(), cpu_s_of(server.process.pid)
+        first = ask(address, rows[:fifth], connections)
+        memory = [peak_mib(server.process.pid)]
+        second = ask(address, rows[fifth:], connections)
+        memory.append(peak_mib(server.process.pid))
+        used, state = cpu_s_of(server.process.pid) - used, judge.state()
+    calls = state["calls"] - began["calls"]
+    raw = ask(f"{judge.base_url}/chat/completions", [state["body"]] * min(calls, 20_000), SLOTS)
     judge.stop()
-    used = {name: round(requests * 0.3 / 256 / s, 3) for name, s in (("served", served_s), ("raw", raw_s))}
-    return {"requests": requests, "connections": connections, "slot_time": used, "ratio": round(raw_s / served_s, 3),
-            "peak_mib": memory}  # fmt: skip
+    of_slots = {
+        "served": calls * 0.3 / SLOTS / (first.seconds + second.seconds),
+        "raw": len(raw.took) * 0.3 / SLOTS / raw.seconds,
+    }
+    return {
+        "requests": requests,
+        "connections": connections,
+        "calls": calls,
+        "failed": len(first.failed) + len(second.failed),
+        "slot_time": {name: round(share, 3) for name, share in of_slots.items()},
+        "ratio": round(of_slots["served"] / of_slots["raw"], 3),
+        "requests_a_second": round(requests / (first.seconds + second.seconds)),
+        "cpu_ms_a_request": {
+            "server": round(1000 * used / requests, 3),
+            "clients": round(1000 * (first.cpu_s + second.cpu_s) / requests, 3),
+            "judge": round(1000 * (state["cpu_s"] - began["cpu_s"]) / requests, 3),
+        },
+        "peak_mib": memory,
+    }
 
 
-async def timed(work: Any, items: list[Any], at_once: int = 10**6) -> float:
-    began, slots = time.monotonic(), asyncio.Semaphore(at_once)
+def own_time(folder: Path, connections: int, requests: int, share: float) -> dict[str, Any]:
+    """Requests so rare that none waits for a slot: what is left of a request's time without the judge's."""
+    judge = LeanJudge(0.3)
+    pipeline = pipeline_of(folder, "own-time", judge, ["helpfulness"], max_concurrency=SLOTS)
+    each_s = connections / (share * SLOTS / 0.3)
+    with serve_apart(pipeline, folder / "runs", "--max-open", "100000") as server:
+        asked = ask(f"{server.url}/v1/rewards", bodies(requests), connections, each_s=each_s)
+    judge.stop()
+    own = [took - of_judge for took, of_judge in asked.took]
+    return {
+        "requests": requests,
+        "requests_a_second": round(requests / asked.seconds),
+        "failed": len(asked.failed),
+        **{f"p{p}_ms": round(1000 * percentile(own, p / 100), 1) for p in (50, 90, 99)},
+    }
 
-    async def one(item: Any) -> None:
-        async with slots:
-            await work(item)
 
-    await asyncio.gather(*map(one, items))
-    return time.monotonic() - began
+def bodies(number: int) -> list[bytes]:
+    """Requests of one answer each on fifty documents; the judge's words come back with the rewards."""
+    rows = ({**question(i % 50), "answers": [answer(i)], "detail": "reasons"} for i in range(number))
+    return [json.dumps(row).encode() for row in rows]
 
 
 def peak_mib(process: int) -> int:

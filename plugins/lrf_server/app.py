@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
 
 import lrf
-from lrf.rows.document_store import DocumentStore, document_id
+from lrf.rows.document_store import DocumentStore
 from lrf.rows.values import text_problem
 from lrf.types import Sample
+from lrf_server.body import Bodies, RequestError
 from lrf_server.doors import DOORS
 from lrf_server.guard import LOOPBACK, Guard
 from lrf_server.messages import (
@@ -33,7 +33,7 @@ from lrf_server.messages import (
 )
 from lrf_server.openapi import openapi
 from lrf_server.scorings import BusyError, Scored, Scorings
-from lrf_server.service import RequestError, Service, json_body, sentence
+from lrf_server.service import Service, sentence
 
 OWN_DEADLINE_S = 600.0
 M = TypeVar("M", bound=BaseModel)
@@ -42,12 +42,17 @@ Handler = Callable[[Service, Request], Awaitable[Response]]
 
 async def rewards(service: Service, request: Request) -> Response:
     """``POST /v1/rewards``: what has become of each answer, once all are scored or the deadline has passed."""
-    asked = _checked(RewardsRequest, await json_body(request))
+    sample, detail, deadline_s = await _asked(service, request)
+    scored = await service.score(sample, deadline_s or service.deadline_s or OWN_DEADLINE_S)
+    shown = [response_of(service, one, detail, sample) for one in scored]
+    return _json(RewardsResponse(rewards=shown, document_ids=[service.store.put(d.text) for d in sample.documents]))
+
+
+async def _asked(service: Service, request: Request) -> tuple[Sample, Detail, float | None]:
+    """What a request asks for. Its body, which may hold a long document, is forgotten before the answers are scored."""
+    asked = _checked(RewardsRequest, await service.bodies.json(request))
     body = asked.model_dump(exclude_none=True, exclude={"detail", "deadline_s"})
-    sample = await service.sample(body)
-    scored = await service.score(sample, asked.deadline_s or service.deadline_s or OWN_DEADLINE_S)
-    shown = [response_of(service, one, asked.detail, sample) for one in scored]
-    return _json(RewardsResponse(rewards=shown, document_ids=[document_id(d.text) for d in sample.documents]))
+    return await service.sample(body), asked.detail, asked.deadline_s
 
 
 async def reward(service: Service, request: Request) -> Response:
@@ -60,7 +65,7 @@ async def reward(service: Service, request: Request) -> Response:
 
 async def documents(service: Service, request: Request) -> Response:
     """``POST /v1/documents``: keep a document and say by which id it is named."""
-    text = _checked(DocumentRequest, await json_body(request)).text
+    text = _checked(DocumentRequest, await service.bodies.json(request)).text
     if problem := text_problem(text):
         raise RequestError(422, f"text: {problem}")
     if not text.strip():
@@ -116,26 +121,62 @@ def serving(model: lrf.RewardModel, options: ServerOptions) -> tuple[Guard, Scor
         model=model,
         store=DocumentStore(model.run_dir / "documents"),
         scorings=scorings,
+        bodies=Bodies(options.max_body_bytes),
         most_characters=options.max_document_characters,
         deadline_s=options.deadline_s,
         on_missing=options.on_missing,
     )
-    return Guard(_routes(service), options.token, options.hosts, options.max_body_bytes), scorings
+    return Guard(_routes(service), options.token, options.hosts), scorings
 
 
-def _routes(service: Service) -> Starlette:
-    routes = [
-        Route("/v1/rewards", _guarded(service, "/v1/rewards", rewards), methods=["POST"]),
-        Route("/v1/rewards/{id}", _guarded(service, "/v1/rewards/{id}", reward), methods=["GET"]),
-        Route("/v1/documents", _guarded(service, "/v1/documents", documents), methods=["POST"]),
-        Route("/healthz", _guarded(service, "/healthz", health), methods=["GET"]),
-        Route("/metrics", _guarded(service, "/metrics", metrics), methods=["GET"]),
-        Route("/openapi.json", _guarded(service, "/openapi.json", description), methods=["GET"]),
-    ]
-    for door in DOORS:
-        handler = _door(door.answer)
-        routes.append(Route(f"/doors/{door.path}", _guarded(service, f"/doors/{door.path}", handler), methods=["POST"]))
-    return Starlette(routes=routes, exception_handlers={HTTPException: _unknown})
+def _routes(service: Service) -> Router:
+    own = {
+        ("POST", "/v1/rewards"): rewards,
+        ("GET", "/v1/rewards/{id}"): reward,
+        ("POST", "/v1/documents"): documents,
+        ("GET", "/healthz"): health,
+        ("GET", "/metrics"): metrics,
+        ("GET", "/openapi.json"): description,
+    }
+    doors = {("POST", f"/doors/{door.path}"): _door(door.answer) for door in DOORS}
+    endpoints = [Endpoint(service, method, path, handler) for (method, path), handler in (own | doors).items()]
+    return Router([Route(endpoint.path, endpoint) for endpoint in endpoints], redirect_slashes=False, default=_unknown)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A path as ASGI: what its handler raises becomes a status with a sentence, and every request counts.
+
+    Starlette's own application has three middlewares for that, which take a tenth of a request's CPU.
+    """
+
+    service: Service
+    method: str
+    path: str
+    handler: Handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.monotonic()
+        response = await self._answer(Request(scope, receive))
+        self.service.metrics.count_request(self.path, response.status_code, time.monotonic() - began)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        if request.method != self.method and (request.method, self.method) != ("HEAD", "GET"):
+            says = f"this path takes {self.method} only; see /openapi.json"
+            return JSONResponse({"error": says}, 405, {"allow": self.method})
+        try:
+            return await self.handler(self.service, request)
+        except RequestError as error:
+            return JSONResponse({"error": str(error)}, error.status, error.headers)
+        except BusyError as error:
+            return JSONResponse({"error": str(error)}, 429, {"retry-after": str(error.retry_after_s)})
+
+
+async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        says = JSONResponse({"error": "no such path; /openapi.json lists all"}, 404)
+        await says(scope, receive, send)
 
 
 def response_of(service: Service, scored: Scored, detail: Detail, sample: Sample | None) -> RewardResponse:
@@ -169,35 +210,11 @@ def _with_texts(value: Any, texts: Mapping[str, str]) -> Any:
     return row
 
 
-def _door(answer: Callable[[Service, Mapping[str, Any], Request], Awaitable[Any]]) -> Handler:
+def _door(answer: Callable[[Service, dict[str, Any], Request], Awaitable[Any]]) -> Handler:
     async def handler(service: Service, request: Request) -> Response:
-        return JSONResponse(await answer(service, await json_body(request), request))
+        return JSONResponse(await answer(service, await service.bodies.json(request), request))
 
     return handler
-
-
-def _guarded(service: Service, door: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """The handler as Starlette wants it: what it raises becomes a status with a sentence, and every request counts."""
-
-    async def endpoint(request: Request) -> Response:
-        began = time.monotonic()
-        try:
-            response = await handler(service, request)
-        except RequestError as error:
-            response = JSONResponse({"error": str(error)}, error.status, error.headers)
-        except BusyError as error:
-            response = JSONResponse({"error": str(error)}, 429, {"retry-after": str(error.retry_after_s)})
-        service.metrics.count_request(door, response.status_code, time.monotonic() - began)
-        return response
-
-    return endpoint
-
-
-async def _unknown(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    says = {404: "no such path; /openapi.json lists all", 405: "this path takes another method; see /openapi.json"}
-    return JSONResponse({"error": says.get(status, "the request can't be answered")}, status, headers)
 
 
 def _checked(model: type[M], body: Mapping[str, Any]) -> M:

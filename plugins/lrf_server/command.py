@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -93,15 +91,16 @@ def serve(
     let requests under way end.
     """
     try:
+        import httptools  # noqa: F401
         import prometheus_client  # noqa: F401
         import starlette  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise PluginError(f"lrf serve can't be used here: {error}; pip install 'lrf[serve]'") from error
     import lrf
     from lrf_server.app import ServerOptions, serving
     from lrf_server.guard import LOOPBACK
-    from lrf_server.running import Server
+    from lrf_server.running import Server, configured
 
     token = os.environ.get(TOKEN) or None
     if token is not None:
@@ -121,12 +120,10 @@ def serve(
     )
     with _bound(host, port) as listening, lrf.RewardModel.from_pipeline(pipeline, runs=runs, share_s=share_s) as model:
         app, scorings = serving(model, options)
-        config: dict[str, Any] = {"ssl_certfile": certificate, "ssl_keyfile": key} if certificate else {}
-        server = Server(
-            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False, **config)
-        )
+        tls = {"ssl_certfile": certificate, "ssl_keyfile": key} if certificate else {}
+        server = Server(configured(app, **tls))
         click.echo(_address(listening, tls=bool(certificate)))
-        asyncio.run(server.until_signalled(listening, scorings))
+        server.until_signalled(listening, model, scorings)
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
@@ -17,25 +17,20 @@ from starlette.requests import Request
 from lrf.errors import DataError
 from lrf.rows.asked import reference
 from lrf.rows.chat_text import answer_text, prompt_and_answer
+from lrf.types import Sample
+from lrf_server.body import RequestError
 from lrf_server.scorings import Scored, dimensions_of, rating_of
-from lrf_server.service import RequestError, Service, missing
+from lrf_server.service import Service, missing
 
 LABELS = ("label", "labels", "ground_truth", "extra_info", "lrf")
 """Fields of a row that may say which document and question an answer belongs to."""
 
 
-async def openrlhf(service: Service, body: Mapping[str, Any], request: Request) -> Any:
+async def openrlhf(service: Service, body: dict[str, Any], request: Request) -> Any:
     """OpenRLHF's remote reward model: ``{"query", "prompts", "labels"}``, texts with the chat's marks."""
-    queries, prompts = _texts(body, "query"), _texts(body, "prompts")
-    labels = body.get("labels") or [None] * len(prompts)
-    if not (isinstance(labels, list) and len(queries) == len(prompts) == len(labels)):
-        raise RequestError(422, "query, prompts and labels: expected lists of one length")
-    if not all(query.startswith(prompt) for query, prompt in zip(queries, prompts, strict=True)):
-        raise RequestError(422, "query: expected the text of prompts, then the answer")
-    scored = await _together(
-        _score(service, prompt, answer_text(query[len(prompt) :]), label, 170, request)
-        for query, prompt, label in zip(queries, prompts, labels, strict=True)
-    )
+    samples = await _samples(service, _openrlhf_rows(body), request)
+    body.clear()  # its texts may be long, and scoring takes a while
+    scored = await _score(service, samples, 170)
     numbers = _numbers(service, scored, request)
     logs = {name: [rating_of(one, name) for one in scored] for name in dimensions_of(scored)}
     return {
@@ -45,24 +40,37 @@ async def openrlhf(service: Service, body: Mapping[str, Any], request: Request) 
     }
 
 
-async def slime(service: Service, body: Mapping[str, Any], request: Request) -> Any:
+def _openrlhf_rows(body: Mapping[str, Any]) -> list[_Row]:
+    queries, prompts = _texts(body, "query"), _texts(body, "prompts")
+    labels = body.get("labels") or [None] * len(prompts)
+    if not (isinstance(labels, list) and len(queries) == len(prompts) == len(labels)):
+        raise RequestError(422, "query, prompts and labels: expected lists of one length")
+    rows = list(zip(queries, prompts, labels, strict=True))
+    if not all(query.startswith(prompt) for query, prompt, _ in rows):
+        raise RequestError(422, "query: expected the text of prompts, then the answer")
+    return [_Row(prompt, answer_text(query[len(prompt) :]), label) for query, prompt, label in rows]
+
+
+async def slime(service: Service, body: dict[str, Any], request: Request) -> Any:
     """slime's ``remote_rm``: ``{"prompt", "response", "label"}``; the body of the response is the reward."""
     (response,) = _texts({"response": [body.get("response")]}, "response")
-    scored = await _score(service, body.get("prompt"), answer_text(response), body.get("label"), 110, request)
-    return _numbers(service, [scored], request)[0]
+    row = _Row(body.pop("prompt", None), answer_text(response), body.pop("label", None))
+    scored = await _score(service, await _samples(service, [row], request), 110)
+    return _numbers(service, scored, request)[0]
 
 
-async def llama_factory(service: Service, body: Mapping[str, Any], request: Request) -> Any:
+async def llama_factory(service: Service, body: dict[str, Any], request: Request) -> Any:
     """LLaMA-Factory's reward model by API: ``{"model", "messages": [whole chat as text, …]}``."""
     try:
-        chats = [prompt_and_answer(text) for text in _texts(body, "messages")]
+        rows = [_Row(*prompt_and_answer(text)) for text in _texts(body, "messages")]
     except DataError as error:
         raise RequestError(422, str(error)) from None
-    scored = await _together(_score(service, prompt, answer, None, 600, request) for prompt, answer in chats)
+    del body["messages"]
+    scored = await _score(service, await _samples(service, rows, request), 600)
     return {"model": body.get("model"), "scores": _numbers(service, scored, request)}
 
 
-async def nemo_gym(service: Service, body: Mapping[str, Any], request: Request) -> Any:
+async def nemo_gym(service: Service, body: dict[str, Any], request: Request) -> Any:
     """NeMo Gym's ``/verify``: the request with its ``reward``; one that is missing is marked ``judge_failed``."""
     asked, response = body.get("responses_create_params"), body.get("response")
     if not isinstance(asked, Mapping) or not isinstance(response, Mapping):
@@ -70,7 +78,7 @@ async def nemo_gym(service: Service, body: Mapping[str, Any], request: Request) 
     given = asked.get("input")
     prompt = given if isinstance(given, str) else [_turn(item) for item in _list(given)]
     answer = "".join(_said(item) for item in _list(response.get("output")) if item.get("type") == "message")
-    scored = await _score(service, prompt, answer, body, 280, request)
+    (scored,) = await _score(service, await _samples(service, [_Row(prompt, answer, body)], request), 280)
     ratings = {name: rating_of(scored, name) for name in dimensions_of([scored])}
     row = {**body, "reward": scored.value, "reward_components": {n: r for n, r in ratings.items() if r is not None}}
     if scored.value is None:  # NeMo Gym leaves out of its aggregates what is marked so
@@ -82,7 +90,7 @@ class Door(NamedTuple):
     """A door's path under ``/doors/`` and the function behind it."""
 
     path: str
-    answer: Callable[[Service, Mapping[str, Any], Request], Awaitable[Any]]
+    answer: Callable[[Service, dict[str, Any], Request], Awaitable[Any]]
 
 
 DOORS = (
@@ -93,32 +101,50 @@ DOORS = (
 )
 
 
-async def _score(service: Service, prompt: Any, answer: str, label: Any, deadline_s: float, request: Request) -> Scored:
-    """Score an answer whose document and question the label names, or else the prompt holds."""
-    named = dict(reference(label))
-    if isinstance(label, Mapping):
+class _Row(NamedTuple):
+    """An answer, and where its document and question are: in the policy's prompt, or named by a label."""
+
+    prompt: Any
+    answer: str
+    label: Any = None
+
+
+async def _samples(service: Service, rows: list[_Row], request: Request) -> list[Sample]:
+    """A sample of one answer for each row, which are forgotten one by one. Raises :class:`RequestError`."""
+    samples = []
+    while rows:
+        samples.append(await service.sample(_asked(rows.pop(0), request)))
+    return samples
+
+
+def _asked(row: _Row, request: Request) -> dict[str, Any]:
+    """The fields of a request (:mod:`lrf.rows.asked`): document and question by the label, or else by the prompt."""
+    named = dict(reference(row.label))
+    if isinstance(row.label, Mapping):
         for name in LABELS:
-            named = {**reference(label.get(name)), **named}
+            named = {**reference(row.label.get(name)), **named}
     header = request.headers.get("lrf-document-id")
     if header and not {"document_ids", "context", "messages"} & named.keys():
         named["document_ids"] = [header]
     complete = ("query" in named and ({"document_ids", "context"} & named.keys())) or "messages" in named
-    body = {**named, "answers": [answer], **({} if complete else {"prompt": prompt})}
-    if not complete and prompt is None:
+    if not complete and row.prompt is None:
         raise RequestError(422, "prompt: missing, and no label names document and question")
-    (scored,) = await service.score(await service.sample(body), service.deadline_s or deadline_s)
-    if scored.error is not None:  # nothing can be scored: no answer's own failure, and no reason to train on
-        raise RequestError(503, f"scoring is stopped: {scored.error}")
+    return {**named, "answers": [row.answer], **({} if complete else {"prompt": row.prompt})}
+
+
+async def _score(service: Service, samples: Sequence[Sample], deadline_s: float) -> list[Scored]:
+    """What has become of each answer, in order. Raises :class:`RequestError` where nothing can be scored."""
+    asked = (service.score(sample, service.deadline_s or deadline_s) for sample in samples)
+    ended = await asyncio.gather(*asked, return_exceptions=True)
+    scored: list[Scored] = []
+    for outcome in ended:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        scored += outcome
+    for one in scored:
+        if one.error is not None:  # no answer's own failure, and no reason to train on
+            raise RequestError(503, f"scoring is stopped: {one.error}")
     return scored
-
-
-async def _together(answers: Iterable[Coroutine[Any, Any, Scored]]) -> list[Scored]:
-    """All of them at once, in order. The first error is raised when all have ended."""
-    ended = await asyncio.gather(*answers, return_exceptions=True)
-    for one in ended:
-        if isinstance(one, BaseException):
-            raise one
-    return [one for one in ended if isinstance(one, Scored)]
 
 
 def _numbers(service: Service, scored: Sequence[Scored], request: Request) -> list[float]:

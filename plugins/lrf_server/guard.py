@@ -1,11 +1,7 @@
-"""What a request must be before it is looked at: from whom, how large, how fast.
-
-Pure ASGI, since bodies are streams.
-"""
+"""From whom a request may come. It is refused before its body is read."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hmac
@@ -14,11 +10,9 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-BODY_S = 60.0
-"""Seconds that a body may take to arrive."""
 
 
 class _RefusedError(Exception):
@@ -29,45 +23,32 @@ class _RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Refuses requests of browsers from other sites, without the token, too large or too slow.
+    """Refuses requests of browsers from other sites, and those without the token.
 
     Parameters
     ----------
     token: what requests must bring, as a bearer token or as the password of basic authentication; None: nothing.
     hosts: the names that a request may call this server by; None: any (a token is demanded then).
-    most_bytes: the longest body.
     """
 
     app: ASGIApp
     token: str | None
     hosts: frozenset[str] | None
-    most_bytes: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begun = False
-
-        async def told(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
         try:
             headers = Headers(scope=scope)
             self._check_site(headers)
             if scope["path"] != "/healthz":
                 self._check_token(headers)
-            body = await self._body(scope, headers, receive)
-            await self.app(scope, _replayed(body, receive), told)
         except _RefusedError as error:
-            if begun:
-                raise
-            headers_out = {"connection": "close"} if error.status in (408, 413) else {}
-            if error.status == 401:
-                headers_out["www-authenticate"] = 'Bearer realm="lrf"'
-            await JSONResponse({"error": str(error)}, error.status, headers_out)(scope, receive, send)
+            more = {"www-authenticate": 'Bearer realm="lrf"'} if error.status == 401 else {}
+            await JSONResponse({"error": str(error)}, error.status, more)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
 
     def _check_site(self, headers: Headers) -> None:
         host = _host_of(f"//{headers.get('host', '')}")
@@ -96,35 +77,6 @@ class Guard:
                 "Authorization: expected 'Bearer TOKEN' (or the token as the password in the URL), the server's own",
             )
 
-    async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
-        if scope["method"] not in ("POST", "PUT", "PATCH"):
-            return b""
-        if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise _RefusedError(415, "Content-Type: expected application/json")
-        length = headers.get("content-length", "0")
-        if not length.isascii() or not length.isdigit():
-            raise _RefusedError(400, "Content-Length: expected a whole number")
-        if int(length) > self.most_bytes:
-            raise self._too_large()
-        parts, size = [], 0
-        try:
-            async with asyncio.timeout(BODY_S):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise _RefusedError(400, "the client left before its request was complete")
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    if size > self.most_bytes:
-                        raise self._too_large()
-                    if not message.get("more_body"):
-                        return b"".join(parts)
-        except TimeoutError:
-            raise _RefusedError(408, f"the body took more than {BODY_S:g} s to arrive") from None
-
-    def _too_large(self) -> _RefusedError:
-        return _RefusedError(413, f"the body is longer than {self.most_bytes} bytes (`--max-body-mb`)")
-
 
 def _host_of(address: str) -> str:
     """The name in an address without its port; empty for what is no address."""
@@ -132,17 +84,3 @@ def _host_of(address: str) -> str:
         return urlsplit(address).hostname or ""
     except ValueError:
         return ""
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """What gives the body once, and then whatever comes (the client's leaving)."""
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay

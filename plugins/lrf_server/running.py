@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 import uvicorn
 
+import lrf
 from lrf.errors import RunInterruptedError
+from lrf_server.connection import Connection
 from lrf_server.scorings import Scorings
+
+IDLE_S = 120.0
+"""Seconds that a connection may be idle: longer than clients keep theirs, or it might end just as a request is sent."""
+
+
+def configured(app: Any, **options: Any) -> uvicorn.Config:
+    """How uvicorn serves the application; ``options`` are its own, of TLS."""
+    return uvicorn.Config(
+        app, http=Connection, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
+        proxy_headers=False, timeout_keep_alive=int(IDLE_S), **options,
+    )  # fmt: skip
 
 
 class Server(uvicorn.Server):
@@ -22,15 +36,24 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
-    async def until_signalled(self, listening: socket.socket, scorings: Scorings) -> None:
-        """Serve until SIGINT or SIGTERM. Requests that have come are answered, and what is being scored is finished."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop)
-        await self.serve(sockets=[listening])
-        await scorings.finish()
+    def until_signalled(self, listening: socket.socket, model: lrf.RewardModel, scorings: Scorings) -> None:
+        """Serve on the model's own event loop until SIGINT or SIGTERM. Blocks the main thread.
 
-    def _stop(self) -> None:
+        Requests that have come are answered, and what is being scored is finished.
+        """
+
+        async def serve() -> None:
+            await self.serve(sockets=[listening])
+            await scorings.finish()
+
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            model.run(serve())
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.should_exit:
             os._exit(RunInterruptedError.exit_code)  # the journal is always safe
         self.should_exit = True

@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
-from starlette.requests import Request
 
 import lrf
 from lrf.errors import DataError
 from lrf.rows.asked import UnknownDocumentError, sample_asked
 from lrf.rows.document_store import DocumentStore
 from lrf.types import Sample
+from lrf_server.body import LARGE, Bodies, RequestError
 from lrf_server.metrics import Metrics
 from lrf_server.scorings import Scored, Scorings
-
-LARGE = 100_000
-"""Bytes from which on a body is parsed beside the event loop."""
-
-
-class RequestError(Exception):
-    """A request that gets an error: the status and a sentence."""
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = headers
 
 
 @dataclass(slots=True)
@@ -48,6 +35,7 @@ class Service:
     model: lrf.RewardModel
     store: DocumentStore
     scorings: Scorings
+    bodies: Bodies
     most_characters: int
     deadline_s: float | None = None
     on_missing: str | float = "error"
@@ -59,7 +47,10 @@ class Service:
     async def sample(self, body: Mapping[str, Any]) -> Sample:
         """The sample that a request describes. Raises :class:`RequestError`."""
         try:
-            sample = await asyncio.to_thread(sample_asked, body, self.store, self.model.prompt_template)
+            if _is_short(body):  # another thread would take longer
+                sample = sample_asked(body, self.store, self.model.prompt_template)
+            else:
+                sample = await asyncio.to_thread(sample_asked, body, self.store, self.model.prompt_template)
         except UnknownDocumentError as error:
             raise RequestError(404, str(error)) from None
         except DataError as error:
@@ -84,26 +75,15 @@ class Service:
         return scored
 
 
-async def json_body(request: Request) -> Mapping[str, Any]:
-    """The request's body, an object. Raises :class:`RequestError`."""
-    raw = await request.body()
-    try:
-        body = await asyncio.to_thread(_parsed, raw) if len(raw) > LARGE else _parsed(raw)
-    except RecursionError:
-        raise RequestError(400, "the body is nested too deeply") from None
-    except ValueError as error:
-        raise RequestError(400, f"the body is not JSON: {str(error)[:200]}") from None
-    if not isinstance(body, dict):
-        raise RequestError(422, "the body must be a JSON object")
-    return body
-
-
-def _parsed(raw: bytes) -> Any:
-    return json.loads(raw, parse_constant=_no_constant)
-
-
-def _no_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no JSON")
+def _is_short(body: Mapping[str, Any]) -> bool:
+    """Whether the texts in a body are short, and none is named by its id only."""
+    texts = (body.get("context") or "", body.get("prompt") or "", *body.get("answers", ()))
+    return (
+        all(isinstance(text, str) for text in texts)
+        and sum(map(len, texts)) < LARGE
+        and "messages" not in body
+        and "document_ids" not in body
+    )
 
 
 def sentence(error: ValidationError) -> str:

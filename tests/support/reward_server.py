@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -14,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import uvicorn
 
 import lrf
 from lrf_server.app import ServerOptions, serving
-from lrf_server.running import Server
+from lrf_server.running import Server, configured
 
 
 class Client:
@@ -51,6 +51,54 @@ class RewardServer(Client):
         return self.process.wait(60)
 
 
+class ServerHere(Client):
+    """The server on this event loop."""
+
+    def __init__(self, server: Server, url: str) -> None:
+        super().__init__(url)
+        self._server = server
+
+    def begin_to_stop(self) -> None:
+        """What SIGTERM does."""
+        self._server.should_exit = True
+
+    async def connect(self) -> RawConnection:
+        """A bare connection, for clients that don't keep to HTTP's rules."""
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        return RawConnection(*await asyncio.open_connection(host, int(port)))
+
+
+class RawConnection:
+    """A connection that sends whatever bytes it is given."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def post(self, path: str, body: Any) -> None:
+        """Send a whole request, and wait for nothing."""
+        data = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        await self.send(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
+
+    async def answer(self) -> tuple[int, Any]:
+        """Status and body of the next response."""
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+        return int(head.split(b" ")[1]), json.loads(await self.reader.readexactly(length))
+
+    async def at_end(self) -> bool:
+        """Whether the server has closed the connection."""
+        return await self.reader.read(1) == b""
+
+    def close(self) -> None:
+        self.writer.close()
+
+
 @contextmanager
 def serve_apart(pipeline: Path, runs: Path, *options: str, **environ: str) -> Iterator[RewardServer]:
     """A server of this pipeline on a free port."""
@@ -70,17 +118,17 @@ def serve_apart(pipeline: Path, runs: Path, *options: str, **environ: str) -> It
 
 
 @asynccontextmanager
-async def serve_here(pipeline: Path, runs: Path, **options: Any) -> AsyncIterator[Client]:
+async def serve_here(pipeline: Path, runs: Path, **options: Any) -> AsyncIterator[ServerHere]:
     """The same server on this event loop, over HTTP all the same."""
     model = await asyncio.to_thread(lrf.RewardModel.from_pipeline, pipeline, runs=runs, share_s=60.0)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         app, scorings = serving(model, ServerOptions(**options))
-        server = Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+        server = Server(configured(app))
         running = asyncio.create_task(server.serve(sockets=[listening]))
         try:
-            yield Client(f"http://127.0.0.1:{listening.getsockname()[1]}")
+            yield ServerHere(server, f"http://127.0.0.1:{listening.getsockname()[1]}")
         finally:
             server.should_exit = True
             await running

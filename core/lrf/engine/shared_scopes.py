@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from lrf.engine.sample_scope import SampleScope
 from lrf.types import Sample
 
+_Key = tuple[Any, ...]
 MOST_KEPT = 64
 """Scopes without a user that are kept at most (an index of a long document takes megabytes); the longest unused goes
 first."""
@@ -39,7 +39,7 @@ class SharedScopes:
 
     def __init__(self, window_s: float) -> None:
         self.window_s = window_s
-        self._shared: OrderedDict[bytes, _Shared] = OrderedDict()
+        self._shared: OrderedDict[_Key, _Shared] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
     def enter(self, scope: SampleScope) -> Callable[[], Awaitable[None]]:
@@ -55,7 +55,7 @@ class SharedScopes:
         scope.join(shared.scope)
         return partial(self._leave, key, shared, scope)
 
-    async def _leave(self, key: bytes, shared: _Shared, scope: SampleScope) -> None:
+    async def _leave(self, key: _Key, shared: _Shared, scope: SampleScope) -> None:
         shared.users -= 1
         if not shared.users:
             shared.timer = asyncio.get_running_loop().call_later(self.window_s, self._end, key)
@@ -65,7 +65,7 @@ class SharedScopes:
         if scope is not shared.scope:
             await scope.gathering.aclose()
 
-    def _end(self, key: bytes) -> None:
+    def _end(self, key: _Key) -> None:
         shared = self._shared.pop(key)
         if shared.timer is not None:
             shared.timer.cancel()
@@ -80,10 +80,6 @@ class SharedScopes:
         await asyncio.gather(*self._closing, return_exceptions=True)
 
 
-def _key(sample: Sample) -> bytes:
-    texts: list[Any] = [sample.query, *(part for d in sample.documents for part in (d.id, d.title or "", d.text))]
-    digest = hashlib.sha256()
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "big") + encoded)
-    return digest.digest()
+def _key(sample: Sample) -> _Key:
+    """The query and the documents; a dict compares texts by identity first, so those of a store cost nothing."""
+    return sample.query, *((d.id, d.title, d.text) for d in sample.documents)

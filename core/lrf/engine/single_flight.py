@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
@@ -24,7 +23,7 @@ class SingleFlight(Generic[T]):
 
     def __init__(self) -> None:
         self.landed = 0
-        self._last: deque[bytes] = deque(maxlen=REMEMBERED)
+        self._last: dict[bytes, None] = {}  # newest last
         self._under_way: dict[bytes, tuple[asyncio.Task[T] | None, list[asyncio.Future[T]]]] = {}
 
     def __contains__(self, key: bytes) -> bool:
@@ -56,7 +55,10 @@ class SingleFlight(Generic[T]):
         """Give what the call brought to all who wait for it."""
         _, waiters = self._under_way.pop(key)
         self.landed += 1
-        self._last.append(key)
+        self._last.pop(key, None)
+        self._last[key] = None
+        if len(self._last) > REMEMBERED:
+            del self._last[next(iter(self._last))]
         for waiter in waiters:
             if waiter.done():  # it was cancelled
                 continue

@@ -68,10 +68,9 @@ def sample_asked(body: Mapping[str, JSON], store: DocumentStore, template: str) 
         sample = sample_from_row({**given, "candidates": candidates}, folder=None, file="request", line=1)
     except RowError as error:
         raise DataError(error.message.replace("candidates", "answers", 1)) from None
-    if known is None:
-        for document in sample.documents:
-            store.put(document.text)
-    return replace(sample, id=question_id(sample.query, sample.documents))
+    kept = [store.keep(document.text) for document in sample.documents]
+    documents = tuple(replace(d, text=text) for d, (_, text) in zip(sample.documents, kept, strict=True))
+    return replace(sample, id=_question_id(sample.query, documents, [key for key, _ in kept]), documents=documents)
 
 
 def _candidate(answer: JSON) -> JSON:
@@ -82,9 +81,10 @@ def _candidate(answer: JSON) -> JSON:
     return row
 
 
-def question_id(query: str, documents: Sequence[Document]) -> str:
+def _question_id(query: str, documents: Sequence[Document], ids: Sequence[str]) -> str:
     """A hash of a question and its documents, in hexadecimal: what samples that were asked for are named by."""
-    parts = [query, *(part for d in documents for part in (d.id, d.title or "", document_id(d.text)))]
+    about = zip(documents, ids, strict=True)
+    parts = [query, *(part for document, key in about for part in (document.id, document.title or "", key))]
     return document_id(json.dumps(parts))[:32]
 
 
