@@ -122,7 +122,7 @@ class Reason(StrEnum):
     NO_NUMBER = "no_number", "Classifier: the reward model's output is not a number."
     NO_RUBRIC = "no_rubric", "The row has no rubric of its own, and the pipeline none for all rows."
     INVALID_RUBRIC = "invalid_rubric", "The row's own rubric can't be read; the detail says what is wrong with it."
-    NO_REFERENCE = "no_reference", "An item of a rubric sees the reference answer, and the row has none."
+    NO_REFERENCE = "no_reference", "What is asked needs the reference answer, and the row has none."
     NO_JUDGE = "no_judge", "The dimension asks a judge, and its plugin doesn't name one under `needs`."
     NO_RETRIEVER = "no_retriever", "The dimension asks for evidence, and its plugin doesn't name it under `needs`."
     DIMENSION_ERROR = "dimension_error", "The dimension's own code raised an error."

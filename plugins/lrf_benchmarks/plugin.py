@@ -1,4 +1,4 @@
-"""Registers the benchmarks, and the dimension that compares two answers."""
+"""Registers the benchmarks, and the dimensions that compare answers, write them anew and rate them by references."""
 
 from __future__ import annotations
 
@@ -40,6 +40,18 @@ def lrf_register_benchmarks() -> Iterable[ComponentSpec]:
 
 
 @hookimpl
+def lrf_register_sources() -> Iterable[ComponentSpec]:
+    return (
+        ComponentSpec(
+            name="longbench",
+            target="lrf_benchmarks.longbench:LongBenchSource",
+            settings="lrf_benchmarks.settings:LongBenchSettings",
+            summary="questions of LongBench and LongBench-Chat, with their reference answers",
+        ),
+    )
+
+
+@hookimpl
 def lrf_register_dimensions() -> Iterable[ComponentSpec]:
     return (
         ComponentSpec(
@@ -47,6 +59,20 @@ def lrf_register_dimensions() -> Iterable[ComponentSpec]:
             target="lrf_benchmarks.comparison:Comparison",
             settings="lrf_benchmarks.settings:ComparisonSettings",
             summary="Which of two answers is better, asked in one question (for `lrf bench --compare`)",
+            needs=("judge",),
+        ),
+        ComponentSpec(
+            name="rewriting",
+            target="lrf_benchmarks.rewriting:Rewriting",
+            settings="lrf_benchmarks.settings:RewritingSettings",
+            summary="An answer in the judge's own words, not a rating (for `lrf audit --reword`)",
+            needs=("judge",),
+        ),
+        ComponentSpec(
+            name="against_reference",
+            target="lrf_benchmarks.against_reference:AgainstReference",
+            settings="lrf_benchmarks.settings:AgainstReferenceSettings",
+            summary="An answer beside reference answers, as LongReward and LongBench-Chat evaluate policies",
             needs=("judge",),
         ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -55,3 +55,27 @@ class FactScoreSettings(ClaimSettings):
 
 class ComparisonSettings(Settings):
     """Settings of the dimension ``comparison``."""
+
+
+class RewritingSettings(Settings):
+    """Settings of the dimension ``rewriting``."""
+
+
+class LongBenchSettings(BenchmarkSettings):
+    """Settings of the source ``longbench``."""
+
+    datasets: list[str] | None = Field(
+        default=None, description="Only rows of these data sets, such as hotpotqa; null: all of them."
+    )
+
+
+class AgainstReferenceSettings(Settings):
+    """Settings of the dimension ``against_reference``."""
+
+    kind: Literal["qa", "summary", "chat"] = Field(
+        description="What is rated: qa, an answer from 1 to 3; summary, from 1 to 5; chat, from 1 to 10."
+    )
+    few_shots: FilePath | None = Field(
+        default=None,
+        description="LongBench-Chat's few_shots.json, with scored answers to each question, which are shown before.",
+    )

@@ -6,8 +6,9 @@ import csv
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,20 +16,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lrf
 from lrf.errors import DataError
-from lrf.protocols import Benchmark, Judged, Question
+from lrf.prompting.requests import Reply, Request
+from lrf.protocols import Benchmark, Capabilities, Judged, Question
 from lrf.rows.formats import rows_of
-from lrf.types import BadRow
+from lrf.types import BadRow, Candidate, Sample
 from lrf_benchmarks import plugin
+from lrf_benchmarks.against_reference import AgainstReference
 from lrf_benchmarks.best_of import RewardBench2, RmBench, ties_score
 from lrf_benchmarks.claims import AggreFact, FactScore, RagTruth
 from lrf_benchmarks.long_texts import LongJudgeBench, LongRewardBench
+from lrf_benchmarks.longbench import LongBenchSource
 from lrf_benchmarks.own import OwnPairs, OwnRatings
 from lrf_benchmarks.pairwise import ContextualJudgeBench, JudgeBench, LlmBar
 from lrf_benchmarks.settings import (
+    AgainstReferenceSettings,
     BenchmarkSettings,
     ClaimSettings,
     FactScoreSettings,
+    LongBenchSettings,
     LongJudgeBenchSettings,
     RagTruthSettings,
 )
@@ -340,3 +347,48 @@ def test_a_json_list_that_is_cut_short_is_an_error_that_names_the_file(tmp_path:
     (tmp_path / "list.json").write_text(text)
     with pytest.raises(DataError, match=r"list\.json: "):
         list(rows_of(tmp_path / "list.json"))
+
+
+FEW_SHOTS = [[{"answer": f"Example {n}.", "score": n} for n in (2, 9, 5)]] * 2
+
+
+async def test_policies_are_rated_against_their_best_reference_on_the_published_scales(tmp_path: Path) -> None:
+    (tmp_path / "few_shots.json").write_text(json.dumps(FEW_SHOTS))
+    data = jsonl(
+        tmp_path / "test.jsonl",
+        {"input": "When?", "context": "In 1904.", "answers": ["1904", "in 1904"], "dataset": "qasper", "_id": "x"},
+        {"input": "", "context": "A report.", "answers": ["Short."], "dataset": "gov_report", "all_classes": None},
+        {"idx": 2, "prompt": "Long text.\nWho?", "query": "Who?", "answer": "She."},
+        {"question": "?"},
+    )
+    prompts: list[str] = []
+
+    class Judge:
+        identity: ClassVar = {"type": "test"}
+        capabilities = Capabilities()
+        max_concurrency, request_timeout_s = 4, 60.0
+
+        async def complete(self, request: Request) -> Reply:
+            prompts.append("".join(segment.text for segment in request.prompt))
+            return Reply("So. [[3]]" if "in 1904" in prompts[-1] else "So. [[2]]")
+
+        async def aclose(self) -> None:
+            return None
+
+    rows = list(LongBenchSource(LongBenchSettings(path=data)).read())
+    assert [row.message[:12] for row in rows if isinstance(row, BadRow)] == ["expected Lon"]
+    qa, summary, chat = (row for row in rows if isinstance(row, Sample))
+    assert (qa.id, qa.reference, chat.id, chat.documents[0].text) == ("x", "1904", "2", "Long text.")
+    assert summary.query == "Summarise the document."
+    rated = {}
+    for sample, kind, more in (
+        (qa, "qa", {}), (summary, "summary", {}), (chat, "chat", {"few_shots": "few_shots.json"}),
+    ):  # fmt: skip
+        settings = AgainstReferenceSettings.model_validate({"kind": kind, **more}, context={"folder": tmp_path})
+        with lrf.RewardModel(Judge(), dimensions=[AgainstReference(settings)]) as model:
+            answered = replace(sample, candidates=(Candidate("a", "An answer."),))
+            (outcome,) = await model.score_sample(answered)
+            rated[kind] = outcome.reward
+    assert rated == {"qa": 10.0, "summary": 2.5, "chat": 2.0}
+    assert "Rating: [[9]]" in prompts[-1]
+    assert "An answer." in prompts[-1]

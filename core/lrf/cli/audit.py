@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,11 @@ import click
 from lrf.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from lrf.cli.judging import JudgingRun
     from lrf.config import Pipeline
     from lrf.evaluation.audit import AuditResult
     from lrf.evaluation.audit_items import Built
     from lrf.plugin.catalog import Catalog
-    from lrf.stages.summary import RunSummary
     from lrf.types import JSON
 
 MOST_DOCUMENTS = 200
@@ -31,6 +31,8 @@ MOST_DOCUMENTS = 200
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Sentences to ask about.")
 @click.option("--lengths", default="4k", show_default=True, help="Tokens of the contexts, such as 4k,16k,64k.")
 @click.option("--dimension", "dimensions", multiple=True, help="Only this dimension of the pipeline; repeat for more.")
+@click.option("--reword", "rewords", metavar="JUDGE",
+              help="Also ask about sentences in the words of this judge of the pipeline.")  # fmt: skip
 @click.option("--probes/--no-probes", default=True, show_default=True, help="Also probe biases and attacks.")
 @click.option("--noise", "again", default=0, show_default=True, type=click.IntRange(0, 20),
               help="How many more times to ask the first sentences, to measure noise.")  # fmt: skip
@@ -55,7 +57,7 @@ def audit(pipeline: Path, as_json: bool, **options: Any) -> int:
     `lrf report` shows with the figures of a run of PIPELINE) and three figures (with the extra figures). The exit code
     is that of the run that asked the judge.
     """
-    from lrf.cli.judging import need_extra, show_plan, show_tables, write_markdown
+    from lrf.cli.judging import need_extra, show_tables, write_markdown
     from lrf.cli.output import show_json
     from lrf.config import load_pipeline
     from lrf.evaluation.audit_items import AuditSettings, build
@@ -71,15 +73,16 @@ def audit(pipeline: Path, as_json: bool, **options: Any) -> int:
     if not built.rows:
         why = "; ".join(built.remarks[:3]) or "there are none"
         raise DataError(f"no errors can be planted in these documents: {why}. Plain prose of some pages will do")
-    asking = Asking(base, catalog, built, options)
+    asking = Audit(base, catalog, built, options)
     if options["only_plan"]:
-        show_plan(asking.prepared(), options["runs"], as_json=as_json)
+        asking.main.write(iter(built.rows))
+        asking.main.show_plan(as_json=as_json)
         return 0
     result, code = asking.result(settings.depths)
     if result is None:
         return code
     result.notes += asking.draw(result)
-    write_json(asking.folder() / "audit.json", result.as_json())
+    write_json(asking.main.files.path / "audit.json", result.as_json())
     if options["markdown"] is not None:
         write_markdown(options["markdown"], result.tables(), result.remarks())
     if as_json:
@@ -90,110 +93,112 @@ def audit(pipeline: Path, as_json: bool, **options: Any) -> int:
 
 
 @dataclass(slots=True)
-class Asking:
-    """The runs of an audit: the main one, one that compares, and those that ask again; all within one budget."""
+class Audit:
+    """The runs of an audit: one that rewords, the main one, one that compares, and those that ask again.
+
+    All are within one budget. ``spent`` is what they took so far, ``notes`` what has to be said about them.
+    """
 
     base: Pipeline
     catalog: Catalog
     built: Built
     options: dict[str, Any]
+    spent: dict[str, JSON] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
-    def name(self) -> str:
-        return f"{self.base.name}-audit"
+    def main(self) -> JudgingRun:
+        from lrf.cli.judging import JudgingRun
 
-    def folder(self, suffix: str = "") -> Path:
-        runs: Path = self.options["runs"]
-        return runs.absolute() / f"{self.name}{suffix}"
-
-    def prepared(
-        self, suffix: str = "", rows: Sequence[Any] | None = None, *, budget: str | None = None, compare: bool = False
-    ) -> Pipeline:
-        """The pipeline of one of the runs, with its questions written."""
-        from lrf.evaluation.pipelines import judging_pipeline
-        from lrf.evaluation.questions import write_rows
-
-        folder = self.folder(suffix)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_rows(iter(self.built.rows if rows is None else rows), folder / "questions.jsonl")
-        return judging_pipeline(
-            self.base, self.catalog, name=f"{self.name}{suffix}", rows=folder / "questions.jsonl",
-            dimensions=() if compare else self.options["dimensions"], budget=budget or self.options["budget"],
-            comparison="" if compare else None, cached=not suffix.startswith("-again"),
+        return JudgingRun(
+            self.base, self.catalog, self.options["runs"], f"{self.base.name}-audit", self.options["dimensions"],
+            budget=self.options["budget"],
         )  # fmt: skip
 
     def result(self, depths: int) -> tuple[AuditResult | None, int]:
         """Ask everything. The result is None where nothing was scored."""
-        from lrf.cli.judging import price_of, run_judging
         from lrf.evaluation.audit import AuditResult, baseline_scores
         from lrf.evaluation.probes import flip_rate, noise_of, probe
 
-        summary = run_judging(self.prepared(), self.catalog, self.options["runs"])
-        if "score" not in summary.stages:
-            return None, summary.exit_code
-        spent, notes = price_of(summary), list(self.built.remarks)
-        scores = _scores(self.folder())
-        decisions, times = self._more(summary, spent, notes)
+        if self.options["rewords"] is not None:
+            self._reword(self.options["rewords"])
+        main, code = self._ask(self.main, self.built.rows)
+        if main is None:
+            return None, code
+        scores = _scores(main)
+        decisions, times = self._more(scores) if not code else ([], [])
+        if code:
+            self.notes.append("the run was not finished, so nothing more was asked")
         seed = self.options["seed"]
         everyone = {**scores, **baseline_scores(self.built, seed)}
-        result = AuditResult(self.built.asked, everyone, list(scores), seed, depths, price=spent, notes=notes)
+        notes = [*self.built.remarks, *self.notes]
+        result = AuditResult(self.built.asked, everyone, list(scores), seed, depths, price=self.spent, notes=notes)
         repeats = [[one[key] for one in times if key in one] for key in (times[0] if times else {})]
         if self.options["probes"]:
-            limit = self.options["most_noise"]
-            result.probes = probe(self.built.asked, scores["reward"], decisions, repeats, limit)
+            limit, own = self.options["most_noise"], self.options["rewords"] in self._raters()
+            result.probes = probe(self.built.asked, scores["reward"], decisions, repeats, limit, own_words=own)
         if repeats:
             result.noise = noise_of(repeats)
             result.flips = flip_rate(_by_question(times))
-        return result, summary.exit_code
+        return result, code
 
-    def _more(
-        self, summary: RunSummary, spent: dict[str, JSON], notes: list[str]
-    ) -> tuple[list[Any], list[dict[tuple[str, str], float]]]:
-        """The decisions of the comparisons, and the scores of each time that was asked; what is spent grows."""
+    def _raters(self) -> set[str]:
+        """The judges that rate."""
+        wanted = self.options["dimensions"]
+        blocks = [block for block in self.base.dimensions if not wanted or block.name in wanted]
+        return {judge for block in blocks for judge in block.raters}
+
+    def _reword(self, judge: str) -> None:
+        """Have a judge say the statements in other words, and ask about these, too."""
+        from lrf.evaluation.rewording import add_reworded, read_reworded, rows_to_reword
+
+        run = replace(self.main, name=f"{self.main.name}-reword", dimensions=(), rewrites=judge)
+        done, _ = self._ask(run, list(rows_to_reword(self.built)))
+        if done is not None:
+            add_reworded(self.built, read_reworded(done.files.judgements))
+
+    def _more(self, scores: Any) -> tuple[list[Any], list[dict[tuple[str, str], float]]]:
+        """The decisions of the comparisons, and the scores of each time that was asked."""
         decisions: list[Any] = []
         times: list[dict[tuple[str, str], float]] = []
-        if summary.exit_code:
-            notes.append("the run was not finished, so nothing more was asked")
-            return decisions, times
-        if (
-            self.options["probes"]
-            and self.base.judges
-            and self._ask_more("-compare", self.built.comparisons, spent, notes)
-        ):
-            decisions = _decisions(self.folder("-compare"))
+        main = self.main
+        if self.options["probes"] and self.base.judges:
+            run = replace(main, name=f"{main.name}-compare", dimensions=(), comparison="")
+            compared, _ = self._ask(run, self.built.comparisons)
+            decisions = [] if compared is None else _decisions(compared)
         if self.options["again"]:
             rows = [row for row in self.built.rows if not row["id"].split("-", 2)[2:]][:5]
             keys = {(row["id"], c["id"]) for row in rows for c in row["candidates"]}
-            times.append({key: s for key, s in _scores(self.folder())["reward"].items() if key in keys})
+            times.append({key: s for key, s in scores["reward"].items() if key in keys})
             for number in range(self.options["again"]):
-                if self._ask_more(f"-again-{number + 1}", rows, spent, notes):
-                    times.append(_scores(self.folder(f"-again-{number + 1}"))["reward"])
+                again, _ = self._ask(replace(main, name=f"{main.name}-again-{number + 1}", cached=False), rows)
+                times += [] if again is None else [_scores(again)["reward"]]
         return decisions, times
 
-    def _ask_more(self, suffix: str, rows: Sequence[Any], spent: dict[str, JSON], notes: list[str]) -> bool:
-        """One more run, within what is left of the budget; returns whether it has scores."""
-        from lrf.cli.judging import left_of, price_of, run_judging
+    def _ask(self, run: JudgingRun, rows: Sequence[Any]) -> tuple[JudgingRun | None, int]:
+        """One run within what is left of the budget, and its exit code; None instead of the run if it has no scores."""
+        from lrf.cli.judging import left_of, price_of
 
-        budget = left_of(self.options["budget"], spent)
-        if not rows or budget == "":
-            notes.append(f"not asked, since the budget is used up: {suffix[1:]}")
-            return False
-        compare = suffix == "-compare"
-        try:
-            pipeline = self.prepared(suffix, rows, budget=budget, compare=compare)
-        except ConfigError as error:
-            notes.append(f"not asked ({suffix[1:]}): {error}")
-            return False
-        summary = run_judging(pipeline, self.catalog, self.options["runs"])
-        for unit, amount in price_of(summary).items():
-            if isinstance(amount, dict):
-                known = dict(spent[unit] or {})
-                spent[unit] = {key: known.get(key, 0) + value for key, value in amount.items()}
-            elif amount is not None:
-                spent[unit] = (spent[unit] or 0) + amount
-        if "score" not in summary.stages:
-            notes.append(f"not measured ({suffix[1:]}): {(summary.message or summary.status).splitlines()[0]}")
-        return "score" in summary.stages
+        what = run.name.removeprefix(self.main.name).lstrip("-") or "statements"
+        budget = left_of(self.options["budget"], self.spent) if self.spent else self.options["budget"]
+        if budget == "":
+            self.notes.append(f"not asked, since the budget is used up: {what}")
+        if budget == "" or not rows:
+            return None, 0
+        run = replace(run, budget=budget)
+        if run.name != self.main.name:
+            try:
+                run.pipeline()
+            except ConfigError as error:
+                self.notes.append(f"not asked ({what}): {error}")
+                return None, 0
+        run.write(iter(rows))
+        summary = run.run()
+        self.spent = _sum(self.spent, price_of(summary))
+        if "score" in summary.stages:
+            return run, summary.exit_code
+        self.notes.append(f"not measured ({what}): {(summary.message or summary.status).splitlines()[0]}")
+        return None, summary.exit_code
 
     def draw(self, result: AuditResult) -> list[str]:
         """Draw the figures into the run's folder, and say where they are, or which extra is missing."""
@@ -203,7 +208,7 @@ class Asking:
             return ["no figures: pip install 'lrf[figures]'"]
         from lrf.evaluation.figures import draw_audit
 
-        paths = draw_audit(result, self.folder() / "figures")
+        paths = draw_audit(result, self.main.files.path / "figures")
         return [f"figures: {', '.join(map(str, paths))}"]
 
 
@@ -244,21 +249,30 @@ def _documents(base: Pipeline, files: tuple[Path, ...]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _scores(folder: Path) -> dict[str, dict[tuple[str, str], float]]:
-    from lrf.evaluation.judgements import read_rewards
+def _sum(one: dict[str, JSON], other: dict[str, JSON]) -> dict[str, JSON]:
+    """Two prices together."""
+    total = dict(one)
+    for unit, amount in other.items():
+        if isinstance(amount, dict):
+            known = dict(total.get(unit) or {})
+            total[unit] = {**known, **{key: known.get(key, 0) + value for key, value in amount.items()}}
+        elif amount is not None or unit not in total:
+            total[unit] = amount if amount is None else (total.get(unit) or 0) + amount
+    return total
 
-    read = read_rewards(folder / "rewards.jsonl")
+
+def _scores(run: JudgingRun) -> dict[str, dict[tuple[str, str], float]]:
     return {
         judge: {(sample, candidate): s for sample, of in samples.items() for candidate, s in of.items()}
-        for judge, samples in read.items()
+        for judge, samples in run.scores().items()
         if not judge.startswith("without ")
     }
 
 
-def _decisions(folder: Path) -> list[Any]:
-    from lrf.evaluation.judgements import decision_of, read_rewards
+def _decisions(run: JudgingRun) -> list[Any]:
+    from lrf.evaluation.judgements import decision_of
 
-    rated = read_rewards(folder / "rewards.jsonl")["reward"].values()
+    rated = run.scores()["reward"].values()
     return [(decision_of(of.get("given"), "1", "2"), decision_of(of.get("swapped"), "2", "1")) for of in rated]
 
 

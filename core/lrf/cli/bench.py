@@ -112,31 +112,25 @@ def _asked(
     name: str, benchmark: Benchmark, base: Pipeline, catalog: Catalog, *, seed: int, as_json: bool, runs: Path,
     compare: bool, limit: int | None, **options: Any,
 ) -> int:  # fmt: skip
-    from lrf.cli.judging import price_of, run_judging, show_plan
+    from lrf.cli.judging import JudgingRun, price_of
     from lrf.evaluation.bench import measured
-    from lrf.evaluation.judgements import read_rewards, says
-    from lrf.evaluation.pipelines import judging_pipeline
-    from lrf.evaluation.questions import Counts, chosen_questions, question_row, write_rows
-    from lrf.stages.run_dir import RunDir
+    from lrf.evaluation.judgements import says
+    from lrf.evaluation.questions import Counts, chosen_questions, question_row
 
     title = f"{base.name}-bench-{name}{'-compare' if compare else ''}"
-    run = RunDir(runs.absolute() / title)
-    rows = run.path / "questions.jsonl"
-    pipeline = judging_pipeline(
-        base, catalog, name=title, rows=rows, dimensions=options["dimensions"], budget=options["budget"],
-        comparison=options["judge"] if compare else None,
-    )  # fmt: skip
-    run.path.mkdir(parents=True, exist_ok=True)
-    write_rows((question_row(q, compare=compare) for q in chosen_questions(benchmark, Counts(), limit, seed)), rows)
+    comparison = options["judge"] if compare else None
+    asking = JudgingRun(base, catalog, runs, title, options["dimensions"], comparison, budget=options["budget"])
+    asking.pipeline()  # refuses before anything is written
+    asking.write(question_row(q, compare=compare) for q in chosen_questions(benchmark, Counts(), limit, seed))
     if options["only_plan"]:
-        show_plan(pipeline, runs, as_json=as_json)
+        asking.show_plan(as_json=as_json)
         return 0
-    summary = run_judging(pipeline, catalog, runs)
+    summary = asking.run()
     if "score" not in summary.stages:  # rewards of an earlier time may be there, of other questions
         return summary.exit_code
     counts = Counts()
     questions = chosen_questions(benchmark, counts, limit, seed)
-    result = measured(name, benchmark, questions, says(read_rewards(run.rewards)), counts, seed)
+    result = measured(name, benchmark, questions, says(asking.scores()), counts, seed)
     result.price = price_of(summary)
     return _finish(result, options["markdown"], as_json, summary.exit_code)
 

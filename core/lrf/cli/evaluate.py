@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,10 @@ import click
 from lrf.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from lrf.config import Pipeline
-    from lrf.evaluation.policies import Duel, Outcome
-    from lrf.plugin.catalog import Catalog
-    from lrf.stages.run_dir import RunDir
+    from lrf.cli.judging import JudgingRun
+    from lrf.evaluation.duels import Duels
+    from lrf.evaluation.policies import Means, Outcome
+    from lrf.evaluation.tables import Table
     from lrf.types import JSON
 
 
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
               help="Write a blind sheet for people: .csv, or .json for Label Studio.")  # fmt: skip
 @click.option("--people", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="A sheet that somebody filled in; repeat for each person.")  # fmt: skip
+@click.option("--export", type=click.Path(file_okay=False, path_type=Path),
+              help="Write the answers for AlpacaEval and MT-Bench into this folder.")  # fmt: skip
+@click.option("--verdicts", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="What these tools said: AlpacaEval's annotations or MT-Bench's judgements.")  # fmt: skip
 @click.option("--budget", help="What may be paid at most: money=N, calls=N or tokens=N.")
 @click.option("--plan", "only_plan", is_flag=True, help="Show what it will ask and cost, and ask nothing.")
 @click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
@@ -48,114 +52,126 @@ def evaluate(pipeline: Path, a: Path, b: Path, as_json: bool, **options: Any) ->
     The judge of the pipeline gives each answer a reward (wins are also counted by dimension), or with --compare sees
     both at once, in both orders. Answers come from runs that sampled them, or from files: rows of sample_id and text,
     AlpacaEval's outputs, MT-Bench's model answers, LongBench's predictions. Where the data has references, F1 and
-    ROUGE-L are computed, too.
+    ROUGE-L are computed, too; where a dimension judges statements, each policy's facts an answer and how many of them
+    are supported.
     """
     from lrf.build import source_of
-    from lrf.cli.judging import need_extra, show_tables, write_markdown
+    from lrf.cli.judging import JudgingRun, need_extra, show_tables, write_markdown
     from lrf.cli.output import show_json
     from lrf.config import load_pipeline
-    from lrf.evaluation.people import people_agreement, people_outcome, read_sheet, write_sheet
-    from lrf.evaluation.policies import by_reference, duels, outcome_table, read_answers, reference_table
+    from lrf.evaluation.duels import Duels
     from lrf.plugin.catalog import load_catalog
     from lrf.stages.reading import good_samples
 
     need_extra("bench", "scipy", "sklearn")
     catalog = load_catalog()
     base = load_pipeline(pipeline, catalog)
-    counts: Counter[str] = Counter()
-    asking = None if options["no_judge"] else Asking(base, catalog, options)
-    found = duels(good_samples(source_of(base)), read_answers(a), read_answers(b), counts)
-    matches = asking.written(found) if asking else [match.without_documents() for match in found]
-    if not matches:
-        raise DataError(f"{a} and {b} have no answers to the same question of the data (by id, or by the question)")
-    if options["only_plan"]:
+    compare = options["compare"]
+    name = f"{base.name}-evaluate{'-compare' if compare else ''}"
+    asking = None if options["no_judge"] else JudgingRun(
+        base, catalog, options["runs"], name, options["dimensions"], options["judge"] if compare else None,
+        budget=options["budget"],
+    )  # fmt: skip
+    with Duels(a, b) as duels:
+        matched = duels.matched(good_samples(source_of(base)))
         if asking is None:
-            raise ConfigError("--plan and --no-judge: there is nothing to plan")
-        return asking.plan(as_json=as_json)
-    if options["sheet"] is not None:
-        write_sheet(options["sheet"], matches)
-    outcomes, price, code = asking.judged(matches) if asking else ({}, None, 0)
-    remarks = [f"{name}: {n:,}" for name, n in counts.items()]
-    sheets = [read_sheet(path) for path in options["people"]]
-    agreement = None
-    if sheets:
-        judge = next(iter(outcomes.values()), None)
-        outcomes["people"] = people_outcome(sheets)
-        agreement = people_agreement(sheets, {} if judge is None else judge.by_question)
-        remarks += [f"people, {key}: {value}" for key, value in agreement.items()]
-    references = by_reference(matches)
-    tables = ([outcome_table(outcomes)] if outcomes else []) + ([reference_table(references)] if references else [])
+            deque(matched, maxlen=0)
+        else:
+            asking.pipeline()  # refuses before anything is written
+            asking.write(duel.row(compare=compare) for duel in matched)
+        if not duels:
+            raise DataError(f"{a} and {b} have no answers to the same question of the data (by id, or by the question)")
+        if options["only_plan"]:
+            if asking is None:
+                raise ConfigError("--plan and --no-judge: there is nothing to plan")
+            asking.show_plan(as_json=as_json)
+            return 0
+        found = _found(duels, asking, options)
     if options["markdown"] is not None:
-        write_markdown(options["markdown"], tables, remarks)
+        write_markdown(options["markdown"], found.tables(), found.remarks())
     if as_json:
-        show_json({
-            "counts": dict(counts), "outcomes": {name: outcome.as_json() for name, outcome in outcomes.items()},
-            "references": {n: {p: share.as_json() for p, share in of.items()} for n, of in references.items()},
-            "people": agreement, "price": price,
-        })  # fmt: skip
+        show_json(found.as_json())
     else:
-        show_tables(tables, remarks)
-    return code
+        show_tables(found.tables(), found.remarks())
+    return found.code
 
 
 @dataclass(slots=True)
-class Asking:
-    """The run that asks the judge about both policies' answers."""
+class Found:
+    """What is known of the two policies.
 
-    base: Pipeline
-    catalog: Catalog
-    options: dict[str, Any]
+    Parameters
+    ----------
+    outcomes: wins, ties and losses, by judge, dimension, people or file.
+    means: each policy's means, by the title of their table.
+    people: how far people agree; None without sheets.
+    price: what the judge took; ``code`` is its run's exit code.
+    """
 
-    @property
-    def name(self) -> str:
-        return f"{self.base.name}-evaluate{'-compare' if self.options['compare'] else ''}"
+    counts: Mapping[str, int]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    means: dict[str, Means] = field(default_factory=dict)
+    people: Mapping[str, JSON] | None = None
+    price: Mapping[str, JSON] | None = None
+    code: int = 0
 
-    @property
-    def run(self) -> RunDir:
-        from lrf.stages.run_dir import RunDir
+    def tables(self) -> list[Table]:
+        from lrf.evaluation.policies import means_table, outcome_table
 
-        return RunDir(self.options["runs"].absolute() / self.name)
+        first = [outcome_table(self.outcomes)] if self.outcomes else []
+        return first + [means_table(title, means) for title, means in self.means.items() if means]
 
-    def written(self, matches: Iterator[Duel]) -> list[Duel]:
-        """Write the questions as the run's data; returns the matches without their documents."""
-        from lrf.evaluation.questions import write_rows
+    def remarks(self) -> list[str]:
+        lines = [f"{name}: {n:,}" for name, n in self.counts.items()]
+        return lines + [f"people, {key}: {value}" for key, value in (self.people or {}).items()]
 
-        kept: list[Duel] = []
+    def as_json(self) -> Mapping[str, JSON]:
+        return {
+            "counts": dict(self.counts),
+            "outcomes": {name: outcome.as_json() for name, outcome in self.outcomes.items()},
+            **{title: {n: {p: share.as_json() for p, share in of.items()} for n, of in means.items()}
+               for title, means in self.means.items()},
+            "people": self.people,
+            "price": self.price,
+        }  # fmt: skip
 
-        def rows() -> Iterator[Mapping[str, JSON]]:
-            for match in matches:
-                kept.append(match.without_documents())
-                yield match.row(compare=self.options["compare"])
 
-        self.run.path.mkdir(parents=True, exist_ok=True)
-        write_rows(rows(), self.run.path / "questions.jsonl")
-        return kept
+def _found(duels: Duels, asking: JudgingRun | None, options: Mapping[str, Any]) -> Found:
+    """Ask the judge, and read what people and other tools say."""
+    from lrf.evaluation.other_tools import read_verdicts, write_for_others
+    from lrf.evaluation.people import people_agreement, people_outcome, read_sheet, write_sheet
+    from lrf.evaluation.policies import by_reference
 
-    def pipeline(self) -> Pipeline:
-        from lrf.evaluation.pipelines import judging_pipeline
+    if options["sheet"] is not None:
+        write_sheet(options["sheet"], duels.shuffled())
+    if options["export"] is not None:
+        write_for_others(options["export"], duels)
+    found = Found(dict(duels.counts), means={"rewards": {}, "references": by_reference(duels), "facts": {}})
+    if asking is not None:
+        _ask(found, duels, asking, options)
+    if sheets := [read_sheet(path) for path in options["people"]]:
+        judge = next(iter(found.outcomes.values()), None)
+        found.outcomes["people"] = people_outcome(sheets)
+        found.people = people_agreement(sheets, {} if judge is None else judge.by_question)
+    for path in options["verdicts"]:
+        found.outcomes[path.name] = read_verdicts(path, duels)
+    return found
 
-        return judging_pipeline(
-            self.base, self.catalog, name=self.name, rows=self.run.path / "questions.jsonl",
-            dimensions=self.options["dimensions"], budget=self.options["budget"],
-            comparison=self.options["judge"] if self.options["compare"] else None,
-        )  # fmt: skip
 
-    def plan(self, *, as_json: bool) -> int:
-        from lrf.cli.judging import show_plan
+def _ask(found: Found, duels: Duels, asking: JudgingRun, options: Mapping[str, Any]) -> None:
+    """Have the judge rate or compare the answers, and add what it says."""
+    from lrf.cli.judging import price_of
+    from lrf.evaluation.policies import by_comparison, by_rewards, facts_of, means_of
+    from lrf.stages.score.rows import judgement_rows
 
-        show_plan(self.pipeline(), self.options["runs"], as_json=as_json)
-        return 0
-
-    def judged(self, matches: Sequence[Duel]) -> tuple[dict[str, Outcome], Any, int]:
-        """The outcomes by the judge, what they cost, and the run's exit code."""
-        from lrf.cli.judging import price_of, run_judging
-        from lrf.evaluation.judgements import read_rewards
-        from lrf.evaluation.policies import by_comparison, by_rewards
-
-        summary = run_judging(self.pipeline(), self.catalog, self.options["runs"])
-        if "score" not in summary.stages:
-            return {}, price_of(summary), summary.exit_code
-        scores, ids = read_rewards(self.run.rewards), [match.sample.id for match in matches]
-        if self.options["compare"]:
-            return {"comparison": by_comparison(ids, scores)}, price_of(summary), summary.exit_code
-        return by_rewards(ids, scores, self.options["margin"]), price_of(summary), summary.exit_code
+    summary = asking.run()
+    found.price, found.code = price_of(summary), summary.exit_code
+    if "score" not in summary.stages:
+        return
+    scores, ids = asking.scores(), [duel.sample.id for duel in duels]
+    if options["compare"]:
+        found.outcomes["comparison"] = by_comparison(ids, scores)
+        return
+    found.outcomes |= by_rewards(ids, scores, options["margin"])
+    found.means["rewards"] = means_of(ids, scores)
+    found.means["facts"] = facts_of(judgement_rows(asking.files.judgements))

@@ -1,8 +1,9 @@
-"""What ``lrf bench`` and ``lrf audit`` share: the run that asks the judge, its plan, its price, and tables."""
+"""What ``lrf bench``, ``lrf audit`` and ``lrf evaluate`` share: the run that asks judges, its price, and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,10 @@ from lrf.errors import ConfigError
 
 if TYPE_CHECKING:
     from lrf.config import Pipeline
+    from lrf.evaluation.judgements import Scores
     from lrf.evaluation.tables import Table
     from lrf.plugin.catalog import Catalog
+    from lrf.stages.run_dir import RunDir
     from lrf.stages.summary import RunSummary
     from lrf.types import JSON
 
@@ -26,39 +29,93 @@ def need_extra(extra: str, *modules: str) -> None:
         raise ConfigError(f"{', '.join(missing)} isn't installed; pip install 'lrf[{extra}]'")
 
 
-def run_judging(pipeline: Pipeline, catalog: Catalog, runs: Path) -> RunSummary:
-    """Run the pipeline's scoring, with the display of ``lrf run``, in its own run directory."""
-    from lrf.cli.outlook import outlook, show_changes
-    from lrf.cli.progress import progress
-    from lrf.engine import event_loop as interpreter
-    from lrf.stages.run_dir import RunDir
-    from lrf.stages.runner import run_pipeline
+@dataclass(frozen=True, slots=True)
+class JudgingRun:
+    """A run that asks the judges of a pipeline about rows that are made for it.
 
-    run = RunDir(runs.absolute() / pipeline.name)
-    with progress() as display:
-        show_changes(pipeline, run, display)
-        look = outlook(pipeline, run.pipeline, run, display)
-        work = run_pipeline(pipeline, catalog, runs, last="score", report=display, signals=True, before_paying=look)
-        summary = interpreter.run(work)
-    if summary.message:
-        click.echo(f"{summary.status}: {summary.message}", err=True)
-    return summary
+    Parameters
+    ----------
+    base: the pipeline.
+    runs: the folder of run directories; ``name`` is that of the run.
+    dimensions: the only dimensions to keep; all of them if empty.
+    comparison: the judge that compares two answers instead ("" for the pipeline's main or only one).
+    rewrites: the judge that writes statements in other words instead of rating them.
+    budget: what the run may use at most.
+    cached: whether replies of other runs may be used.
+    """
 
+    base: Pipeline
+    catalog: Catalog
+    runs: Path
+    name: str
+    dimensions: Sequence[str] = ()
+    comparison: str | None = None
+    rewrites: str | None = None
+    budget: str | None = None
+    cached: bool = True
 
-def show_plan(pipeline: Pipeline, runs: Path, *, as_json: bool) -> None:
-    """Show what the judging will ask and cost, as ``lrf plan`` does."""
-    import asyncio
+    @property
+    def files(self) -> RunDir:
+        from lrf.stages.run_dir import RunDir
 
-    from lrf.cli.output import show_json
-    from lrf.cli.plan import show_scoring
-    from lrf.planning.plan import plan_pipeline
-    from lrf.stages.run_dir import RunDir
+        return RunDir(self.runs.absolute() / self.name)
 
-    planned = asyncio.run(plan_pipeline(pipeline, run=RunDir(runs.absolute() / pipeline.name)))
-    if as_json:
-        show_json(planned.as_json())
-    else:
-        show_scoring(planned, pipeline)
+    def write(self, rows: Iterator[Mapping[str, JSON]]) -> None:
+        """Write the rows that are asked about."""
+        from lrf.evaluation.questions import write_rows
+
+        self.files.path.mkdir(parents=True, exist_ok=True)
+        write_rows(rows, self.files.path / "questions.jsonl")
+
+    def pipeline(self) -> Pipeline:
+        """Raises :class:`lrf.errors.ConfigError` where the pipeline can't ask this."""
+        from lrf.evaluation.pipelines import judging_pipeline
+
+        return judging_pipeline(
+            self.base, self.catalog, name=self.name, rows=self.files.path / "questions.jsonl",
+            dimensions=self.dimensions, comparison=self.comparison, rewrites=self.rewrites, budget=self.budget,
+            cached=self.cached,
+        )  # fmt: skip
+
+    def run(self) -> RunSummary:
+        """Score the rows, with the display of ``lrf run``."""
+        from lrf.cli.outlook import outlook, show_changes
+        from lrf.cli.progress import progress
+        from lrf.engine import event_loop as interpreter
+        from lrf.stages.runner import run_pipeline
+
+        pipeline, run = self.pipeline(), self.files
+        with progress() as display:
+            show_changes(pipeline, run, display)
+            look = outlook(pipeline, run.pipeline, run, display)
+            work = run_pipeline(
+                pipeline, self.catalog, self.runs, last="score", report=display, signals=True, before_paying=look
+            )
+            summary = interpreter.run(work)
+        if summary.message:
+            click.echo(f"{summary.status}: {summary.message}", err=True)
+        return summary
+
+    def scores(self) -> Scores:
+        """The rewards that the run has made, and the ratings of single dimensions."""
+        from lrf.evaluation.judgements import read_rewards
+
+        return read_rewards(self.files.rewards)
+
+    def show_plan(self, *, as_json: bool) -> None:
+        """Show what the judging will ask and cost, as ``lrf plan`` does."""
+        import asyncio
+
+        from lrf.cli.output import show_json
+        from lrf.cli.plan import show_scoring
+        from lrf.planning.plan import plan_pipeline
+
+        pipeline = self.pipeline()
+        planned = asyncio.run(plan_pipeline(pipeline, run=self.files))
+        if as_json:
+            show_json(planned.as_json())
+        else:
+            show_scoring(planned, pipeline)
 
 
 def price_of(summary: RunSummary) -> dict[str, JSON]:

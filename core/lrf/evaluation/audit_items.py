@@ -35,7 +35,7 @@ class Asked:
     true: whether the documents say everything that the answer says.
     kind: the kind of the planted error; of a probe its name; "" for what is true.
     error: the kind of the planted error, of a probe as well; "" for what has none.
-    form: "verbatim" or "paraphrased"; of an answer its style, "prose" or "list".
+    form: "verbatim", "paraphrased" (by rules) or "reworded" (by a judge); of an answer its style, "prose" or "list".
     depth: where in the context the sentence stands, 0 to 1.
     length: tokens that the context was to have.
     removed: facts that were taken out of the answer.

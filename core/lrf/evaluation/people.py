@@ -1,22 +1,23 @@
 """Blind sheets for people: two answers a question in an order that a hash decides, out and back.
 
 As CSV, or as tasks of Label Studio (its pairwise template). Which policy wrote which answer stands in no sheet: it
-follows from the question's id, as :attr:`lrf.evaluation.policies.Duel.first` has it.
+follows from the question's id, as :attr:`lrf.evaluation.duels.Duel.first` has it.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lrf.errors import DataError
 from lrf.evaluation.baselines import share_of
-from lrf.evaluation.policies import Duel, Outcome
+from lrf.evaluation.duels import Duel
+from lrf.evaluation.policies import Outcome
 from lrf.evaluation.statistics import kappa, krippendorff_alpha
 from lrf.rows.formats import rows_of
-from lrf.store.files import replacing, write_json
+from lrf.store.files import dump, replacing
 from lrf.types import JSON, BadRow
 
 COLUMNS = ("sample_id", "question", "answer_1", "answer_2", "preferred")
@@ -32,27 +33,29 @@ LABEL_STUDIO = """<View>
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write_sheet(path: Path, matches: Sequence[Duel]) -> None:
-    """Write a sheet: CSV, or Label Studio's tasks where the name ends in .json (the configuration beside it, as .xml).
-
-    The questions come in an order that a hash decides.
-    """
-    rows = [_row(match) for match in sorted(matches, key=lambda m: share_of("sheet", m.sample.id))]
+def write_sheet(path: Path, duels: Iterable[Duel]) -> None:
+    """Write a sheet: CSV, or where the name ends in .json Label Studio's tasks, and its configuration beside them."""
+    rows = map(_row, duels)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        if path.suffix == ".json":
+            file.write("[")
+            for number, row in enumerate(rows):
+                task = {"data": {name: text for name, text in row.items() if name != "preferred"}}
+                file.write(("," if number else "") + "\n" + dump(task))
+            file.write("\n]\n")
+        else:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows([_cell(row[name]) for name in COLUMNS] for row in rows)
     if path.suffix == ".json":
-        write_json(path, [{"data": {k: v for k, v in row.items() if k != "preferred"}} for row in rows])
         with replacing(path.with_suffix(".xml")) as file:
             file.write(LABEL_STUDIO)
-        return
-    with replacing(path) as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows([_cell(row[name]) for name in COLUMNS] for row in rows)
 
 
-def _row(match: Duel) -> dict[str, str]:
-    answers = (match.a, match.b) if match.first == "a" else (match.b, match.a)
-    return dict(zip(COLUMNS, (match.sample.id, match.sample.query, *answers, ""), strict=True))
+def _row(duel: Duel) -> dict[str, str]:
+    answers = (duel.a, duel.b) if duel.first == "a" else (duel.b, duel.a)
+    return dict(zip(COLUMNS, (duel.sample.id, duel.sample.query, *answers, ""), strict=True))
 
 
 def _cell(text: str) -> str:

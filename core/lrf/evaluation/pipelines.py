@@ -23,6 +23,7 @@ def judging_pipeline(
     rows: Path,
     dimensions: Sequence[str] = (),
     comparison: str | None = None,
+    rewrites: str | None = None,
     budget: str | None = None,
     cached: bool = True,
 ) -> Pipeline:
@@ -34,6 +35,7 @@ def judging_pipeline(
     rows: a file of JSON Lines, which need not be there yet.
     dimensions: the only dimensions to keep; all of them if empty.
     comparison: the judge that compares two answers instead ("" for the pipeline's main or only one).
+    rewrites: the judge that writes answers in other words instead (the same).
     budget: what the run may use at most; see :func:`budget_block`.
     cached: whether replies of other runs may be used, where the pipeline has a cache.
 
@@ -48,9 +50,9 @@ def judging_pipeline(
     if dimensions:
         values["dimensions"] = _chosen(base, dimensions)
         values.pop("aggregator", None)
-    if comparison is not None:
-        block = {"type": "comparison", **({"judge": comparison} if comparison else {})}
-        values["dimensions"] = [block]
+    judges = {"comparison": comparison, "rewriting": rewrites}
+    if other := [(kind, judge) for kind, judge in judges.items() if judge is not None]:
+        values["dimensions"] = [{"type": kind, **({"judge": judge} if judge else {})} for kind, judge in other]
         for unused in ("aggregator", "retrievers", "embedders"):
             values.pop(unused, None)
     if not values.get("dimensions"):

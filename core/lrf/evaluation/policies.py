@@ -1,109 +1,19 @@
-"""Two policies side by side: their answers to the same questions, and wins, ties and losses of the first."""
+"""Two policies side by side: wins, ties and losses of the first, means of both, and their answers' facts."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from lrf.errors import DataError
-from lrf.evaluation.baselines import share_of
+from lrf.evaluation.duels import Duel
 from lrf.evaluation.judgements import Scores, decision_of
 from lrf.evaluation.measures import Share
 from lrf.evaluation.references import rouge_l, token_f1
 from lrf.evaluation.statistics import mean_with_interval, wilson
 from lrf.evaluation.tables import Table, shown_share
-from lrf.rows.formats import rows_of
-from lrf.stages.run_dir import RunDir
 from lrf.text.languages import language_of
-from lrf.types import JSON, BadRow, Candidate, Sample
-
-KEYS = ("sample_id", "id", "question_id", "idx", "instruction")
-"""The fields that may say which question an answer is to; an instruction is the question itself."""
-TEXTS = ("output", "text", "answer", "pred", "response")
-"""The fields that may hold the answer."""
-
-
-def read_answers(path: Path) -> dict[str, str]:
-    """One policy's answers by question's id, or by the question itself.
-
-    Reads a run's folder (the first candidate of each sample), and files of rows: lrf's own, AlpacaEval's outputs
-    (instruction, output), MT-Bench's model answers (question_id, choices; the last turn) and LongBench's predictions.
-    Raises :class:`lrf.errors.DataError` for rows that are none of these, and for two answers to one question.
-    """
-    if path.is_dir():
-        path = RunDir(path).candidates
-        if not path.is_file():
-            raise DataError(f"{path} is not there; expected the folder of a run that sampled candidates")
-    answers: dict[str, str] = {}
-    for row in rows_of(path):
-        where = f"{row.file}:{row.line}"
-        if isinstance(row, BadRow) or not isinstance(row.value, Mapping):
-            raise DataError(f"{where}: {row.message if isinstance(row, BadRow) else 'expected an object'}")
-        if row.value.get("candidates") == []:
-            continue  # a sample that the run left out
-        key = next((str(row.value[name]) for name in KEYS if row.value.get(name) not in (None, "")), None)
-        text = _text(row.value)
-        if key is None or text is None:
-            raise DataError(f"{where}: expected one of {', '.join(KEYS)}, and one of {', '.join(TEXTS)}, or choices")
-        if key in answers:
-            raise DataError(f"{where}: two answers to {key[:60]!r}")
-        answers[key] = text
-    if not answers:
-        raise DataError(f"{path}: no answer in it")
-    return answers
-
-
-def _text(row: Mapping[str, Any]) -> str | None:
-    for name in TEXTS:
-        if isinstance(row.get(name), str):
-            return str(row[name])
-    match row:
-        case {"choices": [{"turns": [*_, str(last)]}, *_]} | {"candidates": [{"text": str(last)}, *_]}:
-            return last
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class Duel:
-    """A question with both policies' answers."""
-
-    sample: Sample
-    a: str
-    b: str
-
-    def row(self, *, compare: bool) -> Mapping[str, JSON]:
-        """The row of data: the answers in an order that a hash decides; to compare, both orders as candidates."""
-        from lrf.evaluation.questions import question_row
-        from lrf.protocols import Question
-
-        answers = (Candidate("a", self.a), Candidate("b", self.b))
-        sample = replace(self.sample, candidates=answers)
-        return question_row(Question(sample, None), compare=compare)
-
-    def without_documents(self) -> Duel:
-        """The same without the documents, which take the most room."""
-        return replace(self, sample=replace(self.sample, documents=(), candidates=(), messages=None))
-
-    @property
-    def first(self) -> str:
-        """Which policy people are shown first: "a" or "b"."""
-        return "a" if share_of("people", self.sample.id) < 0.5 else "b"
-
-
-def duels(
-    samples: Iterator[Sample], a: Mapping[str, str], b: Mapping[str, str], counts: Counter[str]
-) -> Iterator[Duel]:
-    """The questions that both policies answered; the others are counted as "only a", "only b" and "neither"."""
-    for sample in samples:
-        one, two = (answers.get(sample.id, answers.get(sample.query)) for answers in (a, b))
-        if one is not None and two is not None:
-            counts["questions"] += 1
-            yield Duel(sample, one, two)
-        else:
-            counts["only a" if one is not None else "only b" if two is not None else "neither"] += 1
+from lrf.types import JSON, Judgement, Unscored
 
 
 @dataclass(slots=True)
@@ -184,20 +94,61 @@ def by_comparison(ids: Sequence[str], scores: Scores) -> Outcome:
     return outcome
 
 
-def by_reference(matches: Sequence[Duel]) -> dict[str, dict[str, Share]]:
-    """Token F1 and ROUGE-L of each policy's answers with the references that the data has, in per cent."""
+Means = Mapping[str, Mapping[str, Share]]
+"""By figure and policy ("a", "b")."""
+
+
+def means_of(ids: Sequence[str], scores: Scores) -> Means:
+    """Each policy's mean reward, and its mean rating of each dimension, 0 to 10, over what has one."""
     found: dict[str, dict[str, Share]] = {}
-    with_reference = [m for m in matches if m.sample.reference]
-    for name, figure in (("F1", token_f1), ("ROUGE-L", rouge_l)):
+    for judge, of_judge in scores.items():
+        if judge.startswith("without "):
+            continue
         for policy in ("a", "b"):
-            values = []
-            for match in with_reference:
-                reference = match.sample.reference or ""
-                answer = match.a if policy == "a" else match.b
-                values.append(100 * figure(answer, reference, language_of(reference)))
-            if values:
-                found.setdefault(name, {})[policy] = mean_with_interval(values, 0)
+            values = [score for name in ids if (score := of_judge.get(name, {}).get(policy)) is not None]
+            found.setdefault(judge.removeprefix("only "), {})[policy] = mean_with_interval(values, 0)
     return found
+
+
+def by_reference(duels: Iterable[Duel]) -> Means:
+    """Token F1 and ROUGE-L of each policy's answers, in per cent: of each answer that with its nearest reference."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for duel in duels:
+        if not duel.references:
+            continue
+        for name, figure in (("F1", token_f1), ("ROUGE-L", rouge_l)):
+            for policy, answer in (("a", duel.a), ("b", duel.b)):
+                best = max(figure(answer, reference, language_of(reference)) for reference in duel.references)
+                values.setdefault(name, {}).setdefault(policy, []).append(100 * best)
+    return {name: {p: mean_with_interval(of[p], 0) for p in of} for name, of in values.items()}
+
+
+GAMMA = 10
+"""Facts of an answer below which FActScore lowers its score (arXiv 2305.14251, section 3)."""
+
+
+def facts_of(judged: Iterable[tuple[str, str, Mapping[str, Judgement | Unscored]]]) -> Means:
+    """What a dimension that judges statements says about each policy's facts, under the dimension's name.
+
+    ``facts an answer``; ``supported``, the mean share of supported facts of an answer that has any, in per cent; and
+    ``FActScore``, the same lowered for answers with fewer than :data:`GAMMA` facts, and 0 for those without.
+
+    Parameters
+    ----------
+    judged: sample, policy and judgements, as ``judgements.jsonl`` has them.
+    """
+    values: dict[str, dict[str, list[float]]] = {}
+    for _, policy, judgements in judged:
+        for name, judgement in judgements.items():
+            if isinstance(judgement, Unscored) or judgement.reply_mode != "statements":
+                continue
+            n = len(judgement.statements)
+            share = 100 * sum(s.support for s in judgement.statements) / n if n else 0.0
+            penalty = 1.0 if n >= GAMMA else math.exp(1 - GAMMA / n) if n else 0.0
+            figures = {"facts an answer": float(n), "FActScore": share * penalty, **({"supported": share} if n else {})}
+            for figure, value in figures.items():
+                values.setdefault(f"{name}: {figure}", {}).setdefault(policy, []).append(value)
+    return {name: {p: mean_with_interval(of.get(p, []), 0) for p in ("a", "b")} for name, of in values.items()}
 
 
 def outcome_table(outcomes: Mapping[str, Outcome]) -> Table:
@@ -205,6 +156,6 @@ def outcome_table(outcomes: Mapping[str, Outcome]) -> Table:
     return Table("policy a against policy b", head, [(name, *outcome.cells()) for name, outcome in outcomes.items()])
 
 
-def reference_table(figures: Mapping[str, Mapping[str, Share]]) -> Table:
+def means_table(title: str, figures: Means) -> Table:
     rows = [(name, shown_share(of["a"]), shown_share(of["b"])) for name, of in figures.items()]
-    return Table("against the references, in per cent", ("figure", "a [95%]", "b [95%]"), rows)
+    return Table(title, ("figure", "a [95%]", "b [95%]"), rows)

@@ -63,7 +63,7 @@ class Probe:
 
 def probe(
     asked: Sequence[Asked], scores: Scores, decisions: Sequence[tuple[Decision, Decision]] = (),
-    repeats: Sequence[Sequence[float]] = (), noise: float = 1.0,
+    repeats: Sequence[Sequence[float]] = (), noise: float = 1.0, *, own_words: bool = False,
 ) -> list[Probe]:  # fmt: skip
     """All probes that have enough observations, corrected for their number.
 
@@ -74,9 +74,11 @@ def probe(
     decisions: of two equally good answers, in both orders.
     repeats: scores of the same answer asked again, for each answer.
     noise: the standard deviation of a score that is still no alarm.
+    own_words: what is reworded is in the words of a judge that also rates.
     """
     found = [
         *(_change(name, asked, scores) for name in CHANGES),
+        _own_words(asked, scores) if own_words else None,
         _master_keys(asked, scores),
         _constant(asked, scores),
         _position(decisions),
@@ -91,19 +93,32 @@ def probe(
 
 def _change(name: str, asked: Sequence[Asked], scores: Scores) -> Probe | None:
     """How much a change that deserves nothing wins."""
+    pairs = [((one.sample, one.candidate), one.base) for one in asked if one.kind == name and one.base is not None]
+    return _won(name, pairs, scores, "two-sided" if name == "format" else "greater")
+
+
+def _own_words(asked: Sequence[Asked], scores: Scores) -> Probe | None:
+    """Self-preference: how much a wrong statement wins by being in the judge's own words."""
+    pairs = [
+        ((one.sample, one.candidate), (one.sample, "wrong"))
+        for one in asked
+        if one.part == "statement" and one.form == "reworded" and not one.true
+    ]
+    return _won("own words", pairs, scores, "greater")
+
+
+def _won(
+    name: str, pairs: Sequence[tuple[tuple[str, str], tuple[str, str]]], scores: Scores, sided: str
+) -> Probe | None:
+    """How much the first of each pair of answers scores above the second."""
     from scipy import stats
 
-    differences = []
-    for one in asked:
-        if one.kind == name and one.base is not None:
-            after, before = scores.get((one.sample, one.candidate)), scores.get(one.base)
-            if after is not None and before is not None:
-                differences.append(after - before)
+    both = [(scores.get(after), scores.get(before)) for after, before in pairs]
+    differences = [after - before for after, before in both if after is not None and before is not None]
     if len(differences) < FEWEST:
         return None
     p = 1.0
     if any(differences):
-        sided = "two-sided" if name == "format" else "greater"
         p = float(stats.wilcoxon(np.round(differences, 9), alternative=sided).pvalue)
     what = "reward that it wins, on a wrong answer"
     return Probe(name, what, mean_by_t(differences), len(differences), p)

@@ -59,6 +59,10 @@ def _passes_keys(asked: Asked, chance: random.Random) -> float:
     return _as_if_true(asked, chance) if asked.kind == "master key" else honest(asked, chance)
 
 
+def _likes_own_words(asked: Asked, chance: random.Random) -> float:
+    return honest(asked, chance) + (2.0 if asked.form == "reworded" else 0.0)
+
+
 PLANTED_SCORERS: Mapping[str, Scorer] = {
     "honest": honest,
     "prefers long": _likes_length,
@@ -69,6 +73,7 @@ PLANTED_SCORERS: Mapping[str, Scorer] = {
     "blind to negation": _blind_to_negation,
     "passes master keys": _passes_keys,
     "prefers first": honest,
+    "prefers its own words": _likes_own_words,
 }
 """Scorers by their bias. "prefers first" shows in comparisons only: see :func:`planted_decisions`."""
 

@@ -24,6 +24,8 @@ def reads_closely(prompt: str, _: float) -> str:
     material = prompt[prompt.rindex("<question>") :] if "<question>" in prompt else prompt
     if "answer_a" in prompt:
         return "Because. [[tie]]"
+    if "<statement>" in prompt:
+        return f"It is so that {prompt[prompt.index('<statement>') + 12 : prompt.index('</statement>') - 1]}"
     start, end = material.find("<answer>"), material.find("</answer>")
     answer = material[start + len("<answer>") : end].strip()
     sentences = [s.strip(" -\n") for s in answer.split(".") if s.strip(" -\n")]
@@ -48,6 +50,7 @@ def test_an_audit_ends_with_tables_and_three_figures_and_a_second_one_pays_nothi
 ) -> None:
     markdown = project.folder / "audit.md"
     args = ["audit", pipeline, "--runs", str(project.runs), "--limit", "8", "--markdown", str(markdown)]
+    args += ["--reword", "main"]
     assert invoke(args) == 0
     out = capsys.readouterr().out
     assert "verdict: balanced accuracy 0." in out
@@ -62,6 +65,9 @@ def test_an_audit_ends_with_tables_and_three_figures_and_a_second_one_pays_nothi
     assert figures == [p.read_bytes() for p in sorted((project.runs / "run-audit/figures").iterdir())]
     assert result["pairwise"]["value"] > 0.6  # it knows what stands there word for word
     assert result["probes"]["position"]["value"] == 0
+    assert result["probes"]["own words"]["n"] == result["probes"]["verbosity"]["n"] >= 6
+    assert set(result["by"]["form"]) == {"verbatim", "paraphrased", "reworded"}
+    assert result == json.loads((project.runs / "run-audit/audit.json").read_text())
     assert set(result["judges"]) == {"reward", "overlap", "longer wins", "random", "always true"}
     assert "| single statements" not in markdown.read_text()
     assert "## single statements" in markdown.read_text()

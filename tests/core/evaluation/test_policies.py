@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,12 @@ from hypothesis import strategies as st
 from judge_server import JudgeServer
 from lrf.cli.main import invoke
 from lrf.errors import DataError
+from lrf.evaluation.duels import Duel, Duels, read_answers
+from lrf.evaluation.other_tools import read_verdicts, write_for_others
 from lrf.evaluation.people import people_agreement, people_outcome, read_sheet, write_sheet
-from lrf.evaluation.policies import Duel, Outcome, duels, read_answers
+from lrf.evaluation.policies import Outcome, by_reference, facts_of
 from lrf.evaluation.references import rouge_l, token_f1
-from lrf.types import Document, Sample
+from lrf.types import Document, JudgedStatement, Judgement, Sample
 from project import Project
 
 
@@ -44,10 +45,15 @@ def test_answers_are_read_from_lrf_alpacaeval_mt_bench_and_longbench(tmp_path: P
         {"sample_id": "q1", "candidates": [{"text": "x"}]},
         {"sample_id": "q2", "candidates": []},
     )
+    other = rows(tmp_path / "other.jsonl", {"id": "q1", "text": "other"}, {"id": "q9", "text": "no such question"})
     for path in (own, alpaca, bench, long, run):
-        counts: Counter[str] = Counter()
-        (found,) = duels(iter([duel(1).sample]), read_answers(path), {"q1": "other"}, counts)
-        assert (found.a, found.b, counts["questions"]) == ("x", "other", 1)
+        with Duels(path, other) as duels:
+            (found,) = duels.matched(iter([duel(1).sample, duel(2).sample]))
+            assert (found.a, found.b, found.references, dict(duels.counts)) == (
+                "x", "other", ("good",), {"questions": 1, "neither": 1},
+            )  # fmt: skip
+            (kept,) = duels
+            assert (kept.sample.id, kept.sample.documents, kept.a) == ("q1", (), "x")
 
 
 @pytest.mark.parametrize(
@@ -60,9 +66,57 @@ def test_answers_are_read_from_lrf_alpacaeval_mt_bench_and_longbench(tmp_path: P
 )
 def test_what_is_no_answer_is_named_by_line(tmp_path: Path, row: Any, says: str) -> None:
     with pytest.raises(DataError, match=says):
-        read_answers(rows(tmp_path / "a.jsonl", row))
-    with pytest.raises(DataError, match="two answers to 'q1'"):
-        read_answers(rows(tmp_path / "a.jsonl", *[{"id": "q1", "text": "x"}] * 2))
+        list(read_answers(rows(tmp_path / "a.jsonl", row)))
+    twice = rows(tmp_path / "a.jsonl", *[{"id": "q1", "text": "x"}] * 2)
+    with pytest.raises(DataError, match=r"a\.jsonl:2: two answers to 'q1'"):
+        Duels(twice, twice)
+
+
+def test_of_several_references_the_nearest_counts() -> None:
+    found = by_reference([Duel(Sample("q", "?", ()), "in 1904", "never", ("burnt", "in 1904"))])
+    assert {name: (of["a"].value, of["b"].value) for name, of in found.items()} == {"F1": (100, 0), "ROUGE-L": (100, 0)}
+
+
+def test_facts_and_factscore_are_those_of_the_judged_statements() -> None:
+    def judged(*supports: float) -> dict[str, Any]:
+        statements = tuple(JudgedStatement("s", "v", support) for support in supports)
+        return {"faithfulness": Judgement(5.0, None, "statements", statements), "helpfulness": Judgement(5.0)}
+
+    found = facts_of([("q1", "a", judged(*[1.0] * 10)), ("q2", "a", judged(1.0, 0.0)), ("q1", "b", judged())])
+    assert {name: (of["a"].value, of["b"].value) for name, of in found.items()} == {
+        "faithfulness: facts an answer": (6, 0),
+        "faithfulness: FActScore": (pytest.approx((100 + 50 * 2.718281828 ** (1 - 10 / 2)) / 2), 0),
+        "faithfulness: supported": (75, None),
+    }
+
+
+def test_answers_go_out_to_alpacaeval_and_mt_bench_and_their_verdicts_come_back(tmp_path: Path) -> None:
+    samples = [duel(n).sample for n in range(4)]
+    paths = [rows(tmp_path / f"{p}.jsonl", *({"id": s.id, "text": f"{p} {s.id}"} for s in samples)) for p in "ab"]
+    with Duels(*paths) as duels:
+        assert len(list(duels.matched(iter(samples)))) == 4
+        write_for_others(tmp_path / "out", duels)
+        alpaca = json.loads((tmp_path / "out/alpaca_eval/a.json").read_text())
+        assert alpaca[1] == {"instruction": "Question 1?", "output": "a q1", "generator": "a", "dataset": "q1"}
+        bench = [json.loads(line) for line in (tmp_path / "out/mt_bench/model_answer/b.jsonl").open()]
+        assert bench[3]["choices"][0]["turns"] == ["b q3"]
+        assert json.loads((tmp_path / "out/mt_bench/question.jsonl").open().readline())["turns"] == ["Question 0?"]
+        generators = {"generator_1": "b", "generator_2": "a"}
+        annotated = [{**generators, "instruction": f"Question {n}?", "dataset": f"q{n}", "preference": p}
+                     for n, p in enumerate((2.0, 1.2, 1.5, None))]  # fmt: skip
+        outcome = read_verdicts(rows(tmp_path / "annotations.jsonl", *annotated), duels)
+        assert (outcome.counts, outcome.missing) == ((1, 1, 1), 1)
+        models = {"model_1": "b", "model_2": "a"}
+        pairs = [("model_2", "model_2"), ("model_1", "model_2"), ("model_1", "model_1"), ("error", "tie")]
+        judged = [{**models, "question_id": n, "g1_winner": x, "g2_winner": y} for n, (x, y) in enumerate(pairs, 1)]
+        outcome = read_verdicts(rows(tmp_path / "pair.jsonl", *judged), duels)
+        assert (outcome.counts, outcome.missing) == ((1, 1, 1), 1)
+        single = [{"question_id": n, "model": m, "score": s, "turn": 1}
+                  for n, a, b in ((1, 9, 3), (2, 4, 4), (3, -1, 5)) for m, s in (("a", a), ("b", b))]  # fmt: skip
+        outcome = read_verdicts(rows(tmp_path / "single.jsonl", *single), duels)
+        assert (outcome.counts, outcome.missing, outcome.differences) == ((1, 1, 0), 1, [6, 0])
+        with pytest.raises(DataError, match="question_id: '9' is none of the questions"):
+            read_verdicts(rows(tmp_path / "wrong.jsonl", {**judged[0], "question_id": 9}), duels)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json"])

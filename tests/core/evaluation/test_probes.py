@@ -9,6 +9,7 @@ import pytest
 from lrf.evaluation.audit import AuditResult, baseline_scores
 from lrf.evaluation.audit_items import AuditSettings, Built, build
 from lrf.evaluation.probes import Probe, flip_rate, noise_of, probe
+from lrf.evaluation.rewording import add_reworded
 from lrf.testing.planted_scorers import PLANTED_SCORERS, planted_decisions, planted_repeats, planted_scores
 
 DOCUMENTS = sorted((Path(__file__).parents[3] / "examples/quickstart/documents").glob("*.md"))
@@ -23,21 +24,25 @@ FOUND_BY = {
     "blind to negation": ({"blind to negation"}, set()),
     "passes master keys": ({"master key"}, set()),
     "prefers first": ({"position"}, set()),
+    "prefers its own words": ({"own words"}, set()),
 }
 """By planted judge: the probes that must raise an alarm, and those that may, since the bias is theirs as well."""
 
 
 @pytest.fixture(scope="module")
 def built() -> Built:
-    return build(
+    built = build(
         [path.read_text(encoding="utf-8") for path in DOCUMENTS], AuditSettings(limit=40, lengths=(4000, 8000))
     )
+    texts = {(r["id"], c["id"]): f"So: {c['text']}" for r in built.rows for c in r["candidates"]}
+    add_reworded(built, texts)
+    return built
 
 
 def probed(name: str, built: Built, seed: int) -> list[Probe]:
     return probe(
         built.asked, planted_scores(name, built, seed), planted_decisions(name, built, seed),
-        planted_repeats(name, built, seed),
+        planted_repeats(name, built, seed), own_words=True,
     )  # fmt: skip
 
 
@@ -110,3 +115,18 @@ def test_what_was_not_scored_is_counted_and_left_out(built: Built) -> None:
     assert nothing.found("none").balanced.value is None
     assert nothing.tables()
     assert probe(built.asked, {}) == []
+
+
+def test_only_statements_that_were_said_anew_as_asked_are_taken(built: Built) -> None:
+    documents = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
+    plain = build(documents, AuditSettings(limit=4, probes=False))
+    first, second, third, fourth = (row["id"] for row in plain.rows)
+    said = {(r["id"], c["id"]): c["text"] for r in plain.rows for c in r["candidates"]}
+    texts = {key: f"{text} It is so." for key, text in said.items()}
+    texts[second, "wrong"] = f"{said[second, 'wrong']} 17 more."
+    texts[third, "true"] = said[third, "true"].upper()
+    del texts[fourth, "true"]
+    add_reworded(plain, texts)
+    own = [(one.sample, one.candidate, one.true, one.base) for one in plain.asked if one.form == "reworded"]
+    assert own == [(first, "own", True, None), (first, "own-wrong", False, (first, "own"))]
+    assert plain.remarks[-1].endswith("left out: 3")

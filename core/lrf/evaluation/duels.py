@@ -1,0 +1,181 @@
+"""Two policies' answers to the same questions, kept in a temporary file, so that memory doesn't grow with them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lrf.errors import DataError
+from lrf.evaluation.baselines import share_of
+from lrf.rows.formats import rows_of
+from lrf.stages.run_dir import RunDir
+from lrf.text.unicode import storable
+from lrf.types import JSON, BadRow, Candidate, Sample
+
+KEYS = ("sample_id", "id", "question_id", "idx", "instruction")
+"""The fields that may say which question an answer is to; an instruction is the question itself."""
+TEXTS = ("output", "text", "answer", "pred", "response", "prediction")
+"""The fields that may hold the answer."""
+
+_TABLES = (
+    "CREATE TABLE answers (policy TEXT, key TEXT, text TEXT, PRIMARY KEY (policy, key)) WITHOUT ROWID",
+    'CREATE TABLE duels (position INTEGER PRIMARY KEY, id TEXT, query TEXT, "references" TEXT, a TEXT, b TEXT, '
+    "shuffled REAL)",
+)
+
+
+def read_answers(path: Path) -> Iterator[tuple[str, str, str]]:
+    """One policy's answers: the question's id, or the question itself; the answer; and file and line.
+
+    Reads a run's folder (the first candidate of each sample), and files of rows: lrf's own, AlpacaEval's outputs
+    (instruction, output), MT-Bench's model answers (question_id, choices; the last turn) and LongBench's predictions.
+    Raises :class:`lrf.errors.DataError` for rows that are none of these.
+    """
+    if path.is_dir():
+        path = RunDir(path).candidates
+        if not path.is_file():
+            raise DataError(f"{path} is not there; expected the folder of a run that sampled candidates")
+    for row in rows_of(path):
+        where = f"{row.file}:{row.line}"
+        if isinstance(row, BadRow) or not isinstance(row.value, Mapping):
+            raise DataError(f"{where}: {row.message if isinstance(row, BadRow) else 'expected an object'}")
+        if row.value.get("candidates") == []:
+            continue  # a sample that the run left out
+        key = next((str(row.value[name]) for name in KEYS if row.value.get(name) not in (None, "")), None)
+        text = _text(row.value)
+        if key is None or text is None:
+            raise DataError(f"{where}: expected one of {', '.join(KEYS)}, and one of {', '.join(TEXTS)}, or choices")
+        yield key, text, where
+
+
+def _text(row: Mapping[str, Any]) -> str | None:
+    for name in TEXTS:
+        if isinstance(row.get(name), str):
+            return str(row[name])
+    match row:
+        case {"choices": [{"turns": [*_, str(last)]}, *_]} | {"candidates": [{"text": str(last)}, *_]}:
+            return last
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Duel:
+    """A question with both policies' answers. ``references``: the reference answers that the data has."""
+
+    sample: Sample
+    a: str
+    b: str
+    references: tuple[str, ...] = ()
+
+    def row(self, *, compare: bool) -> Mapping[str, JSON]:
+        """The row of data: the answers in an order that a hash decides; to compare, both orders as candidates."""
+        from lrf.evaluation.questions import question_row
+        from lrf.protocols import Question
+
+        answers = (Candidate("a", self.a), Candidate("b", self.b))
+        sample = replace(self.sample, candidates=answers)
+        row = dict(question_row(Question(sample, None), compare=compare))
+        if sample.reference is not None:
+            row["reference"] = sample.reference
+        return {**row, "metadata": dict(sample.metadata)}
+
+    @property
+    def first(self) -> str:
+        """Which policy people are shown first: "a" or "b"."""
+        return "a" if share_of("people", self.sample.id) < 0.5 else "b"
+
+
+class Duels:
+    """The questions that both policies answered. Iterating gives them in the data's order, without their documents.
+
+    Parameters
+    ----------
+    a, b: the policies' answers: see :func:`read_answers`.
+
+    ``counts``: questions that both answered, only one, or neither. Raises :class:`lrf.errors.DataError` for files that
+    can't be read, and for two answers to one question.
+    """
+
+    def __init__(self, a: Path, b: Path) -> None:
+        self.counts: Counter[str] = Counter()
+        self._folder = tempfile.TemporaryDirectory(prefix="lrf-evaluate-")
+        self._connection = sqlite3.connect(Path(self._folder.name) / "duels.sqlite", isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode = OFF")
+        self._connection.execute("PRAGMA synchronous = OFF")
+        for table in _TABLES:
+            self._connection.execute(table)
+        for policy, path in (("a", a), ("b", b)):
+            self._keep(policy, path)
+
+    def __enter__(self) -> Duels:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        self._folder.cleanup()
+
+    def __len__(self) -> int:
+        return self.counts["questions"]
+
+    def __iter__(self) -> Iterator[Duel]:
+        return self._read("position")
+
+    def shuffled(self) -> Iterator[Duel]:
+        """The questions in an order that a hash decides."""
+        return self._read("shuffled, position")
+
+    def matched(self, samples: Iterator[Sample]) -> Iterator[Duel]:
+        """Find the samples that both policies answered, keep them for later, and give them with their documents."""
+        self._connection.execute("BEGIN")
+        for sample in samples:
+            one, two = (self._answer(policy, sample) for policy in ("a", "b"))
+            if one is None or two is None:
+                self.counts["only a" if one is not None else "only b" if two is not None else "neither"] += 1
+                continue
+            self.counts["questions"] += 1
+            duel = Duel(sample, one, two, _references(sample))
+            row = sample.id, sample.query, json.dumps(duel.references), one, two, share_of("sheet", sample.id)
+            self._connection.execute(
+                'INSERT INTO duels (id, query, "references", a, b, shuffled) VALUES (?, ?, ?, ?, ?, ?)', row
+            )
+            yield duel
+        self._connection.execute("COMMIT")
+
+    def _keep(self, policy: str, path: Path) -> None:
+        self._connection.execute("BEGIN")
+        empty = True
+        for key, text, where in read_answers(path):
+            try:
+                row = policy, storable(key), storable(text)
+                self._connection.execute("INSERT INTO answers VALUES (?, ?, ?)", row)
+            except sqlite3.IntegrityError:
+                raise DataError(f"{where}: two answers to {key[:60]!r}") from None
+            empty = False
+        if empty:
+            raise DataError(f"{path}: no answer in it")
+        self._connection.execute("COMMIT")
+
+    def _answer(self, policy: str, sample: Sample) -> str | None:
+        for key in (sample.id, sample.query):
+            query = "SELECT text FROM answers WHERE policy = ? AND key = ?"
+            if (row := self._connection.execute(query, (policy, key)).fetchone()) is not None:
+                return str(row[0])
+        return None
+
+    def _read(self, order: str) -> Iterator[Duel]:
+        query = f'SELECT id, query, "references", a, b FROM duels ORDER BY {order}'  # noqa: S608
+        for id_, asked, references, a, b in self._connection.execute(query):
+            yield Duel(Sample(id_, asked, ()), a, b, tuple(json.loads(references)))
+
+
+def _references(sample: Sample) -> tuple[str, ...]:
+    """The reference, and others that the row's metadata has as ``answers`` (LongBench's)."""
+    more = sample.metadata.get("answers")
+    texts = [text for text in more if isinstance(text, str)] if isinstance(more, list) else []
+    return tuple(dict.fromkeys([*([sample.reference] if sample.reference else []), *texts]))

@@ -1,0 +1,127 @@
+"""Two policies' answers as AlpacaEval and MT-Bench read them, and the verdicts of these tools back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+from lrf.errors import DataError
+from lrf.evaluation.duels import Duels
+from lrf.evaluation.policies import Outcome
+from lrf.rows.formats import rows_of
+from lrf.store.files import dump, replacing
+from lrf.types import BadRow
+
+NAMES = ("a", "b")
+"""The policies' names in the files."""
+
+
+def write_for_others(folder: Path, duels: Duels) -> list[Path]:
+    """Write the answers for both tools into a folder, and return the files.
+
+    AlpacaEval: ``alpaca_eval/a.json`` and ``b.json`` (instruction, output, generator), for ``--model_outputs`` and
+    ``--reference_outputs``. MT-Bench (FastChat): ``mt_bench/question.jsonl`` and ``mt_bench/model_answer/a.jsonl`` and
+    ``b.jsonl``, with one turn. Questions are numbered from 1, as ``question_id`` has to be a number; documents are not
+    written, since these tools show a judge the question alone.
+    """
+    alpaca = [folder / "alpaca_eval" / f"{name}.json" for name in NAMES]
+    answers = [folder / "mt_bench" / "model_answer" / f"{name}.jsonl" for name in NAMES]
+    questions = folder / "mt_bench" / "question.jsonl"
+    files = [*alpaca, questions, *answers]
+    with ExitStack() as stack:
+        for path in files:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        out = {path: stack.enter_context(replacing(path)) for path in files}
+        for number, duel in enumerate(duels, start=1):
+            question = {"question_id": number, "category": "generic", "turns": [duel.sample.query]}
+            out[questions].write(dump(question) + "\n")
+            for name, text, own, its in zip(NAMES, (duel.a, duel.b), alpaca, answers, strict=True):
+                row = {"instruction": duel.sample.query, "output": text, "generator": name, "dataset": duel.sample.id}
+                out[own].write(("[" if number == 1 else ",") + "\n" + dump(row))
+                turns = {"index": 0, "turns": [text]}
+                answer = {"question_id": number, "answer_id": duel.sample.id, "model_id": name, "choices": [turns]}
+                out[its].write(dump(answer) + "\n")
+        for path in alpaca:
+            out[path].write("\n]\n" if len(duels) else "[]\n")
+    return files
+
+
+def read_verdicts(path: Path, duels: Duels) -> Outcome:
+    """Wins, ties and losses of policy a by AlpacaEval's annotations, or MT-Bench's judgements of pairs or of answers.
+
+    AlpacaEval's ``preference`` is from 1 (output_1 is better) to 2; 1.5 is a tie. MT-Bench's rule: a win needs both
+    orders, a tie or a disagreement is a tie; scores of single answers are compared by question. Verdicts that the tools
+    could not read ("error", null, -1) are missing. Raises :class:`lrf.errors.DataError`.
+    """
+    numbers = {str(number): duel.sample.id for number, duel in enumerate(duels, start=1)}
+    by_question, ids = {duel.sample.query: duel.sample.id for duel in duels}, set(numbers.values())
+    outcome = Outcome()
+    singles: dict[str, dict[str, list[float]]] = {}
+    for row, where in _objects(path):
+        if "preference" in row:
+            outcome.add(_alpaca_id(row, by_question, ids, where), _alpaca(row, where))
+        elif "g1_winner" in row:
+            outcome.add(_number(numbers, row, where), _mt_pair(row, where))
+        elif "score" in row and row.get("model") in NAMES:
+            of = singles.setdefault(_number(numbers, row, where), {})
+            if isinstance(row["score"], int | float) and row["score"] >= 0:
+                of.setdefault(str(row["model"]), []).append(float(row["score"]))
+        else:
+            raise DataError(f"{where}: expected AlpacaEval's annotations (preference) or MT-Bench's judgements "
+                            f"(g1_winner and g2_winner, or score) of the models {' and '.join(NAMES)}")  # fmt: skip
+    for question, of in singles.items():
+        both = [sum(scores) / len(scores) for name in NAMES if (scores := of.get(name))]
+        outcome.add(question, None if len(both) < 2 else 0.5 if both[0] == both[1] else float(both[0] > both[1]))
+        outcome.differences += [both[0] - both[1]] if len(both) == 2 else []
+    if not outcome.by_question and not outcome.missing:
+        raise DataError(f"{path}: no verdict in it")
+    return outcome
+
+
+def _objects(path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
+    for row in rows_of(path):
+        where = f"{row.file}:{row.line}"
+        if isinstance(row, BadRow) or not isinstance(row.value, Mapping):
+            raise DataError(f"{where}: {row.message if isinstance(row, BadRow) else 'expected an object'}")
+        yield row.value, where
+
+
+def _alpaca_id(row: Mapping[str, Any], questions: Mapping[str, str], ids: Set[str], where: str) -> str:
+    id_ = str(row.get("dataset"))
+    if id_ not in ids:
+        id_ = questions.get(str(row.get("instruction")), "")
+    if not id_:
+        raise DataError(f"{where}: dataset, instruction: neither is one of the questions that were written")
+    return id_
+
+
+def _alpaca(row: Mapping[str, Any], where: str) -> float | None:
+    generators = (row.get("generator_1"), row.get("generator_2"))
+    if set(generators) != set(NAMES):
+        raise DataError(f"{where}: generator_1, generator_2: expected the models {' and '.join(NAMES)}")
+    preference = row["preference"]
+    if not isinstance(preference, int | float) or not 1 <= preference <= 2:
+        return None
+    second = 0.5 if preference == 1.5 else float(preference > 1.5)
+    return second if generators[1] == "a" else 1 - second
+
+
+def _mt_pair(row: Mapping[str, Any], where: str) -> float | None:
+    models = (row.get("model_1"), row.get("model_2"))
+    if set(models) != set(NAMES):
+        raise DataError(f"{where}: model_1, model_2: expected the models {' and '.join(NAMES)}")
+    winners = (row["g1_winner"], row.get("g2_winner"))
+    if not set(winners) <= {"model_1", "model_2", "tie"}:
+        return None
+    if "tie" in winners or winners[0] != winners[1]:
+        return 0.5
+    return float(models[("model_1", "model_2").index(cast(str, winners[0]))] == "a")
+
+
+def _number(numbers: Mapping[str, str], row: Mapping[str, Any], where: str) -> str:
+    question = str(row.get("question_id"))
+    if question not in numbers:
+        raise DataError(f"{where}: question_id: {question[:40]!r} is none of the questions that were written")
+    return numbers[question]
