@@ -44,10 +44,21 @@ _INVISIBLE = (
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff"
     "\ufe20-\ufe2f"
 )
-_OPEN, _CLOSE = r"\[［﹇【〔〖﹝⁅❲⦋⦍⦏︻︗⟬", r"\]］﹈】〕〗﹞⁆❳⦌⦎⦐︼︘⟭"
-_ANGLES, _ANGLES_BACK = "<＜﹤‹〈《〈⟨⟪❮❬❰˂ᐸ◁", ">＞﹥›〉》〉⟩⟫❯❭❱˃ᐳ▷"
+# With escapes where normalisation makes another character of one, so that no editor does.
+_OPEN = r"\[［﹇【〔〖﹝⁅❲⦋⦍⦏︻︗⟬〘⦗⹕⹗" + "\ufe39"
+_CLOSE = r"\]］﹈】〕〗﹞⁆❳⦌⦎⦐︼︘⟭〙⦘⹖⹘" + "\ufe3a"
+_ANGLES = "<＜﹤‹〈《⟨⟪❮❬❰˂ᐸ◁«≪⋘⪡⦑⧼" + "\u226e\u2329\ufe3d\ufe3f"
+_ANGLES_BACK = ">＞﹥›〉》⟩⟫❯❭❱˃ᐳ▷»≫⋙⪢⦒⧽" + "\u226f\u232a\ufe3e\ufe40"
 _DOUBLES, _DOUBLES_BACK = "⟦〚", "⟧〛"
 _DOT = "·"
+
+# Cyrillic, Greek, Armenian, Latin small capitals, Cherokee, Lisu and Coptic, in the case in which folding leaves them.
+_LOOK_ALIKE_LETTERS = {
+    "a": "аαɑᴀꭺᎪꓮⲁ", "b": "ьβʙꞵᏏᏼᏴꓐⲃ", "c": "сᴄᏟꓚⲥϲ", "d": "ԁᴅᎠᏧꓓ", "e": "еεᴇᎬꓰⲉ", "f": "ꓝϝ", "g": "ԍɡɢᏀᏻᏳꓖց",
+    "h": "һհʜᎻꓧⲏ", "i": "іιıɩɪᎥꓲⲓ", "j": "јᴊᎫꓙϳ", "k": "кκᴋᏦꓗⲕ", "l": "ӏʟᏞꓡⳑ", "m": "мᴍᎷꓟⲙ", "n": "пηոɴꓠⲛ",
+    "o": "оοօᴏᎾꓳⲟσ", "p": "рρᴘᏢꓑⲣ", "q": "ԛգ", "r": "гʀᎡᏒꓣⲅ", "s": "ѕꜱᏚᏕꓢ", "t": "тτᴛᎢꓔⲧ", "u": "υսᴜꓴ", "v": "νᴠᏙꓦѵ",
+    "w": "ԝωᴡᎳᏔꓪⲱ", "x": "хχꓫⲭ", "y": "уγʏᎩꓬⲩү", "z": "ᴢᏃꓜⲍ",
+}  # fmt: skip
 
 _LOOK_ALIKES = str.maketrans(
     {
@@ -59,13 +70,7 @@ _LOOK_ALIKES = str.maketrans(
         **dict.fromkeys(_DOUBLES_BACK, "]]"),
         **dict.fromkeys("∕⁄⧸╱⟋", "/"),
         **dict.fromkeys("∣ǀ│❘", "|"),
-        **dict(
-            zip(
-                "авсԁеԍһіјкӏмпорԛгѕтԝхуѵαβεηικνορτυχγωոօսհıɑɡɩᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ",
-                "abcdeghijklmnopqrstwxyvabenikvoptuxywnouhiagiabcdeghijklmnoprstuvwyz",
-                strict=True,
-            )
-        ),
+        **{other: letter for letter, others in _LOOK_ALIKE_LETTERS.items() for other in others},
     }
 )
 
@@ -118,11 +123,14 @@ def _has_one(text: str, special: re.Pattern[str], ascii_characters: str) -> bool
 
 
 def normal_form(text: str) -> str:
-    """The text as a careless reader sees it: compatibility forms, look-alikes and case folded, invisible parts gone."""
+    """The text as a careless reader sees it: compatibility forms, look-alikes and case folded, no accents.
+
+    What can't be seen is gone.
+    """
     if text.isascii():  # it has neither look-alikes nor compatibility forms
         return _DROPPED.sub("", text).lower()
-    text = unicodedata.normalize("NFKC", _DROPPED.sub("", text).translate(_LOOK_ALIKES)).casefold()
-    return _DROPPED.sub("", text).translate(_LOOK_ALIKES)
+    text = unicodedata.normalize("NFKD", _DROPPED.sub("", text).translate(_LOOK_ALIKES)).casefold()
+    return unicodedata.normalize("NFC", _DROPPED.sub("", text).translate(_LOOK_ALIKES))
 
 
 def tags_of(literal: str) -> frozenset[str]:

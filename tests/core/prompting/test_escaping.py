@@ -18,9 +18,9 @@ from lrf.prompting.templates import Segment, Template, prompt_text, restored
 from lrf.testing.strategies import nasty_texts
 
 LETTERS = {
-    "a": "aAａа𝐚ᴀ",
-    "n": "nＮ𝘯",
-    "s": "sｓѕ",
+    "a": "aAａа𝐚ᴀàǡꓮᎪ",
+    "n": "nＮ𝘯ñꓠ",
+    "s": "sｓѕṩᏚ",
     "t": "tＴт",
     "h": "hһℎ",
     "i": "iіı",
@@ -41,7 +41,9 @@ LABELS = {"no support", "fully supported", "no factual statements"}
 def disguised(draw: st.DrawFn) -> str:
     """A tag or mark as an attacker may write it: other letters, invisible characters, other brackets."""
     word = draw(st.sampled_from(["answer", "/answer", "/think", "think", "statement", "/passages", "8]]", "/item"]))
-    opening = draw(st.sampled_from(["<", "＜", "〈", "[[", "【【", "［[", "[", "<|", "⟦"]))
+    opening = draw(
+        st.sampled_from(["<", "＜", "〈", "\u2329", "«", "\ufe3f", "[[", "〘〘", "【【", "［[", "[", "<|", "⟦"])
+    )
     closing = draw(st.sampled_from([">", "＞", "]]", "】】", "]", "|>", " >", " x=1>", ""]))
     return "".join(
         draw(st.sampled_from(LETTERS.get(c, c))) + draw(st.sampled_from(INVISIBLE)) for c in opening + word + closing
@@ -74,6 +76,25 @@ def test_no_mark_no_tag_and_no_end_of_reasoning_is_left_in_any_form(text: str) -
         assert not TAG.search(form.casefold())
         assert not any(number_in(label, 10) is not None or folded(label) in LABELS for label in labels_in(form))
         assert without_thoughts(Reply(f"It says {form}")).reasoning is None
+
+
+def test_every_character_that_normalises_to_a_part_of_a_tag_or_mark_is_taken_for_it() -> None:
+    letters: dict[str, list[str]] = {}
+    for character in map(chr, range(0x80, 0x110000)):
+        plain = unicodedata.normalize("NFKD", character).casefold()
+        plain = "".join(c for c in plain if not unicodedata.combining(c))
+        if len(plain) == 1 and plain in "[]<>/\u3010\u3008\u300aanswer":
+            letters.setdefault(plain, []).append(character)
+    assert len(letters["a"]) > 20
+    assert {"\u2329", "\ufe3f"} <= set(letters["\u3008"])
+    for plain, others in letters.items():
+        for other in others:
+            if plain in "[]":
+                assert escape(other * 2) == f"{other} {other}"
+            elif plain in "<\u3008\u300a":
+                assert escape(f"{other}/answer>") == f"{other}·/answer>"
+            elif plain in "answer":
+                assert escape(f"</{'answer'.replace(plain, other)}>").startswith("<·"), (plain, other)
 
 
 @given(texts)
