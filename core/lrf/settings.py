@@ -115,6 +115,22 @@ class Shares:
     micro_batch: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """The answers that a trainer writes and asks rewards for.
+
+    Parameters
+    ----------
+    prompts: how many it writes answers to, each visit counted.
+    answers: written for each of them.
+    answer_tokens: the longest answer.
+    """
+
+    prompts: int
+    answers: int
+    answer_tokens: int
+
+
 class TrainerSettings(Settings):
     """Settings of a trainer."""
 
@@ -128,6 +144,13 @@ class TrainerSettings(Settings):
         if world > 1:
             raise ConfigError("this trainer runs in one process; take the launcher local, or one process")
         return Shares()
+
+    def rollouts(self, prompts: int) -> Rollouts | None:
+        """The answers it writes when the data has so many prompts, for ``lrf plan``; None for a trainer that doesn't.
+
+        A trainer whose registration says ``rewards`` must say.
+        """
+        return None
 
     def memory(self, model: str | None, world: int) -> Mapping[str, JSON] | None:
         """An estimate of the memory on each GPU, for ``lrf plan``; None without one. Imports nothing heavy.

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
-from lrf_training.settings import PolicySettings
+from lrf_training.settings import BasePolicySettings
 
 
-def lora_config(settings: PolicySettings, model: Any) -> Any:
+def lora_config(settings: BasePolicySettings, model: Any) -> Any:
     """peft's configuration for ``model``; None if the settings have no ``lora``.
 
     Raises :class:`lrf.errors.StageError` if peft is missing or the model has none of the named modules.

@@ -12,7 +12,7 @@ from typing import Any
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob
 from lrf_training.processes import on_first_process
-from lrf_training.settings import Init, PolicySettings, TrainingSettings
+from lrf_training.settings import BasePolicySettings, Init, TrainingSettings
 from lrf_training.tokens import TokenCounts
 
 PLAIN_TEMPLATE = r"""
@@ -82,7 +82,7 @@ def stop_ids_of(job: TrainingJob, tokenizer: Any) -> frozenset[int]:
 
 
 def prepare_model(
-    job: TrainingJob, settings: PolicySettings, tokenizer: Any, counts: TokenCounts, bfloat16: bool
+    job: TrainingJob, settings: BasePolicySettings, tokenizer: Any, counts: TokenCounts, bfloat16: bool
 ) -> Any:
     """The policy's model, or with ``init`` a random one with positions for the longest row.
 

@@ -136,7 +136,9 @@ def answer_log_probs(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
 
 
 class PrefixSharing:
-    """Makes a model (or peft model) accept batches of :func:`share_prompts`, and only those.
+    """Makes a model (or peft model) accept batches of :func:`share_prompts`.
+
+    It takes other inputs as before only while its config names another attention, as when it generates.
 
     ``group`` is the sequence-parallel process group while training (:mod:`lrf_training.sequence_parallel`), or None.
     The processes of a group must get the same batches.
@@ -151,6 +153,8 @@ class PrefixSharing:
         inner.base_model.register_forward_hook(self._keep_predicting_states, with_kwargs=True)
 
     def _take_shared_sequence(self, model: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        if "layout" not in kwargs:
+            return args, kwargs
         kwargs = dict(kwargs)
         kwargs["input_ids"] = kwargs.pop("shared_ids")
         kwargs["shift_labels"] = kwargs.pop("labels")[:, 1:]  # TRL's fused LM head scores these without shifting
@@ -160,7 +164,9 @@ class PrefixSharing:
         return args, kwargs
 
     def _keep_predicting_states(self, backbone: Any, args: Any, kwargs: dict[str, Any], outputs: Any) -> Any:
-        layout: SharedLayout = kwargs["layout"]
+        layout: SharedLayout | None = kwargs.get("layout")
+        if layout is None:
+            return outputs
         # (1, sequence, hidden) -> (answers, longest answer, hidden)
         states = outputs.last_hidden_state
         where = layout.predicting.to(states.device)

@@ -35,14 +35,13 @@ class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not f
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
         trainer = self.trainer
-        row, tokens = longest_row(trainer.train_dataset)
+        row, tokens = self._longest(trainer)
         trainer.report({"phase": "preflight", "tokens": tokens})
         python, numbers, torch_numbers = random.getstate(), np.random.get_state(), torch.get_rng_state()
         gpu_numbers = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         metrics = copy.deepcopy({name: getattr(trainer, name, None) for name in _LOGGED})
         try:
-            batch = trainer.data_collator(copies(row, args.per_device_train_batch_size))
-            self._pass(trainer, trainer.model_wrapped, trainer._prepare_inputs(batch))
+            self._pass(trainer, trainer.model_wrapped, self._batch(trainer, row))
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -55,6 +54,15 @@ class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not f
             vars(trainer).update({name: value for name, value in metrics.items() if value is not None})
         self.metrics = {"preflight_tokens": tokens, "peak_memory_gib": round(peak_bytes() / _GIB, 3)}
         trainer.report({"phase": "preflight", **self.metrics})
+
+    def _longest(self, trainer: Any) -> tuple[dict[str, Any], int]:
+        """The longest row, and its tokens."""
+        return longest_row(trainer.train_dataset)
+
+    def _batch(self, trainer: Any, row: dict[str, Any]) -> Any:
+        """What the trainer's loss takes, made of copies of a row."""
+        batch = trainer.data_collator(copies(row, trainer.args.per_device_train_batch_size))
+        return trainer._prepare_inputs(batch)
 
     @staticmethod
     def _pass(trainer: Any, model: Any, batch: Mapping[str, Any]) -> None:

@@ -139,18 +139,14 @@ class TrainingSettings(ShardingSettings):
         return self
 
 
-class PolicySettings(TrainingSettings):
-    """Further settings of trainers of a policy."""
+class BasePolicySettings(TrainingSettings):
+    """Further settings of trainers of a policy, whatever it learns from."""
 
     not_fingerprinted: ClassVar[frozenset[str]] = TrainingSettings.not_fingerprinted | {
         "activation_offload",
         "preflight",
     }
 
-    sources: list[TrainingSource] = Field([], description="further files of rows, mixed with the run's own by the seed")
-    own_weight: float = Field(
-        1.0, ge=0, description="how many times each of the run's own rows is taken, where there are sources"
-    )
     lora: LoRA | None = Field(None, description="train low-rank adapters in place of all weights (extra: lora)")
     activation_offload: bool = Field(
         False, description="keep activations in the CPU's memory between the passes (on a GPU; slower, and less memory)"
@@ -163,3 +159,12 @@ class PolicySettings(TrainingSettings):
     @property
     def extras(self) -> tuple[str, ...]:
         return (*super().extras, *(("lora",) if self.lora else ()))
+
+
+class PolicySettings(BasePolicySettings):
+    """Further settings of trainers of a policy that learns from rows in files."""
+
+    sources: list[TrainingSource] = Field([], description="further files of rows, mixed with the run's own by the seed")
+    own_weight: float = Field(
+        1.0, ge=0, description="how many times each of the run's own rows is taken, where there are sources"
+    )

@@ -72,7 +72,8 @@ def paid_and_left(planned: Plan) -> str:
 def show_scoring(planned: Plan, checked: Pipeline) -> None:
     """Print the plan of sampling and scoring."""
     given = f"{planned.candidates - planned.to_sample:,} candidates"
-    more = f" and {planned.to_sample:,} to be sampled" if planned.to_sample else ""
+    by = f"that {planned.written_by} writes while it trains" if planned.written_by else "to be sampled"
+    more = f" and {planned.to_sample:,} {by}" if planned.to_sample else ""
     click.echo(f"data: {planned.samples:,} samples, {given}{more}, {planned.bad_rows:,} bad rows")
     click.echo(f"documents: {planned.document_tokens:,} tokens, the longest {planned.longest_document_tokens:,}")
     if planned.dimensions:
@@ -130,10 +131,13 @@ def _caveats(planned: Plan) -> Iterator[str]:
     from lrf.planning.sampling import BYTES_A_TOKEN, CANDIDATE_TOKENS
 
     if planned.to_sample:
+        what, most = ("written", "answer_tokens") if planned.written_by else ("to be sampled", "max_tokens")
         yield (
-            f"to be sampled: answers of {CANDIDATE_TOKENS} tokens are expected, and at most `max_tokens` of "
-            f"{BYTES_A_TOKEN} bytes each; the upper bound of scoring them is an estimate"
+            f"{what}: answers of {CANDIDATE_TOKENS} tokens are expected, and at most `{most}` of {BYTES_A_TOKEN} bytes "
+            "each; the upper bound of scoring them is an estimate"
         )
+    if planned.written_by:
+        yield "counted anew for each visit to a prompt: also notes on its document, which are paid for once"
     if planned.calibration_samples:
         yield f"the calibration set's {planned.calibration_samples:,} samples, scored twice, are in these figures"
     if planned.priced_samples < planned.samples:

@@ -67,7 +67,8 @@ class Plan:
 
     Parameters
     ----------
-    samples, bad_rows, candidates: of the data; ``to_sample`` of the candidates are to be sampled first.
+    samples, bad_rows, candidates: of the data; ``to_sample`` of the candidates are to be sampled first, or are written
+        by the trainer ``written_by`` while it trains.
     priced_samples: the samples that were gone through in full; the estimates are of these, scaled to all.
     bound_samples: those of them that the upper bound is of: all, unless there are more samples than were gone through.
     calibration_samples: samples of the calibration set, each scored twice; they are in the estimates.
@@ -91,6 +92,7 @@ class Plan:
     bad_rows: int = 0
     candidates: int = 0
     to_sample: int = 0
+    written_by: str = ""
     priced_samples: int = 0
     bound_samples: int = 0
     calibration_samples: int = 0

@@ -21,6 +21,7 @@ from lrf.planning.evidence import BoundRetriever, ExpectedRetriever, exact_retri
 from lrf.planning.expected import Counts, ExpectedCalls, Tally
 from lrf.planning.packed import BoundPackedCalls, ExpectedPackedCalls
 from lrf.planning.plan import Estimate, Plan
+from lrf.planning.rollouts import plan_rollouts
 from lrf.planning.sampling import plan_sampling
 from lrf.planning.upper_bound import ASSUMED_STATEMENTS, BoundCalls, UpperBound
 from lrf.prices import amount
@@ -69,6 +70,8 @@ class Planner:
         self._retrievers = retrievers_of(pipeline, dict.fromkeys(self._embedders, _no_vectors))
         self._kept = KeptReplies(run.journal if run else None, pipeline.cache)
         self._sampling = plan_sampling(pipeline, self._kept)
+        self._rollouts = plan_rollouts(pipeline)
+        self._writing = self._rollouts or self._sampling
         self._tally = Tally(self._kept)
         dimensions = dimensions_of(pipeline)
         check_reply_modes(dimensions, self._judges)
@@ -163,7 +166,7 @@ class Planner:
             plan.samples += 1
 
     def _missing(self, sample: Sample) -> int:
-        return self._sampling.missing(sample) if self._sampling else 0
+        return self._writing.missing(sample) if self._writing else 0
 
     def _rows(self) -> tuple[Iterator[Sample], int]:
         """The samples to go through, each so many behind the one before.
@@ -183,7 +186,7 @@ class Planner:
         tokens = await asyncio.to_thread(lambda: sum(count_tokens(d.text) for d in sample.documents))
         plan.document_tokens += tokens
         plan.longest_document_tokens = max(plan.longest_document_tokens, tokens)
-        filled = await asyncio.to_thread(self._sampling.add, sample) if self._sampling else (sample, sample)
+        filled = await asyncio.to_thread(self._writing.add, sample) if self._writing else (sample, sample)
         every = max(1, self._priced_samples // BOUND_SAMPLES) if plan.samples > self._priced_samples else 1
         engines = self._engines if plan.priced_samples % every == 0 else self._engines[:1]
         for engine, of_engine in zip(engines, filled, strict=False):
@@ -218,7 +221,7 @@ class Planner:
             plan.dimensions = {SAMPLING: sampling, **plan.dimensions}
         plan.assumed_statements = sorted({name for bound in self._bounds.values() for name in bound.assumed})
         plan.max_statements |= dict.fromkeys(plan.assumed_statements, ASSUMED_STATEMENTS)
-        sampled_and_scored = self._sampling is not None and bool(self._engines)
+        sampled_and_scored = self._writing is not None and bool(self._engines)
         plan.bound_holds = not (plan.assumed_statements or plan.unlisted_retrievers or sampled_and_scored)
         plan.missing_keys = self._missing_keys()
         self._add_prices()
@@ -249,19 +252,29 @@ class Planner:
                 estimate.price = estimate.left_price = estimate.bound_price = None
 
     def _scale(self) -> None:
-        plan = self.plan
-        if not plan.priced_samples or plan.samples <= plan.priced_samples:
+        plan, visits = self.plan, self._visits()
+        if not plan.priced_samples or visits == plan.samples <= plan.priced_samples:
             return
         plan.bound_holds = False
-        factor = plan.samples / plan.priced_samples
-        plan.document_tokens = round(plan.document_tokens * factor)
+        factor = visits / plan.priced_samples
+        plan.document_tokens = round(plan.document_tokens * plan.samples / plan.priced_samples)
         plan.statements = round(plan.statements * factor)
         plan.texts_to_embed = round(plan.texts_to_embed * factor)
         calibrated = 2 * plan.calibration_samples
-        scored = (plan.samples + calibrated) / (plan.priced_samples + calibrated)
-        bound = (plan.samples + calibrated) / (plan.bound_samples + calibrated)
+        scored = (visits + calibrated) / (plan.priced_samples + calibrated)
+        bound = (visits + calibrated) / (plan.bound_samples + calibrated)
         for name, estimate in plan.dimensions.items():
             estimate.scale(*((factor, factor) if name == SAMPLING else (scored, bound)))
+
+    def _visits(self) -> int:
+        """How many samples are scored: all of the data, or those that a trainer writes answers to, each visit."""
+        plan = self.plan
+        if self._rollouts is None or not plan.samples:
+            return plan.samples
+        visits = self._rollouts.visits(plan.samples)
+        plan.written_by = self._rollouts.trainer
+        plan.to_sample = plan.candidates = round(plan.to_sample * visits / plan.samples)
+        return visits
 
     async def aclose(self) -> None:
         """Close all components."""

@@ -78,8 +78,7 @@ class SamplingPlan:
         return min(self.keys.max_tokens, CANDIDATE_TOKENS)
 
     def _expected(self, number: int) -> Reply:
-        sentences = ceil(self._expected_tokens / count_tokens(_SENTENCE))
-        return Reply(" ".join(_SENTENCE.format(part=part, number=number) for part in range(sentences)))
+        return Reply(expected_answer(number, self._expected_tokens))
 
     def _count(self, requests: Sequence[Request], kept: Sequence[Reply]) -> None:
         counts, left = self.counts, len(requests) - len(kept)
@@ -109,6 +108,12 @@ class SamplingPlan:
         bound.prompt_tokens += prompts
         bound.reply_tokens += written
         bound.money += self.price.most(prompts, written) if self.price else 0
+
+
+def expected_answer(number: int, tokens: int) -> str:
+    """An answer of about so many tokens, made of sentences that are different for each number."""
+    sentences = ceil(tokens / count_tokens(_SENTENCE))
+    return " ".join(_SENTENCE.format(part=part, number=number) for part in range(sentences))
 
 
 def plan_sampling(pipeline: Pipeline, kept: KeptReplies) -> SamplingPlan | None:

@@ -1,0 +1,232 @@
+"""GRPO with lrf's rewards: TRL's loss with the prompt forwarded once, unscored answers outside of it, and resuming."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from transformers import AutoTokenizer
+
+from lrf.errors import JudgeSilentError, StageError
+from lrf.protocols import Answers, TrainingJob
+from lrf.types import Reward, Unscored
+from lrf_grpo.settings import GRPOSettings
+from lrf_grpo.trainer import GRPO
+
+TINY: dict[str, Any] = {
+    "init": {"hidden": 16, "layers": 1, "heads": 2, "vocab": 320},
+    "group": 4,
+    "global_batch": 2,
+    "answer_tokens": 6,
+    "learning_rate": 1e-3,
+    "max_steps": 3,
+    "save_every": 1,
+    "patience": 0,
+}
+
+Rate = Callable[[Answers, int], float | None]
+
+
+class Judge:
+    """Rewards by a function of the answers and an answer's number; ``asked`` has all texts, a list a call."""
+
+    dimensions = ("d",)
+
+    def __init__(self, rate: Rate = lambda answers, n: float(len(answers.texts[n])), away_at: int = 0) -> None:
+        self.rate, self.away_at, self.asked = rate, away_at, list[list[tuple[int, list[str]]]]()
+
+    def score(self, answers: Sequence[Answers]) -> list[tuple[Reward, ...]]:
+        if len(self.asked) + 1 == self.away_at:
+            raise JudgeSilentError("judges.main has served nothing for 300 s")
+        self.asked.append([(one.place, list(one.texts)) for one in answers])
+        return [tuple(self._reward(one, n) for n in range(len(one.texts))) for one in answers]
+
+    def _reward(self, answers: Answers, n: int) -> Reward:
+        value = self.rate(answers, n)
+        return Reward("s", str(n), value, {"d": value}, None if value is not None else Unscored("d", "unreadable"))
+
+    def costs(self) -> dict[str, Any]:
+        return {"usage": {"calls": len(self.asked), "reused": 0}}
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., Path]:
+    """Trains on four prompts; returns the output folder, ``name`` in the test's."""
+    prompts = tmp_path / "prompts.jsonl"
+    rows = [{"sample_id": f"s{n}", "prompt": [{"role": "user", "content": "abc " * (4 + n)}]} for n in range(4)]
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def run(judge: Judge, name: str = "out", **settings: Any) -> Path:
+        job = TrainingJob(tmp_path / "none", tmp_path / name, None, 7, "", prompts=prompts, rewards=judge)
+        GRPO(GRPOSettings.model_validate(TINY | settings)).train(job)
+        return job.output
+
+    return run
+
+
+def weights(output: Path) -> bytes:
+    return (output / "checkpoint" / "model.safetensors").read_bytes()
+
+
+def lines(output: Path, name: str = "rollouts") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_a_judge_that_goes_away_stops_a_training_which_resumes_to_the_same_weights(train: Callable[..., Path]) -> None:
+    whole, before, after = Judge(), Judge(away_at=3), Judge()
+    output = train(whole)
+    with pytest.raises(StageError, match=r"served nothing for 300 s\. Training is saved at step 2: the same command"):
+        train(before, "stopped")
+    resumed = train(after, "stopped")
+    assert before.asked + after.asked == whole.asked
+    assert weights(resumed) == weights(output)
+    assert lines(resumed) == lines(output)
+    assert len(lines(output)) == 3 * 2 * 4
+    assert not (output / "answers").exists()
+
+
+def test_answers_that_were_written_since_the_last_state_are_not_written_anew(
+    train: Callable[..., Path], tmp_path: Path
+) -> None:
+    """On a GPU the same seed needn't write the same answers again, and others would have to be paid for."""
+    after = Judge()
+    with pytest.raises(StageError, match="saved at step 1"):
+        train(Judge(away_at=2), max_steps=2)
+    kept = tmp_path / "out" / "answers" / "1-0.json"
+    row = json.loads(kept.read_text())
+    row["answers"] = [[65 + n] for n in range(len(row["answers"]))]  # as if another GPU had written them
+    kept.write_text(json.dumps(row))
+    tokenizer = AutoTokenizer.from_pretrained(train(after, max_steps=2) / "checkpoint")
+    written = [text for _, texts in after.asked[0] for text in texts]
+    assert written == [tokenizer.decode(answer) for answer in row["answers"]]
+
+
+def test_unscored_answers_change_neither_the_others_statistics_nor_the_loss(train: Callable[..., Path]) -> None:
+    """A group of four of which one is unscored makes the step that the other three make."""
+    output = train(Judge(lambda answers, n: None if n == 1 else float(n)), max_steps=1)
+    assert [row["reward"] for row in lines(output)] == [0.0, None, 2.0, 3.0] * 2
+    assert lines(output)[1]["unscored"]["reason"] == "unreadable"
+    log = lines(output, "training_log")[0]
+    assert log["reward"] == pytest.approx(5 / 3)
+    assert log["unscored"] == pytest.approx(0.25)
+
+
+def test_a_step_of_which_nothing_can_be_scored_stops_the_training(train: Callable[..., Path]) -> None:
+    with pytest.raises(StageError, match=r"none of the 8 answers of step 1 could be scored \(unreadable: 8\)") as stop:
+        train(Judge(lambda answers, n: None))
+    assert stop.value.exit_code == 3
+
+
+def test_a_constant_judge_moves_nothing(train: Callable[..., Path]) -> None:
+    output = train(Judge(lambda answers, n: 5.0), save_every=None)
+    assert weights(output) == weights(train(Judge(lambda answers, n: 7.0), "other", save_every=None))
+    assert [line["grad_norm"] for line in lines(output, "training_log")] == [0.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"zero": 3, "sequence_parallel": 2}, "TRL's GRPOTrainer refuses sequence_parallel"),
+        ({"method": "rloo", "loss": "grpo"}, "are of method: grpo"),
+        ({"normalize": "dimension"}, "needs `weights`"),
+        ({"iterations": 2, "save_every": 3}, "must be a multiple of iterations"),
+        ({"weights": {"d": 0.0}}, "all are 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        GRPOSettings.model_validate(TINY | settings)
+
+
+def test_vllm_that_is_not_installed_is_a_sentence(train: Callable[..., Path], monkeypatch: Any) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(StageError, match=r"train\.vllm: vLLM isn't installed here; pip install"):
+        train(Judge(), vllm={"mode": "server"})
+
+
+def test_more_prompts_a_step_than_there_are_is_a_sentence(train: Callable[..., Path]) -> None:
+    with pytest.raises(StageError, match="a step takes 8 prompts, and there are 4; set it to 4 or less"):
+        train(Judge(), global_batch=8)
+
+
+def trainer_of(folder: Path, shared: bool, **online: Any) -> Any:
+    from datasets import Dataset
+    from trl import GRPOConfig
+
+    from lrf_grpo.asking import Weighing
+    from lrf_grpo.objective import GroupTrainer
+    from lrf_grpo.rollouts import Rollouts
+    from lrf_grpo.shared import SharedGroups
+    from lrf_training.models import new_model, new_tokenizer
+
+    settings = GRPOSettings.model_validate(TINY | online)
+    assert settings.init is not None
+    tokenizer = new_tokenizer(["x"], settings.init)
+    trainer = GroupTrainer(
+        online=settings,
+        seed=0,
+        asking=None,
+        weighing=Weighing(("d",)),
+        rollouts=Rollouts(folder, ""),
+        model=new_model(tokenizer, settings.init, 64, 1),
+        args=GRPOConfig(
+            str(folder),
+            num_generations=4,
+            per_device_train_batch_size=8,
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+            loss_type=settings.loss,
+            reward_weights=[1.0, 0.0],
+            gradient_checkpointing=False,
+        ),
+        train_dataset=Dataset.from_list([{"prompt": [2, 3], "place": [0]}]),
+        processing_class=tokenizer,
+    )
+    if shared:
+        trainer.shared = SharedGroups(tokenizer.pad_token_id)
+        trainer.shared.prepare(trainer.model)
+    trainer.use_reference(new_model(tokenizer, settings.init, 64, 2))
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+    return trainer
+
+
+@pytest.mark.parametrize("loss", ["dapo", "grpo", "dr_grpo"])
+def test_loss_and_gradients_are_trls_when_the_prompt_is_forwarded_once(tmp_path: Path, loss: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.tensor([6, 3, 6, 1, 5, 5, 2, 0])  # the last one is masked: nothing of it may count
+    answers = torch.randint(5, 200, (8, 6), generator=generator)
+    mask = (torch.arange(6) < lengths[:, None]).long()
+    prompts = torch.randint(5, 200, (2, 9), generator=generator).repeat_interleave(4, 0)
+    prompt_mask = torch.ones_like(prompts)
+    prompt_mask[4:, :3] = 0  # the second prompt is shorter
+    batch = {
+        "prompt_ids": prompts,
+        "prompt_mask": prompt_mask,
+        "completion_ids": answers,
+        "completion_mask": mask,
+        "advantages": torch.randn(8, generator=generator),
+        "num_items_in_batch": mask.sum(),
+        "loss_scale": torch.tensor(8 / 7),
+        "old_per_token_logps": -5 + torch.randn(8, 6, generator=generator) / 10,
+    }
+    results = []
+    for shared in (True, False):
+        trainer = trainer_of(tmp_path, shared, beta=0.1, loss=loss)
+        ids, masks = torch.cat([prompts, answers], 1), torch.cat([prompt_mask, mask], 1)
+        with torch.no_grad():
+            reference, _, _ = trainer._get_per_token_logps_and_entropies(trainer.ref_model, ids, masks, 6)
+        value = trainer._compute_loss(trainer.model, batch | {"ref_per_token_logps": reference})
+        value.backward()
+        gradients = torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
+        results.append((value.detach(), gradients, trainer._metrics["train"]["entropy"]))
+    (value, gradients, entropy), (expected, expected_gradients, expected_entropy) = results
+    assert abs(value - expected) <= 1e-5 * abs(expected)
+    assert (gradients - expected_gradients).norm() <= 1e-5 * expected_gradients.norm()
+    assert entropy == pytest.approx(expected_entropy, rel=1e-5)

@@ -1,0 +1,140 @@
+"""Rewards of a step's answers: asked for by the first process, weighed, and given to all."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lrf.errors import JudgeSilentError, LrfError, StageError
+from lrf.protocols import Answers, Rewards
+from lrf.types import JSON, Reward
+
+REWARD = "reward"
+"""The column of the pipeline's own reward."""
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+
+
+@dataclass(slots=True)
+class PatientRewards:
+    """Asks for rewards, and waits for a judge that has gone away.
+
+    Parameters
+    ----------
+    rewards: of the job.
+    patience: seconds of waiting, after which the judge's own error is raised.
+    report: takes a note when the waiting begins, and when it ends.
+    """
+
+    rewards: Rewards
+    patience: float
+    report: Callable[[Mapping[str, JSON]], None]
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    def score(self, answers: Sequence[Answers]) -> list[list[Reward]]:
+        """The rewards of each prompt's answers.
+
+        An answer that a server's trouble left unscored is asked for again as long as others are served meanwhile, and
+        after that stays unscored. If nothing is served at all, training waits. Raises
+        :class:`lrf.errors.JudgeSilentError` when patience ends, and what stops all scoring at once.
+        """
+        until: float | None = None
+        pause_s = _FIRST_PAUSE_S
+        scored: list[list[Reward]] = [[] for _ in answers]
+        left = list(range(len(answers)))
+        while True:
+            silent, before = self._ask(answers, left, scored), left
+            left = [n for n in left if not scored[n] or any(_in_trouble(reward) for reward in scored[n])]
+            if not left:
+                break
+            served = any(reward.reward is not None for rewards in scored for reward in rewards)
+            if silent is None and served and len(left) == len(before):
+                break  # others are served: it is these answers
+            if silent is None and len(left) < len(before):
+                continue
+            until = until or self._wait_begins(silent or _trouble(scored))
+            if self.clock() + pause_s > until:
+                raise silent or JudgeSilentError(_trouble(scored))
+            self.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        if until is not None:
+            self.report({"note": "the judge serves again; training goes on"})
+        return scored
+
+    def _ask(
+        self, answers: Sequence[Answers], wanted: Sequence[int], scored: list[list[Reward]]
+    ) -> JudgeSilentError | None:
+        """Ask for all answers of these prompts (those scored before cost nothing); the error of a lost server."""
+        try:
+            found = self.rewards.score([answers[n] for n in wanted])
+        except JudgeSilentError as error:
+            return error
+        for n, rewards in zip(wanted, found, strict=True):
+            scored[n] = list(rewards)
+        return None
+
+    def _wait_begins(self, why: object) -> float:
+        self.report({"note": f"training waits for the judge, for {self.patience:.0f} s at most (patience): {why}"})
+        return self.clock() + self.patience
+
+
+def _in_trouble(reward: Reward) -> bool:
+    return reward.unscored is not None and reward.unscored.transient
+
+
+def _trouble(scored: Sequence[Sequence[Reward]]) -> str:
+    found = next((r.unscored for rewards in scored for r in rewards if r.unscored and r.unscored.transient), None)
+    return f"{found.reason}: {found.detail}" if found else "no reply"
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """Rewards as rows of numbers, one column each for TRL's reward functions.
+
+    Parameters
+    ----------
+    dimensions: of the pipeline.
+    weights: of dimensions; empty: the pipeline's own reward counts, and the dimensions are only logged.
+    """
+
+    dimensions: tuple[str, ...]
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.dimensions if self.weights else (REWARD, *self.dimensions)
+
+    @property
+    def column_weights(self) -> list[float]:
+        if self.weights:
+            return [self.weights.get(name, 0.0) for name in self.dimensions]
+        return [1.0, *(0.0 for _ in self.dimensions)]
+
+    def row(self, reward: Reward) -> list[float]:
+        """The numbers of one answer, NaN throughout if something that counts is missing: it is then unscored.
+
+        TRL adds up what is there, so that an answer with one rating missing would be one with a rating of 0.
+        """
+        numbers = {REWARD: reward.reward, **reward.ratings}
+        counted = [name for name, weight in zip(self.columns, self.column_weights, strict=True) if weight]
+        if any(numbers.get(name) is None for name in counted):
+            return [math.nan] * len(self.columns)
+        return [math.nan if (number := numbers.get(name)) is None else number for name in self.columns]
+
+
+def rewards_of(asking: PatientRewards, answers: Sequence[Answers]) -> tuple[list[list[Reward]], str | None, int]:
+    """The rewards, or the sentence and the exit code of the error that stops training: what processes can be sent."""
+    try:
+        return asking.score(answers), None, 0
+    except LrfError as error:
+        return [], str(error), error.exit_code
+
+
+def stopping(sentence: str, exit_code: int, saved: str) -> StageError:
+    """The error with which training stops."""
+    error = StageError(f"{sentence}. {saved}")
+    error.exit_code = exit_code
+    return error

@@ -1,0 +1,266 @@
+"""TRL's ``GRPOTrainer`` with lrf's rewards, one prompt for its group, and unscored answers outside of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from trl import GRPOTrainer
+from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.utils import RepeatSampler, split_tensor_dict
+
+from lrf.errors import StageError
+from lrf.protocols import Answers
+from lrf.types import Reward
+from lrf_grpo.asking import PatientRewards, Weighing, rewards_of, stopping
+from lrf_grpo.generation import write_answers
+from lrf_grpo.rollouts import Rollouts
+from lrf_grpo.settings import GRPOSettings
+from lrf_grpo.shared import SharedGroups
+from lrf_training.processes import on_first_process
+from lrf_training.trainer import CheckedTrainer
+
+
+class PromptSampler(RepeatSampler):  # type: ignore[misc]  # TRL has no types
+    """TRL's order of prompts, shuffled by seed and epoch, so that a resumed training continues it."""
+
+    epoch: Callable[[], int] = staticmethod(lambda: 0)
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator.manual_seed(self.seed * 1_000_003 + self.epoch())
+        yield from super().__iter__()
+
+
+class GroupTrainer(CheckedTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL has no types
+    """TRL's GRPO trainer for rows of ``prompt`` (token ids) and ``place`` (of the prompt in the run's file).
+
+    Parameters
+    ----------
+    online: the trainer's settings.
+    seed: decides, with the step, the answers that are written.
+    asking: gives rewards; None in all processes but the first.
+    weighing: how rewards become numbers.
+    rollouts: keeps answers until their step is done, and logs them with their rewards.
+    reference: the reference policy, with ``online.beta`` and without LoRA.
+    """
+
+    shared: SharedGroups | None = None
+
+    def __init__(
+        self,
+        *,
+        online: GRPOSettings,
+        seed: int,
+        asking: PatientRewards | None,
+        weighing: Weighing,
+        rollouts: Rollouts,
+        **kwargs: Any,
+    ) -> None:
+        self.online, self.seed, self.asking = online, seed, asking
+        self.weighing, self.rollouts = weighing, rollouts
+        self._scored = torch.empty(0)
+        self._buffered_inputs: Any = None
+        kwargs["reward_funcs"] = [_named(name) for name in weighing.columns]
+        super().__init__(**kwargs)
+
+    def use_reference(self, reference: Any) -> None:
+        """Take this model as the reference policy. (TRL itself would load one by the policy's name.)"""
+        from trl.models import prepare_deepspeed
+        from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
+
+        disable_dropout_in_model(reference)
+        add_fused_lm_head(reference, temperature=self.temperature)
+        if self.shared is not None:
+            self.shared.prepare(reference)
+        if self.is_deepspeed_enabled:
+            self.ref_model = prepare_deepspeed(reference, self.accelerator)
+        else:
+            self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
+        self.beta = self.online.beta
+
+    # --- the order of prompts ----------------------------------------------------------------------------------
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        sampler = PromptSampler(
+            data_source=self.train_dataset if dataset is None else dataset,
+            mini_repeat_count=self.num_generations,
+            batch_size=self.args.generation_batch_size // self.num_generations,
+            repeat_count=self.num_iterations * self.args.steps_per_generation,
+            seed=self.args.seed,
+        )
+        sampler.epoch = lambda: int((self.state.epoch or 0) + 1e-6)
+        return sampler
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """As TRL's, but that groups stay together: it would spread a group's answers over several micro-batches."""
+        if not self.model.training:
+            return super()._prepare_inputs(generation_batch)
+        steps = self.args.steps_per_generation
+        if self._buffered_inputs is None:  # of a resumed training, too
+            self._step = self.state.global_step * self.args.gradient_accumulation_steps
+        if self._buffered_inputs is None or self._step % (steps * self.num_iterations) == 0:
+            answers = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs = split_tensor_dict(answers, steps)
+        return self._buffered_inputs[self._step % steps]
+
+    # --- answers and their rewards -----------------------------------------------------------------------------
+
+    def _tokenize_prompts(self, prompts: Any) -> Any:
+        return prompts, None, {}  # token ids already
+
+    def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        batch = self.state.global_step // self.num_iterations
+        if (kept := self.rollouts.kept(batch, prompt_ids)) is not None:
+            return kept
+        if self.use_vllm:
+            answers, log_probs = super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        else:
+            first = self.accelerator.process_index * len(prompt_ids) // self.num_generations
+            with self._generating() as model:
+                answers = write_answers(
+                    model, prompt_ids, self.num_generations, self.generation_config, self.eos_token_ids,
+                    seeds=lambda group: (self.seed, batch, first + group),
+                )  # fmt: skip
+            log_probs = None
+        self.rollouts.keep(batch, prompt_ids, answers, log_probs)
+        return answers, log_probs
+
+    @contextmanager
+    def _generating(self) -> Iterator[Any]:
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                generation_kwargs=self.generation_kwargs,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as model,
+            torch.no_grad(),
+            self.accelerator.autocast(),
+        ):
+            if self.shared is None:
+                yield model
+            else:
+                with self.shared.off(model):
+                    yield model
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
+        """(answers of all processes, columns of the weighing), NaN throughout for an unscored answer."""
+        step = self.state.global_step + 1
+        mine = [(row["place"][0], text) for row, text in zip(inputs, completions, strict=True)]
+        answers = _grouped(gather_object(mine), self.num_generations, step)
+        rewards, sentence, exit_code = on_first_process(lambda: rewards_of(self._asking, answers))
+        if sentence is not None:
+            self._stop(sentence, exit_code)
+        each = [reward for of_prompt in rewards for reward in of_prompt]
+        numbers = torch.tensor([self.weighing.row(reward) for reward in each], device=self.accelerator.device)
+        self._scored = ~numbers.isnan().all(1)
+        if not self._scored.any():
+            self._stop(f"none of the {len(each)} answers of step {step} could be scored ({_why(each)})", 3)
+        if self.accelerator.is_main_process:
+            self.rollouts.log(step, answers, rewards)
+        self._log_metric("unscored", 1 - float(self._scored.float().mean()))
+        return numbers
+
+    @property
+    def _asking(self) -> PatientRewards:
+        if self.asking is None:
+            raise StageError("the job has no rewards: this trainer runs as the stage train of a pipeline, by lrf run")
+        return self.asking
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.rollouts.drop_before(self.state.global_step // self.num_iterations)
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        """TRL's batch, with unscored answers out of the loss as they are out of the group's statistics."""
+        self._random = _random_states()
+        batch = super()._generate_and_score_completions(inputs)
+        groups = self._scored.view(-1, self.num_generations)
+        mine = slice(self.accelerator.process_index * len(inputs), (self.accelerator.process_index + 1) * len(inputs))
+        if self.online.method == "rloo":  # less the mean of the others = less the mean, times n / (n - 1)
+            count = groups.sum(1, keepdim=True)
+            factor = (count / (count - 1).clamp(min=1)).expand_as(groups).flatten()
+            batch["advantages"] = batch["advantages"] * factor[mine]
+        scored = self._scored[mine]
+        batch["completion_mask"] = batch["completion_mask"] * scored[:, None]
+        batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
+        batch["loss_scale"] = self._scored.numel() / self._scored.sum()
+        return batch
+
+    def _stop(self, sentence: str, exit_code: int) -> None:
+        """Save the state as it was before this step, and raise. Called in all processes."""
+        step = self.state.global_step
+        saved = "Nothing is lost: the same command begins again, and replies in the journal cost nothing"
+        if step:
+            _set_random_states(self._random)
+            self.model_wrapped.train()
+            self._save_checkpoint(self.model, trial=None)
+            saved = f"Training is saved at step {step}: the same command goes on from there"
+        raise stopping(sentence, exit_code, saved)
+
+    # --- the loss ----------------------------------------------------------------------------------------------
+
+    def _get_per_token_logps_and_entropies(self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int,
+                                           batch_size: int | None = None, compute_entropy: bool = False,
+                                           compute_aux_loss: bool = False, **other: Any) -> Any:  # fmt: skip
+        if self.shared is None:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss, **other
+            )
+        log_probs, entropies, aux_losses = [], [], []
+        size = batch_size or len(input_ids)
+        for start in range(0, len(input_ids), size):
+            part = slice(start, start + size)
+            with self.accelerator.autocast():
+                outputs = self.shared(model, input_ids[part], attention_mask[part], logits_to_keep, compute_aux_loss)
+            log_probs.append(outputs.log_probs)
+            entropies.append(outputs.entropy)
+            aux_losses.append(outputs.aux_loss)
+        aux = torch.stack(aux_losses).mean() if compute_aux_loss else None
+        return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, aux
+
+    def _compute_loss(self, model: Any, inputs: Any) -> Any:
+        loss = super()._compute_loss(model, inputs)
+        if self.loss_type != "dapo":  # which divides by the tokens of scored answers; the others by all answers
+            loss = loss * inputs["loss_scale"]
+        if self.online.method == "rloo":
+            loss = loss * self.max_completion_length  # the sum over an answer's tokens
+        self.stop_unless_finite("loss", loss.detach())
+        return loss
+
+
+def _named(name: str) -> Callable[..., Any]:
+    """A stand-in for one of TRL's reward functions, which it knows by name; rewards come from lrf's engine."""
+
+    def reward(**_: Any) -> Any:
+        raise NotImplementedError
+
+    reward.__name__ = name
+    return reward
+
+
+def _grouped(rows: Sequence[tuple[int, str]], group: int, step: int) -> list[Answers]:
+    """Rows of (place, text) in groups. Two groups of one prompt are apart."""
+    parts = [rows[start : start + group] for start in range(0, len(rows), group)]
+    assert all(len({place for place, _ in part}) == 1 for part in parts), "a group has answers to several prompts"
+    return [Answers(part[0][0], [text for _, text in part], f"step-{step}") for part in parts]
+
+
+def _why(rewards: Sequence[Reward]) -> str:
+    reasons = sorted(r.unscored.reason for r in rewards if r.unscored is not None)
+    return ", ".join(f"{reason}: {len(list(of))}" for reason, of in groupby(reasons)) or "a weighed rating is missing"
+
+
+def _random_states() -> Mapping[str, Any]:
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "gpus": gpus}
+
+
+def _set_random_states(states: Mapping[str, Any]) -> None:
+    torch.set_rng_state(states["cpu"])
+    torch.cuda.set_rng_state_all(states["gpus"])

@@ -1,0 +1,238 @@
+"""The ``grpo`` trainer, from top to bottom: tokenise, load, then write answers, have them rewarded, and learn."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from lrf.errors import StageError
+from lrf.protocols import Rewards, TrainingJob, TrainingResult
+from lrf.types import JSON
+from lrf_grpo import prompts
+from lrf_grpo.asking import PatientRewards, Weighing
+from lrf_grpo.settings import GRPOSettings
+from lrf_training.adapters import lora_config
+from lrf_training.arguments import training_arguments, training_fingerprint
+from lrf_training.mixture import Mixture
+from lrf_training.models import prepare_model
+from lrf_training.prepare import Prepared, prepare
+from lrf_training.processes import on_first_process, rank
+
+
+class GRPO:
+    """Group relative policy optimization (arXiv 2402.03300) with the run's dimensions as the reward, through TRL.
+
+    Answers are written in groups, rewarded by the run's engine, and learnt from at once. Trained weights are float32;
+    the reference policy, if any, is the policy before its first step.
+    """
+
+    def __init__(self, settings: GRPOSettings) -> None:
+        self.settings = settings
+
+    def train(self, job: TrainingJob) -> TrainingResult:
+        """Train on ``job.prompts``, and write ``job.output / "checkpoint"``, ``training_log.jsonl`` and
+        ``rollouts.jsonl`` (every answer with its reward).
+
+        A stopped training resumes from its last state (``save_every``), and asks for no reward twice. Raises
+        :class:`lrf.errors.StageError`; an earlier checkpoint stays valid.
+        """
+        try:
+            return self._train(job)
+        except OSError as error:
+            raise StageError(f"{error.filename or job.output}: {error.strerror or error}") from error
+
+    def _train(self, job: TrainingJob) -> TrainingResult:
+        settings, started = self.settings, time.monotonic()
+        if job.prompts is None:
+            raise StageError("the job has no prompts: this trainer runs as the stage train of a pipeline, by lrf run")
+        if settings.vllm is not None:
+            _check_vllm()
+
+        # --- the tokenizer and the token ids
+        ready = prepare(
+            job,
+            settings,
+            self._arguments,
+            Mixture([(job.prompts, 1.0, prompts.read)], job.seed),
+            partial(_encode, answer_tokens=settings.answer_tokens),
+            what="prompts",
+            on_bad_row="stop",
+            remarks={},
+        )
+        arguments, tokenization, counts = ready.arguments, ready.tokenization, ready.counts
+        if counts.rows < settings.global_batch:
+            raise StageError(
+                f"train.global_batch: a step takes {settings.global_batch} prompts, and there are {counts.rows}; "
+                f"set it to {counts.rows} or less"
+            )
+
+        # --- policy, and reference policy
+        policy = prepare_model(job, settings, tokenization.tokenizer, counts, arguments.bf16)
+        from lrf_training.prefix_sharing import unsupported
+
+        refusal = "prefix_sharing: off" if settings.prefix_sharing == "off" else unsupported(policy)
+        if settings.prefix_sharing == "on" and refusal:
+            raise StageError(f"train.prefix_sharing: on, but {refusal}; set it to auto or off")
+        trainer, progress, preflight = self._trainer(job, ready, policy, refusal)
+        if settings.beta and settings.lora is None:
+            trainer.use_reference(prepare_model(job, settings, tokenization.tokenizer, counts, arguments.bf16))
+
+        # --- train and save
+        sharing = f"off: {refusal}" if refusal else "on"
+        job.report({"phase": "training", "device": arguments.device.type, "prefix_sharing": sharing})
+        trainer.run()
+        if rank() == 0:
+            ready.tokens.unlink()
+            shutil.rmtree(job.output / "answers", ignore_errors=True)
+        return TrainingResult(
+            checkpoint=job.output / "checkpoint",
+            metrics={
+                **{name: value for name, value in progress.last.items() if name not in ("step", "steps")},
+                "steps": trainer.state.global_step,
+                "skipped_steps": trainer.skipped_steps,
+                **counts.metrics("prompts"),
+                "answers": trainer.rollouts.answers,
+                "unscored_answers": trainer.rollouts.unscored,
+                "chat_template": tokenization.template,
+                "prefix_sharing": sharing,
+                **preflight.metrics,
+                "device": arguments.device.type,
+                "dtype": "bfloat16" if arguments.bf16 else "float32",
+                "notes": ready.notes,
+                "seconds": round(time.monotonic() - started, 2),
+            },
+        )
+
+    def _trainer(self, job: TrainingJob, ready: Prepared, policy: Any, refusal: str | None) -> tuple[Any, Any, Any]:
+        """TRL's trainer with lrf's rewards, and the callbacks that report progress and try the longest prompt."""
+        from datasets import Dataset
+        from transformers import PrinterCallback
+
+        from lrf_grpo.objective import GroupTrainer
+        from lrf_grpo.preflight import ADVICE, GroupPreflight
+        from lrf_grpo.rollouts import Rollouts
+        from lrf_grpo.shared import SharedGroups
+        from lrf_training.progress import ProgressCallback
+        from lrf_training.tiling import tile_mlps
+
+        settings, tokenizer, rewards = self.settings, ready.tokenization.tokenizer, job.rewards
+        tile_mlps(policy, settings.mlp_tiles)
+        asking = None if rewards is None else PatientRewards(rewards, settings.patience, job.report)
+        dimensions = on_first_process(lambda: rewards.dimensions if rewards else ())
+        weighing = Weighing(tuple(dimensions), settings.weights)
+        preflight = GroupPreflight(ADVICE)
+        progress = ProgressCallback(
+            job.output / "training_log.jsonl", job.report, metrics=partial(step_metrics, rewards=rewards)
+        )
+        fingerprint = training_fingerprint(settings, job, ready.tokens)
+        policy.generation_config.eos_token_id = sorted(ready.tokenization.stop_ids)
+        trainer = GroupTrainer(
+            online=settings,
+            seed=job.seed,
+            asking=asking,
+            weighing=weighing,
+            rollouts=Rollouts(job.output, fingerprint),
+            args=self._weighted(ready.arguments, weighing),
+            model=policy,
+            peft_config=lora_config(settings, policy),
+            train_dataset=Dataset.from_file(str(ready.tokens)),
+            processing_class=tokenizer,
+            callbacks=[progress, *([preflight] if settings.preflight else [])],
+        )
+        preflight.trainer = trainer
+        trainer.remove_callback(PrinterCallback)
+        trainer.configure(settings, job, fingerprint)
+        if not refusal:
+            trainer.shared = SharedGroups(tokenizer.pad_token_id)
+            trainer.shared.prepare(trainer.model)
+        return trainer, progress, preflight
+
+    @staticmethod
+    def _weighted(arguments: Any, weighing: Weighing) -> Any:
+        arguments.reward_weights = weighing.column_weights
+        return arguments
+
+    def _arguments(self, job: TrainingJob) -> Any:
+        from trl import GRPOConfig
+
+        settings, common = self.settings, training_arguments(self.settings, job)
+        rloo, apart = settings.method == "rloo", settings.normalize == "dimension"
+        # TRL counts tokens itself, and knows micro-batches of answers
+        common |= {"include_num_input_tokens_seen": "no"}
+        common |= {"per_device_train_batch_size": settings.micro_batch * settings.group}
+        return GRPOConfig(
+            **common,
+            **(_vllm_arguments(settings) if settings.vllm else {}),
+            num_generations=settings.group,
+            num_iterations=settings.iterations,
+            max_completion_length=settings.answer_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            top_k=0,
+            mask_truncated_completions=settings.mask_cut_off,
+            loss_type="dr_grpo" if rloo else settings.loss,
+            scale_rewards="none" if rloo else settings.scale,
+            multi_objective_aggregation="normalize_then_sum" if apart else "sum_then_normalize",
+            epsilon=settings.clip,
+            epsilon_high=settings.clip_high,
+            beta=settings.beta if settings.lora else 0.0,  # TRL would load a reference by the policy's name
+            disable_dropout=not (settings.lora and settings.lora.dropout),
+            remove_unused_columns=False,
+        )
+
+
+def _encode(row: prompts.PromptRow, tokenizer: Any, stop_ids: frozenset[int], *, answer_tokens: int) -> Any:
+    return prompts.encode(row, tokenizer, answer_tokens)
+
+
+def step_metrics(logs: Mapping[str, float], rewards: Rewards | None = None) -> dict[str, JSON]:
+    """A step's metrics from TRL's logs: the mean reward, its spread, each dimension's mean, lengths, KL, entropy.
+
+    With ``rewards`` also what this sitting has paid so far.
+    """
+    values: dict[str, JSON] = {name: logs[key] for key, name in _NAMES.items() if logs.get(key) is not None}
+    for key, value in logs.items():
+        if key.startswith("rewards/") and key.endswith("/mean") and key != "rewards/reward/mean":
+            values[key.split("/")[1]] = value
+    usage = rewards.costs()["usage"] if rewards is not None else {}
+    return values | {f"judge_{name}": usage[name] for name in ("calls", "reused") if name in usage}
+
+
+_NAMES = {
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "unscored": "unscored",
+    "frac_reward_zero_std": "groups_of_equal_rewards",
+    "completions/mean_length": "answer_tokens",
+    "completions/clipped_ratio": "cut_off",
+    "kl": "kl",
+    "entropy": "entropy",
+    "clip_ratio/region_mean": "clipped",
+}
+
+
+def _check_vllm() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("vllm") is None:
+        raise StageError(
+            "train.vllm: vLLM isn't installed here; pip install 'lrf[vllm]' in the environment that trains (under "
+            "Linux, on a GPU), or leave `vllm` out to write answers with transformers"
+        )
+
+
+def _vllm_arguments(settings: GRPOSettings) -> dict[str, Any]:
+    vllm = settings.vllm
+    assert vllm is not None
+    return {
+        "use_vllm": True,
+        "vllm_mode": vllm.mode,
+        "vllm_server_base_url": vllm.base_url,
+        "vllm_gpu_memory_utilization": vllm.gpu_memory_utilization,
+        "vllm_tensor_parallel_size": vllm.tensor_parallel,
+        "vllm_max_model_length": vllm.max_model_length,
+        "vllm_enable_sleep_mode": vllm.sleep,
+    }
