@@ -72,7 +72,7 @@ def components(kind: str | None) -> str:
     catalog = load_catalog()
     specs = [s for s in catalog.specs(kind or "") if catalog.package_of(s).name == "lrf"]
     rows = [_rows(load_settings(s)) for s in specs]
-    shared = [row for row in rows[0] if all(row in others for others in rows)]
+    shared = [row for row in rows[0] if all(row in others for others in rows)] if rows else []
     if len(specs) == 1 or len(shared) < MANY:
         shared = []
     parts = [f"All of them take:\n\n{_table(shared)}"] if shared else []

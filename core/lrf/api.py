@@ -258,9 +258,12 @@ class RewardModel:
             if self._closed:
                 return
             self._closed = True
-            ended = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
-        ended.result()
+            closed = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        closed.result()
         self._engine.journal.close()
+        if self.run_dir is not None:
+            ended = {"status": "closed", **self.costs}
+            self._engine.observers.tell("lrf_run_finished", run_dir=str(self.run_dir), summary=ended)
         self._engine.observers.close()
         self._stop_loop()
         if self._closing is not None:

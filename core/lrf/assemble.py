@@ -13,6 +13,7 @@ from lrf.build import (
     dimensions_of,
     embedders_of,
     judges_of,
+    observers_of,
     panel_of,
     prices_of,
     rates_of,
@@ -78,8 +79,8 @@ def engine_in_memory(pipeline: Pipeline) -> Engine:
     """The scoring engine of a pipeline, with a journal in memory. Raises :class:`lrf.errors.ConfigError`."""
     if not pipeline.dimensions:
         raise ConfigError("the pipeline has no `dimensions:`, so there is nothing to score with")
+    observers = observers_of(pipeline, load_catalog().plugin_manager)
     journal = open_journal(None, pipeline.cache)
-    observers = Observers(load_catalog().plugin_manager, lambda *_: None)
     try:
         engine = engine_of(pipeline, journal, observers)
         engine.on_fault = log_fault

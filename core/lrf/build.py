@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import floor
 from typing import TYPE_CHECKING, Any
 
 from lrf.config.prices import SAMPLING, priced, read_prices
 from lrf.engine.budget import Budget
+from lrf.engine.observers import Observers
 from lrf.engine.panel import NamedDimension, PanelSettings
 from lrf.engine.rate_limits import RateLimits
 from lrf.errors import ConfigError, LrfError, PluginError
@@ -28,6 +29,8 @@ from lrf.protocols import (
 )
 
 if TYPE_CHECKING:
+    import pluggy
+
     from lrf.config import ComponentBlock, Pipeline
 
 
@@ -103,6 +106,16 @@ def launcher_of(pipeline: Pipeline) -> Launcher:
         raise ConfigError("the pipeline has no `launcher:` block")
     launcher: Launcher = build(pipeline.launcher)
     return launcher
+
+
+def observers_of(
+    pipeline: Pipeline, manager: pluggy.PluginManager, report: Callable[[str, str], None] = lambda *_: None
+) -> Observers:
+    """What observes a run of this pipeline: plugins with hooks, and its own observers. ``report``: of one that fails.
+
+    Raises :class:`lrf.errors.ConfigError` for an observer that refuses its settings.
+    """
+    return Observers(manager, report, {block.name: build(block) for block in pipeline.observers})
 
 
 def prices_of(pipeline: Pipeline) -> dict[str, Price]:

@@ -27,6 +27,7 @@ _PLACES: Mapping[str, tuple[str, str, str]] = {
     "pairing": ("pairs", "one", "How a preference pair is chosen of a sample's candidates."),
     "trainer": ("train", "one", "How the policy is trained on the pairs."),
     "launcher": ("launcher", "one", "How the trainer's processes are started; in one process here, if left out."),
+    "observer": ("observers", "list", "What follows runs: traces and experiment trackers."),
 }
 
 

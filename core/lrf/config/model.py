@@ -344,6 +344,7 @@ class Pipeline:
     pairs: ComponentBlock | None
     train: ComponentBlock | None
     launcher: ComponentBlock | None
+    observers: tuple[ComponentBlock, ...]
     policy: Policy
     python: Mapping[str, str]
     max_unscored: float

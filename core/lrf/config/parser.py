@@ -49,6 +49,7 @@ KEYS = (
     "policy",
     "train",
     "launcher",
+    "observers",
     "python",
     "max_unscored",
     "calibration",
@@ -136,7 +137,8 @@ class PipelineParser:
         top = self._top()
         head = self._validate(GlobalSettings, {k: v for k, v in top.items() if k in GlobalSettings.model_fields}, ())
         components = {kind: self._map(kind, top.get(key)) for kind, key in MAPS.items()}
-        dimensions = self._dimensions(top.get("dimensions"))
+        dimensions = self._list("dimension", "dimensions", top.get("dimensions"))
+        observers = self._list("observer", "observers", top.get("observers"))
         self.context["dimensions"] = tuple(d.name for d in dimensions)
         policy = top.get("policy")
         given = policy.get("model") if isinstance(policy, dict) else None
@@ -154,6 +156,7 @@ class PipelineParser:
             for kind, named in components.items()
         }
         blocks["dimensions"] = tuple(map(linker.link, dimensions))
+        blocks["observers"] = tuple(map(linker.link, observers))
         singles = {"data": data, "sample": sample, "aggregator": aggregator, "pairs": pairs, "train": train}
         for key, block in {**singles, "launcher": launcher}.items():
             blocks[key] = linker.link(block) if block else None
@@ -249,21 +252,20 @@ class PipelineParser:
                 self.problems.add(str(error), (key, name))
         return {name: self.unlinked(kind, name, value, (key, name)) for name, value in values.items()}
 
-    def _dimensions(self, values: Any) -> list[UnlinkedBlock]:
+    def _list(self, kind: str, key: str, values: Any) -> list[UnlinkedBlock]:
         if values is None:
             return []
         if not isinstance(values, list):
-            self.problems.add(f"expected a list of dimensions; got {_kind(values)}", ("dimensions",))
+            self.problems.add(f"expected a list of {key}; got {_kind(values)}", (key,))
             return []
         unlinked: dict[str, UnlinkedBlock] = {}
         for i, value in enumerate(values):
-            block = self.unlinked("dimension", "", value, ("dimensions", i))
+            block = self.unlinked(kind, "", value, (key, i))
             own = block.reserved.name if isinstance(block.reserved, DimensionKeys) else None
             block.name = own or block.type
             if block.name and block.name in unlinked:
-                self.problems.add(
-                    f"another dimension is named {block.name!r} too; give one of them a `name:`", block.path
-                )
+                mend = "give one of them a `name:`" if kind == "dimension" else "leave one of them out"
+                self.problems.add(f"another {kind} is named {block.name!r} too; {mend}", block.path)
             unlinked[block.name or f"?{i}"] = block
         return list(unlinked.values())
 

@@ -30,7 +30,7 @@ def resolve(
                 for name, block in value.items()
             }
         elif value:
-            plain[key] = [_plain(block, {"name": block.name, **_reserved(block)}) for block in value]
+            plain[key] = [_plain(block, _reserved(block)) for block in value]
     ordered = {key: plain[key] for key in keys if plain.get(key) not in (None, {}, [])}
     redacted: dict[str, JSON] = _written(ordered)
     for path, text in document.as_written.items():
@@ -39,9 +39,11 @@ def resolve(
 
 
 def _reserved(block: ComponentBlock) -> dict[str, JSON]:
-    """A dimension's keys about judges; those about panels only where it has one."""
-    if "judge" not in block.needs:
+    """A dimension's name and its keys about judges; those about panels only where it has one."""
+    if block.kind != "dimension":
         return {}
+    if "judge" not in block.needs:
+        return {"name": block.name}
     left_out = {"name"}
     if not block.keys.judges:
         left_out |= {"judges", "panel", "panel_min", "sure"}
@@ -49,8 +51,7 @@ def _reserved(block: ComponentBlock) -> dict[str, JSON]:
         left_out.add("sure")
     if block.keys.writer is None:
         left_out.add("writer")
-    keys: dict[str, JSON] = block.keys.model_dump(mode="json", exclude=left_out)
-    return keys
+    return {"name": block.name, **block.keys.model_dump(mode="json", exclude=left_out)}
 
 
 def _plain(block: ComponentBlock, reserved: Mapping[str, JSON]) -> dict[str, JSON]:

@@ -110,6 +110,7 @@ class CandidateContext:
             round=self.rounds.of(self.named.name),
             again=0 if take else self.rounds.again(sample, self.candidate.id),
             take=take,
+            candidate=self.candidate.id,
         )
 
     async def _asked(self, asked: Sequence[Asked[Any]]) -> list[Outcome]:

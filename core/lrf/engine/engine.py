@@ -342,17 +342,7 @@ def judge_calls(
 ) -> dict[str, JudgeCalls]:
     """The engine's side of each judge. ``prices`` and ``rates`` by name, of those that have one."""
 
-    def listen(judge: str, kind: str, sample: str, attempt: int, seconds: float, error: str | None) -> None:
-        observers.tell(
-            "lrf_call_finished",
-            judge=judge,
-            kind=kind,
-            sample_id=sample,
-            attempt=attempt,
-            seconds=seconds,
-            error=error,
-        )
-
+    listen = observers.tell_call if observers.hear("lrf_call_finished") else None
     flights = SingleFlight[Reply]()
     return {
         name: calls_of(judge)(name, judge, journal, ledger, seed, listen, prices.get(name), rates.get(name), flights)

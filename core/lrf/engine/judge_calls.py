@@ -17,7 +17,7 @@ from lrf.engine.prompt_cut import check_whole, may_be_cut
 from lrf.engine.rate_limits import RateLimits, Sent
 from lrf.engine.readability import Readability
 from lrf.engine.reply_modes import as_written, reply_mode_of
-from lrf.engine.server import CallListener, Server
+from lrf.engine.server import CallListener, Server, model_of
 from lrf.engine.single_flight import SingleFlight
 from lrf.engine.worst_case import (
     Counted,
@@ -101,6 +101,7 @@ class JudgeCalls:
             adapts=self.judge.capabilities.steady,
             rates=self.rates,
             price=self.price,
+            model=model_of(self.judge.identity),
             listener=self.listener,
             keeps_calls=isinstance(self.judge, Detachable) and not self.judge.capabilities.steady,
         )

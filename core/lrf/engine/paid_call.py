@@ -12,10 +12,12 @@ from lrf.engine.budget import NOTHING, Reservation
 from lrf.engine.checks import can_be, check_usages
 from lrf.engine.faults import FaultError, faults_of
 from lrf.engine.rate_limits import Sent
-from lrf.engine.server import Server
+from lrf.engine.server import FinishedCall, Server
 from lrf.engine.worst_case import WorstCase
 from lrf.errors import JudgeError, RunError, RunInterruptedError, TimedOutError
+from lrf.prices import amount
 from lrf.prompting.requests import Request, Usage
+from lrf.text.redaction import redact
 
 T = TypeVar("T")
 
@@ -33,6 +35,7 @@ class Caller:
     round: how often the dimension was rescored: each round has other replies.
     again: how often the candidate's failed questions were rescored: each time gives them as many attempts more.
     take: 0, or the number of a calibration, whose replies no other run uses.
+    candidate: the id of the candidate that it is made for; of what candidates share, the first that asked.
     """
 
     sample: str
@@ -41,6 +44,7 @@ class Caller:
     round: int = 0
     again: int = 0
     take: int = 0
+    candidate: str = ""
 
 
 class Rated(NamedTuple):
@@ -91,6 +95,7 @@ class PaidCall(Generic[T]):
     dimensions: Sequence[str] = ()
     learn: Callable[[Replied[T], Sent | None], None] | None = None
     request: Request | None = None
+    queued: float = 0.0
     began: float = 0.0
     timeout: asyncio.Timeout | None = None
     noted: WorstCase | None = None
@@ -107,7 +112,7 @@ class PaidCall(Generic[T]):
         :class:`lrf.errors.BudgetError` before it is sent if it could overrun the budget, and
         :class:`lrf.errors.RunInterruptedError` before it is sent if the run is being stopped.
         """
-        queue = self.server.queue
+        queue, self.queued = self.server.queue, time.monotonic()
         async with queue.slot(self.caller.position, *self.rated, self.beginning) as sent:
             reservation = await self._reserve()
             try:
@@ -190,7 +195,7 @@ class PaidCall(Generic[T]):
             self.server.ledger.release(reservation)
         if self.learn:
             self.learn(replied, sent)
-        self._tell(None)
+        self._tell(None, usage=sum_usages(replied.usages))
 
     def _fail(self, reservation: Reservation, error: BaseException) -> None:
         """Count a call without a usable reply: at its worst case if the server may have worked on it."""
@@ -208,7 +213,7 @@ class PaidCall(Generic[T]):
             self._note(reason, reported)
         else:
             self._give_back()
-        self._tell(reason)
+        self._tell(reason, redact(str(error)), reported)
 
     def _may_have_been_served(self, error: BaseException) -> bool:
         """Whether the server may have worked on the call, and billed it. An unexpected error can come after that."""
@@ -240,10 +245,31 @@ class PaidCall(Generic[T]):
         if not kept.cancelled() and kept.exception() is None:
             self._give_back()
 
-    def _tell(self, reason: str | None) -> None:
-        if self.server.listener:
-            sample, attempt = self.caller.sample, self.attempt
-            self.server.listener(self.server.name, self.kind, sample, attempt, self._seconds(), reason)
+    def _tell(self, reason: str | None, message: str | None = None, usage: Usage | None = None) -> None:
+        """Tell the listener. ``usage``: what the server reported."""
+        server, price, used = self.server, self.server.price, usage or Usage(calls=0)
+        if server.listener is None:
+            return
+        took = used.prompt_tokens, used.completion_tokens, used.cached_tokens, used.written_tokens
+        several = len(self.dimensions) > 1
+        server.listener(
+            FinishedCall(
+                judge=server.name,
+                kind=self.kind,
+                sample_id=self.caller.sample,
+                attempt=self.attempt,
+                seconds=self._seconds(),
+                error=reason,
+                message=message,
+                dimension="" if len(set(self.dimensions)) > 1 else self.caller.dimension,
+                candidate_id="" if several else self.caller.candidate,
+                model=server.model,
+                usage=used,
+                cost=amount(price.cost(*took)) if price and used.told else None,
+                currency=price.currency if price else None,
+                waited_s=max(0.0, self.began - self.queued) if self.began else 0.0,
+            )
+        )
 
     def _seconds(self) -> float:
         return time.monotonic() - self.began

@@ -11,7 +11,7 @@ from lrf.engine.checks import check_replies
 from lrf.engine.judge_calls import check_ended, storable_reply
 from lrf.engine.paid_call import Caller, PaidCall, Rated, Replied, sum_usages
 from lrf.engine.rate_limits import RateLimits, Sent
-from lrf.engine.server import CallListener, Server
+from lrf.engine.server import CallListener, Server, model_of
 from lrf.engine.stop import Stop
 from lrf.engine.waits import Wait
 from lrf.engine.worst_case import WorstCase, most_prompt_tokens
@@ -68,6 +68,7 @@ class SamplerCalls:
             max_concurrency=self.sampler.max_concurrency,
             rates=self.rates,
             price=self.price,
+            model=model_of(self.sampler.identity),
             listener=self.listener,
         )
         self.server.lease.dimension = self.name

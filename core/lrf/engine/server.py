@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.faults import FaultListener, ignore
@@ -15,13 +15,35 @@ from lrf.engine.rate_limits import RateLimits
 from lrf.engine.retries import Retries
 from lrf.engine.stop import Stop
 from lrf.prices import Price
+from lrf.prompting.requests import Usage
 from lrf.store.journal import Journal
+from lrf.text.redaction import redact
+from lrf.types import JSON
 
 if TYPE_CHECKING:
     from lrf.engine.paid_call import PaidCall
 
-CallListener = Callable[[str, str, str, int, float, str | None], None]
-"""Called after every call: server, kind, sample, attempt, seconds, and the reason of its failure or None."""
+
+class FinishedCall(NamedTuple):
+    """A call that has ended: the arguments of the hook ``lrf_call_finished``, which says what they are."""
+
+    judge: str
+    kind: str
+    sample_id: str
+    attempt: int
+    seconds: float
+    error: str | None
+    message: str | None
+    dimension: str
+    candidate_id: str
+    model: str | None
+    usage: Usage
+    cost: float | None
+    currency: str | None
+    waited_s: float
+
+
+CallListener = Callable[[FinishedCall], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +60,7 @@ class Server:
     adapts: whether the limit of calls in flight follows how the server copes.
     rates: what may be sent a minute, or None where that isn't limited.
     price: what its tokens cost, or None where that isn't known.
+    model: what the model is called, where there is one.
     keeps_calls: whether it continues with a call that nobody waits for, and a later run gets the reply (a batch API).
 
     Attributes
@@ -59,6 +82,7 @@ class Server:
     adapts: bool = True
     rates: RateLimits | None = None
     price: Price | None = None
+    model: str | None = None
     listener: CallListener | None = None
     keeps_calls: bool = False
     on_fault: FaultListener = ignore
@@ -86,3 +110,9 @@ class Server:
     def oldest(self) -> PaidCall[Any] | None:
         """The call that has been in flight for longest."""
         return next(iter(self.sent.values()), None)
+
+
+def model_of(identity: Mapping[str, JSON]) -> str | None:
+    """What a component's identity calls its model."""
+    model = identity.get("model")
+    return redact(model) if isinstance(model, str) else None

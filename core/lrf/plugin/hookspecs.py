@@ -33,6 +33,7 @@ import pluggy
 from lrf.plugin.spec import CommandSpec, ComponentSpec
 
 if TYPE_CHECKING:
+    from lrf.prompting.requests import Usage
     from lrf.types import JSON, Reward, Unscored
 
 __all__ = [
@@ -136,6 +137,16 @@ def lrf_register_launchers() -> Iterable[ComponentSpec]:
 
 
 @hookspec
+def lrf_register_observers() -> Iterable[ComponentSpec]:
+    """Called when lrf starts. Returns the plugin's observers, which ``observers[].type`` names in a pipeline.
+
+    Their classes have any of the hooks of a run's life as methods, marked with :data:`lrf.hookimpl`
+    (:class:`lrf.protocols.Observer`).
+    """
+    return ()
+
+
+@hookspec
 def lrf_register_benchmarks() -> Iterable[ComponentSpec]:
     """Called when lrf starts. Returns the plugin's benchmarks, which ``lrf bench NAME`` names.
 
@@ -158,7 +169,7 @@ def lrf_register_commands() -> Iterable[CommandSpec]:
 
 @hookspec
 def lrf_run_started(run_dir: str, pipeline: Mapping[str, JSON]) -> None:
-    """Called once, before a run's first stage. What is returned is ignored.
+    """Called before a run's first stage, when ``lrf serve`` starts, and in each process of its own that a stage has.
 
     Parameters
     ----------
@@ -168,7 +179,22 @@ def lrf_run_started(run_dir: str, pipeline: Mapping[str, JSON]) -> None:
 
 
 @hookspec
-def lrf_call_finished(judge: str, kind: str, sample_id: str, attempt: int, seconds: float, error: str | None) -> None:
+def lrf_call_finished(
+    judge: str,
+    kind: str,
+    sample_id: str,
+    attempt: int,
+    seconds: float,
+    error: str | None,
+    message: str | None,
+    dimension: str,
+    candidate_id: str,
+    model: str | None,
+    usage: Usage,
+    cost: float | None,
+    currency: str | None,
+    waited_s: float,
+) -> None:
     """Called when a call to a judge, or to the sampler, has returned or failed; not for replies from the journal.
 
     Parameters
@@ -178,7 +204,15 @@ def lrf_call_finished(judge: str, kind: str, sample_id: str, attempt: int, secon
     sample_id: the sample that it was made for.
     attempt: counts from 0 while a reply can't be read.
     seconds: how long it took.
-    error: None, or the reason's word (:class:`lrf.errors.Reason`).
+    error: None, or the reason's word (:class:`lrf.errors.Reason`); ``message`` is the error's text, without keys.
+    dimension: the dimension that it was made for; empty for a call with questions of several.
+    candidate_id: the candidate that it was made for; of what candidates share, the first that asked; empty for a call
+        with several questions, and for the sampler.
+    model: what the judge's settings call the model, where there is one.
+    usage: tokens of prompt and reply as the server reported them, those among them that its cache had, and how many
+        calls the judge made; zeros where nothing was reported.
+    cost: what these tokens cost, in ``currency``; None without a price or without reported tokens.
+    waited_s: seconds that the call waited for a slot before it was sent.
     """
 
 
@@ -207,10 +241,11 @@ def lrf_component_failed(component: str, unscored: Unscored, sample_id: str, can
 
 @hookspec
 def lrf_run_finished(run_dir: str, summary: Mapping[str, JSON]) -> None:
-    """Called once, when a run has ended, also after an error.
+    """Called once, when a run has ended, also after an error, and when ``lrf serve`` ends.
 
     Parameters
     ----------
     run_dir: the run's directory.
-    summary: what ``summary.json`` has; ``summary["status"]`` says how the run ended.
+    summary: what ``summary.json`` has; ``summary["status"]`` says how the run ended. Of ``lrf serve``: the status
+        "closed", with calls and tokens since it started.
     """

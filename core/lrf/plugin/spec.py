@@ -23,6 +23,7 @@ KINDS = (
     "pairing",
     "trainer",
     "launcher",
+    "observer",
     "benchmark",
 )
 """The kinds of component, in the order in which a pipeline uses them; `lrf bench` uses benchmarks."""

@@ -43,6 +43,7 @@ from lrf.protocols.scoring import AsksKinds as AsksKinds
 from lrf.protocols.scoring import GivesRewardsFrom as GivesRewardsFrom
 from lrf.protocols.scoring import HashesContent as HashesContent
 from lrf.protocols.scoring import LimitsStatements as LimitsStatements
+from lrf.protocols.scoring import Observer as Observer
 from lrf.protocols.scoring import SpreadsSamples as SpreadsSamples
 from lrf.protocols.training import Answers as Answers
 from lrf.protocols.training import Launcher as Launcher

@@ -200,6 +200,31 @@ class Aggregator(Protocol):
 
 
 @runtime_checkable
+class Observer(Protocol):
+    """Follows a run: a class with any of the hooks of a run's life as methods (:mod:`lrf.plugin.hookspecs`).
+
+    They are called one after another in a thread of the observer's own. One that raises, or falls too far behind, is
+    detached for the rest of the run and reported; the run continues. It needn't hear of a run's beginning: a stage may
+    have a process of its own, and ``lrf score`` is no run.
+
+    >>> class CountsCalls:
+    ...     def __init__(self, settings):
+    ...         self.calls = 0
+    ...
+    ...     @lrf.hookimpl
+    ...     def lrf_call_finished(self, judge, usage):
+    ...         self.calls += usage.calls
+    ...
+    ...     def close(self):
+    ...         print(self.calls)
+    """
+
+    def close(self) -> None:
+        """Called in the same thread when nothing more comes: send what is still held back. A few seconds at most."""
+        ...
+
+
+@runtime_checkable
 class GivesRewardsFrom(Protocol):
     """Optional for an aggregator whose rewards aren't 0 to 10: the range that they are within."""
 

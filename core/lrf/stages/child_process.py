@@ -127,6 +127,7 @@ def _result(
         context = StageContext(
             pipeline, catalog, run, log.bind(stage=stage.name), report=channel.progress, replace=replace
         )
+        context.observers.tell("lrf_run_started", run_dir=str(run.path), pipeline=pipeline.resolved)
         try:
             result: StageResult = skip_finished(stage, context) or _run(stage, context)
         finally:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lrf.build import observers_of
 from lrf.engine.observers import Observers
 from lrf.errors import LrfError
 from lrf.stages.fingerprints import component_fingerprint
@@ -48,7 +49,8 @@ class StageContext:
     observers: Observers = field(init=False)
 
     def __post_init__(self) -> None:
-        self.observers = Observers(
+        self.observers = observers_of(
+            self.pipeline,
             self.catalog.plugin_manager,
             lambda plugin, reason: self.log.warning("observer detached", plugin=plugin, reason=reason),
         )

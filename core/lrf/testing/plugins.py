@@ -28,6 +28,7 @@ _METHODS: Mapping[str, tuple[str, ...]] = {
     "pairing": ("pair",),
     "trainer": ("train",),
     "launcher": ("plan",),
+    "observer": ("close",),
 }
 _HEAVY = ("datasets", "numpy", "openai", "pyarrow", "pydantic", "structlog", "torch", "transformers", "vllm")
 

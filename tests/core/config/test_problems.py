@@ -41,7 +41,7 @@ def test_five_mistakes_of_a_file_are_reported_together_with_file_and_line(toys: 
     keys = (
         "name, seed, method, data, sample, judges, embedders, retrievers, dimensions, aggregator, pairs, policy, train"
     )
-    rest = "launcher, python, max_unscored, calibration, budget, prices, cache"
+    rest = "launcher, observers, python, max_unscored, calibration, budget, prices, cache"
     assert lines == [
         ":1: name: expected letters, digits, '.', '_' and '-', beginning with a letter, a digit or '_', at most 100",
         f":2: retreivers: unknown key; allowed: {keys}, {rest}; did you mean retrievers?",

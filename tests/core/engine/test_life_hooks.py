@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import lrf
+from judge_server import JudgeServer
 from lrf.plugin.catalog import load_catalog
+from project import Project
 
 PLUGIN = """
 from lrf.plugin.hookspecs import hookimpl
@@ -26,6 +28,11 @@ def lrf_register_judges():
 
 
 @hookimpl
+def lrf_register_observers():
+    yield ComponentSpec("counting", "watching:Counting", "watching:CountingSettings", "Counts")
+
+
+@hookimpl
 def lrf_run_started(run_dir, pipeline):
     calls.append(("lrf_run_started", dict(run_dir=run_dir, pipeline=pipeline)))
 
@@ -33,6 +40,26 @@ def lrf_run_started(run_dir, pipeline):
 @hookimpl
 def lrf_call_finished(judge, kind, sample_id, attempt, seconds, error):
     calls.append(("lrf_call_finished", dict(judge=judge, kind=kind, sample_id=sample_id, attempt=attempt, error=error)))
+
+
+counted = []
+
+
+class Counting:
+    def __init__(self, settings):
+        self.settings = settings
+
+    @hookimpl
+    def lrf_run_started(self, run_dir):
+        counted.append(("started", self.settings.label))
+
+    @hookimpl
+    def lrf_call_finished(self, dimension, candidate_id, model, usage, cost, currency, waited_s, message):
+        told = (dimension, candidate_id, usage.prompt_tokens, usage.cached_tokens, cost, currency)
+        counted.append((*told, message and message[-2:]))
+
+    def close(self):
+        counted.append("closed")
 
 
 @hookimpl
@@ -64,6 +91,10 @@ def __getattr__(name):
             return "I'd rather not." if "Nobody knows" in text else "Good. [[8]]"
 
         return lambda settings: ScriptedJudge(reply)
+    if name == "CountingSettings":
+        from lrf import Settings
+
+        return type("CountingSettings", (Settings,), {"__annotations__": {"label": str}})
     if name == "MoodySettings":
         from lrf import Settings
 
@@ -117,3 +148,28 @@ def test_a_plugin_is_called_at_each_event_of_a_run(watching: ModuleType, tmp_pat
     name, finished = told[-1]
     assert name == "lrf_run_finished"
     assert finished["summary"]["status"] == "finished"
+
+
+def test_an_observer_that_the_pipeline_names_hears_what_calls_were_for_and_what_they_took(
+    watching: ModuleType, project: Project, judge_server: JudgeServer
+) -> None:
+    judge_server.fault("503")
+    project.write_data(1, candidates=1)
+    (project.folder / "prices.yaml").write_text(
+        "{version: v1, currency: EUR, models: [{model: sim, input: 1, output: 2}]}"
+    )
+    observers = [{"type": "counting", "label": "mine"}]
+    pipeline = project.write(
+        project.pipeline(dimensions=["helpfulness"], pairs=None, prices="prices.yaml", observers=observers)
+    )
+    assert lrf.run(pipeline, runs=project.runs).exit_code == 0
+    started, failed, served, last = watching.counted
+    assert (started, last) == (("started", "mine"), "closed")
+    assert failed == ("helpfulness", "c0", 0, 0, None, "EUR", "no")
+    dimension, candidate, tokens, cached, cost, currency, message = served
+    assert (dimension, candidate, cached, currency, message) == ("helpfulness", "c0", 0, "EUR", None)
+    assert cost is not None
+    assert 0 < tokens < cost * 1e6 < tokens * 2
+    pipeline.write_text(pipeline.read_text().replace("label", "lable"))
+    with pytest.raises(lrf.ConfigError, match=r"observers\[0\].lable: unknown key; allowed: type, label"):
+        lrf.run(pipeline, runs=project.runs)

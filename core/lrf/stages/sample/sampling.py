@@ -61,12 +61,10 @@ class Sampling:
         """With the sampler of this block, whose rows are kept under ``stage``. Blocks: a sampler may load a model."""
         pipeline = context.pipeline
 
-        def listen(judge: str, kind: str, sample: str, attempt: int, seconds: float, error: str | None) -> None:
-            call = {"judge": judge, "kind": kind, "sample_id": sample, "attempt": attempt}
-            context.observers.tell("lrf_call_finished", **call, seconds=seconds, error=error)
-
         ledger, price = BudgetLedger(budget_of(pipeline)), prices_of(pipeline).get(SAMPLING)
-        calls = SamplerCalls(SAMPLING, sampler_of(pipeline), journal, ledger, listen, price, rates_of(block))
+        calls = SamplerCalls(
+            SAMPLING, sampler_of(pipeline), journal, ledger, context.observers.tell_call, price, rates_of(block)
+        )
         calls.server.on_fault = FaultLog(context.log)
         return cls(context, calls, block.generation, prompt_template(pipeline), stage, of_samples)
 

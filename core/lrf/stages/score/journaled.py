@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lrf.assemble import engine_of
-from lrf.build import prices_of
+from lrf.build import observers_of, prices_of
 from lrf.engine.engine import Engine
-from lrf.engine.observers import Observers
 from lrf.plugin.catalog import load_catalog
 from lrf.stages.fault_log import FaultLog
 from lrf.stages.run_dir import RunDir
@@ -25,10 +24,11 @@ def journaled_engine(pipeline: Pipeline, run: RunDir, log: Any) -> Engine:
     Whoever makes it closes its ``journal`` and ``observers``, after the engine. No other process may write to the run's
     journal meanwhile. Raises what making the pipeline's components raises.
     """
-    journal = open_journal(run.journal, pipeline.cache)
-    observers = Observers(
-        load_catalog().plugin_manager, lambda plugin, why: log.warning("observer detached", plugin=plugin, reason=why)
+    manager = load_catalog().plugin_manager
+    observers = observers_of(
+        pipeline, manager, lambda plugin, why: log.warning("observer detached", plugin=plugin, reason=why)
     )
+    journal = open_journal(run.journal, pipeline.cache)
     try:
         engine = engine_of(pipeline, journal, observers, rounds=rounds_of(run))
         engine.on_fault = FaultLog(log)
@@ -38,4 +38,5 @@ def journaled_engine(pipeline: Pipeline, run: RunDir, log: Any) -> Engine:
         journal.close()
         observers.close()
         raise
+    observers.tell("lrf_run_started", run_dir=str(run.path), pipeline=pipeline.resolved)
     return engine
