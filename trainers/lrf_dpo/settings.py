@@ -97,6 +97,10 @@ class DPOSettings(PolicySettings):
     def sequences_a_row(self) -> int:
         return 1 if self.prefix_sharing != "off" else 10 if self.lists else 2  # the paper samples ten
 
+    @property
+    def answers_a_row(self) -> int:
+        return 2
+
     @model_validator(mode="after")
     def _sequences_can_be_split(self) -> Self:
         if self.sequence_parallel > 1 and (self.prefix_sharing == "off" or self.micro_batch > 1):

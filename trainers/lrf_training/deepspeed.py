@@ -77,6 +77,11 @@ class ShardingSettings(TrainerSettings):
         """Full-length sequences in memory for each row of a micro-batch."""
         return 1
 
+    @property
+    def answers_a_row(self) -> int:
+        """Answers of a row of a micro-batch, which share its prompt."""
+        return 1
+
     def memory(self, model: str | None, world: int) -> Mapping[str, JSON]:
         from lrf_training.memory import estimate
 

@@ -1,139 +1,183 @@
-"""Estimated GPU memory of a training (docs/how-to/train-on-a-cluster.md). Imports no torch.
+"""Foretold GPU memory of a training (docs/how-to/train-on-a-cluster.md). Imports no torch.
 
-Not included: fragmentation of the allocator, the CUDA context and communication buffers; add 15 %. The preflight
-(``preflight: true``) measures the longest row before the first step.
+What autograd keeps is counted tensor by tensor for a layer of a model with gated MLPs and RMS norms. Two constants say
+by how much more a layer's attention and MLP take than is counted: temporaries and the allocator's gaps. They are fitted
+on two published points (``tests/trainers/test_memory.py``) and hold for the others, and for peaks measured on a CPU
+(``benchmarks/training_memory.py``).
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lrf.types import JSON
+from lrf_training.shape import ModelShape
 
 GIB = 2**30
 ANSWER_TOKENS = 1024
 """Assumed length of an answer."""
 LIVE_PARAMETERS = 1_000_000_000
 """Parameters that ZeRO-3 gathers at a time (DeepSpeed's stage3_max_live_parameters)."""
+BUCKET = 500_000_000
+"""Numbers in DeepSpeed's bucket of gradients (reduce_bucket_size); ZeRO-2 has two, since it overlaps them."""
+TILE_TOKENS, TILE_WORDS = 4096, 32768
+"""Size of a tile of logits (TRL's fused LM head)."""
+
+AROUND_ATTENTION, AROUND_MLP = 1.355, 0.935
+"""What a layer takes over what is counted: fitted on 650k and 1.2M tokens of Llama-8B on an H200 (arXiv 2506.13996)."""
 
 
 @dataclass(frozen=True, slots=True)
-class ModelShape:
-    """Dimensions of a Llama-like model. ``window`` is ``max_position_embeddings``, ``head`` the size of a head."""
+class Pass:
+    """What a forward and backward pass of one process holds, besides weights.
 
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    intermediate: int
-    vocab: int
-    window: int
-    head: int = 128
-    tied: bool = False
+    Parameters
+    ----------
+    tokens: of this process at once; ``scored`` are those whose log-probabilities are computed.
+    stream: bytes a number of the hidden states between layers; ``compute`` of those in matrix products.
+    tiles: parts in which MLPs go through a sequence.
+    checkpointed: whether activations are computed again in the backward pass; ``offloaded``, whether those that are
+        kept wait in the CPU's memory.
+    fused: norms and MLPs by Liger's kernels, which keep less than torch (lrf's trainers use torch's).
+    copies: whether adapters cast each linear layer's input to a copy of its own.
+    masked: sequences with a mask of length².
+    tiled_head: logits in tiles, of scored tokens only; else all at once, in float32.
+    head_trained: whether the LM head has a gradient.
+    """
+
+    tokens: float
+    scored: float
+    stream: int
+    compute: int
+    tiles: int = 1
+    checkpointed: bool = True
+    offloaded: bool = False
+    fused: bool = False
+    copies: bool = False
+    masked: int = 0
+    tiled_head: bool = True
+    head_trained: bool = True
+
+    def kept(self, shape: ModelShape) -> float:
+        """Bytes kept from the forward to the backward pass."""
+        if self.checkpointed:
+            return 0.0 if self.offloaded else self.tokens * self.stream * shape.hidden * shape.layers
+        whole = self._saved_by_attention(shape) + self._saved_by_mlp(shape, self.tiles)
+        return 0.0 if self.offloaded else self.tokens * shape.layers * whole
+
+    def layer(self, shape: ModelShape) -> float:
+        """Bytes at the peak of one layer's backward pass, beyond what is kept."""
+        saved = self._saved_by_attention(shape) if self.checkpointed or self.offloaded else 0.0
+        states = self.stream * shape.hidden
+        # its MLP: the layer's input, what attention has saved, and the gradient that comes in
+        mlp = 2 * states + saved
+        inner = self._mlp_at_work(shape) / self.tiles + (2 * states if self.tiles > 1 else 0)
+        # its attention: the gradients of query, keys, values and output; the flash kernel sums that of the query in fp32
+        attention = self.compute * (2 * shape.query + shape.keys) + 4 * shape.query
+        attention += 2 * states + saved - self._norm(shape) - states
+        of_mlp = AROUND_ATTENTION * mlp + AROUND_MLP * inner
+        return self.tokens * max(of_mlp, AROUND_ATTENTION * attention)
+
+    def logits(self, shape: ModelShape) -> float:
+        """Bytes of logits, their gradients, and the gradient of the LM head's weights."""
+        if not self.tiled_head:  # the logits, a copy in float32, log-probabilities, and a gradient
+            return self.tokens * shape.vocab * (self.compute + 3 * 4)
+        tile = min(self.scored, TILE_TOKENS) * TILE_WORDS * self.compute
+        return tile + 4 * self.scored * shape.hidden + (4 * shape.head if self.head_trained else 0)
+
+    def masks(self) -> float:
+        """Bytes of boolean masks."""
+        return self.masked * (self.tokens / max(self.masked, 1)) ** 2
+
+    def _saved_by_attention(self, shape: ModelShape) -> float:
+        """Both norms, query, keys, values and output of the attention, and the hidden states after it."""
+        attention = self.compute * (2 * shape.query + shape.keys)
+        copies = 3 * self.compute * shape.hidden if self.copies else 0  # two of query, keys, values, one of gate and up
+        return 2 * self._norm(shape) + attention + copies + self.stream * shape.hidden
+
+    def _norm(self, shape: ModelShape) -> float:
+        """What a norm saves, with the input of the matrix products after it."""
+        inputs = self.compute * shape.hidden
+        if self.fused:
+            return inputs
+        return inputs + self.stream * shape.hidden + (4 * shape.hidden if self.stream == 2 else 0)
+
+    def _saved_by_mlp(self, shape: ModelShape, tiles: int) -> float:
+        return 0.0 if tiles > 1 else self.compute * 2 * shape.inner
+
+    def _mlp_at_work(self, shape: ModelShape) -> float:
+        """The MLP's inner states, of which `inner` are half, and their gradients: six of a gate's size; four if fused."""
+        return self.compute * (2 if self.fused else 3) * shape.inner
+
+
+@dataclass(frozen=True, slots=True)
+class Foretold:
+    """Bytes on each GPU at the peak, by purpose; the parts add up.
+
+    ``at_work`` is the larger of a layer's backward pass and the logits. ``gradients`` are those that are there at the
+    peak: with one micro-batch a step they come as the kept activations go.
+    """
+
+    weights: float
+    gradients: float
+    optimizer: float
+    buffers: float
+    activations: float
+    at_work: float
+    masks: float
 
     @property
-    def parameters(self) -> int:
-        """Number of parameters, without biases."""
-        attention = self.hidden * self.head * (2 * self.heads + 2 * self.kv_heads)
-        layer = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
-        return self.vocab * self.hidden * (1 if self.tied else 2) + self.layers * layer + self.hidden
-
-    def adapters(self, rank: int) -> int:
-        """Number of parameters of LoRA adapters on all linear layers."""
-        h, q, kv, i = self.hidden, self.heads * self.head, self.kv_heads * self.head, self.intermediate
-        return self.layers * rank * ((h + q) * 2 + (h + kv) * 2 + (h + i) * 3)
+    def together(self) -> float:
+        return sum(getattr(self, name) for name in self.__slots__)
 
 
-_LLAMA_8B = ModelShape(4096, 32, 32, 8, 14336, 128256, 131072)
-_GLM_9B = ModelShape(4096, 40, 32, 2, 13696, 151552, 131072)
-KNOWN = {
-    "meta-llama/Llama-3.1-8B": _LLAMA_8B,
-    "meta-llama/Llama-3.1-8B-Instruct": _LLAMA_8B,
-    "zai-org/glm-4-9b-hf": _GLM_9B,
-    "zai-org/glm-4-9b-chat-hf": _GLM_9B,
-    "THUDM/glm-4-9b-hf": _GLM_9B,
-    "THUDM/glm-4-9b-chat-hf": _GLM_9B,
-}
-"""Models of the recipes, so that they can be planned without their files."""
+def foretell(settings: Any, shape: ModelShape, world: int, longest: int, answer: int = ANSWER_TOKENS) -> Foretold:
+    """The memory of a training of rows of ``longest`` tokens, with answers of ``answer``, in ``world`` processes.
 
-
-def shape_of(model: str | None) -> ModelShape | None:
-    """The shape in a folder's or the hub cache's config.json, else of :data:`KNOWN`; None if unknown."""
-    if model is None:
-        return None
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    cached = home / "hub" / f"models--{model.replace('/', '--')}" / "snapshots"
-    for folder in (Path(model), *sorted(cached.glob("*"))):
-        try:
-            return _shape(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return KNOWN.get(model)
-
-
-def _shape(config: Mapping[str, Any]) -> ModelShape:
-    heads = config["num_attention_heads"]
-    return ModelShape(
-        hidden=config["hidden_size"],
-        layers=config["num_hidden_layers"],
-        heads=heads,
-        kv_heads=config.get("num_key_value_heads") or heads,
-        intermediate=config["intermediate_size"],
-        vocab=config["vocab_size"],
-        window=config["max_position_embeddings"],
-        head=config.get("head_dim") or config["hidden_size"] // heads,
-        tied=bool(config.get("tie_word_embeddings", False)),
-    )
-
-
-def estimate(settings: Any, model: str | None, world: int) -> dict[str, JSON]:
-    """Estimated GiB on each GPU, by purpose, with bfloat16 compute.
-
-    ``settings`` are a :class:`lrf_training.settings.TrainingSettings`. Returns ``longest``, the longest sample in
-    tokens, ``gib`` by purpose and ``gib_together``; for a model of unknown shape only ``unknown``, the reason.
+    ``settings`` are a :class:`lrf_training.settings.TrainingSettings`.
     """
-    shape = shape_of(model)
-    if shape is None:
-        return {"unknown": f"the shape of {model} is unknown: its config.json is neither in a folder nor in the cache"}
-    longest = min(settings.max_tokens or shape.window, shape.window)
     zero, offload, lora = settings.zero, settings.offload, getattr(settings, "lora", None)
+    compute = 4 if settings.dtype == "float32" else 2
     trained = shape.adapters(lora.rank) if lora else shape.parameters
+    buffers = 0.0
     if zero:
-        weights = 2.0 * shape.parameters / (world if zero == 3 else 1)
-        gradients = 2.0 * trained / world
-        optimizer = 12.0 * trained / world
+        weights, gradients, optimizer = compute * shape.parameters, compute * trained / world, 12.0 * trained / world
+        bucket = min(BUCKET, trained) * compute
+        buffers = bucket * (2 if zero == 2 else 1)
+        if zero == 3:
+            buffers += compute * max(min(LIVE_PARAMETERS, shape.parameters), shape.largest)
+            weights = 0.0 if offload == "all" else weights / world
+        if offload != "none":
+            gradients = optimizer = 0.0
     else:
-        copies = 2.0 * trained  # autocast keeps bfloat16 copies of what is trained
-        held = 2.0 * shape.parameters + 4.0 * trained if lora else 4.0 * shape.parameters
+        copies = 2.0 * trained if compute == 2 else 0.0  # autocast keeps bfloat16 copies of what is trained
+        held = compute * shape.parameters + 4.0 * trained if lora else 4.0 * shape.parameters
         weights, gradients, optimizer = held + copies, 4.0 * trained, 8.0 * trained
-    if zero == 3:
-        gathered = 2.0 * min(LIVE_PARAMETERS, shape.parameters)
-        weights = (0.0 if offload == "all" else weights) + gathered
-    if offload != "none":
-        optimizer = 0.0
+    work = pass_of(settings, shape, longest, answer)
+    kept = work.kept(shape)
+    if not zero and settings.shares(world).accumulation == 1:
+        gradients = max(gradients - kept, 0.0)
+    at_work = max(work.layer(shape), work.logits(shape))
+    return Foretold(weights, gradients, optimizer, buffers, kept, at_work, work.masks())
 
-    rows = settings.micro_batch * settings.sequences_a_row
-    tokens = rows * longest / settings.sequence_parallel
-    width = 2.0 if zero or lora else 4.0  # float32 weights give float32 hidden states, even under autocast
-    kept = width * tokens * shape.hidden * shape.layers  # one hidden state a layer; the rest is recomputed
-    if getattr(settings, "activation_offload", False):
-        kept = 0.0
-    layer = tokens * (width * 8 * shape.hidden + 2.0 * 3 * shape.intermediate)
-    if not settings.gradient_checkpointing:
-        kept, layer = layer * shape.layers, 0.0
-    logits = 2 * 4.0 * settings.micro_batch * 2 * ANSWER_TOKENS * shape.vocab
-    parts = {
-        "weights": weights,
-        "gradients": gradients,
-        "optimizer": optimizer,
-        "activations": kept,
-        "layer_at_work": layer,
-        "logits": logits,
-    }
-    gib = {name: round(n / GIB, 1) for name, n in parts.items()}
-    return {"model": model, "longest": longest, "gib": gib, "gib_together": round(sum(parts.values()) / GIB, 1)}
+
+def pass_of(settings: Any, shape: ModelShape, longest: int, answer: int = ANSWER_TOKENS) -> Pass:
+    """One process's forward and backward pass of a micro-batch of the longest rows."""
+    lora, compute = getattr(settings, "lora", None), 4 if settings.dtype == "float32" else 2
+    answers, answer = settings.answers_a_row, min(answer, longest)
+    whole = settings.sequences_a_row > 1 or (answers > 1 and shape.plain is not None)
+    tokens = longest * answers if whole else longest + answer * (answers - 1)
+    return Pass(
+        tokens=settings.micro_batch * tokens / settings.sequence_parallel,
+        scored=settings.micro_batch * (answer * answers if answers > 1 else tokens),
+        stream=2 if compute == 2 and (settings.zero or lora) else 4,  # float32 weights give float32 hidden states
+        compute=compute,
+        tiles=settings.mlp_tiles,
+        checkpointed=settings.gradient_checkpointing,
+        offloaded=getattr(settings, "activation_offload", False),
+        copies=bool(lora) and compute == 2,
+        masked=settings.micro_batch * answers if whole else 0,
+        head_trained=not lora,
+    )
