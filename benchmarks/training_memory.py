@@ -2,15 +2,17 @@
 
     python benchmarks/training_memory.py --json
 
-Each case trains a random Llama for a few steps with a trainer of lrf, in a process of its own. What is measured is the
-largest resident size of the process over that after its imports.
+Each case trains a random Llama for two steps with a trainer of lrf, in a process of its own (Linux only). What is
+measured is the largest resident size of the process over that after a training of a few tokens, which has touched the
+libraries' own memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,22 +20,24 @@ from pathlib import Path
 from typing import Any
 
 GIB = 2**30
-WORDS = "aeioubcdfg"
+ANSWER = 256
+LETTERS = "aeioubcdfg"
+TINY = {"hidden": 64, "layers": 1, "heads": 2, "vocab": 4000}
 BASE: dict[str, Any] = {
-    "init": {"hidden": 512, "layers": 6, "heads": 8, "vocab": 4000},
+    "init": {"hidden": 256, "layers": 4, "heads": 4, "vocab": 4000},
     **{"global_batch": 1, "max_steps": 2, "dtype": "float32", "preflight": False},
 }
 CASES: dict[str, dict[str, Any]] = {
-    "sft": {"trainer": "sft", "tokens": 16384},
-    "sft, tiled MLPs": {"trainer": "sft", "tokens": 16384, "mlp_tiles": 16},
-    "sft, activations kept": {"trainer": "sft", "tokens": 4096, "gradient_checkpointing": False},
-    "sft, LoRA": {"trainer": "sft", "tokens": 16384, "lora": {"rank": 16, "merge": True}},
+    "sft": {"trainer": "sft", "tokens": 4096},
+    "sft, tiled MLPs": {"trainer": "sft", "tokens": 4096, "mlp_tiles": 16},
+    "sft, activations kept": {"trainer": "sft", "tokens": 2048, "gradient_checkpointing": False},
+    "sft, LoRA": {"trainer": "sft", "tokens": 4096, "lora": {"rank": 16, "merge": True}},
     "sft, two micro-batches": {
         **{"trainer": "sft", "tokens": 2048, "global_batch": 2},
         "init": {"hidden": 1024, "layers": 8, "heads": 8, "vocab": 4000},
     },
-    "dpo": {"trainer": "dpo", "tokens": 16384},
-    "dpo, tiled MLPs, LoRA": {"trainer": "dpo", "tokens": 16384, "mlp_tiles": 16, "lora": {"rank": 16, "merge": True}},
+    "dpo": {"trainer": "dpo", "tokens": 4096},
+    "dpo, tiled MLPs, LoRA": {"trainer": "dpo", "tokens": 4096, "mlp_tiles": 16, "lora": {"rank": 16, "merge": True}},
 }
 
 
@@ -49,44 +53,51 @@ def measured(case: dict[str, Any]) -> dict[str, float]:
     silence_libraries()
     import torch
 
-    import lrf_dpo.objective
     import lrf_sft.objective  # noqa: F401  # all that is imported, before the first measurement
     from lrf_training import models
     from lrf_training.memory import foretell
     from lrf_training.shape import shape_of_model
 
     torch.set_num_threads(2)
-    settings, seen = {**BASE, **case}, {}
-    trainer, tokens, answer = settings.pop("trainer"), settings.pop("tokens"), 256
-    make = models.new_model
+    make, seen = models.new_model, dict[str, Any]()
 
     def new_model(*arguments: Any) -> Any:
         model = make(*arguments)
-        seen["shape"], seen["longest"] = shape_of_model(model), arguments[2]
+        seen.update(shape=shape_of_model(model), longest=arguments[2])
         return model
 
     models.new_model = new_model
-    with tempfile.TemporaryDirectory() as folder:
-        rows, output = Path(folder) / "rows.jsonl", Path(folder) / "out"
-        prompt = [{"role": "user", "content": text(tokens - answer, 1)}]
-        chosen, rejected = ([{"role": "assistant", "content": text(answer, seed)}] for seed in (2, 3))
-        row: dict[str, Any] = {"sample_id": "s", "prompt": prompt, "chosen": chosen, "rejected": rejected}
-        if trainer == "sft":
-            row = {"messages": [*prompt, *chosen]}
-        rows.write_text(2 * (json.dumps(row) + "\n"))
-        job = TrainingJob(pairs=rows, output=output, model="", seed=1, prompt_template_sha256="")
-        made: Any = DPOSettings.model_validate(settings)
-        runs: Any = DPO(made)
-        if trainer == "sft":
-            made = SFTSettings.model_validate({**settings, "sources": [{"path": rows}]})
-            runs = SFT(made)
-        torch.ones(1, requires_grad=True).mul(2).sum().backward()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        runs.train(job)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    foretold = foretell(made, seen["shape"], 1, seen["longest"], answer)
+    settings = {**BASE, **case}
+    trainer, tokens = settings.pop("trainer"), settings.pop("tokens")
+
+    def train(tokens: int, **changed: Any) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "rows.jsonl"
+            prompt = [{"role": "user", "content": text(tokens - ANSWER, 1)}]
+            chosen, rejected = ([{"role": "assistant", "content": text(ANSWER, seed)}] for seed in (2, 3))
+            row: dict[str, Any] = {"sample_id": "s", "prompt": prompt, "chosen": chosen, "rejected": rejected}
+            path.write_text(2 * (json.dumps({"messages": [*prompt, *chosen]} if trainer == "sft" else row) + "\n"))
+            job = TrainingJob(pairs=path, output=Path(folder) / "out", model="", seed=1, prompt_template_sha256="")
+            sources = {"sources": [{"path": path}]} if trainer == "sft" else {}
+            made = (SFTSettings if trainer == "sft" else DPOSettings).model_validate({**settings, **changed, **sources})
+            runner: Any = SFT(made) if isinstance(made, SFTSettings) else DPO(made)  # type: ignore[arg-type]
+            runner.train(job)
+            return made
+
+    train(2 * ANSWER, init=TINY)
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the largest resident size starts again
+    before = resident("VmRSS")
+    foretold = foretell(train(tokens), seen["shape"], 1, seen["longest"], ANSWER)
     parts = {name: getattr(foretold, name) / GIB for name in foretold.__slots__}
-    return {"measured": (peak - before) / GIB, "foretold": foretold.together / GIB, "longest": seen["longest"], **parts}
+    measured = (resident("VmHWM") - before) / GIB
+    return {"measured": measured, "foretold": foretold.together / GIB, "longest": seen["longest"], **parts}
+
+
+def resident(which: str) -> int:
+    """This process's resident bytes (VmRSS), or the most there have been (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(which))
 
 
 def text(words: int, seed: int) -> str:
@@ -94,7 +105,7 @@ def text(words: int, seed: int) -> str:
     import random
 
     drawn = random.Random(seed)
-    return " ".join("".join(drawn.choices(WORDS, k=2)) for _ in range(words // 2))
+    return " ".join("".join(drawn.choices(LETTERS, k=2)) for _ in range(words))
 
 
 def main() -> None:
@@ -105,14 +116,19 @@ def main() -> None:
     if given.case:
         print(json.dumps(measured(CASES[given.case])))
         return
+    env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # memory that is freed is given back
     found = {}
     for name in CASES:
-        done = subprocess.run([sys.executable, __file__, "--case", name], capture_output=True, text=True, check=True)
-        found[name] = json.loads(done.stdout.splitlines()[-1])
+        done = subprocess.run([sys.executable, __file__, "--case", name], env=env, stdout=subprocess.PIPE, check=True)
+        found[name] = json.loads(done.stdout.decode().splitlines()[-1])
         if not given.json:
             print(f"{name:28} {found[name]}", flush=True)
     ratios = {name: round(one["foretold"] / one["measured"], 3) for name, one in found.items()}
-    print(json.dumps({"foretold_over_measured": ratios, "worst": max(abs(r - 1) for r in ratios.values()), "cases": found}))
+    print(
+        json.dumps(
+            {"foretold_over_measured": ratios, "worst": max(abs(r - 1) for r in ratios.values()), "cases": found}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +13,6 @@ from pydantic import ValidationError
 from lrf.errors import ConfigError
 from lrf_reward.settings import RewardSettings
 from lrf_sft.settings import SFTSettings
-from lrf_training.memory import KNOWN, ModelShape, estimate, shape_of
-
-LLAMA = "meta-llama/Llama-3.1-8B"
 
 
 def settings(**fields: Any) -> SFTSettings:
@@ -94,53 +89,3 @@ def test_a_reward_model_is_trained_in_one_process() -> None:
     for world, fields in ((2, {}), (1, {"zero": 2})):
         with pytest.raises(ConfigError, match="trained in one process"):
             RewardSettings.model_validate(fields).shares(world)
-
-
-def test_the_known_models_have_as_many_weights_as_they_are_said_to() -> None:
-    assert math.isclose(KNOWN[LLAMA].parameters, 8.03e9, rel_tol=1e-3)
-    assert math.isclose(KNOWN["zai-org/glm-4-9b-hf"].parameters, 9.40e9, rel_tol=1e-3)
-
-
-def test_hidden_states_of_a_sequence_of_64k_tokens_take_16_gib() -> None:
-    found = estimate(settings(max_tokens=65536, lora={}), LLAMA, 1)
-    assert found["gib"]["activations"] == 16.0
-    assert estimate(settings(max_tokens=65536), LLAMA, 1)["gib"]["activations"] == 32.0  # in float32
-    assert found["longest"] == 65536
-    shared = estimate(settings(max_tokens=65536, zero=3, sequence_parallel=4), LLAMA, 32)
-    assert shared["gib"]["activations"] == 4.0
-
-
-@pytest.mark.parametrize(
-    ("less", "more"),
-    [
-        ({"zero": 3}, {"zero": 2}),
-        ({"zero": 2}, {}),
-        ({"zero": 3, "offload": "all"}, {"zero": 3, "offload": "optimizer"}),
-        ({"lora": {"rank": 16}}, {}),
-        ({}, {"gradient_checkpointing": False}),
-        ({"max_tokens": 8192}, {"max_tokens": 65536}),
-    ],
-)
-def test_what_saves_memory_lowers_the_estimate(less: dict[str, Any], more: dict[str, Any]) -> None:
-    found = [estimate(settings(**{"max_tokens": 32768, **f}), LLAMA, 8)["gib_together"] for f in (less, more)]
-    assert found[0] < found[1]
-
-
-def test_without_a_limit_the_longest_sample_is_the_model_s_window() -> None:
-    assert estimate(settings(), LLAMA, 1)["longest"] == 131072
-
-
-def test_a_model_s_shape_is_read_from_its_folder_and_else_unknown(tmp_path: Path) -> None:
-    config = {
-        **{"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256},
-        **{"vocab_size": 500, "max_position_embeddings": 128, "tie_word_embeddings": True},
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert shape_of(str(tmp_path)) == ModelShape(64, 2, 4, 4, 256, 500, 128, head=16, tied=True)
-    (tmp_path / "config.json").write_text("{}")
-    assert shape_of(str(tmp_path)) is None
-    assert "unknown" in estimate(settings(), "org/nobody-knows", 1)
-
-
-def test_of_a_trial_s_tiny_policy_no_memory_is_estimated() -> None:
-    assert settings(init={}).memory(None, 1) == {}

@@ -83,9 +83,9 @@ class ShardingSettings(TrainerSettings):
         return 1
 
     def memory(self, model: str | None, world: int) -> Mapping[str, JSON]:
-        from lrf_training.memory import estimate
+        from lrf_training.forecast import forecast
 
-        return estimate(self, model, world) if model else {}  # a tiny random model (``init``) needs no estimate
+        return forecast(self, model, world) if model else {}  # a tiny random model (``init``) needs no estimate
 
     def _config(self, accumulation: int, micro: int) -> dict[str, JSON]:
         """DeepSpeed's configuration. The trainer's process, which knows the device, fills in "auto"."""

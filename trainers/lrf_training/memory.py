@@ -8,11 +8,9 @@ on two published points (``tests/trainers/test_memory.py``) and hold for the oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lrf.types import JSON
 from lrf_training.shape import ModelShape
 
 GIB = 2**30
@@ -74,8 +72,8 @@ class Pass:
         # its MLP: the layer's input, what attention has saved, and the gradient that comes in
         mlp = 2 * states + saved
         inner = self._mlp_at_work(shape) / self.tiles + (2 * states if self.tiles > 1 else 0)
-        # its attention: the gradients of query, keys, values and output; the flash kernel sums that of the query in fp32
-        attention = self.compute * (2 * shape.query + shape.keys) + 4 * shape.query
+        # its attention: gradients of query, keys, values and output; the flash kernel sums the query's in float32
+        attention: float = self.compute * (2 * shape.query + shape.keys) + 4 * shape.query
         attention += 2 * states + saved - self._norm(shape) - states
         of_mlp = AROUND_ATTENTION * mlp + AROUND_MLP * inner
         return self.tokens * max(of_mlp, AROUND_ATTENTION * attention)
@@ -84,7 +82,7 @@ class Pass:
         """Bytes of logits, their gradients, and the gradient of the LM head's weights."""
         if not self.tiled_head:  # the logits, a copy in float32, log-probabilities, and a gradient
             return self.tokens * shape.vocab * (self.compute + 3 * 4)
-        tile = min(self.scored, TILE_TOKENS) * TILE_WORDS * self.compute
+        tile = min(self.scored, TILE_TOKENS) * min(shape.vocab, TILE_WORDS) * self.compute
         return tile + 4 * self.scored * shape.hidden + (4 * shape.head if self.head_trained else 0)
 
     def masks(self) -> float:
@@ -108,7 +106,7 @@ class Pass:
         return 0.0 if tiles > 1 else self.compute * 2 * shape.inner
 
     def _mlp_at_work(self, shape: ModelShape) -> float:
-        """The MLP's inner states, of which `inner` are half, and their gradients: six of a gate's size; four if fused."""
+        """The MLP's inner states, of which `inner` are half, and gradients: six of a gate's size; four if fused."""
         return self.compute * (2 if self.fused else 3) * shape.inner
 
 
@@ -130,7 +128,7 @@ class Foretold:
 
     @property
     def together(self) -> float:
-        return sum(getattr(self, name) for name in self.__slots__)
+        return sum(float(getattr(self, name)) for name in self.__slots__)
 
 
 def foretell(settings: Any, shape: ModelShape, world: int, longest: int, answer: int = ANSWER_TOKENS) -> Foretold:
@@ -143,7 +141,8 @@ def foretell(settings: Any, shape: ModelShape, world: int, longest: int, answer:
     trained = shape.adapters(lora.rank) if lora else shape.parameters
     buffers = 0.0
     if zero:
-        weights, gradients, optimizer = compute * shape.parameters, compute * trained / world, 12.0 * trained / world
+        weights, gradients = 1.0 * compute * shape.parameters, compute * trained / world
+        optimizer = (12.0 if compute == 2 else 8.0) * trained / world  # with float32 weights, if these aren't
         bucket = min(BUCKET, trained) * compute
         buffers = bucket * (2 if zero == 2 else 1)
         if zero == 3:
@@ -168,7 +167,8 @@ def pass_of(settings: Any, shape: ModelShape, longest: int, answer: int = ANSWER
     lora, compute = getattr(settings, "lora", None), 4 if settings.dtype == "float32" else 2
     answers, answer = settings.answers_a_row, min(answer, longest)
     whole = settings.sequences_a_row > 1 or (answers > 1 and shape.plain is not None)
-    tokens = longest * answers if whole else longest + answer * (answers - 1)
+    sequences = max(settings.sequences_a_row, answers) if whole else 1
+    tokens = longest * sequences if whole else longest + answer * (answers - 1)
     return Pass(
         tokens=settings.micro_batch * tokens / settings.sequence_parallel,
         scored=settings.micro_batch * (answer * answers if answers > 1 else tokens),
@@ -178,6 +178,6 @@ def pass_of(settings: Any, shape: ModelShape, longest: int, answer: int = ANSWER
         checkpointed=settings.gradient_checkpointing,
         offloaded=getattr(settings, "activation_offload", False),
         copies=bool(lora) and compute == 2,
-        masked=settings.micro_batch * answers if whole else 0,
+        masked=settings.micro_batch * sequences if whole else 0,
         head_trained=not lora,
     )

@@ -43,6 +43,16 @@ class LoRA(Settings):
     )
 
 
+class GPU(Settings):
+    """The GPUs that `lrf plan` reckons with. Nothing else depends on it."""
+
+    memory_gb: float = Field(80, gt=0, description="memory of each GPU, in GB of 10^9 bytes")
+    tflops: float = Field(
+        989, gt=0, description="its bfloat16 arithmetic, in 10^12 operations a second; 989 is an H100's"
+    )
+    use: float = Field(0.4, gt=0, le=1, description="share of that which a training gets out of it")
+
+
 class TrainingSource(Settings):
     """A file of further rows to train on."""
 
@@ -61,6 +71,7 @@ class TrainingSettings(ShardingSettings):
         "gradient_checkpointing",
         "mlp_tiles",
         "save_every",
+        "gpu",
     }
 
     learning_rate: float = Field(1e-6, gt=0, description="highest learning rate of AdamW")
@@ -122,6 +133,8 @@ class TrainingSettings(ShardingSettings):
         description="steps between checkpoints, from which a stopped training resumes to the same weights; null saves "
         "at the end only. Each replaces the previous one",
     )
+
+    gpu: GPU = Field(GPU(), description="the GPUs that `lrf plan` reckons with")
 
     @model_validator(mode="after")
     def _micro_batches_fill_the_batch(self) -> Self:

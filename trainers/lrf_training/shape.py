@@ -16,8 +16,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lrf.store.files import replacing
-
 _VERSION = 1
 """Of the counting; another one counts anew."""
 
@@ -38,7 +36,7 @@ class ModelShape:
     Parameters
     ----------
     parameters: all weights.
-    active: the weights that a token goes through; fewer than all in a mixture of experts.
+    active: the layers' weights that a token goes through; fewer than all in a mixture of experts.
     hidden, layers, vocab: sizes; ``window`` is the longest sequence, ``max_position_embeddings``.
     query: outputs of the attention's query projection, ``keys`` those of keys and values together.
     inner: outputs of the MLP's first projections (of a gated one: gate and up), for all experts that a token goes
@@ -69,12 +67,12 @@ class ModelShape:
 
 
 _LLAMA_8B = ModelShape(
-    parameters=8030261248, active=8030261248, hidden=4096, layers=32, vocab=128256, window=131072, query=4096, keys=2048,
-    inner=28672, ends=2621440, head=525336576, largest=218112000,
+    parameters=8030261248, active=6979584000, hidden=4096, layers=32, vocab=128256, window=131072, query=4096,
+    keys=2048, inner=28672, ends=2621440, head=525336576, largest=218112000,
 )  # fmt: skip
 _GLM_9B = ModelShape(
-    parameters=9399951360, active=9399951360, hidden=4096, layers=40, vocab=151552, window=131072, query=4096, keys=512,
-    inner=27392, ends=2974720, head=620756992, largest=203960832,
+    parameters=9399951360, active=8158433280, hidden=4096, layers=40, vocab=151552, window=131072, query=4096,
+    keys=512, inner=27392, ends=2974720, head=620756992, largest=203960832,
 )  # fmt: skip
 KNOWN = {
     "meta-llama/Llama-3.1-8B": _LLAMA_8B,
@@ -96,7 +94,9 @@ def shape_of(model: str) -> ModelShape:
     if folder is None:
         if model in KNOWN:
             return KNOWN[model]
-        raise UnknownShapeError(f"there is no config.json of {model}, neither in a folder of that name nor in the cache")
+        raise UnknownShapeError(
+            f"there is no config.json of {model}, neither in a folder of that name nor in the cache"
+        )
     kept = _kept(folder)
     try:
         found = json.loads(kept.read_text(encoding="utf-8"))
@@ -104,9 +104,10 @@ def shape_of(model: str) -> ModelShape:
         found = _counted(model, folder)
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(kept) as file:
-                json.dump(found, file)
-        except OSError:  # it is counted again, then
+            new = kept.with_suffix(f".{os.getpid()}")
+            new.write_text(json.dumps(found), encoding="utf-8")
+            new.rename(kept)
+        except OSError:  # it will be counted again
             pass
     return ModelShape(**found)
 
@@ -132,7 +133,7 @@ def _counted(model: str, folder: Path) -> Any:
     command = [sys.executable, "-m", "lrf_training.shape", str(folder.absolute())]
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     try:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_LONGEST_S)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_LONGEST_S)  # noqa: S603 - ours
         if done.returncode == 0:
             return json.loads(done.stdout.splitlines()[-1])
         reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -161,13 +162,14 @@ def shape_of_model(model: Any) -> ModelShape:
     head = model.get_output_embeddings()
     linear = [m for m in model.modules() if m is not head and hasattr(m, "in_features") and hasattr(m, "out_features")]
     parameters = sum(p.numel() for p in model.parameters())
+    in_layers = sum(p.numel() for layer in layers for p in layer.parameters())
     experts = sum(_experts(layer) for layer in layers)
     total, used = _routing(config)
     last = layers[-1]  # the first layers of some mixtures are dense
     query, keys = _attention(config)
     return ModelShape(
         parameters=parameters,
-        active=parameters - experts + experts * used // total,
+        active=in_layers - experts + experts * used // total,
         hidden=config.hidden_size,
         layers=len(layers),
         vocab=config.vocab_size,

@@ -212,10 +212,29 @@ def _show_training(launch: Mapping[str, Any]) -> None:
     click.echo(f"training: {launch['trainer']}, {processes}{where} ({launch['launcher']}){batch}")
     memory = launch["memory"] or {}
     if "gib" in memory:
-        parts = ", ".join(f"{name.replace('_', ' ')} {gib:,}" for name, gib in memory["gib"].items())
-        click.echo(
-            f"memory a GPU, estimated: {memory['gib_together']:,} GiB ({parts}), for a longest sample of "
-            f"{memory['longest']:,} tokens; leave 15 % more"
-        )
+        for line in _memory(memory):
+            click.echo(line)
     elif memory:
         click.echo(clean(f"memory a GPU: unknown; {memory['unknown']}"))
+
+
+def _memory(memory: Mapping[str, Any]) -> Iterator[str]:
+    parts = ", ".join(f"{name.replace('_', ' ')} {gib:,}" for name, gib in memory["gib"].items() if gib)
+    yield (
+        f"memory a GPU, foretold: {memory['gib_together']:,} GiB ({parts}), for a longest sample of "
+        f"{memory['longest']:,} tokens; leave 10 % more"
+    )
+    if not memory["fits"]:
+        change = ", ".join(f"{name}: {str(value).lower()}" for name, value in (memory["change"] or {}).items())
+        least = (
+            f"no setting helps enough ({memory['gib_then']:,} GiB at least): more GPUs, lora or a smaller max_tokens do"
+        )
+        then = f"it would ({memory['gib_then']:,} GiB) with {change}" if change else least
+        yield f"that doesn't fit into the {memory['gpu_gb']:,} GB of `gpu.memory_gb`; {then}"
+    if memory["longest"] > memory["window"] > 0:
+        yield f"the model's window is {memory['window']:,} tokens, less than max_tokens ({memory['longest']:,})"
+    steps = f"{memory['hours']:,} hours for {memory['steps']:,} steps, " if memory["hours"] else ""
+    yield (
+        f"time, foretold: {steps}{memory['hours_a_thousand']:,} hours for a thousand samples, if each were as long as "
+        "the longest; `gpu` says for which GPUs"
+    )
