@@ -72,6 +72,8 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Install
         ("lrf-anthropic", "judge", "anthropic", "lrf-anthropic"),
         ("lrf-section-citations", "dimension", "section_citations", "lrf-section-citations"),
         ("template", "dimension", "conciseness", "lrf-example"),
+        pytest.param("lrf-opentelemetry", "observer", "opentelemetry", "lrf-opentelemetry", marks=pytest.mark.slow),
+        pytest.param("lrf-trackers", "observer", "mlflow", "lrf-trackers", marks=pytest.mark.slow),
     ],
 )
 def test_an_installed_plugin_is_listed_beside_the_built_ins(
@@ -82,7 +84,16 @@ def test_an_installed_plugin_is_listed_beside_the_built_ins(
     assert any(line[:2] == ["dimension", "helpfulness"] for line in listed)
 
 
-@pytest.mark.parametrize("name", ["lrf-anthropic", "lrf-section-citations", "template"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lrf-anthropic",
+        "lrf-section-citations",
+        "template",
+        pytest.param("lrf-opentelemetry", marks=pytest.mark.slow),
+        pytest.param("lrf-trackers", marks=pytest.mark.slow),
+    ],
+)
 def test_the_plugins_own_tests_pass_against_what_was_installed(install: Callable[[str], Installed], name: str) -> None:
     installed = install(name)
     said = run(installed.folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=installed.tests)

@@ -103,7 +103,7 @@ class Observers:
         except BaseException as error:
             self._detach(name, f"close raised {type(error).__name__}: {error}")
 
-    def close(self, timeout_s: float = 5.0) -> None:
+    def close(self, timeout_s: float = 15.0) -> None:
         """Wait until the observers have finished what is queued, up to ``timeout_s`` seconds for each."""
         for name, events in list(self._queues.items()):
             try:

@@ -1,0 +1,1 @@
+"""Traces of lrf's runs by OpenTelemetry."""

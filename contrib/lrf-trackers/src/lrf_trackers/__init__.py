@@ -1,0 +1,1 @@
+"""lrf's runs in experiment trackers."""
