@@ -220,5 +220,5 @@ def test_processes_sharing_a_sequence_must_divide_the_heads(processes: int, fits
     if fits:
         prepare_model(job, shared, tokenizer, TokenCounts(longest=8), False)
     else:
-        with pytest.raises(StageError, match=rf"sequence_parallel \({processes}\) must divide the model's 3 attention"):
+        with pytest.raises(StageError, match=f"{processes} processes must divide the model's 3 attention heads"):
             prepare_model(job, shared, tokenizer, TokenCounts(longest=8), False)

@@ -78,15 +78,12 @@ class DPO:
 
         # --- policy
         policy = prepare_model(job, settings, tokenization.tokenizer, counts, arguments.bf16)
-        from lrf_training.prefix_sharing import PrefixSharing, share_prompts, unsupported
+        from lrf_training.architecture import unsupported
+        from lrf_training.prefix_sharing import PrefixSharing, share_prompts
         from lrf_training.tiling import tile_mlps
 
         tile_mlps(policy, settings.mlp_tiles)
-        refusal = "prefix_sharing: off" if settings.prefix_sharing == "off" else unsupported(policy)
-        if settings.prefix_sharing == "on" and refusal:
-            raise StageError(f"train.prefix_sharing: on, but {refusal}; set it to auto or off")
-        if settings.sequence_parallel > 1 and refusal:
-            raise StageError(f"train.sequence_parallel works with prefix sharing only, but {refusal}; set it to 1")
+        refusal = "prefix_sharing: off" if settings.prefix_sharing == "off" else unsupported(policy, counts.longest)
 
         from datasets import Dataset
         from transformers import PrinterCallback

@@ -71,11 +71,9 @@ class GRPO:
 
         # --- policy, and reference policy
         policy = prepare_model(job, settings, tokenization.tokenizer, counts, arguments.bf16)
-        from lrf_training.prefix_sharing import unsupported
+        from lrf_training.architecture import unsupported
 
-        refusal = "prefix_sharing: off" if settings.prefix_sharing == "off" else unsupported(policy)
-        if settings.prefix_sharing == "on" and refusal:
-            raise StageError(f"train.prefix_sharing: on, but {refusal}; set it to auto or off")
+        refusal = "prefix_sharing: off" if settings.prefix_sharing == "off" else unsupported(policy, counts.longest)
         trainer, progress, preflight = self._trainer(job, ready, policy, refusal)
         if settings.beta and settings.lora is None:
             trainer.use_reference(prepare_model(job, settings, tokenization.tokenizer, counts, arguments.bf16))

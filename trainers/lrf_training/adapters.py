@@ -27,8 +27,16 @@ def lora_config(settings: BasePolicySettings, model: Any) -> Any:
         from peft import LoraConfig
     except ImportError:
         raise StageError("train.lora needs the package peft: pip install 'lrf[lora]'") from None
+    head = model.get_output_embeddings()  # hidden states go through it in parts, which an adapter on it wouldn't see
+    heads = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if module is head}
     linear = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if hasattr(module, "in_features")}
+    linear -= heads
     named = set(lora.target_modules) if lora.target_modules != "all-linear" else set()
+    if of_head := ", ".join(sorted(named & heads)):
+        raise StageError(
+            f"train.lora.target_modules: {of_head} is the LM head, which can't have an adapter; the model has "
+            f"{', '.join(sorted(linear))}"
+        )
     if unknown := ", ".join(sorted(named - linear)):
         raise StageError(f"train.lora.target_modules: the model has no {unknown}; it has {', '.join(sorted(linear))}")
     return LoraConfig(

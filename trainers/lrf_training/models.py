@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob
+from lrf_training.adapters import lora_config
 from lrf_training.processes import on_first_process
 from lrf_training.settings import BasePolicySettings, Init, TrainingSettings
 from lrf_training.tokens import TokenCounts
@@ -33,13 +35,15 @@ class Tokenization:
     """The tokenizer with its chat template.
 
     ``window`` is the model's longest sequence in tokens, None if unknown. ``template`` is where the chat template comes
-    from: "file", "own" or "plain". ``stop_ids`` are the tokens that end a generation.
+    from: "file", "own" or "plain". ``stop_ids`` are the tokens that end a generation. ``warning`` is one about the
+    window.
     """
 
     tokenizer: Any
     window: int | None
     template: str
     stop_ids: frozenset[int]
+    warning: str | None = None
 
 
 def prepare_tokenizer(job: TrainingJob, settings: TrainingSettings, texts: Iterable[str]) -> Tokenization:
@@ -52,10 +56,10 @@ def prepare_tokenizer(job: TrainingJob, settings: TrainingSettings, texts: Itera
     if job.model and settings.init is not None:
         raise StageError(f"policy.model ({job.model}) and train.init are both set; leave one of them out")
     if settings.init is not None:
-        tokenizer, window = new_tokenizer(texts, settings.init), None
+        tokenizer, window, warning = new_tokenizer(texts, settings.init), settings.window, None
     else:
         _refuse_adapters(Path(job.model or ""))
-        tokenizer, window = load_tokenizer(job), window_of(job)
+        tokenizer, (window, warning) = load_tokenizer(job), _chosen_window(job, settings)
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise StageError(
@@ -64,7 +68,7 @@ def prepare_tokenizer(job: TrainingJob, settings: TrainingSettings, texts: Itera
             )
         tokenizer.pad_token = tokenizer.eos_token  # padding is never part of the loss
     template = set_chat_template(tokenizer, settings.chat_template)
-    return Tokenization(tokenizer, window, template, stop_ids_of(job, tokenizer))
+    return Tokenization(tokenizer, window, template, stop_ids_of(job, tokenizer), warning)
 
 
 def stop_ids_of(job: TrainingJob, tokenizer: Any) -> frozenset[int]:
@@ -92,12 +96,10 @@ def prepare_model(
     import torch
 
     dtype = torch.bfloat16 if settings.lora is not None and bfloat16 else torch.float32
-    if settings.init is not None:
-        model = new_model(tokenizer, settings.init, counts.longest, job.seed).to(dtype)
-    else:
-        model = load_model(job, dtype)
-    if settings.sequence_parallel > 1:
-        _check_heads(model.config.get_text_config(), settings.sequence_parallel)
+    random = settings.init is not None
+    config = random_config(tokenizer, settings.init, counts.longest) if settings.init else load_config(job)
+    refuse_architecture(config, settings, counts.longest, job)
+    model = random_model(config, job.seed).to(dtype) if random else load_model(job, dtype)
     if (largest_id := counts.largest_id) >= (size := model.get_input_embeddings().num_embeddings):
         raise StageError(
             f"policy.model {job.model!r}: its tokenizer makes tokens up to {largest_id}, but the model "
@@ -106,14 +108,28 @@ def prepare_model(
     return model
 
 
-def _check_heads(config: Any, processes: int) -> None:
-    heads = config.num_attention_heads
-    of_keys = getattr(config, "num_key_value_heads", None) or heads
-    if heads % processes or (of_keys % processes and processes % of_keys):
+def refuse_architecture(config: Any, settings: BasePolicySettings, longest: int, job: TrainingJob) -> None:
+    """Raise :class:`lrf.errors.StageError` if settings ask for what a model of this config can't do.
+
+    Before its weights are loaded: adapters on modules that it doesn't have, prompts or sequences that can't be shared.
+    ``longest`` is the longest sequence in tokens.
+    """
+    from lrf_training.architecture import not_for_sequence_parallelism, not_plain
+
+    if settings.lora is not None:
+        lora_config(settings, empty_model(config, job.trust_remote_code))
+    processes, shared = settings.sequence_parallel, getattr(settings, "prefix_sharing", None)
+    if processes == 1 and shared != "on":
+        return
+    refusal = not_plain(config, longest, trust_remote_code=job.trust_remote_code)
+    if refusal and shared == "on":
+        raise StageError(f"train.prefix_sharing: on, but {refusal}; set it to auto or off")
+    if processes > 1 and refusal:
         raise StageError(
-            f"train.sequence_parallel ({processes}) must divide the model's {heads} attention heads, and divide its "
-            f"{of_keys} heads of keys and values or be a multiple of them"
+            f"train.sequence_parallel: {processes} works with plain causal attention only, but {refusal}; set it to 1"
         )
+    if processes > 1 and (refusal := not_for_sequence_parallelism(config, processes)):
+        raise StageError(f"train.sequence_parallel: {processes} can't be, since {refusal}; set another, or 1")
 
 
 def _refuse_adapters(folder: Path) -> None:
@@ -134,15 +150,56 @@ def load_tokenizer(job: TrainingJob) -> Any:
         raise StageError(_could_not_load("tokenizer", job, error)) from error
 
 
-def window_of(job: TrainingJob) -> int | None:
-    """``max_position_embeddings`` of the model, None if its config doesn't say."""
+def load_config(job: TrainingJob) -> Any:
+    """The model's configuration. Raises :class:`lrf.errors.StageError`."""
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
+        return AutoConfig.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
     except Exception as error:
         raise StageError(_could_not_load("configuration", job, error)) from error
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def window_of(config: Any) -> int | None:
+    """The longest sequence in tokens that a model of this config is made for; None if its config doesn't say.
+
+    ``max_position_embeddings`` is the extended window for some types of RoPE (llama3, longrope) and the original one
+    for others, where it is multiplied by the factor (as vLLM does).
+    """
+    config = config.get_text_config()
+    longest: int | None = getattr(config, "max_position_embeddings", None)
+    ropes = getattr(config, "rope_parameters", None) or {}
+    if longest is None:
+        return None
+    for rope in ropes.values() if ropes and all(isinstance(rope, dict) for rope in ropes.values()) else (ropes,):
+        if rope.get("rope_type") in ("linear", "dynamic", "yarn"):
+            original = rope.get("original_max_position_embeddings") or longest
+            longest = max(longest, int(original * (rope.get("factor") or 1)))
+    return longest
+
+
+def _chosen_window(job: TrainingJob, settings: TrainingSettings) -> tuple[int | None, str | None]:
+    """The window to train in, and a warning if the settings' is larger than the model's own."""
+    config = load_config(job)
+    own, chosen = window_of(config), settings.window
+    if chosen is None or own is None or chosen <= own:
+        return chosen or own, None
+    if not getattr(config.get_text_config(), "rope_parameters", None):
+        raise StageError(
+            f"train.window: {chosen}, but {job.model} has learned positions for {own} tokens only; leave window out"
+        )
+    return chosen, f"train.window: {chosen} is more than the {own} tokens that {job.model} was made for"
+
+
+def empty_model(config: Any, trust_remote_code: bool) -> Any:
+    """A model of the config without memory for its weights (on torch's device "meta")."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from lrf_training.architecture import aside
+
+    with aside(), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(copy.deepcopy(config), trust_remote_code=trust_remote_code)
 
 
 def load_model(job: TrainingJob, dtype: Any) -> Any:
@@ -206,25 +263,35 @@ def new_tokenizer(texts: Iterable[str], init: Init) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token=special[0], eos_token=special[1])
 
 
-def new_model(tokenizer: Any, init: Init, window: int, seed: int) -> Any:
-    """A random Llama with positions for ``window`` tokens, initialised with ``seed``."""
-    from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+def random_config(tokenizer: Any, init: Init, window: int) -> Any:
+    """The config of a small Llama with positions for ``window`` tokens."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=init.hidden,
+        intermediate_size=4 * init.hidden,
+        num_hidden_layers=init.layers,
+        num_attention_heads=init.heads,
+        num_key_value_heads=init.heads,
+        max_position_embeddings=window,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
+def random_model(config: Any, seed: int) -> Any:
+    """A Llama with random weights, by ``seed``."""
+    from transformers import LlamaForCausalLM, set_seed
 
     set_seed(seed)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=init.hidden,
-            intermediate_size=4 * init.hidden,
-            num_hidden_layers=init.layers,
-            num_attention_heads=init.heads,
-            num_key_value_heads=init.heads,
-            max_position_embeddings=window,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    )
+    return LlamaForCausalLM(config)
+
+
+def new_model(tokenizer: Any, init: Init, window: int, seed: int) -> Any:
+    """A random Llama with positions for ``window`` tokens, initialised with ``seed``."""
+    return random_model(random_config(tokenizer, init, window), seed)
 
 
 def set_chat_template(tokenizer: Any, file: Path | None) -> str:

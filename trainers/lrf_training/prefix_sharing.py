@@ -31,23 +31,6 @@ Ids = tuple[int, ...]
 NAME = "lrf_shared_prompt"
 """Name of the split attention in transformers' ``AttentionInterface``."""
 
-TESTED = ("glm", "glm4", "llama", "qwen2", "qwen3")
-"""Architectures (``model_type``) for which tests compare loss and gradients with the plain path."""
-
-
-def unsupported(model: Any) -> str | None:
-    """Why this model doesn't support prefix sharing, or None if it does."""
-    config = model.config
-    if config.model_type not in TESTED:
-        return f"{config.model_type} is not among the architectures tested with it ({', '.join(TESTED)})"
-    if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ()):
-        return "some of the model's layers attend to a sliding window"
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        return "the model attends to a sliding window"
-    if getattr(config, "attention_dropout", 0):
-        return "the model drops attention weights while it trains"
-    return None
-
 
 @dataclass(frozen=True, slots=True)
 class SharedLayout:

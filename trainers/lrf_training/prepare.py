@@ -76,7 +76,7 @@ def prepare(
             source=rows.files[0][0],
         )
     )
-    notes = []
+    notes = [tokenization.warning] if tokenization.warning else []
     if tokenization.template == "plain" and settings.init is None:
         notes.append(f"{job.model} has no chat template: a plain one is used and saved with the checkpoint")
     notes += [note.format(counts.extra[name]) for name, note in remarks.items() if counts.extra[name]]

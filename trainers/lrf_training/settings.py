@@ -91,6 +91,12 @@ class TrainingSettings(ShardingSettings):
         description="longest prompt with answer, in tokens; null leaves only the model's own window. Nothing is ever "
         "cut: a longer row is treated as on_too_long says",
     )
+    window: int | None = Field(
+        None,
+        ge=2,
+        description="the model's longest sequence, in tokens, in place of what its config says (which is its window as "
+        "RoPE extends it); a larger one is taken with a warning",
+    )
     on_too_long: Literal["stop", "drop"] = Field(
         "stop", description="what happens at a row that is too long: stop, or drop it"
     )

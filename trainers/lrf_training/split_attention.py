@@ -57,7 +57,7 @@ def answers_attention(
 
     Returns (1, heads, tokens of all answers, size).
     """
-    if _merges(q.device, q.dtype, q.shape[-1]):
+    if q.shape[-1] == v.shape[-1] and _merges(q.device, q.dtype, q.shape[-1]):
         return _merged(q, prompt_k, prompt_v, k, v, lengths, scaling)
     return _concatenated(q, prompt_k, prompt_v, k, v, lengths, scaling)
 
