@@ -216,10 +216,9 @@ def _attention(config: Any) -> tuple[int, int]:
 
 
 def _refusal(model: Any) -> str | None:
-    from lrf_training.prefix_sharing import unsupported
+    from lrf_training.architecture import unsupported
 
-    refusal: str | None = unsupported(model)
-    return refusal
+    return unsupported(model)
 
 
 if __name__ == "__main__":
