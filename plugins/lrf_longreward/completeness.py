@@ -18,7 +18,7 @@ from lrf.types import JSON, Candidate, Chunk, Judgement, Note, Sample
 from lrf_longreward.answers import RATING_TOKENS, attempted, rate
 from lrf_longreward.documents import WholeDocument, check_documents
 from lrf_longreward.notes import NOTE_TOKENS, PartNote, merged, notes_text, tokens_of
-from lrf_longreward.on_document import RatedOnDocument
+from lrf_longreward.on_document import RatedDimension
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.settings import CompletenessSettings, Language
 
@@ -60,7 +60,7 @@ class NotesForRating:
     extra: Mapping[str, JSON] = field(default_factory=dict)
 
 
-class Completeness:
+class Completeness(RatedDimension):
     """Has notes taken on each chunk of the document, once for all candidates, and rates the answer against them.
 
     Notes that are together too long for the judge are merged, neighbours with neighbours, until they fit. How much
@@ -75,13 +75,12 @@ class Completeness:
         self._notes = Prompts("notes", self._settings)
         self._merge = Prompts("merge", self._settings)
         self._completeness = Prompts("completeness", self._settings)
-        document = self._settings.read == "document"
-        self._on_document = RatedOnDocument("completeness", self._settings) if document else None
+        super().__init__("completeness", self._settings, on_document=self._settings.read == "document")
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """See :class:`lrf.protocols.AsksKinds`."""
-        return ("rating",) if self._settings.read == "document" else ("text", "rating")
+        return super().kinds if self._settings.read == "document" else ("text", "rating")
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         check_documents(sample)

@@ -10,6 +10,7 @@ from lrf.prompting.expectations import Statements
 from lrf.protocols import Context
 from lrf.types import JSON, Candidate, JudgedStatement, Judgement, Sample
 from lrf_longreward.documents import check_documents
+from lrf_longreward.explanations import Explanations
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.second_look import look_again
 from lrf_longreward.sentences import sentences
@@ -34,6 +35,7 @@ class Faithfulness:
         self._prompts = Prompts("statements", self._settings)
         self._verdicts = VerdictCheck(self._settings)
         self._document = DocumentCheck(self._settings)
+        self._explanations = Explanations(self._settings)
 
     @property
     def max_statements(self) -> int:
@@ -43,7 +45,17 @@ class Faithfulness:
     @property
     def kinds(self) -> tuple[str, ...]:
         """See :class:`lrf.protocols.AsksKinds`."""
-        return ("statements", "verdict") if self._settings.statements == "judge" else ("verdict",)
+        written = ("statements",) if self._settings.statements == "judge" else ()
+        return (*written, "verdict", *(("text",) if self.explains else ()))
+
+    @property
+    def explains(self) -> bool:
+        """See :class:`lrf.protocols.ExplainsLosers`."""
+        return self._settings.explain == "losers"
+
+    async def explain(self, sample: Sample, candidate: Candidate, judgement: Judgement, ctx: Context) -> Judgement:
+        """See :class:`lrf.protocols.ExplainsLosers`."""
+        return await self._explanations.of_statements(sample, judgement, ctx)
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         check_documents(sample)

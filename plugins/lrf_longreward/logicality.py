@@ -5,20 +5,18 @@ from __future__ import annotations
 from lrf.protocols import Context
 from lrf.types import Candidate, Judgement, Sample
 from lrf_longreward.answers import rate
-from lrf_longreward.on_document import RatedOnDocument
+from lrf_longreward.on_document import RatedDimension
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.settings import LogicalitySettings
 
 
-class Logicality:
+class Logicality(RatedDimension):
     """Rates query and answer: consistency, a steady viewpoint, right reasoning. No document is used by default."""
-
-    kinds = ("rating",)
 
     def __init__(self, settings: LogicalitySettings | None = None) -> None:
         settings = settings or LogicalitySettings()
         self._prompts = Prompts("logicality", settings)
-        self._on_document = RatedOnDocument("logicality", settings) if settings.read == "document" else None
+        super().__init__("logicality", settings, on_document=settings.read == "document")
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         if self._on_document:

@@ -9,6 +9,7 @@ from lrf.prompting.templates import Prompt, Segment, Template
 from lrf.protocols import Context
 from lrf.types import JSON, Candidate, Judgement, Sample
 from lrf_longreward.answers import analysis_of
+from lrf_longreward.explanations import Explanations
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.settings import Language, RatedSettings
 
@@ -44,6 +45,30 @@ class RatedOnDocument:
         analysis = analysis_of(answer)
         extra["without_analysis"] = int(analysis is None)
         return Judgement(rating=answer.value, analysis=analysis, reply_mode=answer.reply_mode, extra=extra)
+
+
+class RatedDimension:
+    """A dimension that one question on the document can rate, and whose rating can be explained afterwards."""
+
+    def __init__(self, name: str, settings: RatedSettings, *, on_document: bool) -> None:
+        self._on_document = RatedOnDocument(name, settings) if on_document else None
+        self._explanations = Explanations(settings, name) if settings.explain == "losers" else None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """See :class:`lrf.protocols.AsksKinds`."""
+        return ("rating", "text") if self.explains else ("rating",)
+
+    @property
+    def explains(self) -> bool:
+        """See :class:`lrf.protocols.ExplainsLosers`."""
+        return self._explanations is not None
+
+    async def explain(self, sample: Sample, candidate: Candidate, judgement: Judgement, ctx: Context) -> Judgement:
+        """See :class:`lrf.protocols.ExplainsLosers`."""
+        if self._explanations is None:
+            return judgement
+        return await self._explanations.of_rating(sample, candidate, judgement, ctx)
 
 
 def _all_answers(sample: Sample) -> Prompt:

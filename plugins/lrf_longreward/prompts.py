@@ -45,7 +45,12 @@ QUESTION_FIELDS: Mapping[str, Fields] = {
     "ask_logicality": Fields(frozenset()),
     "ask_completeness": Fields(frozenset()),
 }
-ALL_FIELDS = {**FIELDS, **QUESTION_FIELDS}
+# What is explained afterwards of a verdict or a rating that was given without a word.
+EXPLAINING_FIELDS: Mapping[str, Fields] = {
+    "explain_statement": Fields(frozenset({"context", "statement"})),
+    "explain_rating": Fields(frozenset({"context", "question", "answer", "criterion", "rating"})),
+}
+ALL_FIELDS = {**FIELDS, **QUESTION_FIELDS, **EXPLAINING_FIELDS}
 
 
 class Prompts:

@@ -21,7 +21,14 @@ _HEADINGS = "by numbers alone, or as in LongReward's published prompts, in Chine
 
 
 class PromptSettings(Settings):
-    """Settings of all four dimensions: the language and the files of their prompts."""
+    """Settings of all four dimensions: their prompts, and what is explained afterwards."""
+
+    explain: Literal["off", "losers"] = Field(
+        "off",
+        description="losers: once the answers of a sample are ranked, the `writer` (or a judge that writes) explains "
+        "what cost all but the best their rank: up to three statements with the least support, or the rating. For "
+        "judges that give probabilities alone; ratings stay as they are.",
+    )
 
     language: Literal["auto", "en", "zh"] = Field(
         "auto", description='Language of the prompts. "auto" follows the sample\'s documents: Chinese, else English.'
@@ -43,9 +50,12 @@ class RatedSettings(PromptSettings):
     )
 
     @model_validator(mode="after")
-    def _packs_what_is_read(self) -> Self:
-        if self.pack_candidates and getattr(self, "read", None) != "document":
-            raise ValueError("`pack_candidates: true` needs `read: document`")
+    def _needs_the_document(self) -> Self:
+        if getattr(self, "read", None) != "document":
+            if self.pack_candidates:
+                raise ValueError("`pack_candidates: true` needs `read: document`")
+            if self.explain != "off":
+                raise ValueError("`explain: losers` needs `read: document`; without it the judge's analysis is kept")
         return self
 
 

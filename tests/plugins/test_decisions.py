@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -232,31 +229,6 @@ def test_untrusted_text_stays_inside_its_strings(text: str, question: str) -> No
         assert questions[0]["type"] == "choice"
         assert len(questions) == 2
         assert [len(q) for q in questions] == ([4, 3] if kind == "decisions" else [3, 2])
-
-
-@pytest.fixture
-def sparrow(tmp_path: Path) -> Iterator[str]:
-    """The address of a sparrow-decider server."""
-    pytest.importorskip("sparrow_decider")
-    code = (
-        "import http.server, sparrow_decider.cli as cli\n"
-        "class Server(cli.ThreadingHTTPServer):\n"
-        "    def serve_forever(self):\n"
-        "        print(self.server_address[1], flush=True); super().serve_forever()\n"
-        "cli.ThreadingHTTPServer = Server\n"
-        "cli.main(['serve', '--port', '0'])\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path
-    )
-    try:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 async def test_a_real_server_of_someone_elses_making_answers_every_kind(sparrow: str) -> None:

@@ -128,7 +128,9 @@ def _statement(sample: ScoredSample, statement: JudgedStatement, *, full: bool, 
         if quotation.span is None:
             yield 6, "dim", f"quoted, but nowhere in the document: {quotation.text}"
     if place is not None and sample.words(place):
-        how = "quoted" if any(q.span == place for q in statement.quotations) else "closest in the evidence"
+        how = f"closest in the {'evidence' if statement.evidence else 'document'}"
+        if any(q.span == place for q in statement.quotations):
+            how = "quoted"
         yield 6, "italic", f"{_where(place)} ({how}): {' '.join(sample.words(place).split())}"
     if full:
         for span in statement.evidence:

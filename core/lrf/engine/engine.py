@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -13,11 +14,12 @@ from lrf.engine.candidate_context import CandidateContext, Surround
 from lrf.engine.checks import check_judgement, check_reward
 from lrf.engine.closing import close_all
 from lrf.engine.embedder_calls import EmbedderCalls
+from lrf.engine.explaining import Work, explained
 from lrf.engine.faults import FaultError, FaultListener, fault_of, ignore
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.observers import Observers
 from lrf.engine.packed_calls import PackedCalls
-from lrf.engine.packing import NOTHING, Order
+from lrf.engine.packing import NOTHING
 from lrf.engine.paid_call import PaidCall
 from lrf.engine.panel import NamedDimension
 from lrf.engine.passages import around
@@ -194,20 +196,24 @@ class Engine:
                 scope.index(name)  # documents are embedded while statements are still being extracted
             parts = [self._candidate(scope, place, candidate) for place, candidate in enumerate(sample.candidates)]
             outcomes = await _outcomes(parts)
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+            rewards = tuple(outcome for outcome in outcomes if isinstance(outcome, Reward))
+            if not take:
+                rewards = await explained(sample, rewards, self.dimensions, partial(self._dimension, scope))
         finally:
             await close()
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-        rewards = tuple(outcome for outcome in outcomes if isinstance(outcome, Reward))
         if not take:
             self.observers.tell("lrf_sample_scored", sample_id=sample.id, rewards=rewards)
         return rewards
 
     async def _candidate(self, scope: SampleScope, place: int, candidate: Candidate) -> Reward:
-        outcomes = await _outcomes(
-            [self._dimension(scope, candidate, d, (place, n, "")) for n, d in enumerate(self.dimensions)]
-        )
+        def work(named: NamedDimension) -> Work:
+            return lambda ctx: named.dimension.score(scope.sample, candidate, ctx)
+
+        parts = [self._dimension(scope, place, n, work(named)) for n, named in enumerate(self.dimensions)]
+        outcomes = await _outcomes(parts)
         judgements: dict[str, Judgement | Unscored] = {}
         for named, outcome in zip(self.dimensions, outcomes, strict=True):
             if isinstance(outcome, BaseException):
@@ -248,15 +254,15 @@ class Engine:
     def _faulty(self, fault: FaultError) -> None:
         self.on_fault(fault)
 
-    async def _dimension(
-        self, scope: SampleScope, candidate: Candidate, named: NamedDimension, order: Order
-    ) -> Judgement | Unscored:
+    async def _dimension(self, scope: SampleScope, place: int, n: int, work: Work) -> Judgement | Unscored:
+        """What comes of a dimension's work on a candidate: the places of both say which."""
+        candidate, named = scope.sample.candidates[place], self.dimensions[n]
         context = CandidateContext(scope, named, candidate, self.judges, self.rounds, self.around, self._faulty)
         try:
             self.stop.check()
-            worker = scope.gathering.worker(order) if self.packs else NOTHING
+            worker = scope.gathering.worker((place, n, "")) if self.packs else NOTHING
             with self.running.entered(named, scope.sample.id, candidate.id), worker:
-                judgement = await named.dimension.score(scope.sample, candidate, context)
+                judgement = await work(context)
             return check_judgement(context.complete(judgement))
         except asyncio.CancelledError as e:
             task = asyncio.current_task()

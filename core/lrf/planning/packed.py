@@ -10,6 +10,7 @@ from lrf.engine.packing import GatheredQuestion
 from lrf.errors import UnscorableError
 from lrf.planning.expected import ExpectedCalls, expected_reply
 from lrf.planning.upper_bound import BoundCalls
+from lrf.prompting.questions import decided
 from lrf.prompting.requests import Reply, Usage
 
 
@@ -28,7 +29,7 @@ class ExpectedPackedCalls(PackedCalls, ExpectedCalls):
         return kept
 
     async def replies(self, request: Sequence[GatheredQuestion]) -> Sequence[Reply | UnscorableError]:
-        replies = [expected_reply(question.request) for question in request]
+        replies = decided([expected_reply(question.request) for question in request])
         self._count(request, replies, kept=False)
         return replies
 
@@ -55,4 +56,4 @@ class BoundPackedCalls(PackedCalls, BoundCalls):
             self.upper_bounds[question.caller.dimension].add(
                 times * share.calls, times * share.prompt_tokens, times * share.completion_tokens, self.price
             )
-        return [self.weighed(question.request) for question in request]
+        return decided([self.weighed(question.request) for question in request])

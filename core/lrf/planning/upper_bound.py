@@ -19,7 +19,7 @@ from lrf.engine.paid_call import Caller
 from lrf.engine.worst_case import next_limit, worst_of_tries
 from lrf.planning.schema import instance
 from lrf.prices import Price
-from lrf.prompting.expectations import Verdict, Verdicts
+from lrf.prompting.expectations import Verdict, Verdicts, YesOrNo
 from lrf.prompting.requests import Reply, Request
 from lrf.store.files import dump
 
@@ -97,7 +97,9 @@ class BoundCalls(JudgeCalls):
         return Reply(worst, probabilities={o: w / total for o, w in weights.items()})
 
     def _worst_option(self, request: Request) -> str:
-        """The mark after which the most is asked: that of the least support, since that may be judged again."""
+        """The mark after which the most is asked: that of the least support, since that may be judged or explained."""
+        if isinstance(request.expects, YesOrNo):
+            return request.options[-1]
         labels = request.expects.labels if isinstance(request.expects, Verdict | Verdicts) else {}
         options = [f"[[{label}]]" for label in sorted(labels, key=lambda label: labels[label])] or request.options
         return options[0] if options else ""

@@ -40,6 +40,7 @@ from lrf.protocols.retrieval import ListsChunks as ListsChunks
 from lrf.protocols.retrieval import SearchesInMemory as SearchesInMemory
 from lrf.protocols.scoring import Aggregator, Context, Dimension, Pairing, Source
 from lrf.protocols.scoring import AsksKinds as AsksKinds
+from lrf.protocols.scoring import ExplainsLosers as ExplainsLosers
 from lrf.protocols.scoring import GivesRewardsFrom as GivesRewardsFrom
 from lrf.protocols.scoring import HashesContent as HashesContent
 from lrf.protocols.scoring import LimitsStatements as LimitsStatements

@@ -169,6 +169,26 @@ class LimitsStatements(Protocol):
 
 
 @runtime_checkable
+class ExplainsLosers(Protocol):
+    """Optional for a dimension: it has what cost an answer its rank explained, once the sample's answers have a reward.
+
+    It is for judges that give probabilities alone; what is written is asked of the dimension's `writer`.
+    """
+
+    @property
+    def explains(self) -> bool:
+        """Whether its settings ask for that."""
+        ...
+
+    async def explain(self, sample: Sample, candidate: Candidate, judgement: Judgement, ctx: Context) -> Judgement:
+        """The judgement with analyses added, of an answer that isn't the sample's best. Its rating must stay.
+
+        Raises :class:`lrf.errors.UnscorableError` when none can be had; the judgement then stays as it is.
+        """
+        ...
+
+
+@runtime_checkable
 class AsksKinds(Protocol):
     """Optional for a dimension: what it asks its judges for.
 

@@ -12,7 +12,7 @@ function Statement({ of, choose, chosen }) {
   const quotes = (span) => quotations.some((one) => one.span && one.span.document === span.document && one.span.start < span.end && one.span.end > span.start);
   const go = (target) => choose({ statement: of, evidence: of.evidence, target, from: button.current });
   return html`<li class="statement ${how} ${chosen?.statement === of ? "chosen" : ""}">
-    <button class="claim" ref=${button} disabled=${!of.evidence.length} onClick=${() => go(of.closest)} title=${t("go_evidence")}>
+    <button class="claim" ref=${button} disabled=${!of.evidence.length && !of.closest} onClick=${() => go(of.closest)} title=${t("go_evidence")}>
       <span class="verdict" aria-label=${t(how)}>${SIGNS[how]}</span><span class="claim-text" dir="auto">${clipped(of.text)}</span></button>
     <details><summary>${clipped(of.verdict, 60)}${of.attribution === "not_retrieved" ? ` · ${t("not_retrieved")}` : ""}</summary>
       ${of.analysis && html`<${Words} text=${of.analysis} class="quiet" />`}
@@ -20,7 +20,7 @@ function Statement({ of, choose, chosen }) {
       ${of.first && html`<p>${t("first")}: ${clipped(of.first.verdict, 60)}</p>`}
       <${Votes} of=${of.votes} />
       <ul class="chips">${of.evidence.map((span, i) => html`<li><button class="small" onClick=${() => go(span)}>${t("evidence")} ${i + 1}: ${quotes(span) ? t("quoted") : quotations.length ? t("not_quoted") : `${whole(span.start)}–${whole(span.end)}`}</button></li>`)}</ul>
-      ${!of.evidence.length && html`<p class="quiet">${t("no_evidence")}</p>`}
+      ${!of.evidence.length && !of.closest && html`<p class="quiet">${t("no_evidence")}</p>`}
     </details></li>`;
 }
 

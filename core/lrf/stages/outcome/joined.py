@@ -72,11 +72,15 @@ class ScoredSample:
         return self._sentences.texts.get(span.document, "")[span.start : span.end]
 
     def closest(self, statement: JudgedStatement) -> Span | None:
-        """Where to look first: what the judge quoted, else the sentence of the evidence most like the statement."""
+        """Where to look first: what the judge quoted, else the sentence of the evidence most like the statement.
+
+        A statement without evidence was judged on all of the documents, and so are they looked through.
+        """
         for quotation in statement.quotations:
             if quotation.span is not None:
                 return quotation.span
-        return self._sentences.closest(statement.text, statement.evidence)
+        documents = (Span(document, 0, len(text)) for document, text in self._sentences.texts.items())
+        return self._sentences.closest(statement.text, statement.evidence or documents)
 
     def facts(self, *, words: bool = False) -> dict[str, JSON]:
         """All that is known of the sample, as JSON: its documents, and its candidates, ranked, with the reasons.

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from lrf.engine.asked import Asked
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.engine import Engine, judge_calls
 from lrf.engine.observers import Observers
@@ -48,7 +49,7 @@ async def test_a_call_without_a_reply_is_named_and_warned_of_once_a_minute_unles
     warned: list[Stall] = []
     watchdog = Watchdog(engine, warned.append, local, stall_s=60, clock=lambda: now)
     prompt = (Segment("rate", trusted=False),)
-    call = asyncio.create_task(engine.judges["main"].ask(prompt, Rating(), 64, Caller("s-7", "charm")))
+    call = asyncio.create_task(engine.judges["main"].ask(Asked(prompt, Rating(), 64, Caller("s-7", "charm"))))
     await sent.wait()
     assert watchdog.look() is None
     now = began + 59
