@@ -23,6 +23,7 @@ TINY: dict[str, Any] = {
     "learning_rate": 1e-3,
     "save_every": 2,
 }
+LISTS = {"loss": "listwise", "margin": 0.5}
 ZERO2, ZERO3, SEQUENCE = {"zero": 2}, {"zero": 3}, {"zero": 3, "sequence_parallel": 2}
 
 WORKER = """
@@ -36,7 +37,8 @@ rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 def report(progress):
     if "loss" in progress and str(progress["step"]) == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
-job = TrainingJob(Path(pairs), Path(output), None, 7, "ab" * 32, report=report, rank=rank, world=world)
+rows = {"lists": Path(pairs).with_name("lists.jsonl"), "report": report, "rank": rank, "world": world}
+job = TrainingJob(Path(pairs), Path(output), None, 7, "ab" * 32, **rows)
 DPO(DPOSettings.model_validate(json.loads(settings))).train(job)
 """
 
@@ -72,21 +74,33 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Processes:
         }
         rows.append({k: [{"role": "user" if k == "prompt" else "assistant", "content": v}] for k, v in texts.items()})
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "lists.jsonl").write_text("".join(json.dumps(as_list(row, n)) + "\n" for n, row in enumerate(rows)))
     return Processes(folder, folder / "pairs.jsonl")
+
+
+def as_list(row: dict[str, Any], number: int) -> dict[str, Any]:
+    """A list of the pair's answers and up to three more."""
+    more = [[{"role": "assistant", "content": f"bc {number} " * (n + 1)}] for n in range(number % 4)]
+    answers = enumerate([row["chosen"], *more, row["rejected"]])
+    return {"prompt": row["prompt"], "candidates": [{"messages": a, "reward": 9 - 1.5 * n} for n, a in answers]}
+
+
+def by_one_process(processes: Processes, settings: dict[str, Any], name: str) -> Path:
+    """What one process makes of the rows, in one thread as each of several does: sums of more differ in a bit."""
+    output = processes.folder / name
+    job = TrainingJob(processes.pairs, output, None, 7, "ab" * 32, lists=processes.folder / "lists.jsonl")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        DPO(DPOSettings.model_validate(TINY | settings)).train(job)
+    finally:
+        torch.set_num_threads(threads)
+    return output
 
 
 @pytest.fixture(scope="module")
 def alone(processes: Processes) -> Path:
-    """What one process makes of the pairs, in one thread as each of several does: sums of more differ in a bit."""
-    output = processes.folder / "alone"
-    job = TrainingJob(processes.pairs, output, None, 7, "ab" * 32)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        DPO(DPOSettings.model_validate(TINY)).train(job)
-    finally:
-        torch.set_num_threads(threads)
-    return output
+    return by_one_process(processes, {}, "alone")
 
 
 def losses(output: Path) -> list[float]:
@@ -109,6 +123,16 @@ def test_two_processes_have_the_losses_of_one_and_go_on_after_a_kill_to_the_same
         return  # a run killed under sequence parallelism is one under ZeRO-3
     processes.train(f"{name}-killed", settings, kill_at=3)
     assert weights(processes.train(f"{name}-killed", settings)) == weights(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [ZERO2, SEQUENCE], ids=["ZeRO-2", "sequence parallel and ZeRO-3"])
+def test_two_processes_have_the_losses_of_one_on_lists(processes: Processes, settings: dict[str, Any]) -> None:
+    name = f"lists-{settings['zero']}"
+    more = {"gradient_checkpointing": True, "loss": "all_pairs"} if settings == ZERO2 else {}
+    expected = losses(by_one_process(processes, LISTS | more, f"{name}-alone"))
+    assert len(expected) == 4
+    assert losses(processes.train(name, settings | LISTS | more)) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.slow

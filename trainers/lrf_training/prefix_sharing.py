@@ -25,6 +25,7 @@ from transformers import AttentionInterface
 from lrf_training.adapters import unwrap_peft
 from lrf_training.sequence_parallel import gather_predicting_states, shard_inputs
 from lrf_training.split_attention import answers_attention, prompt_attention
+from lrf_training.tiling import fused_log_probs
 
 Ids = tuple[int, ...]
 
@@ -109,7 +110,7 @@ def answer_outputs(model: Any, batch: Mapping[str, Any], **kwargs: Any) -> Any:
     """
     inputs = {name: value for name, value in batch.items() if name != "completion_mask"}
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
-    return model(**inputs, **kwargs, labels=labels, use_cache=False, fused_lm_head=True)
+    return fused_log_probs(model, **inputs, **kwargs, labels=labels, use_cache=False)
 
 
 def answer_log_probs(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
