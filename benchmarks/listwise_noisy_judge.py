@@ -1,8 +1,8 @@
 """All scored candidates against the best and the worst, with a judge of whose ratings 20% are off, at equal tokens.
 
 Each of 32 symbols has a hidden worth, and an answer of five symbols is worth their mean, from 0 to 10. Ten random
-answers at a prompt of 160 tokens are rated: the worth to a quarter, or, for 20% of them, any number from 0 to 10. A tiny
-Llama learns from the ratings in three ways, all by lrf's trainer and with prompts shared:
+answers at a prompt of 160 tokens are rated: the worth to a quarter, or, for 20% of them, any number from 0 to 10. A
+tiny Llama learns from the ratings in three ways, all by lrf's trainer and with prompts shared:
 
 * ``best_worst``: DPO on the pair of the highest and the lowest rating of a prompt (the paper's);
 * ``all_pairs``: ``loss: all_pairs``, weighed by the margin;

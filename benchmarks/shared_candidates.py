@@ -8,13 +8,14 @@ answer; reference log-probabilities are stored.
 * ``unshared``: each answer is forwarded once, with the prompt each time, without padding or masks, and logits of answer
   tokens only; all in one batch, or one after another, whichever takes less CPU.
 
-Times are medians over rounds that take the ways in turn: wall seconds, and CPU seconds of all threads (``…_cpu``), which
-other programs of the machine hardly change. FLOPs are counted by torch's FlopCounterMode, which knows no attention on a
-CPU, nor matrices that are added to in place: a flash kernel counts 4·heads·size for each pair of a query and a key that it
-may attend to, causal or not, and 2.5 times that in the backward pass, where scores are made again. The formula is by
-hand: 6 for each weight of the layers and token, 14·hidden for each such pair and layer, 6 for each weight of the LM head
-and answer token (TRL's takes 8, since it makes logits again rather than keep them). ``limit`` is the
-formula's FLOPs without sharing over those with it: the most that any implementation can gain.
+Times are medians over rounds that take the ways in turn: wall seconds, and CPU seconds of all threads (``…_cpu``),
+which other programs of the machine hardly change. FLOPs are counted by torch's FlopCounterMode, which knows no
+attention on a CPU, nor matrices that are added to in place. Attention is counted causal: a flash kernel counts
+4·heads·size for each pair of a query and a key that it may attend to, and 2.5 times that in the backward pass, where
+scores are made again. The formula is by hand: 6 for each weight of the layers and token, 14·hidden for each such pair
+and layer, 6 for each weight of the LM head and answer token (TRL's takes 8, since it makes logits again rather than
+keep them). ``limit`` is the formula's FLOPs without sharing over those with it: the most that any implementation can
+gain.
 
 ``matmul_share`` is the step's FLOPs a CPU second over those of a large matrix multiplication; ``profile`` has the
 step's CPU time by kind of operation.

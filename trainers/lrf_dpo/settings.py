@@ -95,11 +95,11 @@ class DPOSettings(PolicySettings):
 
     @property
     def sequences_a_row(self) -> int:
-        return 1 if self.prefix_sharing != "off" else 10 if self.lists else 2  # the paper samples ten
+        return 1 if self.prefix_sharing != "off" else self.answers_a_row
 
     @property
     def answers_a_row(self) -> int:
-        return 2
+        return 10 if self.lists else 2  # the paper samples ten candidates
 
     @model_validator(mode="after")
     def _sequences_can_be_split(self) -> Self:
