@@ -12,6 +12,7 @@ from lrf.build import (
     build,
     dimensions_of,
     embedders_of,
+    executor_of,
     judges_of,
     observers_of,
     panel_of,
@@ -54,10 +55,11 @@ def engine_of(
     dimension wants it asked.
     """
     ledger = BudgetLedger(budget_of(pipeline))
-    judges = judges_of(pipeline)
+    executor = executor_of(pipeline)
+    judges = judges_of(pipeline, executor)
     embedders = {
         name: EmbedderCalls(name, embedder, journal, ledger, rates_of(pipeline.embedders[name]))
-        for name, embedder in embedders_of(pipeline).items()
+        for name, embedder in embedders_of(pipeline, executor).items()
     }
     dimensions = dimensions_of(pipeline)
     check_reply_modes(dimensions, judges)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import floor
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from lrf.engine.observers import Observers
 from lrf.engine.panel import NamedDimension, PanelSettings
 from lrf.engine.rate_limits import RateLimits
 from lrf.errors import ConfigError, LrfError, PluginError
+from lrf.http.settings import secret_variables
 from lrf.plugin.catalog import load_target
 from lrf.plugin.importable import problem_of
 from lrf.prices import UNITS, Price
@@ -19,6 +22,7 @@ from lrf.protocols import (
     Aggregator,
     Embed,
     Embedder,
+    Executor,
     Judge,
     Launcher,
     Pairing,
@@ -27,6 +31,7 @@ from lrf.protocols import (
     Source,
     Trainer,
 )
+from lrf.text.redaction import hide
 
 if TYPE_CHECKING:
     import pluggy
@@ -48,6 +53,35 @@ def build(block: ComponentBlock, **services: Any) -> Any:
         raise ConfigError(
             f"{block.kind} {block.name!r} ({block.type}) can't be made: {type(error).__name__}: {error}"
         ) from error
+
+
+def executor_of(pipeline: Pipeline) -> Executor | None:
+    """Where the pipeline's judges, embedders and sampler work; None for here."""
+    if pipeline.executor is None:
+        return None
+    executor: Executor = build(pipeline.executor)
+    return executor
+
+
+def placed(block: ComponentBlock, executor: Executor | None) -> Any:
+    """The component of a block, where it is to work. Raises as :func:`build` does."""
+    if executor is None:
+        return build(block)
+    try:
+        return executor.place(block.kind, block.name, partial(_made_elsewhere, block))
+    except LrfError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{block.kind} {block.name!r} can't be placed by the executor: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _made_elsewhere(block: ComponentBlock) -> Any:
+    """:func:`build` in another process, which must know what to redact."""
+    for variable in secret_variables(block.settings):
+        hide(os.environ.get(variable, ""), variable)
+    return build(block)
 
 
 def check_importable(pipeline: Pipeline, stage: str, *blocks: ComponentBlock | None) -> None:
@@ -87,10 +121,10 @@ def pairing_of(pipeline: Pipeline) -> Pairing:
     return pairing
 
 
-def sampler_of(pipeline: Pipeline) -> Sampler:
+def sampler_of(pipeline: Pipeline, executor: Executor | None = None) -> Sampler:
     if pipeline.sample is None:
         raise ConfigError("the pipeline has no `sample:` block; it says what writes candidates")
-    sampler: Sampler = build(pipeline.sample)
+    sampler: Sampler = placed(pipeline.sample, executor)
     return sampler
 
 
@@ -153,16 +187,16 @@ def dimensions_of(pipeline: Pipeline) -> list[NamedDimension]:
     ]
 
 
-def judges_of(pipeline: Pipeline) -> dict[str, Judge]:
+def judges_of(pipeline: Pipeline, executor: Executor | None = None) -> dict[str, Judge]:
     """The judges that a dimension asks, by name."""
     names = dict.fromkeys(name for block in pipeline.dimensions for name in block.judges)
-    return {name: build(pipeline.judges[name]) for name in names}
+    return {name: placed(pipeline.judges[name], executor) for name in names}
 
 
-def embedders_of(pipeline: Pipeline) -> dict[str, Embedder]:
+def embedders_of(pipeline: Pipeline, executor: Executor | None = None) -> dict[str, Embedder]:
     """The embedders behind the retrievers that a dimension asks, by name."""
     needs = (block.needs.get("embedder") for block in _asked_retrievers(pipeline).values())
-    return {name: build(pipeline.embedders[name]) for name in dict.fromkeys(needs) if name is not None}
+    return {name: placed(pipeline.embedders[name], executor) for name in dict.fromkeys(needs) if name is not None}
 
 
 def retrievers_of(pipeline: Pipeline, embed: Mapping[str, Embed]) -> dict[str, Retriever]:

@@ -28,6 +28,7 @@ _PLACES: Mapping[str, tuple[str, str, str]] = {
     "trainer": ("train", "one", "How the policy is trained on the pairs."),
     "launcher": ("launcher", "one", "How the trainer's processes are started; in one process here, if left out."),
     "observer": ("observers", "list", "What follows runs: traces and experiment trackers."),
+    "executor": ("executor", "one", "Where judges, embedders and the sampler work; here, if left out."),
 }
 
 

@@ -345,6 +345,7 @@ class Pipeline:
     train: ComponentBlock | None
     launcher: ComponentBlock | None
     observers: tuple[ComponentBlock, ...]
+    executor: ComponentBlock | None
     policy: Policy
     python: Mapping[str, str]
     max_unscored: float

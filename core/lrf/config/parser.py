@@ -50,6 +50,7 @@ KEYS = (
     "train",
     "launcher",
     "observers",
+    "executor",
     "python",
     "max_unscored",
     "calibration",
@@ -149,6 +150,7 @@ class PipelineParser:
         pairs = self._single("pairing", "pairs", top.get("pairs"))
         train = self._single("trainer", "train", top.get("train"))
         launcher = self._single("launcher", "launcher", top.get("launcher"))
+        executor = self._single("executor", "executor", top.get("executor"))
 
         linker = Linker(self.document, self.problems, {kind: tuple(named) for kind, named in components.items()})
         blocks: dict[str, Any] = {
@@ -158,7 +160,7 @@ class PipelineParser:
         blocks["dimensions"] = tuple(map(linker.link, dimensions))
         blocks["observers"] = tuple(map(linker.link, observers))
         singles = {"data": data, "sample": sample, "aggregator": aggregator, "pairs": pairs, "train": train}
-        for key, block in {**singles, "launcher": launcher}.items():
+        for key, block in {**singles, "launcher": launcher, "executor": executor}.items():
             blocks[key] = linker.link(block) if block else None
         if train is not None and train.spec is not None and train.spec.rewards:
             self._check_online(train.type, top)

@@ -147,6 +147,15 @@ def lrf_register_observers() -> Iterable[ComponentSpec]:
 
 
 @hookspec
+def lrf_register_executors() -> Iterable[ComponentSpec]:
+    """Called when lrf starts. Returns the plugin's executors, which ``executor.type`` names in a pipeline.
+
+    Their classes satisfy :class:`lrf.protocols.Executor`.
+    """
+    return ()
+
+
+@hookspec
 def lrf_register_benchmarks() -> Iterable[ComponentSpec]:
     """Called when lrf starts. Returns the plugin's benchmarks, which ``lrf bench NAME`` names.
 

@@ -24,6 +24,7 @@ KINDS = (
     "trainer",
     "launcher",
     "observer",
+    "executor",
     "benchmark",
 )
 """The kinds of component, in the order in which a pipeline uses them; `lrf bench` uses benchmarks."""

@@ -35,6 +35,7 @@ from lrf.protocols.models import (
 from lrf.protocols.models import (
     ReportsMetrics as ReportsMetrics,
 )
+from lrf.protocols.placing import Executor as Executor
 from lrf.protocols.retrieval import Index, Retriever
 from lrf.protocols.retrieval import ListsChunks as ListsChunks
 from lrf.protocols.retrieval import SearchesInMemory as SearchesInMemory

@@ -65,5 +65,6 @@ def _version(name: str) -> str | None:
 
 def _blocks(pipeline: Pipeline) -> list[ComponentBlock]:
     maps = (pipeline.judges, pipeline.embedders, pipeline.retrievers)
-    singles = (pipeline.data, pipeline.sample, pipeline.aggregator, pipeline.pairs, pipeline.train, pipeline.launcher)
+    places = (pipeline.launcher, pipeline.executor)
+    singles = (pipeline.data, pipeline.sample, pipeline.aggregator, pipeline.pairs, pipeline.train, *places)
     return [b for m in maps for b in m.values()] + [b for b in (*pipeline.dimensions, *singles) if b is not None]

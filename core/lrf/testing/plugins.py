@@ -29,6 +29,7 @@ _METHODS: Mapping[str, tuple[str, ...]] = {
     "trainer": ("train",),
     "launcher": ("plan",),
     "observer": ("close",),
+    "executor": ("place",),
 }
 _HEAVY = ("datasets", "numpy", "openai", "pyarrow", "pydantic", "structlog", "torch", "transformers", "vllm")
 

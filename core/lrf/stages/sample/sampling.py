@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from lrf.build import budget_of, prices_of, rates_of, sampler_of
+from lrf.build import budget_of, executor_of, prices_of, rates_of, sampler_of
 from lrf.config.model import SampleKeys
 from lrf.config.prices import SAMPLING
 from lrf.engine.budget import BudgetLedger
@@ -62,9 +62,8 @@ class Sampling:
         pipeline = context.pipeline
 
         ledger, price = BudgetLedger(budget_of(pipeline)), prices_of(pipeline).get(SAMPLING)
-        calls = SamplerCalls(
-            SAMPLING, sampler_of(pipeline), journal, ledger, context.observers.tell_call, price, rates_of(block)
-        )
+        sampler = sampler_of(pipeline, executor_of(pipeline))
+        calls = SamplerCalls(SAMPLING, sampler, journal, ledger, context.observers.tell_call, price, rates_of(block))
         calls.server.on_fault = FaultLog(context.log)
         return cls(context, calls, block.generation, prompt_template(pipeline), stage, of_samples)
 

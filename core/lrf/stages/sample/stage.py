@@ -56,7 +56,7 @@ class SampleStage(Stage[SampleResult]):
         check_importable(pipeline, self.name, *self.blocks(pipeline))
 
     def own_process(self, pipeline: Pipeline) -> bool:
-        return self.block.spec.own_process
+        return pipeline.executor is None and self.block.spec.own_process
 
     def fingerprint(self, context: StageContext) -> str:
         pipeline, data = context.pipeline, data_of(context.run_dir)

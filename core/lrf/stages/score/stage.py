@@ -66,7 +66,7 @@ class ScoreStage(Stage[ScoreResult]):
         check_candidates(pipeline)
 
     def own_process(self, pipeline: Pipeline) -> bool:
-        return any(block.spec.own_process for block in judges_asked(pipeline).values())
+        return pipeline.executor is None and any(b.spec.own_process for b in judges_asked(pipeline).values())
 
     def fingerprint(self, context: StageContext) -> str:
         return fingerprint("score", sampled(context).sha256, *scoring_parts(context))

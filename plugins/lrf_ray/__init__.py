@@ -1,0 +1,1 @@
+"""Judges, embedders and samplers at work on many machines, by Ray."""
