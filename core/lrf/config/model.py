@@ -16,6 +16,7 @@ from lrf.errors import ConfigError
 from lrf.plugin.spec import ComponentSpec
 from lrf.prompting.requests import PanelRule, RatingMode
 from lrf.prompting.templates import Template
+from lrf.rows.part import Part
 from lrf.settings import FilePath, Settings
 from lrf.types import JSON
 
@@ -52,6 +53,11 @@ def _model(name: str, info: ValidationInfo) -> str:
     if folder is None or not name.startswith(("./", "../", "~/")):
         return name
     return str(Path(os.path.normpath(Path(folder) / Path(name).expanduser())))
+
+
+def _part(text: str) -> str:
+    Part.parse(text)
+    return text
 
 
 def _interpreter(command: str, info: ValidationInfo) -> str:
@@ -129,6 +135,11 @@ class GlobalSettings(Settings):
         default="lrf",
         description="paper: the defaults of components become those of LongReward's public scorer, so that the same "
         "replies and vectors give its numbers.",
+    )
+    part: Annotated[str, AfterValidator(_part)] | None = Field(
+        default=None,
+        description="The part of the data that this run takes, as NUMBER/PARTS: 3/8 is the third of eight. Samples of "
+        "the same documents are in one part. Null: all.",
     )
     policy: Policy = Field(default=Policy(), description="The model that is trained.")
     python: Interpreters = Field(
@@ -347,6 +358,7 @@ class Pipeline:
     observers: tuple[ComponentBlock, ...]
     executor: ComponentBlock | None
     policy: Policy
+    part: Part | None
     python: Mapping[str, str]
     max_unscored: float
     cache: Path | None

@@ -29,6 +29,7 @@ from lrf.errors import LrfError, PluginError
 from lrf.http.settings import secret_variables
 from lrf.plugin.catalog import Catalog, load_settings
 from lrf.plugin.suggest import did_you_mean
+from lrf.rows.part import Part
 from lrf.settings import Settings
 from lrf.text.redaction import hide, redact, reveal
 
@@ -39,6 +40,7 @@ KEYS = (
     "seed",
     "method",
     "data",
+    "part",
     "sample",
     "judges",
     "embedders",
@@ -177,6 +179,7 @@ class PipelineParser:
             seed=head.seed,
             on_bad_row=on_bad_row,
             policy=head.policy,
+            part=Part.parse(head.part) if head.part else None,
             python={stage: path for stage, path in head.python if path is not None},
             max_unscored=head.max_unscored,
             calibration=head.calibration,

@@ -50,7 +50,7 @@ class SampleStage(Stage[SampleResult]):
         return None if pipeline.sample is None else cls(pipeline.sample)
 
     def blocks(self, pipeline: Pipeline) -> Sequence[ComponentBlock]:
-        return [self.block]
+        return [self.block, *([pipeline.executor] if pipeline.executor else [])]
 
     def check(self, pipeline: Pipeline, run: RunDir) -> None:
         check_importable(pipeline, self.name, *self.blocks(pipeline))

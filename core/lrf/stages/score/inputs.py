@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def scoring_blocks(pipeline: Pipeline) -> Sequence[ComponentBlock]:
     """The blocks of all components that scoring makes."""
-    aggregator = [pipeline.aggregator] if pipeline.aggregator else []
-    return [*pipeline.dimensions, *aggregator, *(block for _, block in _used_blocks(pipeline))]
+    singles = [block for block in (pipeline.aggregator, pipeline.executor) if block]
+    return [*pipeline.dimensions, *singles, *(block for _, block in _used_blocks(pipeline))]
 
 
 def scoring_parts(context: StageContext) -> Sequence[JSON]:
