@@ -24,11 +24,10 @@ from lrf.prompting.expectations import Text
 from lrf.prompting.requests import Request
 from lrf.prompting.templates import Segment
 from lrf.protocols import Capabilities
-from project import Project
-
 from lrf_ray.executor import RayExecutor
 from lrf_ray.pool import _order
 from lrf_ray.settings import RaySettings
+from project import Project
 
 WORKERS = 2
 

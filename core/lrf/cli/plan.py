@@ -78,9 +78,8 @@ def _slots(pipeline: Pipeline) -> int:
     """The calls that one replica of each judge's server, and of the sampler's, takes at once."""
     from lrf.build import judges_of, sampler_of
 
-    judges = judges_of(pipeline).values()
-    sampler = [sampler_of(pipeline)] if pipeline.sample else []
-    return max(component.max_concurrency for component in (*judges, *sampler))
+    slots = [judge.max_concurrency for judge in judges_of(pipeline).values()]
+    return max(slots + ([sampler_of(pipeline).max_concurrency] if pipeline.sample else []))
 
 
 def paid_and_left(planned: Plan) -> str:
