@@ -68,10 +68,8 @@ def scored(data: Path, kind: str, *, pack_candidates: bool = False, statements: 
             if statements == "judge":
                 judges["writer"] = {"type": "openai", "base_url": writer.base_url, "model": "sim"}
                 faithfulness["writer"] = "writer"
-            rated = [
-                {"type": name, "read": "document", "judge": "main", "pack_candidates": pack_candidates}
-                for name in RATED
-            ]
+            packs = {"pack_candidates": True, "pack_checked": 0} if pack_candidates else {}
+            rated = [{"type": name, "read": "document", "judge": "main", **packs} for name in RATED]
             files = {"documents": str(data / "sft.jsonl"), "candidates": str(data / "sampled_responses.jsonl")}
             pipeline = {
                 "name": "decisions",

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
 from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Rating
 from lrf.prompting.questions import Question
+from lrf.prompting.requests import Answer
 from lrf.prompting.templates import Prompt, Segment, Template
 from lrf.protocols import Context
 from lrf.types import JSON, Candidate, Judgement, Sample
@@ -20,31 +26,60 @@ _ABOUT: dict[Language, str] = {"en": "On answer {} alone: ", "zh": "只看第{}�
 class RatedOnDocument:
     """Asks for a rating on the document. Dimensions that ask so of one answer share its material, and a request.
 
-    With ``pack_candidates`` the material holds the answers of all candidates, numbered from 1.
+    With ``pack_candidates`` the material holds the answers of all candidates, numbered from 1; of a few samples each
+    answer is rated alone, too, so that a run says what packing does to its ratings.
     """
 
     def __init__(self, name: str, settings: RatedSettings) -> None:
-        self._packs = settings.pack_candidates
+        self._packs, self._checked = settings.pack_candidates, settings.pack_checked
         self._material = Prompts("document_answer", settings)
         self._question = Prompts(f"ask_{name}", settings)
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         """The candidate's judgement. Raises :class:`lrf.errors.UnscorableError`."""
-        template, asked = self._material.template(ctx.language), self._question.template(ctx.language).fill({})
-        extra: dict[str, JSON] = {"read": "document"}
-        answers: Prompt = _ANSWER.fill({"answer": candidate.text})
-        if self._packs:
-            answers = _all_answers(sample)
-            number = 1 + [c.id for c in sample.candidates].index(candidate.id)
-            asked = (Segment(_ABOUT[self._question.language(ctx.language)].format(number)), *asked)
-            extra["packed_candidates"] = len(sample.candidates)
-        material = template.fill({"context": sample.context, "question": sample.query, "answer": answers})
+        asked = self._question.template(ctx.language).fill({})
+        alone: Prompt = _ANSWER.fill({"answer": candidate.text})
+        if not self._packs:
+            return self._judgement(await self._rating(sample, alone, asked, ctx), {"read": "document"})
+        number = 1 + [c.id for c in sample.candidates].index(candidate.id)
+        about = (Segment(_ABOUT[self._question.language(ctx.language)].format(number)), *asked)
+        ways = [self._rating(sample, _all_answers(sample), about, ctx)]
+        if _is_among(self._checked, sample.id):
+            ways.append(self._rating(sample, alone, asked, ctx))
+        answer, *others = await asyncio.gather(*ways)
+        extra: dict[str, JSON] = {"read": "document", "packed_candidates": len(sample.candidates)}
+        judgement = self._judgement(answer, extra)
+        for other in others:
+            if not isinstance(other, UnscorableError):
+                judgement = replace(judgement, extra={**judgement.extra, **_beside(judgement.rating, other.value)})
+        return judgement
+
+    async def _rating(
+        self, sample: Sample, answers: Prompt, asked: Prompt, ctx: Context
+    ) -> Answer[float] | UnscorableError:
+        values: dict[str, str | Prompt] = {"context": sample.context, "question": sample.query, "answer": answers}
+        material = self._material.template(ctx.language).fill(values)
         (answer,) = await ctx.ask_many(material, [Question(asked, Rating())])
+        return answer
+
+    def _judgement(self, answer: Answer[float] | UnscorableError, extra: dict[str, JSON]) -> Judgement:
         if isinstance(answer, UnscorableError):
             raise answer
         analysis = analysis_of(answer)
         extra["without_analysis"] = int(analysis is None)
         return Judgement(rating=answer.value, analysis=analysis, reply_mode=answer.reply_mode, extra=extra)
+
+
+def _is_among(share: float, sample: str) -> bool:
+    """Whether a sample is among this share of all; by a hash of its id, so that a resumed run asks the same."""
+    drawn = int.from_bytes(hashlib.sha256(f"packed {sample}".encode("utf-8", "replace")).digest()[:4])
+    return drawn < share * 2**32
+
+
+def _beside(packed: float, alone: float) -> Mapping[str, JSON]:
+    """What is kept of a rating in a pack and alone. The whole numbers are added up in the run's summary."""
+    off = abs(packed - alone)
+    return {"rating_alone": alone, "asked_alone": 1, "off_by_half": int(off >= 0.5), "off_by_one": int(off >= 1)}
 
 
 class RatedDimension:

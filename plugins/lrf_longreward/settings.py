@@ -48,6 +48,13 @@ class RatedSettings(PromptSettings):
         description="With `read: document`: one request for all candidates of a sample, each of which the judge then "
         "reads beside the others. Cheaper, but a rating no longer depends on its own answer alone.",
     )
+    pack_checked: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="With `pack_candidates`: the share of samples whose answers are rated alone, too. The summary counts "
+        "the ratings that differ by half a point and by one; the packed ones count.",
+    )
 
     @model_validator(mode="after")
     def _needs_the_document(self) -> Self:

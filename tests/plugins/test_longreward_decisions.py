@@ -117,7 +117,7 @@ async def test_a_rating_without_analysis_says_so_and_shares_its_material_with_ot
 
 async def test_packed_candidates_are_one_request_and_recorded() -> None:
     judge = ScriptedJudge(capabilities=DECIDES)
-    dimension = Helpfulness(HelpfulnessSettings(read="document", pack_candidates=True))
+    dimension = Helpfulness(HelpfulnessSettings(read="document", pack_candidates=True, pack_checked=0))
     rewards = await rewards_of(dimension, judge, SAMPLE)
     assert [len(pack) for pack in judge.packs] == [3]
     asked = [prompt_text(asked_of(r)) for r in judge.packs[0]]
@@ -125,6 +125,25 @@ async def test_packed_candidates_are_one_request_and_recorded() -> None:
     assert all(isinstance(j := r.judgements["d"], Judgement) and j.extra["packed_candidates"] == 3 for r in rewards)
     with pytest.raises(ValueError, match="read: document"):
         HelpfulnessSettings(pack_candidates=True)
+
+
+def test_what_packing_does_to_ratings_is_measured_on_a_share_of_the_samples_and_summed_up(tmp_path: Path) -> None:
+    def opinion(text: str, question: str, option: str) -> float:
+        return float(option == ("5" if '<answer n="2">' not in text else "6" if "answer 1 alone" in question else "5"))
+
+    with DecisionServer() as server:
+        server.opinion = opinion
+        packed = {"type": "helpfulness", "read": "document", "pack_candidates": True, "pack_checked": 0.5}
+        values = pipeline(server.base_url, write(tmp_path / "data.jsonl", 8), dimensions=[packed])
+        summary = lrf.run(values, runs=tmp_path, last="score")
+    counted = summary.stages["score"]["counted"]["helpfulness"]
+    checked = counted["asked_alone"] // 4
+    assert 0 < checked < 8  # samples, by their ids
+    assert counted == {"packed_candidates": 128, "asked_alone": 4 * checked, "off_by_half": checked,
+                       "off_by_one": checked, "without_analysis": 32}  # fmt: skip
+    assert server.books.requests == 8 + 4 * checked
+    alone = [j["extra"].get("rating_alone") for j in judged(summary.run_dir).values()]
+    assert alone.count(5.0) == 4 * checked
 
 
 @pytest.mark.parametrize(
