@@ -1,4 +1,4 @@
-"""What `pack_candidates` does to ratings: each answer rated in a pack and alone by a model in this process; prints JSON.
+"""What `pack_candidates` does to ratings: a model in this process rates each answer in a pack and alone; prints JSON.
 
     python benchmarks/packing_effect.py --json [--model NAME] [--data FILE]
 

@@ -52,8 +52,8 @@ class RatedSettings(PromptSettings):
         0.05,
         ge=0,
         le=1,
-        description="With `pack_candidates`: the share of samples whose answers are rated alone, too. The summary counts "
-        "the ratings that differ by half a point and by one; the packed ones count.",
+        description="With `pack_candidates`: the share of samples whose answers are rated alone, too. The summary says "
+        "how many ratings differ by half a point and by one; the packed ones count.",
     )
 
     @model_validator(mode="after")
