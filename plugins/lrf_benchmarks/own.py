@@ -21,6 +21,7 @@ class OwnPairs(PairwiseRows):
 
     Accuracy: the better answer must win; a tie of the judge counts half, or for ``accuracy_without_ties`` not at all,
     or for ``accuracy_ties_wrong`` as wrong. Rows that people call a tie count as right where the judge says so, too.
+    Orders without a readable decision are left out of these; ``judged`` is the share of the others. In per cent.
     """
 
     def question(self, row: Mapping[str, Any], number: int) -> Question:
@@ -38,6 +39,7 @@ class OwnPairs(PairwiseRows):
             "accuracy_without_ties": percent([float(d == label) for d, label in pairs if d != "tie"]),
             "accuracy_ties_wrong": percent([float(d == label) for d, label in pairs]),
             "ties": percent([float(d == "tie") for d, _ in pairs]),
+            "judged": percent([float(d is not None) for a, b in both for d in (a, b)]),
             "consistency": percent([float(a == b) for a, b in both if a is not None and b is not None]),
         }
 

@@ -57,10 +57,11 @@ def audit(pipeline: Path, as_json: bool, **options: Any) -> int:
     `lrf report` shows with the figures of a run of PIPELINE) and three figures (with the extra figures). The exit code
     is that of the run that asked the judge.
     """
-    from lrf.cli.judging import need_extra, show_tables, write_markdown
+    from lrf.cli.judging import drawn, need_extra, show_tables, write_markdown
     from lrf.cli.output import show_json
     from lrf.config import load_pipeline
     from lrf.evaluation.audit_items import AuditSettings, build
+    from lrf.evaluation.figures import draw_audit
     from lrf.plugin.catalog import load_catalog
     from lrf.store.files import write_json
 
@@ -81,7 +82,7 @@ def audit(pipeline: Path, as_json: bool, **options: Any) -> int:
     result, code = asking.result(settings.depths)
     if result is None:
         return code
-    result.notes += asking.draw(result)
+    result.notes += drawn(lambda: draw_audit(result, asking.main.files.path / "figures"))
     write_json(asking.main.files.path / "audit.json", result.as_json())
     if options["markdown"] is not None:
         write_markdown(options["markdown"], result.tables(), result.remarks())
@@ -199,17 +200,6 @@ class Audit:
             return run, summary.exit_code
         self.notes.append(f"not measured ({what}): {(summary.message or summary.status).splitlines()[0]}")
         return None, summary.exit_code
-
-    def draw(self, result: AuditResult) -> list[str]:
-        """Draw the figures into the run's folder, and say where they are, or which extra is missing."""
-        from importlib.util import find_spec
-
-        if find_spec("matplotlib") is None:
-            return ["no figures: pip install 'lrf[figures]'"]
-        from lrf.evaluation.figures import draw_audit
-
-        paths = draw_audit(result, self.main.files.path / "figures")
-        return [f"figures: {', '.join(map(str, paths))}"]
 
 
 def _lengths(text: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
               help="The folder of run directories.")  # fmt: skip
 @click.option("--skip-unknown", is_flag=True, help="With --run: skip labels of answers that the run doesn't have.")
 @click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Write the tables to this file, too.")
+@click.option("--figures", type=click.Path(file_okay=False, path_type=Path),
+              help="Draw figures into this folder; left out: into the run's, if there is one.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bench(name: str, run: Path | None, skip_unknown: bool, as_json: bool, seed: int, **options: Any) -> int:
     """Measure a judge on the benchmark NAME, or a run's rewards on a file of people's LABELS.
@@ -70,7 +73,7 @@ def bench(name: str, run: Path | None, skip_unknown: bool, as_json: bool, seed: 
     if bool(options["recorded"]) == (options["pipeline"] is not None):
         raise ConfigError("expected either --pipeline (the judge to ask) or --recorded (its judgements)")
     if options["recorded"]:
-        return _finish(_recorded(name, benchmark, seed, options), options["markdown"], as_json, 0)
+        return _finish(_recorded(name, benchmark, seed, options), options, as_json, 0)
     base = load_pipeline(options["pipeline"], catalog)
     return _asked(name, benchmark, base, catalog, seed=seed, as_json=as_json, **options)
 
@@ -132,17 +135,22 @@ def _asked(
     questions = chosen_questions(benchmark, counts, limit, seed)
     result = measured(name, benchmark, questions, says(asking.scores()), counts, seed)
     result.price = price_of(summary)
-    return _finish(result, options["markdown"], as_json, summary.exit_code)
+    options["figures"] = options["figures"] or asking.files.path / "figures"
+    return _finish(result, options, as_json, summary.exit_code)
 
 
-def _finish(result: BenchResult, markdown: Path | None, as_json: bool, code: int) -> int:
-    from lrf.cli.judging import show_tables, write_markdown
+def _finish(result: BenchResult, options: Mapping[str, Any], as_json: bool, code: int) -> int:
+    from lrf.cli.judging import drawn, show_tables, write_markdown
     from lrf.cli.output import show_json
+    from lrf.evaluation.figures import draw_bench
 
-    if markdown is not None:
-        write_markdown(markdown, result.tables(), result.remarks())
+    remarks = result.remarks()
+    if (folder := options["figures"]) is not None:
+        remarks += drawn(lambda: draw_bench(result, folder))
+    if options["markdown"] is not None:
+        write_markdown(options["markdown"], result.tables(), remarks)
     if as_json:
         show_json(result.as_json())
     else:
-        show_tables(result.tables(), result.remarks())
+        show_tables(result.tables(), remarks)
     return code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -142,6 +142,14 @@ def left_of(budget: str | None, spent: Mapping[str, JSON]) -> str | None:
             return ""
         parts.append(f"{unit}={most - used}")
     return ",".join(parts)
+
+
+def drawn(draw: Callable[[], Sequence[Path]]) -> list[str]:
+    """Draw figures, and say where they are, or which extra is missing."""
+    if find_spec("matplotlib") is None:
+        return ["no figures: pip install 'lrf[figures]'"]
+    paths = draw()
+    return [f"figures: {', '.join(map(str, paths))}"] if paths else []
 
 
 def show_tables(tables: Sequence[Table], remarks: Sequence[str]) -> None:

@@ -150,8 +150,13 @@ class BenchResult:
             lines.append(f"questions that are the same as an earlier one: {counts.same_text:,}")
         if missing:
             lines.append(
-                f"without a whole judgement: {missing:,} questions; the published figures count them by their own rule "
-                "(wrong, unless the benchmark says otherwise), the accuracy of single questions leaves them out"
+                f"without a whole judgement: {missing:,} questions; published figures count them by its own "
+                "rule (most: as wrong), the accuracy of single questions leaves them out"
+            )
+        if unknown := [name for name, figure in self.figures[self.judges[0]].items() if figure is None]:
+            lines.append(
+                "figures that these questions don't give, as a class, a subset or every judgement is missing: "
+                + ", ".join(unknown[:20])
             )
         if self.credits[self.judges[0]] and self.accuracy(self.judges[0]).value is None:
             lines.append("no question can be counted as right or wrong, so there is no accuracy")

@@ -1,25 +1,57 @@
-"""Figures of an audit, drawn by matplotlib (the extra ``figures``)."""
+"""Figures of audits and benchmarks, drawn by matplotlib (the extra ``figures``)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lrf.evaluation.audit import AuditResult
+from lrf.evaluation.bench import BenchResult
+from lrf.evaluation.measures import Share
+from lrf.evaluation.statistics import wilson
+
+GROUPS_SHOWN = 40
 
 
 def draw_audit(result: AuditResult, folder: Path) -> list[Path]:
     """Draw reliability, accuracy by depth and length, and reward against length, as PNG files in a folder."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     folder.mkdir(parents=True, exist_ok=True)
     return [
         _drawn(folder / "reliability.png", lambda axes: _reliability(result, axes)),
         _drawn(folder / "accuracy.png", lambda axes: _accuracy(result, axes)),
         _drawn(folder / "length.png", lambda axes: _length(result, axes)),
     ]
+
+
+def draw_bench(result: BenchResult, folder: Path) -> list[Path]:
+    """Draw the accuracy of judges and baselines, and that by group where there are several, as PNG files in a folder.
+
+    Nothing is drawn where no question can be counted right.
+    """
+    everyone = {name: result.accuracy(name) for name in result.figures}
+    groups = {name or "-": wilson(sum(c), len(c)) for name, c in list(result.groups.items())[:GROUPS_SHOWN] if c}
+    wanted: dict[str, tuple[str, Mapping[str, Share]]] = {}
+    if any(share.value is not None for share in everyone.values()):
+        wanted["accuracy"] = f"{result.benchmark}: accuracy of single questions", everyone
+        if len(groups) > 1:
+            wanted["groups"] = f"{result.benchmark}: {result.judges[0]} by group", groups
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_drawn(folder / f"{file}.png", partial(_shares, *of)) for file, of in wanted.items()]
+
+
+def _shares(title: str, shares: Mapping[str, Share], axes: Any) -> None:
+    """A line for each share, with its interval; the first on top."""
+    known = [(name, share) for name, share in reversed(list(shares.items())) if share.value is not None]
+    values = [share.value or 0.0 for _, share in known]
+    errors = [[v - (s.low if s.low is not None else v) for v, (_, s) in zip(values, known, strict=True)],
+              [(s.high if s.high is not None else v) - v for v, (_, s) in zip(values, known, strict=True)]]  # fmt: skip
+    axes.figure.set_size_inches(6.4, max(2.4, 0.32 * len(known) + 1.2))
+    axes.errorbar(values, range(len(known)), xerr=errors, fmt="o", capsize=3)
+    axes.set_yticks(range(len(known)), [name if len(name) < 40 else f"{name[:39]}…" for name, _ in known])
+    axes.set(xlabel="share that is right, with its 95% interval", title=title, xlim=(-0.02, 1.02))
+    axes.grid(axis="x", color="0.9")
 
 
 def _drawn(path: Path, draw: Callable[[Any], None]) -> Path:

@@ -104,7 +104,8 @@ def test_unparsable_judgements_are_counted_and_neither_right_nor_wrong(
     data = labelled(tmp_path / "d.jsonl", 8)
     found = bench("pairs", "--data", str(data), "-p", pipeline, "--runs", str(project.runs), capsys=capsys)
     assert found["unjudged"]["reward"] == 2
-    assert found["accuracy"]["reward"]["value"] == 1.0
+    assert (found["accuracy"]["reward"]["value"], found["judged"]) == (1.0, 75)
+    assert [p.name for p in (project.runs / "run-bench-pairs/figures").iterdir()] == ["accuracy.png"]
 
 
 NAMES = ("questions", "bad_rows", "duplicate_ids", "repeated_rows", "duplicate_texts")
@@ -192,3 +193,15 @@ def test_a_question_that_the_recorded_outputs_lack_is_wrong_and_counted(tmp_path
     found = bench("llmbar", "--data", str(tmp_path / "d.json"), "--recorded", str(tmp_path / "r.json"), capsys=capsys)
     assert (found["correct_average"], found["correct_both"], found["unjudged"]["recorded"]) == (50, 50, 2)
     assert found["kappa_agreement"] == 1
+
+
+def test_figures_that_one_class_cannot_give_are_named(tmp_path: Path, capsys) -> None:
+    rows = [{"dataset": "x", "doc": "d", "claim": f"c{n}", "label": 1} for n in range(6)]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rewards = [{"sample_id": str(n), "candidate_id": "0", "reward": 9} for n in range(6)]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rewards))
+    figures = tmp_path / "figures"
+    args = ["aggrefact", "--data", str(tmp_path / "d.jsonl"), "--recorded", str(tmp_path / "r.jsonl")]
+    assert invoke(["bench", *args, "--figures", str(figures)]) == 0
+    assert "a class, a subset or every judgement is missing: x, overall" in capsys.readouterr().out
+    assert [p.name for p in figures.iterdir()] == ["accuracy.png"]
