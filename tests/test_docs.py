@@ -41,6 +41,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if p.parent.name != "changelog.d")]
 READMES = sorted(p for folder in ("contrib", "examples") for p in (ROOT / folder).glob("*/README.md"))
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-run.md"
+SLOW_PAGES = {TUTORIAL, ROOT / "docs" / "how-to" / "train-online-with-grpo.md"}
 SLOW = (pytest.mark.slow, pytest.mark.timeout(3600))
 LANGUAGES = {"bash", "bibtex", "json", "jsonl", "python", "text", "toml", "yaml"}
 NOT_RUN = {
@@ -338,7 +339,7 @@ def test_the_blocks_that_are_not_run_are_these() -> None:
     assert {page: reasons for page, reasons in found.items() if reasons} == NOT_RUN
 
 
-@pytest.mark.parametrize("page", [pytest.param(p, id=name_of(p), marks=SLOW if p == TUTORIAL else ()) for p in PAGES])
+@pytest.mark.parametrize("page", [pytest.param(p, id=name_of(p), marks=SLOW if p in SLOW_PAGES else ()) for p in PAGES])
 def test_what_a_page_says_can_be_done(page: Path, tmp_path: Path, address: str) -> None:
     workspace = Workspace(tmp_path, address)
     for number, block in enumerate(blocks(page)):

@@ -151,7 +151,7 @@ class GroupTrainer(CheckedTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL ha
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
         """(answers of all processes, columns of the weighing), NaN throughout for an unscored answer."""
         step = self.state.global_step + 1
-        mine = [(row["place"][0], text) for row, text in zip(inputs, completions, strict=True)]
+        mine = [(int(row["place"][0]), text) for row, text in zip(inputs, completions, strict=True)]
         answers = _grouped(gather_object(mine), self.num_generations, step)
         rewards, sentence, exit_code = on_first_process(lambda: rewards_of(self._asking, answers))
         if sentence is not None:

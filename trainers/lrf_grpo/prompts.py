@@ -27,10 +27,10 @@ def read(path: Path) -> Iterator[PromptRow]:
 
 
 def encode(row: PromptRow, tokenizer: Any, answer_tokens: int) -> EncodedRow:
-    """Columns ``prompt`` (token ids up to where the answer begins) and ``place``.
+    """Columns ``prompt`` (token ids up to where the answer begins) and ``place`` (one number).
 
     Raises :class:`lrf.errors.StageError` if the chat template fails.
     """
     options = {"tools": row.tools} if row.tools else {}
     prompt = chat_ids(tokenizer, row.where, row.messages, add_generation_prompt=True, **options)
-    return EncodedRow({"prompt": prompt, "place": [row.place]}, longest=len(prompt) + answer_tokens)
+    return EncodedRow({"prompt": prompt}, longest=len(prompt) + answer_tokens, numbers={"place": [row.place]})

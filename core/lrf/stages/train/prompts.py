@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,19 +47,16 @@ class PromptSamples:
     def __init__(self, path: Path) -> None:
         self._adapter = _adapter()
         self._file = path.open("rb")
-        self._starts = array("Q")
-        while True:
-            start = self._file.tell()
-            if not self._file.readline():
-                break
-            self._starts.append(start)
+        self._ends = array("Q", [0])
+        for line in self._file:
+            self._ends.append(self._ends[-1] + len(line))
 
     def __getitem__(self, place: int) -> Sample:
-        """Raises :class:`lrf.errors.StageError` for a place that the file doesn't have."""
-        if not 0 <= place < len(self._starts):
-            raise StageError(f"{self._file.name} has {len(self._starts)} samples, so none at place {place}")
-        self._file.seek(self._starts[place])
-        sample: Sample = self._adapter.validate_json(self._file.readline())
+        """From any thread. Raises :class:`lrf.errors.StageError` for a place that the file doesn't have."""
+        if not 0 <= place < len(self._ends) - 1:
+            raise StageError(f"{self._file.name} has {len(self._ends) - 1} samples, so none at place {place}")
+        start, end = self._ends[place : place + 2]
+        sample: Sample = self._adapter.validate_json(os.pread(self._file.fileno(), end - start, start))
         return sample
 
     def close(self) -> None:

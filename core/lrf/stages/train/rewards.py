@@ -78,13 +78,20 @@ class RunRewards:
 
     def close(self) -> None:
         """Close the engine and the journal, in which every reply is kept."""
-        asyncio.run_coroutine_threadsafe(self._engine.aclose(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
         self._engine.journal.close()
         self._engine.observers.close()
         self._opened.close()
+
+    async def _end(self) -> None:
+        await self._engine.aclose()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def __enter__(self) -> Self:
         return self
