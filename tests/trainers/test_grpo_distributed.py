@@ -1,0 +1,77 @@
+"""Several processes write the answers, ask for the rewards and make the policy that one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TINY: dict[str, Any] = {
+    "init": {"hidden": 16, "layers": 2, "heads": 2, "vocab": 320},
+    "group": 4,
+    "global_batch": 2,
+    "answer_tokens": 6,
+    "learning_rate": 1e-3,
+    "max_steps": 4,
+    "beta": 0.05,
+}
+
+WORKER = """
+import json, os, sys
+from pathlib import Path
+from lrf.protocols import TrainingJob
+from lrf.types import Reward, Unscored
+from lrf_grpo.settings import GRPOSettings
+from lrf_grpo.trainer import GRPO
+prompts, output, settings = sys.argv[1:]
+rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+class Judge:
+    dimensions = ("d",)
+    def score(self, answers):
+        with open(Path(output).with_suffix(".asked"), "a") as file:
+            file.write(json.dumps([[one.place, list(one.texts)] for one in answers]) + "\\n")
+        return [tuple(self.one(text) for text in one.texts) for one in answers]
+    def one(self, text):
+        value = float(sum(map(ord, text)) % 11)
+        return Reward("s", "c", value, {"d": value}) if value else Reward("s", "c", None, {"d": None}, Unscored("d", "x"))
+    def costs(self):
+        return {"usage": {}}
+rewards = Judge() if rank == 0 else None
+job = TrainingJob(Path("none"), Path(output), None, 7, "", rank=rank, world=world, prompts=Path(prompts), rewards=rewards)
+GRPO(GRPOSettings.model_validate(json.loads(settings))).train(job)
+"""
+
+
+class Trainings:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "worker.py").write_text(WORKER)
+        rows = [{"sample_id": str(n), "prompt": [{"role": "user", "content": "abc" * (7 + n)}]} for n in range(4)]
+        (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def train(self, name: str, processes: int, **settings: Any) -> tuple[list[float], str]:
+        """The steps' losses, and all that was asked for."""
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        command = [sys.executable, *(launcher if processes > 1 else []), str(self.folder / "worker.py")]
+        command += [str(self.folder / "prompts.jsonl"), str(self.folder / name), json.dumps(TINY | settings)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+        assert done.returncode == 0, done.stderr[-3000:]
+        log = (self.folder / name / "training_log.jsonl").read_text().splitlines()
+        return [json.loads(line)["loss"] for line in log], (self.folder / f"{name}.asked").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("settings", [{}, {"zero": 2}, {"zero": 3}], ids=["DDP", "ZeRO-2", "ZeRO-3"])
+def test_two_processes_have_the_losses_and_the_answers_of_one(tmp_path: Path, settings: dict[str, Any]) -> None:
+    trainings = Trainings(tmp_path)
+    losses, asked = trainings.train("alone", 1)
+    together, asked_together = trainings.train("together", 2, **settings)
+    assert together == pytest.approx(losses, abs=1e-5)
+    assert asked_together == asked
