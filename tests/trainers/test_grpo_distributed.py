@@ -38,11 +38,12 @@ class Judge:
         return [tuple(self.one(text) for text in one.texts) for one in answers]
     def one(self, text):
         value = float(sum(map(ord, text)) % 11)
-        return Reward("s", "c", value, {"d": value}) if value else Reward("s", "c", None, {"d": None}, Unscored("d", "x"))
+        return Reward("s", "c", value or None, {"d": value or None}, None if value else Unscored("d", "x"))
     def costs(self):
         return {"usage": {}}
 rewards = Judge() if rank == 0 else None
-job = TrainingJob(Path("none"), Path(output), None, 7, "", rank=rank, world=world, prompts=Path(prompts), rewards=rewards)
+given = {"rank": rank, "world": world, "prompts": Path(prompts), "rewards": rewards}
+job = TrainingJob(Path("none"), Path(output), None, 7, "", **given)
 GRPO(GRPOSettings.model_validate(json.loads(settings))).train(job)
 """
 
