@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lrf.config import load_pipeline, parse_pipeline
+from lrf.config.parser import KEYS
 from lrf.errors import ConfigError
 from lrf.plugin.catalog import Catalog
 
@@ -38,13 +39,9 @@ def test_five_mistakes_of_a_file_are_reported_together_with_file_and_line(toys: 
         load_pipeline(file, toys)
     assert error.value.exit_code == 2
     lines = [line.removeprefix(str(file)) for line in str(error.value).splitlines()]
-    keys = (
-        "name, seed, method, data, sample, judges, embedders, retrievers, dimensions, aggregator, pairs, policy, train"
-    )
-    rest = "launcher, observers, python, max_unscored, calibration, budget, prices, cache"
     assert lines == [
         ":1: name: expected letters, digits, '.', '_' and '-', beginning with a letter, a digit or '_', at most 100",
-        f":2: retreivers: unknown key; allowed: {keys}, {rest}; did you mean retrievers?",
+        f":2: retreivers: unknown key; allowed: {', '.join(KEYS)}; did you mean retrievers?",
         ":7: judges.main.temprature: unknown key; allowed: type, requests_per_minute, tokens_per_minute, model, "
         "temperature, style, limits, headers, stop; did you mean temperature?",
         ":8: judges.other.type: unknown judge 'orakle'; available: chatty, coin, fussy, oracle; did you mean oracle?; "
