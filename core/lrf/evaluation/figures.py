@@ -69,7 +69,8 @@ def _reliability(result: AuditResult, axes: Any) -> None:
         found = result.calibration(name)
         ece = "" if found.ece is None else f", ECE {found.ece:.2f}"
         axes.plot([p for p, _, _ in found.bins], [s for _, s, _ in found.bins], marker="o", label=f"{name}{ece}")
-    axes.set(xlabel="reward / 10", ylabel="share of true statements", title="Reliability", xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlabel="reward / 10", ylabel="share of true statements", title="Reliability",
+             xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))  # fmt: skip
     axes.legend()
 
 
@@ -88,7 +89,7 @@ def _accuracy(result: AuditResult, axes: Any) -> None:
         axes.errorbar([d for d, *_ in points], [v for _, v, *_ in points], yerr=errors, marker="o", capsize=3,
                       label=f"{length:,} tokens")  # fmt: skip
     axes.axhline(0.5, color="0.7", linestyle="--")
-    axes.set(xlabel="depth in the context", ylabel="true above wrong", title="Errors found", ylim=(0, 1.02))
+    axes.set(xlabel="depth in the context", ylabel="true above wrong", title="Errors found", ylim=(-0.03, 1.03))
     axes.legend()
 
 

@@ -53,7 +53,7 @@ function Facts({ of }) {
     <${Section} title=${t("in_out")}><${Table} caption=${t("in_out")} head=${[t("stage"), t("figure"), t("value")]} rows=${counts} numbers=${2} /><//></div>`;
 }
 
-const COUNTS = new Set(["rows", "samples", "bad_rows", "candidates", "drawn", "scored", "unscored", "pairs", "left_out", "steps"]);
+const COUNTS = new Set(["rows", "samples", "bad_rows", "candidates", "drawn", "scored", "unscored", "faults", "asked_again", "pairs", "left_out", "steps"]);
 
 const paid = (amounts) => Object.entries(amounts ?? {}).map(([currency, amount]) => `${number(amount, 4)} ${currency}`).join(", ") || "–";
 
