@@ -105,3 +105,11 @@ def test_two_processes_that_share_each_sequence_do_too_and_go_on_to_the_same_wei
     code, said = runs.run("shared-whole", TWO, **shared)
     assert code == 0, said
     assert runs.weights("shared") == runs.weights("shared-whole")
+
+
+def test_packed_sequences_that_two_processes_share_have_the_losses_of_one_process(runs: Launched) -> None:
+    packed: dict[str, Any] = {"packing": True, "max_tokens": 121, "global_batch": 2}
+    for name, launcher, more in (("packed", None, {}), ("packed-2", TWO, {"zero": 3, "sequence_parallel": 2})):
+        code, said = runs.run(name, *([launcher] if launcher else []), **packed, **more)
+        assert code == 0, said
+    assert runs.losses("packed-2") == pytest.approx(runs.losses("packed"), abs=1e-5)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from trl import SFTTrainer
 
+from lrf_sft.packing import positions
+from lrf_training.prefix_sharing import SharedLayout
 from lrf_training.sequence_parallel import IGNORE_INDEX, shard_batch
 from lrf_training.tiling import fused_log_probs
 from lrf_training.trainer import CheckedTrainer
@@ -20,7 +22,8 @@ class SFTCollator:
 
     Padding is on the right, where causal attention hides it, so there is no mask (and never one of length²). Position
     ids continue through the padding; otherwise attention kernels would take it for another packed sequence. If
-    ``processes`` share a sequence, the batch is this process's part of it.
+    ``processes`` share a sequence, the batch is this process's part of it. With ``packed`` all rows of a batch are one
+    sequence (:mod:`lrf_sft.packing`).
 
     >>> rows = [{"input_ids": [5, 6, 7], "spans": [1, 3]}, {"input_ids": [8, 9], "spans": [1, 2]}]
     >>> batch = SFTCollator(pad_token_id=0)(rows)
@@ -35,8 +38,11 @@ class SFTCollator:
 
     pad_token_id: int
     processes: int = 1
+    packed: bool = False
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        if self.packed:
+            return self._packed(rows)
         longest = max(len(row["input_ids"]) for row in rows)
         length = -(-longest // self.processes) * self.processes
         ids = torch.full((len(rows), length), self.pad_token_id)  # (rows, length)
@@ -49,6 +55,23 @@ class SFTCollator:
         positions = torch.arange(length).expand(len(rows), -1).contiguous()  # (rows, length)
         batch = {"input_ids": ids, "labels": labels, "position_ids": positions}
         return shard_batch(batch, self.processes) if self.processes > 1 else batch
+
+    def _packed(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """One sequence, (1, tokens), with the layout that keeps its rows apart."""
+        one: dict[str, list[int]] = {"input_ids": [], "spans": [], "lengths": []}
+        for row in rows:
+            start = len(one["input_ids"])
+            one["input_ids"] += row["input_ids"]
+            one["spans"] += [int(place) + start for place in row["spans"]]
+            one["lengths"] += [int(length) for length in row["lengths"]]
+        if extra := -len(one["input_ids"]) % self.processes:
+            one["input_ids"] += [self.pad_token_id] * extra
+            one["lengths"].append(extra)
+        batch = SFTCollator(self.pad_token_id)([one])
+        batch["position_ids"] = torch.tensor([list(positions(one["lengths"]))])
+        if self.processes > 1:
+            batch = shard_batch(batch, self.processes)
+        return {**batch, "layout": SharedLayout(tuple((length, ()) for length in one["lengths"]), torch.empty(0))}
 
 
 class TokenMeanTrainer(CheckedTrainer, SFTTrainer):  # type: ignore[misc]  # TRL has no types

@@ -22,7 +22,15 @@ class SFTSettings(PolicySettings):
     )
     learning_rate: float = Field(1e-5, gt=0, description="highest learning rate of AdamW")
     epochs: float = Field(2.0, gt=0, description="passes over the rows, if max_steps is null")
-    global_batch: int = Field(8, ge=1, description="rows an optimizer step, over all processes")
+    global_batch: int = Field(
+        8, ge=1, description="rows an optimizer step (with `packing`, packed sequences), over all processes"
+    )
+    packing: bool = Field(
+        False,
+        description="fill sequences of max_tokens (or the model's window) with whole rows, of which none attends to "
+        "another: the same loss for the same rows, and no time for padding. For architectures of plain causal "
+        "attention; others are refused",
+    )
     on_bad_row: Literal["stop", "drop"] = Field(
         "stop", description="what happens at a row without an answer to train on: stop, or drop it"
     )

@@ -10,6 +10,7 @@ from typing import Any
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob, TrainingResult
 from lrf_sft import rows
+from lrf_sft.packing import pack, prepare_for_packing
 from lrf_sft.settings import SFTSettings
 from lrf_training.adapters import lora_config
 from lrf_training.arguments import training_arguments, training_fingerprint
@@ -17,7 +18,7 @@ from lrf_training.chat_text import AS_THE_ROW_SAYS, AS_THE_ROW_SAYS_NOTE, PROMPT
 from lrf_training.mixture import Mixture
 from lrf_training.models import prepare_model
 from lrf_training.prepare import prepare
-from lrf_training.processes import rank
+from lrf_training.processes import on_first_process, rank
 from lrf_training.tokens import END_ADDED, END_ADDED_NOTE
 
 
@@ -61,6 +62,18 @@ class SFT:
         # --- policy
         policy = prepare_model(job, settings, tokenization.tokenizer, counts, arguments.bf16)
 
+        # --- packed sequences
+        data = ready.tokens
+        if settings.packing:
+            data = job.output / "packed.arrow"
+            prepare_for_packing(policy)
+            limit = max(ready.rules.limit or 0, counts.longest)
+            sequences = on_first_process(lambda: pack(ready.tokens, data, limit))
+            counts.extra["packed_sequences"] = sequences
+            job.report(
+                {"phase": "packing", "sequences": sequences, "fill": round(counts.tokens / sequences / limit, 3)}
+            )
+
         # --- train
         from datasets import Dataset
         from transformers import PrinterCallback
@@ -78,10 +91,12 @@ class SFT:
             args=arguments,
             model=policy,
             peft_config=lora_config(settings, policy),
-            train_dataset=Dataset.from_file(str(ready.tokens)),
+            train_dataset=Dataset.from_file(str(data)),
             processing_class=tokenization.tokenizer,
             callbacks=[progress, *([preflight] if settings.preflight else [])],
-            data_collator=SFTCollator(tokenization.tokenizer.pad_token_id, settings.sequence_parallel),
+            data_collator=SFTCollator(
+                tokenization.tokenizer.pad_token_id, settings.sequence_parallel, packed=settings.packing
+            ),
         )
         trainer.remove_callback(PrinterCallback)
         preflight.trainer = trainer
@@ -94,6 +109,7 @@ class SFT:
         if rank() == 0:
             answer_tokens = _answer_tokens(ready.tokens)
             ready.tokens.unlink()
+            data.unlink(missing_ok=True)
         return TrainingResult(
             checkpoint=job.output / "checkpoint",
             metrics={
@@ -116,6 +132,10 @@ class SFT:
         from trl import SFTConfig
 
         common = training_arguments(self.settings, job)
+        if self.settings.packing and (parallel := common.get("parallelism_config")) is not None:
+            from lrf_training.prefix_sharing import NAME
+
+            parallel.sp_handler.sp_attn_implementation = NAME
         return SFTConfig(
             **common,
             max_length=None,
