@@ -11,15 +11,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob
 from lrf_sft.objective import SFTCollator
-from lrf_sft.packing import bins, prepare_for_packing
+from lrf_sft.packing import bins, refuse_packing
 from lrf_sft.settings import SFTSettings
 from lrf_sft.trainer import SFT
+from lrf_training.prefix_sharing import NAME
 from lrf_training.tiling import fused_log_probs
 
 SMALL: dict[str, Any] = {
@@ -53,7 +54,7 @@ def test_a_packed_sequence_has_its_rows_losses_and_gradients() -> None:
         torch.manual_seed(0)
         model: Any = LlamaForCausalLM(LlamaConfig(**SMALL))
         if "layout" in batch:
-            prepare_for_packing(model)
+            model.set_attn_implementation(NAME)
         add_fused_lm_head(model)
         loss = -fused_log_probs(model, **batch, use_cache=False).log_probs.double().sum()
         loss.backward()
@@ -90,6 +91,7 @@ def test_packing_changes_how_many_rows_make_a_step_and_nothing_else(
 
 
 def test_a_model_with_a_sliding_window_is_refused_by_name() -> None:
-    model = MistralForCausalLM(MistralConfig(**SMALL, sliding_window=8))
-    with pytest.raises(StageError, match=r"train.packing: .*can't be kept apart in one sequence"):
-        prepare_for_packing(model)
+    config = MistralConfig(**SMALL, sliding_window=8)
+    with pytest.raises(StageError, match=r"train.packing .*sliding_window: 8"):
+        refuse_packing(config, 9)
+    refuse_packing(config, 8)  # no row is as long

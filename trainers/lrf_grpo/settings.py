@@ -125,6 +125,10 @@ class GRPOSettings(BasePolicySettings):
     def sequences_a_row(self) -> int:
         return self.group if self.prefix_sharing == "off" else 1
 
+    @property
+    def answers_a_row(self) -> int:
+        return self.group
+
     @model_validator(mode="after")
     def _trl_can_do_it(self) -> Self:
         if self.sequence_parallel > 1:

@@ -69,16 +69,15 @@ def _packed(rows: Any, chosen: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def prepare_for_packing(model: Any) -> None:
-    """Give the model the attention that keeps a packed sequence's rows apart.
+def refuse_packing(config: Any, longest: int, *, trust_remote_code: bool = False) -> None:
+    """Raise :class:`lrf.errors.StageError` if rows of a model of this config can't be kept apart in one sequence.
 
-    Raises :class:`lrf.errors.StageError` for a model whose attention is more than plain causal attention.
+    ``longest`` is the longest row in tokens. Needs no weights.
     """
-    from lrf_training.prefix_sharing import NAME, unsupported
+    from lrf_training.architecture import not_plain
 
-    if refusal := unsupported(model):
-        raise StageError(f"train.packing: {refusal}, so its rows can't be kept apart in one sequence; leave it out")
-    model.set_attn_implementation(NAME)
+    if refusal := not_plain(config, longest, trust_remote_code=trust_remote_code):
+        raise StageError(f"train.packing works with plain causal attention only, but {refusal}; leave it out")
 
 
 def positions(lengths: Sequence[int]) -> Iterator[int]:

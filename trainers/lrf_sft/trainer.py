@@ -10,13 +10,13 @@ from typing import Any
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob, TrainingResult
 from lrf_sft import rows
-from lrf_sft.packing import pack, prepare_for_packing
+from lrf_sft.packing import pack, refuse_packing
 from lrf_sft.settings import SFTSettings
 from lrf_training.adapters import lora_config
 from lrf_training.arguments import training_arguments, training_fingerprint
 from lrf_training.chat_text import AS_THE_ROW_SAYS, AS_THE_ROW_SAYS_NOTE, PROMPT_CHANGED, PROMPT_CHANGED_NOTE
 from lrf_training.mixture import Mixture
-from lrf_training.models import prepare_model
+from lrf_training.models import load_config, prepare_model
 from lrf_training.prepare import prepare
 from lrf_training.processes import on_first_process, rank
 from lrf_training.tokens import END_ADDED, END_ADDED_NOTE
@@ -60,13 +60,17 @@ class SFT:
         arguments, tokenization, counts = ready.arguments, ready.tokenization, ready.counts
 
         # --- policy
+        if settings.packing and settings.init is None:
+            refuse_packing(load_config(job), counts.longest, trust_remote_code=job.trust_remote_code)
         policy = prepare_model(job, settings, tokenization.tokenizer, counts, arguments.bf16)
 
         # --- packed sequences
         data = ready.tokens
         if settings.packing:
+            from lrf_training.prefix_sharing import NAME
+
+            policy.set_attn_implementation(NAME)
             data = job.output / "packed.arrow"
-            prepare_for_packing(policy)
             limit = max(ready.rules.limit or 0, counts.longest)
             sequences = on_first_process(lambda: pack(ready.tokens, data, limit))
             counts.extra["packed_sequences"] = sequences
