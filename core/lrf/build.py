@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import floor
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lrf.config.prices import SAMPLING, priced, read_prices
 from lrf.engine.budget import Budget
+from lrf.engine.faults import fault_of, owned
 from lrf.engine.observers import Observers
 from lrf.engine.panel import NamedDimension, PanelSettings
 from lrf.engine.rate_limits import RateLimits
-from lrf.errors import ConfigError, LrfError, PluginError
+from lrf.errors import ConfigError, LrfError, PluginError, Reason
 from lrf.http.settings import secret_variables
 from lrf.plugin.catalog import load_target
 from lrf.plugin.importable import problem_of
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
 
     from lrf.config import ComponentBlock, Pipeline
 
+TRIAL_S = 10.0
+"""Seconds after which an aggregator that is tried out has to have returned."""
+
 
 def build(block: ComponentBlock, **services: Any) -> Any:
     """The component that a block of the pipeline describes. ``services`` are further arguments of its constructor.
@@ -50,7 +56,7 @@ def build(block: ComponentBlock, **services: Any) -> Any:
         return target(block.settings, **services)
     except LrfError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             f"{block.kind} {block.name!r} ({block.type}) can't be made: {type(error).__name__}: {error}"
         ) from error
@@ -111,8 +117,34 @@ def aggregator_of(pipeline: Pipeline) -> Aggregator:
         raise ConfigError("the pipeline has no `dimensions:`, so there is nothing to aggregate")
     aggregator: Aggregator = build(pipeline.aggregator)
     # tried once, so that settings with a wrong dimension's name are refused before anything is paid for
-    aggregator.aggregate(dict.fromkeys((b.name for b in pipeline.dimensions), 5.0))
+    _try_out(aggregator, {block.name: 5.0 for block in pipeline.dimensions})
     return aggregator
+
+
+def _try_out(aggregator: Aggregator, ratings: dict[str, float | None]) -> None:
+    """Raises what the aggregator raises for these ratings: in a thread, since it may not return.
+
+    An unexpected error is a :class:`lrf.errors.PluginError`, and so is taking longer than :data:`TRIAL_S`.
+    """
+    outcome: list[BaseException | None] = []
+
+    def attempt() -> None:
+        try:
+            aggregator.aggregate(MappingProxyType(ratings))
+        except BaseException as error:
+            outcome.append(error)
+        else:
+            outcome.append(None)
+
+    thread = threading.Thread(target=attempt, name="lrf-aggregator", daemon=True)
+    thread.start()
+    thread.join(TRIAL_S)
+    if not outcome:
+        raise PluginError(f"{owned('aggregator', aggregator)} has not returned a reward within {TRIAL_S:.0f} s")
+    if isinstance(error := outcome[0], LrfError):
+        raise error
+    if error is not None:
+        raise PluginError(fault_of("aggregator", aggregator, error, Reason.NO_REWARD).detail)
 
 
 def pairing_of(pipeline: Pipeline) -> Pairing:

@@ -17,7 +17,7 @@ from lrf.http.finish import NO_WORD
 from lrf.prompting.requests import FinishReason, Reply, Usage
 from lrf.protocols import Aggregator, ListsChunks, Retriever
 from lrf.store.files import dump
-from lrf.types import Chunk, Document, Judgement
+from lrf.types import Chunk, Document, Judgement, Sample
 
 if TYPE_CHECKING:
     from lrf.protocols import Vectors
@@ -180,24 +180,28 @@ def _wrong_chunks(chunks: Any, places: dict[str, int], texts: dict[str, str], mo
 # --- dimensions and aggregators --------------------------------------------------------------------------------
 
 
-def check_judgement(judgement: Judgement) -> Judgement:
-    """The judgement. Raises an error for a rating that is not 0 to 10, or for parts that can't be stored."""
+def check_judgement(judgement: Judgement, sample: Sample) -> Judgement:
+    """The judgement. Raises an error for a rating that is not 0 to 10, parts that can't be stored, or wrong spans."""
     if not isinstance(judgement, Judgement):
         raise TypeError(f"score() gave a {type(judgement).__name__}, not a Judgement")
     if not RATINGS[0] <= judgement.rating <= RATINGS[1]:  # NaN included
         raise UnscorableError(Reason.RATING_OUT_OF_RANGE, f"the dimension gave {judgement.rating!r}, not 0 to 10")
     dump((judgement.analysis, judgement.reply_mode, dict(judgement.extra), judgement.spread, dict(judgement.seen)))
     if judgement.statements or judgement.notes or judgement.votes:
-        _check_parts(judgement)
+        _check_parts(judgement, sample)
     return judgement if type(judgement.rating) is float else replace(judgement, rating=float(judgement.rating))
 
 
-def _check_parts(judgement: Judgement) -> None:
-    """Raises an error for statements, notes and votes that can't be stored."""
+def _check_parts(judgement: Judgement, sample: Sample) -> None:
+    """Raises an error for statements, notes and votes that can't be stored, and for spans outside the documents."""
     statements = [s for s in (*judgement.statements, *(s.first for s in judgement.statements)) if s is not None]
     spans = [s for statement in statements for s in statement.evidence] + [n.span for n in judgement.notes]
     quotations = [q for statement in statements for q in statement.quotations]
     spans += [q.span for q in quotations if q.span is not None]
+    ends = {document.id: len(document.text) for document in sample.documents}
+    for span in spans:
+        if not 0 <= span.start <= span.end <= ends.get(span.document, -1):
+            raise ValueError(f"score() gave {span}, which is not in the sample's documents")
     votes = [*judgement.votes, *(o for statement in statements for o in statement.votes)]
     dump(
         [
@@ -218,6 +222,8 @@ def check_reward(aggregator: Aggregator, reward: float | None) -> float | None:
     """
     if reward is None:
         return None
+    if isinstance(reward, str | bytes | bool):
+        raise TypeError(f"aggregate() gave {reward!r}, not a number")
     number = float(reward)  # of numpy, perhaps
     if not math.isfinite(number):
         raise UnscorableError(Reason.NO_REWARD, f"the aggregator gave {number}")

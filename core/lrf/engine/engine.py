@@ -233,18 +233,18 @@ class Engine:
             judgements=judgements,
         )
 
-    def _aggregate(self, ratings: Mapping[str, float | None]) -> tuple[float | None, Unscored | None]:
+    def _aggregate(self, ratings: dict[str, float | None]) -> tuple[float | None, Unscored | None]:
         """The reward of these ratings, or why the aggregator made none.
 
         Raises :class:`lrf.errors.StageError` for an aggregator whose own code fails: it would for every candidate.
         """
         try:
-            return check_reward(self.aggregator, self.aggregator.aggregate(ratings)), None
+            return check_reward(self.aggregator, self.aggregator.aggregate(MappingProxyType(ratings))), None
         except UnscorableError as error:
             return None, _unscored("aggregator", error)
         except LrfError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             fault = fault_of("aggregator", self.aggregator, error, Reason.NO_REWARD)
             self._faulty(fault)
             if fault.transient:
@@ -263,7 +263,7 @@ class Engine:
             worker = scope.gathering.worker((place, n, "")) if self.packs else NOTHING
             with self.running.entered(named, scope.sample.id, candidate.id), worker:
                 judgement = await work(context)
-            return check_judgement(context.complete(judgement))
+            return check_judgement(context.complete(judgement), scope.sample)
         except asyncio.CancelledError as e:
             task = asyncio.current_task()
             if not self.running.was_cancelled() and task is not None and task.cancelling():
@@ -271,7 +271,7 @@ class Engine:
             # This scoring wasn't cancelled, but something that the dimension waited for was.
             stopped = self.closed or self.stop.stopping
             error: BaseException = RunInterruptedError("the engine was stopped") if stopped else e
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             error = _cause(e)
         if isinstance(error, FATAL):
             self.drain(error)

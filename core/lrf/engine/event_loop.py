@@ -6,9 +6,13 @@ import asyncio
 import gc
 import selectors
 import sys
+import traceback
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
+
+from lrf.errors import StageError
 
 T = TypeVar("T")
 
@@ -58,9 +62,24 @@ class FewAtOnce(selectors.DefaultSelector):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """As :func:`asyncio.run`, on an event loop that reads a few replies in a turn."""
-    with asyncio.Runner(loop_factory=new) as runner:
-        return runner.run(main)
+    """As :func:`asyncio.run`, on an event loop that reads a few replies in a turn.
+
+    Raises :class:`lrf.errors.StageError` where a component calls ``sys.exit`` in a task of its own: that ends the loop.
+    """
+    try:
+        with asyncio.Runner(loop_factory=new) as runner:
+            return runner.run(main)
+    except SystemExit as error:
+        raise StageError(
+            f"{_raised_at(error)} ended the run by sys.exit({error.code!r}) in a task of its own; what was committed "
+            "is kept: mend it and run the same command again"
+        ) from None
+
+
+def _raised_at(error: BaseException) -> str:
+    on_the_way = {Path(__file__).parent, Path(asyncio.__file__).parent}
+    places = [p for p in traceback.extract_tb(error.__traceback__) if Path(p.filename).parent not in on_the_way]
+    return f"{places[-1].filename}:{places[-1].lineno}" if places else "a component"
 
 
 def new() -> asyncio.AbstractEventLoop:

@@ -90,18 +90,27 @@ def fault_of(title: str, component: object, error: BaseException, reason: str) -
 def faults_of(title: str, component: object, reason: str, listener: FaultListener = ignore) -> Iterator[None]:
     """Turns unexpected errors in the block into a :class:`FaultError`, which ``listener`` hears of.
 
-    lrf's own errors and :class:`TimeoutError` pass as they are.
+    ``sys.exit`` is one, too. lrf's own errors and :class:`TimeoutError` pass as they are.
     """
     try:
         yield
     except (LrfError, TimeoutError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, BaseExceptionGroup) and error.subgroup(LrfError):
             raise
         fault = fault_of(title, component, error, reason)
         listener(fault)
         raise fault from None
+
+
+@contextmanager
+def without_exit() -> Iterator[None]:
+    """Turns ``sys.exit`` in the block into an error like any other: in a task of its own it would end the loop."""
+    try:
+        yield
+    except SystemExit as error:
+        raise RuntimeError(f"SystemExit: {error.code}") from error
 
 
 def owned(title: str, component: object) -> str:

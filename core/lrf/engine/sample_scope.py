@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from lrf.engine.closing import close_all
-from lrf.engine.faults import FaultListener, ignore
+from lrf.engine.faults import FaultListener, ignore, without_exit
 from lrf.engine.packing import Gathering, busy, waiting_for_others
 from lrf.protocols import Index, Retriever
 from lrf.types import Sample
@@ -55,17 +55,20 @@ class SampleScope:
 
     async def _work(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
         """What ``make`` returns; what it asks is asked by a worker of its own."""
-        with self.gathering.worker((-1, 0, key)):
+        with self.gathering.worker((-1, 0, key)), without_exit():
             return await make()
 
     def index(self, retriever: str) -> asyncio.Task[Index]:
         """The index of the sample's documents, which this retriever makes."""
         task = self._indexes.get(retriever)
         if task is None:
-            index = self.retrievers[retriever].index(self.sample.documents)
-            task = self._indexes[retriever] = asyncio.ensure_future(index)
+            task = self._indexes[retriever] = asyncio.ensure_future(self._index(self.retrievers[retriever]))
             task.add_done_callback(_mark_as_seen)
         return task
+
+    async def _index(self, retriever: Retriever) -> Index:
+        with without_exit():
+            return await retriever.index(self.sample.documents)
 
     def join(self, other: SampleScope) -> None:
         """Share what the other scope makes, and has made, with it. It is of the same documents and query."""

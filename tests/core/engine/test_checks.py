@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from lrf.build import _try_out
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.checks import check_reply
 from lrf.engine.engine import Engine, judge_calls
 from lrf.engine.faults import FaultError, is_passing, owned
 from lrf.engine.observers import Observers
 from lrf.engine.panel import NamedDimension
-from lrf.errors import RunInterruptedError, StageError
+from lrf.errors import PluginError, RunInterruptedError, StageError
 from lrf.prompting.expectations import Rating
 from lrf.prompting.requests import Reply
 from lrf.prompting.templates import Segment
 from lrf.protocols import Context
 from lrf.store.journal import Journal
 from lrf.testing import ScriptedJudge
-from lrf.types import Candidate, Chunk, Document, Judgement, Reward, Sample
+from lrf.types import Candidate, Chunk, Document, Judgement, Note, Reward, Sample, Span
 
 DOCUMENTS = (Document("a", "Oil was found."), Document("b", "Gas was not."))
 SAMPLE = Sample("s", "What was found?", DOCUMENTS, (Candidate("0", "Oil."), Candidate("1", "Gas.")))
@@ -183,7 +187,7 @@ async def test_a_reward_outside_the_range_that_the_aggregator_states_is_refused(
     assert "gave -101, which is not -100 to inf" in reward.unscored.detail
 
 
-@pytest.mark.parametrize("reward", ["seven", object()])
+@pytest.mark.parametrize("reward", ["seven", "7", True, object()])
 async def test_an_aggregator_whose_code_fails_stops_the_run_by_name(reward: Any) -> None:
     with pytest.raises(StageError, match=r"aggregator \(Gives of tests\): \w+Error.*replies are kept"):
         await scored(Asks(), aggregator=Gives(reward))
@@ -215,6 +219,63 @@ async def test_faults_of_judge_retriever_and_dimension_are_distinguished_and_hav
     assert reward.unscored.detail == f"{component}: ValueError: a bug"
     assert {fault.component for fault in faults} == {component}
     assert "test_checks.py" in faults[0].trace
+
+
+class Writes(Gives):
+    """An aggregator that changes the ratings that it gets."""
+
+    def aggregate(self, ratings: Any) -> Any:
+        ratings["other"] = 10.0
+
+
+async def test_an_aggregator_can_not_change_the_ratings() -> None:
+    with pytest.raises(StageError, match=r"aggregator \(Writes of tests\): TypeError"):
+        await scored(Asks(), aggregator=Writes(5.0))
+
+
+def test_an_aggregator_that_does_not_return_when_it_is_tried_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    class Waits:
+        def aggregate(self, ratings: Any) -> float:
+            ended.wait(60)
+            return 5.0
+
+    monkeypatch.setattr("lrf.build.TRIAL_S", 0.05)
+    with pytest.raises(PluginError, match=r"aggregator \(\S*Waits of tests\) has not returned a reward"):
+        _try_out(Waits(), {"d": 5.0})
+    ended.set()
+    with pytest.raises(PluginError, match=r"aggregator \(Raises of tests\): SystemExit: 3"):
+        _try_out(Raises(SystemExit(3)), {"d": 5.0})  # type: ignore[arg-type]
+
+
+@given(st.integers(-3, 30), st.integers(-3, 30), st.sampled_from(["a", "c"]))
+async def test_a_judgement_with_a_span_outside_the_documents_is_the_dimensions_fault(
+    start: int, end: int, document: str
+) -> None:
+    class Notes:
+        async def score(self, sample: Any, candidate: Any, ctx: Any) -> Judgement:
+            return Judgement(5.0, notes=(Note(Span(document, start, end), "a note"),))
+
+    reward, faults = await scored(Notes())
+    texts = {d.id: d.text for d in SAMPLE.documents}
+    inside = document in texts and 0 <= start <= end <= len(texts[document])
+    assert (reward.reward is not None) == inside == (not faults)
+
+
+@pytest.mark.parametrize("kind", ["dimension", "judge", "retriever"])
+async def test_a_component_that_ends_the_process_is_at_fault_and_the_run_goes_on(kind: str) -> None:
+    leaves = SystemExit("good-bye")
+    parts = {
+        "dimension": {"dimension": Raises(leaves)},
+        "judge": {"dimension": Asks(), "judge": raising(leaves)},
+        "retriever": {"dimension": Searches(), "retriever": Raises(leaves)},
+    }[kind]
+    reward, faults = await scored(**parts)  # type: ignore[arg-type]
+    assert reward.unscored is not None
+    assert reward.unscored.reason == f"{kind}_error"
+    assert "SystemExit: good-bye" in reward.unscored.detail
+    assert faults
 
 
 @pytest.mark.parametrize(

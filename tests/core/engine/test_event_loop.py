@@ -13,6 +13,7 @@ import pytest
 
 from lrf.engine import event_loop as interpreter
 from lrf.engine.event_loop import FEW, PYTHONS_OWN, SWITCH_S, tuned
+from lrf.errors import StageError
 
 
 @pytest.fixture
@@ -93,3 +94,14 @@ def test_files_that_always_have_more_to_read_keep_no_other_from_its_turn() -> No
         for end in pair:
             end.close()
     assert min(read) > 50
+
+
+def test_a_task_that_ends_the_process_is_said_to_have_done_so() -> None:
+    async def leaves() -> None:
+        sys.exit("good-bye")
+
+    async def main() -> None:
+        await asyncio.gather(leaves(), asyncio.sleep(60))
+
+    with pytest.raises(StageError, match=r"test_event_loop\.py:\d+ ended the run by sys.exit\('good-bye'\)"):
+        interpreter.run(main())
