@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lrf_doors.rows import text_of
+from lrf_doors.batches import BatchRewards
 from lrf_doors.source import Source
-from lrf_doors.trl import RewardFunction
 
 
 def reward(where: str, *, on_missing: str | float = "error", **source: Any) -> type:
@@ -20,13 +19,13 @@ def reward(where: str, *, on_missing: str | float = "error", **source: Any) -> t
     """
     from swift.rewards import AsyncORM
 
-    function = RewardFunction(Source(where, on_missing=on_missing, **source))
+    batches = BatchRewards(Source(where, on_missing=on_missing, **source))
 
     class LrfReward(AsyncORM):  # type: ignore[misc]
         async def __call__(self, completions: list[Any], **columns: Any) -> list[float | None]:
             turns = columns.pop("messages", None) or [None] * len(completions)
             prompts = [_prompt(row) for row in turns]
-            return await function(prompts, [text_of(c) for c in completions], **columns)
+            return await batches.rewards(prompts, completions, columns)
 
     return LrfReward
 

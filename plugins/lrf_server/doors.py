@@ -41,7 +41,7 @@ async def openrlhf(service: Service, body: dict[str, Any], request: Request) -> 
 
 
 def _openrlhf_rows(body: Mapping[str, Any]) -> list[_Row]:
-    queries, prompts = _texts(body, "query"), _texts(body, "prompts")
+    queries, prompts = _texts(body, "query", least=0), _texts(body, "prompts", least=0)  # empty: for another server
     labels = body.get("labels") or [None] * len(prompts)
     if not (isinstance(labels, list) and len(queries) == len(prompts) == len(labels)):
         raise RequestError(422, "query, prompts and labels: expected lists of one length")
@@ -71,7 +71,7 @@ async def llama_factory(service: Service, body: dict[str, Any], request: Request
 
 
 async def nemo_gym(service: Service, body: dict[str, Any], request: Request) -> Any:
-    """NeMo Gym's ``/verify``: the request with its ``reward``; one that is missing is marked ``judge_failed``."""
+    """NeMo Gym's ``/verify``: the request with its ``reward``; a missing one is marked as its own failed judge is."""
     asked, response = body.get("responses_create_params"), body.get("response")
     if not isinstance(asked, Mapping) or not isinstance(response, Mapping):
         raise RequestError(422, "responses_create_params and response: expected objects")
@@ -81,9 +81,24 @@ async def nemo_gym(service: Service, body: dict[str, Any], request: Request) -> 
     (scored,) = await _score(service, await _samples(service, [_Row(prompt, answer, body)], request), 280)
     ratings = {name: rating_of(scored, name) for name in dimensions_of([scored])}
     row = {**body, "reward": scored.value, "reward_components": {n: r for n, r in ratings.items() if r is not None}}
-    if scored.value is None:  # NeMo Gym leaves out of its aggregates what is marked so
-        return {**row, "reward": 0.0, "judge_failed": True, "judge_error": scored.why[1]}
-    return row
+    return row if scored.value is not None else {**row, **_nemo_gym_failure(body, scored.why[1])}
+
+
+def _nemo_gym_failure(body: Mapping[str, Any], why: str) -> dict[str, Any]:
+    """What NeMo Gym's ``judge_failsafe`` marks a failed judge with, in its newer fields and in its older ones.
+
+    Its type demands a number, and its collector and trainers leave out of everything what is marked so.
+    """
+    config = body.get("instance_config")
+    return {
+        "reward": 0.0,
+        "mask_sample": True,
+        "failure_kind": "judge_failed",
+        "failure_reason": why[:2000],
+        "instance_config": {**(config if isinstance(config, dict) else {}), "mask_sample": True},
+        "_ng_failure_class": "judge_failed",
+        "_ng_failure_judge_error": why[:2000],
+    }
 
 
 class Door(NamedTuple):
@@ -173,10 +188,10 @@ def _number(text: str | None) -> float:
     return number
 
 
-def _texts(body: Mapping[str, Any], name: str) -> list[str]:
+def _texts(body: Mapping[str, Any], name: str, least: int = 1) -> list[str]:
     value = body.get(name)
-    if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
-        raise RequestError(422, f"{name}: expected a list of texts, at least one")
+    if not isinstance(value, list) or len(value) < least or not all(isinstance(text, str) for text in value):
+        raise RequestError(422, f"{name}: expected a list of texts{', at least one' if least else ''}")
     return value
 
 

@@ -73,47 +73,6 @@ async def test_rewards_are_those_of_the_batch_run_for_as_many_calls_and_a_restar
     assert books.calls == 2 * calls
 
 
-async def test_every_door_reads_its_stacks_request_and_gives_the_same_reward(server: Client) -> None:
-    _, own = await server.post("/v1/rewards", {**ASKED, "answers": ANSWERS[:1]})
-    reward, answer = own["rewards"][0]["reward"], ANSWERS[0]
-    row = {"query": [f"{PROMPT}{answer}<|im_end|>"], "prompts": [PROMPT], "labels": ["42"]}
-    _, openrlhf = await server.post("/doors/openrlhf", row)
-    assert openrlhf["rewards"] == [reward]
-    assert openrlhf["scores"] == [reward / 10]
-    assert openrlhf["extra_logs"] == {name: [r] for name, r in own["rewards"][0]["ratings"].items()}
-    label = json.dumps({"document_id": document_id(DOCUMENT), "question": QUERY})
-    _, slime = await server.post("/doors/slime", {"prompt": "whatever", "response": answer, "label": label})
-    assert slime == reward
-    _, others = await server.post("/v1/rewards", ASKED)
-    texts = {"model": "rm", "messages": [f"{PROMPT}{text}<|im_end|>\n" for text in ANSWERS]}
-    _, factory = await server.post("/doors/llama_factory", texts)
-    assert factory["scores"] == [one["reward"] for one in others["rewards"]]
-    said = {"output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": answer}]}]}
-    asked = {"input": [{"role": "user", "content": PLAIN_PROMPT}]}
-    row = {"responses_create_params": asked, "response": said, "uuid": "u1"}
-    _, gym = await server.post("/doors/nemo_gym/verify", row)
-    assert (gym["reward"], gym["uuid"]) == (reward, "u1")
-    assert gym["reward_components"] == own["rewards"][0]["ratings"]
-
-
-async def test_a_missing_reward_is_an_error_or_the_stacks_own_word_or_a_number_that_was_asked_for(
-    server: Client, judge_server: JudgeServer
-) -> None:
-    judge_server.fault("garbage", None)
-    row = {"query": [f"{PROMPT}no"], "prompts": [PROMPT], "labels": [None]}
-    status, body = await server.post("/doors/openrlhf", row)
-    assert status == 503
-    assert body["error"].startswith("no reward (no_rating)")
-    _, body = await server.post("/doors/openrlhf?on_missing=value&missing_value=-1", row)
-    assert body["rewards"] == [-1.0]
-    said = {"output": [{"type": "message", "content": "no"}]}
-    row = {"responses_create_params": {"input": PLAIN_PROMPT}, "response": said}
-    _, gym = await server.post("/doors/nemo_gym/verify", row)
-    assert (gym["reward"], gym["judge_failed"]) == (0.0, True)
-    _, own = await server.post("/v1/rewards", {**ASKED, "answers": ["no"]})
-    assert (own["rewards"][0]["reward"], own["rewards"][0]["status"]) == (None, "unscored")
-
-
 async def test_an_answer_whose_deadline_passes_is_pending_and_scored_to_its_end(
     server: Client, judge_server: JudgeServer
 ) -> None:
