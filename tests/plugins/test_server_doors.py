@@ -1,4 +1,4 @@
-"""The doors of ``lrf serve`` as each stack's own code asks them: every field that it sends, and what it does with answers.
+"""The doors of ``lrf serve`` as each stack's own code asks them: every field that it sends, and what it then reads.
 
 The stacks themselves need GPUs or don't install here; the requests are those of their newest sources, field by field.
 """
