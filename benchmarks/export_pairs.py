@@ -28,6 +28,7 @@ PAIR = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=1_000_000)
+    parser.add_argument("--json", action="store_true", help="one line")
     arguments = parser.parse_args()
     results: dict[str, object] = {"machine": machine(), "pairs": arguments.pairs}
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +47,7 @@ def main() -> None:
                     "rows_a_cpu_second": round(number / (used.ru_utime - before)),
                     "peak_mib": used.ru_maxrss // 1024,  # of the largest process so far
                 }
-    print(json.dumps(results, indent=2))
+    print(json.dumps(results, indent=None if arguments.json else 2))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic_core import from_json
 
 from lrf.errors import RunError
 from lrf_formats.pair_formats import PAIR_FORMATS, LeftOutError, llama_factory_info
@@ -68,8 +69,8 @@ def _pairs(run: Path, format_: str, out: Output) -> str:
 def _pair(line: bytes, file: Path, number: int) -> Mapping[str, Any]:
     """A row of the run's own file."""
     try:
-        pair = json.loads(line)
-    except (ValueError, RecursionError):
+        pair = from_json(line, allow_inf_nan=False)
+    except ValueError:
         pair = None
     if not isinstance(pair, dict) or "chosen" not in pair:
         raise RunError(f"{file}:{number}: no pair; `lrf run` makes the file again")

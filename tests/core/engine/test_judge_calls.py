@@ -310,7 +310,7 @@ async def test_faults_are_no_attempts(no_pauses: None) -> None:
 async def test_every_call_and_every_failure_is_reported_to_the_listener(no_pauses: None) -> None:
     told: list[tuple[Any, ...]] = []
     judge = ScriptedJudge([UnavailableError("503"), "no mark", "[[6]]"])
-    async with calls_to(judge, listener=lambda *what: told.append((*what[:4], what[5]))) as calls:
+    async with calls_to(judge, listener=lambda call: told.append((*call[:4], call.error))) as calls:
         await ask(calls)
         await ask(calls)  # from the journal: nothing to tell
     assert told == [
@@ -331,7 +331,7 @@ async def test_a_plugins_own_fault_is_reported_as_one_and_a_cancelled_call_is_no
         await asyncio.Event().wait()
         return ""
 
-    async with calls_to(ScriptedJudge(script), listener=lambda *what: told.append(what[5])) as calls:
+    async with calls_to(ScriptedJudge(script), listener=lambda call: told.append(call.error)) as calls:
         given_up = asyncio.create_task(ask(calls, "first"))
         await begun.wait()
         with pytest.raises(

@@ -196,7 +196,7 @@ def test_candidates_without_usage_count_at_most_when_the_run_goes_on_as_when_the
 async def test_a_samplers_own_fault_is_counted_and_told_as_one_and_what_was_drawn_before_as_reused() -> None:
     told: list[str | None] = []
     journal, ledger, sampler = Journal(), BudgetLedger(), Echo()
-    calls = SamplerCalls("sampler", sampler, journal, ledger, lambda *what: told.append(what[5]))
+    calls = SamplerCalls("sampler", sampler, journal, ledger, lambda call: told.append(call.error))
     await calls.draw(generation([1, 2]), "s", 0)
     await calls.draw(generation([1, 2]), "s", 0)
 
