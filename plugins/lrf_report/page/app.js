@@ -23,7 +23,16 @@ const TYPED = /^(INPUT|SELECT|TEXTAREA)$/;
 
 // The parts that are made of the run's figures.
 function Figures({ source, part, state }) {
-  const loaded = useLoaded(() => source.overview(), [part, state]);
+  const [seen, setSeen] = useState(state); // the state of the run whose figures were asked for: not again before they came
+  const loaded = useLoaded(() => source.overview(), [part, seen]);
+  const late = loaded !== null && state !== seen;
+  const latest = useRef(state);
+  latest.current = state;
+  useEffect(() => {
+    if (!late) return undefined;
+    const timer = setTimeout(() => setSeen(latest.current), 3000);
+    return () => clearTimeout(timer);
+  }, [late]);
   const before = useRef(null);
   if (loaded?.value) before.current = loaded.value;
   if (loaded?.error) return html`<${Problem} of=${loaded.error} />`;

@@ -357,3 +357,19 @@ def test_a_report_in_pages_links_to_each_sample_and_back(
     one.page.click("text=To the overview")
     one.page.wait_for_selector("#filter")
     assert lrf.load_run(many.parent / "run").without_texts is None
+
+
+def test_a_page_that_is_open_shows_the_new_rewards_of_a_run_that_is_scored_again(
+    tmp_path: Path, visit: Callable[..., Visit], serve_view: Callable[..., str]
+) -> None:
+    sample, rewards = judged("First. ", "It rained.", " Last.")
+    run = write_run(tmp_path / "run", [(sample, rewards)])
+    one = visit()
+    address = serve_view(run, tmp_path / "labels.csv")
+    one.server = address.split("?")[0]
+    one.page.goto(address)
+    one.page.wait_for_selector("text=Mean 0.00, 1 Candidates")
+    write_run(tmp_path / "run", [(sample, [replace(rewards[0], reward=7.5)])])
+    one.page.wait_for_selector("text=Mean 7.50, 1 Candidates", timeout=60_000)
+    one.page.click("nav >> text=Samples")
+    one.page.wait_for_selector("td:has-text('7.50')")
