@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from pydantic import ValidationError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from lrf.errors import StageError
 from lrf_dpo.settings import DPOSettings
 from lrf_dpo.trainer import DPO
+from lrf_training.adapters import save_merged
 from lrf_training.models import new_model, new_tokenizer
 from lrf_training.settings import Init
 
@@ -120,3 +122,19 @@ def test_adapters_of_a_random_model_must_be_merged(job, row) -> None:
 def test_without_adapters_there_are_none_to_switch_off() -> None:
     with pytest.raises(ValidationError, match="adapter_off needs lora"):
         DPOSettings(reference="adapter_off")
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "glm4_moe"])
+def test_merging_knows_adapters_on_a_mixtures_experts(kind: str, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "moe_intermediate_size": 16, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 4, "n_routed_experts": 4}
+    heads["num_experts_per_tok"] = 2
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=64, **sizes, **heads))
+    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    adapted = get_peft_model(model, lora)
+    save_merged(adapted, tmp_path)
+    expected = adapted.merge_and_unload().eval()
+    merged, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"] | report["unexpected_keys"]
+    assert torch.allclose(logits(merged), logits(expected), atol=1e-5)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
-from lrf.errors import StageError
+from lrf.errors import RunInterruptedError, StageError
 from lrf.protocols import TrainingJob
 from lrf_dpo.settings import DPOSettings
 from lrf_dpo.trainer import DPO
@@ -65,6 +68,91 @@ def test_a_training_that_was_stopped_resumes_to_the_same_weights(job, row, more:
     logs = [result.checkpoint.parent / "training_log.jsonl" for result in (whole, resumed)]
     assert steps(logs[0]) == steps(logs[1])
     assert not (resumed.checkpoint.parent / "training").exists()
+
+
+DATED = """{{- strftime_now('%d %B %Y') }}
+{%- for m in messages %}{{- '<' + m['role'] + '>' + m['content'] + eos_token }}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<assistant>' }}{%- endif %}"""
+
+
+def test_a_training_whose_template_writes_the_date_resumes_on_another_day(
+    job, row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dated.jinja").write_text(DATED)
+    rows, settings = (
+        [row(n) for n in range(8)],
+        DPOSettings.model_validate(TINY | {"chat_template": tmp_path / "dated.jinja"}),
+    )
+    with pytest.raises(StopError):
+        DPO(settings).train(job(rows, report=stop_at(3)))
+    tokens = (job(rows).output / "tokens.arrow").read_bytes()
+
+    class Tomorrow(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime(2031, 1, 2)
+
+    monkeypatch.setattr(transformers.utils.chat_template_utils, "datetime", Tomorrow)
+    reports: list[Any] = []
+    with pytest.raises(StopError):
+        DPO(settings).train(job(rows, report=lambda p: (reports.append(p), stop_at(4)(p))))
+    assert {"note": "training resumes from step 2"} in reports
+    assert (job(rows).output / "tokens.arrow").read_bytes() == tokens
+    with pytest.raises(StopError):  # other rows are tokenised anew
+        DPO(settings).train(job(rows[:6], report=stop_at(1)))
+    assert (job(rows).output / "tokens.arrow").read_bytes() != tokens
+
+
+def test_states_of_other_settings_are_kept_until_a_training_is_complete_and_said(job, row) -> None:
+    rows, settings = [row(n) for n in range(8)], DPOSettings.model_validate(TINY)
+    with pytest.raises(StopError):
+        DPO(settings).train(job(rows, report=stop_at(3)))
+    reports: list[Any] = []
+    other = settings.model_copy(update={"beta": 0.3})
+    with pytest.raises(StopError):
+        DPO(other).train(job(rows, report=lambda p: (reports.append(p), stop_at(5)(p))))
+    assert any("(step 2) don't fit this training; they are kept in" in str(r.get("note")) for r in reports)
+    reports.clear()
+    done = DPO(settings).train(job(rows, report=reports.append))
+    assert {"note": "training resumes from step 2"} in reports
+    assert not (done.checkpoint.parent / "training").exists()
+
+
+def test_a_signal_lets_the_step_end_and_its_state_be_saved(job, row) -> None:
+    rows, settings = [row(n) for n in range(8)], DPOSettings.model_validate(TINY | {"save_every": None})
+    whole = DPO(settings).train(job(rows, output="whole"))
+
+    def terminate(progress: Any) -> None:
+        if progress.get("step") == 2 and "loss" in progress:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(RunInterruptedError, match="stopped after step 3 of 8; its state is saved"):
+        DPO(settings).train(job(rows, output="stopped", report=terminate))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    reports: list[Any] = []
+    resumed = DPO(settings).train(job(rows, output="stopped", report=reports.append))
+    assert {"note": "training resumes from step 3"} in reports
+    assert weights(resumed.checkpoint) == weights(whole.checkpoint)
+
+
+def test_what_cant_be_saved_at_the_end_stops_a_training_before_its_first_step(job, row) -> None:
+    limits, reports = resource.getrlimit(resource.RLIMIT_FSIZE), list[Any]()
+
+    def fill_the_disk(progress: Any) -> None:
+        reports.append(progress)
+        if progress.get("phase") == "training":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+
+    full = job([row(n) for n in range(8)], report=fill_the_disk)
+    try:
+        with pytest.raises(
+            StageError, match=r"can't be saved and loaded, as was tried before its first step.*Make room"
+        ):
+            DPO(DPOSettings.model_validate(TINY)).train(full)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not any("loss" in report for report in reports)
+    assert not (full.output / "checkpoint.trial").exists()
 
 
 def steps(log: Path) -> list[dict[str, Any]]:
@@ -184,10 +272,11 @@ def test_a_full_disk_while_saving_leaves_state_and_checkpoint_from_before(job, r
 
 PART = """
 import sys
+from datetime import datetime
 from pathlib import Path
 import torch.distributed as dist
 dist.init_process_group("gloo")
-from lrf.errors import StageError
+from lrf.errors import RunInterruptedError, StageError
 from lrf_training.checkpoint import TrainingStates
 from lrf_training.processes import rank
 folder, states = Path(sys.argv[1]), TrainingStates(Path(sys.argv[1]), "x", world=2, sharded=True)

@@ -54,19 +54,29 @@ def unwrap_peft(model: Any) -> Any:
 
 
 def save_merged(model: Any, folder: Path) -> None:
-    """Save the model with its adapters merged into the weights, in float32. The model in memory doesn't change."""
+    """Save the model with its adapters merged into the weights, in float32. The model in memory doesn't change.
+
+    Adapters are on modules, or (of a mixture's experts) on parameters of modules, several on one module.
+    """
     from peft.tuners.lora import LoraLayer
 
     inner, state = unwrap_peft(model), dict[str, Any]()
     for name, parameter in inner.state_dict().items():
         if ".lora_" not in name:
-            state[name.replace(".base_layer.", ".")] = parameter.float().cpu()
+            state[_plain_name(name)] = parameter.float().cpu()
     for name, module in inner.named_modules():
         if isinstance(module, LoraLayer):
             layer: Any = module
-            delta = layer.get_delta_weight("default").detach().float()
-            state[f"{name}.weight"] = (layer.base_layer.weight.detach().float() + delta).cpu()
+            adapted = f"{_plain_name(f'{name}.')}{getattr(layer, 'parameter_name', 'weight')}"
+            state[adapted] = state[adapted] + layer.get_delta_weight("default").detach().float().cpu()
     inner.save_pretrained(folder, state_dict=state)
     config = copy.deepcopy(inner.config)
     config.dtype = "float32"  # in memory the weights may be bfloat16
     config.save_pretrained(folder)
+
+
+def _plain_name(name: str) -> str:
+    """The name of a module or weight without peft's wrappers."""
+    while ".base_layer." in name:
+        name = name.replace(".base_layer.", ".")
+    return name

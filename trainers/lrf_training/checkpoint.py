@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lrf.errors import StageError
 from lrf_training.processes import on_first_process, rank, wait_for_all
@@ -73,13 +74,31 @@ class TrainingStates:
     sharded: bool
 
     def latest(self) -> Path | None:
-        """The last complete state of this training, or None; all others are removed.
+        """The last complete state of this training, or None.
 
-        Raises :class:`lrf.errors.StageError` if it was saved by a number of processes that can't be loaded here.
+        Complete states of other trainings are set aside, in ``folder / "others"``, until this one is complete; partial
+        ones are removed. Raises :class:`lrf.errors.StageError` if it was saved by a number of processes that can't be
+        loaded here.
         """
         return on_first_process(self._latest)
 
+    def notes(self) -> list[str]:
+        """What a person should know of states that were found and aren't resumed."""
+        others = sorted(self._others.glob("*/checkpoint-*"))
+        if not others:
+            return []
+        steps = ", ".join(path.name.split("-")[1] for path in others)
+        return [
+            f"training states of other settings, rows or weights (step {steps}) don't fit this training; they are kept "
+            f"in {self._others} until it is complete"
+        ]
+
+    @property
+    def _others(self) -> Path:
+        return self.folder / "others"
+
     def _latest(self) -> Path | None:
+        self._set_others_aside()
         states = sorted(self.folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
         complete_states = [path for path in states if self._is_complete(path)]
         for path in states:
@@ -96,12 +115,18 @@ class TrainingStates:
             )
         return complete_states[-1]
 
+    def _set_others_aside(self) -> None:
+        """Move complete states of other trainings away, and those of this one back."""
+        for path in self.folder.glob("checkpoint-*"):
+            other = _mark(path).get("fingerprint", self.fingerprint)
+            if other != self.fingerprint:
+                _move(path, self._others / other[:16] / path.name)
+        for path in (self._others / self.fingerprint[:16]).glob("checkpoint-*"):
+            _move(path, self.folder / path.name)
+
     def _is_complete(self, path: Path) -> bool:
-        try:
-            saved = json.loads((path / COMPLETE).read_text())
-        except (OSError, ValueError):
-            return False
-        return bool(saved["fingerprint"] == self.fingerprint and saved["files"] == _sizes(path))
+        saved = _mark(path)
+        return bool(saved and saved["fingerprint"] == self.fingerprint and saved["files"] == _sizes(path))
 
     def save(self, write: Callable[[], None], path: Path) -> None:
         """Save a state with ``write``, mark it complete, then remove the previous one. Called in all processes.
@@ -137,6 +162,21 @@ class TrainingStates:
                     shutil.rmtree(other)
 
         on_first_process(complete)
+
+
+def _mark(path: Path) -> dict[str, Any]:
+    """The mark of a complete state; empty if it has none."""
+    try:
+        mark: dict[str, Any] = json.loads((path / COMPLETE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return mark
+
+
+def _move(path: Path, to: Path) -> None:
+    shutil.rmtree(to, ignore_errors=True)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(to)
 
 
 def _attempt(write: Callable[[], None]) -> Exception | None:

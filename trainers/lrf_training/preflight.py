@@ -1,4 +1,4 @@
-"""A test before the first step: does the longest row fit into memory?"""
+"""Tests before the first step: can a checkpoint be saved and loaded, and does the longest row fit into memory?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOGGED = ("_metrics", "_total_train_tokens", "lengths")
 
 
 class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by mypy
-    """One forward and backward pass of a micro-batch filled with the longest row.
+    """A checkpoint of step 0, then one forward and backward pass of a micro-batch filled with the longest row.
 
     It runs once the model is wrapped and sharded, before the first step, and restores gradients, random generators and
     logged metrics. Set ``trainer`` after the trainer is created. Afterwards ``metrics`` has ``preflight_tokens`` and
@@ -35,6 +35,8 @@ class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not f
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
         trainer = self.trainer
+        if not state.global_step:
+            trainer.try_export()
         row, tokens = self._longest(trainer)
         trainer.report({"phase": "preflight", "tokens": tokens})
         python, numbers, torch_numbers = random.getstate(), np.random.get_state(), torch.get_rng_state()

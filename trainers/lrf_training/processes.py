@@ -54,6 +54,18 @@ def wait_for_all() -> None:
         distributed.barrier(group=_patient_group())
 
 
+def any_process(here: bool) -> bool:
+    """Whether it is so in any process. Called in all processes."""
+    if world() == 1:
+        return here
+    import torch
+    from torch import distributed
+
+    count = torch.tensor(int(here))
+    distributed.all_reduce(count, group=_patient_group())
+    return bool(count)
+
+
 @cache
 def _patient_group() -> Any:
     """A gloo group with a timeout of a day: tokenising and saving can outlast NCCL's ten minutes."""

@@ -6,12 +6,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrf.errors import StageError
+from lrf.errors import RunInterruptedError, StageError
 from lrf.protocols import TrainingJob
-from lrf_training.adapters import save_merged
+from lrf_training.adapters import save_merged, unwrap_peft
 from lrf_training.checkpoint import TrainingStates, export
+from lrf_training.export_trial import check_adapters, check_weights, try_export
 from lrf_training.processes import rank, world
 from lrf_training.settings import TrainingSettings
+from lrf_training.stopping import StopSignals
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
@@ -37,17 +39,43 @@ class CheckedTrainer(_Base):  # type: ignore[misc]  # transformers is not follow
                 "merge the adapters afterwards with peft"
             )
         self.settings, self.report, self.checkpoint = settings, job.report, job.output / "checkpoint"
+        self.trust_remote_code = job.trust_remote_code
         self.states = TrainingStates(job.output / "training", fingerprint, world(), sharded=self.is_deepspeed_enabled)
 
     def run(self) -> None:
-        """Train to the end, resuming from the last complete state; then export the model and remove the states."""
+        """Train to the end, resuming from the last complete state; then export the model and remove the states.
+
+        At a signal to stop (SIGTERM, SIGINT), the step at work is finished and its state saved. Raises
+        :class:`lrf.errors.RunInterruptedError` then.
+        """
         latest = self.states.latest()
+        for note in self.states.notes():
+            self.report({"note": note})
         if latest is not None:
             self.report({"note": f"training resumes from step {latest.name.split('-')[1]}"})
-        self.train(resume_from_checkpoint=str(latest) if latest else None)
+        with StopSignals() as stop:
+            self.add_callback(stop)
+            self.train(resume_from_checkpoint=str(latest) if latest else None)
+        if stop.stopped_at is not None:
+            raise RunInterruptedError(
+                f"the training was stopped after step {stop.stopped_at} of {self.state.max_steps}; its state is saved, "
+                "and the same command continues from it"
+            )
         self.save_export()
         if rank() == 0:
             shutil.rmtree(self.states.folder, ignore_errors=True)
+
+    def try_export(self) -> None:
+        """Save a checkpoint in its final form, load it and remove it. Raises :class:`lrf.errors.StageError`."""
+        try_export(self.write_export, self.checkpoint, self._check_export)
+
+    def _check_export(self, folder: Path) -> None:
+        """Load what was exported, without memory for its weights: names and shapes must be the model's."""
+        adapters = hasattr(self.model, "peft_config") and not self._merges(self.settings)
+        if adapters:
+            check_adapters(self.model, folder)
+        else:
+            check_weights(type(unwrap_peft(self.model)), folder, self.trust_remote_code)
 
     def save_export(self) -> None:
         self.report({"phase": "saving", "step": self.state.global_step})
@@ -61,7 +89,10 @@ class CheckedTrainer(_Base):  # type: ignore[misc]  # transformers is not follow
         if not self._merges(self.settings):
             self.save_model(str(folder), _internal_call=True)
         elif first:
+            adapters = folder.with_name("adapters")  # kept until the merged weights are complete
+            self.model.save_pretrained(adapters)
             save_merged(self.model, folder)
+            shutil.rmtree(adapters)
             self.processing_class.save_pretrained(folder)
         if first:
             (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, not needed

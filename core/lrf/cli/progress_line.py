@@ -45,7 +45,7 @@ class TimeLeft:
 
 def line_of(p: Progress, planned_calls: int | None = None, seconds_left: float | None = None) -> str:
     """The line of a message, without what could steer a terminal."""
-    if p.event:
+    if p.event or p.note:
         return clean(p.note) if p.note else f"{p.stage}: {EVENTS[p.event]}"
     if p.figures:
         return clean(f"{p.stage}: {_figures(p.figures)}")

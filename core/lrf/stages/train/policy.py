@@ -1,4 +1,7 @@
-"""The folder of a policy: kept while it is made of the same data and settings, never removed without being asked."""
+"""The folder of a policy: kept while it is made of the same data and settings, never removed without being asked.
+
+A policy that another replaces stays beside it (``NAME.replaced``) until the other is complete.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,44 @@ from lrf.errors import ConfigError
 MARK = "fingerprint"
 
 
-def make_room(policy: Path, fingerprint: str, settings: str = "", *, replace: bool = False) -> None:
+def make_room(policy: Path, fingerprint: str, settings: str = "", *, replace: bool = False) -> bool:
     """Prepare the folder for a policy with this fingerprint. One that was begun with it is left as it is, to continue.
 
     ``settings``: the part of the fingerprint that doesn't depend on data. Raises :class:`lrf.errors.ConfigError` if
-    another one would be lost, unless ``replace`` says to remove it.
+    another one would be lost, unless ``replace`` says to train in its place; :func:`replaced` then removes it.
+
+    Returns whether a policy came back that another was to replace.
     """
-    marked = _marked(policy)
+    marked, before = _marked(policy), _before(policy)
     if marked is not None and marked[0] == fingerprint:
-        return
+        return False
+    its = _marked(before)
+    if its is not None and its[0] == fingerprint:  # the settings of before again
+        aside = policy.with_name(policy.name + ".unfinished")
+        policy.rename(aside)
+        before.rename(policy)
+        shutil.rmtree(aside)
+        return True
     lost = lost_policy(policy)
     if lost and not replace:
         raise ConfigError(lost)
     if policy.exists():
-        shutil.rmtree(policy)
+        if lost and not before.exists():
+            policy.rename(before)
+        else:  # nothing is in it, or the successor of one that is complete, which wasn't
+            shutil.rmtree(policy)
     policy.mkdir(parents=True)
     (policy / MARK).write_text(f"{fingerprint}\n{settings}\n")
+    return False
+
+
+def replaced(policy: Path) -> None:
+    """Remove the policy that this one, which is complete now, has replaced."""
+    shutil.rmtree(_before(policy), ignore_errors=True)
+
+
+def _before(policy: Path) -> Path:
+    return policy.with_name(policy.name + ".replaced")
 
 
 def lost_policy(policy: Path, *, settings: str | None = None) -> str | None:
@@ -36,6 +61,9 @@ def lost_policy(policy: Path, *, settings: str | None = None) -> str | None:
     there = sorted(path.name for path in policy.iterdir() if path.name != MARK) if policy.exists() else []
     marked = _marked(policy)
     if not there or (settings is not None and (marked is None or marked[1] in ("", settings))):
+        return None
+    before = _marked(_before(policy))
+    if settings is not None and before is not None and before[1] == settings:  # it comes back
         return None
     return (
         f"{policy} has what was trained with other data or settings ({', '.join(there)}), and it would be lost. "

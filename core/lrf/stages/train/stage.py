@@ -30,7 +30,7 @@ from lrf.stages.spending import paid
 from lrf.stages.stage import FLAT, BlockingStage, PaidResult, StageResult
 from lrf.stages.train.card import write_model_card
 from lrf.stages.train.launch import plan_launch, prepare_launch
-from lrf.stages.train.policy import lost_policy, make_room
+from lrf.stages.train.policy import lost_policy, make_room, replaced
 from lrf.stages.train.prompts import prompts_fingerprint, write_prompts
 from lrf.stages.train.rewards import RunRewards
 from lrf.stages.train.supervise import launch
@@ -55,6 +55,10 @@ class TrainResult(StageResult):
 @dataclass(frozen=True, kw_only=True)
 class OnlineTrainResult(PaidResult, TrainResult):
     """What stage *train* made, and paid, with a trainer that asks for rewards."""
+
+
+_SENTENCES = frozenset({"note", "alarm"})
+"""What a trainer reports for people to read, among its figures."""
 
 
 class TrainStage(BlockingStage[TrainResult]):
@@ -133,11 +137,18 @@ class TrainStage(BlockingStage[TrainResult]):
         if "scored" in self.reads:
             write_scored(context)
         made_of = self.fingerprint(context)
-        make_room(run.policy(self.block.type), made_of, self._settings(context), replace=context.replace)
+        back = make_room(run.policy(self.block.type), made_of, self._settings(context), replace=context.replace)
+        if back and (done := self.finished(context)) is not None:
+            return done
         plan = prepare_launch(pipeline, run).plan
 
         def report(progress: Mapping[str, JsonValue]) -> None:
-            context.report(Progress(stage=self.name, figures=progress).as_json())
+            figures = {name: value for name, value in progress.items() if name not in _SENTENCES}
+            for name in _SENTENCES.intersection(progress):  # they stay on the screen, and in the log
+                context.log.warning(name, text=progress[name])
+                context.report(Progress(stage=self.name, note=f"{self.name}: {progress[name]}").as_json())
+            if figures:
+                context.report(Progress(stage=self.name, figures=figures).as_json())
 
         began = time.monotonic()
         trained = launch(plan, run.launch, report) if plan.argv else train_here(pipeline, self.block, run, report)
@@ -151,7 +162,9 @@ class TrainStage(BlockingStage[TrainResult]):
             "train_seconds": round(time.monotonic() - began, 3),
         }
         result = TrainResult(**figures) if costs is None else OnlineTrainResult(**figures, **_paid(context, costs))
-        return self.keep(context, made_of, [], result)
+        kept = self.keep(context, made_of, [], result)
+        replaced(run.policy(self.block.type))
+        return kept
 
     def record(self, run: RunDir) -> StageRecord:
         """Each trainer's own, so that the policies of two trainers are both known to be finished."""

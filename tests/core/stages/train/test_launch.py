@@ -25,7 +25,7 @@ from lrf.stages.channel import Messages
 from lrf.stages.context import StageContext
 from lrf.stages.run_dir import RunDir
 from lrf.stages.train.launch import plan_launch, prepare_launch
-from lrf.stages.train.policy import make_room
+from lrf.stages.train.policy import lost_policy, make_room, replaced
 from lrf.stages.train.stage import TrainStage
 from lrf.stages.train.supervise import launch
 from waiting import until
@@ -226,6 +226,23 @@ def test_a_policy_of_other_settings_is_only_replaced_when_told_so_and_one_of_the
     assert (policy / "checkpoint").exists()
     make_room(policy, "others", replace=True)
     assert not (policy / "checkpoint").exists()
+
+
+def test_a_policy_that_is_replaced_goes_only_when_the_other_is_complete(tmp_path: Path) -> None:
+    policy, before = tmp_path / "policy" / "dpo", tmp_path / "policy" / "dpo.replaced"
+    make_room(policy, "these", "settings")
+    (policy / "checkpoint").mkdir()
+    make_room(policy, "others", "other settings", replace=True)
+    (policy / "tokens.arrow").write_text("the other failed here")
+    make_room(policy, "a third", "third settings", replace=True)
+    assert (before / "checkpoint").exists()
+    assert lost_policy(policy, settings="settings") is None  # it comes back:
+    assert make_room(policy, "these", "settings")
+    assert (policy / "checkpoint").exists()
+    assert not before.exists()
+    make_room(policy, "others", "other settings", replace=True)
+    replaced(policy)
+    assert [path.name for path in policy.parent.iterdir()] == ["dpo"]
 
 
 def test_what_cannot_be_written_before_the_training_is_named(tmp_path: Path) -> None:
