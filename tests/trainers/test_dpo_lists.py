@@ -130,10 +130,10 @@ def train(job: TrainingJob, **settings: Any) -> Any:
 
 
 def test_what_is_in_a_list_but_cannot_be_trained_on_is_counted(list_job: Any) -> None:
-    rows = [list_row(0), list_row(1, (9, None, 2)), list_row(2, (None, None, 2)), list_row(3, (4, 4, 4))]
+    rows = [list_row(0, (7.1, 6.6, 2)), list_row(1, (9, None, 2)), list_row(2, (None, None, 2)), list_row(3, (4, 4, 4))]
     rows[0]["candidates"][2]["messages"][0]["content"] = " "
     rows[1]["candidates"].append(rows[1]["candidates"][0] | {"reward": 1})
-    metrics = train(list_job(rows), on_bad_pair="drop", max_lost=0.5).metrics
+    metrics = train(list_job(rows), on_bad_pair="drop", max_lost=0.5, margin=0.5).metrics
     assert (metrics["lists"], metrics["lost_lists"]) == (2, 2)
     assert metrics["lost_by_reason"] == {
         "fewer than two different answers with a reward": 1,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import logsigmoid
 
-_ROUNDING = 1e-6  # rewards are stored as float32: 7.1 and 6.6 differ by 0.5
+from lrf_dpo.rows import ROUNDING
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From implicit rewards and rewards, (answers,) each, to a loss: 0 where no answer is better than another."""
@@ -20,7 +20,7 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 def better(rewards: torch.Tensor, margin: float = 0.0) -> torch.Tensor:
     """(answers, answers): whether the first answer's reward is above the second's, by at least ``margin``."""
     difference = rewards[:, None] - rewards[None]
-    return (difference > _ROUNDING) & (difference >= margin - _ROUNDING)
+    return (difference > ROUNDING) & (difference >= margin - ROUNDING)
 
 
 def all_pairs(

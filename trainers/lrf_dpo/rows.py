@@ -28,6 +28,9 @@ EMPTY = "empty_answers"
 SAME = "same_answers"
 """Remarks on rows: counted in the trainer's result."""
 
+ROUNDING = 1e-6
+"""Rewards are stored as float32: 7.1 and 6.6 differ by 0.5."""
+
 _MEND = "mend the row, or set on_bad_pair: drop and max_lost"
 
 
@@ -124,7 +127,7 @@ def encode(
             "look at the chat template, or set on_bad_pair: drop and max_lost",
             tokens,
         )
-    if max(rewards) - min(rewards) < margin or max(rewards) == min(rewards):
+    if max(rewards) - min(rewards) < max(margin, 2 * ROUNDING) - ROUNDING:
         raise UnusableRowError("no two rewards differ enough", f"lower margin ({margin:g}), or set max_lost", tokens)
     remarks += [PROMPT_ENDS_CHANGED] if start < len(prompt) else []
     remarks += [AS_THE_ROW_SAYS] * (not as_written) + [PROMPT_CHANGED] * (not chat.whole)

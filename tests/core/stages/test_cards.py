@@ -37,7 +37,10 @@ def test_a_run_s_pairs_have_a_card_that_says_what_they_are_made_of(project: Proj
     card = project.run_dir / "README.md"
     text = card.read_text()
     head = head_of(card)
-    assert head["configs"] == [{"config_name": "default", "data_files": "pairs.jsonl"}]
+    assert head["configs"] == [
+        {"config_name": "default", "data_files": "pairs.jsonl"},
+        {"config_name": "lists", "data_files": "lists.jsonl"},
+    ]
     assert head["license_name"] == "to-be-filled-in"
     assert f"{summary.stages['pairs']['pairs']} pairs of a prompt" in text
     for made_of in ("`jsonl: data.jsonl`", "judge `main` | `openai: sim`", "`helpfulness`, `logicality`", "best_worst"):

@@ -24,6 +24,8 @@ tags: [preference, dpo, lrf]
 configs:
 - config_name: default
   data_files: pairs.jsonl
+- config_name: lists
+  data_files: lists.jsonl
 ---
 
 # Preference pairs of the run {code(pipeline.name)}
@@ -31,6 +33,8 @@ configs:
 {result.pairs:,} pairs of a prompt, a chosen and a rejected answer, made with lrf {lrf_version() or "?"}.
 
 {table(made_of(pipeline))}
+
+`lists.jsonl` has all scored candidates of {result.lists:,} samples, the best first.
 
 {result.left_out:,} samples have no pair{counted_reasons(result.reasons)}. Rewards are a judge's opinion, not a
 measurement: `judgements.jsonl` says what each rests on, and `lrf agree` how far people agree.

@@ -76,7 +76,7 @@ class PairsStage(BlockingStage[PairsResult]):
             raise StageError(f"{run.rewards} is not there; run the stage before first (`--from score`)")
         rewards = sha256_of(run.rewards) if _scored(context) else None
         parts = context.component(self.block), pipeline.policy.prompt_template, pipeline.seed
-        return fingerprint("pairs", sampled(context).sha256, rewards, *parts)
+        return fingerprint("pairs and lists", sampled(context).sha256, rewards, *parts)
 
     def work(self, context: StageContext) -> PairsResult:
         """Raises :class:`lrf.errors.StageError` when the rewards are not those of this data."""
