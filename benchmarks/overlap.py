@@ -1,6 +1,7 @@
 """How well ``overlap`` tells true statements from planted errors, English and Chinese apart, and how fast it is.
 
     python benchmarks/overlap.py [--json] [--handbook FOLDER] [--longreward FOLDER] [--data FILE] [--fit]
+    python benchmarks/overlap.py [--json] --unseen [--llmbar FOLDER]
 
 Without options it judges the statements of overlap_statements.jsonl that were not tuned on. ``--handbook`` (see
 handbook.py) and ``--longreward`` (LongReward's data/example) add statements on real texts. ``--data`` judges a file of
@@ -25,8 +26,10 @@ from typing import Any
 
 import numpy as np
 from handbook import SECTIONS, paragraphs
-from planted_errors import KINDS, Row, planted
+from planted_errors import Row, planted
 
+from lrf.evaluation import planting
+from lrf.text.languages import language_of
 from lrf_overlap.features import FEATURES, evidence_of, features
 from lrf_overlap.probability import probability
 
@@ -56,6 +59,31 @@ def on_real_texts(handbook: Path | None, longreward: Path | None, split: str) ->
     if longreward is not None and split == "test":
         row = json.loads((longreward / "sft.jsonl").read_text("utf-8").splitlines()[0])
         yield from planted(row["context"], "en", "longreward", 40, rng)
+
+
+def unseen(llmbar: Path | None) -> Iterator[Row]:
+    """Errors planted by the rules of `lrf audit`, which are others, in documents that nobody tuned on.
+
+    They are the quickstart's four documents and the answers of LLMBar that have at least 600 characters; true are the
+    sentences in the audit's other words.
+    """
+    folder = HERE.parent / "examples" / "quickstart" / "documents"
+    texts = [file.read_text("utf-8") for file in sorted(folder.iterdir())]
+    if llmbar is not None:
+        rows = json.loads((llmbar / "natural.json").read_text("utf-8"))
+        texts += [row[key] for row in rows for key in ("output_1", "output_2") if len(row[key]) >= 600]
+    chance = random.Random(2)
+    for text in texts:
+        names = planting.names_in(text)
+        for sentence in planting.true_sentences(text):
+            window = text[max(0, sentence.start - 600) : sentence.start + len(sentence.text) + 600]
+            yield Row(window, planting.paraphrased(sentence), 1, sentence.language, "true", "unseen")
+            for kind in planting.KINDS[:-1]:
+                if wrong := planting.corrupted(sentence, kind, chance, names):
+                    yield Row(window, wrong, 0, sentence.language, kind, "unseen")
+            other = chance.choice([s.text for t in texts if t != text for s in planting.true_sentences(t)])
+            if language_of(other) == sentence.language:
+                yield Row(window, other, 0, sentence.language, planting.KINDS[-1], "unseen")
 
 
 def read(file: Path) -> Iterator[Row]:
@@ -147,7 +175,7 @@ def results(rows: Sequence[Row]) -> dict[str, Any]:
             continue
         report[f"auc_{lang}"], report[f"auc_{lang}_interval"] = round(auc(scores, labels), 3), interval(mine, scores)
         details[lang] = {"statements": len(mine), "brier": round(float(np.mean((np.array(scores) - labels) ** 2)), 3)}
-        for kind in KINDS:
+        for kind in sorted({r.kind for r in mine if not r.label and r.kind}):
             of = [n for n, r in enumerate(mine) if r.label or r.kind == kind]
             details[lang][kind] = round(auc([scores[n] for n in of], [labels[n] for n in of]), 3)
         for source in sorted({r.source.split()[0] for r in mine}):
@@ -162,14 +190,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--handbook", type=Path)
     parser.add_argument("--longreward", type=Path)
+    parser.add_argument("--unseen", action="store_true", help="other documents, and other rules of planting")
+    parser.add_argument("--llmbar", type=Path, help="LLMBar's folder with natural.json, for --unseen")
     parser.add_argument("--json", action="store_true", help="one line")
     parser.add_argument("--fit", action="store_true")
     given = parser.parse_args()
     if given.fit:
         fit([*by_hand("tune"), *on_real_texts(given.handbook, given.longreward, "tune")])
         return
-    rows: Iterable[Row] = read(given.data) if given.data else by_hand("test")
-    rows = [*rows, *(() if given.data else on_real_texts(given.handbook, given.longreward, "test"))]
+    rows: Iterable[Row]
+    if given.data or given.unseen:
+        rows = read(given.data) if given.data else unseen(given.llmbar)
+    else:
+        rows = [*by_hand("test"), *on_real_texts(given.handbook, given.longreward, "test")]
+    rows = list(rows)
     print(json.dumps(results(rows), ensure_ascii=False, indent=None if given.json else 2))
 
 

