@@ -2,12 +2,12 @@
 
     python benchmarks/packing_effect.py --json [--model NAME | --url URL] [--data FILE] [--cut CHARACTERS]
 
-By default the quickstart's four samples and its model of 270 million parameters, as a judge that decides; with `--url` a
-System One server. `--cut` shortens the documents.
+By default the quickstart's four samples and its model of 270 million parameters, as a judge that decides; with
+`--url` a System One server. `--cut` shortens the documents.
 
-`off` is the mean absolute difference of the two ratings (0 to 10), `shift` the mean of packed less alone, `swing` the mean
-distance of the highest and the lowest rating alone of a sample, for comparison; `same_best` the share of samples and
-dimensions whose best answer is the same both ways, and `same_order` that of pairs of answers in the same order.
+`off` is the mean absolute difference of the two ratings (0 to 10), `shift` the mean of packed less alone, `swing` the
+mean distance of the highest and the lowest rating alone of a sample, for comparison; `same_best` the share of samples
+and dimensions whose best answer is the same both ways, and `same_order` that of pairs of answers in the same order.
 """
 
 from __future__ import annotations
