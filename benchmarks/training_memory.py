@@ -33,8 +33,8 @@ CASES: dict[str, dict[str, Any]] = {
     "sft, activations kept": {"trainer": "sft", "tokens": 2048, "gradient_checkpointing": False},
     "sft, LoRA": {"trainer": "sft", "tokens": 4096, "lora": {"rank": 16, "merge": True}},
     "sft, two micro-batches": {
-        **{"trainer": "sft", "tokens": 2048, "global_batch": 2},
-        "init": {"hidden": 1024, "layers": 8, "heads": 8, "vocab": 4000},
+        **{"trainer": "sft", "tokens": 1024, "global_batch": 2},
+        "init": {"hidden": 512, "layers": 4, "heads": 8, "vocab": 4000},
     },
     "dpo": {"trainer": "dpo", "tokens": 4096},
     "dpo, tiled MLPs, LoRA": {"trainer": "dpo", "tokens": 4096, "mlp_tiles": 16, "lora": {"rank": 16, "merge": True}},

@@ -92,6 +92,7 @@ class DPO:
         from lrf_dpo.batches import ListCollator, padded
         from lrf_dpo.objective import DPOWithCETrainer
         from lrf_dpo.reference import add_reference_logps
+        from lrf_training.evaluation import BestCheckpoints, split
         from lrf_training.preflight import Preflight
         from lrf_training.progress import ProgressCallback
 
@@ -101,7 +102,7 @@ class DPO:
             metrics=partial(step_metrics, beta=settings.beta),
             alarms=alarms(),
         )
-        preflight = Preflight(_ADVICE)
+        preflight, dataset = Preflight(_ADVICE), Dataset.from_file(str(ready.tokens))
         trainer = DPOWithCETrainer(
             ce=settings.ce,
             preference=self._preference(),
@@ -110,7 +111,8 @@ class DPO:
             args=arguments,
             model=policy,
             peft_config=lora_config(settings, policy),
-            train_dataset=Dataset.from_file(str(ready.tokens)),
+            train_dataset=dataset,
+            eval_dataset=dataset if settings.evaluation else None,  # split below, when the reference is known
             processing_class=tokenization.tokenizer,
             callbacks=[progress, *([preflight] if settings.preflight else [])],
             data_collator=ListCollator(padded if refusal else share_prompts, tokenization.tokenizer.pad_token_id),
@@ -132,10 +134,20 @@ class DPO:
                 report=job.report,
             )
 
+        # --- held-out rows
+        best = None
+        if settings.evaluation:
+            trainer.train_dataset, trainer.eval_dataset = split(trainer.train_dataset, settings.evaluation, job.seed)
+            best = BestCheckpoints(settings.evaluation, job.output)
+            best.trainer = trainer
+            for callback in best.callbacks():
+                trainer.add_callback(callback)
+
         # --- train and save
         sharing = f"off: {refusal}" if refusal else "on"
         job.report({"phase": "training", "device": arguments.device.type, "prefix_sharing": sharing})
         trainer.run()
+        evaluated = best.finish() if best else {}
         if rank() == 0:
             ready.tokens.unlink()
         return TrainingResult(
@@ -145,6 +157,7 @@ class DPO:
                 "steps": trainer.state.global_step,
                 "skipped_steps": trainer.skipped_steps,
                 **counts.metrics(what),
+                **evaluated,
                 PROMPT_ENDS_CHANGED: counts.extra[PROMPT_ENDS_CHANGED],
                 **({name: counts.extra[name] for name in (UNSCORED, EMPTY, SAME)} if settings.lists else {}),
                 **({"sources": rows.metrics()} if settings.sources else {}),

@@ -83,32 +83,41 @@ class SFT:
         from transformers import PrinterCallback
 
         from lrf_sft.objective import SFTCollator, TokenMeanTrainer
+        from lrf_training.evaluation import BestCheckpoints, split
         from lrf_training.preflight import Preflight
         from lrf_training.progress import ProgressCallback
         from lrf_training.sequence_parallel import use_group_batches
         from lrf_training.tiling import tile_mlps
 
         tile_mlps(policy, settings.mlp_tiles)
+        train_rows, held_out, best = Dataset.from_file(str(data)), None, None
+        if settings.evaluation:
+            train_rows, held_out = split(train_rows, settings.evaluation, job.seed)
+            best = BestCheckpoints(settings.evaluation, job.output)
         progress = ProgressCallback(job.output / "training_log.jsonl", job.report)
         preflight = Preflight(_ADVICE)
         trainer = TokenMeanTrainer(
             args=arguments,
             model=policy,
             peft_config=lora_config(settings, policy),
-            train_dataset=Dataset.from_file(str(data)),
+            train_dataset=train_rows,
+            eval_dataset=held_out,
             processing_class=tokenization.tokenizer,
-            callbacks=[progress, *([preflight] if settings.preflight else [])],
+            callbacks=[progress, *([preflight] if settings.preflight else []), *(best.callbacks() if best else [])],
             data_collator=SFTCollator(
                 tokenization.tokenizer.pad_token_id, settings.sequence_parallel, packed=settings.packing
             ),
         )
         trainer.remove_callback(PrinterCallback)
         preflight.trainer = trainer
+        if best is not None:
+            best.trainer = trainer
         if settings.sequence_parallel > 1:
             use_group_batches(trainer, settings.sequence_parallel)
         trainer.configure(settings, job, training_fingerprint(settings, job, ready.tokens))
         job.report({"phase": "training", "device": arguments.device.type})
         trainer.run()
+        evaluated = best.finish() if best else {}
         answer_tokens = 0
         if rank() == 0:
             answer_tokens = _answer_tokens(ready.tokens)
@@ -122,6 +131,7 @@ class SFT:
                 "skipped_steps": trainer.skipped_steps,
                 **counts.metrics("rows"),
                 "answer_tokens": answer_tokens,
+                **evaluated,
                 "sources": mixture.metrics(),
                 "chat_template": tokenization.template,
                 **preflight.metrics,

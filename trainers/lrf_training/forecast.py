@@ -27,7 +27,8 @@ def forecast(settings: Any, model: str, world: int) -> dict[str, JSON]:
         shape = shape_of(model)
     except UnknownShapeError as error:
         return {"unknown": str(error)}
-    longest = settings.max_tokens or shape.window
+    window = settings.window or shape.window
+    longest = settings.max_tokens or window
     if not longest:
         return {"unknown": f"{model} doesn't say its longest sequence; set max_tokens"}
     needed = foretell(settings, shape, world, longest)
@@ -39,7 +40,7 @@ def forecast(settings: Any, model: str, world: int) -> dict[str, JSON]:
     return {
         "model": model,
         "longest": longest,
-        "window": shape.window,
+        "window": window,
         "gib": {name: _gib(getattr(needed, name)) for name in needed.__slots__},
         "gib_together": _gib(needed.together),
         "gpu_gb": settings.gpu.memory_gb,

@@ -53,6 +53,24 @@ class GPU(Settings):
     use: float = Field(0.4, gt=0, le=1, description="share of that which a training gets out of it")
 
 
+class Evaluation(Settings):
+    """Rows that are held out and evaluated while training."""
+
+    held_out: float = Field(0.05, gt=0, lt=1, description="share of the prompts, with all their rows; one at least")
+    every: int = Field(50, ge=1, description="steps between evaluations")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="stop when so many evaluations in a row haven't lowered the loss; null: never",
+    )
+    keep_best: int = Field(
+        0,
+        ge=0,
+        description="number of checkpoints of the lowest held-out loss to keep in `best`; the best of them becomes the "
+        "training's checkpoint. 0: the last one is",
+    )
+
+
 class TrainingSource(Settings):
     """A file of further rows to train on."""
 
@@ -71,6 +89,7 @@ class TrainingSettings(ShardingSettings):
         "gradient_checkpointing",
         "mlp_tiles",
         "save_every",
+        "report_to",
         "gpu",
     }
 
@@ -140,6 +159,11 @@ class TrainingSettings(ShardingSettings):
         "at the end only. Each replaces the previous one",
     )
 
+    report_to: list[Literal["tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "swanlab"]] = Field(
+        [],
+        description="trackers that get each step's figures, through transformers; each is a package of its own, and "
+        "takes its key, project and address from the environment",
+    )
     gpu: GPU = Field(GPU(), description="the GPUs that `lrf plan` reckons with")
 
     @model_validator(mode="after")
@@ -187,3 +211,12 @@ class PolicySettings(BasePolicySettings):
     own_weight: float = Field(
         1.0, ge=0, description="how many times each of the run's own rows is taken, where there are sources"
     )
+    evaluation: Evaluation | None = Field(
+        None, description="hold rows out and evaluate on them while training; null: none. Not with sequence_parallel"
+    )
+
+    @model_validator(mode="after")
+    def _evaluates_whole_sequences(self) -> Self:
+        if self.evaluation and self.sequence_parallel > 1:
+            raise ValueError("evaluation doesn't work with sequence_parallel; set it to 1, or leave evaluation out")
+        return self
