@@ -63,12 +63,16 @@ def audit(pipeline: Path, as_json: bool, **options: Any) -> int:
     from lrf.evaluation.audit_items import AuditSettings, build
     from lrf.evaluation.figures import draw_audit
     from lrf.plugin.catalog import load_catalog
+    from lrf.plugin.suggest import did_you_mean
     from lrf.store.files import write_json
 
     need_extra("bench", "scipy", "sklearn")
     catalog = load_catalog()
     base = load_pipeline(pipeline, catalog)
     lengths = _lengths(options["lengths"])
+    if options["rewords"] is not None and options["rewords"] not in base.judges:
+        hint = did_you_mean(options["rewords"], base.judges)
+        raise ConfigError(f"--reword: the pipeline's judges are {', '.join(base.judges)}{hint}")
     settings = AuditSettings(options["limit"], lengths, probes=options["probes"], seed=options["seed"])
     built = build(_documents(base, options["documents"]), settings)
     if not built.rows:

@@ -252,6 +252,6 @@ class AuditResult:
         lines += [f"alarm: {probe.name} ({probe.what}: {shown_share(probe.figure)})" for probe in self.alarms]
         if others := self.not_beaten():
             lines.append(f"the judge is not better than these baselines beyond chance: {', '.join(others)}")
-        verdict = shown_share(found.balanced)
-        lines.append(f"verdict: balanced accuracy {verdict}; 0.5 is guessing, 1 finds every planted error")
+        verdict = f"balanced accuracy {shown_share(found.balanced)}; 0.5 is guessing, 1 finds every planted error"
+        lines.append(f"verdict: {verdict if found.n else 'none, since no statement has a score'}")
         return lines

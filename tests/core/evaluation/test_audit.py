@@ -102,6 +102,8 @@ def test_a_plan_asks_nothing_and_an_audit_of_nothing_is_named(
     assert "--lengths: expected numbers of tokens" in capsys.readouterr().err
     assert invoke(["audit", pipeline, "--budget", "calls=none", "--limit", "1"]) == 2
     assert "--budget: expected money=N, calls=N or tokens=N" in capsys.readouterr().err
+    assert invoke(["audit", pipeline, "--reword", "mian"]) == 2
+    assert "--reword: the pipeline's judges are main; did you mean" in capsys.readouterr().err
 
 
 @pytest.mark.slow

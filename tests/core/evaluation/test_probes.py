@@ -113,6 +113,7 @@ def test_what_was_not_scored_is_counted_and_left_out(built: Built) -> None:
     assert any(line.startswith("statements without a score") for line in found.remarks())
     nothing = AuditResult(built.asked, {"none": {}, **baseline_scores(built, 0)}, ["none"], 0, 5)
     assert nothing.found("none").balanced.value is None
+    assert nothing.remarks()[-1] == "verdict: none, since no statement has a score"
     assert nothing.tables()
     assert probe(built.asked, {}) == []
 
