@@ -64,7 +64,8 @@ class RayExecutor:
                 )
         except (OSError, RayError, RuntimeError, ValueError) as error:
             where = f"the Ray cluster at {address} can't be joined" if address else "Ray can't start on this machine"
-            raise StageError(f"{where}: {type(error).__name__}: {error}") from None
+            token = "; a cluster that wants a token takes it where RAY_AUTH_MODE=token is set" if address else ""
+            raise StageError(f"{where}: {type(error).__name__}: {error}{token}") from None
         self._started = True
 
     def _left(self) -> None:

@@ -89,6 +89,7 @@ class Pool:
         Raises what the method raises, and :class:`lrf.errors.UnavailableError` when the worker is lost.
         """
         place = self._place(near)
+        was_ready = place in self._ready
         self._busy[place] += 1
         reference = self._workers[place].call.remote(method, arguments)
         try:
@@ -101,7 +102,7 @@ class Pool:
         except RayError as error:
             if self._workers:
                 self._await(place)
-            raise UnavailableError(f"worker {place} of {self._title}: {_first_line(error)}", sent=True) from None
+            raise UnavailableError(f"worker {place} of {self._title}: {_first_line(error)}", sent=was_ready) from None
         finally:
             self._busy[place] -= 1
         if isinstance(result, Failure):

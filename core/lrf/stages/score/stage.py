@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -88,7 +89,8 @@ class ScoreStage(Stage[ScoreResult]):
         began = time.monotonic()
         data = await asyncio.to_thread(sampled, context)
         stage = await asyncio.to_thread(self.fingerprint, context)
-        engine = engine_of(context.pipeline, journal, context.observers, rounds=rounds_of(context.run_dir))
+        make = partial(engine_of, context.pipeline, journal, context.observers, rounds=rounds_of(context.run_dir))
+        engine = await asyncio.to_thread(make) if context.pipeline.executor else make()  # workers take time to start
         engine.on_fault = FaultLog(context.log)
         context.obey(engine.drain)
         context.engine = engine
