@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -91,6 +92,10 @@ async def test_calls_on_one_document_share_a_worker_and_a_lost_worker_is_made_ag
     try:
         assert (judge.identity, judge.capabilities) == (Odd.identity, Odd.capabilities)
         assert judge.max_concurrency == 2 * WORKERS
+        of_many: set[str] = set()
+        while len(of_many) < WORKERS:  # until all have started
+            of_many.add((await judge.complete(asking(f"document {random.random()}"))).text)
+            await asyncio.sleep(0.05)
         of_one = {(await judge.complete(asking("one document"))).text for _ in range(4)}
         assert len(of_one) == 1
         assert of_one != {str(os.getpid())}
