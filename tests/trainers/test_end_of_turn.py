@@ -17,6 +17,7 @@ from lrf_dpo.rows import answers_of
 from lrf_sft.rows import Conversation, encode, read
 from lrf_sft.settings import SFTSettings
 from lrf_sft.trainer import SFT
+from lrf_training.chat_text import CUT_OFF
 from lrf_training.models import set_chat_template
 from lrf_training.tokens import END_ADDED, UnusableRowError
 
@@ -169,6 +170,23 @@ def test_a_glm_policy_is_trained_to_end_its_answers_and_the_report_says_so(tmp_p
     assert metrics[END_ADDED] == 1
     assert metrics["answer_tokens"] == len("\none") + 1 + len("\ntwo") + 1
     assert any("writes no end after an answer" in note for note in metrics["notes"])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_answer_that_was_cut_off_is_trained_without_an_end_and_counted(name: str) -> None:
+    family = FAMILIES[name]
+    texts, remarks = trained(family, [*CHAT[:3], CHAT[3] | {"cut_off": True}])
+    assert texts == [family.trained[0], ("\n" if name == "GLM-4" else "") + "two"]
+    assert remarks == (CUT_OFF,)
+    tokenizer = tokenizer_of(family)
+    pair = preferences.PreferenceRow(
+        "here", CHAT[:3], [[CHAT[3]], [{"role": "assistant", "content": "no", "cut_off": True}]]
+    )
+    row = preferences.encode(pair, tokenizer, stop_ids(family, tokenizer))
+    assert [tokenizer.decode(ids) for ids in answers_of(row.columns | row.numbers)] == [
+        family.trained[1],
+        ("\n" if name == "GLM-4" else "") + "no",
+    ]
 
 
 def test_an_answer_of_weight_0_is_not_trained_and_counted() -> None:

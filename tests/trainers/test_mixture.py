@@ -81,6 +81,11 @@ def test_pairs_of_a_prompt_come_together_where_they_fit() -> None:
         assert len({prompts[n] for n in batch}) == 1
 
 
+def test_steps_are_the_same_whatever_the_micro_batch_where_no_prompt_has_several_pairs() -> None:
+    orders = {tuple(PairSampler(range(20), size, seed=3)) for size in (1, 2, 4)}
+    assert len(orders) == 1
+
+
 def test_another_epoch_has_another_order() -> None:
     order = PairSampler([str(n) for n in range(20)], 2, seed=3)
     first = list(order)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
-from lrf_training.chat_text import AS_THE_ROW_SAYS, PROMPT_CHANGED, ChatText
+from lrf_training.chat_text import AS_THE_ROW_SAYS, CUT_OFF, PROMPT_CHANGED, ChatText, is_cut_off
 from lrf_training.tokens import (
     END_ADDED,
     EncodedRow,
@@ -110,7 +110,8 @@ def encode(
     then begin where the token ids differ, and the row gets the remark "prompt_ends_changed". If the template writes no
     token of ``stop_ids`` after an answer, the end-of-sequence token is added, with the remark "end_of_turn_added". From
     a list, answers without a reward, empty ones, and those equal to a better one are left out, each with a remark.
-    Further remarks: "answers_written_as_the_row_says", "prompts_changed_by_template".
+    Further remarks: "answers_cut_off" (no end is trained then), "answers_written_as_the_row_says",
+    "prompts_changed_by_template".
 
     Raises :class:`lrf_training.tokens.UnusableRowError`, also if no two rewards of a list differ by ``margin``.
     """
@@ -120,7 +121,12 @@ def encode(
     prompt, chats, as_written = chat.answers(row.prompt, row.answers)
     start = min(common_prefix(prompt, each) for each in chats)
     tokens = start + sum(len(each) - start for each in chats)
-    ids, rewards, remarks = _usable(row, [each[start:] for each in chats], tokens)
+    answers = [each[start:] for each in chats]
+    ended = [
+        answer if is_cut_off(messages[-1]) or not stop_ids else with_end(answer, tokenizer, stop_ids)
+        for answer, messages in zip(answers, row.answers, strict=True)
+    ]
+    ids, rewards, remarks = _usable(row, ended if all(answers) else answers, tokens)
     if not start or not all(ids) or len(set(map(tuple, ids))) < len(ids):
         raise UnusableRowError(
             "through the chat template, prompt and answers can't be told apart",
@@ -131,10 +137,8 @@ def encode(
         raise UnusableRowError("no two rewards differ enough", f"lower margin ({margin:g}), or set max_lost", tokens)
     remarks += [PROMPT_ENDS_CHANGED] if start < len(prompt) else []
     remarks += [AS_THE_ROW_SAYS] * (not as_written) + [PROMPT_CHANGED] * (not chat.whole)
-    if stop_ids:
-        ended = [with_end(answer, tokenizer, stop_ids) for answer in ids]
-        remarks += [END_ADDED] if ended != ids else []
-        ids = ended
+    remarks += [CUT_OFF] * any(is_cut_off(answer[-1]) for answer in row.answers)
+    remarks += [END_ADDED] if ended != answers else []
     columns, numbers = token_row(chats[0][:start], ids, rewards)
     return EncodedRow(columns, longest=start + max(map(len, ids)), remarks=tuple(remarks), numbers=numbers)
 

@@ -48,6 +48,9 @@ class PairSampler(Sampler[int], TrainerCallback):  # type: ignore[misc]  # trans
             return order
 
         groups = list(self._pairs.values())
+        if all(len(group) == 1 for group in groups):  # the same steps, whatever the micro-batches
+            yield from (groups[i][0] for i in shuffled(len(groups)))
+            return
         full: list[list[int]] = []
         partial: list[list[int]] = []
         for group in (groups[i] for i in shuffled(len(groups))):

@@ -23,7 +23,14 @@ from lrf_dpo.rows import (
 from lrf_dpo.settings import DPOSettings
 from lrf_training.adapters import lora_config
 from lrf_training.arguments import training_arguments, training_fingerprint
-from lrf_training.chat_text import AS_THE_ROW_SAYS, AS_THE_ROW_SAYS_NOTE, PROMPT_CHANGED, PROMPT_CHANGED_NOTE
+from lrf_training.chat_text import (
+    AS_THE_ROW_SAYS,
+    AS_THE_ROW_SAYS_NOTE,
+    CUT_OFF,
+    CUT_OFF_NOTE,
+    PROMPT_CHANGED,
+    PROMPT_CHANGED_NOTE,
+)
 from lrf_training.mixture import Mixture
 from lrf_training.models import identity_of, prepare_model
 from lrf_training.prepare import prepare
@@ -193,6 +200,7 @@ class DPO:
             **common,
             beta=settings.beta,
             max_length=None,
+            router_aux_loss_coef=0.0,  # of mixtures: no loss but the one that was asked for
             precompute_ref_log_probs=settings.stores_reference,
             activation_offloading=settings.activation_offload and not common["use_cpu"],
             disable_dropout=not (settings.lora and settings.lora.dropout),
@@ -207,6 +215,7 @@ _ADVICE = (
 _REMARKS = {
     END_ADDED: END_ADDED_NOTE,
     AS_THE_ROW_SAYS: AS_THE_ROW_SAYS_NOTE,
+    CUT_OFF: CUT_OFF_NOTE,
     PROMPT_CHANGED: PROMPT_CHANGED_NOTE,
     PROMPT_ENDS_CHANGED: "in {} rows the chat template ends the prompt differently if an answer follows; the answers "
     "are trained from the first token that differs",

@@ -165,6 +165,7 @@ class GRPO:
             **common,
             **(_vllm_arguments(settings) if settings.vllm else {}),
             num_generations=settings.group,
+            router_aux_loss_coef=0.0,  # of mixtures: no loss but the one that was asked for
             num_iterations=settings.iterations,
             max_completion_length=settings.answer_tokens,
             temperature=settings.temperature,

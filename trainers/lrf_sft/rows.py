@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
-from lrf_training.chat_text import AS_THE_ROW_SAYS, PROMPT_CHANGED, ChatText
+from lrf_training.chat_text import AS_THE_ROW_SAYS, CUT_OFF, PROMPT_CHANGED, ChatText
 from lrf_training.tokens import (
     END_ADDED,
     EncodedRow,
@@ -112,23 +112,26 @@ def encode(
 
 def _sequence(sequence: AnswerSequence, tokenizer: Any, stop_ids: frozenset[int]) -> EncodedRow:
     spans = [*sequence.spans]
-    whole = _with_ends(sequence.ids, spans, tokenizer, stop_ids)
+    whole = _with_ends(sequence, spans, tokenizer, stop_ids)
     return EncodedRow(
         {"input_ids": whole},
         longest=len(whole),
-        remarks=(AS_THE_ROW_SAYS,) * (not sequence.as_written) + (END_ADDED,) * (len(whole) > len(sequence.ids)),
+        remarks=(CUT_OFF,) * sequence.cut_off
+        + (AS_THE_ROW_SAYS,) * (not sequence.as_written)
+        + (END_ADDED,) * (len(whole) > len(sequence.ids)),
         numbers={"spans": [float(place) for place in spans]},
     )
 
 
-def _with_ends(ids: list[int], spans: list[int], tokenizer: Any, stop_ids: frozenset[int]) -> list[int]:
+def _with_ends(sequence: AnswerSequence, spans: list[int], tokenizer: Any, stop_ids: frozenset[int]) -> list[int]:
     """Extend the spans of answers without an end, in place; returns the token ids with an end after the last answer."""
+    ids = sequence.ids
     for n in range(1, len(spans), 2):
         start, end = spans[n - 1 : n + 1]
         if end < len(ids) and ids[end] in stop_ids and stop_ids.isdisjoint(ids[start:end][-4:]):
             spans[n] = end + 1
-    if spans[-1] < len(ids):
+    if sequence.cut_off or not stop_ids or spans[-1] < len(ids):
         return ids
-    whole = [*ids[: spans[-2]], *with_end(ids[spans[-2] :], tokenizer, stop_ids)] if stop_ids else ids
+    whole = [*ids[: spans[-2]], *with_end(ids[spans[-2] :], tokenizer, stop_ids)]
     spans[-1] = len(whole)
     return whole

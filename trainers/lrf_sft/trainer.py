@@ -14,7 +14,14 @@ from lrf_sft.packing import pack, refuse_packing
 from lrf_sft.settings import SFTSettings
 from lrf_training.adapters import lora_config
 from lrf_training.arguments import training_arguments, training_fingerprint
-from lrf_training.chat_text import AS_THE_ROW_SAYS, AS_THE_ROW_SAYS_NOTE, PROMPT_CHANGED, PROMPT_CHANGED_NOTE
+from lrf_training.chat_text import (
+    AS_THE_ROW_SAYS,
+    AS_THE_ROW_SAYS_NOTE,
+    CUT_OFF,
+    CUT_OFF_NOTE,
+    PROMPT_CHANGED,
+    PROMPT_CHANGED_NOTE,
+)
 from lrf_training.mixture import Mixture
 from lrf_training.models import load_config, prepare_model
 from lrf_training.prepare import prepare
@@ -179,6 +186,7 @@ _REMARKS = {
     "answers_left_out": "{} earlier answers are not trained: the chat template writes them differently once more turns "
     "follow",
     AS_THE_ROW_SAYS: AS_THE_ROW_SAYS_NOTE,
+    CUT_OFF: CUT_OFF_NOTE,
     PROMPT_CHANGED: PROMPT_CHANGED_NOTE,
 }
 

@@ -102,7 +102,7 @@ class ChatText:
         Where the template leaves out a part of the answer, the answer is written as the row says. Raises
         :class:`lrf_training.tokens.UnusableRowError` where that can't be done.
         """
-        prompt, text = self.text(before, prompt=True), self.text([*before, answer])
+        prompt, text = self.text(before, prompt=True), _without_end(self.text([*before, answer]), answer)
         start = self.diverging(prompt, text)
         if not _lost(answer, _squeezed(text[start:])):
             return Answer(prompt, text, start, as_written=True)
@@ -113,7 +113,8 @@ class ChatText:
 
         Else all are written as the row says, so that they don't differ in form. Raises as :meth:`answer` does.
         """
-        prompt, texts = self.text(before, prompt=True), [self.text([*before, *answer]) for answer in answers]
+        prompt = self.text(before, prompt=True)
+        texts = [_without_end(self.text([*before, *answer]), answer[-1]) for answer in answers]
         endings = [_squeezed(text[self.diverging(prompt, text) :]) for text in texts]
         said = [(message, ending) for answer, ending in zip(answers, endings, strict=True) for message in answer]
         as_written = not any(_lost(message, ending) for message, ending in said)
@@ -128,7 +129,7 @@ class ChatText:
         if tag and spoken.lstrip().startswith(tag[0].strip()):  # the prompt has begun the thoughts already
             spoken = spoken.lstrip().removeprefix(tag[0].strip()).lstrip("\n")
         _refuse(_lost(answer, _squeezed(spoken)))
-        return prompt + spoken + self.ending
+        return prompt + spoken + ("" if is_cut_off(answer) else self.ending)
 
     def _spoken(self, answer: Mapping[str, Any]) -> str:
         """An answer's thoughts, if the template knows their tags, and its content as one text."""
@@ -253,6 +254,24 @@ def _squeezed(text: str) -> str:
     return "".join(text.split())
 
 
+CUT_OFF = "answers_cut_off"
+"""Remark on a row with an answer that was cut off: it is trained without an end."""
+
+CUT_OFF_NOTE = "{} rows have an answer that was cut off at max_tokens (on_cut_off: keep); no end is trained after it"
+
+
+def is_cut_off(message: Mapping[str, Any]) -> bool:
+    """Whether an answer has no end, since it was as long as it may be."""
+    return bool(message.get("cut_off"))
+
+
+def _without_end(text: str, answer: Mapping[str, Any]) -> str:
+    """A chat's text without what the template writes after an answer that was cut off."""
+    content = str(answer.get("content") or "").strip()
+    place = text.rfind(content) if is_cut_off(answer) and content else -1
+    return text if place < 0 else text[: place + len(content)]
+
+
 def _refuse(lost: Sequence[str]) -> None:
     if lost:
         raise UnusableRowError(LEAVES_OUT, f"lost is {_shown(lost[0])!r}; set a chat_template that writes it")
@@ -279,7 +298,7 @@ def _is_whole(chat: Messages, text: str) -> bool:
 
 def _form(message: dict[str, Any], *, arguments: Callable[[Any], Any], empty: Any, parts: str) -> dict[str, Any]:
     """A message in the form that some templates want; see :data:`_FORMS`."""
-    message = {**message}
+    message = {name: value for name, value in message.items() if name != "cut_off"}
     if calls := message.get("tool_calls"):
         message["tool_calls"] = [
             {**call, "function": {**call["function"], "arguments": arguments(call["function"].get("arguments"))}}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lrf_training.chat_text import Answer, ChatText, Tokens, lost
+from lrf_training.chat_text import Answer, ChatText, Tokens, is_cut_off, lost
 from lrf_training.tokens import Messages, says_something
 
 _SLACK = 16
@@ -23,11 +23,13 @@ class AnswerSequence:
     ids: its token ids.
     spans: start, end, start, end, … of the answers that it trains.
     as_written: by the template, the last of them (see :class:`lrf_training.chat_text.Answer`), as all others are.
+    cut_off: the last of them has no end.
     """
 
     ids: list[int]
     spans: list[int]
     as_written: bool
+    cut_off: bool = False
 
 
 def answer_sequences(
@@ -61,7 +63,7 @@ def answer_sequences(
         places = [(max(1, tokens.until(start)), tokens.until(end)) for start, end in spans.values()]
         flat = [place for start, end in places if start < end for place in (start, end)]
         if flat:
-            sequences.append(AnswerSequence(tokens.ids, flat, base.as_written))
+            sequences.append(AnswerSequence(tokens.ids, flat, base.as_written, is_cut_off(messages[last])))
     return sequences
 
 

@@ -261,7 +261,9 @@ class SampleKeys(RateKeys):
     )
     max_tokens: int = Field(default=1024, ge=1, description="Longest candidate, in tokens of the policy.")
     on_cut_off: CutOffRule = Field(
-        default="keep", description="Whether to keep or to drop a candidate that was cut off at max_tokens."
+        default="keep",
+        description="Whether to keep or to drop a candidate that was cut off at max_tokens. One that is kept is "
+        "trained without an end.",
     )
     duplicates: DuplicateRule = Field(
         default="merge",

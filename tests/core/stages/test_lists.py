@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import lrf
-from lrf.stages.pairs.lists import ranked_list
+from lrf.stages.pairs.lists import answer_turns, ranked_list
 from lrf.types import Candidate, Document, Preferences, Reward, Sample
 from project import Project, sample_row
 
@@ -67,3 +67,9 @@ def test_a_rule_of_a_third_party_gives_several_pairs_and_a_list_of_its_own(
     assert (counts["pairs"], counts["lists"], counts["unlisted"]) == (4, 1, {"not_listed": 1})
     pairs = project.lines("pairs.jsonl")
     assert [row["chosen_id"] for row in pairs[1:]] == [row["rejected_id"] for row in pairs[:-1]]
+
+
+def test_a_candidate_that_was_cut_off_is_marked_so_that_no_end_is_trained() -> None:
+    whole, cut_off = (Candidate("a", "Text", metadata={"finish": finish}) for finish in ("stop", "length"))
+    assert answer_turns(whole) == [{"role": "assistant", "content": "Text"}]
+    assert answer_turns(cut_off) == [{"role": "assistant", "content": "Text", "cut_off": True}]

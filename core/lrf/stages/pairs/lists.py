@@ -54,7 +54,7 @@ def list_row(sample: Sample, ranked: RankedList, template: Template) -> Mapping[
         "candidates": [
             {
                 "id": candidate.id,
-                "messages": [{"role": "assistant", "content": candidate.text}],
+                "messages": answer_turns(candidate),
                 "reward": reward.reward,
                 "ratings": dict(reward.ratings),
             }
@@ -64,6 +64,12 @@ def list_row(sample: Sample, ranked: RankedList, template: Template) -> Mapping[
         "sample_id": sample.id,
         **prompt_origin(sample, template),
     }
+
+
+def answer_turns(candidate: Candidate) -> list[dict[str, JSON]]:
+    """A candidate as chat messages. ``cut_off`` says that it has no end, so that none is trained."""
+    cut_off: dict[str, JSON] = {"cut_off": True} if candidate.metadata.get("finish") == "length" else {}
+    return [{"role": "assistant", "content": candidate.text, **cut_off}]
 
 
 def prompt_origin(sample: Sample, template: Template) -> dict[str, JSON]:

@@ -18,7 +18,7 @@ from lrf.stages.checks import check_pairs
 from lrf.stages.context import StageContext
 from lrf.stages.pairs.card import write_dataset_card
 from lrf.stages.pairs.forecast import check_pairs_possible
-from lrf.stages.pairs.lists import NO_LIST, SAMPLE_LEFT_OUT, list_row, prompt_origin, ranked_list
+from lrf.stages.pairs.lists import NO_LIST, SAMPLE_LEFT_OUT, answer_turns, list_row, prompt_origin, ranked_list
 from lrf.stages.pairs.parquet import write_parquet
 from lrf.stages.progress import Progress
 from lrf.stages.reading import good_samples, policy_prompt, prompt_template
@@ -196,8 +196,8 @@ def pair_row(sample: Sample, pair: PreferencePair, rewards: list[Reward], templa
     ratings = {r.candidate_id: dict(r.ratings) for r in rewards}
     return {
         "prompt": [m.as_row() for m in policy_prompt(sample, template)],
-        "chosen": [{"role": "assistant", "content": pair.chosen.text}],
-        "rejected": [{"role": "assistant", "content": pair.rejected.text}],
+        "chosen": answer_turns(pair.chosen),
+        "rejected": answer_turns(pair.rejected),
         "sample_id": sample.id,
         "chosen_id": pair.chosen.id,
         "rejected_id": pair.rejected.id,
