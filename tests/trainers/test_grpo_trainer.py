@@ -82,6 +82,8 @@ def test_a_judge_that_goes_away_stops_a_training_which_resumes_to_the_same_weigh
     output = train(whole)
     with pytest.raises(StageError, match=r"served nothing for 300 s\. Training is saved at step 2: the same command"):
         train(before, "stopped")
+    with (output.parent / "stopped" / "rollouts.jsonl").open("a") as file:
+        file.write('{"step": 3, "reward": 1}\n{"step"')  # as a process leaves it that is killed later
     resumed = train(after, "stopped")
     assert before.asked + after.asked == whole.asked
     assert weights(resumed) == weights(output)

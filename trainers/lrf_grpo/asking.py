@@ -57,7 +57,8 @@ class PatientRewards:
                 continue
             until = until or self._wait_begins(silent or _trouble(scored))
             if self.clock() + pause_s > until:
-                raise silent or JudgeSilentError(_trouble(scored))
+                why = silent or _trouble(scored)
+                raise JudgeSilentError(f"training has waited {self.patience:.0f} s for the judge (patience): {why}")
             self.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         if until is not None:

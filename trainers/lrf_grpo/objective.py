@@ -102,6 +102,8 @@ class GroupTrainer(CheckedTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL ha
         steps = self.args.steps_per_generation
         if self._buffered_inputs is None:  # of a resumed training, too
             self._step = self.state.global_step * self.args.gradient_accumulation_steps
+            if self.accelerator.is_main_process:
+                self.rollouts.begin(self.state.global_step)
         if self._buffered_inputs is None or self._step % (steps * self.num_iterations) == 0:
             answers = self._generate_and_score_completions(generation_batch)
             self._buffered_inputs = split_tensor_dict(answers, steps)

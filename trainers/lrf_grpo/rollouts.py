@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ class Rollouts:
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self._folder, self._fingerprint = folder / "answers", fingerprint
         self._log = folder / LOG
-        self.answers = self.unscored = 0
 
     def _file(self, batch: int) -> Path:
         return self._folder / f"{batch}-{rank()}.json"
@@ -67,9 +66,20 @@ class Rollouts:
 
     def begin(self, step: int) -> None:
         """Cut the log to the steps up to this one, from which a training (re)starts. In the first process."""
-        with suppress(OSError):
-            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-            self._log.write_text("".join(f"{line}\n" for line in lines if _step(line) <= step), encoding="utf-8")
+        if not self._log.exists():
+            return
+        new = self._log.with_suffix(".new")
+        with new.open("w", encoding="utf-8") as file:
+            for row in self._rows():
+                if row["step"] <= step:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        new.rename(self._log)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        with self._log.open("rb") as file:
+            for line in file:
+                with suppress(ValueError):  # the last one of a process that was killed
+                    yield json.loads(line)
 
     def log(self, step: int, answers: Sequence[Answers], rewards: Sequence[Sequence[Reward]]) -> None:
         """Append each answer with its reward and ratings, or why it has none. In the first process."""
@@ -80,13 +90,4 @@ class Rollouts:
                     row |= {"reward": reward.reward, "ratings": dict(reward.ratings)}
                     if (why := reward.unscored) is not None:
                         row["unscored"] = {"dimension": why.dimension, "reason": why.reason, "detail": why.detail}
-                    self.answers += 1
-                    self.unscored += reward.reward is None
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def _step(line: str) -> float:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")

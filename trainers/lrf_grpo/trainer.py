@@ -92,8 +92,6 @@ class GRPO:
                 "steps": trainer.state.global_step,
                 "skipped_steps": trainer.skipped_steps,
                 **counts.metrics("prompts"),
-                "answers": trainer.rollouts.answers,
-                "unscored_answers": trainer.rollouts.unscored,
                 "chat_template": tokenization.template,
                 "prefix_sharing": sharing,
                 **preflight.metrics,

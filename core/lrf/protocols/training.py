@@ -46,7 +46,11 @@ class Rewards(Protocol):
         ...
 
     def costs(self) -> Mapping[str, JSON]:
-        """What this sitting has paid so far: ``usage`` in all, ``by_dimension``, and what was embedded."""
+        """What this sitting has asked for and paid so far.
+
+        ``answers`` and how many of them are ``unscored_answers``; ``usage`` in all, ``by_dimension``, and what was
+        embedded.
+        """
         ...
 
 

@@ -33,10 +33,11 @@ class RunRewards:
     def __init__(self, pipeline: Pipeline, run: RunDir) -> None:
         self.dimensions = tuple(block.name for block in pipeline.dimensions)
         with ExitStack() as opened:
-            log = opened.enter_context(run_log(run.log)).bind(run=pipeline.name)
+            self._log = log = opened.enter_context(run_log(run.log)).bind(run=pipeline.name)
             self._samples = opened.enter_context(closing(PromptSamples(run.prompt_samples)))
             self._engine: Engine = journaled_engine(pipeline, run, log)
             self._opened = opened.pop_all()
+        self._answers = self._unscored = 0
         self._loop = event_loop.new()
         self._thread = threading.Thread(target=self._loop.run_forever, name="lrf-rewards", daemon=True)
         self._thread.start()
@@ -60,7 +61,14 @@ class RunRewards:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+        rewards = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+        self._answers += sum(map(len, rewards))
+        for reward in (reward for of_prompt in rewards for reward in of_prompt if reward.reward is None):
+            self._unscored += 1
+            why = reward.unscored
+            of = {"sample": reward.sample_id, "candidate": reward.candidate_id}
+            self._log.info("unscored", **of, **({"dimension": why.dimension, "reason": why.reason} if why else {}))
+        return rewards
 
     async def _score_one(self, answers: Answers) -> tuple[Reward, ...]:
         candidates = tuple(Candidate(f"{answers.name}-{n}", text) for n, text in enumerate(answers.texts))
@@ -70,6 +78,8 @@ class RunRewards:
     def costs(self) -> Mapping[str, JSON]:
         ledger = self._engine.ledger
         return {
+            "answers": self._answers,
+            "unscored_answers": self._unscored,
             "usage": asdict(ledger.total()),
             "by_dimension": {name: asdict(line) for name, line in sorted(ledger.lines.items())},
             "embedding_calls": ledger.embedding_calls,

@@ -54,7 +54,13 @@ class TrainResult(StageResult):
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineTrainResult(PaidResult, TrainResult):
-    """What stage *train* made, and paid, with a trainer that asks for rewards."""
+    """What stage *train* made, and paid, with a trainer that asks for rewards.
+
+    ``answers`` and ``unscored_answers`` are of this sitting; an answer that was asked for again counts again.
+    """
+
+    answers: int
+    unscored_answers: int
 
 
 _SENTENCES = frozenset({"note", "alarm"})
@@ -161,10 +167,21 @@ class TrainStage(BlockingStage[TrainResult]):
             "processes": plan.world,
             "train_seconds": round(time.monotonic() - began, 3),
         }
-        result = TrainResult(**figures) if costs is None else OnlineTrainResult(**figures, **_paid(context, costs))
+        paying = None if costs is None else paid_figures(context, costs)
+        result = TrainResult(**figures) if paying is None else OnlineTrainResult(**figures, **paying)
         kept = self.keep(context, made_of, [], result)
         replaced(run.policy(self.block.type))
         return kept
+
+    def gate(self, context: StageContext, result: TrainResult) -> None:
+        limit = context.pipeline.max_unscored
+        if isinstance(result, OnlineTrainResult) and result.unscored_answers > limit * result.answers:
+            share = result.unscored_answers / result.answers
+            raise GateError(
+                f"{result.unscored_answers:,} of {result.answers:,} answers are unscored ({share:.0%}), more than "
+                f"`max_unscored: {limit:g}` allows; the policy has learnt from the others and is kept. "
+                f"{context.run_dir.log} has the reason of each; a larger `max_unscored` accepts them"
+            )
 
     def record(self, run: RunDir) -> StageRecord:
         """Each trainer's own, so that the policies of two trainers are both known to be finished."""
@@ -220,7 +237,7 @@ def _job(pipeline: Pipeline, block: ComponentBlock, run: RunDir, report: Report,
     )
 
 
-def _paid(context: StageContext, costs: Any) -> dict[str, Any]:
+def paid_figures(context: StageContext, costs: Any) -> dict[str, Any]:
     """The figures of :class:`lrf.stages.stage.PaidResult`: this sitting's, and those of the run's journal."""
     journal = open_journal(context.run_dir.journal, context.pipeline.cache)
     try:
@@ -229,6 +246,8 @@ def _paid(context: StageContext, costs: Any) -> dict[str, Any]:
         journal.close()
     return {
         "transient": 0,
+        "answers": costs["answers"],
+        "unscored_answers": costs["unscored_answers"],
         "usage": Line(**costs["usage"]),
         "embedding_calls": costs["embedding_calls"],
         "embedded_texts": costs["embedded_texts"],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lrf.config import Pipeline, parse_pipeline
-from lrf.errors import BudgetError, ConfigError, StageError
+from lrf.errors import BudgetError, ConfigError, GateError, StageError
 from lrf.plugin.catalog import load_catalog
 from lrf.protocols import Answers
 from lrf.stages.context import StageContext
@@ -17,6 +18,7 @@ from lrf.stages.order import STAGES
 from lrf.stages.run_dir import RunDir
 from lrf.stages.train.prompts import PromptSamples, write_prompts
 from lrf.stages.train.rewards import RunRewards
+from lrf.stages.train.stage import OnlineTrainResult, TrainStage, paid_figures
 from project import Project
 
 GRPO: dict[str, Any] = {"type": "grpo", "init": {}, "group": 2, "global_batch": 2}
@@ -92,3 +94,21 @@ def test_what_is_missing_or_in_vain_beside_such_a_trainer_is_said_at_once(online
     ]
     with pytest.raises(ConfigError, match="weights: no dimension is named taste; dimensions: helpfulness, logicality"):
         parsed(online, train={**GRPO, "weights": {"taste": 1}})
+
+
+def test_more_unscored_answers_than_the_pipeline_allows_are_an_error_that_keeps_the_policy(online: Project) -> None:
+    pipeline = parsed(online, max_unscored=0.1)
+    run = run_dir_of(online, pipeline)
+    context = StageContext(pipeline, load_catalog(), run, log=None, report=lambda _: None)
+    stage = TrainStage.of(pipeline)
+    assert stage is not None
+    figures: dict[str, Any] = {"checkpoint": "policy", "launcher": "local", "processes": 1, "train_seconds": 1.0}
+    costs = {"usage": {}, "by_dimension": {}, "embedding_calls": 0, "embedded_texts": 0}
+    result = OnlineTrainResult(**figures, **paid_figures(context, {**costs, "answers": 20, "unscored_answers": 2}))
+    stage.gate(context, result)
+    with pytest.raises(GateError, match="3 of 20 answers are unscored"):
+        stage.gate(context, replace(result, unscored_answers=3))
+    kept = OnlineTrainResult.from_json(result.as_json())
+    assert kept is not None
+    assert (kept.answers, kept.usage.calls, kept.as_skipped().skipped) == (20, 0, True)
+    context.observers.close()
