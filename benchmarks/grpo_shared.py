@@ -1,13 +1,14 @@
 """A GRPO update with the prompt forwarded once for its group, over TRL's own update.
 
 An update is the reference policy's pass, and the policy's forward and backward pass, on the same answers with the same
-rewards. Both sides are TRL's ``GRPOTrainer`` with TRL's loss:
+rewards. All sides are TRL's ``GRPOTrainer`` with TRL's loss:
 
 * ``trl``: as it comes, but that only hidden states which predict answer tokens reach the LM head (without a GPU TRL
   scores every token, which would be a second gain);
+* ``one_by_one``: the same with each answer in a micro-batch of its own, whose tensors are an eighth as large;
 * ``shared``: lrf's ``grpo`` trainer.
 
-They take turns in one process, so that a slow spell of the machine meets both. Ratios are of medians, in wall seconds
+They take turns in one process, so that a slow spell of the machine meets all. Ratios are of medians, in wall seconds
 and, as ``…_cpu``, in CPU seconds of all threads (``time.process_time``), which other programs of the machine hardly
 change. Idle OpenMP threads sleep (``OMP_WAIT_POLICY=PASSIVE``): spinning ones would count as work. Answers are equally
 long, which suits TRL: it pads others. Log-probabilities of the policy that wrote the answers differ from the policy's,
@@ -26,6 +27,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -114,13 +116,14 @@ def trainers(case: Case) -> dict[str, Any]:
         seed=0,
         asking=None,
         weighing=Weighing(()),
-        rollouts=Rollouts(__import__("pathlib").Path(folder), ""),
+        rollouts=Rollouts(Path(folder), ""),
         **common,
     )
     shared.shared = SharedGroups(0)
     shared.shared.prepare(shared.model)
+    shared.use_reference(model(2))
+    _reference(stock, model(2), beta)
     for trainer in (stock, shared):
-        GroupTrainer.use_reference(trainer, model(2)) if trainer is shared else _reference(stock, model(2), beta)
         trainer.current_gradient_accumulation_steps = 1
         trainer.model.train()
     return {"trl": stock, "shared": shared}
@@ -152,22 +155,24 @@ def batch_of(case: Case) -> dict[str, Any]:
     }
 
 
-def update(trainer: Any, batch: dict[str, Any]) -> tuple[float, float, float]:
-    """The loss, wall seconds and CPU seconds of one update, whose gradients stay in the model."""
+def update(trainer: Any, batch: dict[str, Any], parts: int) -> tuple[float, float, float]:
+    """The loss, wall seconds and CPU seconds of one update in so many parts. Its gradients stay in the model."""
     import torch
+    from trl.trainer.utils import split_tensor_dict
 
     trainer.model.zero_grad()
-    inputs = dict(batch)
-    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-    masks = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-    wall, cpu = time.perf_counter(), time.process_time()
-    with torch.no_grad():
-        inputs["ref_per_token_logps"], _, _ = trainer._get_per_token_logps_and_entropies(
-            trainer.ref_model, ids, masks, batch["completion_ids"].shape[1]
-        )
-    loss = trainer._compute_loss(trainer.model, inputs)
-    loss.backward()
-    return loss.item(), time.perf_counter() - wall, time.process_time() - cpu
+    total, wall, cpu = 0.0, time.perf_counter(), time.process_time()
+    for inputs in split_tensor_dict(batch, parts):
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+        masks = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+        with torch.no_grad():
+            inputs["ref_per_token_logps"], _, _ = trainer._get_per_token_logps_and_entropies(
+                trainer.ref_model, ids, masks, inputs["completion_ids"].shape[1]
+            )
+        loss = trainer._compute_loss(trainer.model, inputs)  # each part's share of the mean over all tokens
+        loss.backward()
+        total += loss.item()
+    return total, time.perf_counter() - wall, time.process_time() - cpu
 
 
 def main() -> None:
@@ -188,12 +193,13 @@ def main() -> None:
             sides["shared"].model, ids, torch.ones_like(ids), case.answer
         )
     batch["old_per_token_logps"] = now + batch.pop("moved")
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    cpu_seconds: dict[str, list[float]] = {name: [] for name in sides}
+    ways = {"trl": (sides["trl"], 1), "one_by_one": (sides["trl"], case.group), "shared": (sides["shared"], 1)}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in ways}
     losses: dict[str, float] = {}
     for number in range(options.rounds + 1):
-        for name, trainer in sides.items():
-            losses[name], wall, cpu = update(trainer, batch)
+        for name, (trainer, parts) in ways.items():
+            losses[name], wall, cpu = update(trainer, batch, parts)
             if number:  # the first warms up
                 seconds[name].append(wall)
                 cpu_seconds[name].append(cpu)
@@ -207,6 +213,8 @@ def main() -> None:
     result = {
         "speedup": round(median["trl"] / median["shared"], 3),
         "speedup_cpu": round(median_cpu["trl"] / median_cpu["shared"], 3),
+        "speedup_over_one_by_one": round(median["one_by_one"] / median["shared"], 3),
+        "speedup_over_one_by_one_cpu": round(median_cpu["one_by_one"] / median_cpu["shared"], 3),
         "limit": round(case.flops(case.group) / case.flops(1), 3),
         "loss_rel_error": abs(losses["shared"] - losses["trl"]) / abs(losses["trl"]),
         "grad_rel_error": difference,

@@ -118,6 +118,29 @@ def test_unscored_answers_change_neither_the_others_statistics_nor_the_loss(trai
     assert log["unscored"] == pytest.approx(0.25)
 
 
+def test_rloo_takes_the_mean_of_the_others_from_each_reward_and_sums_over_tokens(
+    train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lrf_grpo.objective import GroupTrainer
+
+    seen: list[tuple[dict[str, Any], float]] = []
+    plain = GroupTrainer._compute_loss
+
+    def compute_loss(self: Any, model: Any, inputs: dict[str, Any]) -> Any:
+        loss = plain(self, model, inputs)
+        seen.append((inputs, loss.item()))
+        return loss
+
+    monkeypatch.setattr(GroupTrainer, "_compute_loss", compute_loss)
+    judge = Judge(lambda answers, n: None if n == 1 else float(n))
+    train(judge, method="rloo", max_steps=1, preflight=False, micro_batch=2, save_every=None)
+    ((inputs, loss),) = seen
+    assert inputs["advantages"].tolist() == pytest.approx([0 - 2.5, 0, 2 - 1.5, 3 - 1.0] * 2)
+    lengths = inputs["completion_mask"].sum(1)
+    assert lengths.tolist()[1::4] == [0, 0]
+    assert loss == pytest.approx(-float((inputs["advantages"] * lengths).sum()) / 6, rel=1e-5)  # every ratio is 1
+
+
 def test_a_step_of_which_nothing_can_be_scored_stops_the_training(train: Callable[..., Path]) -> None:
     with pytest.raises(StageError, match=r"none of the 8 answers of step 1 could be scored \(unreadable: 8\)") as stop:
         train(Judge(lambda answers, n: None))
