@@ -47,15 +47,13 @@ def outcomes(value: Mapping[str, Any], questions: Sequence[TypedQuestion]) -> li
 
 
 def _outcome(answer: Any, question: TypedQuestion) -> Outcome:
-    if not isinstance(answer, dict):
-        return "missing"
-    if answer.get("type") == "refusal":
-        return "filter"
-    if question.kind == "yes_or_no":
-        return question.by_yes(answer.get("probability"))
-    listed = answer.get("probabilities")
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        return "missing"
     name = "label" if question.kind == "score" else "value"
-    pairs = [(str(one.get(name)), one.get("probability")) for one in listed]
-    return question.by_names(dict(pairs)) if len(dict(pairs)) == len(pairs) else "missing"
+
+    def listed(answer: Mapping[str, Any]) -> Mapping[Any, Any] | None:
+        options = answer.get("probabilities")
+        if not isinstance(options, list) or not all(isinstance(one, dict) for one in options):
+            return None
+        by_name = {str(one.get(name)): one.get("probability") for one in options}
+        return by_name if len(by_name) == len(options) else None
+
+    return question.outcome(answer, "probability", listed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -48,6 +48,23 @@ class TypedQuestion:
     def description(self, option: str) -> str | None:
         """The words of an option that is sent as a letter."""
         return label_of(option) if self.described else None
+
+    def outcome(
+        self, answer: Any, yes: str, listed: Callable[[Mapping[str, Any]], Mapping[Any, Any] | None]
+    ) -> Outcome:
+        """What became of the question, given the object that answers it.
+
+        ``yes``: the key of the probability of yes; ``listed``: the probabilities in the object by the options' names
+        there, or None where there are none.
+        """
+        if not isinstance(answer, dict):
+            return "missing"
+        if answer.get("type") == "refusal":
+            return "filter"
+        if self.kind == "yes_or_no":
+            return self.by_yes(answer.get(yes))
+        probabilities = listed(answer)
+        return "missing" if probabilities is None else self.by_names(probabilities)
 
     def by_names(self, probabilities: Mapping[Any, Any]) -> Outcome:
         """The probabilities of the options, given by their names there; "missing" unless all are there and add up."""

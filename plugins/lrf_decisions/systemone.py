@@ -51,17 +51,11 @@ def outcomes(value: Mapping[str, Any], questions: Sequence[TypedQuestion]) -> li
 
 
 def _outcome(answer: Any, question: TypedQuestion) -> Outcome:
-    if not isinstance(answer, dict):
-        return "missing"
-    if answer.get("type") == "refusal":
-        return "filter"
-    if question.kind == "yes_or_no":
-        return question.by_yes(answer.get("noul"))
-    probabilities = answer.get("probabilities")
-    if not isinstance(probabilities, dict):
-        return "missing"
-    if question.kind == "score":  # by their places, the lowest first
-        names = list(question.names.values())
-        places = {str(n): name for n, name in enumerate(names)}
-        probabilities = {places.get(str(place), place): p for place, p in probabilities.items()}
-    return question.by_names(probabilities)
+    def listed(answer: Mapping[str, Any]) -> Mapping[Any, Any] | None:
+        probabilities = answer.get("probabilities")
+        if not isinstance(probabilities, dict) or question.kind != "score":
+            return probabilities if isinstance(probabilities, dict) else None
+        places = {str(n): name for n, name in enumerate(question.names.values())}  # the lowest first
+        return {places.get(str(place), place): p for place, p in probabilities.items()}
+
+    return question.outcome(answer, "noul", listed)

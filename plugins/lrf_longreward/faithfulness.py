@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lrf.errors import Reason, UnscorableError
@@ -60,7 +60,7 @@ class Faithfulness:
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         check_documents(sample)
         settings = self._settings
-        statements, extra = await self._statements(sample, candidate, ctx)
+        statements, places, extra = await self._statements(sample, candidate, ctx)
         if not statements:
             if settings.no_statements == "unscored":
                 raise UnscorableError(Reason.NO_STATEMENTS, "the answer makes no factual statement")
@@ -71,8 +71,8 @@ class Faithfulness:
                 f"the answer makes {len(statements)} factual statements; max_statements is {settings.max_statements}",
             )
         judged, counts = await self._judged(sample, statements, ctx)
-        if settings.statements == "sentences":
-            judged = _placed(judged, candidate.text)
+        if places:
+            judged = [replace(statement, in_answer=places.get(statement.text)) for statement in judged]
         rating = 10 * sum(s.support for s in judged) / len(judged)
         return Judgement(
             rating=rating,
@@ -100,12 +100,18 @@ class Faithfulness:
 
     async def _statements(
         self, sample: Sample, candidate: Candidate, ctx: Context
-    ) -> tuple[list[str], dict[str, JSON]]:
-        """The answer's distinct statements, and the numbers of those that were left out as repetitions."""
+    ) -> tuple[list[str], Mapping[str, tuple[int, int]], dict[str, JSON]]:
+        """The answer's distinct statements, the places of sentences, and how many were left out as repetitions.
+
+        Of a repeated sentence the place is the first one.
+        """
         extra: dict[str, JSON] = {}
+        places: dict[str, tuple[int, int]] = {}
         stated: Sequence[str]
         if self._settings.statements == "sentences":
-            stated = [sentence.text for sentence in sentences(candidate.text)]
+            in_order = sentences(candidate.text)
+            stated = [sentence.text for sentence in in_order]
+            places = {sentence.text: (sentence.start, sentence.end) for sentence in reversed(in_order)}
             extra["statements"] = "sentences"
         else:
             prompt = self._prompts.template(ctx.language).fill({"question": sample.query, "answer": candidate.text})
@@ -115,12 +121,4 @@ class Faithfulness:
         if self._settings.near_duplicates == "merge":
             statements = distinct(stated, near=True)
             extra["near_duplicates"] = len(stated) - extra["repeated_statements"] - len(statements)
-        return statements, extra
-
-
-def _placed(judged: Sequence[JudgedStatement], answer: str) -> list[JudgedStatement]:
-    """The judged sentences with their places in the answer; of a repeated one, the first place."""
-    places: dict[str, tuple[int, int]] = {}
-    for sentence in sentences(answer):
-        places.setdefault(sentence.text, (sentence.start, sentence.end))
-    return [replace(statement, in_answer=places.get(statement.text)) for statement in judged]
+        return statements, places, extra

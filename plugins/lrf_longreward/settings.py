@@ -143,6 +143,8 @@ class FaithfulnessSettings(PromptSettings):
     def _reads_what_it_looks_at_again(self) -> Self:
         if self.read == "document" and (self.second_look != "off" or self.top_k is not None):
             raise ValueError("`second_look` and `top_k` are about retrieved evidence; leave them out")
+        if self.read == "document" and self.verdicts_per_call > 1:
+            raise ValueError("with `read: document` a judge that decides gets all statements at once by itself")
         return self
 
 

@@ -50,7 +50,7 @@ class VerdictCheck:
 
     async def judge(self, sample: Sample, claims: Sequence[Claim], ctx: Context) -> list[JudgedStatement]:
         """A judgement on each claim, in order. Claims that make the same statement have the same evidence."""
-        groups = grouped(claims, self._per_call, sample.id)
+        groups = grouped(claims, 1 if ctx.decides else self._per_call, sample.id)
         judged = {s.text: s for part in await all_of(self._group(sample, g, ctx) for g in groups) for s in part}
         return [judged[text] for text, _ in claims]
 
