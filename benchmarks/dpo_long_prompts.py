@@ -1,6 +1,9 @@
 """How long a prompt DPO with LoRA takes on one GPU, stock TRL against lrf's prefix sharing. Random weights.
 
-For each prompt length and both ways, in a child process of its own: seconds a pair (the median of the steps after the
+Stock TRL and lrf train on a pair, and lrf also on a list of ten answers (``loss: listwise``), which
+``speedup_of_ten_answers`` compares with five pairs of stock's.
+
+For each prompt length and each way, in a child process of its own: seconds a pair (the median of the steps after the
 first), peak memory, and the share of the device's own bf16 matrix rate, measured first, that the step reaches. Frozen
 weights are bfloat16 and adapters float32, under autocast, as the trainer ``dpo`` has them. A step's work is counted
 as what is executed: with activation checkpointing and frozen weights, four passes over the weights (forward, again,
@@ -29,7 +32,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-WAYS = ("stock", "shared")
+WAYS = ("stock", "shared", "lists")
+ANSWERS = {"stock": 2, "shared": 2, "lists": 10}
 LENGTHS = (8_192, 16_384, 32_768, 65_536, 131_072)
 LLAMA_3_1_8B = {
     "hidden_size": 4096,
@@ -114,6 +118,7 @@ def train(way: str, shape: dict[str, int], prompt: int, answer: int, device: str
     from trl import DPOConfig, DPOTrainer
 
     from lrf_dpo.batches import ListCollator
+    from lrf_dpo.losses import all_pairs, plackett_luce
     from lrf_dpo.objective import DPOWithCETrainer
     from lrf_dpo.rows import token_row
     from lrf_dpo.settings import CE
@@ -150,10 +155,12 @@ def train(way: str, shape: dict[str, int], prompt: int, answer: int, device: str
         "peft_config": LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
         "processing_class": new_tokenizer(["x"], Init()),
     }
-    if way == "shared":
-        columns, numbers = token_row(rows[0]["prompt_ids"], [rows[0]["chosen_ids"], rows[0]["rejected_ids"]])
-        rows, collator = [columns | numbers], ListCollator(share_prompts, 0)
-        trainer = DPOWithCETrainer(ce=CE(), train_dataset=Dataset.from_list(rows), data_collator=collator, **options)
+    if way != "stock":
+        answers = torch.randint(2, shape["vocab_size"], (ANSWERS[way], answer)).tolist()
+        columns, numbers = token_row(rows[0]["prompt_ids"], answers, [float(n) for n in range(ANSWERS[way], 0, -1)])
+        rows, options["data_collator"] = [columns | numbers], ListCollator(share_prompts, 0)
+        options["preference"] = plackett_luce if way == "lists" else all_pairs
+        trainer = DPOWithCETrainer(ce=CE(), train_dataset=Dataset.from_list(rows), **options)
         PrefixSharing(trainer.model)
     else:  # stock insists on preparing text itself
         text: Any = {"prompt": ["x"], "chosen": ["y"], "rejected": ["z"]}
@@ -275,8 +282,9 @@ def measured_rate(options: argparse.Namespace) -> float:
 
 def operations_of(way: str, prompt: int, options: argparse.Namespace) -> float:
     """Operations of one step: stock forwards the prompt twice, with one answer each."""
-    forwarded = [prompt + options.answer] * 2 if way == "stock" else [prompt + 2 * options.answer]
-    return operations(TINY if options.tiny else LLAMA_3_1_8B, forwarded, 2 * options.answer)
+    answers = ANSWERS[way] * options.answer
+    forwarded = [prompt + options.answer] * 2 if way == "stock" else [prompt + answers]
+    return operations(TINY if options.tiny else LLAMA_3_1_8B, forwarded, answers)
 
 
 def _needed(prompt: int, found: dict[int, dict[str, Any]]) -> float:
@@ -290,13 +298,15 @@ def _needed(prompt: int, found: dict[int, dict[str, Any]]) -> float:
 
 
 def _summary(by_way: dict[str, dict[int, dict[str, Any]]], rate: float) -> dict[str, Any]:
-    stock, shared = ({n: f for n, f in sorted(by_way[way].items()) if "seconds" in f} for way in WAYS)
+    stock, shared, lists = ({n: f for n, f in sorted(by_way[way].items()) if "seconds" in f} for way in WAYS)
     speedups = {n: round(stock[n]["seconds"] / shared[n]["seconds"], 3) for n in stock if n in shared}
+    of_ten = {n: round(5 * stock[n]["seconds"] / lists[n]["seconds"], 3) for n in stock if n in lists}
     return {
         "bf16_tflops": round(rate / 1e12, 2),
-        "longest_prompt": {"stock": max(stock, default=None), "shared": max(shared, default=None)},
+        "longest_prompt": {way: max(of, default=None) for way, of in zip(WAYS, (stock, shared, lists), strict=True)},
         "speedup_at_the_longest_of_stock": speedups[max(speedups)] if speedups else None,
         "speedup": speedups,
+        "speedup_of_ten_answers": of_ten,
         "by_prompt": {
             n: {way: found[n] for way, found in by_way.items() if n in found}
             for n in sorted({n for found in by_way.values() for n in found})

@@ -14,7 +14,7 @@ from lrf.errors import RateLimitedError, UnscorableError
 from lrf.prompting.expectations import Choice, Rating, Statements, Text, Verdict
 from lrf.prompting.requests import Reply, ReplyMode, Request, Usage
 from lrf.prompting.templates import Segment, Template
-from lrf.protocols import Capabilities, Context, Embedder, Judge
+from lrf.protocols import Capabilities, Context, Embedder, Judge, Pairing
 from lrf.rows.data import text_problem
 from lrf.testing import (
     DirectContext,
@@ -38,6 +38,7 @@ from lrf.types import (
     Judgement,
     LeftOut,
     PreferencePair,
+    Preferences,
     Quotation,
     Reward,
     Sample,
@@ -198,8 +199,23 @@ class Ends:
         return PreferencePair(chosen, rejected, *(rewards[n].reward for n in self.rewards))
 
 
+class Neighbours:
+    """Each candidate against the next, and a list of some of them."""
+
+    def __init__(self, twice: bool = False, listed: Sequence[Candidate] | None = None, empty: bool = False) -> None:
+        self.twice, self.listed, self.empty = twice, listed, empty
+
+    def pair(self, sample: Sample, rewards: Sequence[Reward]) -> Preferences | LeftOut:
+        if len(sample.candidates) < 2:
+            return LeftOut("few")
+        both = list(itertools.pairwise(zip(sample.candidates, rewards, strict=True)))
+        pairs = [PreferencePair(a, b, high.reward, low.reward) for (a, high), (b, low) in both] * (1 + self.twice)
+        return Preferences(() if self.empty else tuple(pairs), None if self.listed is None else tuple(self.listed))
+
+
 def test_a_good_pairing_rule_passes() -> None:
     check_pairing(Ends())
+    check_pairing(Neighbours())
 
 
 @pytest.mark.parametrize(
@@ -208,9 +224,12 @@ def test_a_good_pairing_rule_passes() -> None:
         (Ends(candidates=(0, 0), rewards=(0, 0)), "are the same candidate"),
         (Ends(rewards=(-1, 0)), "doesn't have the reward"),
         (Ends(why=""), "without a reason"),
+        (Neighbours(twice=True), "two pairs of the same candidates"),
+        (Neighbours(listed=[Candidate("other", "x")]), "'other' in the list is no candidate"),
+        (Neighbours(empty=True), "neither a pair nor a list"),
     ],
 )
-def test_a_faulty_pairing_rule_is_found_out(pairing: Ends, message: str) -> None:
+def test_a_faulty_pairing_rule_is_found_out(pairing: Pairing, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_pairing(pairing)
 
