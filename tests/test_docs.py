@@ -57,6 +57,7 @@ NOT_RUN = {
         "it trains two models; tests/plugins/test_doors.py does",
         "it writes a gigabyte",
         "it needs a clone of princeton-nlp/LLMBar",
+        "it takes minutes",
     ],
     "docs/how-to/sample-candidates.md": [
         "it trains a policy three times; tests/test_rounds.py goes round with a tiny one"

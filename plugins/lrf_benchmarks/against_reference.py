@@ -13,6 +13,7 @@ from typing import Any
 
 from lrf.errors import ConfigError, Reason, UnscorableError
 from lrf.prompting.expectations import Rating
+from lrf.prompting.labels import analysis_of
 from lrf.prompting.templates import Segment, Template
 from lrf.protocols import Context
 from lrf.types import Candidate, Judgement, Sample
@@ -79,7 +80,7 @@ class AgainstReference:
         prompt += Template(_ASK[language], ("answer",)).fill({"answer": candidate.text})
         reply = await ctx.ask(tuple(prompt), Rating(1, high))
         rating = reply.value if self._kind == "chat" else 10 * (reply.value - 1) / (high - 1)
-        return Judgement(rating, reply.text.strip() or None, reply.reply_mode)
+        return Judgement(rating, analysis_of(reply), reply.reply_mode)
 
     def _few_shots(self, sample: Sample) -> Sequence[tuple[str, float]]:
         """The scored examples of the sample, whose id is its number, from 1."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lrf.errors import Reason, UnscorableError
 from lrf.prompting.expectations import Choice
-from lrf.prompting.labels import mark_of
+from lrf.prompting.labels import analysis_of, mark_of
 from lrf.prompting.templates import Template
 from lrf.protocols import Context
 from lrf.types import Candidate, Judgement, Sample
@@ -38,7 +38,7 @@ class Comparison:
         rating = WORTH[answer.value]
         if answer.probabilities is not None:
             rating = sum(worth * answer.probabilities[mark_of(label)] for label, worth in WORTH.items())
-        return Judgement(min(rating, 10.0), answer.text.strip() or None, answer.reply_mode)
+        return Judgement(min(rating, 10.0), analysis_of(answer), answer.reply_mode)
 
 
 @cache

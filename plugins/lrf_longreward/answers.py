@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Rating
-from lrf.prompting.labels import json_object
+from lrf.prompting.labels import analysis_of, json_object
 from lrf.prompting.requests import Answer
 from lrf.prompting.templates import Prompt
 from lrf.protocols import Context
@@ -23,11 +23,6 @@ async def rate(ctx: Context, prompt: Prompt, notes: tuple[Note, ...] = ()) -> Ju
     """A judgement from one question: an analysis, then a rating from 0 to 10."""
     answer = await ctx.ask(prompt, Rating(), max_tokens=RATING_TOKENS)
     return Judgement(rating=answer.value, analysis=analysis_of(answer), reply_mode=answer.reply_mode, notes=notes)
-
-
-def analysis_of(answer: Answer[Any]) -> str | None:
-    """The judge's explanation, or None if it gave none."""
-    return analysis_in(object_of(answer)) if answer.reply_mode == "json" else answer.text.strip() or None
 
 
 def object_of(answer: Answer[Any]) -> JSON:

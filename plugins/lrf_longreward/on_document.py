@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from lrf.errors import UnscorableError
 from lrf.prompting.expectations import Rating
+from lrf.prompting.labels import analysis_of
 from lrf.prompting.questions import Question
 from lrf.prompting.requests import Answer
 from lrf.prompting.templates import Prompt, Segment, Template
 from lrf.protocols import Context
 from lrf.types import JSON, Candidate, Judgement, Sample
-from lrf_longreward.answers import analysis_of
 from lrf_longreward.explanations import Explanations
 from lrf_longreward.prompts import Prompts
 from lrf_longreward.settings import Language, RatedSettings

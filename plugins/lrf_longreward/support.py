@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lrf.prompting.expectations import Verdict
-from lrf.prompting.labels import mark_of
+from lrf.prompting.labels import analysis_of, mark_of
 from lrf.prompting.requests import Answer
 from lrf.types import JudgedStatement, Span, Vote
-from lrf_longreward.answers import analysis_of
 
 SUPPORT: Mapping[str, float] = {"Fully supported": 1.0, "Partially supported": 0.5, "No support": 0.0}
 SYNONYMS: Mapping[str, str] = {

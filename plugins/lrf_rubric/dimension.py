@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lrf.errors import ConfigError, Reason, UnscorableError
+from lrf.prompting.labels import analysis_of
 from lrf.prompting.questions import Question
 from lrf.prompting.requests import Answer
 from lrf.prompting.templates import Prompt, Segment, Template
@@ -148,7 +149,7 @@ class Rubric:
             kept.append(item)
             scores.append(score)
             rows.append({"item": item.title, "weight": item.weight, "score": round(score, 6), "gate": item.gate})
-            said += [f"{item.title}: {answer.text.strip()}"] if answer.text.strip() else []
+            said += [f"{item.title}: {analysis}"] if (analysis := analysis_of(answer)) else []
         if not kept:
             raise next(answer for answer in answers if isinstance(answer, UnscorableError))
         left_out = len(items) - len(kept)

@@ -12,10 +12,10 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lrf.errors import ParseError, Reason
-from lrf.prompting.requests import Reply
+from lrf.prompting.requests import Answer, Reply
 from lrf.prompting.templates import Prompt, prompt_text
 from lrf.types import JSON
 
@@ -125,6 +125,14 @@ def ending_of(reply: Reply) -> str:
             "server's reasoning parser"
         )
     return ": it is empty"
+
+
+def analysis_of(answer: Answer[Any]) -> str | None:
+    """What a judge wrote beside its rating, verdict or choice; None if nothing. Of a JSON reply its "analysis"."""
+    if answer.reply_mode != "json":
+        return answer.text.strip() or None
+    analysis = json_object(answer.text).get("analysis")
+    return (analysis.strip() or None) if isinstance(analysis, str) else None
 
 
 def json_object(text: str) -> Mapping[str, JSON]:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf.prompting.expectations import Choice, Rating, Verdict
-from lrf.prompting.labels import analysis_before_mark, cue_of
+from lrf.prompting.labels import analysis_before_mark, analysis_of, cue_of
+from lrf.prompting.requests import Answer
 from lrf.prompting.templates import Segment
 
 
@@ -50,3 +51,17 @@ def test_an_analysis_ends_before_the_first_mark_and_its_cue(text: str, analysis:
 @given(st.lists(st.sampled_from(["[[3]]", "Rating: ", "It", " ", "\n", "[[", "]]"])).map("".join))
 def test_an_analysis_is_the_beginning_of_the_reply(text: str) -> None:
     assert text.startswith(analysis_before_mark(text, "Rating: "))
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "analysis"),
+    [
+        (" So. [[7]] ", "text", "So. [[7]]"),
+        ("", "logprobs", None),
+        ('{"analysis": " So. ", "rating": 7}', "json", "So."),
+        ('{"rating": 7}', "json", None),
+        ('{"analysis": 3, "rating": 7}', "json", None),
+    ],
+)
+def test_the_analysis_of_a_json_reply_is_its_own_field(text: str, mode: str, analysis: str | None) -> None:
+    assert analysis_of(Answer(7.0, text, mode)) == analysis  # type: ignore[arg-type]
