@@ -53,7 +53,7 @@ NOT_RUN = {
         "the book and the data are not in this repository",
         "the data are not in this repository",
         "it takes two minutes",
-        "it takes a minute; tests/plugins/test_server.py compares the calls, too",
+        "it takes minutes; tests/plugins/test_server.py compares the calls, too",
         "it trains two models; tests/plugins/test_doors.py does",
         "it writes a gigabyte",
         "it needs a clone of princeton-nlp/LLMBar",
