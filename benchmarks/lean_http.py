@@ -55,12 +55,15 @@ class LeanJudge:
 def ask(url: str, bodies: Sequence[bytes], connections: int, *, each_s: float = 0.0) -> Asked:
     """POST all bodies over so many connections from another process, as fast as the answers come.
 
+    A connection that the server ends is not opened again; when all have ended, the rest is not sent.
+
     ``each_s``: seconds from one request of a connection to its next, on average; 0: at once.
     """
     context = get_context("spawn")
     pipe, there = context.Pipe()
     process = context.Process(target=_client, args=(there, url, connections, each_s), daemon=True)
     process.start()
+    there.close()  # so that a process that fails ends the waiting here
     pipe.send(bodies)
     asked: Asked = pipe.recv()
     process.join(10)
@@ -175,8 +178,10 @@ class _Clients:
         if b" 200 " not in head.partition(b"\r\n")[0] or found is None:
             self._failed.append((head[:100] + b" " + body[:300]).decode("utf-8", "replace"))
         self._took.append((seconds, float(found[1]) if found else 0.0))
-        if len(self._took) == self._number:
+        ended = b"connection: close" in head.lower()
+        if len(self._took) == self._number or (ended and not self._sent):
             self._done.set()
+        if ended or self._done.is_set():
             return
         pause_s = max(0.0, self._each_s * 2 * self._random.random() - seconds)
         if pause_s:

@@ -21,8 +21,12 @@ import asyncio
 import json
 import multiprocessing
 import os
+import signal
+import sqlite3
 import sys
 import tempfile
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -61,6 +65,7 @@ def main() -> None:
             results["calls"] = calls(folder, arguments.processes, arguments.rollouts)
         if arguments.only in (None, "stopped"):
             results["stopped"] = asyncio.run(stopped(folder, number))
+            results["stopped_under_load"] = stopped_under_load(folder, arguments.connections)
         if arguments.only in (None, "load"):
             for part, dimensions in (("load", FOUR[:1]), ("load_of_two_calls", FOUR[:2])):
                 results[part] = load(folder, arguments.connections, arguments.requests, dimensions)
@@ -173,6 +178,29 @@ async def stopped(folder: Path, number: int) -> dict[str, Any]:
             await asking
     judge.stop()
     return {"requests": number, "lost": seen["lost"], **seen, "exit_code": code, "repeated_calls": judge.books.repeated}
+
+
+def stopped_under_load(folder: Path, connections: int) -> dict[str, Any]:
+    """A SIGTERM while a request is under way on every connection: all are answered, and all calls are kept."""
+    judge = LeanJudge(0.3)
+    pipeline = pipeline_of(folder, "stopped-load", judge, FOUR[:1], max_concurrency=SLOTS)
+    with serve_apart(pipeline, folder / "runs", "--max-open", "100000") as server:
+
+        def stop() -> None:
+            while judge.state()["calls"] < SLOTS:
+                time.sleep(0.1)
+            server.process.send_signal(signal.SIGTERM)
+
+        threading.Thread(target=stop).start()
+        asked = ask(f"{server.url}/v1/rewards", bodies(20 * connections), connections)
+        code = server.process.wait(60)
+    calls = judge.state()["calls"]
+    judge.stop()
+    journal = sqlite3.connect(folder / "runs" / "stopped-load" / "journal.sqlite")
+    (kept,) = journal.execute("SELECT count(*) FROM replies").fetchone()
+    answered = len(asked.took) - len(asked.failed)
+    return {"connections": connections, "answered": answered, "lost": len(asked.failed), "exit_code": code,
+            "calls": calls, "replies_kept": kept}  # fmt: skip
 
 
 # --- many connections ------------------------------------------------------------------------------------------------

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -40,7 +40,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         try:
-            headers = Headers(scope=scope)
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
             self._check_site(headers)
             if scope["path"] != "/healthz":
                 self._check_token(headers)
@@ -50,7 +50,7 @@ class Guard:
             return
         await self.app(scope, receive, send)
 
-    def _check_site(self, headers: Headers) -> None:
+    def _check_site(self, headers: Mapping[str, str]) -> None:
         host = _host_of(f"//{headers.get('host', '')}")
         if self.hosts is not None and host not in self.hosts:
             raise _RefusedError(421, f"Host: {host[:100]!r} is not a name of this server; --allow-host NAME adds one")
@@ -60,7 +60,7 @@ class Guard:
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise _RefusedError(403, "Sec-Fetch-Site: a web page of another site can't use this server")
 
-    def _check_token(self, headers: Headers) -> None:
+    def _check_token(self, headers: Mapping[str, str]) -> None:
         if self.token is None:
             return
         kind, _, value = headers.get("authorization", "").partition(" ")

@@ -286,5 +286,7 @@ def reason_of(error: BaseException) -> str:
 
 def sum_usages(usages: Sequence[Usage]) -> Usage:
     """The usage of several replies together."""
+    if len(usages) == 1:
+        return usages[0]
     columns = zip(*(astuple(usage) for usage in usages or [Usage()]), strict=True)
     return Usage(*map(sum, columns))
