@@ -17,6 +17,7 @@ import datasets
 from lrf.errors import DataError
 from lrf.rows.data import Row, samples_from_rows
 from lrf.types import BadRow, Sample
+from lrf_data.columns import check_columns, mapped
 from lrf_data.files import LONGEST_ROW, lines, reading, too_large
 from lrf_data.parquet_sizes import VALUE_BYTES, check_whole_groups
 from lrf_data.settings import HuggingFaceSettings
@@ -44,10 +45,10 @@ class HuggingFaceSource:
         where = f"{s.path} ({s.split})"
         try:
             rows = self._load()
-            if s.columns is not None:
-                _check_columns(s.columns, rows.column_names, where)
+            if s.columns is not None and rows.column_names is not None:  # None: a stream that doesn't say
+                check_columns(s.columns, rows.column_names, where)
             for number, row in enumerate(rows, start=1):
-                value = row if s.columns is None else {field: row[column] for field, column in s.columns.items()}
+                value = row if s.columns is None else mapped(s.columns, row)
                 size = size_of(value)
                 fits = size <= LONGEST_ROW
                 yield Row(where, number, value, self._folder) if fits else too_large(where, number, size)
@@ -92,9 +93,3 @@ def _check_files(folder: Path) -> None:
             with reading(path), _UNPACKED[path.suffix](path, "rb") as file:
                 for _ in lines(file, path):
                     pass
-
-
-def _check_columns(columns: dict[str, str], there: list[str] | None, where: str) -> None:
-    for field, column in columns.items():
-        if there is not None and column not in there:  # None: a stream that doesn't say
-            raise DataError(f"{where}: no column {column!r} for {field}; columns: {', '.join(there)}")

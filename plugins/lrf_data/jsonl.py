@@ -1,4 +1,4 @@
-"""The source ``jsonl``: a row on each line, in the fields of :mod:`lrf.rows.data`."""
+"""The source ``jsonl``: a row on each line, in the fields of :mod:`lrf.rows.data` or mapped to them by ``columns``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lrf.rows.data import Row, parse_line, samples_from_rows
 from lrf.types import BadRow, Sample
+from lrf_data.columns import mapped_rows
 from lrf_data.files import LONGEST_ROW, find_files, lines, read_jsonl, reading
 from lrf_data.settings import JsonlSettings
 
@@ -24,19 +25,21 @@ class JsonlSource:
     def __init__(self, settings: JsonlSettings) -> None:
         self._path = settings.path
         self._max_file_bytes = settings.max_file_bytes
+        self._columns = settings.columns
 
     def read(self) -> Iterator[Sample | BadRow]:
         files = find_files(self._path)
         rows = (row for file in files for row in read_jsonl(file))
-        return samples_from_rows(rows, max_file_bytes=self._max_file_bytes)
+        return samples_from_rows(mapped_rows(self._columns, rows), max_file_bytes=self._max_file_bytes)
 
     def spread(self, count: int) -> Iterator[Sample] | None:
         """The samples of lines at places that are equally many bytes apart; None for packed files."""
         files = find_files(self._path)
         if any(path.suffix == ".gz" for path in files):
             return None
-        rows = samples_from_rows(_lines_at(files, count), max_file_bytes=self._max_file_bytes)
-        return (row for row in rows if isinstance(row, Sample))
+        rows = mapped_rows(self._columns, _lines_at(files, count))
+        samples = samples_from_rows(rows, max_file_bytes=self._max_file_bytes)
+        return (row for row in samples if isinstance(row, Sample))
 
     def content_hash(self) -> str | None:
         """A hash of the files; None where a row may name another file (its key ``path``, however it is written)."""

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from lrf.errors import DataError
 from lrf.rows.data import Row, samples_from_rows
 from lrf.types import BadRow, Sample
+from lrf_data.columns import Made, check_columns, columns_of, mapped
 from lrf_data.files import LONGEST_ROW, find_files, too_large
 from lrf_data.parquet_sizes import BUFFER, bytes_of, check_groups
 from lrf_data.settings import ParquetSettings
@@ -37,8 +38,9 @@ class ParquetSource:
     def _rows(self, path: Path) -> Iterator[Row | BadRow]:
         try:
             metadata, there = _described(path)
-            columns = self._column_of_field(there, path)
-            read = sorted({*columns.values()})
+            columns = {name: name for name in there} if self._columns is None else self._columns
+            check_columns(columns, there, str(path))
+            read = sorted(columns_of(columns))
             large = check_groups(metadata, path, read)
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER, read_dictionary=large) as file:
                 number = 0
@@ -53,14 +55,6 @@ class ParquetSource:
             hint = "; JSON Lines are read by the source jsonl (`type: jsonl`)" if _begins_as_json(path) else ""
             raise DataError(f"{path}: can't be read as Parquet: {error}{hint}") from error
 
-    def _column_of_field(self, there: list[str], path: Path) -> Mapping[str, str]:
-        if self._columns is None:
-            return {name: name for name in there}
-        for field, column in self._columns.items():
-            if column not in there:
-                raise DataError(f"{path}: no column {column!r} for {field}; columns: {', '.join(there)}")
-        return self._columns
-
 
 def _described(path: Path) -> tuple[Any, list[str]]:
     """The file's metadata, and the names of its columns."""
@@ -73,9 +67,9 @@ def _begins_as_json(path: Path) -> bool:
         return file.read(1) in (b"{", b"[")
 
 
-def _row(batch: Any, i: int, columns: Mapping[str, str], path: Path, number: int) -> Row | BadRow:
+def _row(batch: Any, i: int, columns: Mapping[str, Made], path: Path, number: int) -> Row | BadRow:
     try:
-        value = {field: batch.column(column)[i].as_py() for field, column in columns.items()}
+        record = {name: batch.column(name)[i].as_py() for name in batch.schema.names}
     except (ValueError, pa.ArrowException) as error:  # text that isn't UTF-8, a time out of range
         return BadRow(str(path), number, f"can't be read: {error}")
-    return Row(str(path), number, value, path.parent)
+    return Row(str(path), number, mapped(columns, record), path.parent)

@@ -9,20 +9,22 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from lrf.rows.data import FIELDS, MAX_FILE_BYTES
 from lrf.settings import FilePath, Settings
+from lrf_data.columns import Made
 
 
-def _row_fields(columns: dict[str, str] | None) -> dict[str, str] | None:
+def _row_fields(columns: dict[str, Made] | None) -> dict[str, Made] | None:
     for name in columns or ():
         if name not in FIELDS:
             raise ValueError(f"{name!r} is no field of a row; allowed: {', '.join(FIELDS)}")
     return columns
 
 
-Columns = Annotated[dict[str, str] | None, AfterValidator(_row_fields)]
+Columns = Annotated[dict[str, Made] | None, AfterValidator(_row_fields)]
 
 _COLUMNS = (
-    "Field of a row (query, context, …) to the column that holds it. Then only these columns are read; "
-    "without it every column must be a field of a row."
+    "Field of a row (query, context, …) to the column that holds it; to a text with `<<column>>` marks; or to a list "
+    "of these, such as `candidates: [answer_a, answer_b]`. Then only these columns are read; without it every column "
+    "must be a field of a row."
 )
 _PATH = "A file, a list of files, or a pattern such as data/*.{}."
 
@@ -43,6 +45,7 @@ class JsonlSettings(RowsSettings):
     path: FilePath | Annotated[list[FilePath], Field(min_length=1)] = Field(
         description=_PATH.format("jsonl") + " Files that end in .gz are unpacked as they are read."
     )
+    columns: Columns = Field(default=None, description=_COLUMNS)
 
     @property
     def origin(self) -> str:
