@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lrf.errors import BudgetError, JudgeSilentError
+from lrf.errors import BudgetError, JudgeSilentError, RunInterruptedError
 from lrf.protocols import Answers
 from lrf.types import Reward, Unscored
 from lrf_grpo.asking import PatientRewards, Weighing
@@ -76,6 +76,15 @@ def test_a_judge_that_stays_away_ends_training_when_patience_does(outcome: Any) 
     with pytest.raises(JudgeSilentError, match=r"served nothing|judge_unavailable: 503"):
         script.patient(600).score(TWO)
     assert 500 <= script.now <= 600
+
+
+def test_who_stops_a_training_that_waits_need_not_wait_for_patience() -> None:
+    script = Script(AWAY)
+    patient = script.patient()
+    patient.stopping = lambda: script.now > 20
+    with pytest.raises(RunInterruptedError, match="stopped while it waited for the judge"):
+        patient.score(TWO)
+    assert script.now < 23
 
 
 def test_answers_that_a_server_fails_at_while_it_serves_others_stay_unscored() -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lrf.errors import JudgeSilentError, LrfError, StageError
+from lrf.errors import JudgeSilentError, LrfError, RunInterruptedError, StageError
 from lrf.protocols import Answers, Rewards
 from lrf.types import JSON, Reward
 
@@ -26,6 +26,7 @@ class PatientRewards:
     rewards: of the job.
     patience: seconds of waiting, after which the judge's own error is raised.
     report: takes a note when the waiting begins, and when it ends.
+    stopping: whether the user wants the training to stop, which ends the waiting.
     """
 
     rewards: Rewards
@@ -33,13 +34,15 @@ class PatientRewards:
     report: Callable[[Mapping[str, JSON]], None]
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    stopping: Callable[[], bool] = lambda: False
 
     def score(self, answers: Sequence[Answers]) -> list[list[Reward]]:
         """The rewards of each prompt's answers.
 
         An answer that a server's trouble left unscored is asked for again as long as others are served meanwhile, and
         after that stays unscored. If nothing is served at all, training waits. Raises
-        :class:`lrf.errors.JudgeSilentError` when patience ends, and what stops all scoring at once.
+        :class:`lrf.errors.JudgeSilentError` when patience ends, :class:`lrf.errors.RunInterruptedError` when the
+        user stops it while it waits, and what stops all scoring at once.
         """
         until: float | None = None
         pause_s = _FIRST_PAUSE_S
@@ -59,7 +62,7 @@ class PatientRewards:
             if self.clock() + pause_s > until:
                 why = silent or _trouble(scored)
                 raise JudgeSilentError(f"training has waited {self.patience:.0f} s for the judge (patience): {why}")
-            self.sleep(pause_s)
+            self._pause(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         if until is not None:
             self.report({"note": "the judge serves again; training goes on"})
@@ -76,6 +79,13 @@ class PatientRewards:
         for n, rewards in zip(wanted, found, strict=True):
             scored[n] = list(rewards)
         return None
+
+    def _pause(self, seconds: float) -> None:
+        until = self.clock() + seconds
+        while (left := until - self.clock()) > 0:
+            if self.stopping():
+                raise RunInterruptedError("the training was stopped while it waited for the judge")
+            self.sleep(min(left, _FIRST_PAUSE_S))
 
     def _wait_begins(self, why: object) -> float:
         self.report({"note": f"training waits for the judge, for {self.patience:.0f} s at most (patience): {why}"})

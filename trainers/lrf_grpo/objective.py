@@ -22,6 +22,7 @@ from lrf_grpo.rollouts import Rollouts
 from lrf_grpo.settings import GRPOSettings
 from lrf_grpo.shared import SharedGroups
 from lrf_training.processes import on_first_process
+from lrf_training.stopping import StopSignals
 from lrf_training.trainer import CheckedTrainer
 
 
@@ -64,6 +65,8 @@ class GroupTrainer(CheckedTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL ha
         self.weighing, self.rollouts = weighing, rollouts
         self._scored = torch.empty(0)
         self._buffered_inputs: Any = None
+        if asking is not None:
+            asking.stopping = self._stop_asked
         kwargs["reward_funcs"] = [_named(name) for name in weighing.columns]
         super().__init__(**kwargs)
 
@@ -167,6 +170,9 @@ class GroupTrainer(CheckedTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL ha
             self.rollouts.log(step, answers, rewards)
         self._log_metric("unscored", 1 - float(self._scored.float().mean()))
         return numbers
+
+    def _stop_asked(self) -> bool:
+        return any(callback.asked for callback in self.callback_handler.callbacks if isinstance(callback, StopSignals))
 
     @property
     def _asking(self) -> PatientRewards:

@@ -26,6 +26,11 @@ class StopSignals(TrainerCallback):  # type: ignore[misc]  # transformers is not
         self._asked = False
         self._before: dict[signal.Signals, Any] = {}
 
+    @property
+    def asked(self) -> bool:
+        """Whether this process got a signal to stop."""
+        return self._asked
+
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._ask) for number in _SIGNALS}
