@@ -178,7 +178,7 @@ def update(trainer: Any, batch: dict[str, Any], parts: int) -> tuple[float, floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--prompt", type=int, default=Case.prompt, help="tokens of the prompt")
     options = parser.parse_args()
