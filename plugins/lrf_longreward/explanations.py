@@ -37,17 +37,21 @@ class Explanations:
         """The judgement with its worst statements explained. Raises :class:`lrf.errors.UnscorableError`."""
         silent = [s for s in judgement.statements if s.analysis is None and s.support <= UNSUPPORTED]
         worst = sorted(silent, key=lambda s: s.support)[:MOST_STATEMENTS]
-        written = await all_of(self._of_statement(sample, statement, ctx) for statement in worst)
+        whole = judgement.extra.get("read") == "document" and "pieces" not in judgement.extra
+        written = await all_of(self._of_statement(sample, statement, ctx, whole=whole) for statement in worst)
         by_text = {statement.text: statement for statement in written}
         statements = tuple(by_text.get(s.text, s) for s in judgement.statements)
         return _with_extra(
             replace(judgement, statements=statements), len(written), sum(not s.analysis for s in statements)
         )
 
-    async def _of_statement(self, sample: Sample, statement: JudgedStatement, ctx: Context) -> JudgedStatement:
+    async def _of_statement(
+        self, sample: Sample, statement: JudgedStatement, ctx: Context, *, whole: bool
+    ) -> JudgedStatement:
+        """The statement, explained on what it was judged on: the ``whole`` document, or its evidence."""
         texts = {document.id: document.text for document in sample.documents}
         seen = [Chunk(s.document, s.start, s.end, texts[s.document][s.start : s.end]) for s in statement.evidence]
-        context = "\n\n".join(chunk.text for chunk in seen) or sample.context
+        context = sample.context if whole else "\n\n".join(chunk.text for chunk in seen) or sample.context
         prompt = self._statement.template(ctx.language).fill({"context": context, "statement": statement.text})
         analysis = await _written(prompt, ctx)
         where = seen or [_whole(document) for document in sample.documents]

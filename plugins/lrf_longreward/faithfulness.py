@@ -88,7 +88,12 @@ class Faithfulness:
         """A judgement on each statement, and what is to be told of how they were made."""
         settings = self._settings
         if settings.read == "document":
-            return await self._document.judge(sample, statements, ctx)
+            judged, extra = await self._document.judge(sample, statements, ctx)
+            if settings.locate == "retriever":
+                found = await ctx.evidence(statements, settings.top_k)
+                spans = [tuple(chunk.span for chunk in chunks) for chunks in found]
+                judged = [replace(one, evidence=where) for one, where in zip(judged, spans, strict=True)]
+            return judged, extra
         evidence = await ctx.evidence(statements, settings.top_k)
         claims = list(zip(statements, evidence, strict=True))
         judged = await self._verdicts.judge(sample, claims, ctx)

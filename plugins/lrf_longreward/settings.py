@@ -101,6 +101,12 @@ class FaithfulnessSettings(PromptSettings):
         description="How it is asked whether a statement is supported: by the paper's three labels, or by yes or no, "
         "whose probability is the support. auto: yes or no of a judge that decides, labels of every other one.",
     )
+    locate: Literal["words", "retriever"] = Field(
+        "words",
+        description="With `read: document`: how the passage is found that a reader should look at. words: by likeness, "
+        "when the run is read. retriever: its best chunks are kept as the statement's evidence, which no verdict "
+        "depends on.",
+    )
     headings: Headings = Field("plain", description=f"How a passage is headed: {_HEADINGS}")
     repeated_statements: Literal["once", "each"] = Field(
         "once", description="Whether a statement that the answer repeats counts once or each time."
@@ -137,12 +143,15 @@ class FaithfulnessSettings(PromptSettings):
 
     @property
     def without(self) -> frozenset[str]:
-        return frozenset({"retriever"}) if self.read == "document" else frozenset()
+        alone = self.read == "document" and self.locate == "words"
+        return frozenset({"retriever"}) if alone else frozenset()
 
     @model_validator(mode="after")
     def _reads_what_it_looks_at_again(self) -> Self:
-        if self.read == "document" and (self.second_look != "off" or self.top_k is not None):
+        if self.read == "document" and (self.second_look != "off" or (self.top_k and self.locate == "words")):
             raise ValueError("`second_look` and `top_k` are about retrieved evidence; leave them out")
+        if self.read == "evidence" and self.locate != "words":
+            raise ValueError("`locate: retriever` needs `read: document`; evidence is retrieved anyway")
         if self.read == "document" and self.verdicts_per_call > 1:
             raise ValueError("with `read: document` a judge that decides gets all statements at once by itself")
         return self

@@ -29,7 +29,7 @@ from lrf_longreward.faithfulness import Faithfulness
 from lrf_longreward.helpfulness import Helpfulness
 from lrf_longreward.sentences import sentences
 from lrf_longreward.settings import CompletenessSettings, FaithfulnessSettings, HelpfulnessSettings
-from scoring import judgement_of, rewards_of
+from scoring import WordRetriever, judgement_of, rewards_of
 
 DECIDES = Capabilities(probabilities=True, questions=400, kinds=("rating", "verdict", "choice", "yes_or_no"))
 SENTENCES = FaithfulnessSettings(read="document", statements="sentences")
@@ -78,6 +78,18 @@ async def test_a_document_longer_than_the_window_is_read_in_pieces_and_the_best_
     assert isinstance(span, Span)
     assert "1931" in long.documents[0].text[span.start : span.end]
     assert supported.support == pytest.approx(0.9)
+
+
+async def test_the_best_chunks_of_a_retriever_are_kept_as_evidence_and_change_no_verdict() -> None:
+    judge, settings = says_yes_to("1931"), SENTENCES.model_copy(update={"locate": "retriever", "top_k": 1})
+    plain = await judgement_of(Faithfulness(SENTENCES), judge, SAMPLE)
+    judgement = await judgement_of(Faithfulness(settings), judge, SAMPLE, retriever=WordRetriever(tokens=8))
+    assert [s.support for s in judgement.statements] == [s.support for s in plain.statements]
+    (span,) = judgement.statements[0].evidence
+    assert "1931" in DOCUMENT.text[span.start : span.end]
+    assert settings.without == frozenset()
+    with pytest.raises(ValueError, match="read: document"):
+        FaithfulnessSettings(locate="retriever")
 
 
 async def test_a_judge_that_decides_judges_statements_on_their_evidence_too() -> None:
