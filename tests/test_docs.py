@@ -62,6 +62,7 @@ NOT_RUN = {
     "docs/how-to/sample-candidates.md": [
         "it trains a policy three times; tests/test_rounds.py goes round with a tiny one"
     ],
+    "docs/how-to/score-on-many-machines.md": ["needs a Slurm cluster", "needs the runs above"],
     "docs/how-to/see-why-an-answer-lost.md": ["it serves until Ctrl-C"] * 2,
     "docs/how-to/separate-environments.md": [
         "it makes environments and downloads vLLM",
