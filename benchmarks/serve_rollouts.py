@@ -54,12 +54,13 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=1000)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--share", type=float, default=0.5)
+    parser.add_argument("--folder", help="where runs are: a journal in memory (/dev/shm) shows what the disk takes")
     parser.add_argument("--json", action="store_true", help="one line")
-    parser.add_argument("--only", choices=["calls", "stopped", "load"], help="a part of it")
+    parser.add_argument("--only", choices=["calls", "stopped", "load", "own"], help="a part of it")
     arguments = parser.parse_args()
     results: dict[str, Any] = {"machine": machine()}
     number = arguments.processes * arguments.rollouts
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
         if arguments.only in (None, "calls"):
             results["calls"] = calls(folder, arguments.processes, arguments.rollouts)
@@ -69,6 +70,7 @@ def main() -> None:
         if arguments.only in (None, "load"):
             for part, dimensions in (("load", FOUR[:1]), ("load_of_two_calls", FOUR[:2])):
                 results[part] = load(folder, arguments.connections, arguments.requests, dimensions)
+        if arguments.only in (None, "own"):
             results["own"] = own_time(folder, arguments.connections, arguments.requests // 4, arguments.share)
     results["load_average"] = round(os.getloadavg()[0], 1)
     print(json.dumps(results, indent=None if arguments.json else 2))
