@@ -95,6 +95,10 @@ def check_chat(client: HttpClient, value: Any) -> Any:
         if finish_of(ended) == "error":
             where = client.errors.where
             raise billed(UnavailableError(f"{where}: the reply broke off ({ended})", sent=True), read_usage(value))
+        try:
+            _message_text(choice)
+        except BadReplyError as problem:
+            raise client.errors.of_other_json(value, str(problem)) from None
     return value
 
 
@@ -158,17 +162,14 @@ def read_chat(value: Any) -> Reply:
 
 def _read_completion(value: Any) -> Reply:
     choice = first_choice(value)
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        raise BadReplyError("the reply's choice holds no message")
+    message, text = choice.get("message", {}), _message_text(choice)
     word = choice.get("finish_reason")
     finish = finish_of(word)
-    content = message.get("content")
-    if not content and message.get("refusal") and isinstance(message["refusal"], str):
-        content, finish = message["refusal"], "filter"
+    if not text and message.get("refusal") and isinstance(message["refusal"], str):
+        text, finish = message["refusal"], "filter"
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     return Reply(
-        text=_text(content),
+        text=text,
         finish=finish,
         usage=read_usage(value),
         model=value["model"] if isinstance(value.get("model"), str) else None,
@@ -186,13 +187,18 @@ def first_choice(value: Any) -> Mapping[str, Any]:
     return choice
 
 
-def _text(content: Any) -> str:
+def _message_text(choice: Mapping[str, Any]) -> str:
+    """The text of a choice's message. Raises :class:`lrf.errors.BadReplyError` for a choice of another form."""
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise BadReplyError("no completion: its choice holds no message")
+    content = message.get("content")
     if content is None:
         return ""
     if isinstance(content, list):  # some servers write a list of parts
         content = "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
     if not isinstance(content, str):
-        raise BadReplyError(f"the reply's content is not text but {type(content).__name__}")
+        raise BadReplyError(f"no completion: its content is not text but {type(content).__name__}")
     return content
 
 
