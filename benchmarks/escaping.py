@@ -5,7 +5,8 @@
 The quickstart's judge (Gemma 3 with 270 million parameters, in this process) rates the helpfulness of the quickstart's
 answers and of those of LongReward's example: with the prompt that lrf sends, and with the same one whose untrusted text
 is left as it is. *plain*: the answers as they are. *marked*: each with citations in doubled brackets ("[[3]]") behind
-its sentences and a closing tag of the prompt, so that escaping changes every prompt. Ratings are expected values (the
+its sentences and a closing tag of the prompt, so that escaping changes every prompt. Where it changes none, a difference
+is what the judge itself says differently when it is asked the same again (its cache of beginnings rounds). Ratings are expected values (the
 mean by probability), temperature 0. Tokens are those of o200k_base.
 """
 
@@ -102,7 +103,7 @@ async def compared(judge: Judge, answers: list[tuple[str, str]]) -> Compared:
     differences = []
     for query, answer in answers:
         escaped = prompts.template(language_of(answer)).fill({"question": query, "answer": answer})
-        pairs.append((escaped, tuple(Segment(s.original) for s in escaped)))
+        pairs.append((escaped, tuple(map(unescaped, escaped))))
         with_escaping, without = [await rating(judge, prompt) for prompt in pairs[-1]]
         differences.append(with_escaping - without)
     return Compared(
@@ -117,6 +118,13 @@ async def compared(judge: Judge, answers: list[tuple[str, str]]) -> Compared:
 async def rating(judge: Judge, prompt: Prompt) -> float:
     reply = await judge.complete(Request(prompt, Rating(), max_tokens=TOKENS, temperature=0.0, reply_mode="logprobs"))
     return Rating().read(reply, "logprobs")
+
+
+def unescaped(segment: Segment) -> Segment:
+    """The segment with its text as it was given; else the same, untrusted as before."""
+    same = Segment(segment.original, segment.trusted, segment.name, segment.tags)
+    object.__setattr__(same, "text", segment.original)
+    return same
 
 
 def segments(text: str) -> Prompt:

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lrf.errors import (
     BadReplyError,
@@ -17,7 +19,7 @@ from lrf.errors import (
     UnavailableError,
 )
 from lrf.http.client import HttpClient
-from lrf.http.openai import OPENAI_CODES, post_chat, post_embeddings, read_chat
+from lrf.http.openai import OPENAI_CODES, check_chat, post_chat, post_embeddings, read_chat
 from lrf.http.settings import EndpointSettings
 from lrf.prompting.requests import Usage
 from sockets import saying, socket_server, whole
@@ -44,6 +46,34 @@ async def error_of(value: Any, status: str = "200 OK") -> JudgeError:
     with pytest.raises(JudgeError) as caught:
         await chat(value, status)
     return caught.value
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["text", "content", "0"]), inner),
+    max_leaves=4,
+)
+
+
+@given(ANY_JSON, st.sampled_from(["choices", "choice", "message", "content"]))
+def test_whatever_stands_in_place_of_a_part_of_a_reply_it_is_read_or_an_error_that_names_the_server(
+    value: Any, place: str
+) -> None:
+    content = value if place == "content" else "It is. Rating: [[7]]"
+    message = value if place == "message" else {"content": content}
+    choices = value if place == "choices" else [value if place == "choice" else {"message": message}]
+    usage = {"prompt_tokens": 7, "completion_tokens": 3}
+    client = HttpClient(EndpointSettings(base_url="http://127.0.0.1:1/v1", model="the-model", api_key_env="LRF_UNSET"))
+    refused: JudgeError | None = None
+    try:
+        checked = check_chat(client, {"choices": choices, "usage": usage})
+    except JudgeError as error:
+        refused = error
+    if refused is None:
+        assert isinstance(read_chat(checked).text, str)
+    else:
+        assert "http://127.0.0.1:1/v1 (model the-model): " in str(refused)
+        assert refused.usage == Usage(7, 3)
 
 
 @pytest.mark.parametrize(
