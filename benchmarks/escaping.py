@@ -5,9 +5,9 @@
 The quickstart's judge (Gemma 3 with 270 million parameters, in this process) rates the helpfulness of the quickstart's
 answers and of those of LongReward's example: with the prompt that lrf sends, and with the same one whose untrusted text
 is left as it is. *plain*: the answers as they are. *marked*: each with citations in doubled brackets ("[[3]]") behind
-its sentences and a closing tag of the prompt, so that escaping changes every prompt. Where it changes none, a difference
-is what the judge itself says differently when it is asked the same again (its cache of beginnings rounds). Ratings are expected values (the
-mean by probability), temperature 0. Tokens are those of o200k_base.
+its sentences and a closing tag of the prompt, so that escaping changes every prompt. Where it changes none, a
+difference is what the judge says differently when it is asked the same again (its cache of beginnings rounds).
+Ratings are expected values (the mean by probability), temperature 0. Tokens are those of o200k_base.
 """
 
 from __future__ import annotations
