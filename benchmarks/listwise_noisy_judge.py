@@ -26,6 +26,7 @@ import random
 import statistics
 import sys
 import tempfile
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -168,9 +169,9 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=100, help="prompts")
     options = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "2", "HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    tuned = {way: tune(way, options) for way in WAYS}
-    seeds = range(options.seeds)
-    found = {way: [train(way, seed, tuned[way], options) for seed in seeds] for way in WAYS}
+    with redirect_stdout(sys.stderr):  # libraries' warnings
+        tuned = {way: tune(way, options) for way in WAYS}
+        found = {way: [train(way, seed, tuned[way], options) for seed in range(options.seeds)] for way in WAYS}
     result = {
         "accuracy": {way: round(statistics.fmean(values), 4) for way, values in found.items()},
         "over_best_worst": {

@@ -34,6 +34,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
 HIDDEN, INTERMEDIATE, LAYERS, HEADS, VOCAB = 256, 1024, 4, 4, 8000
@@ -280,7 +281,8 @@ def main() -> None:
     wanted = {"OMP_NUM_THREADS": str(options.threads), "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_DISABLE_TELEMETRY": "1"}
     if any(os.environ.get(name) != value for name, value in wanted.items()):  # read when torch is first imported
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
-    result = measure(options)
+    with redirect_stdout(sys.stderr):  # libraries' warnings
+        result = measure(options)
     print(json.dumps(result) if options.json else json.dumps(result, indent=2))
 
 
