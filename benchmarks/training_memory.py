@@ -59,14 +59,14 @@ def measured(case: dict[str, Any]) -> dict[str, float]:
     from lrf_training.shape import shape_of_model
 
     torch.set_num_threads(2)
-    make, seen = models.new_model, dict[str, Any]()
+    make, seen = models.random_model, dict[str, Any]()
 
-    def new_model(*arguments: Any) -> Any:
-        model = make(*arguments)
-        seen.update(shape=shape_of_model(model), longest=arguments[2])
+    def random_model(config: Any, seed: int) -> Any:
+        model = make(config, seed)
+        seen.update(shape=shape_of_model(model), longest=config.max_position_embeddings)
         return model
 
-    models.new_model = new_model
+    models.random_model = random_model
     settings = {**BASE, **case}
     trainer, tokens = settings.pop("trainer"), settings.pop("tokens")
 

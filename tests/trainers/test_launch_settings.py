@@ -83,9 +83,9 @@ def test_how_a_training_is_shared_is_no_part_of_what_it_makes() -> None:
     assert settings().not_fingerprinted >= {"zero", "offload", "sequence_parallel"}
 
 
-def test_a_reward_model_is_trained_in_one_process() -> None:
-    made = RewardSettings.model_validate({"global_batch": 8, "micro_batch": 2})
-    assert made.shares(1).accumulation == 4
-    for world, fields in ((2, {}), (1, {"zero": 2})):
-        with pytest.raises(ConfigError, match="trained in one process"):
-            RewardSettings.model_validate(fields).shares(world)
+def test_a_reward_model_is_trained_in_several_processes_too_and_comes_out_whole() -> None:
+    made = RewardSettings.model_validate({"global_batch": 8, "micro_batch": 2, "zero": 2})
+    assert made.shares(2).accumulation == 2
+    for fields, problem in (({"lora": {}}, "merge: true"), ({"zero": 3, "sequence_parallel": 2}, "sequence_parallel")):
+        with pytest.raises(ValidationError, match=problem):
+            RewardSettings.model_validate(fields)

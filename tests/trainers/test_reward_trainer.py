@@ -314,3 +314,30 @@ def test_a_run_distils_its_own_ratings_once_and_the_next_rates_by_them(project) 
     again = lrf.run(project.pipeline(name="next", judges=None, dimensions=[head]), runs=project.runs)
     assert (again.status, again.message) == ("finished", "")
     assert again.stages["score"]["unscored"] == 0
+
+
+def test_with_adapters_the_head_learns_too_and_a_whole_model_comes_out(scored_job) -> None:
+    done = scored_job(planted(24))
+    settings = {"lora": {"rank": 4, "merge": True}, "learning_rate": 1e-2, "max_steps": 6}
+    result = trainer(**settings).train(done)
+    assert {path.name for path in result.checkpoint.iterdir()} >= {"config.json", "model.safetensors"}
+    model, report = AutoModelForSequenceClassification.from_pretrained(result.checkpoint, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert model.config.lrf_reward["zero_at"] == -1.0
+    losses = [json.loads(line)["loss"] for line in (done.output / "training_log.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0]
+
+
+def test_memory_that_runs_out_in_the_evaluation_leaves_the_model_that_was_trained(
+    scored_job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(held_out, "predictions", fails)
+    done = scored_job(planted(12))
+    with pytest.raises(StageError, match="the reward model is saved, but memory ran out while it was evaluated"):
+        trainer(max_steps=1).train(done)
+    model = AutoModelForSequenceClassification.from_pretrained(done.output / "checkpoint")
+    assert model.config.lrf_reward is None

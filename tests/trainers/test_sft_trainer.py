@@ -154,13 +154,18 @@ def test_a_line_that_no_tokenizer_takes_stops_and_is_named(job: Make, tmp_path: 
         trainer(sources=[{"path": path}]).train(job([]))
 
 
-def test_adapters_without_their_model_are_refused_with_what_to_do(job: Make, tmp_path: Path) -> None:
+def test_a_training_starts_from_adapters_which_are_merged_into_their_model(job: Make, tmp_path: Path) -> None:
     rows = {"sources": [source(tmp_path)], "max_steps": 1}
     base = trainer(**rows).train(job([], output="base")).checkpoint
     lora = {"init": None, "lora": {"rank": 2}}
     adapters = trainer(**rows, **lora).train(job([], output="adapters", model=str(base))).checkpoint
-    with pytest.raises(StageError, match=r"contains LoRA adapters without their base model; .*lora.merge: true"):
-        trainer(**rows, init=None).train(job([], output="next", model=str(adapters)))
+    with pytest.raises(StageError, match=r"has LoRA adapters, which are merged as they are loaded: .*lora.merge: true"):
+        trainer(**rows, **lora).train(job([], output="next", model=str(adapters)))
+    still = {**rows, "init": None, "learning_rate": 1e-30}
+    merged = trainer(**still).train(job([], output="next", model=str(adapters))).checkpoint
+    before, after = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (base, merged))
+    moved = {name.split(".")[-2] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
 def test_a_tokenizer_with_nothing_to_pad_with_is_refused(job: Make, tmp_path: Path) -> None:

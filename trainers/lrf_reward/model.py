@@ -7,6 +7,7 @@ from typing import Any
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob
 from lrf_reward.settings import RewardSettings
+from lrf_training.adapters import lora_config
 from lrf_training.models import new_model, refuse_other_weights
 
 
@@ -19,7 +20,7 @@ def new_classifier(
     :class:`lrf.errors.StageError`.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification, set_seed
+    from transformers import AutoModelForSequenceClassification, LlamaForSequenceClassification, set_seed
 
     head = {
         "num_labels": len(labels),
@@ -32,7 +33,7 @@ def new_classifier(
     if settings.init is not None:
         config = new_model(tokenizer, settings.init, longest, job.seed).config
         config.update(head)
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = LlamaForSequenceClassification(config)  # by itself, so that ZeRO-3 draws no other weights
     else:
         try:
             model, report = AutoModelForSequenceClassification.from_pretrained(
@@ -62,3 +63,19 @@ def new_classifier(
             f"{size}; tokenizer and weights are of different models"
         )
     return model
+
+
+def with_adapters(model: Any, settings: RewardSettings) -> Any:
+    """The classifier with LoRA adapters, whose new head is trained whole; without ``lora``, unchanged.
+
+    Raises as :func:`lrf_training.adapters.lora_config` does.
+    """
+    config = lora_config(settings, model)
+    if config is None:
+        return model
+    from peft import get_peft_model
+
+    config.task_type, config.modules_to_save = "SEQ_CLS", ["score"]
+    adapted = get_peft_model(model, config)
+    adapted.enable_input_require_grads()  # checkpointed activations need it where the embedding is frozen
+    return adapted

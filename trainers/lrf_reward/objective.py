@@ -2,46 +2,83 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.functional import logsigmoid
 from transformers import Trainer
+from trl.models import get_act_offloading_ctx_manager
 
+from lrf.errors import StageError
 from lrf.types import JSON
+from lrf_training.adapters import unwrap_peft
+from lrf_training.checkpoint import fsync_path
+from lrf_training.preflight import is_out_of_memory
+from lrf_training.processes import on_first_process
 from lrf_training.trainer import CheckedTrainer
 
 
 class DistillationTrainer(CheckedTrainer, Trainer):  # type: ignore[misc]  # transformers is not followed by mypy
     """A Trainer of a sequence classifier: on ratings if a batch has targets, else on preferences.
 
-    Every rating (or pair) of an optimizer step has the same weight, in whatever micro-batch it is. ``output_info``
-    returns what each export writes into config.json under ``lrf_reward``.
+    Every rating (or pair) of an optimizer step has the same weight, in whatever micro-batch or process it is.
+    ``output_info`` evaluates the model, and returns what stands in a checkpoint's config.json under ``lrf_reward``.
     """
 
     loss_is_scaled_for_ga = True
     output_info: Callable[[], dict[str, JSON]]
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], int]:
-        """The step's micro-batches, and the number of its ratings or pairs."""
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """The step's micro-batches, and the number of its ratings or pairs in all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        return batches, sum(map(_count, batches))
+        mine = torch.tensor(sum(map(_count, batches)), device=device)
+        return batches, self.accelerator.reduce(mine, "sum")
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        offloads = getattr(self.settings, "activation_offload", False) and not self.args.use_cpu
+        with get_act_offloading_ctx_manager(model=self.model) if offloads else nullcontext():
+            return super().training_step(*args, **kwargs)
 
     def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: int | None = None
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         count = _count(inputs)
         targets = inputs.pop("targets", None)
         outputs = model(**inputs)
         mean = preference_loss(outputs.logits) if targets is None else rating_loss(outputs.logits, targets)
-        loss = mean * count / (num_items_in_batch or count)
+        if num_items_in_batch is None:  # the preflight's pass, outside a step
+            num_items_in_batch = count
+        # Gradients are averaged over the processes, so the sum of their losses is multiplied by their number.
+        loss = mean * count / num_items_in_batch * self.accelerator.num_processes
         self.stop_unless_finite("loss", loss.detach())
         return (loss, outputs) if return_outputs else loss
 
     def save_export(self) -> None:
-        self.model.config.lrf_reward = self.output_info()
+        """Save the model, then evaluate it: what was trained is safe before memory can run out again."""
+        unwrap_peft(self.model).config.lrf_reward = None
         super().save_export()
+        try:
+            info = self.output_info()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise StageError(
+                f"{self.checkpoint}: the reward model is saved, but memory ran out while it was evaluated, so its "
+                "scale is not in it; lower micro_batch and run again, or use it with zero_at and ten_at"
+            ) from error
+        on_first_process(lambda: _add_to_config(self.checkpoint / "config.json", info))
+
+
+def _add_to_config(path: Path, info: dict[str, JSON]) -> None:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(config | {"lrf_reward": info}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    fsync_path(new)
+    new.rename(path)
 
 
 def _count(batch: Mapping[str, Any]) -> int:

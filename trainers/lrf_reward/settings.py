@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from lrf.errors import ConfigError
-from lrf.settings import Shares
-from lrf_training.settings import TrainingSettings
+from lrf_training.settings import BasePolicySettings
 
 
-class RewardSettings(TrainingSettings):
+class RewardSettings(BasePolicySettings):
     """A small reward model, distilled from the judges' ratings or from pairs. It starts from `policy.model`."""
 
     objective: Literal["ratings", "preferences"] = Field(
@@ -32,11 +30,21 @@ class RewardSettings(TrainingSettings):
     learning_rate: float = Field(1e-5, gt=0, description="highest learning rate of AdamW")
     epochs: float = Field(2.0, gt=0, description="passes over the rows, if max_steps is null")
 
-    def shares(self, world: int) -> Shares:
-        if world > 1 or self.zero:
-            raise ConfigError("a reward model is trained in one process, without DeepSpeed; take the launcher local")
-        accumulation = self.global_batch // self.micro_batch
-        return Shares(accumulation, global_batch=self.global_batch, micro_batch=self.micro_batch)
+    @model_validator(mode="after")
+    def _a_whole_model_comes_out(self) -> Self:
+        if self.lora and not self.lora.merge:
+            raise ValueError("lora needs merge: true here: the dimension `classifier` loads a whole model")
+        if self.sequence_parallel > 1:
+            raise ValueError("sequence_parallel doesn't work with a reward model; set it to 1")
+        return self
+
+    @property
+    def sequences_a_row(self) -> int:
+        return 2 if self.objective == "preferences" else 1
+
+    @property
+    def has_lm_head(self) -> bool:
+        return False
 
     @property
     def reads(self) -> tuple[str, ...]:

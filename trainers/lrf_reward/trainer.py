@@ -16,6 +16,7 @@ from lrf_reward.settings import RewardSettings
 from lrf_training.arguments import training_arguments, training_fingerprint
 from lrf_training.mixture import Mixture
 from lrf_training.prepare import prepare
+from lrf_training.processes import on_first_process, rank
 from lrf_training.tokens import write_tokens
 
 PREFERENCE = "reward"
@@ -78,35 +79,43 @@ class RewardTrainer:
         if any(True for _ in held_out_rows):
             evaluated = job.output / "held_out.arrow"
             to_ids = partial(encode, tokenizer=tokenizer, _=ready.tokenization.stop_ids)
-            evaluated_counts = write_tokens(held_out_rows, to_ids, ready.rules, evaluated, what=what, source=source)
+            into = evaluated
+            evaluated_counts = on_first_process(
+                lambda: write_tokens(held_out_rows, to_ids, ready.rules, into, what=what, source=source)
+            )
 
         # --- the model
         from datasets import Dataset
         from transformers import PrinterCallback
 
         from lrf_reward import held_out
-        from lrf_reward.model import new_classifier
+        from lrf_reward.model import new_classifier, with_adapters
         from lrf_reward.objective import DistillationTrainer, RewardCollator
+        from lrf_training.preflight import Preflight
         from lrf_training.progress import ProgressCallback
+        from lrf_training.tiling import tile_mlps
 
         labels = dimensions or (PREFERENCE,)
         longest, largest_id = (
             max(getattr(c, n) for c in (counts, evaluated_counts)) for n in ("longest", "largest_id")
         )
         model = new_classifier(job, settings, tokenizer, labels, longest, largest_id)
+        tile_mlps(model, settings.mlp_tiles)
 
         # --- train, evaluate and save
         collate = RewardCollator(tokenizer.pad_token_id)
         progress = ProgressCallback(job.output / "training_log.jsonl", job.report)
+        preflight = Preflight(_ADVICE)
         trainer = DistillationTrainer(
-            model=model,
+            model=with_adapters(model, settings),
             args=ready.arguments,
             train_dataset=Dataset.from_file(str(ready.tokens)),
             processing_class=tokenizer,
             data_collator=collate,
-            callbacks=[progress],
+            callbacks=[progress, *([preflight] if settings.preflight else [])],
         )
         trainer.remove_callback(PrinterCallback)
+        preflight.trainer = trainer
         trainer.configure(settings, job, training_fingerprint(settings, job, ready.tokens))
         outputs: list[tuple[Any, list[float]]] = []
 
@@ -128,8 +137,9 @@ class RewardTrainer:
         job.report({"phase": "training", "device": trainer.args.device.type})
         trainer.run()
         metrics = held_out.rating_metrics(outputs, dimensions) if of_ratings else held_out.preference_metrics(outputs)
-        evaluated.unlink()
-        ready.tokens.unlink(missing_ok=True)
+        if rank() == 0:
+            evaluated.unlink()
+            ready.tokens.unlink(missing_ok=True)
         return TrainingResult(
             checkpoint=job.output / "checkpoint",
             metrics={
@@ -141,6 +151,7 @@ class RewardTrainer:
                 "outputs": list(labels),
                 ("on_training_rows" if evaluated == ready.tokens else "held_out"): metrics,
                 "chat_template": ready.tokenization.template,
+                **preflight.metrics,
                 "device": trainer.args.device.type,
                 "notes": ready.notes,
                 "seconds": round(time.monotonic() - started, 2),
@@ -151,6 +162,12 @@ class RewardTrainer:
         from transformers import TrainingArguments
 
         return TrainingArguments(**training_arguments(self.settings, job), remove_unused_columns=False)
+
+
+_ADVICE = (
+    "What helps: gradient_checkpointing: true, lora, micro_batch: 1, mlp_tiles, activation_offload: true; with several "
+    "processes zero: 3; or a smaller max_tokens"
+)
 
 
 def _plain(dataset: Any) -> Iterator[dict[str, Any]]:

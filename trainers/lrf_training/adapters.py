@@ -62,7 +62,7 @@ def save_merged(model: Any, folder: Path) -> None:
 
     inner, state = unwrap_peft(model), dict[str, Any]()
     for name, parameter in inner.state_dict().items():
-        if ".lora_" not in name:
+        if ".lora_" not in name and ".original_module." not in name:
             state[_plain_name(name)] = parameter.float().cpu()
     for name, module in inner.named_modules():
         if isinstance(module, LoraLayer):
@@ -79,4 +79,4 @@ def _plain_name(name: str) -> str:
     """The name of a module or weight without peft's wrappers."""
     while ".base_layer." in name:
         name = name.replace(".base_layer.", ".")
-    return name
+    return name.replace(".modules_to_save.default.", ".")

@@ -82,6 +82,11 @@ class ShardingSettings(TrainerSettings):
         """Answers of a row of a micro-batch, which share its prompt."""
         return 1
 
+    @property
+    def has_lm_head(self) -> bool:
+        """Whether log-probabilities of tokens are computed."""
+        return True
+
     def memory(self, model: str | None, world: int) -> Mapping[str, JSON]:
         from lrf_training.forecast import forecast
 

@@ -169,9 +169,10 @@ def pass_of(settings: Any, shape: ModelShape, longest: int, answer: int = ANSWER
     whole = settings.sequences_a_row > 1 or (answers > 1 and shape.plain is not None)
     sequences = max(settings.sequences_a_row, answers) if whole else 1
     tokens = longest * sequences if whole else longest + answer * (answers - 1)
+    scored = settings.micro_batch * (answer * answers if answers > 1 else tokens) if settings.has_lm_head else 0
     return Pass(
         tokens=settings.micro_batch * tokens / settings.sequence_parallel,
-        scored=settings.micro_batch * (answer * answers if answers > 1 else tokens),
+        scored=scored,
         stream=2 if compute == 2 and (settings.zero or lora) else 4,  # float32 weights give float32 hidden states
         compute=compute,
         tiles=settings.mlp_tiles,
@@ -179,5 +180,5 @@ def pass_of(settings: Any, shape: ModelShape, longest: int, answer: int = ANSWER
         offloaded=getattr(settings, "activation_offload", False),
         copies=bool(lora) and compute == 2,
         masked=settings.micro_batch * sequences if whole else 0,
-        head_trained=not lora,
+        head_trained=not lora and settings.has_lm_head,
     )

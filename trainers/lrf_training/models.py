@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from lrf_training.adapters import lora_config
 from lrf_training.processes import on_first_process
 from lrf_training.settings import BasePolicySettings, Init, TrainingSettings
 from lrf_training.tokens import TokenCounts
+
+ADAPTERS = "adapter_config.json"
+"""File of a folder of peft's adapters."""
 
 PLAIN_TEMPLATE = r"""
 {%- if tools %}{{- raise_exception('the plain template knows no tools') }}{%- endif %}
@@ -58,7 +62,7 @@ def prepare_tokenizer(job: TrainingJob, settings: TrainingSettings, texts: Itera
     if settings.init is not None:
         tokenizer, window, warning = new_tokenizer(texts, settings.init), settings.window, None
     else:
-        _refuse_adapters(Path(job.model or ""))
+        _refuse_adapters(job, settings)
         tokenizer, (window, warning) = load_tokenizer(job), _chosen_window(job, settings)
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
@@ -78,7 +82,7 @@ def stop_ids_of(job: TrainingJob, tokenizer: Any) -> frozenset[int]:
     ends: list[int | None] = [tokenizer.eos_token_id]
     if job.model:
         try:
-            named = GenerationConfig.from_pretrained(job.model).eos_token_id
+            named = GenerationConfig.from_pretrained(base_and_adapters(job)[0]).eos_token_id
         except OSError:  # the model has no generation_config.json
             named = None
         ends += named if isinstance(named, list) else [named]
@@ -132,11 +136,33 @@ def refuse_architecture(config: Any, settings: BasePolicySettings, longest: int,
         raise StageError(f"train.sequence_parallel: {processes} can't be, since {refusal}; set another, or 1")
 
 
-def _refuse_adapters(folder: Path) -> None:
-    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+def base_and_adapters(job: TrainingJob) -> tuple[str, Path | None]:
+    """The model whose weights are loaded, and the folder of adapters to merge into it, if ``job.model`` is one."""
+    folder = Path(job.model or "")
+    if not (folder / ADAPTERS).exists() or (folder / "config.json").exists():
+        return job.model or "", None
+    try:
+        return str(json.loads((folder / ADAPTERS).read_text(encoding="utf-8"))["base_model_name_or_path"]), folder
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StageError(
-            f"policy.model {str(folder)!r} contains LoRA adapters without their base model; merge them first "
-            "(lora.merge: true in the training that made them, or peft's merge_and_unload), and name that folder"
+            f"{folder / ADAPTERS}: it doesn't name the adapters' model (base_model_name_or_path)"
+        ) from error
+
+
+def _refuse_adapters(job: TrainingJob, settings: TrainingSettings) -> None:
+    """Raise :class:`lrf.errors.StageError` if ``job.model`` is adapters and the training can't start from them."""
+    if base_and_adapters(job)[1] is None:
+        return
+    lora, problem = getattr(settings, "lora", None), None
+    if not settings.has_lm_head:
+        problem = "a reward model can't start from them; merge them into their model first (peft's merge_and_unload)"
+    elif lora is not None and not lora.merge:
+        problem = "new adapters would be of a model that isn't saved, so set lora.merge: true"
+    elif settings.zero == 3:
+        problem = "under zero: 3 no process has the weights to merge them into; merge them first, or take zero: 2"
+    if problem is not None:
+        raise StageError(
+            f"policy.model {job.model!r} has LoRA adapters, which are merged as they are loaded: {problem}"
         )
 
 
@@ -155,7 +181,7 @@ def load_config(job: TrainingJob) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
+        return AutoConfig.from_pretrained(base_and_adapters(job)[0], trust_remote_code=job.trust_remote_code)
     except Exception as error:
         raise StageError(_could_not_load("configuration", job, error)) from error
 
@@ -203,12 +229,16 @@ def empty_model(config: Any, trust_remote_code: bool) -> Any:
 
 
 def load_model(job: TrainingJob, dtype: Any) -> Any:
-    """The model, from safetensors only. Raises :class:`lrf.errors.StageError`, also if a weight is missing."""
+    """The model, from safetensors only; adapters are merged into theirs.
+
+    Raises :class:`lrf.errors.StageError`, also if a weight is missing.
+    """
     from transformers import AutoModelForCausalLM
 
+    base, adapters = base_and_adapters(job)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            job.model,
+            base,
             dtype=dtype,
             use_safetensors=True,
             trust_remote_code=job.trust_remote_code,
@@ -217,7 +247,18 @@ def load_model(job: TrainingJob, dtype: Any) -> Any:
     except Exception as error:
         raise StageError(_could_not_load("model", job, error)) from error
     refuse_other_weights(job, report["missing_keys"], report["unexpected_keys"])
-    return model
+    return model if adapters is None else _merged(model, adapters)
+
+
+def _merged(model: Any, adapters: Path) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise StageError(f"policy.model {str(adapters)!r} contains adapters: pip install 'lrf[lora]'") from None
+    try:
+        return PeftModel.from_pretrained(model, str(adapters)).merge_and_unload()
+    except Exception as error:  # weights of another shape, a damaged file
+        raise StageError(f"policy.model {str(adapters)!r}: its adapters don't fit their model: {error}") from error
 
 
 def refuse_other_weights(job: TrainingJob, missing: Iterable[str], unexpected: Iterable[str]) -> None:
@@ -332,7 +373,9 @@ def _identity_of(job: TrainingJob, settings: TrainingSettings) -> str:
         config = AutoConfig.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
         digest.update(f"{job.model} {config._commit_hash}".encode())
         return digest.hexdigest()
-    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")]):
+    if (base := base_and_adapters(job))[1] is not None:
+        digest.update(_identity_of(replace(job, model=base[0]), settings).encode())
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("config.json"), *folder.glob(ADAPTERS)]):
         stat = file.stat()
         digest.update(f"{file.name} {_hash_of(file, stat.st_size, stat.st_mtime_ns)} ".encode())
     return digest.hexdigest()

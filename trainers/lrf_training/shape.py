@@ -115,7 +115,13 @@ def shape_of(model: str) -> ModelShape:
 def _folder(model: str) -> Path | None:
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
     cached = home / "hub" / f"models--{model.replace('/', '--')}" / "snapshots"
-    return next((f for f in (Path(model), *sorted(cached.glob("*"))) if (f / _CONFIG).is_file()), None)
+    found = next((f for f in (Path(model), *sorted(cached.glob("*"))) if (f / _CONFIG).is_file()), None)
+    if found is not None:
+        return found
+    try:  # adapters, which are merged into their model
+        return _folder(json.loads((Path(model) / "adapter_config.json").read_text())["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _kept(folder: Path) -> Path:
