@@ -31,7 +31,7 @@ from lrf.plugin.catalog import Catalog, load_settings
 from lrf.plugin.suggest import did_you_mean
 from lrf.rows.part import Part
 from lrf.settings import Settings
-from lrf.text.redaction import hide, redact, reveal
+from lrf.text.redaction import hide, hide_keys, redact, reveal
 
 S = TypeVar("S", bound=Settings)
 
@@ -99,6 +99,7 @@ def _read(
     without: Sequence[str],
 ) -> Pipeline:
     problems = Problems(str(file) if file else None)
+    hide_keys(environ)
     document = read_document(source, problems, environ, without)
     return PipelineParser(document, problems, catalog, folder, file, environ).pipeline()
 

@@ -1,10 +1,11 @@
 """Secrets of this process, and the one place where texts are freed of them before they are written or shown.
 
 A secret is registered when lrf learns of it: the value of a variable that a setting of type
-:data:`lrf.http.settings.EnvName` names (a key, a header), of a ``${NAME}`` in the pipeline, and the user part of an
-address. :func:`redact` puts ``${NAME}`` in its place, also where the secret is escaped as in JSON or in an address. It
-is called where text leaves: replies on their way to the journal, the journal's rows, the run's files and its log, the
-output of the command line and of child processes.
+:data:`lrf.http.settings.EnvName` names (a key, a header), of a ``${NAME}`` in the pipeline, and of a variable that is
+called as keys are (``…_API_KEY``, ``…_TOKEN``), which a plugin may read itself; and the user part of an address.
+:func:`redact` puts ``${NAME}`` in its place, also where the secret is escaped as in JSON or in an address. It is called
+where text leaves: replies on their way to the journal, the journal's rows, the run's files and its log, the output of
+the command line and of child processes.
 
 Too short to be told from ordinary words, and so never redacted: a value of fewer than :data:`SHORTEST` characters, and
 a single word of fewer than :data:`SHORTEST_WORD` letters ("ollama", "unused": placeholders for a key that isn't
@@ -16,7 +17,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, unquote, urlsplit
@@ -25,6 +26,7 @@ SHORTEST = 6
 SHORTEST_WORD = 12
 SHORTEST_VARIABLE = 8
 _NUMBER = re.compile(r"[-+\d.,:eE_]+")
+_KEYS_NAME = re.compile(r"(?:API_?KEY|ACCESS_?KEY|SECRET|TOKEN|PASSWORD)\Z", re.IGNORECASE)
 
 _shown: dict[str, str] = {}
 """Each form of each secret, and what stands in its place."""
@@ -46,6 +48,13 @@ def hide_variable(value: str, name: str) -> None:
         hide_credentials(value, f"${{{name}}}")
     elif len(value) >= SHORTEST_VARIABLE and not (_NUMBER.fullmatch(value) or _is_path(value) or " " in value.strip()):
         hide(value, name)
+
+
+def hide_keys(environ: Mapping[str, str]) -> None:
+    """Register the values of all variables that are called as keys usually are, whoever reads them."""
+    for name, value in environ.items():
+        if _KEYS_NAME.search(name):
+            hide_variable(value, name)
 
 
 def hide_credentials(address: str, shown: str = "***") -> None:

@@ -16,6 +16,7 @@ from lrf.text.redaction import (
     forget,
     hide,
     hide_credentials,
+    hide_keys,
     hide_variable,
     redact,
     reveal,
@@ -85,3 +86,11 @@ def test_a_stream_is_written_without_secrets_and_is_otherwise_the_stream() -> No
     redacted = cast(io.StringIO, RedactedText(stream))
     redacted.writelines(["a sk-0123456789\n", "b\n"])
     assert redacted.getvalue() == "a ${KEY}\nb\n"
+
+
+def test_what_a_plugin_reads_itself_is_hidden_by_the_name_that_keys_have() -> None:
+    keys = {"ACME_API_KEY": "sk-0123456789", "HF_TOKEN": "hf_abcdefgh1"}
+    hide_keys({**keys, "PATH": "/usr/local/bin", "MAX_TOKENS": "123456789"})
+    assert redact("sk-0123456789 hf_abcdefgh1 /usr/local/bin 123456789") == (
+        "${ACME_API_KEY} ${HF_TOKEN} /usr/local/bin 123456789"
+    )
