@@ -17,7 +17,8 @@ from lrf_dpo.settings import DPOSettings
 from lrf_sft.settings import SFTSettings
 from lrf_training import architecture
 from lrf_training.architecture import not_for_sequence_parallelism, not_plain
-from lrf_training.models import prepare_model, window_of
+from lrf_training.models import new_tokenizer, prepare_model, prepare_tokenizer, window_of
+from lrf_training.settings import Init
 from lrf_training.tokens import TokenCounts
 
 SIZES: dict[str, Any] = {
@@ -231,3 +232,26 @@ def test_a_config_within_a_config_is_read() -> None:
     nested = AutoConfig.for_model("gemma3", text_config=config("gemma3_text", {"sliding_window": 16}).to_dict())
     assert window_of(nested) == 256
     assert "sliding window of 16" in str(not_plain(nested))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "outcome"),
+    [
+        ("llama", {}, (512, "train.window: 512 is more than the 256 tokens that")),
+        ("qwen3", {"rope_parameters": YARN | {"original_max_position_embeddings": 256}}, (512, "None")),
+        ("gpt2", {}, "has learned positions for 256 tokens only"),
+    ],
+)
+def test_another_window_is_taken_with_a_warning_if_positions_can_be(
+    kind: str, changes: Any, outcome: Any, tmp_path: Path
+) -> None:
+    job = job_without_weights(tmp_path, kind, changes)
+    new_tokenizer(["x"], Init(vocab=300)).save_pretrained(tmp_path)
+    settings = SFTSettings.model_validate({"own_weight": 1, "window": 512})
+    if isinstance(outcome, str):
+        with pytest.raises(StageError, match=outcome):
+            prepare_tokenizer(job, settings, [])
+        return
+    ready = prepare_tokenizer(job, settings, [])
+    assert ready.window == outcome[0]
+    assert str(ready.warning).startswith(outcome[1])

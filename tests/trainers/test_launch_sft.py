@@ -7,8 +7,12 @@ import random
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from launched import Launched, kill
+from lrf_training.models import new_tokenizer
+from lrf_training.settings import Init
 from waiting import until
 
 pytestmark = pytest.mark.slow
@@ -113,3 +117,26 @@ def test_packed_sequences_that_two_processes_share_have_the_losses_of_one_proces
         code, said = runs.run(name, *([launcher] if launcher else []), **packed, **more)
         assert code == 0, said
     assert runs.losses("packed-2") == pytest.approx(runs.losses("packed"), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mistral", "mixtral", "phi3"])
+def test_other_architectures_share_sequences_and_a_window_is_refused(runs: Launched, kind: str) -> None:
+    tokenizer = new_tokenizer(["aeioubcd " * 9], Init(vocab=400))
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 400}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": None, "num_local_experts": 4}
+    ends = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
+    folder = runs.folder / kind
+    torch.manual_seed(1)
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **ends)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    both = Launched(runs.folder, {**TRAIN, "init": None, "max_steps": 3}, policy={"model": str(folder)})
+    shared: dict[str, Any] = {"zero": 3, "sequence_parallel": 2}
+    for name, launcher, more in ((f"{kind}-alone", None, {}), (f"{kind}-shared", TWO, shared)):
+        code, said = both.run(name, *([launcher] if launcher else []), **more)
+        assert code == 0, said
+    assert both.losses(f"{kind}-shared") == pytest.approx(both.losses(f"{kind}-alone"), abs=1e-5)
+    if kind == "mistral":
+        AutoConfig.for_model(kind, **sizes | {"sliding_window": 16}, **ends).save_pretrained(folder)
+        code, said = both.run("windowed", TWO, **shared)
+        assert code == 1
+        assert "sequence_parallel: 2 works with plain causal attention only, but the model attends to a" in said

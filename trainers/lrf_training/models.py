@@ -104,6 +104,9 @@ def prepare_model(
     config = random_config(tokenizer, settings.init, counts.longest) if settings.init else load_config(job)
     refuse_architecture(config, settings, counts.longest, job)
     model = random_model(config, job.seed).to(dtype) if random else load_model(job, dtype)
+    text = model.config.get_text_config()
+    if settings.sequence_parallel > 1 and getattr(text, "head_dim", 0) is None:  # DeepSpeed reads it
+        text.head_dim = text.hidden_size // text.num_attention_heads
     if (largest_id := counts.largest_id) >= (size := model.get_input_embeddings().num_embeddings):
         raise StageError(
             f"policy.model {job.model!r}: its tokenizer makes tokens up to {largest_id}, but the model "
