@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lrf.errors import DataError
-from lrf.protocols import Judged, Question, Recorded
+from lrf.protocols import BenchmarkItem, Judged, Recorded
 from lrf.rows.formats import rows_of
 from lrf.types import JSON, BadRow
 from lrf_benchmarks.pairwise import by_group, paths_of
@@ -37,10 +37,10 @@ class RewardBench2:
     def __init__(self, settings: BenchmarkSettings) -> None:
         self._path = settings.path
 
-    def read(self) -> Iterator[Question | BadRow]:
+    def read(self) -> Iterator[BenchmarkItem | BadRow]:
         return questions(rows_of(self._path), self._question)
 
-    def _question(self, row: Mapping[str, Any], number: int) -> Question:
+    def _question(self, row: Mapping[str, Any], number: int) -> BenchmarkItem:
         chosen, rejected = texts_of(row, "chosen"), texts_of(row, "rejected")
         subset, name = text_of(row, "subset"), str(row.get("id") if row.get("id") is not None else number)
         correct = int(number_of(row, "num_correct")) if row.get("num_correct") is not None else len(chosen)
@@ -118,12 +118,12 @@ class RmBench:
     def __init__(self, settings: BenchmarkSettings) -> None:
         self._path = settings.path
 
-    def read(self) -> Iterator[Question | BadRow]:
+    def read(self) -> Iterator[BenchmarkItem | BadRow]:
         for path in paths_of(self._path):
             domain = path.name.partition(".")[0].removesuffix("_filtered")
             yield from questions(rows_of(path), partial(self._question, domain))
 
-    def _question(self, domain: str, row: Mapping[str, Any], number: int) -> Question:
+    def _question(self, domain: str, row: Mapping[str, Any], number: int) -> BenchmarkItem:
         answers = [texts_of(row, name, 3) for name in ("chosen", "rejected")]
         if any(len(texts) != 3 for texts in answers):
             raise FieldError("chosen, rejected: expected three texts each")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import DataError
-from lrf.protocols import Judged, Question, Recorded
+from lrf.protocols import BenchmarkItem, Judged, Recorded
 from lrf.rows.formats import rows_of
 from lrf.rows.lines import Row
 from lrf.types import JSON, BadRow
@@ -59,10 +59,10 @@ class AggreFact(Claims):
         super().__init__(settings.threshold)
         self._path = settings.path
 
-    def read(self) -> Iterator[Question | BadRow]:
+    def read(self) -> Iterator[BenchmarkItem | BadRow]:
         return questions(rows_of(self._path), self._question)
 
-    def _question(self, row: Mapping[str, Any], number: int) -> Question:
+    def _question(self, row: Mapping[str, Any], number: int) -> BenchmarkItem:
         label = one_of(row, "label", {0: 0, 1: 1, "0": 0, "1": 1})
         return question(str(number), "Is this claim true of the document?", [text_of(row, "claim")], label,
                         text_of(row, "dataset"), [text_of(row, "doc")])  # fmt: skip
@@ -83,7 +83,7 @@ class RagTruth(Claims):
         super().__init__(settings.threshold)
         self._folder, self._split = settings.path, settings.split
 
-    def read(self) -> Iterator[Question | BadRow]:
+    def read(self) -> Iterator[BenchmarkItem | BadRow]:
         sources: dict[str, tuple[str, str, str]] = {}  # by id: task, question and document
         for row in rows_of(self._folder / "source_info.jsonl"):
             if isinstance(row, BadRow):
@@ -93,7 +93,7 @@ class RagTruth(Claims):
         rows = rows_of(self._folder / "response.jsonl")
         yield from questions(rows, lambda row, _: self._question(row, sources))
 
-    def _question(self, row: Mapping[str, Any], sources: Mapping[str, tuple[str, str, str]]) -> Question | None:
+    def _question(self, row: Mapping[str, Any], sources: Mapping[str, tuple[str, str, str]]) -> BenchmarkItem | None:
         if self._split is not None and row.get("split") != self._split:
             return None
         source = sources.get(str(row.get("source_id")))
@@ -141,7 +141,7 @@ class FactScore(Claims):
         super().__init__(settings.threshold)
         self._path, self._knowledge, self._gamma = settings.path, settings.knowledge, settings.gamma
 
-    def read(self) -> Iterator[Question | BadRow]:
+    def read(self) -> Iterator[BenchmarkItem | BadRow]:
         articles = {
             str(row.value.get("title")): str(row.value.get("text") or "")
             for row in rows_of(self._knowledge)
@@ -173,14 +173,14 @@ class FactScore(Claims):
         }
 
 
-def _facts(row: Mapping[str, Any], number: int, articles: Mapping[str, str]) -> list[Question] | None:
+def _facts(row: Mapping[str, Any], number: int, articles: Mapping[str, str]) -> list[BenchmarkItem] | None:
     """A question for each relevant fact of an answer; None for an answer without annotations (it didn't respond)."""
     topic = text_of(row, "topic")
     if row.get("annotations") is None:
         return None
     if not (article := articles.get(topic)):
         raise FieldError(f"topic: the knowledge has no article {topic[:60]!r}")
-    found: list[Question] = []
+    found: list[BenchmarkItem] = []
     for sentence in row["annotations"]:
         for fact in sentence.get("human-atomic-facts") or () if isinstance(sentence, Mapping) else ():
             label = one_of(fact, "label", {"S": 1, "NS": 0, "IR": None})

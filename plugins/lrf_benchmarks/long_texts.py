@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import DataError
-from lrf.protocols import Judged, Question, Recorded
+from lrf.protocols import BenchmarkItem, Judged, Recorded
 from lrf.rows.formats import rows_of
 from lrf.types import JSON, BadRow, Message
 from lrf_benchmarks.best_of import scores_of
@@ -35,11 +35,11 @@ class LongRewardBench:
     def __init__(self, settings: BenchmarkSettings) -> None:
         self._path = settings.path
 
-    def read(self) -> Iterator[Question | BadRow]:
+    def read(self) -> Iterator[BenchmarkItem | BadRow]:
         for path in paths_of(self._path):
             yield from questions(rows_of(path), partial(self._question, path.name.partition(".")[0]))
 
-    def _question(self, task: str, row: Mapping[str, Any], number: int) -> Question:
+    def _question(self, task: str, row: Mapping[str, Any], number: int) -> BenchmarkItem:
         turns = row.get("prompt_template")
         if not isinstance(turns, list) or not turns or not all(isinstance(turn, Mapping) for turn in turns):
             raise FieldError("prompt_template: expected a list of turns")
@@ -94,10 +94,10 @@ class LongJudgeBench:
     def __init__(self, settings: LongJudgeBenchSettings) -> None:
         self._path, self._dimension = settings.path, settings.dimension
 
-    def read(self) -> Iterator[Question | BadRow]:
+    def read(self) -> Iterator[BenchmarkItem | BadRow]:
         return questions(rows_of(self._path), self._question)
 
-    def _question(self, row: Mapping[str, Any], number: int) -> Question:
+    def _question(self, row: Mapping[str, Any], number: int) -> BenchmarkItem:
         truth, responses = row.get("ground_truth"), row.get("responses")
         if not isinstance(truth, Mapping) or not isinstance(responses, list) or not responses:
             raise FieldError("ground_truth, responses: expected an object and a list")

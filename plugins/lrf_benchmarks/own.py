@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import DataError
-from lrf.protocols import Judged, Question, Recorded
+from lrf.protocols import BenchmarkItem, Judged, Recorded
 from lrf.rows.formats import rows_of
 from lrf.types import JSON, BadRow
 from lrf_benchmarks.pairwise import PairwiseRows, decisions_of
@@ -24,7 +24,7 @@ class OwnPairs(PairwiseRows):
     Orders without a readable decision are left out of these; ``judged`` is the share of the others. In per cent.
     """
 
-    def question(self, row: Mapping[str, Any], number: int) -> Question:
+    def question(self, row: Mapping[str, Any], number: int) -> BenchmarkItem:
         label = one_of(row, "preferred", {"a": "1", "b": "2", "A": "1", "B": "2", "tie": "tie"})
         name = str(row["id"]) if row.get("id") not in (None, "") else str(number)
         answers = [text_of(row, f"answer_{letter}", empty=True) for letter in "ab"]
@@ -56,10 +56,10 @@ class OwnRatings:
     def __init__(self, settings: BenchmarkSettings) -> None:
         self._path = settings.path
 
-    def read(self) -> Iterator[Question | BadRow]:
+    def read(self) -> Iterator[BenchmarkItem | BadRow]:
         return questions(rows_of(self._path), self._question)
 
-    def _question(self, row: Mapping[str, Any], number: int) -> Question:
+    def _question(self, row: Mapping[str, Any], number: int) -> BenchmarkItem:
         query = text_of(row, "query")
         name = str(row["id"]) if row.get("id") not in (None, "") else str(number)
         group = str(row.get("sample") or query)

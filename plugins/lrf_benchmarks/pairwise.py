@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import DataError
-from lrf.protocols import Judged, Question, Recorded
+from lrf.protocols import BenchmarkItem, Judged, Recorded
 from lrf.protocols.evaluation import Decision
 from lrf.rows.formats import rows_of
 from lrf.types import JSON, BadRow
@@ -64,10 +64,10 @@ class PairwiseRows(Pairwise, ABC):
     """A benchmark of two answers whose rows say all, whichever file they are in."""
 
     @abstractmethod
-    def question(self, row: Mapping[str, Any], number: int) -> Question | None:
+    def question(self, row: Mapping[str, Any], number: int) -> BenchmarkItem | None:
         """The question in a row; None for one that the benchmark leaves out."""
 
-    def read(self) -> Iterator[Question | BadRow]:
+    def read(self) -> Iterator[BenchmarkItem | BadRow]:
         return questions(rows_of(self._path), self.question)
 
     def recorded(self, path: Path) -> Iterator[Recorded]:
@@ -88,7 +88,7 @@ class LlmBar(PairwiseRows):
     each order wins. The kappas take "1" for one class and everything else for the other.
     """
 
-    def question(self, row: Mapping[str, Any], number: int) -> Question:
+    def question(self, row: Mapping[str, Any], number: int) -> BenchmarkItem:
         label = one_of(row, "label", {1: "1", 2: "2", "1": "1", "2": "2"})
         answers = [text_of(row, f"output_{n}", empty=True) for n in (1, 2)]
         return question(str(number), text_of(row, "input"), answers, label)
@@ -158,7 +158,7 @@ class JudgeBench(PairwiseRows):
     _FIELDS = (("mmlu-pro", "knowledge"), ("livebench-reasoning", "reasoning"), ("livebench-math", "math"),
                ("livecodebench", "coding"))  # fmt: skip
 
-    def question(self, row: Mapping[str, Any], number: int) -> Question:
+    def question(self, row: Mapping[str, Any], number: int) -> BenchmarkItem:
         source = text_of(row, "source")
         group = next((name for start, name in self._FIELDS if source.startswith(start)), source)
         answers = [text_of(row, f"response_{letter}", empty=True) for letter in "AB"]
@@ -199,11 +199,11 @@ class ContextualJudgeBench(Pairwise):
     both orders, an unreadable reply being wrong; consistency is how often both orders agree.
     """
 
-    def read(self) -> Iterator[Question | BadRow]:
+    def read(self) -> Iterator[BenchmarkItem | BadRow]:
         for path in paths_of(self._path):
             yield from questions(rows_of(path), partial(self._of_split, path.name.partition(".")[0].partition("-")[0]))
 
-    def _of_split(self, split: str, row: Mapping[str, Any], number: int) -> Question:
+    def _of_split(self, split: str, row: Mapping[str, Any], number: int) -> BenchmarkItem:
         if "positive_response" in row:
             answers, label = [text_of(row, f"{sign}_response", empty=True) for sign in ("positive", "negative")], "1"
         else:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from lrf.protocols import Question
+from lrf.protocols import BenchmarkItem
 from lrf.rows.data import Row, quoted, text_problem
 from lrf.types import JSON, BadRow, Candidate, Document, Sample
 
@@ -89,10 +89,12 @@ def number_of(row: Mapping[str, Any], name: str) -> float:
 
 def question(
     id: str, query: str, answers: Sequence[str], label: JSON, group: str = "", documents: Sequence[str] = ()
-) -> Question:
+) -> BenchmarkItem:
     """A question whose candidates have their place in the file as id."""
     texts = tuple(Document(str(i), text) for i, text in enumerate(documents))
-    return Question(Sample(id, query, texts, tuple(Candidate(str(i), a) for i, a in enumerate(answers))), label, group)
+    return BenchmarkItem(
+        Sample(id, query, texts, tuple(Candidate(str(i), a) for i, a in enumerate(answers))), label, group
+    )
 
 
 def percent(shares: Sequence[float]) -> float | None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import lrf
 from lrf.errors import DataError
 from lrf.prompting.requests import Reply, Request
-from lrf.protocols import Benchmark, Capabilities, Judged, Question
+from lrf.protocols import Benchmark, BenchmarkItem, Capabilities, Judged
 from lrf.rows.formats import rows_of
 from lrf.types import BadRow, Candidate, Sample
 from lrf_benchmarks import plugin
@@ -49,13 +49,13 @@ def jsonl(path: Path, *rows: Any) -> Path:
     return path
 
 
-def asked(benchmark: Benchmark) -> list[Question]:
+def asked(benchmark: Benchmark) -> list[BenchmarkItem]:
     rows = list(benchmark.read())
     assert not [row for row in rows if isinstance(row, BadRow)]
-    return [row for row in rows if isinstance(row, Question)]
+    return [row for row in rows if isinstance(row, BenchmarkItem)]
 
 
-def scored(question: Question, *scores: float | None) -> Judged:
+def scored(question: BenchmarkItem, *scores: float | None) -> Judged:
     return Judged(question.sample.id, question.label, question.group, scores)
 
 

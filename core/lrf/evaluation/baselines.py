@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
-from lrf.protocols import Judged, Question
+from lrf.protocols import BenchmarkItem, Judged
 from lrf.protocols.evaluation import Decision
 from lrf.types import Candidate
 
@@ -27,7 +27,7 @@ def overlap(answer: str, words: Set[str]) -> float:
     return len(own & words) / len(own) if own else 0.0
 
 
-def placed(question: Question) -> tuple[Candidate, ...]:
+def placed(question: BenchmarkItem) -> tuple[Candidate, ...]:
     """The candidates in an order that a hash of the row decides, so that no place is always the right one's."""
     return tuple(sorted(question.sample.candidates, key=lambda c: share_of(question.sample.id, question.group, c.id)))
 
@@ -38,7 +38,7 @@ def share_of(*parts: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def baselines_of(question: Question, seed: int, compares: bool) -> dict[str, Judged]:
+def baselines_of(question: BenchmarkItem, seed: int, compares: bool) -> dict[str, Judged]:
     """What each baseline says. ``compares``: the question has two answers, so "first" can mean the first shown."""
     sample = question.sample
     words = words_of("\n".join(d.text for d in sample.documents) or sample.query)

@@ -17,7 +17,7 @@ from lrf.evaluation.questions import Counts
 from lrf.evaluation.statistics import Paired, paired, wilson
 from lrf.evaluation.tables import Table, shown, shown_share
 from lrf.plugin.catalog import Catalog, load_settings, load_target
-from lrf.protocols import Benchmark, Judged, Question
+from lrf.protocols import Benchmark, BenchmarkItem, Judged
 from lrf.types import JSON
 
 
@@ -167,7 +167,12 @@ class BenchResult:
 
 
 def measured(
-    name: str, benchmark: Benchmark, questions: Iterable[Question], says: Mapping[str, Say], counts: Counts, seed: int
+    name: str,
+    benchmark: Benchmark,
+    questions: Iterable[BenchmarkItem],
+    says: Mapping[str, Say],
+    counts: Counts,
+    seed: int,
 ) -> BenchResult:
     """The result of the judges, the first of which is the main one, and of the baselines."""
     judged: dict[str, list[Judged]] = {judge: [] for judge in says}

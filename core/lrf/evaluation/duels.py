@@ -76,11 +76,11 @@ class Duel:
     def row(self, *, compare: bool) -> Mapping[str, JSON]:
         """The row of data: the answers in an order that a hash decides; to compare, both orders as candidates."""
         from lrf.evaluation.questions import question_row
-        from lrf.protocols import Question
+        from lrf.protocols import BenchmarkItem
 
         answers = (Candidate("a", self.a), Candidate("b", self.b))
         sample = replace(self.sample, candidates=answers)
-        row = dict(question_row(Question(sample, None), compare=compare))
+        row = dict(question_row(BenchmarkItem(sample, None), compare=compare))
         if sample.reference is not None:
             row["reference"] = sample.reference
         return {**row, "metadata": dict(sample.metadata)}

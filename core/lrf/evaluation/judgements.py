@@ -11,14 +11,14 @@ from typing import Any
 
 from lrf.errors import DataError
 from lrf.evaluation.questions import numbered
-from lrf.protocols import Benchmark, Judged, Question, Recorded
+from lrf.protocols import Benchmark, BenchmarkItem, Judged, Recorded
 from lrf.protocols.evaluation import Decision
 from lrf.rows.formats import rows_of
 from lrf.types import BadRow
 
 REWARD = "reward"
 
-Say = Callable[[Question], Judged]
+Say = Callable[[BenchmarkItem], Judged]
 """What a judge says about a question."""
 
 Scores = dict[str, dict[str, dict[str, float]]]
@@ -74,7 +74,7 @@ def _number(value: Any, where: str) -> float | None:
     return number
 
 
-def judged_by(scores: Mapping[str, Mapping[str, float]], question: Question) -> Judged:
+def judged_by(scores: Mapping[str, Mapping[str, float]], question: BenchmarkItem) -> Judged:
     """What these scores say about the question; of a comparison the decisions in both orders."""
     sample = question.sample
     given = scores.get(sample.id, {})
@@ -112,7 +112,7 @@ def read_recorded(benchmark: Benchmark, path: Path) -> dict[str, Say]:
     return {"recorded": partial(judged_as_recorded, recorded)}
 
 
-def judged_as_recorded(recorded: Mapping[str, Recorded], question: Question) -> Judged:
+def judged_as_recorded(recorded: Mapping[str, Recorded], question: BenchmarkItem) -> Judged:
     """What was recorded about the question; nothing where it is missing."""
     one = recorded.get(question.sample.id)
     if one is None and next(iter(recorded.values())).decisions:

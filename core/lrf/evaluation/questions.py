@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lrf.errors import DataError
 from lrf.evaluation.baselines import placed, share_of
-from lrf.protocols import Benchmark, Question
+from lrf.protocols import Benchmark, BenchmarkItem
 from lrf.store.files import dump, replacing
 from lrf.types import JSON, BadRow
 
@@ -52,7 +52,7 @@ class Counts:
         }
 
 
-def chosen_questions(benchmark: Benchmark, counts: Counts, limit: int | None, seed: int) -> Iterator[Question]:
+def chosen_questions(benchmark: Benchmark, counts: Counts, limit: int | None, seed: int) -> Iterator[BenchmarkItem]:
     """The questions in the file's order; with a limit those whose id has the smallest hash with the seed.
 
     Raises :class:`lrf.errors.DataError` when no row is a question.
@@ -75,7 +75,7 @@ def chosen_questions(benchmark: Benchmark, counts: Counts, limit: int | None, se
         raise DataError(f"no question in the benchmark's files ({counts.bad_rows:,} bad rows):\n{why}")
 
 
-def _distinct(benchmark: Benchmark, counts: Counts) -> Iterator[Question]:
+def _distinct(benchmark: Benchmark, counts: Counts) -> Iterator[BenchmarkItem]:
     """The questions, each with an id of its own."""
     times: Counter[float] = Counter()  # by hash of the id
     texts: set[float] = set()
@@ -103,7 +103,7 @@ def numbered(id: str, time: int) -> str:
     return id if time == 1 else f"{id}#{time}"
 
 
-def _text_hash(question: Question) -> float:
+def _text_hash(question: BenchmarkItem) -> float:
     sample = question.sample
     return share_of(sample.query, *(d.text for d in sample.documents), *(c.text for c in sample.candidates))
 
@@ -123,7 +123,7 @@ def write_rows(rows: Iterator[Mapping[str, JSON]], path: Path) -> None:
             file.write(dump(row) + "\n")
 
 
-def question_row(question: Question, *, compare: bool) -> Mapping[str, JSON]:
+def question_row(question: BenchmarkItem, *, compare: bool) -> Mapping[str, JSON]:
     """The question as a row of data. To compare, its candidates are the two orders of the two answers."""
     sample = question.sample
     row: dict[str, JSON] = {"id": sample.id, "query": sample.query}

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lrf.protocols.evaluation import Benchmark as Benchmark
+from lrf.protocols.evaluation import BenchmarkItem as BenchmarkItem
 from lrf.protocols.evaluation import Decision as Decision
 from lrf.protocols.evaluation import Judged as Judged
-from lrf.protocols.evaluation import Question as Question
 from lrf.protocols.evaluation import Recorded as Recorded
 from lrf.protocols.models import (
     AnswersSeveral as AnswersSeveral,

@@ -14,7 +14,7 @@ Decision = Literal["1", "2", "tie"] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class BenchmarkItem:
     """One question of a benchmark.
 
     Parameters
@@ -65,7 +65,7 @@ class Benchmark(Protocol):
     ...     compares = False
     ...     def read(self):
     ...         answers = (Candidate("0", "4"), Candidate("1", "5"))
-    ...         yield Question(Sample("sum", "2 + 2?", (), answers), label=0)
+    ...         yield BenchmarkItem(Sample("sum", "2 + 2?", (), answers), label=0)
     ...     def recorded(self, path):
     ...         raise DataError(f"{path}: judgements of sums are recorded nowhere")
     ...     def right(self, judged):
@@ -79,7 +79,7 @@ class Benchmark(Protocol):
         """Whether every question has two answers of which one is better, so that they may be compared directly."""
         ...
 
-    def read(self) -> Iterator[Question | BadRow]:
+    def read(self) -> Iterator[BenchmarkItem | BadRow]:
         """All questions in the file's order, the same each time; a row that can't be used as a BadRow.
 
         Raises :class:`lrf.errors.DataError` when the files can't be read at all.
