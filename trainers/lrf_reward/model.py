@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lrf.errors import StageError
@@ -33,7 +35,8 @@ def new_classifier(
     if settings.init is not None:
         config = new_model(tokenizer, settings.init, longest, job.seed).config
         config.update(head)
-        model = LlamaForSequenceClassification(config)  # by itself, so that ZeRO-3 draws no other weights
+        with _whole_weights():
+            model = LlamaForSequenceClassification(config)
     else:
         try:
             model, report = AutoModelForSequenceClassification.from_pretrained(
@@ -63,6 +66,19 @@ def new_classifier(
             f"{size}; tokenizer and weights are of different models"
         )
     return model
+
+
+@contextmanager
+def _whole_weights() -> Iterator[None]:
+    """Let a random model be drawn whole under ZeRO-3, as without it; DeepSpeed shards it when the training begins."""
+    from transformers.integrations import deepspeed
+
+    known = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed._hf_deepspeed_config_weak_ref = None
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = known
 
 
 def with_adapters(model: Any, settings: RewardSettings) -> Any:
