@@ -279,7 +279,7 @@ def test_lrf_plan_says_how_the_batch_is_shared_and_what_memory_it_takes(tmp_path
     values["policy"] = {"model": "org/nobody-knows"}
     (tmp_path / "p.yaml").write_text(json.dumps(values))
     said = CliRunner().invoke(cli, ["plan", str(tmp_path / "p.yaml")], catch_exceptions=False).output
-    assert "memory a GPU: unknown; the shape of org/nobody-knows" in said
+    assert "memory a GPU: unknown; there is no config.json of org/nobody-knows" in said
 
 
 def test_without_a_launcher_the_stage_s_own_process_trains(tmp_path: Path) -> None:
