@@ -41,7 +41,10 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if p.parent.name != "changelog.d")]
 READMES = sorted(p for folder in ("contrib", "examples") for p in (ROOT / folder).glob("*/README.md"))
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-run.md"
-SLOW_PAGES = {TUTORIAL, ROOT / "docs" / "how-to" / "train-online-with-grpo.md"}
+SLOW_PAGES = {TUTORIAL} | {
+    ROOT / "docs" / "how-to" / f"{name}.md"
+    for name in ("compare-policies", "fine-tune-a-policy", "run-a-benchmark", "train-online-with-grpo", "trust-a-judge")
+}
 SLOW = (pytest.mark.slow, pytest.mark.timeout(3600))
 LANGUAGES = {"bash", "bibtex", "json", "jsonl", "python", "text", "toml", "yaml"}
 NOT_RUN = {
@@ -58,6 +61,7 @@ NOT_RUN = {
         "it takes minutes; tests/plugins/test_server.py compares the calls, too",
         "it trains two models; tests/plugins/test_doors.py does",
         "it writes a gigabyte",
+        "it takes minutes",
         "it needs a clone of princeton-nlp/LLMBar",
         "it takes minutes",
     ],

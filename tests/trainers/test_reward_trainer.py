@@ -293,6 +293,7 @@ def test_settings_need_a_model_to_start_from() -> None:
         RewardSettings.model_validate({}, context={"policy_model": None})
 
 
+@pytest.mark.slow
 def test_a_run_distils_its_own_ratings_once_and_the_next_rates_by_them(project) -> None:
     project.write_data(rows=6)
     pipeline = project.pipeline(pairs=None, train={"type": "reward", **TINY, "max_steps": 2, "held_out": 0.3})
