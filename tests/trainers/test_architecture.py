@@ -64,7 +64,6 @@ MORE_PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
         "phimoe",
         "persimmon",
         "ernie4_5",
-        "hunyuan_v1_dense",
         "apertus",
         "granitemoe",
         "bitnet",
@@ -73,7 +72,10 @@ MORE_PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
         "ministral3",
         "minimax_m2",
     ]
-} | {"qwen3 with YaRN": ("qwen3", {"rope_parameters": YARN})}
+} | {
+    "hunyuan_v1_dense": ("hunyuan_v1_dense", {"head_dim": 8}),  # its config has no default
+    "qwen3 with YaRN": ("qwen3", {"rope_parameters": YARN}),
+}
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "mistral": ("mistral", {"sliding_window": 16}, r"sliding window \(sliding_window: 16\)"),
     "qwen2": (

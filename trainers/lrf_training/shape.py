@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, fields
@@ -135,6 +136,10 @@ def _kept(folder: Path) -> Path:
     return cache / "lrf" / "shapes" / f"{digest.hexdigest()[:32]}.json"
 
 
+_RAISED = re.compile(r"[\w.]*+(?:Error|Exception): ")
+"""How the line of a traceback begins that says what was raised; its text may go on for several lines."""
+
+
 def _counted(model: str, folder: Path) -> Any:
     command = [sys.executable, "-m", "lrf_training.shape", str(folder.absolute())]
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -142,7 +147,8 @@ def _counted(model: str, folder: Path) -> Any:
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_LONGEST_S)  # noqa: S603 - ours
         if done.returncode == 0:
             return json.loads(done.stdout.splitlines()[-1])
-        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        reason = next((line for line in reversed(lines) if _RAISED.match(line)), lines[-1])
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         reason = str(error)
     raise UnknownShapeError(f"no model could be made of {model}'s config.json: {reason}; it takes the extra `train`")
