@@ -136,7 +136,7 @@ def _kept(folder: Path) -> Path:
     return cache / "lrf" / "shapes" / f"{digest.hexdigest()[:32]}.json"
 
 
-_RAISED = re.compile(r"[\w.]*+(?:Error|Exception): ")
+_RAISED = re.compile(r"[\w.]*(?:Error|Exception): ")
 """How the line of a traceback begins that says what was raised; its text may go on for several lines."""
 
 
