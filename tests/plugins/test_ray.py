@@ -127,6 +127,19 @@ def pipeline(project: Project, **changes: Any) -> dict[str, Any]:
     return project.with_evidence(executor={"type": "ray", "workers": WORKERS}, **changes)
 
 
+def undisturbed(project: Project, server: JudgeServer) -> int:
+    """The calls of a run without workers, in a folder of its own; those of the next run take 0.1 s each."""
+    assert lrf.run(project.with_evidence(), runs=project.folder / "here").exit_code == 0
+    calls, server.books, server.delay_s = server.books.calls, Books(), 0.1
+    return calls
+
+
+def has_the_same_files(project: Project) -> bool:
+    there, here = project.run_dir, project.folder / "here" / "run"
+    names = ("rewards.jsonl", "judgements.jsonl", "pairs.jsonl")
+    return all((there / name).read_bytes() == (here / name).read_bytes() for name in names)
+
+
 def kill_a_worker() -> None:
     """SIGKILL one of this user's Ray workers that has a component."""
     found = subprocess.run(["pgrep", "-f", "ray::Worker"], capture_output=True, text=True).stdout.split()
@@ -139,10 +152,7 @@ def test_workers_that_are_killed_in_a_run_cost_no_more_than_the_calls_in_flight(
     project: Project, judge_server: JudgeServer
 ) -> None:
     project.write_data(12)
-    summary = lrf.run(project.with_evidence(), runs=project.folder / "here")
-    assert summary.exit_code == 0
-    calls, judge_server.books = judge_server.books.calls, Books()
-    judge_server.delay_s = 0.1
+    calls = undisturbed(project, judge_server)
     kills, slots = 3, 2 * 8
     moments = [calls // 5, calls // 2, 4 * calls // 5]
 
@@ -156,8 +166,7 @@ def test_workers_that_are_killed_in_a_run_cost_no_more_than_the_calls_in_flight(
     summary = lrf.run(pipeline(project), runs=project.runs)
     killer.join()
     assert summary.exit_code == 0, summary
-    for name in ("rewards.jsonl", "judgements.jsonl", "pairs.jsonl"):
-        assert (project.run_dir / name).read_bytes() == (project.folder / "here" / "run" / name).read_bytes()
+    assert has_the_same_files(project)
     assert calls <= judge_server.books.calls <= calls + kills * slots
 
 
@@ -166,10 +175,7 @@ def test_a_run_that_is_killed_with_its_workers_pays_again_only_for_what_was_in_f
     project: Project, judge_server: JudgeServer
 ) -> None:
     project.write_data(8)
-    summary = lrf.run(project.with_evidence(), runs=project.folder / "here")
-    assert summary.exit_code == 0
-    calls, judge_server.books = judge_server.books.calls, Books()
-    judge_server.delay_s = 0.1
+    calls = undisturbed(project, judge_server)
     file = project.write(pipeline(project))
     for part in (0.3, 0.7):
         command = [sys.executable, "-m", "lrf", "run", str(file), "--runs", str(project.runs)]
@@ -178,7 +184,5 @@ def test_a_run_that_is_killed_with_its_workers_pays_again_only_for_what_was_in_f
             process.kill()
     summary = lrf.run(file, runs=project.runs)
     assert summary.exit_code == 0, summary
-    assert (project.run_dir / "rewards.jsonl").read_bytes() == (
-        project.folder / "here" / "run" / "rewards.jsonl"
-    ).read_bytes()
+    assert has_the_same_files(project)
     assert judge_server.books.calls <= calls + 2 * 2 * WORKERS * 8

@@ -14,21 +14,15 @@ from __future__ import annotations
 
 import json
 import random
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
+from copying import LENGTH, SYMBOLS, tokenizer, write_copier
 from lrf.protocols import TrainingJob, TrainingResult
 from lrf_dpo.settings import DPOSettings
 from lrf_dpo.trainer import DPO
-
-SYMBOLS = "abcdefghijklmnopqrstuvwxyzABCDEF"
-LENGTH = 8
-TEMPLATE = "{% for m in messages %}{{ m.content }}{% if m.role == 'user' %}={% else %};{% endif %}{% endfor %}"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -42,59 +36,10 @@ def task(source: random.Random) -> tuple[str, str, str]:
     return "".join(text), "".join(text), "".join(corrupt)
 
 
-def noisy_copy(source: random.Random) -> list[int]:
-    text = source.choices(SYMBOLS, k=LENGTH)
-    copy = [source.choice(SYMBOLS) if source.random() < 0.1 else symbol for symbol in text]
-    ids: list[int] = tokenizer()(f"{''.join(text)}={''.join(copy)};")["input_ids"]
-    return ids
-
-
-@cache
-def tokenizer() -> Any:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {token: i for i, token in enumerate(["<pad>", "=", ";", *SYMBOLS])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    fast = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token=";")
-    fast.chat_template = TEMPLATE
-    return fast
-
-
 @pytest.fixture(scope="module", params=[0, 1, 2], ids="base {}".format)
 def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that copies, but is unsure: it was taught with a tenth of the symbols replaced."""
-    from transformers import LlamaConfig, LlamaForCausalLM, set_seed
-
-    set_seed(request.param)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer()),
-            hidden_size=64,
-            intermediate_size=256,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            max_position_embeddings=64,
-            pad_token_id=0,
-            eos_token_id=2,
-        )
-    )
-    optimizer, source = torch.optim.AdamW(model.parameters(), lr=3e-3), random.Random(request.param)
-    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=400)
-    for _ in range(400):
-        ids = torch.tensor([noisy_copy(source) for _ in range(64)])
-        logits = model(ids).logits[:, LENGTH:-1]
-        loss = cross_entropy(logits.flatten(0, 1), ids[:, LENGTH + 1 :].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        scheduler.step()
-    folder = tmp_path_factory.mktemp("base")
-    model.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    return folder
+    return write_copier(tmp_path_factory.mktemp("base"), seed=request.param, steps=400, wrong=0.1)
 
 
 def train(base: Path, folder: Path, *, share_swapped: float) -> TrainingResult:

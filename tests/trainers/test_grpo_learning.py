@@ -9,20 +9,15 @@ from __future__ import annotations
 import json
 import random
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 import lrf
+from copying import LENGTH, SYMBOLS, tokenizer, write_copier
 from judge_server import JudgeServer
-
-SYMBOLS = "abcdefghijklmnopqrstuvwxyzABCDEF"
-LENGTH = 8
-TEMPLATE = "{% for m in messages %}{{ m.content }}{% if m.role == 'user' %}={% else %};{% endif %}{% endfor %}"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -33,60 +28,10 @@ def rating(text: str, copy: str) -> float:
     return 10 * right / max(LENGTH, len(copy))
 
 
-@cache
-def tokenizer() -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {token: i for i, token in enumerate(["<pad>", "=", ";", *SYMBOLS])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    inner.decoder = decoders.Fuse()
-    fast = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token=";")
-    fast.chat_template = TEMPLATE
-    return fast
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that copies half of the symbols."""
-    from transformers import LlamaConfig, LlamaForCausalLM, set_seed
-
-    set_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer()),
-        hidden_size=64,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=64,
-        pad_token_id=0,
-        bos_token_id=None,
-        eos_token_id=2,
-    )
-    model, source = LlamaForCausalLM(config), random.Random(0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=600)
-    for _ in range(600):
-        ids = torch.tensor([lesson(source) for _ in range(64)])
-        logits = model(ids).logits[:, LENGTH:-1]
-        loss = cross_entropy(logits.flatten(0, 1), ids[:, LENGTH + 1 :].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        scheduler.step()
-    folder = tmp_path_factory.mktemp("base")
-    model.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    return folder
-
-
-def lesson(source: random.Random) -> list[int]:
-    text = source.choices(SYMBOLS, k=LENGTH)
-    copy = [source.choice(SYMBOLS) if source.random() < 0.5 else symbol for symbol in text]
-    ids: list[int] = tokenizer()(f"{''.join(text)}={''.join(copy)};")["input_ids"]
-    return ids
+    return write_copier(tmp_path_factory.mktemp("base"), seed=0, steps=600, wrong=0.5)
 
 
 def held_out_reward(folder: Path) -> float:

@@ -31,6 +31,7 @@ from lrf_training.chat_text import (
     PROMPT_CHANGED,
     PROMPT_CHANGED_NOTE,
 )
+from lrf_training.checkpoint import files_named
 from lrf_training.mixture import Mixture
 from lrf_training.models import identity_of, prepare_model
 from lrf_training.prepare import prepare
@@ -54,10 +55,8 @@ class DPO:
         step. A stopped training resumes from its last state (``save_every``). Raises
         :class:`lrf.errors.StageError`; an earlier checkpoint stays valid.
         """
-        try:
+        with files_named(job.output):
             return self._train(job)
-        except OSError as error:
-            raise StageError(f"{error.filename or job.output}: {error.strerror or error}") from error
 
     def _train(self, job: TrainingJob) -> TrainingResult:
         settings, started = self.settings, time.monotonic()

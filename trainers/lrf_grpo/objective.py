@@ -243,10 +243,10 @@ class GroupTrainer(CheckedTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL ha
 
 
 def _named(name: str) -> Callable[..., Any]:
-    """A stand-in for one of TRL's reward functions, which it knows by name; rewards come from lrf's engine."""
+    """What TRL knows a reward by: its name. It is never called, since the rewards are those of lrf's engine."""
 
     def reward(**_: Any) -> Any:
-        raise NotImplementedError
+        raise AssertionError(f"TRL asked for {name} by itself; its rewards come of _calculate_rewards")
 
     reward.__name__ = name
     return reward

@@ -16,6 +16,7 @@ from lrf_grpo.asking import PatientRewards, Weighing
 from lrf_grpo.settings import GRPOSettings
 from lrf_training.adapters import lora_config
 from lrf_training.arguments import training_arguments, training_fingerprint
+from lrf_training.checkpoint import files_named
 from lrf_training.mixture import Mixture
 from lrf_training.models import prepare_model
 from lrf_training.prepare import Prepared, prepare
@@ -39,10 +40,8 @@ class GRPO:
         A stopped training resumes from its last state (``save_every``), and asks for no reward twice. Raises
         :class:`lrf.errors.StageError`; an earlier checkpoint stays valid.
         """
-        try:
+        with files_named(job.output):
             return self._train(job)
-        except OSError as error:
-            raise StageError(f"{error.filename or job.output}: {error.strerror or error}") from error
 
     def _train(self, job: TrainingJob) -> TrainingResult:
         settings, started = self.settings, time.monotonic()

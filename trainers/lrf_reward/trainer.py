@@ -14,6 +14,7 @@ from lrf.types import JSON
 from lrf_reward import rows
 from lrf_reward.settings import RewardSettings
 from lrf_training.arguments import training_arguments, training_fingerprint
+from lrf_training.checkpoint import files_named
 from lrf_training.mixture import Mixture
 from lrf_training.prepare import prepare
 from lrf_training.processes import on_first_process, rank
@@ -39,10 +40,8 @@ class RewardTrainer:
         A stopped training resumes from its last state (``save_every``). Raises :class:`lrf.errors.StageError`; an
         earlier checkpoint stays valid.
         """
-        try:
+        with files_named(job.output):
             return self._train(job)
-        except OSError as error:
-            raise StageError(f"{error.filename or job.output}: {error.strerror or error}") from error
 
     def _train(self, job: TrainingJob) -> TrainingResult:
         settings, started = self.settings, time.monotonic()

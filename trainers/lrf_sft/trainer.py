@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lrf.errors import StageError
 from lrf.protocols import TrainingJob, TrainingResult
 from lrf_sft import rows
 from lrf_sft.packing import pack, refuse_packing
@@ -22,6 +21,7 @@ from lrf_training.chat_text import (
     PROMPT_CHANGED,
     PROMPT_CHANGED_NOTE,
 )
+from lrf_training.checkpoint import files_named
 from lrf_training.mixture import Mixture
 from lrf_training.models import load_config, prepare_model
 from lrf_training.prepare import prepare
@@ -44,10 +44,8 @@ class SFT:
         A stopped training resumes from its last state (``save_every``). Raises :class:`lrf.errors.StageError`; an
         earlier checkpoint stays valid.
         """
-        try:
+        with files_named(job.output):
             return self._train(job)
-        except OSError as error:
-            raise StageError(f"{error.filename or job.output}: {error.strerror or error}") from error
 
     def _train(self, job: TrainingJob) -> TrainingResult:
         settings, started = self.settings, time.monotonic()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,15 @@ from lrf_training.processes import on_first_process, rank, wait_for_all
 
 COMPLETE = "complete.json"
 """File that marks a training state as complete; written after all others are on the disk."""
+
+
+@contextmanager
+def files_named(folder: Path) -> Iterator[None]:
+    """An error of the system in the block is a :class:`lrf.errors.StageError` that names the file, or the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise StageError(f"{error.filename or folder}: {error.strerror or error}") from error
 
 
 def export(write: Callable[[Path], None], folder: Path) -> None:

@@ -57,7 +57,8 @@ def plan(
     in_vain = problems_of_plan(checked, catalog, run, chosen)
     launch = plan_launch(checked, run).about if checked.train else None
     planned = asyncio.run(plan_pipeline(checked, run=run, priced_samples=samples)) if checked.data else None
-    machines = forecast(planned, workers, slots or _slots(checked), seconds) if planned and workers else None
+    at_once = slots or (planned.slots if planned else 0)
+    machines = forecast(planned, workers, at_once, seconds) if planned and workers and at_once else None
     if as_json:
         scoring = planned.as_json() if planned else {}
         with_workers = {"workers": machines.as_json()} if machines else {}
@@ -72,14 +73,6 @@ def plan(
         _show_training(launch)
     for problem in in_vain:
         click.echo(clean(f"`lrf run` will not begin: {problem}"))
-
-
-def _slots(pipeline: Pipeline) -> int:
-    """The calls that one replica of each judge's server, and of the sampler's, takes at once."""
-    from lrf.build import judges_of, sampler_of
-
-    slots = [judge.max_concurrency for judge in judges_of(pipeline).values()]
-    return max(slots + ([sampler_of(pipeline).max_concurrency] if pipeline.sample else []))
 
 
 def paid_and_left(planned: Plan) -> str:

@@ -79,6 +79,7 @@ class Plan:
     unlisted_retrievers: retrievers that don't list their chunks: whole documents are taken for each query's evidence.
     bound_holds: whether no run over the same data can use more than the upper bound. False where samples were scaled,
         candidates are to be sampled, or something above is assumed.
+    slots: calls that a server of each judge, or of the sampler, takes at once: the most of them.
     texts_to_embed: texts that are to be embedded; they have no price.
     currency, prices: of all prices, and the version of the price file.
     unpriced: judges without a price, with the names of their models.
@@ -103,6 +104,7 @@ class Plan:
     assumed_statements: list[str] = field(default_factory=list)
     unlisted_retrievers: list[str] = field(default_factory=list)
     bound_holds: bool = True
+    slots: int = 0
     texts_to_embed: int = 0
     currency: str | None = None
     prices: str = ""

@@ -224,6 +224,8 @@ class Planner:
         sampled_and_scored = self._writing is not None and bool(self._engines)
         plan.bound_holds = not (plan.assumed_statements or plan.unlisted_retrievers or sampled_and_scored)
         plan.missing_keys = self._missing_keys()
+        slots = [judge.max_concurrency for judge in self._judges.values()]
+        plan.slots = max(slots + ([self._sampling.sampler.max_concurrency] if self._sampling else []), default=0)
         self._add_prices()
         self._scale()
         return plan

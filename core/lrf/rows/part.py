@@ -6,8 +6,9 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-from lrf.protocols import HashesContent, Source
+from lrf.protocols import HashesContent, Source, SpreadsSamples
 from lrf.types import BadRow, Sample
 
 
@@ -46,6 +47,11 @@ class PartSource:
     def read(self) -> Iterator[Sample | BadRow]:
         """See :class:`lrf.protocols.Source`."""
         return (row for row in self._source.read() if isinstance(row, BadRow) or self._part.has(row))
+
+    def spread(self, count: int) -> Iterator[Sample] | None:
+        """See :class:`lrf.protocols.SpreadsSamples`."""
+        spread = self._source.spread(count * self._part.of) if isinstance(self._source, SpreadsSamples) else None
+        return None if spread is None else islice(filter(self._part.has, spread), count)
 
     def content_hash(self) -> str | None:
         """See :class:`lrf.protocols.HashesContent`."""

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 import lrf
 from judge_server import JudgeServer
+from lrf.build import source_of
 from lrf.config import parse_pipeline
 from lrf.plugin.catalog import load_catalog
-from lrf.rows.part import Part
+from lrf.rows.part import Part, PartSource
 from lrf.testing.strategies import samples
 from project import Project, sample_row
 
@@ -23,6 +24,17 @@ def test_a_sample_is_in_one_part_with_all_samples_of_its_documents(
     (own,) = [part for part in parts if part.has(sample)]
     if sample.documents:
         assert own.has(lrf.Sample("another", other.query, sample.documents, other.candidates))
+
+
+def test_samples_spread_over_the_data_are_of_the_part_too(project: Project) -> None:
+    project.write_data(40, candidates=1)
+    source = source_of(parse_pipeline(project.pipeline(part="2/4"), load_catalog()))
+    assert isinstance(source, PartSource)
+    spread, whole = source.spread(5), list(source.read())
+    assert spread is not None
+    found = list(spread)
+    assert 0 < len(found) <= 5
+    assert [sample for sample in whole if sample in found] == found
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/0", "-1/3", "1/3/5", "one/two", ""])
