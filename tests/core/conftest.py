@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ def distribute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dist
     Returns the folder, which is on sys.path until the test ends.
     """
     before = set(sys.modules)
+    made: set[str] = set()
 
     def install(
         name: str,
@@ -39,6 +41,8 @@ def distribute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dist
         lines = [f"{key} = {value}\n" for key, value in (entry_points or {}).items()]
         (info / "entry_points.txt").write_text("[lrf]\n" + "".join(lines))
         for module, source in (modules or {}).items():
+            assert module in made or importlib.util.find_spec(module) is None, f"{module} is somebody else's already"
+            made.add(module)
             (site / f"{module}.py").write_text(textwrap.dedent(source))
         monkeypatch.syspath_prepend(str(site))
         return site

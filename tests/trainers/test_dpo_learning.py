@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from copying import LENGTH, SYMBOLS, tokenizer, write_copier
+from copying_model import LENGTH, SYMBOLS, tokenizer, write_copier
 from lrf.protocols import TrainingJob, TrainingResult
 from lrf_dpo.settings import DPOSettings
 from lrf_dpo.trainer import DPO

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import lrf
-from copying import LENGTH, SYMBOLS, tokenizer, write_copier
+from copying_model import LENGTH, SYMBOLS, tokenizer, write_copier
 from judge_server import JudgeServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
