@@ -59,7 +59,7 @@ def open_bytes(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
-def lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+def lines(file: BinaryIO, path: Path | str) -> Iterator[bytes]:
     """The file's lines. Raises :class:`lrf.errors.DataError` for one that is longer than :data:`LONGEST_ROW`."""
     number = 0
     while line := file.readline(LONGEST_ROW + 1):

@@ -5,70 +5,92 @@ Code that a dataset brings along is never run: the ``datasets`` versions that lr
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
+import fsspec
 
 from lrf.errors import DataError
 from lrf.rows.data import Row, samples_from_rows
 from lrf.types import BadRow, Sample
 from lrf_data.columns import check_columns, mapped
-from lrf_data.files import LONGEST_ROW, lines, reading, too_large
-from lrf_data.parquet_sizes import VALUE_BYTES, check_whole_groups
+from lrf_data.files import LONGEST_ROW, too_large
+from lrf_data.packed import check_packed
+from lrf_data.parquet import rows_of
+from lrf_data.parquet_sizes import VALUE_BYTES
 from lrf_data.settings import HuggingFaceSettings
 
-_UNPACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-"""What unpacks a file, by how its name ends."""
+_PARQUET_BATCH = 16
+"""Rows of a Parquet file that are in memory at a time."""
 
 
 class HuggingFaceSource:
     """Samples from a dataset on the Hub (streamed) or in a local folder (``save_to_disk`` folders included).
 
-    A row's "line" is its number in the split, from 1. Only rows of a local folder may name text files.
+    Parquet files are read by lrf itself, also from the Hub: ``datasets`` has a row group in memory whatever it takes.
+    A row's "line" is its number in the split, in Parquet that in its file, from 1. Only rows of a local folder may name
+    text files.
     """
 
     def __init__(self, settings: HuggingFaceSettings) -> None:
         self._settings = settings
         local = Path(settings.path)
         self._folder = local if local.is_dir() else None
+        self._where = f"{settings.path} ({settings.split})"
 
     def read(self) -> Iterator[Sample | BadRow]:
         return samples_from_rows(self._rows(), max_file_bytes=self._settings.max_file_bytes)
 
     def _rows(self) -> Iterator[Row | BadRow]:
         s = self._settings
-        where = f"{s.path} ({s.split})"
         try:
-            rows = self._load()
-            if s.columns is not None and rows.column_names is not None:  # None: a stream that doesn't say
-                check_columns(s.columns, rows.column_names, where)
-            for number, row in enumerate(rows, start=1):
-                value = row if s.columns is None else mapped(s.columns, row)
-                size = size_of(value)
-                fits = size <= LONGEST_ROW
-                yield Row(where, number, value, self._folder) if fits else too_large(where, number, size)
+            saved = self._saved()
+            if saved is not None:
+                yield from self._rows_of(saved)
+                return
+            self._check_files()
+            builder = datasets.load_dataset_builder(s.path, s.name, revision=s.revision)
+            files = builder.config.data_files or {}
+            if builder.name == "parquet" and s.split in files:
+                for url in files[s.split]:
+                    with fsspec.open(url, "rb") as file:
+                        yield from rows_of(file, url, self._folder, s.columns, _PARQUET_BATCH)
+            else:
+                yield from self._rows_of(builder.as_streaming_dataset(split=s.split))
         except DataError:
             raise
         except Exception as error:  # datasets lets through whatever its file readers and the network raise
-            raise DataError(f"{where}: can't be read as a dataset: {type(error).__name__}: {error}") from error
+            raise DataError(f"{self._where}: can't be read as a dataset: {type(error).__name__}: {error}") from error
 
-    def _load(self) -> Any:
+    def _rows_of(self, dataset: Any) -> Iterator[Row | BadRow]:
+        columns = self._settings.columns
+        if columns is not None and dataset.column_names is not None:  # None: a stream that doesn't say
+            check_columns(columns, dataset.column_names, self._where)
+        for number, row in enumerate(dataset, start=1):
+            value = row if columns is None else mapped(columns, row)
+            size = size_of(value)
+            fits = size <= LONGEST_ROW
+            yield Row(self._where, number, value, self._folder) if fits else too_large(self._where, number, size)
+
+    def _saved(self) -> Any:
+        """The split of a folder that ``save_to_disk`` made; None for anything else."""
         s = self._settings
-        if self._folder is not None and (self._folder / "dataset_dict.json").is_file():
+        if self._folder is None:
+            return None
+        if (self._folder / "dataset_dict.json").is_file():
             splits = datasets.load_from_disk(str(self._folder))
             if s.split not in splits:
                 raise DataError(f"{s.path}: no split {s.split!r}; splits: {', '.join(splits)}")
             return splits[s.split]
-        if self._folder is not None and (self._folder / "state.json").is_file():
-            return datasets.load_from_disk(str(self._folder))
-        if self._folder is not None:
-            _check_files(self._folder)
-        return datasets.load_dataset(s.path, s.name, split=s.split, revision=s.revision, streaming=True)
+        return datasets.load_from_disk(str(self._folder)) if (self._folder / "state.json").is_file() else None
+
+    def _check_files(self) -> None:
+        """Raise DataError for a small file that datasets would unpack to more than fits in memory."""
+        for path in sorted(self._folder.rglob("*") if self._folder else ()):
+            if path.is_file():
+                check_packed(path)
 
 
 def size_of(value: object) -> int:
@@ -82,14 +104,3 @@ def size_of(value: object) -> int:
         elif isinstance(one, list | tuple):
             left += one
     return size
-
-
-def _check_files(folder: Path) -> None:
-    """Raise DataError for a small file that datasets would unpack to more than fits in memory."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix == ".parquet" and path.is_file():
-            check_whole_groups(path)
-        elif path.suffix in _UNPACKED and path.is_file():
-            with reading(path), _UNPACKED[path.suffix](path, "rb") as file:
-                for _ in lines(file, path):
-                    pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,29 +37,53 @@ class ParquetSource:
 
     def _rows(self, path: Path) -> Iterator[Row | BadRow]:
         try:
-            metadata, there = _described(path)
-            columns = {name: name for name in there} if self._columns is None else self._columns
-            check_columns(columns, there, str(path))
-            read = sorted(columns_of(columns))
-            large = check_groups(metadata, path, read)
-            with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER, read_dictionary=large) as file:
-                number = 0
-                for batch in file.iter_batches(self._batch_rows, columns=read):
-                    large_rows = sum(map(bytes_of, batch.columns)) > LONGEST_ROW
-                    for i in range(batch.num_rows):
-                        number += 1
-                        size = sum(bytes_of(column.slice(i, 1)) for column in batch.columns) if large_rows else 0
-                        fits = size <= LONGEST_ROW
-                        yield _row(batch, i, columns, path, number) if fits else too_large(str(path), number, size)
+            yield from rows_of(path, str(path), path.parent, self._columns, self._batch_rows)
         except (OSError, pa.ArrowException) as error:
             hint = "; JSON Lines are read by the source jsonl (`type: jsonl`)" if _begins_as_json(path) else ""
             raise DataError(f"{path}: can't be read as Parquet: {error}{hint}") from error
 
 
-def _described(path: Path) -> tuple[Any, list[str]]:
+def rows_of(
+    file: Path | BinaryIO, name: str, folder: Path | None, columns: Mapping[str, Made] | None, batch_rows: int
+) -> Iterator[Row | BadRow]:
+    """The rows of a Parquet file, ``batch_rows`` in memory at a time.
+
+    Parameters
+    ----------
+    file: a path, or a file that can be sought in.
+    name: what rows and errors call the file.
+    folder: where text files are that rows name; None where they may not.
+
+    Raises :class:`lrf.errors.DataError` for a missing column, or a row group that takes too much memory.
+    """
+    metadata, there = _described(file)
+    made = {column: column for column in there} if columns is None else columns
+    check_columns(made, there, name)
+    read = sorted(columns_of(made))
+    large = check_groups(metadata, name, read)
+    with pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER, read_dictionary=large) as table:
+        number = 0
+        for batch in table.iter_batches(batch_rows, columns=read):
+            large_rows = sum(map(bytes_of, batch.columns)) > LONGEST_ROW
+            for i in range(batch.num_rows):
+                number += 1
+                size = sum(bytes_of(column.slice(i, 1)) for column in batch.columns) if large_rows else 0
+                fits = size <= LONGEST_ROW
+                yield _row(batch, i, made, Place(name, number, folder)) if fits else too_large(name, number, size)
+
+
+class Place(NamedTuple):
+    """Where a row is: the file's name, its number from 1, and the folder of files that it may name."""
+
+    file: str
+    number: int
+    folder: Path | None
+
+
+def _described(file: Path | BinaryIO) -> tuple[Any, list[str]]:
     """The file's metadata, and the names of its columns."""
-    with pq.ParquetFile(path, pre_buffer=False) as file:
-        return file.metadata, file.schema_arrow.names
+    with pq.ParquetFile(file, pre_buffer=False) as table:
+        return table.metadata, table.schema_arrow.names
 
 
 def _begins_as_json(path: Path) -> bool:
@@ -67,9 +91,9 @@ def _begins_as_json(path: Path) -> bool:
         return file.read(1) in (b"{", b"[")
 
 
-def _row(batch: Any, i: int, columns: Mapping[str, Made], path: Path, number: int) -> Row | BadRow:
+def _row(batch: Any, i: int, columns: Mapping[str, Made], place: Place) -> Row | BadRow:
     try:
         record = {name: batch.column(name)[i].as_py() for name in batch.schema.names}
     except (ValueError, pa.ArrowException) as error:  # text that isn't UTF-8, a time out of range
-        return BadRow(str(path), number, f"can't be read: {error}")
-    return Row(str(path), number, mapped(columns, record), path.parent)
+        return BadRow(place.file, place.number, f"can't be read: {error}")
+    return Row(place.file, place.number, mapped(columns, record), place.folder)

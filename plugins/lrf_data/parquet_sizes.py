@@ -9,12 +9,10 @@ before their texts are made.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lrf.errors import DataError
 
@@ -28,45 +26,27 @@ VALUE_BYTES = 64
 BUFFER = 1 << 20
 """Bytes that are read at once; without it a row group's column is read whole."""
 
-_MEASURED_ROWS = 256
 _ADVICE = "write the file with smaller row groups"
 
 
-def check_groups(metadata: Any, path: Path, columns: Iterable[str] | None = None) -> list[str]:
+def check_groups(metadata: Any, name: str, columns: Iterable[str]) -> list[str]:
     """The columns (as paths in the schema) that are to be read as references to their dictionary.
 
-    ``columns``: names of the columns that are read; None for all. Raises :class:`lrf.errors.DataError` for a row group
+    ``name`` is the file's; ``columns`` are those that are read. Raises :class:`lrf.errors.DataError` for a row group
     that may take more than :data:`LARGEST_GROUP` bytes although its columns are read so.
     """
-    wanted = None if columns is None else tuple(columns)
+    wanted = tuple(f"{column}." for column in columns)
     large: dict[str, None] = {}
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
-        where = f"{path}: row group {number}"
+        where = f"{name}: row group {number}"
         if group.total_byte_size > LARGEST_GROUP:
             raise DataError(f"{where} takes {_unpacked(group.total_byte_size)}; {_ADVICE}")
         for place in range(group.num_columns):
             column = group.column(place)
-            if wanted is None or f"{column.path_in_schema}.".startswith(tuple(f"{name}." for name in wanted)):
+            if f"{column.path_in_schema}.".startswith(wanted):
                 large |= _large(column, where)
     return list(large)
-
-
-def check_whole_groups(path: Path) -> None:
-    """Raise :class:`lrf.errors.DataError` if a row group takes too much for a reader that unpacks it as a whole."""
-    with pq.ParquetFile(path, pre_buffer=False) as file:
-        large = check_groups(file.metadata, path)
-        groups = file.metadata.num_row_groups
-    if not large:
-        return
-    tops = sorted({name.partition(".")[0] for name in large})
-    with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER, read_dictionary=large) as file:
-        for number in range(groups):
-            size = 0
-            for batch in file.iter_batches(_MEASURED_ROWS, row_groups=[number], columns=tops):
-                size += sum(map(bytes_of, batch.columns))
-                if size > LARGEST_GROUP:
-                    raise DataError(f"{path}: row group {number} takes more than {_most()}; {_ADVICE}")
 
 
 def _large(column: Any, where: str) -> dict[str, None]:
@@ -84,10 +64,6 @@ def _large(column: Any, where: str) -> dict[str, None]:
 
 def _unpacked(size: int) -> str:
     return f"{size:,} bytes unpacked; {LARGEST_GROUP:,} are the most that are read"
-
-
-def _most() -> str:
-    return f"{LARGEST_GROUP:,} bytes unpacked, the most that are read"
 
 
 def bytes_of(array: pa.Array) -> int:

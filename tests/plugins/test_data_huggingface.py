@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
 import lzma
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -129,21 +132,73 @@ def test_a_row_that_would_fill_the_memory_is_a_bad_row(folder: Path, monkeypatch
     assert too_large.message == "takes 5,065 bytes unpacked; 268,435,456 are the most that are read of a row"
 
 
-@pytest.mark.parametrize("name", ["train.parquet", "train.jsonl.gz", "train.jsonl.xz"])
-def test_a_small_file_that_datasets_would_unpack_to_gigabytes_is_refused_before(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+def test_parquet_is_read_row_by_row_so_that_a_row_that_would_fill_the_memory_is_a_bad_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = {"query": "q", "context": "x" * 300_000}
-    if name.endswith("parquet"):
-        shared = pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int32()), pa.array([row["context"]]))
-        pq.write_table(pa.table({"query": ["q"] * 100, "context": shared}), tmp_path / name)
-        monkeypatch.setattr("lrf_data.parquet_sizes.ALWAYS_FINE", 0)
-        monkeypatch.setattr("lrf_data.parquet_sizes.LARGEST_GROUP", 1 << 20)
-    else:
-        packed = gzip.compress if name.endswith("gz") else lzma.compress
-        (tmp_path / name).write_bytes(packed(json.dumps(row).encode()))
-        monkeypatch.setattr("lrf_data.files.LONGEST_ROW", 200_000)
-    with pytest.raises(
-        DataError, match=r"train\.(parquet: row group 0 takes more than 1,048|jsonl\..z:1: the line is)"
-    ):
+    """A text in the dictionary is stored once, and datasets would repeat it for all of a row group."""
+    texts = pa.DictionaryArray.from_arrays(pa.array([0, 1, 1], pa.int32()), pa.array(["It rained.", "x" * 5000]))
+    pq.write_table(pa.table({"query": ["q"] * 3, "context": texts}), tmp_path / "train.parquet")
+    monkeypatch.setattr("lrf_data.parquet_sizes.ALWAYS_FINE", 0)
+    monkeypatch.setattr("lrf_data.parquet.LONGEST_ROW", 4000)
+    fits, *too_large = source(tmp_path).read()
+    assert isinstance(fits, Sample)
+    assert fits.context == "It rained."
+    assert [(row.line, row.message[:13]) for row in too_large if isinstance(row, BadRow)] == [
+        (2, "takes 5,129 b"),
+        (3, "takes 5,129 b"),
+    ]
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return made.getvalue()
+
+
+LINE = json.dumps({"query": "q", "context": "c"}).encode() + b"\n"
+LONG = json.dumps({"query": "q", "context": "x" * 300_000}).encode()
+ENCRYPTED = zipped({"a.jsonl": LINE}).replace(b"\x14\x00\x00\x00", b"\x14\x00\x01\x00")
+ARRAY = b"[" + b",\n".join([LINE.strip()] * 20_000) + b"]"
+
+
+@pytest.mark.parametrize(
+    ("name", "packed", "message"),
+    [
+        ("train.jsonl.gz", gzip.compress(LINE + LONG), r"train.jsonl.gz:2: the line is longer than"),
+        ("train.jsonl.xz", lzma.compress(LONG), r"train.jsonl.xz:1: the line is longer than"),
+        (
+            "train.json.bz2",
+            bz2.compress(ARRAY),
+            r"takes more than 500,000 bytes unpacked, and isn't JSON Lines; unpack",
+        ),
+        ("train.data", gzip.compress(LONG), r"train.data:1: the line is"),  # named as nothing in particular
+        ("train.zip", zipped({"a.jsonl": LINE, "b.jsonl": LONG}), r"train.zip: b.jsonl:1: the line is longer"),
+        ("train.zip", zipped({"a.json": ARRAY}), r"train.zip: a.json: takes more than 500,000 bytes unpacked"),
+        ("train.zip", zipped({"a.jsonl.gz": gzip.compress(LINE)}), r"a.jsonl.gz: packed within a packed file"),
+        ("train.zip", zipped({"../../a.jsonl": LINE}), r"train.zip: ../../a.jsonl: leads out of the archive"),
+        ("train.zip", zipped({"a.jsonl": LINE * 99})[:-30], r"train.zip: can't be unpacked: File is not a zip file"),
+        ("train.zip", ENCRYPTED, "is encrypted"),
+        ("train.jsonl.gz", gzip.compress(LINE * 99)[:-9], r"train.jsonl.gz: can't be unpacked: Compressed file ended"),
+        (
+            "train.jsonl.zst",
+            b"\x28\xb5\x2f\xfdx",
+            r"zstd, which takes the package zstandard; install it",
+        ),
+    ],
+)
+def test_a_packed_file_that_datasets_would_unpack_to_gigabytes_or_that_nobody_can_check_is_refused_before(
+    tmp_path: Path, name: str, packed: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(packed)
+    monkeypatch.setattr("lrf_data.files.LONGEST_ROW", 200_000)
+    monkeypatch.setattr("lrf_data.packed.MOST_WHOLE", 500_000)
+    monkeypatch.setattr("lrf_data.packed.find_spec", lambda name: None)
+    with pytest.raises(DataError, match=message):
         list(source(tmp_path).read())
+
+
+def test_the_members_of_a_zip_are_read(tmp_path: Path) -> None:
+    (tmp_path / "train.zip").write_bytes(zipped({"a/1.jsonl": LINE, "a/2.jsonl": LINE * 2}))
+    assert len(list(source(tmp_path).read())) == 3

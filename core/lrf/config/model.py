@@ -183,12 +183,13 @@ class RateKeys(Settings):
     requests_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="Most requests in any minute, and a tenth of them in any 6 s; null: no limit.",
+        description="Most requests in any minute, spread over it: a tenth of them in any 6 s at most; null: no limit.",
     )
     tokens_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="Most tokens of prompts and replies in any minute, and a tenth of them in any 6 s; null: no limit. "
+        description="Most tokens of prompts and replies in any minute, spread over it: once a tenth of them was sent "
+        "in 6 s, the next call waits; null: no limit. "
         "Until a call's reply reports its tokens, the most that it can take are counted.",
     )
 

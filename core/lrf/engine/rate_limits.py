@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-MINUTE_S, BURST_S = 60.0, 6.0
+MINUTE_S, BURST_S, SECOND_S = 60.0, 6.0, 1.0
 
 LATE_S = 1.0
 """How much later than another a request may reach the server (connecting, a busy machine).
@@ -27,12 +27,17 @@ class Sent:
 
 
 class _Window:
-    """A limit within any ``seconds``, of "requests" or of "tokens"."""
+    """A limit within any ``seconds``, of "requests" or of "tokens".
 
-    def __init__(self, unit: str, limit: float, seconds: float) -> None:
+    ``strict``: the limit is never exceeded. Otherwise the last call may exceed it, so that calls that are large beside
+    it use all of a minute's limit, too.
+    """
+
+    def __init__(self, unit: str, limit: float, seconds: float, *, strict: bool) -> None:
         self._unit = unit
         self._limit = limit
         self._seconds = seconds
+        self._strict = strict
         self._sent: deque[Sent] = deque()
         self._sum = 0.0
 
@@ -40,9 +45,9 @@ class _Window:
         """The time from which ``amount`` may be sent. More than the whole limit may be sent into an empty window."""
         while self._sent and self._sent[0].at + self._seconds <= now:
             self._sum -= getattr(self._sent.popleft(), self._unit)
-        left = self._sum
+        left, need = self._sum, amount if self._strict else min(amount, 1)
         for sent in self._sent:
-            if left + amount <= self._limit:
+            if left + need <= self._limit:
                 return now
             left -= getattr(sent, self._unit)
             now = sent.at + self._seconds
@@ -62,19 +67,23 @@ class RateLimits:
     """Limits of what may be sent a minute.
 
     In any 61 seconds (the first moment included, the last one not) no more than the limits are sent, so that no minute
-    of the server's sees more; and in any 6 seconds no more than a tenth of them, rounded up: bursts are that long. A
-    call that is larger than a limit goes alone. A call counts at its worst case until :meth:`settle` says what it took.
+    of the server's sees more. Within it they are spread: once a tenth of them was sent in 6 seconds, or a sixtieth in
+    one (both rounded up), the next call waits. So 6 seconds of the server's see a tenth and a sixtieth at most, however
+    late each request arrives, and where tokens are limited two calls' more. A call that is larger than a minute's limit
+    goes alone. A call counts at its worst case until :meth:`settle` says what it took.
     """
 
     def __init__(self, requests: int | None, tokens: int | None, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits_tokens = tokens is not None
         self._clock = clock
-        self._windows = [
-            _Window(unit, limit, seconds)
-            for unit, a_minute in (("requests", requests), ("tokens", tokens))
-            if a_minute is not None
-            for limit, seconds in ((a_minute, MINUTE_S + LATE_S), (math.ceil(a_minute * BURST_S / MINUTE_S), BURST_S))
-        ]
+        self._windows: list[_Window] = []
+        for unit, a_minute in (("requests", requests), ("tokens", tokens)):
+            if a_minute is not None:
+                self._windows.append(_Window(unit, a_minute, MINUTE_S + LATE_S, strict=True))
+                self._windows += [
+                    _Window(unit, math.ceil(a_minute * seconds / MINUTE_S), seconds, strict=False)
+                    for seconds in (BURST_S, SECOND_S)
+                ]
 
     def wait_s(self, requests: float, tokens: float) -> float:
         """Seconds until this may be sent; 0 for now."""
