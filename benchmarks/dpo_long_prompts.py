@@ -118,10 +118,10 @@ def train(way: str, shape: dict[str, int], prompt: int, answer: int, device: str
     from trl import DPOConfig, DPOTrainer
 
     from lrf_dpo.batches import ListCollator
-    from lrf_dpo.losses import all_pairs, plackett_luce
     from lrf_dpo.objective import DPOWithCETrainer
     from lrf_dpo.rows import token_row
     from lrf_dpo.settings import CE
+    from lrf_training.list_losses import all_pairs, plackett_luce
     from lrf_training.models import new_tokenizer
     from lrf_training.prefix_sharing import PrefixSharing, share_prompts
     from lrf_training.settings import Init

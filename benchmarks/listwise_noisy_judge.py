@@ -89,9 +89,9 @@ def train(way: str, seed: int, rate: float, options: argparse.Namespace) -> floa
     from trl import DPOConfig
 
     from lrf_dpo.batches import ListCollator
-    from lrf_dpo.losses import all_pairs, plackett_luce
     from lrf_dpo.objective import DPOWithCETrainer
     from lrf_dpo.settings import CE
+    from lrf_training.list_losses import all_pairs, plackett_luce
     from lrf_training.models import new_tokenizer
     from lrf_training.prefix_sharing import PrefixSharing, answer_log_probs, share_prompts
     from lrf_training.settings import Init

@@ -75,9 +75,9 @@ def shared_step(policy: Any, row: dict[str, Any]) -> Callable[[], Any]:
     from trl import DPOConfig
 
     from lrf_dpo.batches import ListCollator
-    from lrf_dpo.losses import plackett_luce
     from lrf_dpo.objective import DPOWithCETrainer
     from lrf_dpo.settings import CE
+    from lrf_training.list_losses import plackett_luce
     from lrf_training.models import new_tokenizer
     from lrf_training.prefix_sharing import PrefixSharing, share_prompts
     from lrf_training.settings import Init
@@ -111,8 +111,8 @@ def unshared_step(policy: Any, row: dict[str, Any], *, together: bool) -> Callab
     import torch
     from torch.nn.functional import cross_entropy
 
-    from lrf_dpo.losses import plackett_luce
     from lrf_dpo.rows import answers_of
+    from lrf_training.list_losses import plackett_luce
 
     answers = torch.tensor(answers_of(row))
     ids = torch.cat((torch.tensor(row["prompt_ids"]).expand(len(answers), -1), answers), dim=1)

@@ -30,7 +30,7 @@ def tokenizer() -> Any:
     return fast
 
 
-def write_copier(folder: Path, *, seed: int, steps: int, wrong: float) -> Path:
+def write_copier(folder: Path, *, seed: int, steps: int, wrong: float, heads: int = 4) -> Path:
     """A model in this folder, taught in so many steps by copies of which this share of the symbols is wrong."""
     from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
@@ -40,8 +40,8 @@ def write_copier(folder: Path, *, seed: int, steps: int, wrong: float) -> Path:
         hidden_size=64,
         intermediate_size=256,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
         max_position_embeddings=64,
         pad_token_id=0,
         bos_token_id=None,

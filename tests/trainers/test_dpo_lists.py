@@ -17,11 +17,11 @@ from trl import DPOConfig
 from lrf.errors import StageError
 from lrf.protocols import TrainingJob
 from lrf_dpo.batches import ListCollator, padded
-from lrf_dpo.losses import all_pairs, plackett_luce
 from lrf_dpo.objective import DPOWithCETrainer
 from lrf_dpo.rows import token_row
 from lrf_dpo.settings import CE, DPOSettings
 from lrf_dpo.trainer import DPO
+from lrf_training.list_losses import all_pairs, plackett_luce
 from lrf_training.models import new_model, new_tokenizer
 from lrf_training.prefix_sharing import PrefixSharing, share_prompts
 from lrf_training.settings import Init

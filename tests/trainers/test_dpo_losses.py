@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 import torch
 
-from lrf_dpo.losses import all_pairs, plackett_luce
+from lrf_training.list_losses import all_pairs, plackett_luce
 
 IMPLICIT = [0.3, -1.2, 0.8, 0.1, 0.0]
 REWARDS = [7.5, 2.0, 9.0, 7.0, 2.0]

@@ -118,29 +118,6 @@ def test_unscored_answers_change_neither_the_others_statistics_nor_the_loss(trai
     assert log["unscored"] == pytest.approx(0.25)
 
 
-def test_rloo_takes_the_mean_of_the_others_from_each_reward_and_sums_over_tokens(
-    train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lrf_grpo.objective import GroupTrainer
-
-    seen: list[tuple[dict[str, Any], float]] = []
-    plain = GroupTrainer._compute_loss
-
-    def compute_loss(self: Any, model: Any, inputs: dict[str, Any]) -> Any:
-        loss = plain(self, model, inputs)
-        seen.append((inputs, loss.item()))
-        return loss
-
-    monkeypatch.setattr(GroupTrainer, "_compute_loss", compute_loss)
-    judge = Judge(lambda answers, n: None if n == 1 else float(n))
-    train(judge, method="rloo", max_steps=1, preflight=False, micro_batch=2, save_every=None)
-    ((inputs, loss),) = seen
-    assert inputs["advantages"].tolist() == pytest.approx([0 - 2.5, 0, 2 - 1.5, 3 - 1.0] * 2)
-    lengths = inputs["completion_mask"].sum(1)
-    assert lengths.tolist()[1::4] == [0, 0]
-    assert loss == pytest.approx(-float((inputs["advantages"] * lengths).sum()) / 6, rel=1e-5)  # every ratio is 1
-
-
 def test_a_step_of_which_nothing_can_be_scored_stops_the_training(train: Callable[..., Path]) -> None:
     with pytest.raises(StageError, match=r"none of the 8 answers of step 1 could be scored \(unreadable: 8\)") as stop:
         train(Judge(lambda answers, n: None))
@@ -158,6 +135,7 @@ def test_a_constant_judge_moves_nothing(train: Callable[..., Path]) -> None:
     [
         ({"zero": 3, "sequence_parallel": 2}, "TRL's GRPOTrainer refuses sequence_parallel"),
         ({"method": "rloo", "loss": "grpo"}, "are of method: grpo"),
+        ({"method": "online_dpo"}, "needs a beta above 0"),
         ({"normalize": "dimension"}, "needs `weights`"),
         ({"iterations": 2, "save_every": 3}, "must be a multiple of iterations"),
         ({"weights": {"d": 0.0}}, "all are 0"),
@@ -166,12 +144,6 @@ def test_a_constant_judge_moves_nothing(train: Callable[..., Path]) -> None:
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         GRPOSettings.model_validate(TINY | settings)
-
-
-def test_vllm_that_is_not_installed_is_a_sentence(train: Callable[..., Path], monkeypatch: Any) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(StageError, match=r"train\.vllm: vLLM isn't installed here; pip install"):
-        train(Judge(), vllm={"mode": "server"})
 
 
 def test_more_prompts_a_step_than_there_are_is_a_sentence(train: Callable[..., Path]) -> None:
@@ -207,6 +179,8 @@ def trainer_of(folder: Path, shared: bool, **online: Any) -> Any:
             bf16=False,
             report_to="none",
             loss_type=settings.loss,
+            num_iterations=settings.iterations,
+            scale_rewards="group" if settings.method == "grpo" else "none",
             reward_weights=[1.0, 0.0],
             gradient_checkpointing=False,
         ),
@@ -255,3 +229,101 @@ def test_loss_and_gradients_are_trls_when_the_prompt_is_forwarded_once(tmp_path:
     assert abs(value - expected) <= 1e-5 * abs(expected)
     assert (gradients - expected_gradients).norm() <= 1e-5 * expected_gradients.norm()
     assert entropy == pytest.approx(expected_entropy, rel=1e-5)
+
+
+WRITTEN = [[4, 9, 5], [6], [7, 7, 5, 8, 9, 5], [8, 30], [31, 4, 4], [5, 9], [9, 9, 9, 9, 9, 9], [6, 7]]
+"""Four answers to each of two prompts."""
+PROMPTS = [[10, 11, 12]] * 4 + [[13, 14, 15, 16]] * 4
+
+
+def step_of(trainer: Any, rewards: list[float]) -> Any:
+    """A batch of these answers with these rewards, made by the trainer itself; then its policy moves a little."""
+    texts = [""] * len(WRITTEN)
+
+    def calculate(*_: Any) -> torch.Tensor:
+        trainer._scored = ~torch.tensor(rewards).isnan()
+        return torch.tensor(rewards)[:, None].repeat(1, len(trainer.reward_funcs))
+
+    def generate(*_: Any) -> Any:  # what TRL's two trainers have in common, and more that GRPO's has
+        return (PROMPTS, WRITTEN, *([None, texts, None, {}, None, None] if hasattr(trainer, "online") else [texts]))
+
+    trainer._generate, trainer._calculate_rewards = generate, calculate
+    batch = trainer._generate_and_score_completions([{"prompt": ids, "place": [0]} for ids in PROMPTS])
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter += 0.03 * torch.randn(parameter.shape, generator=generator)
+    return batch
+
+
+def loss_and_gradients(trainer: Any, batch: Any) -> tuple[float, torch.Tensor]:
+    loss = trainer._compute_loss(trainer.model, batch)
+    loss.backward()
+    return loss.item(), torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+@pytest.mark.parametrize("unscored", [False, True])
+def test_rloo_has_the_loss_and_the_gradients_of_trls_trainer(tmp_path: Path, beta: float, unscored: bool) -> None:
+    from datasets import Dataset
+    from trl import RLOOConfig, RLOOTrainer
+
+    from lrf_dpo.objective import sum_in_64_bits
+
+    rewards = [3.0, 1.0, 4.0, 1.5, 9.0, 2.0, 6.0, 5.0]
+    if unscored:
+        rewards[2] = float("nan")
+    ours = trainer_of(tmp_path, True, method="rloo", beta=beta, iterations=2, save_every=None)
+    loss, gradients = loss_and_gradients(ours, step_of(ours, rewards))
+    models = [trainer_of(tmp_path, False, method="rloo").model, trainer_of(tmp_path, False, beta=0.1).ref_model]
+    args = RLOOConfig(
+        str(tmp_path), num_generations=4, per_device_train_batch_size=8, use_cpu=True, bf16=False, report_to="none",
+        gradient_checkpointing=False, beta=0.0,
+    )  # fmt: skip
+    dataset = Dataset.from_list([{"prompt": "x"}])
+    theirs = RLOOTrainer(models[0], lambda **_: [], args, dataset, processing_class=ours.processing_class)
+    theirs.ref_model, theirs.beta = models[1], beta
+    for model in models:
+        model.register_forward_hook(sum_in_64_bits)  # a sum of log-probabilities in float32 is 3e-5 off here
+    theirs.model.train()
+    expected, expected_gradients = loss_and_gradients(theirs, step_of(theirs, rewards))
+    scale = 8 / 7 if unscored else 1.0  # TRL counts unscored answers in the mean, as zeros
+    assert expected
+    assert loss == pytest.approx(scale * expected, rel=1e-5)
+    assert (gradients - scale * expected_gradients).norm() <= 1e-5 * expected_gradients.norm()
+    assert (beta > 0) == bool(ours._metrics["train"]["kl"])
+
+
+def test_online_dpo_is_dpo_over_the_pairs_of_a_group_whose_rewards_differ(tmp_path: Path) -> None:
+    from torch.nn.functional import logsigmoid
+
+    nan = float("nan")
+    trainer = trainer_of(tmp_path, True, method="online_dpo", beta=0.1)
+    batch = step_of(trainer, [3.0, 1.0, nan, 1.0, 5.0, 5.0, 5.0, 5.0])
+    loss, gradients = loss_and_gradients(trainer, batch)
+
+    def log_prob(model: Any, n: int) -> torch.Tensor:
+        ids = torch.tensor([PROMPTS[n] + WRITTEN[n]])
+        scores = plain(model, ids)[0, len(PROMPTS[n]) - 1 : -1].double().log_softmax(-1)
+        return scores.gather(1, torch.tensor(WRITTEN[n])[:, None]).sum()
+
+    def plain(model: Any, ids: torch.Tensor) -> torch.Tensor:
+        with trainer.shared.off(model):
+            return model.lm_head(model.model(ids).last_hidden_state)
+
+    trainer.model.zero_grad()
+    implicit = [0.1 * (log_prob(trainer.model, n) - log_prob(trainer.ref_model, n).detach()) for n in range(4)]
+    expected = -(logsigmoid(implicit[0] - implicit[1]) + logsigmoid(implicit[0] - implicit[3])) / 2 / 2
+    expected.backward()
+    plainly = torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    assert (gradients - plainly).norm() <= 1e-5 * plainly.norm()
+
+
+@pytest.mark.parametrize("method", ["rloo", "online_dpo"])
+def test_other_methods_train_and_log_what_moved(train: Callable[..., Path], method: str) -> None:
+    output = train(Judge(), method=method, beta=0.1, iterations=2, max_steps=2, save_every=2)
+    first, second = lines(output, "training_log")
+    assert first["kl"] == pytest.approx(0, abs=1e-6)
+    assert second["kl"] != 0
+    assert first["entropy"] > 1

@@ -13,10 +13,10 @@ from trl.models import prepare_deepspeed
 
 from lrf_dpo.alarms import LengthCorrelation
 from lrf_dpo.batches import ListCollator, Lists, padded
-from lrf_dpo.losses import Loss, all_pairs, better
 from lrf_dpo.reference import tokens_hash
 from lrf_dpo.sampler import PairSampler
 from lrf_dpo.settings import CE
+from lrf_training.list_losses import Loss, all_pairs, better
 from lrf_training.prefix_sharing import PrefixSharing, answer_outputs
 from lrf_training.sequence_parallel import sequence_group
 from lrf_training.trainer import CheckedTrainer
@@ -42,7 +42,8 @@ class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL
     Parameters
     ----------
     ce: the cross-entropy term.
-    preference: the loss of each prompt's answers (:mod:`lrf_dpo.losses`); a micro-batch's is the mean over its prompts.
+    preference: the loss of each prompt's answers (:mod:`lrf_training.list_losses`); a micro-batch's is the mean over
+        its prompts.
     margin: answers whose rewards differ by less aren't compared in accuracy and margins.
     prompts_together: put rows of one prompt into the same micro-batch.
     """

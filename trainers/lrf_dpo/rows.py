@@ -10,6 +10,7 @@ from typing import Any
 
 from lrf.errors import StageError
 from lrf_training.chat_text import AS_THE_ROW_SAYS, CUT_OFF, PROMPT_CHANGED, ChatText, is_cut_off
+from lrf_training.rounding import ROUNDING
 from lrf_training.tokens import (
     END_ADDED,
     EncodedRow,
@@ -27,9 +28,6 @@ UNSCORED = "unscored_answers"
 EMPTY = "empty_answers"
 SAME = "same_answers"
 """Remarks on rows: counted in the trainer's result."""
-
-ROUNDING = 1e-6
-"""Rewards are stored as float32: 7.1 and 6.6 differ by 0.5."""
 
 _MEND = "mend the row, or set on_bad_pair: drop and max_lost"
 

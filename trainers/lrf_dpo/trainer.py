@@ -180,7 +180,7 @@ class DPO:
         )
 
     def _preference(self) -> Any:
-        from lrf_dpo.losses import all_pairs, plackett_luce
+        from lrf_training.list_losses import all_pairs, plackett_luce
 
         settings = self.settings
         if settings.loss == "listwise":

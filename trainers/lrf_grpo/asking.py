@@ -6,10 +6,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from lrf.errors import JudgeSilentError, LrfError, RunInterruptedError, StageError
 from lrf.protocols import Answers, Rewards
 from lrf.types import JSON, Reward
+
+T = TypeVar("T")
 
 REWARD = "reward"
 """The column of the pipeline's own reward."""
@@ -136,10 +139,10 @@ class Weighing:
         return [math.nan if (number := numbers.get(name)) is None else number for name in self.columns]
 
 
-def rewards_of(asking: PatientRewards, answers: Sequence[Answers]) -> tuple[list[list[Reward]], str | None, int]:
-    """The rewards, or the sentence and the exit code of the error that stops training: what processes can be sent."""
+def outcome(work: Callable[[], list[T]]) -> tuple[list[T], str | None, int]:
+    """The result, or the sentence and the exit code of the error that stops training: what processes can be sent."""
     try:
-        return asking.score(answers), None, 0
+        return work(), None, 0
     except LrfError as error:
         return [], str(error), error.exit_code
 

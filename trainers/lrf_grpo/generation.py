@@ -28,7 +28,7 @@ def write_answers(
     device = model.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for number, start in enumerate(range(0, len(prompts), group)):
-            torch.manual_seed(_seed(seeds(number)))
+            torch.manual_seed(seed_of(seeds(number)))
             answers += _group(model, prompts[start], group, config, stop_ids, device)
     return answers
 
@@ -53,5 +53,6 @@ def _until_end(answer: list[int], stop_ids: Sequence[int]) -> list[int]:
     return answer[: end + 1]
 
 
-def _seed(numbers: Sequence[int]) -> int:
+def seed_of(numbers: Sequence[int]) -> int:
+    """A seed below 2^63 that these numbers decide."""
     return int.from_bytes(hashlib.sha256(repr(list(numbers)).encode()).digest()[:8], "big") >> 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,11 +18,13 @@ from trl.trainer.utils import RepeatSampler, split_tensor_dict
 from lrf.errors import StageError
 from lrf.protocols import Answers
 from lrf.types import Reward
-from lrf_grpo.asking import PatientRewards, Weighing, rewards_of, stopping
-from lrf_grpo.generation import write_answers
+from lrf_grpo.asking import PatientRewards, Weighing, outcome, stopping
+from lrf_grpo.generation import seed_of, write_answers
+from lrf_grpo.losses import leave_one_out, online_dpo, rloo
 from lrf_grpo.rollouts import Rollouts
 from lrf_grpo.settings import GRPOSettings
 from lrf_grpo.shared import SharedGroups
+from lrf_grpo.vllm_server import VLLMServer
 from lrf_training.processes import on_first_process
 from lrf_training.stopping import StopSignals
 from lrf_training.trainer import CheckedTrainer
@@ -50,6 +54,8 @@ class GroupTrainer(CheckedTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL ha
     """
 
     shared: SharedGroups | None = None
+    vllm: VLLMServer | None = None
+    _weights = Path()
 
     def __init__(
         self,
@@ -121,18 +127,43 @@ class GroupTrainer(CheckedTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL ha
         batch = self.state.global_step // self.num_iterations
         if (kept := self.rollouts.kept(batch, prompt_ids)) is not None:
             return kept
-        if self.use_vllm:
-            answers, log_probs = super()._generate_single_turn(prompt_ids, *args, **kwargs)
-        else:
-            first = self.accelerator.process_index * len(prompt_ids) // self.num_generations
-            with self._generating() as model:
-                answers = write_answers(
-                    model, prompt_ids, self.num_generations, self.generation_config, self.eos_token_ids,
-                    seeds=lambda group: (self.seed, batch, first + group),
-                )  # fmt: skip
-            log_probs = None
+        first = self.accelerator.process_index * len(prompt_ids) // self.num_generations
+        answers, log_probs = self._write(
+            prompt_ids, self.num_generations, lambda group: (self.seed, batch, first + group)
+        )
         self.rollouts.keep(batch, prompt_ids, answers, log_probs)
         return answers, log_probs
+
+    def _write(self, prompts: Any, group: int, seeds: Callable[[int], tuple[int, ...]]) -> Any:
+        """Token ids of an answer to each prompt, which come in groups of equal ones; and their log-probabilities, if
+        vLLM wrote them. Called in all processes. ``seeds`` decides a group's answers."""
+        if self.vllm is None:
+            with self._generating() as model:
+                answers = write_answers(model, prompts, group, self.generation_config, self.eos_token_ids, seeds=seeds)
+            return answers, None
+        weights = self._weights / f"step-{self.state.global_step}"
+        if not weights.exists():
+            on_first_process(self.remove_weights)
+            self.write_export(weights)
+        asked = gather_object([(prompts[n], seed_of(seeds(n // group))) for n in range(0, len(prompts), group)])
+        server = self.vllm
+        written, sentence, exit_code = on_first_process(lambda: outcome(lambda: server.answers(weights, asked, group)))
+        if sentence is not None:
+            self._stop(sentence, exit_code)
+        each = [answer for of_prompt in written for answer in of_prompt]
+        start = self.accelerator.process_index * len(prompts)
+        ids, log_probs = zip(*each[start : start + len(prompts)], strict=True)
+        return list(ids), list(log_probs)
+
+    def use_vllm_server(self, server: VLLMServer, weights: Path) -> None:
+        """Have this server write answers; the policy is put into the folder ``weights`` for it."""
+        server.stopping = self._stop_asked
+        self.vllm, self._weights = server, weights
+        self.use_vllm = True  # TRL weighs answers by how probable the trained policy finds what vLLM drew
+
+    def remove_weights(self) -> None:
+        if self.vllm is not None:
+            shutil.rmtree(self._weights, ignore_errors=True)
 
     @contextmanager
     def _generating(self) -> Iterator[Any]:
@@ -158,7 +189,7 @@ class GroupTrainer(CheckedTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL ha
         step = self.state.global_step + 1
         mine = [(int(row["place"][0]), text) for row, text in zip(inputs, completions, strict=True)]
         answers = _grouped(gather_object(mine), self.num_generations, step)
-        rewards, sentence, exit_code = on_first_process(lambda: rewards_of(self._asking, answers))
+        rewards, sentence, exit_code = on_first_process(lambda: outcome(lambda: self._asking.score(answers)))
         if sentence is not None:
             self._stop(sentence, exit_code)
         each = [reward for of_prompt in rewards for reward in of_prompt]
@@ -233,13 +264,49 @@ class GroupTrainer(CheckedTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL ha
         return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, aux
 
     def _compute_loss(self, model: Any, inputs: Any) -> Any:
-        loss = super()._compute_loss(model, inputs)
-        if self.loss_type != "dapo":  # which divides by the tokens of scored answers; the others by all answers
-            loss = loss * inputs["loss_scale"]
-        if self.online.method == "rloo":
-            loss = loss * self.max_completion_length  # the sum over an answer's tokens
+        if self.online.method == "grpo":
+            loss = super()._compute_loss(model, inputs)
+            if self.loss_type != "dapo":  # which divides by the tokens of scored answers; the others by all answers
+                loss = loss * inputs["loss_scale"]
+        else:
+            loss = self._loss_of_whole_answers(model, inputs) / self.current_gradient_accumulation_steps
         self.stop_unless_finite("loss", loss.detach())
         return loss
+
+    def _loss_of_whole_answers(self, model: Any, inputs: Any) -> Any:
+        """RLOO's or online DPO's."""
+        mask = inputs["completion_mask"]  # (answers, tokens), 0 throughout where an answer isn't scored
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+        known = torch.cat([inputs["prompt_mask"], mask], dim=1)
+        log_probs, entropies, _ = self._get_per_token_logps_and_entropies(
+            model, ids, known, mask.shape[1], compute_entropy=True
+        )
+
+        def of_groups(numbers: Any) -> Any:  # (answers, tokens) -> (groups, answers of a group)
+            return (numbers * mask).double().sum(1).view(-1, self.num_generations)
+
+        old = inputs.get("old_per_token_logps", log_probs.detach())
+        scored = mask.any(1).view(-1, self.num_generations)
+        advantages = inputs["advantages"].view_as(scored).double()
+        self._record("entropy", (entropies * mask).sum() / mask.sum().clamp(min=1))
+        if self.beta:
+            reference = inputs["ref_per_token_logps"]
+            self._record("kl", of_groups(log_probs - reference).sum() / mask.sum().clamp(min=1))
+        if self.online.method == "online_dpo":
+            return online_dpo(self.beta * of_groups(log_probs - reference), advantages, scored)
+        if self.beta:
+            advantages = advantages - self.beta * leave_one_out(of_groups(old - reference), scored)
+        if (drawn := inputs.get("importance_sampling_ratio")) is not None:  # of vLLM's probabilities
+            advantages = advantages * drawn.view_as(scored)
+        log_ratios = of_groups(log_probs - old)
+        moved = log_ratios.detach().exp() - 1
+        clipped = torch.where(advantages < 0, -moved > self.epsilon_low, moved > self.epsilon_high)
+        self._record("clip_ratio/region_mean", (clipped & (advantages != 0)).double().mean())
+        return rloo(log_ratios, advantages, scored, self.epsilon_low, self.epsilon_high) * inputs["loss_scale"]
+
+    def _record(self, name: str, value: torch.Tensor) -> None:
+        """Log a figure of a micro-batch: the mean over the processes."""
+        self._metrics["train"][name].append(self.accelerator.gather(value.detach().float()[None]).mean().item())
 
 
 def _named(name: str) -> Callable[..., Any]:

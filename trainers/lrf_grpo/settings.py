@@ -8,27 +8,24 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from lrf.settings import Rollouts, Settings, Shares
+from lrf.http.settings import BaseUrl, EnvName
+from lrf.settings import FilePath, Rollouts, Settings, Shares
 from lrf_training.settings import BasePolicySettings
 
 
 class VLLM(Settings):
-    """Answers written by vLLM on GPUs, through TRL."""
+    """A vLLM server that writes the answers; the policy's weights reach it through a folder."""
 
-    mode: Literal["server", "colocate"] = Field(
-        "server",
-        description="server: a server of its own that `trl vllm-serve` started, on other GPUs; colocate: in the "
-        "training's processes, on their GPUs",
+    base_url: BaseUrl = Field("http://127.0.0.1:8000", description="address of the server")
+    api_key_env: EnvName | None = Field(None, description="environment variable that holds the server's key, if any")
+    weights: FilePath | None = Field(
+        None,
+        description="folder in which the policy is put for the server, which must see it by the same name; /dev/shm/… "
+        "is fastest where both are on one machine. null: in the run's folder",
     )
-    base_url: str | None = Field(None, description="address of the server; null: http://0.0.0.0:8000")
-    gpu_memory_utilization: float = Field(
-        0.3, gt=0, le=1, description="colocate: share of a GPU's memory that vLLM takes"
+    request_timeout_s: float = Field(
+        3600.0, gt=0, description="seconds in which a group of answers must be written, and the weights loaded"
     )
-    tensor_parallel: int = Field(1, ge=1, description="colocate: GPUs that share vLLM's model")
-    max_model_length: int | None = Field(
-        None, ge=1, description="longest prompt with answer, in tokens; null: the model's window"
-    )
-    sleep: bool = Field(False, description="colocate: vLLM gives its memory back while weights are updated")
 
 
 class GRPOSettings(BasePolicySettings):
@@ -40,10 +37,11 @@ class GRPOSettings(BasePolicySettings):
         "vllm",
     }
 
-    method: Literal["grpo", "rloo"] = Field(
+    method: Literal["grpo", "rloo", "online_dpo"] = Field(
         "grpo",
         description="grpo: an answer's advantage is its reward less the group's mean, as `scale` and `loss` say; rloo: "
-        "its reward less the mean of the group's other answers, unscaled, with the sum over each answer's tokens",
+        "its reward less the mean of the group's other answers, unscaled, for whole answers; online_dpo: DPO over all "
+        "pairs of a group whose rewards differ",
     )
     group: int = Field(8, ge=2, description="answers written for each prompt")
     global_batch: int = Field(
@@ -83,18 +81,28 @@ class GRPOSettings(BasePolicySettings):
         description="how tokens are averaged: dapo, over all answer tokens of the step (arXiv 2503.14476); grpo, over "
         "each answer's, then over the answers; dr_grpo, over answers × answer_tokens (arXiv 2503.20783)",
     )
-    clip: float = Field(0.2, gt=0, description="ε: how far a token's probability may move in the steps of one batch")
+    clip: float = Field(
+        0.2,
+        gt=0,
+        description="ε: how far a token's probability (rloo: an answer's) may move in the steps of one batch; not of "
+        "online_dpo",
+    )
     clip_high: float | None = Field(None, gt=0, description="ε upwards (DAPO's is 0.28); null: as clip")
     beta: float = Field(
-        0.0, ge=0, description="weight of the KL divergence from the reference policy; 0 keeps no reference policy"
+        0.0,
+        ge=0,
+        description="weight of the KL divergence from the reference policy (grpo: in the loss; rloo: taken from the "
+        "reward); 0 keeps no reference policy. online_dpo: DPO's β, above 0",
     )
 
-    vllm: VLLM | None = Field(None, description="write answers with vLLM; null: with transformers, on any device")
+    vllm: VLLM | None = Field(
+        None, description="write answers with a vLLM server; null: with transformers, in the training's own processes"
+    )
     patience: float = Field(
         3600.0,
         ge=0,
-        description="seconds for which training waits for a judge that serves nothing any more; after that its state "
-        "is saved, and the run stops",
+        description="seconds for which training waits for a judge (or vLLM) that serves nothing any more; after that "
+        "its state is saved, and the run stops",
     )
     prefix_sharing: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -105,10 +113,6 @@ class GRPOSettings(BasePolicySettings):
     @property
     def reads(self) -> tuple[str, ...]:
         return ("prompts",)
-
-    @property
-    def extras(self) -> tuple[str, ...]:
-        return (*super().extras, *(("vllm",) if self.vllm else ()))
 
     def rollouts(self, prompts: int) -> Rollouts:
         steps = self.max_steps or int(self.epochs * (prompts // self.global_batch) * self.iterations)
@@ -133,8 +137,11 @@ class GRPOSettings(BasePolicySettings):
     def _trl_can_do_it(self) -> Self:
         if self.sequence_parallel > 1:
             raise ValueError("TRL's GRPOTrainer refuses sequence_parallel; set it to 1, and take zero: 3 for memory")
-        if self.method == "rloo" and (self.loss != "dapo" or self.scale != "group" or self.normalize != "sum"):
-            raise ValueError("loss, scale and normalize are of method: grpo; leave them out with method: rloo")
+        others = self.loss != "dapo" or self.scale != "group" or self.normalize != "sum"
+        if self.method != "grpo" and others:
+            raise ValueError(f"loss, scale and normalize are of method: grpo; leave them out with {self.method}")
+        if self.method == "online_dpo" and not self.beta:
+            raise ValueError("method: online_dpo needs a beta above 0, such as 0.1")
         if self.normalize == "dimension" and not self.weights:
             raise ValueError("normalize: dimension needs `weights`, the dimensions that are added up")
         if self.save_every is not None and self.save_every % self.iterations:

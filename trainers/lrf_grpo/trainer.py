@@ -13,7 +13,7 @@ from lrf.protocols import Rewards, TrainingJob, TrainingResult
 from lrf.types import JSON
 from lrf_grpo import prompts
 from lrf_grpo.asking import PatientRewards, Weighing
-from lrf_grpo.settings import GRPOSettings
+from lrf_grpo.settings import VLLM, GRPOSettings
 from lrf_training.adapters import lora_config
 from lrf_training.arguments import training_arguments, training_fingerprint
 from lrf_training.checkpoint import files_named
@@ -47,8 +47,6 @@ class GRPO:
         settings, started = self.settings, time.monotonic()
         if job.prompts is None:
             raise StageError("the job has no prompts: this trainer runs as the stage train of a pipeline, by lrf run")
-        if settings.vllm is not None:
-            _check_vllm()
 
         # --- the tokenizer and the token ids
         ready = prepare(
@@ -84,6 +82,7 @@ class GRPO:
         if rank() == 0:
             ready.tokens.unlink()
             shutil.rmtree(job.output / "answers", ignore_errors=True)
+            trainer.remove_weights()
         return TrainingResult(
             checkpoint=job.output / "checkpoint",
             metrics={
@@ -140,10 +139,21 @@ class GRPO:
         preflight.trainer = trainer
         trainer.remove_callback(PrinterCallback)
         trainer.configure(settings, job, fingerprint)
+        if settings.vllm is not None:
+            self._write_with_vllm(trainer, settings.vllm, job, ready)
         if not refusal:
             trainer.shared = SharedGroups(tokenizer.pad_token_id)
             trainer.shared.prepare(trainer.model)
         return trainer, progress, preflight
+
+    def _write_with_vllm(self, trainer: Any, vllm: VLLM, job: TrainingJob, ready: Prepared) -> None:
+        from lrf_grpo.vllm_server import VLLMServer, sampling
+
+        settings, stop_ids = self.settings, sorted(ready.tokenization.stop_ids)
+        drawing = sampling(settings.temperature, settings.top_p, settings.answer_tokens, stop_ids)
+        server = VLLMServer(vllm, drawing, settings.patience, job.report)
+        on_first_process(lambda: server.check(ready.counts.longest))
+        trainer.use_vllm_server(server, (vllm.weights or job.output / "vllm").absolute())
 
     @staticmethod
     def _weighted(arguments: Any, weighing: Weighing) -> Any:
@@ -154,13 +164,12 @@ class GRPO:
         from trl import GRPOConfig
 
         settings, common = self.settings, training_arguments(self.settings, job)
-        rloo, apart = settings.method == "rloo", settings.normalize == "dimension"
+        grpo, apart = settings.method == "grpo", settings.normalize == "dimension"
         # TRL counts tokens itself, and knows micro-batches of answers
         common |= {"include_num_input_tokens_seen": "no"}
         common |= {"per_device_train_batch_size": settings.micro_batch * settings.group}
         return GRPOConfig(
             **common,
-            **(_vllm_arguments(settings) if settings.vllm else {}),
             num_generations=settings.group,
             router_aux_loss_coef=0.0,  # of mixtures: no loss but the one that was asked for
             num_iterations=settings.iterations,
@@ -169,8 +178,8 @@ class GRPO:
             top_p=settings.top_p,
             top_k=0,
             mask_truncated_completions=settings.mask_cut_off,
-            loss_type="dr_grpo" if rloo else settings.loss,
-            scale_rewards="none" if rloo else settings.scale,
+            loss_type=settings.loss,
+            scale_rewards=settings.scale if grpo else "none",
             multi_objective_aggregation="normalize_then_sum" if apart else "sum_then_normalize",
             epsilon=settings.clip,
             epsilon_high=settings.clip_high,
@@ -207,28 +216,5 @@ _NAMES = {
     "kl": "kl",
     "entropy": "entropy",
     "clip_ratio/region_mean": "clipped",
+    "sampling/sampling_logp_difference/mean": "vllm_difference",
 }
-
-
-def _check_vllm() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("vllm") is None:
-        raise StageError(
-            "train.vllm: vLLM isn't installed here; pip install 'lrf[vllm]' in the environment that trains (under "
-            "Linux, on a GPU), or leave `vllm` out to write answers with transformers"
-        )
-
-
-def _vllm_arguments(settings: GRPOSettings) -> dict[str, Any]:
-    vllm = settings.vllm
-    assert vllm is not None
-    return {
-        "use_vllm": True,
-        "vllm_mode": vllm.mode,
-        "vllm_server_base_url": vllm.base_url,
-        "vllm_gpu_memory_utilization": vllm.gpu_memory_utilization,
-        "vllm_tensor_parallel_size": vllm.tensor_parallel,
-        "vllm_max_model_length": vllm.max_model_length,
-        "vllm_enable_sleep_mode": vllm.sleep,
-    }

@@ -193,18 +193,18 @@ _PROMPT_LENGTHS = (40, 12)
 _ANSWERS = (3, 7, 1)
 
 
-def _sequences() -> list[tuple[list[int], list[int]]]:
-    """Prompts with three answers each, in ids from 2 on."""
-    generator = torch.Generator().manual_seed(7)
-    drawn = [torch.randint(3, 60, (length,), generator=generator).tolist() for length in _PROMPT_LENGTHS]
-    answers = [torch.randint(3, 60, (length,), generator=generator).tolist() for length in _ANSWERS]
+def _sequences(model: Any) -> list[tuple[list[int], list[int]]]:
+    """Prompts with three answers each, in ids from 3 on."""
+    generator, words = torch.Generator().manual_seed(7), min(60, model.config.get_text_config().vocab_size)
+    drawn = [torch.randint(3, words, (length,), generator=generator).tolist() for length in _PROMPT_LENGTHS]
+    answers = [torch.randint(3, words, (length,), generator=generator).tolist() for length in _ANSWERS]
     return [(prompt, answer) for prompt in drawn for answer in answers]
 
 
 def _plain(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss of each answer token, each answer after its own prompt, and their gradients."""
     losses = []
-    for prompt, answer in _sequences():
+    for prompt, answer in _sequences(model):
         ids = torch.tensor([prompt + answer])
         positions = torch.arange(ids.shape[1])[None]
         logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[0, len(prompt) - 1 : -1]
@@ -217,7 +217,7 @@ def _shared(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
     if model.base_model is model:
         raise ValueError("its backbone isn't a module of its own")
     PrefixSharing(model)
-    batch = share_prompts(_sequences(), 0)
+    batch = share_prompts(_sequences(model), 0)
     mask = batch.pop("completion_mask")[:, 1:].bool()
     labels = batch["input_ids"]
     logits = model(**batch, labels=labels, use_cache=False).logits  # (answers, longest answer, vocabulary)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import logsigmoid
 
-from lrf_dpo.rows import ROUNDING
+from lrf_training.rounding import ROUNDING
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From implicit rewards and rewards, (answers,) each, to a loss: 0 where no answer is better than another."""
