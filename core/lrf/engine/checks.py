@@ -28,7 +28,8 @@ LARGEST_COUNT = 1 << 40
 RATINGS = (0.0, 10.0)
 
 _ENDS = frozenset(get_args(FinishReason))
-_counts = attrgetter(*(part.name for part in fields(Usage)))
+counts_of = attrgetter(*(part.name for part in fields(Usage)))
+"""The numbers of a usage, in its order."""
 
 
 # --- judges and samplers ---------------------------------------------------------------------------------------
@@ -53,8 +54,8 @@ def _plain(reply: Reply) -> Reply:
     elif reply.finish == "other" and not reply.finish_word:
         reply = replace(reply, finish_word=NO_WORD)
     usage, probabilities = reply.usage, reply.probabilities
-    if any(type(number) is not int for number in _counts(usage)):
-        usage = Usage(*(int(number) if _is_count(number) else number for number in _counts(usage)))
+    if any(type(number) is not int for number in counts_of(usage)):
+        usage = Usage(*(int(number) if _is_count(number) else number for number in counts_of(usage)))
     if probabilities is not None and any(type(p) is not float for p in probabilities.values()):
         probabilities = {option: float(p) for option, p in probabilities.items()}
     if usage is reply.usage and probabilities is reply.probabilities:
@@ -99,7 +100,7 @@ def can_be(usage: Usage) -> bool:
 
 
 def _are_counts(usage: Usage) -> bool:
-    return all(map(_is_count, _counts(usage)))
+    return all(map(_is_count, counts_of(usage)))
 
 
 def _is_count(number: Any) -> bool:

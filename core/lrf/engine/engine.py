@@ -23,6 +23,7 @@ from lrf.engine.packing import NOTHING
 from lrf.engine.paid_call import PaidCall
 from lrf.engine.panel import NamedDimension
 from lrf.engine.passages import around
+from lrf.engine.queue import short_of_calls
 from lrf.engine.rate_limits import RateLimits
 from lrf.engine.rescoring import RescoringRounds
 from lrf.engine.running import RunningDimensions
@@ -74,7 +75,7 @@ class Engine:
     Attributes
     ----------
     stop: stops all calls.
-    moved: set whenever a call ends or the engine is stopped.
+    moved: set whenever a call begins to wait or ends and the slots are :attr:`short`, and when the engine is stopped.
     left: what judges left with their servers when the run was stopped, by name, in words.
     running: the dimensions at work.
     packs: whether a judge takes several questions a request.
@@ -105,7 +106,7 @@ class Engine:
             server.obey(self.stop)
             server.on_fault = self._faulty
         for judge in self.judges.values():
-            judge.server.queue.on_release = self.moved.set
+            judge.server.queue.on_move = self._moved
         self.stop.listen(self.moved.set)
 
     @property
@@ -129,6 +130,15 @@ class Engine:
     def in_flight(self) -> int:
         """Calls of judges that have a slot."""
         return sum(judge.server.queue.in_flight for judge in self.judges.values())
+
+    @property
+    def short(self) -> bool:
+        """Whether fewer calls are in flight and waiting than fill the slots and half as many again."""
+        return short_of_calls(judge.server.queue for judge in self.judges.values())
+
+    def _moved(self) -> None:
+        if self.short:
+            self.moved.set()
 
     @property
     def oldest_call(self) -> PaidCall[Any] | None:

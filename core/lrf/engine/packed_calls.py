@@ -147,7 +147,8 @@ class PackedCalls(JudgeCalls):
     async def send(self, questions: Sequence[GatheredQuestion]) -> None:
         """Settle each question: from the journal, from calls under way, or packed.
 
-        The first request of several goes alone, so that the server has what they all begin with when they come.
+        The first request of several goes alone, so that the server has what they all begin with when they come; and it
+        goes before those of earlier samples, so that there is always something to send.
         """
         new: list[GatheredQuestion] = []
         for question in questions:
@@ -160,7 +161,7 @@ class PackedCalls(JudgeCalls):
                 new.append(question)
         try:
             first, *others = await self._requests(await self._not_kept(new)) or [[]]
-            await self._fly(first)
+            await self._fly(first, leads=bool(others))
             await asyncio.gather(*map(self._fly, others))
         except BaseException as error:
             for question in new:
@@ -230,12 +231,12 @@ class PackedCalls(JudgeCalls):
 
     # --- one request -------------------------------------------------------------------------------------------
 
-    async def _fly(self, request: Sequence[GatheredQuestion]) -> None:
-        """Settle one request's questions."""
+    async def _fly(self, request: Sequence[GatheredQuestion], *, leads: bool = False) -> None:
+        """Settle one request's questions. ``leads``: others wait for it."""
         if not request:
             return
         try:
-            replies = await self.replies(request)
+            replies = await self.replies(request, leads=leads)
         except BaseException as error:
             for question in request:
                 self._land(question, error)
@@ -246,10 +247,12 @@ class PackedCalls(JudgeCalls):
             question.paid = isinstance(reply, Reply)
             self._land(question, reply)
 
-    async def replies(self, request: Sequence[GatheredQuestion]) -> Sequence[Reply | UnscorableError]:
+    async def replies(
+        self, request: Sequence[GatheredQuestion], *, leads: bool = False
+    ) -> Sequence[Reply | UnscorableError]:
         """A reply or an error for each question; a request that is refused is sent again in halves."""
         try:
-            return await self.server.retries.run(lambda: self._call(request), request[0].caller.sample)
+            return await self.server.retries.run(lambda: self._call(request, leads), request[0].caller.sample)
         except UnscorableError as error:
             one_to_blame = error.reason == Reason.CONTEXT_TOO_SMALL or self.server.retries.served_any
             if len(request) == 1 or error.transient or not one_to_blame:
@@ -258,7 +261,7 @@ class PackedCalls(JudgeCalls):
         halves = await asyncio.gather(self.replies(request[:half]), self.replies(request[half:]))
         return [*halves[0], *halves[1]]
 
-    async def _call(self, request: Sequence[GatheredQuestion]) -> Sequence[Reply]:
+    async def _call(self, request: Sequence[GatheredQuestion], leads: bool) -> Sequence[Reply]:
         """The replies of one call, kept in the journal."""
         judge, requests = self.judge, [question.request for question in request]
         assert isinstance(judge, AnswersSeveral)
@@ -288,6 +291,7 @@ class PackedCalls(JudgeCalls):
             rated=Rated(1, worst_of_pack(self.judge, requests).prompt * self._prompt_share) if self.rates else Rated(),
             attempt=requests[0].attempt,
             dimensions=[question.caller.dimension for question in request],
+            leads=leads,
         )
         return await call.run()
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from lrf.engine.budget import NOTHING, Reservation
-from lrf.engine.checks import can_be, check_usages
+from lrf.engine.checks import can_be, check_usages, counts_of
 from lrf.engine.faults import FaultError, faults_of
+from lrf.engine.queue import FIRST
 from lrf.engine.rate_limits import Sent
 from lrf.engine.server import FinishedCall, Server
 from lrf.engine.worst_case import WorstCase
@@ -78,6 +79,7 @@ class PaidCall(Generic[T]):
     dimensions: the dimension of each reply in it; empty where all are the caller's.
     counted: whether the call counts as a call of its dimension and against the budget (embeddings don't).
     learn: called with a reply and with what was counted as sent a minute.
+    leads: whether other calls wait for it.
     request: what a judge is asked, or None.
     """
 
@@ -95,6 +97,7 @@ class PaidCall(Generic[T]):
     dimensions: Sequence[str] = ()
     learn: Callable[[Replied[T], Sent | None], None] | None = None
     request: Request | None = None
+    leads: bool = False
     queued: float = 0.0
     began: float = 0.0
     timeout: asyncio.Timeout | None = None
@@ -113,7 +116,8 @@ class PaidCall(Generic[T]):
         :class:`lrf.errors.RunInterruptedError` before it is sent if the run is being stopped.
         """
         queue, self.queued = self.server.queue, time.monotonic()
-        async with queue.slot(self.caller.position, *self.rated, self.beginning) as sent:
+        position = FIRST if self.leads else self.caller.position
+        async with queue.slot(position, *self.rated, self.beginning) as sent:
             reservation = await self._reserve()
             try:
                 replied = await self._send()
@@ -195,7 +199,8 @@ class PaidCall(Generic[T]):
             self.server.ledger.release(reservation)
         if self.learn:
             self.learn(replied, sent)
-        self._tell(None, usage=sum_usages(replied.usages))
+        if self.server.listener is not None:
+            self._tell(None, usage=sum_usages(replied.usages))
 
     def _fail(self, reservation: Reservation, error: BaseException) -> None:
         """Count a call without a usable reply: at its worst case if the server may have worked on it."""
@@ -288,5 +293,5 @@ def sum_usages(usages: Sequence[Usage]) -> Usage:
     """The usage of several replies together."""
     if len(usages) == 1:
         return usages[0]
-    columns = zip(*(astuple(usage) for usage in usages or [Usage()]), strict=True)
+    columns = zip(*map(counts_of, usages or [Usage()]), strict=True)
     return Usage(*map(sum, columns))

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import itertools
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -14,6 +14,9 @@ from lrf.engine.limiter import Limiter
 from lrf.engine.rate_limits import RateLimits, Sent
 from lrf.engine.stop import STOPPING, Stop
 from lrf.errors import RunInterruptedError
+
+FIRST = -1
+"""The position of a call that goes before those of all samples."""
 
 
 class _Waiter(NamedTuple):
@@ -50,7 +53,7 @@ class CallQueue:
     ----------
     in_flight: calls that have a slot.
     unwritten: replies that have come and are not committed yet.
-    on_release: called whenever a slot becomes free.
+    on_move: called whenever a call begins to wait for a slot, and whenever a slot becomes free.
     """
 
     def __init__(self, limiter: Limiter, rates: RateLimits | None = None, stop: Stop | None = None) -> None:
@@ -58,7 +61,7 @@ class CallQueue:
         self.rates = rates
         self.in_flight = 0
         self.unwritten = 0
-        self.on_release: Callable[[], None] = lambda: None
+        self.on_move: Callable[[], None] = lambda: None
         self._waiters: list[_Waiter] = []
         self._beginnings = _SharedBeginnings()
         self._count = itertools.count()
@@ -83,7 +86,7 @@ class CallQueue:
 
         Parameters
         ----------
-        position: the sample's place in the data.
+        position: the sample's place in the data, or :data:`FIRST`.
         requests, tokens: what the call counts as against the rates.
         beginning: a hash of a long beginning that the call's prompt may share with others.
 
@@ -93,6 +96,7 @@ class CallQueue:
         turn: asyncio.Future[Sent | None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiters, _Waiter(position, next(self._count), turn, requests, tokens, beginning))
         self._wake()
+        self.on_move()
         try:
             sent = await turn
         except BaseException:
@@ -122,7 +126,7 @@ class CallQueue:
             heapq.heappush(self._waiters, waiter)
         self.in_flight -= 1
         self._wake()
-        self.on_release()
+        self.on_move()
 
     def _wake(self) -> None:
         """Give all free slots to waiting calls."""
@@ -159,6 +163,15 @@ class CallQueue:
         self._waiters.clear()
         if self._timer is not None:
             self._timer.cancel()
+
+
+def short_of_calls(queues: Iterable[CallQueue]) -> bool:
+    """Whether fewer calls are in flight and waiting than fill the slots and half as many again."""
+    calls = slots = 0
+    for queue in queues:
+        calls += queue.in_flight + queue.waiting
+        slots += queue.limiter.ceiling
+    return calls < slots + slots // 2
 
 
 class _SharedBeginnings:

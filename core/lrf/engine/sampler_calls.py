@@ -10,6 +10,7 @@ from lrf.engine.budget import BudgetLedger
 from lrf.engine.checks import check_replies
 from lrf.engine.judge_calls import check_ended, storable_reply
 from lrf.engine.paid_call import Caller, PaidCall, Rated, Replied, sum_usages
+from lrf.engine.queue import short_of_calls
 from lrf.engine.rate_limits import RateLimits, Sent
 from lrf.engine.server import CallListener, Server, model_of
 from lrf.engine.stop import Stop
@@ -72,7 +73,7 @@ class SamplerCalls:
             listener=self.listener,
         )
         self.server.lease.dimension = self.name
-        self.server.queue.on_release = self.moved.set
+        self.server.queue.on_move = self._moved
         self.stop.listen(self.moved.set)
 
     @property
@@ -85,9 +86,13 @@ class SamplerCalls:
         return self.server.limiter.ceiling
 
     @property
-    def waiting(self) -> int:
-        """Calls that wait for a slot."""
-        return self.server.queue.waiting
+    def short(self) -> bool:
+        """Whether fewer calls are in flight and waiting than fill the slots and half as many again."""
+        return short_of_calls([self.server.queue])
+
+    def _moved(self) -> None:
+        if self.short:
+            self.moved.set()
 
     @property
     def in_flight(self) -> int:

@@ -6,9 +6,9 @@ that may pass.
 
 How many samples are open at once decides two things: that no slot for calls is idle, and that samples are finished one
 after another, so that an interrupted run leaves results. So only as many are opened at first as fill the slots with
-their first calls, and half as many again, which wait. Whenever a call or a sample ends and fewer calls are left than
-that, one more sample is opened. Calls of earlier samples go first (see ``lrf.engine.queue``). The number of open
-samples has a ceiling, so memory doesn't grow with the data.
+their first calls, and half as many again, which wait. Whenever a call begins or ends, or a sample ends, and fewer calls
+are left than that, one more sample is opened. Calls of earlier samples go first (see ``lrf.engine.queue``). The number
+of open samples has a ceiling, so memory doesn't grow with the data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lrf.types import Sample
 
 TICK_S = 0.25
 IDLE_S = 0.05
-"""If no call and no sample ends for so long while too few calls are left, a sample is opened, too."""
+"""If no call begins or ends for so long, and no sample ends, while too few calls are left, a sample is opened, too."""
 
 AT_ONCE = 64
 """The calls that samples make at first in one turn of the event loop: what else is under way has its turn, too."""
@@ -39,14 +39,16 @@ MOST_OPEN = 16
 
 
 class Load(Protocol):
-    """How busy the slots for calls are. ``moved`` is set whenever a call ends."""
+    """How busy the slots for calls are.
+
+    ``short``: whether fewer calls are in flight and waiting than fill the slots and half as many again. ``moved`` is
+    set whenever a call begins to wait or ends and this is so.
+    """
 
     @property
     def slots(self) -> int: ...
     @property
-    def waiting(self) -> int: ...
-    @property
-    def in_flight(self) -> int: ...
+    def short(self) -> bool: ...
     @property
     def moved(self) -> asyncio.Event: ...
 
@@ -124,14 +126,14 @@ class Feeder:
     async def _room(self) -> None:
         """Return when another sample is to be opened, or none any more."""
         load = self.load
-        wanted = load.slots + load.slots // 2
-        first, ceiling = 1 + wanted // max(1, self.calls_each), max(MOST_OPEN, 2 * load.slots)
+        first = 1 + (load.slots + load.slots // 2) // max(1, self.calls_each)
+        ceiling = max(MOST_OPEN, 2 * load.slots)
         while not self._stopping and len(self._open) >= min(first, ceiling):
             with suppress(TimeoutError):
                 async with asyncio.timeout(IDLE_S):
                     await load.moved.wait()
             load.moved.clear()
-            if len(self._open) < ceiling and load.in_flight + load.waiting < wanted:
+            if len(self._open) < ceiling and load.short:
                 return
 
     async def _finish(self, sample: Sample, position: int) -> None:

@@ -108,6 +108,14 @@ async def test_what_is_packed_together_does_not_depend_on_who_asks_first(order: 
     assert [p for p in packs if p != ["how good?"]] == [claims[:5], claims[5:10], claims[10:]]
 
 
+async def test_the_request_that_others_wait_for_goes_before_those_of_earlier_samples() -> None:
+    judge = ScriptedJudge(capabilities=replace(DECIDES, questions=4), max_concurrency=1)
+    engine = Parts(judge, OnDocument()).engine
+    samples = [replace(SAMPLE, id=name, documents=(Document("d", name * 100),)) for name in "abc"]
+    await asyncio.gather(*(engine.score(sample, place) for place, sample in enumerate(samples)))
+    assert "".join(prompt_text(material_of(pack[0]))[0] for pack in judge.packs) == "abcaabbcc"
+
+
 async def test_requests_keep_within_the_judges_window() -> None:
     material = 4 + 256 + len("It rained. " * 40) // 3
     judge = ScriptedJudge(capabilities=replace(DECIDES, context_window=material + 120))

@@ -58,13 +58,13 @@ async def test_draining_lets_calls_in_flight_finish_and_refuses_the_rest() -> No
     assert queue.in_flight == queue.waiting == 0
 
 
-async def test_the_limiters_feeder_is_notified_of_every_free_slot() -> None:
+async def test_the_feeder_is_notified_of_every_call_that_comes_and_of_every_free_slot() -> None:
     queue = CallQueue(Limiter(2))
     told = []
-    queue.on_release = lambda: told.append(queue.in_flight)
+    queue.on_move = lambda: told.append(queue.in_flight)
     async with queue.slot(0), queue.slot(0):
         pass
-    assert told == [1, 0]
+    assert told == [1, 2, 1, 0]
 
 
 async def test_a_smaller_limit_holds_back_new_calls_until_enough_have_ended() -> None:

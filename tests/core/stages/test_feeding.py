@@ -39,8 +39,8 @@ class Slots:
         self.made = 0
 
     @property
-    def waiting(self) -> int:
-        return self.queue.qsize()
+    def short(self) -> bool:
+        return self.in_flight + self.queue.qsize() < 1.5 * self.slots
 
     async def call(self, position: int) -> None:
         turn = asyncio.get_running_loop().create_future()
