@@ -161,7 +161,9 @@ class PackedCalls(JudgeCalls):
                 new.append(question)
         try:
             first, *others = await self._requests(await self._not_kept(new)) or [[]]
-            await self._fly(first, leads=bool(others))
+            for question in first:
+                question.leads = bool(others)
+            await self._fly(first)
             await asyncio.gather(*map(self._fly, others))
         except BaseException as error:
             for question in new:
@@ -231,12 +233,12 @@ class PackedCalls(JudgeCalls):
 
     # --- one request -------------------------------------------------------------------------------------------
 
-    async def _fly(self, request: Sequence[GatheredQuestion], *, leads: bool = False) -> None:
-        """Settle one request's questions. ``leads``: others wait for it."""
+    async def _fly(self, request: Sequence[GatheredQuestion]) -> None:
+        """Settle one request's questions."""
         if not request:
             return
         try:
-            replies = await self.replies(request, leads=leads)
+            replies = await self.replies(request)
         except BaseException as error:
             for question in request:
                 self._land(question, error)
@@ -247,12 +249,10 @@ class PackedCalls(JudgeCalls):
             question.paid = isinstance(reply, Reply)
             self._land(question, reply)
 
-    async def replies(
-        self, request: Sequence[GatheredQuestion], *, leads: bool = False
-    ) -> Sequence[Reply | UnscorableError]:
+    async def replies(self, request: Sequence[GatheredQuestion]) -> Sequence[Reply | UnscorableError]:
         """A reply or an error for each question; a request that is refused is sent again in halves."""
         try:
-            return await self.server.retries.run(lambda: self._call(request, leads), request[0].caller.sample)
+            return await self.server.retries.run(lambda: self._call(request), request[0].caller.sample)
         except UnscorableError as error:
             one_to_blame = error.reason == Reason.CONTEXT_TOO_SMALL or self.server.retries.served_any
             if len(request) == 1 or error.transient or not one_to_blame:
@@ -261,7 +261,7 @@ class PackedCalls(JudgeCalls):
         halves = await asyncio.gather(self.replies(request[:half]), self.replies(request[half:]))
         return [*halves[0], *halves[1]]
 
-    async def _call(self, request: Sequence[GatheredQuestion], leads: bool) -> Sequence[Reply]:
+    async def _call(self, request: Sequence[GatheredQuestion]) -> Sequence[Reply]:
         """The replies of one call, kept in the journal."""
         judge, requests = self.judge, [question.request for question in request]
         assert isinstance(judge, AnswersSeveral)
@@ -291,7 +291,7 @@ class PackedCalls(JudgeCalls):
             rated=Rated(1, worst_of_pack(self.judge, requests).prompt * self._prompt_share) if self.rates else Rated(),
             attempt=requests[0].attempt,
             dimensions=[question.caller.dimension for question in request],
-            leads=leads,
+            leads=request[0].leads,
         )
         return await call.run()
 

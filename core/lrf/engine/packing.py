@@ -39,6 +39,7 @@ class GatheredQuestion:
     key: what its reply is kept under; set when it is sent.
     outcome: its reply, or why it has none.
     paid: whether its reply was paid for now, known once it has come.
+    leads: whether it is in a request that others of its sample wait for.
     """
 
     request: Request
@@ -47,6 +48,7 @@ class GatheredQuestion:
     key: bytes = b""
     outcome: Reply | BaseException | None = None
     paid: bool = False
+    leads: bool = False
 
     def settle(self, outcome: Reply | BaseException) -> None:
         """Set the outcome, unless it has one."""
