@@ -136,7 +136,7 @@ class RewardModel:
         return model
 
     def _start(self, make: Callable[[], Engine]) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = interpreter.new()
         self._thread = threading.Thread(target=self._loop.run_forever, name="lrf-reward-model", daemon=True)
         self._thread.start()
         self._process = os.getpid()
@@ -278,7 +278,7 @@ class RewardModel:
             await asyncio.gather(*late, return_exceptions=True)
 
     def _stop_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        interpreter.end(self._loop)
         self._thread.join()
         self._loop.close()
 

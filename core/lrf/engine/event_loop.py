@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import selectors
 import sys
 import traceback
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from lrf.errors import StageError
 
@@ -61,14 +62,56 @@ class FewAtOnce(selectors.DefaultSelector):
         return (ready[self._from :] + ready)[:FEW]
 
 
+class UnstoppableEventLoop(asyncio.SelectorEventLoop):
+    """An event loop that components can't stop: whoever tries gets the error, and what is at work goes on."""
+
+    def stop(self) -> None:
+        asked = str(sys._getframe(1).f_globals.get("__name__"))
+        if asked == "asyncio.base_events":  # the main task has ended
+            super().stop()
+        elif asked == "asyncio.events":  # called later: nobody knows for whom
+            logging.getLogger("lrf").warning("a component asked the event loop to stop, which it may not; it goes on")
+        else:
+            raise RuntimeError("a component may not stop the event loop")
+
+
+def end(loop: asyncio.AbstractEventLoop) -> None:
+    """Stop an event loop that runs for ever in a thread."""
+    loop.call_soon_threadsafe(asyncio.BaseEventLoop.stop, cast(asyncio.BaseEventLoop, loop))
+
+
+@contextmanager
+def recursion_limit_kept() -> Iterator[None]:
+    """Within the block no component can lower Python's recursion limit below what it was before.
+
+    Under a lower limit any code may fail, lrf's own and that of other components, wherever it is at work.
+    """
+    least, original = sys.getrecursionlimit(), sys.setrecursionlimit
+
+    def set_limit(limit: int, /) -> None:
+        if limit < least:
+            raise ValueError(f"a component may not lower Python's recursion limit to {limit}; it is {least}")
+        original(limit)
+
+    sys.setrecursionlimit = set_limit
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit = original
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """As :func:`asyncio.run`, on an event loop that reads a few replies in a turn.
+    """As :func:`asyncio.run`, on an event loop that reads a few replies in a turn and that components can't stop.
 
     Raises :class:`lrf.errors.StageError` where a component calls ``sys.exit`` in a task of its own: that ends the loop.
     """
     try:
-        with asyncio.Runner(loop_factory=new) as runner:
-            return runner.run(main)
+        with recursion_limit_kept(), asyncio.Runner(loop_factory=new) as runner:
+            try:
+                return runner.run(main)
+            except SystemExit:
+                runner.get_loop().set_exception_handler(lambda *_: None)  # nobody retrieves it from the tasks
+                raise
     except SystemExit as error:
         raise StageError(
             f"{_raised_at(error)} ended the run by sys.exit({error.code!r}) in a task of its own; what was committed "
@@ -83,6 +126,6 @@ def _raised_at(error: BaseException) -> str:
 
 
 def new() -> asyncio.AbstractEventLoop:
-    """An event loop that reads a few replies in a turn."""
+    """An event loop that reads a few replies in a turn, and that components can't stop; :func:`end` does."""
     windows = sys.platform == "win32"  # its own event loop has no selector
-    return asyncio.new_event_loop() if windows else asyncio.SelectorEventLoop(FewAtOnce())
+    return asyncio.new_event_loop() if windows else UnstoppableEventLoop(FewAtOnce())

@@ -105,3 +105,31 @@ def test_a_task_that_ends_the_process_is_said_to_have_done_so() -> None:
 
     with pytest.raises(StageError, match=r"test_event_loop\.py:\d+ ended the run by sys.exit\('good-bye'\)"):
         interpreter.run(main())
+
+
+def test_a_component_that_stops_the_event_loop_gets_the_error_itself_and_the_run_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(RuntimeError, match="a component may not stop the event loop"):
+            loop.stop()
+        loop.call_soon(loop.stop)
+        await asyncio.sleep(0.01)
+        return "went on"
+
+    assert interpreter.run(main()) == "went on"
+    assert "a component asked the event loop to stop" in caplog.text
+
+
+def test_no_component_lowers_the_recursion_limit_and_any_may_raise_it() -> None:
+    before = sys.getrecursionlimit()
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match=f"may not lower Python's recursion limit to 60; it is {before}"):
+            sys.setrecursionlimit(60)
+        sys.setrecursionlimit(before + 100)
+        sys.setrecursionlimit(before)
+
+    interpreter.run(main())
+    assert sys.setrecursionlimit.__module__ == "sys"

@@ -89,7 +89,7 @@ class RunRewards:
     def close(self) -> None:
         """Close the engine and the journal, in which every reply is kept."""
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        event_loop.end(self._loop)
         self._thread.join()
         self._loop.close()
         self._engine.journal.close()

@@ -8,6 +8,7 @@ last lines of a process that dies would be lost.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +43,7 @@ def main(run_dir: str, folder: str, channel: Channel) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in training, also where nohup or `&` had it ignored
     if os.environ.get(WATCHED):
         end_with_parent()
     ranks = Path(sys.argv[1]) / "launch" / "ranks"

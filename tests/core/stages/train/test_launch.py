@@ -357,3 +357,16 @@ def test_a_line_counts_once_it_is_whole_even_if_it_came_in_the_middle_of_a_chara
     assert (messages.result, told) == ({}, [])
     messages.feed(line[25:])
     assert told == [{"note": "测"}]
+
+
+def test_an_interrupt_reaches_a_rank_whose_launcher_was_started_where_it_is_ignored(
+    distribute: Any, tmp_path: Path
+) -> None:
+    """As a script's `&` does: a rank that ignored it while it loads would outlive the training by its patience."""
+    plugin = "import signal; print('SIGINT:', signal.getsignal(signal.SIGINT))"
+    site = distribute("acme-says", entry_points={"says": "signal_sayer"}, modules={"signal_sayer": plugin})
+    (tmp_path / "pipeline.yaml").write_text("name: x\n")
+    worker = f"trap '' INT; exec {sys.executable} -m lrf.stages.train.worker {tmp_path} {tmp_path}"
+    path = os.pathsep.join([str(site), *sys.path])
+    subprocess.run(["sh", "-c", worker], env={**os.environ, "PYTHONPATH": path}, timeout=60, check=False)
+    assert "SIGINT: <built-in function default_int_handler>" in (tmp_path / "launch/ranks/0.log").read_text()
