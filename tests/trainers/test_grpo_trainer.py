@@ -58,10 +58,10 @@ class Judge:
 def train(tmp_path: Path) -> Callable[..., Path]:
     """Trains on four prompts; returns the output folder, ``name`` in the test's."""
     prompts = tmp_path / "prompts.jsonl"
-    rows = [{"sample_id": f"s{n}", "prompt": [{"role": "user", "content": "abc " * (4 + n)}]} for n in range(4)]
-    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def run(judge: Judge, name: str = "out", **settings: Any) -> Path:
+    def run(judge: Judge, name: str = "out", count: int = 4, **settings: Any) -> Path:
+        rows = [{"sample_id": f"s{n}", "prompt": [{"role": "user", "content": "abc " * (4 + n)}]} for n in range(count)]
+        prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
         job = TrainingJob(tmp_path / "none", tmp_path / name, None, 7, "", prompts=prompts, rewards=judge)
         GRPO(GRPOSettings.model_validate(TINY | settings)).train(job)
         return job.output
@@ -122,6 +122,45 @@ def test_a_step_of_which_nothing_can_be_scored_stops_the_training(train: Callabl
     with pytest.raises(StageError, match=r"none of the 8 answers of step 1 could be scored \(unreadable: 8\)") as stop:
         train(Judge(lambda answers, n: None))
     assert stop.value.exit_code == 3
+
+
+def test_the_policy_of_the_highest_held_out_reward_is_kept_and_patience_ends_training_early(
+    train: Callable[..., Path],
+) -> None:
+    held_out: list[tuple[int, Any]] = []
+    seen = {"training": set[int](), "evaluation": set[int]()}
+
+    def rate(answers: Answers, n: int) -> float | None:
+        kind, step = answers.name.split("-")
+        seen["evaluation" if kind == "evaluation" else "training"].add(answers.place)
+        if kind == "step":
+            return float(n)
+        held_out.append((int(step), list(answers.texts)))
+        return {1: 3.0, 2: 5.0}.get(int(step), 4.0) if answers.place % 2 else None
+
+    settings = {"evaluation": {"held_out": 0.4, "every": 1, "patience": 1, "keep_best": 1}, "learning_rate": 0.1}
+    output = train(Judge(rate), count=9, max_steps=9, **settings)
+    found = lines(output, "evaluations")
+    assert [(line["step"], line["reward"], line["rewards/d"]) for line in found] == [(1, 3, 3), (2, 5, 5), (3, 4, 4)]
+    assert not seen["training"] & seen["evaluation"]
+    assert all(len(texts) == 1 for _, texts in held_out)
+    assert len(held_out) == 3 * len(seen["evaluation"]) == 3 * 3
+    assert [path.name for path in (output / "best").iterdir()] == ["step-2"]
+    assert weights(output) == (output / "best" / "step-2" / "model.safetensors").read_bytes()
+    assert len(lines(output, "training_log")) == 3
+
+
+def test_a_judge_that_goes_away_while_held_out_answers_are_rated_costs_no_step(train: Callable[..., Path]) -> None:
+    settings: dict[str, Any] = {"evaluation": {"every": 2}, "max_steps": 4, "save_every": None}
+    whole = train(Judge(), count=6, **settings)
+    with pytest.raises(StageError, match="Training is saved at step 2"):
+        train(Judge(away_at=3), "stopped", count=6, **settings)
+    assert weights(train(Judge(), "stopped", count=6, **settings)) == weights(whole)
+
+
+def test_a_plan_counts_what_evaluations_ask_for() -> None:
+    settings = GRPOSettings.model_validate(TINY | {"max_steps": 100, "evaluation": {"held_out": 0.1, "every": 20}})
+    assert settings.rollouts(200).prompts == 100 * 2 + 20 * 5 / 4
 
 
 def test_a_constant_judge_moves_nothing(train: Callable[..., Path]) -> None:

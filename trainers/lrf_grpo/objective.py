@@ -186,21 +186,54 @@ class GroupTrainer(CheckedTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL ha
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
         """(answers of all processes, columns of the weighing), NaN throughout for an unscored answer."""
-        step = self.state.global_step + 1
         mine = [(int(row["place"][0]), text) for row, text in zip(inputs, completions, strict=True)]
-        answers = _grouped(gather_object(mine), self.num_generations, step)
+        step = self.state.global_step + 1
+        answers = _grouped(gather_object(mine), self.num_generations, f"step-{step}")
+        numbers, rewards = self._rewarded(answers)
+        if self.accelerator.is_main_process:
+            self.rollouts.log(step, answers, rewards)
+        self._scored = ~numbers.isnan().all(1)
+        self._log_metric("unscored", 1 - float(self._scored.float().mean()))
+        return numbers
+
+    def _rewarded(self, answers: list[Answers]) -> tuple[torch.Tensor, list[list[Reward]]]:
+        """Numbers (answers, columns of the weighing), and the rewards in the first process. Called in all of them."""
         rewards, sentence, exit_code = on_first_process(lambda: outcome(lambda: self._asking.score(answers)))
         if sentence is not None:
             self._stop(sentence, exit_code)
         each = [reward for of_prompt in rewards for reward in of_prompt]
         numbers = torch.tensor([self.weighing.row(reward) for reward in each], device=self.accelerator.device)
-        self._scored = ~numbers.isnan().all(1)
-        if not self._scored.any():
-            self._stop(f"none of the {len(each)} answers of step {step} could be scored ({_why(each)})", 3)
-        if self.accelerator.is_main_process:
-            self.rollouts.log(step, answers, rewards)
-        self._log_metric("unscored", 1 - float(self._scored.float().mean()))
-        return numbers
+        if numbers.isnan().all():
+            self._stop(f"none of the {len(each)} answers of {answers[0].name} could be scored ({_why(each)})", 3)
+        return numbers, rewards
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """The mean reward of an answer to each held-out prompt; each evaluation draws with the same numbers."""
+        self._random = _random_states()
+        rows, share = self.eval_dataset, -(-len(self.eval_dataset) // self.accelerator.num_processes)
+        first = self.accelerator.process_index * share
+        mine = [rows[n % len(rows)] for n in range(first, first + share)]  # each process writes as many
+        self.model.eval()
+        ids, _log_probs = self._write([row["prompt"] for row in mine], 1, lambda n: (self.seed, -1, first + n))
+        self.model.train()
+        texts = self.processing_class.batch_decode(ids, skip_special_tokens=True)
+        written = gather_object([(int(row["place"][0]), text) for row, text in zip(mine, texts, strict=True)])
+        step = self.state.global_step
+        numbers, _rewards = self._rewarded(_grouped(written[: len(rows)], 1, f"evaluation-{step}"))
+        scored = numbers[~numbers.isnan().all(1)]
+        weights = torch.tensor(self.weighing.column_weights, device=scored.device)
+        metrics = {
+            "eval_reward": float((scored.nan_to_num() @ weights).mean()),
+            "eval_unscored": 1 - len(scored) / len(numbers),
+            **{f"eval_rewards/{name}": float(scored[:, n].nanmean()) for n, name in enumerate(self.weighing.columns)},
+        }
+        self.log(metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def held_out_sums(self, rows: Any) -> dict[str, Any]:
+        """Nothing to be tried before training: writing an answer takes less memory than learning from it."""
+        return {}
 
     def _stop_asked(self) -> bool:
         return any(callback.asked for callback in self.callback_handler.callbacks if isinstance(callback, StopSignals))
@@ -319,11 +352,11 @@ def _named(name: str) -> Callable[..., Any]:
     return reward
 
 
-def _grouped(rows: Sequence[tuple[int, str]], group: int, step: int) -> list[Answers]:
+def _grouped(rows: Sequence[tuple[int, str]], group: int, name: str) -> list[Answers]:
     """Rows of (place, text) in groups. Two groups of one prompt are apart."""
     parts = [rows[start : start + group] for start in range(0, len(rows), group)]
     assert all(len({place for place, _ in part}) == 1 for part in parts), "a group has answers to several prompts"
-    return [Answers(part[0][0], [text for _, text in part], f"step-{step}") for part in parts]
+    return [Answers(part[0][0], [text for _, text in part], name) for part in parts]
 
 
 def _why(rewards: Sequence[Reward]) -> str:

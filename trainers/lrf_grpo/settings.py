@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from lrf.http.settings import BaseUrl, EnvName
 from lrf.settings import FilePath, Rollouts, Settings, Shares
-from lrf_training.settings import BasePolicySettings
+from lrf_training.settings import BasePolicySettings, Evaluation
 
 
 class VLLM(Settings):
@@ -95,6 +95,12 @@ class GRPOSettings(BasePolicySettings):
         "reward); 0 keeps no reference policy. online_dpo: DPO's β, above 0",
     )
 
+    evaluation: Evaluation | None = Field(
+        None,
+        description="hold prompts out: each evaluation writes one answer to each of them and has it rewarded, which "
+        "costs calls, too; the highest mean reward is the best. null: none",
+    )
+
     vllm: VLLM | None = Field(
         None, description="write answers with a vLLM server; null: with transformers, in the training's own processes"
     )
@@ -115,8 +121,12 @@ class GRPOSettings(BasePolicySettings):
         return ("prompts",)
 
     def rollouts(self, prompts: int) -> Rollouts:
-        steps = self.max_steps or int(self.epochs * (prompts // self.global_batch) * self.iterations)
-        return Rollouts(-(-steps // self.iterations) * self.global_batch, self.group, self.answer_tokens)
+        held_out = max(int(self.evaluation.held_out * prompts), 1) if self.evaluation else 0
+        steps = self.max_steps or int(self.epochs * ((prompts - held_out) // self.global_batch) * self.iterations)
+        visits = -(-steps // self.iterations) * self.global_batch
+        if self.evaluation:  # one answer a prompt, not a group
+            visits += -(-held_out * (steps // self.evaluation.every) // self.group)
+        return Rollouts(visits, self.group, self.answer_tokens)
 
     def shares(self, world: int) -> Shares:
         shares = super().shares(world)

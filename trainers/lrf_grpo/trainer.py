@@ -60,18 +60,19 @@ class GRPO:
             remarks={},
         )
         arguments, tokenization, counts = ready.arguments, ready.tokenization, ready.counts
-        if counts.rows < settings.global_batch:
-            raise StageError(
-                f"train.global_batch: a step takes {settings.global_batch} prompts, and there are {counts.rows}; "
-                f"set it to {counts.rows} or less"
-            )
+        self._fill_a_step(counts.rows)
 
         # --- policy, and reference policy
         policy = prepare_model(job, settings, tokenization.tokenizer, counts, arguments.bf16)
         from lrf_training.architecture import unsupported
 
         refusal = "prefix_sharing: off" if settings.prefix_sharing == "off" else unsupported(policy, counts.longest)
-        trainer, progress, preflight = self._trainer(job, ready, policy, refusal)
+        best = None
+        if settings.evaluation:
+            from lrf_training.evaluation import BestCheckpoints
+
+            best = BestCheckpoints(settings.evaluation, job.output, "reward")
+        trainer, progress, preflight = self._trainer(job, ready, policy, refusal, best)
         if settings.beta and settings.lora is None:
             trainer.use_reference(prepare_model(job, settings, tokenization.tokenizer, counts, arguments.bf16))
 
@@ -79,6 +80,7 @@ class GRPO:
         sharing = f"off: {refusal}" if refusal else "on"
         job.report({"phase": "training", "device": arguments.device.type, "prefix_sharing": sharing})
         trainer.run()
+        evaluated = best.finish() if best else {}
         if rank() == 0:
             ready.tokens.unlink()
             shutil.rmtree(job.output / "answers", ignore_errors=True)
@@ -90,6 +92,7 @@ class GRPO:
                 "steps": trainer.state.global_step,
                 "skipped_steps": trainer.skipped_steps,
                 **counts.metrics("prompts"),
+                **evaluated,
                 "chat_template": tokenization.template,
                 "prefix_sharing": sharing,
                 **preflight.metrics,
@@ -100,7 +103,9 @@ class GRPO:
             },
         )
 
-    def _trainer(self, job: TrainingJob, ready: Prepared, policy: Any, refusal: str | None) -> tuple[Any, Any, Any]:
+    def _trainer(
+        self, job: TrainingJob, ready: Prepared, policy: Any, refusal: str | None, best: Any
+    ) -> tuple[Any, Any, Any]:
         """TRL's trainer with lrf's rewards, and the callbacks that report progress and try the longest prompt."""
         from datasets import Dataset
         from transformers import PrinterCallback
@@ -109,6 +114,7 @@ class GRPO:
         from lrf_grpo.preflight import ADVICE, GroupPreflight
         from lrf_grpo.rollouts import Rollouts
         from lrf_grpo.shared import SharedGroups
+        from lrf_training.evaluation import split
         from lrf_training.progress import ProgressCallback
         from lrf_training.tiling import tile_mlps
 
@@ -123,6 +129,10 @@ class GRPO:
         )
         fingerprint = training_fingerprint(settings, job, ready.tokens)
         policy.generation_config.eos_token_id = sorted(ready.tokenization.stop_ids)
+        train_rows, held_out = Dataset.from_file(str(ready.tokens)), None
+        if settings.evaluation:
+            train_rows, held_out = split(train_rows, settings.evaluation, job.seed)
+            self._fill_a_step(len(train_rows))
         trainer = GroupTrainer(
             online=settings,
             seed=job.seed,
@@ -132,10 +142,13 @@ class GRPO:
             args=self._weighted(ready.arguments, weighing),
             model=policy,
             peft_config=lora_config(settings, policy),
-            train_dataset=Dataset.from_file(str(ready.tokens)),
+            train_dataset=train_rows,
+            eval_dataset=held_out,
             processing_class=tokenizer,
-            callbacks=[progress, *([preflight] if settings.preflight else [])],
+            callbacks=[progress, *([preflight] if settings.preflight else []), *(best.callbacks() if best else [])],
         )
+        if best is not None:
+            best.trainer = trainer
         preflight.trainer = trainer
         trainer.remove_callback(PrinterCallback)
         trainer.configure(settings, job, fingerprint)
@@ -145,6 +158,13 @@ class GRPO:
             trainer.shared = SharedGroups(tokenizer.pad_token_id)
             trainer.shared.prepare(trainer.model)
         return trainer, progress, preflight
+
+    def _fill_a_step(self, rows: int) -> None:
+        if rows < self.settings.global_batch:
+            raise StageError(
+                f"train.global_batch: a step takes {self.settings.global_batch} prompts, and there are {rows}; "
+                f"set it to {rows} or less"
+            )
 
     def _write_with_vllm(self, trainer: Any, vllm: VLLM, job: TrainingJob, ready: Prepared) -> None:
         from lrf_grpo.vllm_server import VLLMServer, sampling
@@ -168,6 +188,9 @@ class GRPO:
         # TRL counts tokens itself, and knows micro-batches of answers
         common |= {"include_num_input_tokens_seen": "no"}
         common |= {"per_device_train_batch_size": settings.micro_batch * settings.group}
+        if settings.evaluation:
+            common |= {"per_device_eval_batch_size": settings.micro_batch * settings.group}
+            common |= {"metric_for_best_model": "eval_reward", "greater_is_better": True}
         return GRPOConfig(
             **common,
             num_generations=settings.group,

@@ -8,7 +8,7 @@ import shutil
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import EarlyStoppingCallback, TrainerCallback
 
@@ -28,7 +28,7 @@ def split(dataset: Any, evaluation: Evaluation, seed: int) -> tuple[Any, Any]:
     All rows of a prompt (of a conversation, if there is no prompt) are on one side. Raises
     :class:`lrf.errors.StageError` for fewer than :data:`FEWEST` prompts.
     """
-    column = "prompt_ids" if "prompt_ids" in dataset.column_names else "input_ids"
+    column = next(name for name in ("prompt_ids", "prompt", "input_ids") if name in dataset.column_names)
     hashes = [_hash(ids, seed) for ids in dataset[column]]
     prompts = sorted(set(hashes))
     if len(prompts) < FEWEST:
@@ -62,16 +62,17 @@ def evaluation_arguments(evaluation: Evaluation | None, micro_batch: int) -> dic
 
 
 class BestCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by mypy
-    """Reports each evaluation, and keeps the ``keep_best`` exports of the lowest loss in the folder ``best``.
+    """Reports each evaluation, and keeps the ``keep_best`` best exports in the folder ``best``.
 
-    ``evaluations.jsonl`` has a line an evaluation: ``step``, ``loss`` and the trainer's own figures. Set ``trainer``
-    after the trainer is created, and call :meth:`finish` after it has run.
+    ``evaluations.jsonl`` has a line an evaluation: ``step``, the measure and the trainer's own figures. Set ``trainer``
+    after the trainer is created, and call :meth:`finish` after it has run. ``measure`` is "loss", of which the lowest
+    is best, or "reward", of which the highest is.
     """
 
-    def __init__(self, evaluation: Evaluation, output: Path) -> None:
+    def __init__(self, evaluation: Evaluation, output: Path, measure: Literal["loss", "reward"] = "loss") -> None:
         self.evaluation, self.log, self.folder = evaluation, output / "evaluations.jsonl", output / "best"
         self.trainer: Any = None
-        self.losses: dict[int, float] = {}
+        self.measure, self.values = measure, dict[int, float]()
 
     def callbacks(self) -> list[Any]:
         """This callback, and the one that stops early."""
@@ -80,7 +81,7 @@ class BestCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         lines = on_first_process(lambda: self._kept_lines(state.global_step))
-        self.losses = {line["step"]: line["loss"] for line in lines}
+        self.values = {line["step"]: line[self.measure] for line in lines}
 
     def _kept_lines(self, step: int) -> list[dict[str, Any]]:
         """The evaluations until this step; later ones, of a training that was killed, are forgotten."""
@@ -92,21 +93,25 @@ class BestCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is
         return lines
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Mapping[str, float], **_: Any) -> None:
-        step, loss = state.global_step, float(metrics["eval_loss"])
+        step, value = state.global_step, float(metrics[f"eval_{self.measure}"])
         own = {name.removeprefix("eval_"): value for name, value in metrics.items() if "/" in name}
-        self.losses[step] = loss
-        self.trainer.report({"phase": "evaluated", "step": step, "held_out_loss": loss})
+        self.values[step] = value
+        self.trainer.report({"phase": "evaluated", "step": step, f"held_out_{self.measure}": value})
         if state.is_world_process_zero:
             with self.log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, "loss": loss, **own}) + "\n")
+                file.write(json.dumps({"step": step, self.measure: value, **own}) + "\n")
         if step in self._best():
             self.folder.mkdir(exist_ok=True)
             export(self.trainer.write_export, self._path(step))
             on_first_process(self._remove_others)
 
     def _best(self) -> list[int]:
-        """Steps of the lowest losses, the lowest first; of equal ones, the earlier."""
-        return sorted(self.losses, key=lambda step: (self.losses[step], step))[: self.evaluation.keep_best]
+        return self._ranked()[: self.evaluation.keep_best]
+
+    def _ranked(self) -> list[int]:
+        """Steps, the best first; of equal ones, the earlier."""
+        sign = 1 if self.measure == "loss" else -1
+        return sorted(self.values, key=lambda step: (sign * self.values[step], step))
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step}"
@@ -122,12 +127,12 @@ class BestCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is
         if self.evaluation.keep_best and (best := self._best()):
             chosen = self._path(best[0])
             on_first_process(lambda: export_copy(chosen, self.trainer.checkpoint))
-        lowest = min(self.losses, key=lambda step: (self.losses[step], step), default=None)
+        best_step = next(iter(self._ranked()), None)
         return {
             "held_out_rows": len(self.trainer.eval_dataset),
-            "held_out_loss": list(self.losses.values())[-1] if self.losses else None,
-            "best_held_out_loss": None if lowest is None else self.losses[lowest],
-            "best_step": lowest,
+            f"held_out_{self.measure}": list(self.values.values())[-1] if self.values else None,
+            f"best_held_out_{self.measure}": None if best_step is None else self.values[best_step],
+            "best_step": best_step,
         }
 
 

@@ -99,6 +99,8 @@ def longest_row(dataset: Any) -> tuple[dict[str, Any], int]:
     table = dataset.data.table
     lists = [column for column, kind in zip(table.columns, table.schema.types, strict=True) if _is_ids(kind)]
     lengths = np.sum([pc.list_value_length(column).to_numpy() for column in lists], axis=0)
+    if dataset._indices is not None:  # rows chosen from a table, held-out ones say
+        lengths = lengths[dataset._indices.column(0).to_numpy()]
     where = int(lengths.argmax())
     return dataset[where], int(lengths[where])
 
