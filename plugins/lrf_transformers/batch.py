@@ -16,6 +16,7 @@ from lrf_transformers.kv_cache import Prefix, prefilled_cache
 from lrf_transformers.weights import Loaded
 
 _FORWARD_TOKENS = 4096  # rows × columns in one forward pass of a prompt
+_FORWARD_COLUMNS = 1024  # attention to what comes later is computed and thrown away, so columns are few
 _KINDS = {"full_attention", "sliding_attention"}
 
 
@@ -47,6 +48,8 @@ class TokenBatch:
         rest = max(map(len, new))
         capacity = max(taken) + rest + room
         self._cache, width = prefilled_cache(config.num_hidden_layers, capacity, prefixes)
+        kind_of = kinds or [next(iter(self._kinds))] * config.num_hidden_layers
+        self._sliding = [c for c, kind in zip(self._cache.layers, kind_of, strict=True) if kind == "sliding_attention"]
         rows = len(new)
         self._valid = torch.zeros(rows, capacity, dtype=torch.bool, device=self._device)  # (rows, slots)
         self._position = torch.zeros(rows, capacity, dtype=torch.long, device=self._device)
@@ -60,7 +63,7 @@ class TokenBatch:
         for row, ids in enumerate(new):
             tokens[row, rest - len(ids) :] = torch.tensor(ids, device=self._device)
             real[row, rest - len(ids) :] = True
-        step = max(1, _FORWARD_TOKENS // rows)
+        step = max(1, min(_FORWARD_TOKENS // rows, _FORWARD_COLUMNS))
         for start in range(0, rest, step):
             piece = slice(start, start + step)
             self.logits = self.feed(tokens[:, piece], real[:, piece])[:, -1]  # (rows, vocabulary)
@@ -120,7 +123,11 @@ class TokenBatch:
         masks = {"full_attention": allowed[:, None]}  # one for all heads
         if self._window is not None:
             distance = positions[:, :, None] - self._position[:, None, : self.filled]
-            masks["sliding_attention"] = (allowed & (distance < self._window))[:, None]
+            seen = allowed & (distance < self._window)
+            first = int(seen.flatten(0, 1).any(0).int().argmax())  # no column sees a slot before it
+            for layer in self._sliding:
+                layer.first = first
+            masks["sliding_attention"] = seen[:, None, :, first:]
         if len(self._kinds) == 1:
             return masks[next(iter(self._kinds))]
         return masks

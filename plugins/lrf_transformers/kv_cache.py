@@ -14,7 +14,8 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 class FixedCacheLayer(CacheLayerMixin):  # type: ignore[misc]
     """One layer's keys and values in a buffer of ``capacity`` slots, filled from left to right.
 
-    A slot may contain padding or a removed token; the attention mask hides it.
+    A slot may contain padding or a removed token; the attention mask hides it. The slots before ``first`` are left out
+    of what the layer attends to: they lie outside a sliding window.
     """
 
     is_sliding = False
@@ -23,6 +24,7 @@ class FixedCacheLayer(CacheLayerMixin):  # type: ignore[misc]
         super().__init__()
         self.capacity = capacity
         self.length = 0
+        self.first = 0
         if past is not None:  # each (batch, heads, slots, size)
             self.update(*past)
 
@@ -38,7 +40,7 @@ class FixedCacheLayer(CacheLayerMixin):  # type: ignore[misc]
         start, self.length = self.length, self.length + key_states.shape[-2]
         self.keys[:, :, start : self.length] = key_states
         self.values[:, :, start : self.length] = value_states
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+        return self.keys[:, :, self.first : self.length], self.values[:, :, self.first : self.length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.length + query_length, 0

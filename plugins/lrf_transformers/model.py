@@ -24,6 +24,7 @@ from lrf_transformers.weights import Loaded, load
 
 _GREEDY_BELOW = 0.05  # the method's temperature of 0.01 amounts to greedy decoding
 _WORTH_SHARING = 32  # tokens
+_WORTH_ALONE = 128  # tokens
 _TRIES = 64  # tokens that a reply format may refuse in a row
 
 
@@ -139,9 +140,9 @@ class JudgeModel:
     # --- one batch -----------------------------------------------------------------------------------------------
 
     def _run(self, rows: Sequence[RequestState], wanted: Callable[[int], bool]) -> dict[int, Reply | Exception]:
-        prompts, prefixes = [row.tokens for row in rows], [(row.prefix, row.cached) for row in rows]
+        prompts = [row.tokens for row in rows]
         try:
-            batch = TokenBatch(self._loaded, prompts, prefixes, max(row.room for row in rows))
+            batch = TokenBatch(self._loaded, prompts, self._evened(rows), max(row.room for row in rows))
             if len(rows) == 1 and len(rows[0].tokens) - rows[0].cached >= _WORTH_SHARING:
                 self._prefixes.keep(batch.prefix(0, rows[0].tokens))
             self._generate(batch, rows, wanted)
@@ -153,6 +154,18 @@ class JudgeModel:
         half = len(rows) // 2
         fresh = [replace(row, ids=[], end=None, closed=False, broken=False) for row in rows]
         return self._run(fresh[:half], wanted) | self._run(fresh[half:], wanted)
+
+    def _evened(self, rows: Sequence[RequestState]) -> list[tuple[Prefix | None, int]]:
+        """The prefix of each row. What a row has to compute beyond the shortest is computed alone, not as padding."""
+        shortest = min(len(row.tokens) - row.cached for row in rows)
+        prefixes = []
+        for row in rows:
+            prefix, n = row.prefix, len(row.tokens) - shortest
+            if n - row.cached >= _WORTH_ALONE:
+                tokens = row.tokens[:n]
+                prefix = TokenBatch(self._loaded, [tokens], [(prefix, row.cached)], 0).prefix(0, tokens)
+            prefixes.append((prefix, n if n - row.cached >= _WORTH_ALONE else row.cached))
+        return prefixes
 
     def _generate(self, batch: TokenBatch, rows: Sequence[RequestState], wanted: Callable[[int], bool]) -> None:
         """Append a token at a time to each row until it ends, or no reply of the batch is wanted."""

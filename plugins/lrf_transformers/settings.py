@@ -64,7 +64,7 @@ class TransformersSettings(WeightsSettings):
         description="Questions on material (`read: document`) are answered by the probabilities of the next token, "
         "without an analysis, many in a request: the model computes the document once for all of them.",
     )
-    max_batch: int = Field(16, ge=1, description="Largest number of requests in a batch.")
+    max_batch: int = Field(32, ge=1, description="Largest number of requests in a batch.")
     batch_tokens: int = Field(
         32768, ge=16, description="Largest number of tokens in a batch, padding included; bounds its memory."
     )
