@@ -65,6 +65,7 @@ NOT_RUN = {
         "it needs a clone of princeton-nlp/LLMBar",
         "it takes minutes",
     ],
+    "docs/how-to/run-a-benchmark.md": ["it needs the network"],
     "docs/how-to/sample-candidates.md": [
         "it trains a policy three times; tests/test_rounds.py goes round with a tiny one"
     ],

@@ -1,4 +1,4 @@
-"""Benchmarks of claims that a document supports or doesn't: LLM-AggreFact, RAGTruth, FActScore's labels."""
+"""Benchmarks of claims that a document supports or doesn't: LLM-AggreFact and FActScore's labels."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lrf.rows.formats import rows_of
 from lrf.rows.lines import Row
 from lrf.types import JSON, BadRow
 from lrf_benchmarks.pairwise import by_group
-from lrf_benchmarks.rows import FieldError, checked, mean_of, one_of, question, questions, text_of
-from lrf_benchmarks.settings import ClaimSettings, FactScoreSettings, RagTruthSettings
+from lrf_benchmarks.rows import FieldError, mean_of, one_of, question, questions, text_of
+from lrf_benchmarks.settings import ClaimSettings, FactScoreSettings
 
 
 class Claims:
@@ -70,63 +70,6 @@ class AggreFact(Claims):
     def measure(self, judged: Sequence[Judged]) -> Mapping[str, JSON]:
         figures = {name: self.balanced_accuracy(ones) for name, ones in by_group(judged).items()}
         return {**figures, "overall": mean_of(figures.values())}
-
-
-class RagTruth(Claims):
-    """RAGTruth (arXiv 2401.00396): response.jsonl and source_info.jsonl. Only the response level.
-
-    A response with any labelled span is hallucinated; a judge says so by a reward below ``threshold``. Precision,
-    recall and F1 of hallucinated responses, by task and over all, in per cent; an unscored one counts as not detected.
-    """
-
-    def __init__(self, settings: RagTruthSettings) -> None:
-        super().__init__(settings.threshold)
-        self._folder, self._split = settings.path, settings.split
-
-    def read(self) -> Iterator[BenchmarkItem | BadRow]:
-        sources: dict[str, tuple[str, str, str]] = {}  # by id: task, question and document
-        for row in rows_of(self._folder / "source_info.jsonl"):
-            if isinstance(row, BadRow):
-                yield row
-            elif isinstance(row.value, Mapping):
-                sources[str(row.value.get("source_id"))] = _source(row.value)
-        rows = rows_of(self._folder / "response.jsonl")
-        yield from questions(rows, lambda row, _: self._question(row, sources))
-
-    def _question(self, row: Mapping[str, Any], sources: Mapping[str, tuple[str, str, str]]) -> BenchmarkItem | None:
-        if self._split is not None and row.get("split") != self._split:
-            return None
-        source = sources.get(str(row.get("source_id")))
-        if source is None:
-            raise FieldError(f"source_id: source_info.jsonl has no {str(row.get('source_id'))[:40]!r}")
-        labels = row.get("labels")
-        if not isinstance(labels, list):
-            raise FieldError("labels: expected a list of spans")
-        task, asked, document = source
-        answer = text_of(row, "response", empty=True)
-        return question(str(row.get("id")), asked, [answer], int(not labels), task, [checked(document, "source_info")])
-
-    def measure(self, judged: Sequence[Judged]) -> Mapping[str, JSON]:
-        groups = {"overall": judged, **by_group(judged)}
-        return {f"{figure}_{name}": value for name, ones in groups.items() for figure, value in self._f1(ones).items()}
-
-    def _f1(self, judged: Sequence[Judged]) -> dict[str, float | None]:
-        detected = [one for one in judged if self.supported(one) is False]
-        hits = sum(not one.label for one in detected)
-        wanted = sum(not one.label for one in judged)
-        precision, recall = (hits / n * 100 if n else None for n in (len(detected), wanted))
-        f1 = 2 * hits / (len(detected) + wanted) * 100 if wanted else None
-        return {"precision": precision, "recall": recall, "f1": f1}
-
-
-def _source(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    info = row.get("source_info")
-    if isinstance(info, Mapping):  # question answering: {question, passages}; data to text: any fields
-        asked = str(info.get("question") or "Write an overview of this data.")
-        text = str(info["passages"]) if "passages" in info else "\n".join(f"{key}: {v}" for key, v in info.items())
-    else:
-        asked, text = "Summarise the document.", str(info or "")
-    return str(row.get("task_type") or ""), asked, text
 
 
 class FactScore(Claims):

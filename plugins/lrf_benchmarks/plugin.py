@@ -18,7 +18,7 @@ _BENCHMARKS = (
      "Long-RewardBench: rankings of answers to contexts of 4k to 128k tokens"),
     ("longjudgebench", "long_texts:LongJudgeBench", "LongJudgeBench", "LongJudgeBench: long answers scored by people"),
     ("aggrefact", "claims:AggreFact", "Claim", "LLM-AggreFact: whether a document supports a claim"),
-    ("ragtruth", "claims:RagTruth", "RagTruth", "RAGTruth: whether a response says what its source doesn't"),
+    ("ragtruth", "ragtruth:RagTruth", "RagTruth", "RAGTruth: whether a response says what its source doesn't"),
     ("factscore", "claims:FactScore", "FactScore", "FActScore's labels: which facts of a biography are supported"),
     ("pairs", "own:OwnPairs", "Benchmark", "your own preferences between two answers"),
     ("ratings", "own:OwnRatings", "Benchmark", "your own ratings of answers"),

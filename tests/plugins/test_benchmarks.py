@@ -18,18 +18,21 @@ from hypothesis import strategies as st
 
 import lrf
 from lrf.errors import DataError
+from lrf.evaluation.judgements import read_recorded, wrong_spans
 from lrf.prompting.requests import Reply, Request
 from lrf.protocols import Benchmark, BenchmarkItem, Capabilities, Judged
 from lrf.rows.formats import rows_of
-from lrf.types import BadRow, Candidate, Sample
+from lrf.stages.score.rows import judgement_row
+from lrf.types import BadRow, Candidate, JudgedStatement, Judgement, Reward, Sample
 from lrf_benchmarks import plugin
 from lrf_benchmarks.against_reference import AgainstReference
 from lrf_benchmarks.best_of import RewardBench2, RmBench, ties_score
-from lrf_benchmarks.claims import AggreFact, FactScore, RagTruth
+from lrf_benchmarks.claims import AggreFact, FactScore
 from lrf_benchmarks.long_texts import LongJudgeBench, LongRewardBench
 from lrf_benchmarks.longbench import LongBenchSource
 from lrf_benchmarks.own import OwnPairs, OwnRatings
 from lrf_benchmarks.pairwise import ContextualJudgeBench, JudgeBench, LlmBar
+from lrf_benchmarks.ragtruth import RagTruth
 from lrf_benchmarks.settings import (
     AgainstReferenceSettings,
     BenchmarkSettings,
@@ -253,6 +256,35 @@ def test_ragtruth_takes_any_span_for_a_hallucinated_response(tmp_path: Path) -> 
     judged = [scored(q, s) for q, s in zip(asked(benchmark), (9.5, 10, 9), strict=True)]
     figures = benchmark.measure(judged)
     assert [figures[f"{name}_QA"] for name in ("precision", "recall", "f1")] == [50, 50, 50]
+    assert not [name for name in figures if name.startswith("span")]  # whole answers were rated
+
+
+def test_ragtruths_spans_are_compared_by_characters_with_recorded_and_with_judged_ones(tmp_path: Path) -> None:
+    jsonl(tmp_path / "source_info.jsonl", {"source_id": "s", "task_type": "Summary", "source_info": "Text."})
+    row = {"source_id": "s", "response": "Right. Wrong here.", "split": "test"}
+    span = {"start": 7, "end": 12, "text": "Wrong"}
+    data = [{**row, "id": "1", "labels": [span]}, {**row, "id": "2", "labels": []}]
+    jsonl(tmp_path / "response.jsonl", *data)
+    predicted = [["Wrong here.", "not in it"], []]
+    recorded = jsonl(tmp_path / "p.jsonl", *({**one, "pred": {"hallucination list": p}}
+                                             for one, p in zip(data, predicted, strict=True)))  # fmt: skip
+    benchmark = RagTruth(RagTruthSettings(path=tmp_path))
+    say = read_recorded(benchmark, recorded)["recorded"]
+    judged = [say(question) for question in asked(benchmark)]
+    figures = benchmark.measure(judged)
+    assert [figures[f"{name}_Summary"] for name in ("f1", "span_precision", "span_recall")] == [100, 500 / 11, 100]
+    assert [benchmark.right(one) for one in judged] == [1, 1]
+    with pytest.raises(DataError, match=r"p\.jsonl:1: pred: expected"):
+        list(benchmark.recorded(jsonl(tmp_path / "p.jsonl", row)))
+    jsonl(tmp_path / "response.jsonl", {**row, "id": "1", "labels": [{"start": 3, "end": 99}]})
+    assert "within the 18 characters" in next(iter(benchmark.read())).message
+    sentences = (JudgedStatement("Right.", "v", 1.0, in_answer=(0, 6)),
+                 JudgedStatement("Wrong here.", "v", 0.0, in_answer=(7, 18)))  # fmt: skip
+    whole, by_sentence = Judgement(5.0), Judgement(5.0, None, "statements", sentences)
+    rewards = [
+        Reward(id_, "0", 5.0, {}, judgements={"faithfulness": one}) for id_, one in (("1", by_sentence), ("2", whole))
+    ]
+    assert wrong_spans(jsonl(tmp_path / "j.jsonl", *map(judgement_row, rewards))) == {"1": ((7, 18),)}
 
 
 def test_factscore_compares_the_judges_score_with_peoples(tmp_path: Path) -> None:

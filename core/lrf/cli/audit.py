@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lrf.config import Pipeline
     from lrf.evaluation.audit import AuditResult
     from lrf.evaluation.audit_items import Built
+    from lrf.planning.plan import Plan
     from lrf.plugin.catalog import Catalog
     from lrf.types import JSON
 
@@ -57,7 +58,7 @@ def audit(pipeline: Path, as_json: bool, **options: Any) -> int:
     `lrf report` shows with the figures of a run of PIPELINE) and three figures (with the extra figures). The exit code
     is that of the run that asked the judge.
     """
-    from lrf.cli.judging import drawn, need_extra, show_tables, write_markdown
+    from lrf.cli.judging import drawn, need_extra, show_plans, show_tables, write_markdown
     from lrf.cli.output import show_json
     from lrf.config import load_pipeline
     from lrf.evaluation.audit_items import AuditSettings, build
@@ -80,8 +81,7 @@ def audit(pipeline: Path, as_json: bool, **options: Any) -> int:
         raise DataError(f"no errors can be planted in these documents: {why}. Plain prose of some pages will do")
     asking = Audit(base, catalog, built, options)
     if options["only_plan"]:
-        asking.main.write(iter(built.rows))
-        asking.main.show_plan(as_json=as_json)
+        show_plans(asking.plans(), asking.main.pipeline(), as_json=as_json)
         return 0
     result, code = asking.result(settings.depths)
     if result is None:
@@ -147,6 +147,57 @@ class Audit:
             result.flips = flip_rate(_by_question(times))
         return result, code
 
+    def plans(self) -> dict[str, Plan]:
+        """The plans of all runs, by name; the statements that a judge is to reword stand as they are."""
+        from lrf.evaluation.rewording import add_reworded, expected_words, rows_to_reword
+
+        main, runs = self.main, []
+        if self.options["rewords"] is not None:
+            rows = list(rows_to_reword(self.built))
+            runs.append((self._rewording(self.options["rewords"]), rows))
+            add_reworded(self.built, expected_words(rows))
+        runs.append((main, self.built.rows))
+        if self._compares:
+            runs.append((self._comparing, self.built.comparisons))
+        runs += [(self._again(number), self._asked_again()) for number in range(self.options["again"])]
+        plans = {}
+        for run, rows in runs:
+            if rows and (run == main or self._possible(run)):
+                run.write(iter(rows))
+                plans[run.name.removeprefix(main.name).lstrip("-")] = run.plan()
+        return plans
+
+    def _possible(self, run: JudgingRun) -> bool:
+        """Whether the pipeline can ask this; why not is noted."""
+        try:
+            run.pipeline()
+        except ConfigError as error:
+            self.notes.append(f"not asked ({run.name.removeprefix(self.main.name).lstrip('-')}): {error}")
+            return False
+        return True
+
+    # --- the runs ------------------------------------------------------------------------------------------------
+
+    def _rewording(self, judge: str) -> JudgingRun:
+        return replace(self.main, name=f"{self.main.name}-reword", dimensions=(), rewrites=judge)
+
+    @property
+    def _compares(self) -> bool:
+        return bool(self.options["probes"] and self.base.judges)
+
+    @property
+    def _comparing(self) -> JudgingRun:
+        return replace(self.main, name=f"{self.main.name}-compare", dimensions=(), comparison="")
+
+    def _again(self, number: int) -> JudgingRun:
+        return replace(self.main, name=f"{self.main.name}-again-{number + 1}", cached=False)
+
+    def _asked_again(self) -> list[Any]:
+        """The rows of the first sentences, without those of their probes."""
+        return [row for row in self.built.rows if not row["id"].split("-", 2)[2:]][:5]
+
+    # --- asking --------------------------------------------------------------------------------------------------
+
     def _raters(self) -> set[str]:
         """The judges that rate."""
         wanted = self.options["dimensions"]
@@ -157,8 +208,7 @@ class Audit:
         """Have a judge say the statements in other words, and ask about these, too."""
         from lrf.evaluation.rewording import add_reworded, read_reworded, rows_to_reword
 
-        run = replace(self.main, name=f"{self.main.name}-reword", dimensions=(), rewrites=judge)
-        done, _ = self._ask(run, list(rows_to_reword(self.built)))
+        done, _ = self._ask(self._rewording(judge), list(rows_to_reword(self.built)))
         if done is not None:
             add_reworded(self.built, read_reworded(done.files.judgements))
 
@@ -166,23 +216,21 @@ class Audit:
         """The decisions of the comparisons, and the scores of each time that was asked."""
         decisions: list[Any] = []
         times: list[dict[tuple[str, str], float]] = []
-        main = self.main
-        if self.options["probes"] and self.base.judges:
-            run = replace(main, name=f"{main.name}-compare", dimensions=(), comparison="")
-            compared, _ = self._ask(run, self.built.comparisons)
+        if self._compares:
+            compared, _ = self._ask(self._comparing, self.built.comparisons)
             decisions = [] if compared is None else _decisions(compared)
         if self.options["again"]:
-            rows = [row for row in self.built.rows if not row["id"].split("-", 2)[2:]][:5]
+            rows = self._asked_again()
             keys = {(row["id"], c["id"]) for row in rows for c in row["candidates"]}
             times.append({key: s for key, s in scores["reward"].items() if key in keys})
             for number in range(self.options["again"]):
-                again, _ = self._ask(replace(main, name=f"{main.name}-again-{number + 1}", cached=False), rows)
+                again, _ = self._ask(self._again(number), rows)
                 times += [] if again is None else [_scores(again)["reward"]]
         return decisions, times
 
     def _ask(self, run: JudgingRun, rows: Sequence[Any]) -> tuple[JudgingRun | None, int]:
         """One run within what is left of the budget, and its exit code; None instead of the run if it has no scores."""
-        from lrf.cli.judging import left_of, price_of
+        from lrf.cli.judging import added, left_of, price_of
 
         what = run.name.removeprefix(self.main.name).lstrip("-") or "statements"
         budget = left_of(self.options["budget"], self.spent) if self.spent else self.options["budget"]
@@ -191,15 +239,11 @@ class Audit:
         if budget == "" or not rows:
             return None, 0
         run = replace(run, budget=budget)
-        if run.name != self.main.name:
-            try:
-                run.pipeline()
-            except ConfigError as error:
-                self.notes.append(f"not asked ({what}): {error}")
-                return None, 0
+        if run.name != self.main.name and not self._possible(run):
+            return None, 0
         run.write(iter(rows))
         summary = run.run()
-        self.spent = _sum(self.spent, price_of(summary))
+        self.spent = added(self.spent, price_of(summary))
         if "score" in summary.stages:
             return run, summary.exit_code
         self.notes.append(f"not measured ({what}): {(summary.message or summary.status).splitlines()[0]}")
@@ -241,18 +285,6 @@ def _documents(base: Pipeline, files: tuple[Path, ...]) -> list[str]:
             raise DataError(f"{path}: {problem}")
         found.append(text)
     return list(dict.fromkeys(found))
-
-
-def _sum(one: dict[str, JSON], other: dict[str, JSON]) -> dict[str, JSON]:
-    """Two prices together."""
-    total = dict(one)
-    for unit, amount in other.items():
-        if isinstance(amount, dict):
-            known = dict(total.get(unit) or {})
-            total[unit] = {**known, **{key: known.get(key, 0) + value for key, value in amount.items()}}
-        elif amount is not None or unit not in total:
-            total[unit] = amount if amount is None else (total.get(unit) or 0) + amount
-    return total
 
 
 def _scores(run: JudgingRun) -> dict[str, dict[tuple[str, str], float]]:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", metavar="NAME|LABELS")
-@click.option("--data", "data", multiple=True, type=click.Path(exists=True, path_type=Path),
-              help="The benchmark's file, or several of them, or its folder.")  # fmt: skip
+@click.option("--data", "data", multiple=True, metavar="PATH|hf:OWNER/NAME",
+              help="The benchmark's file, or several of them, or its folder; or a data set on the Hugging Face hub "
+              "(hf:OWNER/NAME, or hf:OWNER/NAME/FILES with a pattern such as data/test-*).")  # fmt: skip
 @click.option("--pipeline", "-p", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Ask the judge of this pipeline, with its dimensions and settings.")  # fmt: skip
 @click.option("--recorded", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -78,8 +79,10 @@ def bench(name: str, run: Path | None, skip_unknown: bool, as_json: bool, seed: 
     return _asked(name, benchmark, base, catalog, seed=seed, as_json=as_json, **options)
 
 
-def _settings(data: tuple[Path, ...], given: tuple[str, ...]) -> dict[str, Any]:
+def _settings(data: tuple[str, ...], given: tuple[str, ...]) -> dict[str, Any]:
     import yaml
+
+    from lrf.evaluation.hub import PREFIX, hub_files
 
     settings: dict[str, Any] = {}
     for one in given:
@@ -87,8 +90,13 @@ def _settings(data: tuple[Path, ...], given: tuple[str, ...]) -> dict[str, Any]:
         if not equals:
             raise ConfigError(f"--set: expected KEY=VALUE; got {one!r}")
         settings[key] = yaml.safe_load(value)
-    if data:
-        settings["path"] = data[0] if len(data) == 1 else list(data)
+    paths: list[Path] = []
+    for one in data:
+        if not one.startswith(PREFIX) and not Path(one).exists():
+            raise ConfigError(f"--data: {one} does not exist")
+        paths += hub_files(one) if one.startswith(PREFIX) else [Path(one)]
+    if paths:
+        settings["path"] = paths[0] if len(paths) == 1 else paths
     elif "path" not in settings:
         raise ConfigError("--data: the benchmark's file is missing")
     return settings
@@ -117,8 +125,9 @@ def _asked(
 ) -> int:  # fmt: skip
     from lrf.cli.judging import JudgingRun, price_of
     from lrf.evaluation.bench import measured
-    from lrf.evaluation.judgements import says
+    from lrf.evaluation.judgements import pointing, says, wrong_spans
     from lrf.evaluation.questions import Counts, chosen_questions, question_row
+    from lrf.protocols.evaluation import LabelsSpans
 
     title = f"{base.name}-bench-{name}{'-compare' if compare else ''}"
     comparison = options["judge"] if compare else None
@@ -133,7 +142,10 @@ def _asked(
         return summary.exit_code
     counts = Counts()
     questions = chosen_questions(benchmark, counts, limit, seed)
-    result = measured(name, benchmark, questions, says(asking.scores()), counts, seed)
+    judges = says(asking.scores())
+    if isinstance(benchmark, LabelsSpans):
+        judges["reward"] = pointing(judges["reward"], wrong_spans(asking.files.judgements))
+    result = measured(name, benchmark, questions, judges, counts, seed)
     result.price = price_of(summary)
     options["figures"] = options["figures"] or asking.files.path / "figures"
     return _finish(result, options, as_json, summary.exit_code)

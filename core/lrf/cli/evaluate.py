@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrf.errors import ConfigError, DataError
+from lrf.errors import BudgetError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from lrf.cli.judging import JudgingRun
+    from lrf.config import Pipeline
     from lrf.evaluation.duels import Duels
     from lrf.evaluation.policies import Means, Outcome
     from lrf.evaluation.tables import Table
+    from lrf.plugin.catalog import Catalog
     from lrf.types import JSON
 
 
 @click.command()
 @click.argument("pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-a", "a", required=True, type=click.Path(exists=True, path_type=Path),
-              help="The first policy's answers: a file, or the folder of a run that sampled them.")  # fmt: skip
+              help="The first policy: a file of answers, the folder of a run that sampled them, or a pipeline file "
+              "(.yaml) whose `sample:` block writes them now.")  # fmt: skip
 @click.option("-b", "b", required=True, type=click.Path(exists=True, path_type=Path),
-              help="The second policy's answers, such as those of the policy before training.")  # fmt: skip
+              help="The second policy, such as the one before training.")  # fmt: skip
 @click.option("--compare", is_flag=True, help="Show the judge both answers at once, in both orders.")
 @click.option("--judge", default="", help="With --compare: which of the pipeline's judges.")
 @click.option("--dimension", "dimensions", multiple=True, help="Only this dimension of the pipeline; repeat for more.")
@@ -51,13 +55,16 @@ def evaluate(pipeline: Path, a: Path, b: Path, as_json: bool, **options: Any) ->
 
     The judge of the pipeline gives each answer a reward (wins are also counted by dimension), or with --compare sees
     both at once, in both orders. Answers come from runs that sampled them, or from files: rows of sample_id and text,
-    AlpacaEval's outputs, MT-Bench's model answers, LongBench's predictions. Where the data has references, F1 and
-    ROUGE-L are computed, too; where a dimension judges statements, each policy's facts an answer and how many of them
-    are supported.
+    AlpacaEval's outputs, MT-Bench's model answers, LongBench's predictions. A policy that is a pipeline file is sampled
+    first, one answer a question, in RUNS/PIPELINE-evaluate-a and -b, where the same command continues.
+
+    Where the data has references, F1 and ROUGE-L are computed, too; where a dimension judges statements, each policy's
+    facts an answer and how many of them are supported.
     """
     from lrf.build import source_of
-    from lrf.cli.judging import JudgingRun, need_extra, show_tables, write_markdown
+    from lrf.cli.judging import need_extra, show_plans, show_tables, write_markdown
     from lrf.cli.output import show_json
+    from lrf.cli.policies import Policies
     from lrf.config import load_pipeline
     from lrf.evaluation.duels import Duels
     from lrf.plugin.catalog import load_catalog
@@ -66,27 +73,28 @@ def evaluate(pipeline: Path, a: Path, b: Path, as_json: bool, **options: Any) ->
     need_extra("bench", "scipy", "sklearn")
     catalog = load_catalog()
     base = load_pipeline(pipeline, catalog)
-    compare = options["compare"]
-    name = f"{base.name}-evaluate{'-compare' if compare else ''}"
-    asking = None if options["no_judge"] else JudgingRun(
-        base, catalog, options["runs"], name, options["dimensions"], options["judge"] if compare else None,
-        budget=options["budget"],
-    )  # fmt: skip
-    with Duels(a, b) as duels:
-        matched = duels.matched(good_samples(source_of(base)))
+    policies = Policies.of(base, catalog, {"a": a, "b": b}, options["runs"])
+    asking = _asking(base, catalog, options)
+    data = partial(good_samples, source_of(base))
+    if options["only_plan"]:
+        plans = policies.plans(data)
+    elif code := policies.sample(data, options["budget"]):
+        return code
+    with Duels(policies.paths["a"], policies.paths["b"]) as duels:
+        matched = duels.matched(data())
         if asking is None:
             deque(matched, maxlen=0)
         else:
-            asking.pipeline()  # refuses before anything is written
-            asking.write(duel.row(compare=compare) for duel in matched)
+            asking.write(duel.row(compare=options["compare"]) for duel in matched)
         if not duels:
             raise DataError(f"{a} and {b} have no answers to the same question of the data (by id, or by the question)")
         if options["only_plan"]:
-            if asking is None:
+            plans |= {"": asking.plan()} if asking else {}
+            if not plans:
                 raise ConfigError("--plan and --no-judge: there is nothing to plan")
-            asking.show_plan(as_json=as_json)
+            show_plans(plans, base, as_json=as_json)
             return 0
-        found = _found(duels, asking, options)
+        found = _found(duels, asking, policies.spent, options)
     if options["markdown"] is not None:
         write_markdown(options["markdown"], found.tables(), found.remarks())
     if as_json:
@@ -94,6 +102,22 @@ def evaluate(pipeline: Path, a: Path, b: Path, as_json: bool, **options: Any) ->
     else:
         show_tables(found.tables(), found.remarks())
     return found.code
+
+
+def _asking(base: Pipeline, catalog: Catalog, options: Mapping[str, Any]) -> JudgingRun | None:
+    """The run that asks the judge; None without one. Raises :class:`lrf.errors.ConfigError`."""
+    from lrf.cli.judging import JudgingRun
+
+    if options["no_judge"]:
+        return None
+    compare = options["compare"]
+    name = f"{base.name}-evaluate{'-compare' if compare else ''}"
+    asking = JudgingRun(
+        base, catalog, options["runs"], name, options["dimensions"], options["judge"] if compare else None,
+        budget=options["budget"],
+    )  # fmt: skip
+    asking.pipeline()  # refuses before anything is asked
+    return asking
 
 
 @dataclass(slots=True)
@@ -105,7 +129,7 @@ class Found:
     outcomes: wins, ties and losses, by judge, dimension, people or file.
     means: each policy's means, by the title of their table.
     people: how far people agree; None without sheets.
-    price: what the judge took; ``code`` is its run's exit code.
+    price: what the sampling and the judge took; ``code`` is the exit code of the judge's run.
     """
 
     counts: Mapping[str, int]
@@ -136,8 +160,9 @@ class Found:
         }  # fmt: skip
 
 
-def _found(duels: Duels, asking: JudgingRun | None, options: Mapping[str, Any]) -> Found:
+def _found(duels: Duels, asking: JudgingRun | None, spent: Mapping[str, JSON], options: Mapping[str, Any]) -> Found:
     """Ask the judge, and read what people and other tools say."""
+    from lrf.cli.judging import left_of
     from lrf.evaluation.other_tools import read_verdicts, write_for_others
     from lrf.evaluation.people import people_agreement, people_outcome, read_sheet, write_sheet
     from lrf.evaluation.policies import by_reference
@@ -147,8 +172,12 @@ def _found(duels: Duels, asking: JudgingRun | None, options: Mapping[str, Any]) 
     if options["export"] is not None:
         write_for_others(options["export"], duels)
     found = Found(dict(duels.counts), means={"rewards": {}, "references": by_reference(duels), "facts": {}})
+    found.price = spent or None
     if asking is not None:
-        _ask(found, duels, asking, options)
+        left = left_of(options["budget"], spent) if spent else options["budget"]
+        if left == "":
+            raise BudgetError("the budget is used up by the answers; a larger --budget has them judged")
+        _ask(found, duels, replace(asking, budget=left), options)
     if sheets := [read_sheet(path) for path in options["people"]]:
         judge = next(iter(found.outcomes.values()), None)
         found.outcomes["people"] = people_outcome(sheets)
@@ -160,12 +189,12 @@ def _found(duels: Duels, asking: JudgingRun | None, options: Mapping[str, Any]) 
 
 def _ask(found: Found, duels: Duels, asking: JudgingRun, options: Mapping[str, Any]) -> None:
     """Have the judge rate or compare the answers, and add what it says."""
-    from lrf.cli.judging import price_of
+    from lrf.cli.judging import added, price_of
     from lrf.evaluation.policies import by_comparison, by_rewards, facts_of, means_of
     from lrf.stages.score.rows import judgement_rows
 
     summary = asking.run()
-    found.price, found.code = price_of(summary), summary.exit_code
+    found.price, found.code = added(found.price or {}, price_of(summary)), summary.exit_code
     if "score" not in summary.stages:
         return
     scores, ids = asking.scores(), [duel.sample.id for duel in duels]

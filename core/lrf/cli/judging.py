@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lrf.config import Pipeline
     from lrf.evaluation.judgements import Scores
     from lrf.evaluation.tables import Table
+    from lrf.planning.plan import Plan
     from lrf.plugin.catalog import Catalog
     from lrf.stages.run_dir import RunDir
     from lrf.stages.summary import RunSummary
@@ -79,22 +80,7 @@ class JudgingRun:
 
     def run(self) -> RunSummary:
         """Score the rows, with the display of ``lrf run``."""
-        from lrf.cli.outlook import outlook, show_changes
-        from lrf.cli.progress import progress
-        from lrf.engine import event_loop as interpreter
-        from lrf.stages.runner import run_pipeline
-
-        pipeline, run = self.pipeline(), self.files
-        with progress() as display:
-            show_changes(pipeline, run, display)
-            look = outlook(pipeline, run.pipeline, run, display)
-            work = run_pipeline(
-                pipeline, self.catalog, self.runs, last="score", report=display, signals=True, before_paying=look
-            )
-            summary = interpreter.run(work)
-        if summary.message:
-            click.echo(f"{summary.status}: {summary.message}", err=True)
-        return summary
+        return run_shown(self.pipeline(), self.catalog, self.runs, self.files, "score")
 
     def scores(self) -> Scores:
         """The rewards that the run has made, and the ratings of single dimensions."""
@@ -102,31 +88,70 @@ class JudgingRun:
 
         return read_rewards(self.files.rewards)
 
-    def show_plan(self, *, as_json: bool) -> None:
-        """Show what the judging will ask and cost, as ``lrf plan`` does."""
+    def plan(self) -> Plan:
+        """What the judging will ask and cost."""
         import asyncio
 
-        from lrf.cli.output import show_json
-        from lrf.cli.plan import show_scoring
         from lrf.planning.plan import plan_pipeline
 
-        pipeline = self.pipeline()
-        planned = asyncio.run(plan_pipeline(pipeline, run=self.files))
-        if as_json:
-            show_json(planned.as_json())
-        else:
-            show_scoring(planned, pipeline)
+        return asyncio.run(plan_pipeline(self.pipeline(), run=self.files))
+
+    def show_plan(self, *, as_json: bool) -> None:
+        """Show what the judging will ask and cost, as ``lrf plan`` does."""
+        show_plans({"": self.plan()}, self.pipeline(), as_json=as_json)
 
 
-def price_of(summary: RunSummary) -> dict[str, JSON]:
-    """What the judging took over all its sittings: calls, tokens and money by currency."""
-    score = summary.stages.get("score", {})
-    whole = score.get("all_sittings", {})
+def run_shown(pipeline: Pipeline, catalog: Catalog, runs: Path, run: RunDir, last: str) -> RunSummary:
+    """Run a pipeline up to the stage ``last``, with the display of ``lrf run``."""
+    from lrf.cli.outlook import outlook, show_changes
+    from lrf.cli.progress import progress
+    from lrf.engine import event_loop as interpreter
+    from lrf.stages.runner import run_pipeline
+
+    with progress() as display:
+        show_changes(pipeline, run, display)
+        look = outlook(pipeline, run.pipeline, run, display)
+        work = run_pipeline(pipeline, catalog, runs, last=last, report=display, signals=True, before_paying=look)
+        summary = interpreter.run(work)
+    if summary.message:
+        click.echo(f"{summary.status}: {summary.message}", err=True)
+    return summary
+
+
+def show_plans(plans: Mapping[str, Plan], pipeline: Pipeline, *, as_json: bool) -> None:
+    """Show the plans of several runs as one (see :func:`lrf.planning.plan.together`), beside the pipeline's budget."""
+    from lrf.cli.output import show_json
+    from lrf.cli.plan import show_scoring
+    from lrf.planning.plan import together
+
+    whole = together(plans)
+    if as_json:
+        show_json(whole.as_json())
+    else:
+        show_scoring(whole, pipeline)
+
+
+def price_of(summary: RunSummary, stage: str = "score") -> dict[str, JSON]:
+    """What a stage took over all its sittings: calls, tokens and money by currency."""
+    result = summary.stages.get(stage, {})
+    whole = result.get("all_sittings", {})
     return {
         "calls": whole.get("calls"),
         "tokens": whole.get("tokens"),
-        "money": (score.get("money") or {}).get("spent") or None,
+        "money": (result.get("money") or {}).get("spent") or None,
     }
+
+
+def added(one: Mapping[str, JSON], other: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Two prices together."""
+    total = dict(one)
+    for unit, amount in other.items():
+        if isinstance(amount, dict):
+            known = dict(total.get(unit) or {})
+            total[unit] = {**known, **{key: known.get(key, 0) + value for key, value in amount.items()}}
+        elif amount is not None or unit not in total:
+            total[unit] = amount if amount is None else (total.get(unit) or 0) + amount
+    return total
 
 
 def left_of(budget: str | None, spent: Mapping[str, JSON]) -> str | None:

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,17 @@ TEXTS = ("output", "text", "answer", "pred", "response", "prediction")
 """The fields that may hold the answer."""
 
 _TABLES = (
-    "CREATE TABLE answers (policy TEXT, key TEXT, text TEXT, PRIMARY KEY (policy, key)) WITHOUT ROWID",
-    'CREATE TABLE duels (position INTEGER PRIMARY KEY, id TEXT, query TEXT, "references" TEXT, a TEXT, b TEXT, '
-    "shuffled REAL)",
+    "CREATE TABLE answers (policy TEXT, key TEXT, turns TEXT, PRIMARY KEY (policy, key)) WITHOUT ROWID",
+    "CREATE TABLE duels (position INTEGER PRIMARY KEY, id TEXT, query TEXT, about TEXT, a TEXT, b TEXT, shuffled REAL)",
 )
 
 
-def read_answers(path: Path) -> Iterator[tuple[str, str, str]]:
-    """One policy's answers: the question's id, or the question itself; the answer; and file and line.
+def read_answers(path: Path) -> Iterator[tuple[str, Sequence[str], str]]:
+    """One policy's answers: the question's id, or the question itself; the answer to each turn; and file and line.
 
     Reads a run's folder (the first candidate of each sample), and files of rows: lrf's own, AlpacaEval's outputs
-    (instruction, output), MT-Bench's model answers (question_id, choices; the last turn) and LongBench's predictions.
+    (instruction, output), MT-Bench's model answers (question_id, choices) and LongBench's predictions. All but
+    MT-Bench's have one turn.
     Raises :class:`lrf.errors.DataError` for rows that are none of these.
     """
     if path.is_dir():
@@ -48,30 +48,44 @@ def read_answers(path: Path) -> Iterator[tuple[str, str, str]]:
         if row.value.get("candidates") == []:
             continue  # a sample that the run left out
         key = next((str(row.value[name]) for name in KEYS if row.value.get(name) not in (None, "")), None)
-        text = _text(row.value)
-        if key is None or text is None:
+        turns = _turns(row.value)
+        if key is None or turns is None:
             raise DataError(f"{where}: expected one of {', '.join(KEYS)}, and one of {', '.join(TEXTS)}, or choices")
-        yield key, text, where
+        yield key, turns, where
 
 
-def _text(row: Mapping[str, Any]) -> str | None:
+def _turns(row: Mapping[str, Any]) -> Sequence[str] | None:
     for name in TEXTS:
         if isinstance(row.get(name), str):
-            return str(row[name])
+            return [str(row[name])]
     match row:
-        case {"choices": [{"turns": [*_, str(last)]}, *_]} | {"candidates": [{"text": str(last)}, *_]}:
-            return last
+        case {"choices": [{"turns": [*turns]}, *_]} if turns and all(isinstance(turn, str) for turn in turns):
+            return turns
+        case {"candidates": [{"text": str(text)}, *_]}:
+            return [text]
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Duel:
-    """A question with both policies' answers. ``references``: the reference answers that the data has."""
+    """A question with both policies' answers.
+
+    Parameters
+    ----------
+    a, b: the answers that are judged, to the last turn.
+    before: of a conversation the turn before: what was asked, and what a and b answered; else None. Where a policy's
+        file has no answer to it, it is the assistant's turn in the data.
+    references: the reference answers that the data has.
+    language, dataset: the row's, where its metadata has them (LongBench's does); else "".
+    """
 
     sample: Sample
     a: str
     b: str
     references: tuple[str, ...] = ()
+    language: str = ""
+    dataset: str = ""
+    before: tuple[str, str, str] | None = None
 
     def row(self, *, compare: bool) -> Mapping[str, JSON]:
         """The row of data: the answers in an order that a hash decides; to compare, both orders as candidates."""
@@ -139,10 +153,13 @@ class Duels:
                 self.counts["only a" if one is not None else "only b" if two is not None else "neither"] += 1
                 continue
             self.counts["questions"] += 1
-            duel = Duel(sample, one, two, _references(sample))
-            row = sample.id, sample.query, json.dumps(duel.references), one, two, share_of("sheet", sample.id)
+            language, dataset = (str(sample.metadata.get(name) or "") for name in ("language", "dataset"))
+            before = _before(sample, one, two)
+            duel = Duel(sample, one[-1], two[-1], _references(sample), language, dataset, before)
+            about = json.dumps([duel.references, language, dataset, before])
+            row = sample.id, sample.query, about, duel.a, duel.b, share_of("sheet", sample.id)
             self._connection.execute(
-                'INSERT INTO duels (id, query, "references", a, b, shuffled) VALUES (?, ?, ?, ?, ?, ?)', row
+                "INSERT INTO duels (id, query, about, a, b, shuffled) VALUES (?, ?, ?, ?, ?, ?)", row
             )
             yield duel
         self._connection.execute("COMMIT")
@@ -150,9 +167,9 @@ class Duels:
     def _keep(self, policy: str, path: Path) -> None:
         self._connection.execute("BEGIN")
         empty = True
-        for key, text, where in read_answers(path):
+        for key, turns, where in read_answers(path):
             try:
-                row = policy, storable(key), storable(text)
+                row = policy, storable(key), json.dumps([storable(turn) for turn in turns])
                 self._connection.execute("INSERT INTO answers VALUES (?, ?, ?)", row)
             except sqlite3.IntegrityError:
                 raise DataError(f"{where}: two answers to {key[:60]!r}") from None
@@ -161,17 +178,32 @@ class Duels:
             raise DataError(f"{path}: no answer in it")
         self._connection.execute("COMMIT")
 
-    def _answer(self, policy: str, sample: Sample) -> str | None:
+    def _answer(self, policy: str, sample: Sample) -> list[str] | None:
         for key in (sample.id, sample.query):
-            query = "SELECT text FROM answers WHERE policy = ? AND key = ?"
+            query = "SELECT turns FROM answers WHERE policy = ? AND key = ?"
             if (row := self._connection.execute(query, (policy, key)).fetchone()) is not None:
-                return str(row[0])
+                turns: list[str] = json.loads(row[0])
+                return turns
         return None
 
     def _read(self, order: str) -> Iterator[Duel]:
-        query = f'SELECT id, query, "references", a, b FROM duels ORDER BY {order}'  # noqa: S608
-        for id_, asked, references, a, b in self._connection.execute(query):
-            yield Duel(Sample(id_, asked, ()), a, b, tuple(json.loads(references)))
+        query = f"SELECT id, query, about, a, b FROM duels ORDER BY {order}"  # noqa: S608
+        for id_, asked, about, a, b in self._connection.execute(query):
+            references, language, dataset, before = json.loads(about)
+            turn = None if before is None else (before[0], before[1], before[2])
+            yield Duel(Sample(id_, asked, ()), a, b, tuple(references), language, dataset, turn)
+
+
+def _before(sample: Sample, a: Sequence[str], b: Sequence[str]) -> tuple[str, str, str] | None:
+    """The turn before the last one of the user; see :class:`Duel`."""
+    match [m.content for m in sample.messages or () if m.role == "user"]:
+        case [*_, asked, _]:
+            pass
+        case _:
+            return None
+    given = [m.content for m in sample.messages or () if m.role == "assistant"]
+    answers = [turns[-2] if len(turns) > 1 else given[-1] if given else None for turns in (a, b)]
+    return None if answers[0] is None or answers[1] is None else (asked, answers[0], answers[1])
 
 
 def _references(sample: Sample) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 from lrf.errors import DataError
 from lrf.evaluation.questions import numbered
 from lrf.protocols import Benchmark, BenchmarkItem, Judged, Recorded
-from lrf.protocols.evaluation import Decision
+from lrf.protocols.evaluation import Decision, Spans
 from lrf.rows.formats import rows_of
-from lrf.types import BadRow
+from lrf.stages.score.rows import judgement_rows
+from lrf.types import BadRow, Judgement
 
 REWARD = "reward"
 
@@ -96,6 +98,26 @@ def says(scores: Scores) -> dict[str, Say]:
     return {name: partial(judged_by, of_judge) for name, of_judge in scores.items()}
 
 
+def wrong_spans(path: Path) -> dict[str, Spans]:
+    """Of each question in a run's ``judgements.jsonl`` the spans of its answer that the judge finds unsupported.
+
+    They are the sentences with a support below 0.5, of dimensions that judge an answer's sentences as they stand there
+    (``faithfulness`` with ``statements: sentences``). Questions without such sentences are left out.
+    """
+    found: dict[str, Spans] = {}
+    for sample, _, judgements in judgement_rows(path):
+        judged = [j for j in judgements.values() if isinstance(j, Judgement)]
+        sentences = [s for j in judged for s in j.statements if s.in_answer is not None]
+        if sentences:
+            found[sample] = tuple(s.in_answer for s in sentences if s.in_answer is not None and s.support < 0.5)
+    return found
+
+
+def pointing(say: Say, spans: Mapping[str, Spans]) -> Say:
+    """The judge, with the spans that it finds wrong."""
+    return lambda question: replace(say(question), spans=spans.get(question.sample.id))
+
+
 def read_recorded(benchmark: Benchmark, path: Path) -> dict[str, Say]:
     """The judges in a file, by name: rewards in lrf's layout, or the authors' own recorded outputs ("recorded")."""
     first = next(iter(rows_of(path)), None)
@@ -119,7 +141,7 @@ def judged_as_recorded(recorded: Mapping[str, Recorded], question: BenchmarkItem
         return Judged(question.sample.id, question.label, question.group, decisions=(None, None))
     if one is None:
         return Judged(question.sample.id, question.label, question.group, (None,) * len(question.sample.candidates))
-    return Judged(question.sample.id, question.label, question.group, one.scores, one.decisions)
+    return Judged(question.sample.id, question.label, question.group, one.scores, one.decisions, one.spans)
 
 
 def has_judgement(judged: Judged) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from lrf.errors import DataError
-from lrf.evaluation.duels import Duels
+from lrf.evaluation.duels import Duel, Duels
 from lrf.evaluation.policies import Outcome
 from lrf.rows.formats import rows_of
 from lrf.store.files import dump, replacing
@@ -23,8 +24,8 @@ def write_for_others(folder: Path, duels: Duels) -> list[Path]:
 
     AlpacaEval: ``alpaca_eval/a.json`` and ``b.json`` (instruction, output, generator), for ``--model_outputs`` and
     ``--reference_outputs``. MT-Bench (FastChat): ``mt_bench/question.jsonl`` and ``mt_bench/model_answer/a.jsonl`` and
-    ``b.jsonl``, with one turn. Questions are numbered from 1, as ``question_id`` has to be a number; documents are not
-    written, since these tools show a judge the question alone.
+    ``b.jsonl``, of a conversation the last two turns. Questions are numbered from 1, as ``question_id`` has to be a
+    number; documents are not written, since these tools show a judge the question alone.
     """
     alpaca = [folder / "alpaca_eval" / f"{name}.json" for name in NAMES]
     answers = [folder / "mt_bench" / "model_answer" / f"{name}.jsonl" for name in NAMES]
@@ -35,13 +36,14 @@ def write_for_others(folder: Path, duels: Duels) -> list[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
         out = {path: stack.enter_context(replacing(path)) for path in files}
         for number, duel in enumerate(duels, start=1):
-            question = {"question_id": number, "category": "generic", "turns": [duel.sample.query]}
+            asked, *earlier = ([one] for one in duel.before) if duel.before else ([], [], [])
+            question = {"question_id": number, "category": "generic", "turns": [*asked, duel.sample.query]}
             out[questions].write(dump(question) + "\n")
-            for name, text, own, its in zip(NAMES, (duel.a, duel.b), alpaca, answers, strict=True):
+            for n, (name, text, own, its) in enumerate(zip(NAMES, (duel.a, duel.b), alpaca, answers, strict=True)):
                 row = {"instruction": duel.sample.query, "output": text, "generator": name, "dataset": duel.sample.id}
                 out[own].write(("[" if number == 1 else ",") + "\n" + dump(row))
-                turns = {"index": 0, "turns": [text]}
-                answer = {"question_id": number, "answer_id": duel.sample.id, "model_id": name, "choices": [turns]}
+                choice = {"index": 0, "turns": [*earlier[n], text]}
+                answer = {"question_id": number, "answer_id": duel.sample.id, "model_id": name, "choices": [choice]}
                 out[its].write(dump(answer) + "\n")
         for path in alpaca:
             out[path].write("\n]\n" if len(duels) else "[]\n")
@@ -52,20 +54,23 @@ def read_verdicts(path: Path, duels: Duels) -> Outcome:
     """Wins, ties and losses of policy a by AlpacaEval's annotations, or MT-Bench's judgements of pairs or of answers.
 
     AlpacaEval's ``preference`` is from 1 (output_1 is better) to 2; 1.5 is a tie. MT-Bench's rule: a win needs both
-    orders, a tie or a disagreement is a tie; scores of single answers are compared by question. Verdicts that the tools
-    could not read ("error", null, -1) are missing. Raises :class:`lrf.errors.DataError`.
+    orders, a tie or a disagreement is a tie; scores of single answers are compared by question. Of a conversation each
+    turn counts; the first is passed over where both policies have the same answer there, which is the data's. Verdicts
+    that the tools could not read ("error", null, -1) are missing. Raises :class:`lrf.errors.DataError`.
     """
-    numbers = {str(number): duel.sample.id for number, duel in enumerate(duels, start=1)}
-    by_question, ids = {duel.sample.query: duel.sample.id for duel in duels}, set(numbers.values())
+    asked = {str(number): _Asked.of(duel) for number, duel in enumerate(duels, start=1)}
+    by_question, ids = {duel.sample.query: duel.sample.id for duel in duels}, {one.id for one in asked.values()}
     outcome = Outcome()
     singles: dict[str, dict[str, list[float]]] = {}
     for row, where in _objects(path):
         if "preference" in row:
             outcome.add(_alpaca_id(row, by_question, ids, where), _alpaca(row, where))
         elif "g1_winner" in row:
-            outcome.add(_number(numbers, row, where), _mt_pair(row, where))
+            if question := _question(asked, row, where):
+                outcome.add(question, _mt_pair(row, where))
         elif "score" in row and row.get("model") in NAMES:
-            of = singles.setdefault(_number(numbers, row, where), {})
+            question = _question(asked, row, where)
+            of = singles.setdefault(question, {}) if question else {}
             if isinstance(row["score"], int | float) and row["score"] >= 0:
                 of.setdefault(str(row["model"]), []).append(float(row["score"]))
         else:
@@ -120,8 +125,27 @@ def _mt_pair(row: Mapping[str, Any], where: str) -> float | None:
     return float(models[("model_1", "model_2").index(cast(str, winners[0]))] == "a")
 
 
-def _number(numbers: Mapping[str, str], row: Mapping[str, Any], where: str) -> str:
-    question = str(row.get("question_id"))
-    if question not in numbers:
-        raise DataError(f"{where}: question_id: {question[:40]!r} is none of the questions that were written")
-    return numbers[question]
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question that was written for MT-Bench. ``same``: whether both policies' first turns are the same."""
+
+    id: str
+    turns: int
+    same: bool
+
+    @classmethod
+    def of(cls, duel: Duel) -> Self:
+        return cls(
+            duel.sample.id, 2 if duel.before else 1, duel.before is not None and duel.before[1] == duel.before[2]
+        )
+
+
+def _question(asked: Mapping[str, _Asked], row: Mapping[str, Any], where: str) -> str:
+    """The question that a judgement is of, with the turn where it isn't the last; "" for one that doesn't count."""
+    number = str(row.get("question_id"))
+    if number not in asked:
+        raise DataError(f"{where}: question_id: {number[:40]!r} is none of the questions that were written")
+    one = asked[number]
+    if row.get("turn") != 1 or one.turns == 1:
+        return one.id
+    return "" if one.same else f"{one.id}, turn 1"

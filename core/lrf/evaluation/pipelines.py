@@ -14,6 +14,9 @@ from lrf.plugin.suggest import did_you_mean
 LEFT_OUT = ("data", "sample", "pairs", "train", "launcher", "calibration")
 """Blocks of a pipeline that have nothing to do with its judges."""
 
+ASKED_ALIKE = ("seed", "policy", "executor", "python", "prices", "cache")
+"""Blocks of a pipeline that two policies share when they answer its questions."""
+
 
 def judging_pipeline(
     base: Pipeline,
@@ -57,6 +60,24 @@ def judging_pipeline(
             values.pop(unused, None)
     if not values.get("dimensions"):
         raise ConfigError("the pipeline has no `dimensions:`, so it judges nothing")
+    return parse_pipeline(values, catalog, folder=base.folder)
+
+
+def sampling_pipeline(
+    base: Pipeline, policy: Pipeline, catalog: Catalog, *, name: str, rows: Path, budget: str | None = None
+) -> Pipeline:
+    """The pipeline in which the sampler of ``policy`` writes one answer to each of a file's questions.
+
+    Prompt template, seed, prices and machines are those of ``base``, so that two policies are asked alike. For the
+    other parameters see :func:`judging_pipeline`. Raises :class:`lrf.errors.ConfigError` for one without ``sample:``.
+    """
+    if policy.sample is None:
+        raise ConfigError(f"{policy.file}: no `sample:` block, so this pipeline writes no answers")
+    values: dict[str, Any] = {key: base.resolved[key] for key in ASKED_ALIKE if base.resolved.get(key) is not None}
+    values |= {"name": name, "data": {"type": "jsonl", "path": str(rows.absolute())}, "max_unscored": 1.0}
+    values["sample"] = {**policy.resolved["sample"], "n": 1}
+    if budget is not None:
+        values["budget"] = budget_block(budget)
     return parse_pipeline(values, catalog, folder=base.folder)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from lrf.evaluation.duels import Duel
 from lrf.evaluation.judgements import Scores, decision_of
 from lrf.evaluation.measures import Share
-from lrf.evaluation.references import rouge_l, token_f1
+from lrf.evaluation.references import FIRST_LINE, cuts_words, rouge_l, token_f1
 from lrf.evaluation.statistics import mean_with_interval, wilson
 from lrf.evaluation.tables import Table, shown_share
 from lrf.text.languages import language_of
@@ -111,15 +111,21 @@ def means_of(ids: Sequence[str], scores: Scores) -> Means:
 
 
 def by_reference(duels: Iterable[Duel]) -> Means:
-    """Token F1 and ROUGE-L of each policy's answers, in per cent: of each answer that with its nearest reference."""
+    """Token F1 and ROUGE-L of each policy's answers, in per cent: of each answer that with its nearest reference.
+
+    Their names say so where Chinese was cut into characters, since the figures are then no published ones.
+    """
     values: dict[str, dict[str, list[float]]] = {}
     for duel in duels:
         if not duel.references:
             continue
+        language = duel.language or language_of(" ".join(duel.references))
+        by = " (Chinese by characters)" if language == "zh" and not cuts_words() else ""
         for name, figure in (("F1", token_f1), ("ROUGE-L", rouge_l)):
             for policy, answer in (("a", duel.a), ("b", duel.b)):
-                best = max(figure(answer, reference, language_of(reference)) for reference in duel.references)
-                values.setdefault(name, {}).setdefault(policy, []).append(100 * best)
+                counted = answer.lstrip("\n").partition("\n")[0] if duel.dataset in FIRST_LINE else answer
+                best = max(figure(counted, reference, language) for reference in duel.references)
+                values.setdefault(name + by, {}).setdefault(policy, []).append(100 * best)
     return {name: {p: mean_with_interval(of[p], 0) for p in of} for name, of in values.items()}
 
 

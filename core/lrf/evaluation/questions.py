@@ -11,8 +11,9 @@ from pathlib import Path
 from lrf.errors import DataError
 from lrf.evaluation.baselines import placed, share_of
 from lrf.protocols import Benchmark, BenchmarkItem
+from lrf.rows.data import turn_documents
 from lrf.store.files import dump, replacing
-from lrf.types import JSON, BadRow
+from lrf.types import JSON, BadRow, Sample
 
 SHOWN = 5
 
@@ -121,6 +122,18 @@ def write_rows(rows: Iterator[Mapping[str, JSON]], path: Path) -> None:
     with replacing(path) as file:
         for row in rows:
             file.write(dump(row) + "\n")
+
+
+def prompt_row(sample: Sample) -> Mapping[str, JSON]:
+    """The sample as a row of data for a policy to answer: its prompt as it is, without candidates."""
+    row: dict[str, JSON] = {"id": sample.id, "query": sample.query}
+    if sample.messages is not None:
+        row["messages"] = [message.as_row() for message in sample.messages]
+    if sample.messages is None or sample.documents != turn_documents(sample.messages):
+        row["context"] = [{"id": d.id, "text": d.text, "title": d.title} for d in sample.documents]
+    if sample.tools:
+        row["tools"] = [dict(tool) for tool in sample.tools]
+    return row
 
 
 def question_row(question: BenchmarkItem, *, compare: bool) -> Mapping[str, JSON]:

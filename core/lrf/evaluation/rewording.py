@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,11 @@ def rows_to_reword(built: Built) -> Iterator[Mapping[str, JSON]]:
         chosen = [candidate for candidate in row["candidates"] if candidate["id"] in REWORDED]
         if len(chosen) == len(REWORDED):  # else it is a probe's sample
             yield {"id": row["id"], "messages": [{"role": "user", "content": "-"}], "candidates": chosen}
+
+
+def expected_words(rows: Iterable[Mapping[str, JSON]]) -> Texts:
+    """Stand-ins for what a judge will write, for a plan: about as long, with the same numbers."""
+    return {(row["id"], c["id"]): f"It is so that {c['text']}" for row in rows for c in row["candidates"]}
 
 
 def read_reworded(path: Path) -> dict[tuple[str, str], str]:

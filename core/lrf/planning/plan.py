@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 PRICED_SAMPLES = 200
 
+_COUNTS = ("samples", "bad_rows", "candidates", "to_sample", "priced_samples", "bound_samples", "calibration_samples",
+           "document_tokens", "statements", "texts_to_embed")  # fmt: skip
+
 
 @dataclass(slots=True)
 class Estimate:
@@ -130,6 +133,27 @@ class Plan:
 
     def as_json(self) -> Mapping[str, JSON]:
         return {**asdict(self), "total": asdict(self.total())}
+
+
+def together(plans: Mapping[str, Plan]) -> Plan:
+    """Several runs' plans as one; each dimension stands under ``RUN: DIMENSION``, those of the run "" by themselves."""
+    every = list(plans.values())
+    whole = Plan(
+        bound_holds=all(plan.bound_holds for plan in every),
+        currency=next((plan.currency for plan in every if plan.currency), None),
+        prices=next((plan.prices for plan in every if plan.prices), ""),
+    )
+    for run, plan in plans.items():
+        for count in _COUNTS:
+            setattr(whole, count, getattr(whole, count) + getattr(plan, count))
+        for most in ("longest_document_tokens", "slots"):
+            setattr(whole, most, max(getattr(whole, most), getattr(plan, most)))
+        for names in ("assumed_statements", "unlisted_retrievers", "batches"):
+            setattr(whole, names, list(dict.fromkeys((*getattr(whole, names), *getattr(plan, names)))))
+        for named in ("max_statements", "unpriced", "missing_keys"):
+            getattr(whole, named).update(getattr(plan, named))
+        whole.dimensions |= {f"{run}: {name}" if run else name: e for name, e in plan.dimensions.items()}
+    return whole
 
 
 async def plan_pipeline(

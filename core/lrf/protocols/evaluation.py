@@ -9,6 +9,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 from lrf.types import JSON, BadRow, Sample
 
+Spans = tuple[tuple[int, int], ...]
+"""Parts of a text: start and end in characters."""
 Decision = Literal["1", "2", "tie"] | None
 """Which of two answers, by its place in the file, a judge prefers; None where its reply can't be read."""
 
@@ -39,6 +41,8 @@ class Judged:
     scores: a score for each candidate, in the file's order, None for one without; empty where answers were compared.
     decisions: where two answers were compared, or judgements are recorded so: the decision with the answers in the
         file's order, then with the answers swapped. Else empty.
+    spans: of a benchmark that labels spans (:class:`LabelsSpans`), the characters of the answer that the judge finds
+        wrong, start and end; None where it points at none in particular.
     """
 
     id: str
@@ -46,6 +50,7 @@ class Judged:
     group: str
     scores: tuple[float | None, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    spans: Spans | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,15 @@ class Recorded:
     id: str
     scores: tuple[float | None, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    spans: Spans | None = None
+
+
+@runtime_checkable
+class LabelsSpans(Protocol):
+    """A benchmark with one answer a question, of which wrong spans are labelled: it is told those of the judge, too."""
+
+    @property
+    def labels_spans(self) -> Literal[True]: ...
 
 
 @runtime_checkable

@@ -93,7 +93,17 @@ def test_a_plan_asks_nothing_and_an_audit_of_nothing_is_named(
     project: Project, pipeline: str, judge_server: JudgeServer, capsys
 ) -> None:
     assert invoke(["audit", pipeline, "--runs", str(project.runs), "--limit", "2", "--plan", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["total"]["calls"] > 10
+    without = json.loads(capsys.readouterr().out)
+    assert without["total"]["calls"] > 10
+    more = ["--reword", "main", "--noise", "2"]
+    assert invoke(["audit", pipeline, "--runs", str(project.runs), "--limit", "2", "--plan", "--json", *more]) == 0
+    planned = {name: of["calls"] for name, of in json.loads(capsys.readouterr().out)["dimensions"].items()}
+    main, rating = without["dimensions"]["helpfulness"]["calls"], "helpfulness"
+    assert planned == {
+        "reword: rewriting": 4, rating: main + 4, "compare: comparison": 4,
+        f"again-1: {rating}": planned[f"again-2: {rating}"], f"again-2: {rating}": planned[f"again-1: {rating}"],
+    }  # fmt: skip
+    assert 0 < planned[f"again-1: {rating}"] < planned[rating]
     assert judge_server.books.calls == 0
     (project.folder / "empty.txt").write_text("Too short.")
     assert invoke(["audit", pipeline, "-d", str(project.folder / "empty.txt")]) == 2
