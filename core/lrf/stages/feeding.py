@@ -23,8 +23,8 @@ from typing import Protocol
 from lrf.errors import LrfError
 from lrf.protocols import Source
 from lrf.stages.context import StageContext
-from lrf.stages.reading import sample_digest, samples
-from lrf.store.spool import Spool
+from lrf.stages.reading import samples
+from lrf.store.spool import PAGE, Spool
 from lrf.types import Sample
 
 TICK_S = 0.25
@@ -86,7 +86,7 @@ class Feeder:
     stop: Callable[[LrfError], None]
     report: Callable[[], None]
     done: Counter[str] = field(default_factory=Counter)
-    _last: int = -1
+    _finished: Mapping[int, bytes] = field(default_factory=dict)
     _failure: LrfError | None = None
     _open: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -96,7 +96,6 @@ class Feeder:
 
     async def feed(self, source: Source) -> None:
         """Return when every sample is finished, or, after a stop, when those that were open have ended."""
-        self._last = await self.spool.last_position(self.stage)
         ticker = asyncio.create_task(self._tick())
         try:
             try:
@@ -105,13 +104,22 @@ class Feeder:
                 self._failed("the data can't be read on", error)
             while self._open:
                 await asyncio.wait(self._open)
+            try:
+                await self.spool.flush()
+            except LrfError as error:
+                self._failed("the rows can't be kept", error)
         finally:
             ticker.cancel()
             self.report()
 
-    async def _open_all(self, rows: AsyncIterator[tuple[int, Sample]]) -> None:
-        begun = 0
-        async for position, sample in rows:
+    async def _open_all(self, rows: AsyncIterator[tuple[int, Sample, bytes]]) -> None:
+        begun, last = 0, await self.spool.last_position(self.stage)
+        async for position, sample, digest in rows:
+            if self._stopping:
+                return
+            if position <= last and await self._is_finished(position, digest):
+                self.done.update(samples=1, candidates=len(sample.candidates))
+                continue
             await self._room()
             if self._stopping:
                 return
@@ -119,7 +127,7 @@ class Feeder:
             if begun >= AT_ONCE:
                 begun = 0
                 await asyncio.sleep(0)
-            task = asyncio.create_task(self._finish(sample, position))
+            task = asyncio.create_task(self._finish(sample, position, digest))
             self._open.add(task)
             task.add_done_callback(self._ended)
 
@@ -136,13 +144,15 @@ class Feeder:
             if len(self._open) < ceiling and load.short:
                 return
 
-    async def _finish(self, sample: Sample, position: int) -> None:
-        digest = sample_digest(sample)
-        if position <= self._last and await self.spool.has_row(self.stage, position, digest):
-            self.done.update(samples=1, candidates=len(sample.candidates))
-            return
+    async def _is_finished(self, position: int, digest: bytes) -> bool:
+        """Whether a final row of this sample is kept. Asked for one position after another: they are read in pages."""
+        if position % PAGE == 0:
+            self._finished = await self.spool.finished(self.stage, position)
+        return self._finished.get(position) == digest
+
+    async def _finish(self, sample: Sample, position: int, digest: bytes) -> None:
         made = await self.work(sample, position)
-        await self.spool.put_row(self.stage, position, sample.id, digest, made.row, transient=made.transient)
+        await self.spool.add_row(self.stage, position, sample.id, digest, made.row, transient=made.transient)
         self.done.update(made.counts)
         self.done["samples"] += 1
 

@@ -51,19 +51,19 @@ def check_candidates(pipeline: Pipeline) -> None:
         )
 
 
-async def samples(source: Source) -> AsyncIterator[tuple[int, Sample]]:
-    """(position, sample) in order. The source is read in a thread, a few rows at a time."""
+async def samples(source: Source) -> AsyncIterator[tuple[int, Sample, bytes]]:
+    """(position, sample, its digest) in order. The source is read in a thread, a few rows at a time."""
     rows = enumerate(good_samples(source))
     while part := await asyncio.to_thread(_next_part, rows):
-        for position, sample in part:
-            yield position, sample
+        for row in part:
+            yield row
 
 
-def _next_part(rows: Iterator[tuple[int, Sample]]) -> list[tuple[int, Sample]]:
-    part: list[tuple[int, Sample]] = []
+def _next_part(rows: Iterator[tuple[int, Sample]]) -> list[tuple[int, Sample, bytes]]:
+    part: list[tuple[int, Sample, bytes]] = []
     characters = 0
     for position, sample in itertools.islice(rows, ROWS_A_HOP):
-        part.append((position, sample))
+        part.append((position, sample, sample_digest(sample)))
         characters += sum(len(document.text) for document in sample.documents)
         if characters >= CHARACTERS_A_HOP:
             break

@@ -29,7 +29,7 @@ from lrf.store.files import on_network_filesystem
 
 T = TypeVar("T")
 
-VERSION = 7
+VERSION = 8
 GROUP_S = 0.02
 """Seconds from one transaction that writes to the next: what comes in meanwhile is committed together."""
 SYNCHRONOUS = "FULL"
@@ -64,8 +64,8 @@ CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, batch INTEGER NOT NULL
     checksum INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS rows (
     stage TEXT NOT NULL, position INTEGER NOT NULL, sample TEXT NOT NULL, digest BLOB NOT NULL,
-    transient INTEGER NOT NULL, row TEXT NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (stage, position)
-) WITHOUT ROWID
+    transient INTEGER NOT NULL, row TEXT NOT NULL, checksum INTEGER NOT NULL, UNIQUE (stage, position)
+)
 """
 
 Job = Callable[[sqlite3.Connection], Any]
@@ -154,7 +154,8 @@ class Database:
             self._tasks.put(None)
             self._thread.join()
 
-    def _check_usable(self) -> None:
+    def check_usable(self) -> None:
+        """Raises :class:`lrf.errors.RunError` as every method does."""
         if self._forks != _forks:
             raise RunError(
                 f"the journal was opened by process {self._process} and can't be used in process {os.getpid()}, which "
@@ -166,13 +167,13 @@ class Database:
             raise self._failure
 
     def _put(self, job: Callable[[sqlite3.Connection], T], *, writes: bool) -> Future[T]:
-        self._check_usable()
+        self.check_usable()
         future: Future[T] = Future()
         self._tasks.put([_Task(job, future, writes, flush=not writes)])
         return future
 
     async def _submit(self, job: Callable[[sqlite3.Connection], T], *, writes: bool) -> T:
-        self._check_usable()
+        self.check_usable()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         task = _Task(job, future, writes)
@@ -262,7 +263,10 @@ def _transact(connection: sqlite3.Connection, tasks: Sequence[_Task], *, writes:
         connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
         for task in tasks:
             try:
-                outcomes.append((task.waiter, task.job(connection), None))
+                result = task.job(connection)
+                # A cursor that is freed in another thread resets its statement, which may be at work here again.
+                outcomes.append((task.waiter, None if isinstance(result, sqlite3.Cursor) else result, None))
+                del result
             except (sqlite3.Error, MemoryError):
                 raise  # the disk is full or gone, or the file damaged; after half a job nothing may be committed
             except Exception as error:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from lrf.errors import DamagedJournalError
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import Segment
+from lrf.store.ahead import ReadAhead
 from lrf.store.checksums import DamagedRowError, check_usage, checksum, take_out_damaged, vector_checksum
 from lrf.store.database import Database
 from lrf.store.files import dump
-from lrf.store.kept import select_replies, select_reply, select_vectors
+from lrf.store.kept import reply_of, select_replies, select_vectors
 from lrf.text.redaction import redact
 from lrf.text.unicode import storable
 from lrf.types import JSON
@@ -145,6 +146,7 @@ class Journal:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self.database = Database(path)
+        self._ahead = ReadAhead()
         self._stored: OrderedDict[bytes, None] = OrderedDict()  # segments that are surely stored, newest last
 
     def do(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
@@ -179,7 +181,14 @@ class Journal:
 
     async def reply(self, key: bytes) -> Reply | None:
         """The committed reply under this key, if there is one. Raises as :meth:`read` does."""
-        return await self.read(lambda connection: select_reply(connection, key))
+        self.database.check_usable()
+        stored = self._ahead.take(key)
+        if stored is None:
+            stored = await self.database.read(lambda connection: self._ahead.look_up(connection, key))
+        try:
+            return None if stored is None else reply_of(key, *stored)
+        except DamagedRowError as error:
+            raise await self.database.write(self._take_out_damaged) from error
 
     async def replies(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
         """The committed replies among those asked for. Raises as :meth:`read` does."""

@@ -25,12 +25,12 @@ _WAL = b"\x02\x02"
 def select_reply(connection: sqlite3.Connection, key: bytes) -> Reply | None:
     """The reply under this key in a journal's tables, or None. Raises :class:`DamagedRowError`."""
     stored = connection.execute(_REPLY, (key,)).fetchone()
-    return None if stored is None else _reply(key, *stored)
+    return None if stored is None else reply_of(key, *stored)
 
 
 def select_replies(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Reply]:
     """The replies under those of the keys that have one. Raises :class:`DamagedRowError`."""
-    return {key: _reply(key, *stored) for key, *stored in _rows(connection, _REPLIES, keys)}
+    return {key: reply_of(key, *stored) for key, *stored in _rows(connection, _REPLIES, keys)}
 
 
 def _rows(connection: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
@@ -40,7 +40,8 @@ def _rows(connection: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> 
         yield from connection.execute(query.format(",".join("?" * len(part))), part)
 
 
-def _reply(key: bytes, *stored: Any) -> Reply:
+def reply_of(key: bytes, *stored: Any) -> Reply:
+    """The reply in these columns of a row and its checksum. Raises :class:`DamagedRowError`."""
     *row, expected = stored
     if checksum(key, *row) != expected:
         raise DamagedRowError

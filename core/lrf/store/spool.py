@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from lrf.errors import LrfError
 from lrf.store.checksums import DamagedRowError, checksum
 from lrf.store.database import Database
 from lrf.store.journal import Journal
@@ -13,7 +16,11 @@ from lrf.text.redaction import redact
 from lrf.text.unicode import storable
 
 PAGE = 64
-"""Rows read at once."""
+"""Rows written and read at once."""
+SOON_S = 0.05
+"""Seconds after which a row is committed in any case."""
+
+_PUT = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 class Spool:
@@ -25,16 +32,45 @@ class Spool:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._database: Database = journal.database
+        self._added: list[tuple[object, ...]] = []
+        self._flushing = asyncio.Lock()
+        self._later: asyncio.Task[None] | None = None
+        self._failure: LrfError | None = None
 
-    async def put_row(
+    async def add_row(
         self, stage: str, position: int, sample: str, sample_digest: bytes, row: str, *, transient: bool
     ) -> None:
-        """Keep what the stage made of the sample at this position, in place of an earlier row of it."""
+        """Keep what the stage made of the sample at this position, in place of an earlier row of it.
+
+        It is committed soon, with others, and at :meth:`flush`. Raises what went wrong with earlier rows, too.
+        """
         row = redact(row)
         expected = checksum(stage, position, int(transient), row)
-        values = (stage, position, storable(sample), sample_digest, int(transient), row, expected)
-        query = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)"
-        await self._database.write(lambda connection: connection.execute(query, values))
+        self._added.append((stage, position, storable(sample), sample_digest, int(transient), row, expected))
+        if len(self._added) >= PAGE:
+            await self.flush()
+        elif self._later is None:
+            self._later = asyncio.create_task(self._flush_later())
+
+    async def flush(self) -> None:
+        """Return when all rows that were added are committed. Raises :class:`lrf.errors.RunError`."""
+        async with self._flushing:
+            if self._failure is not None:
+                raise self._failure
+            added, self._added = self._added, []
+            if not added:
+                return
+            try:
+                await self._database.write(lambda connection: connection.executemany(_PUT, added))
+            except LrfError as error:
+                self._failure = error
+                raise
+
+    async def _flush_later(self) -> None:
+        await asyncio.sleep(SOON_S)
+        self._later = None
+        with contextlib.suppress(LrfError):  # the next who adds a row or flushes gets it
+            await self.flush()
 
     async def last_position(self, stage: str) -> int:
         """The largest position of a row of this stage; -1 without any."""
@@ -42,11 +78,14 @@ class Spool:
         (last,) = await self._database.read(lambda connection: connection.execute(query, (stage,)).fetchone())
         return -1 if last is None else int(last)
 
-    async def has_row(self, stage: str, position: int, sample_digest: bytes) -> bool:
-        """Whether a final row of this sample is kept; the row of a transient failure doesn't count."""
-        query = "SELECT 1 FROM rows WHERE stage = ? AND position = ? AND digest = ? AND NOT transient"
-        values = (stage, position, sample_digest)
-        return await self._database.read(lambda connection: connection.execute(query, values).fetchone() is not None)
+    async def finished(self, stage: str, position: int) -> Mapping[int, bytes]:
+        """The digests of samples with a final row among the :data:`PAGE` positions from this one on.
+
+        The row of a transient failure is none.
+        """
+        query = "SELECT position, digest FROM rows WHERE stage = ? AND position BETWEEN ? AND ? AND NOT transient"
+        values = (stage, position, position + PAGE - 1)
+        return dict(await self._database.read(lambda connection: connection.execute(query, values).fetchall()))
 
     def rows(self, stage: str) -> Iterator[tuple[int, str]]:
         """(transient, row) of a stage by position. Blocks: not for the event loop.

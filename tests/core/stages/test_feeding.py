@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from lrf.errors import LrfError, RunInterruptedError
+from lrf.errors import LrfError, RunError, RunInterruptedError
 from lrf.stages.feeding import MOST_OPEN, Feeder, SampleRow
 from lrf.store.cache import open_journal
-from lrf.store.spool import Spool
+from lrf.store.spool import PAGE, Spool
 from lrf.types import Document, Sample
 
 SLOTS = 4
@@ -119,11 +119,24 @@ async def test_samples_are_finished_nearly_in_the_order_of_the_data(feeding: Any
 
 async def test_only_what_may_succeed_another_time_is_done_again(feeding: Any) -> None:
     first = Work(Slots())
-    first.transient = {3, 7}
-    await feeding.feeder(first).feed(Data(10))
+    first.transient = {3, PAGE + 2}
+    await feeding.feeder(first).feed(Data(PAGE + 5))
     second = Work(Slots())
-    await feeding.feeder(second).feed(Data(10))
-    assert sorted(second.finished) == [3, 7]
+    feeder = feeding.feeder(second)
+    await feeder.feed(Data(PAGE + 7))
+    assert sorted(second.finished) == [3, PAGE + 2, PAGE + 5, PAGE + 6]
+    assert feeder.done["samples"] == PAGE + 7
+
+
+async def test_rows_that_can_not_be_kept_stop_the_feeding(feeding: Any) -> None:
+    feeder = feeding.feeder(Work(Slots()))
+
+    async def full() -> None:
+        raise RunError("the disk is full")
+
+    feeder.spool.flush = full
+    await feeder.feed(Data(3))
+    assert [str(error) for error in feeding.stopped] == ["the disk is full"]
 
 
 async def test_a_stop_opens_no_more_samples_and_keeps_what_is_finished(feeding: Any) -> None:

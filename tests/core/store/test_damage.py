@@ -35,7 +35,9 @@ def fill(path: Path) -> None:
         await commit(journal, b"one", REPLY)
         await commit(journal, b"two", OTHER)
         await journal.commit_vectors("e", [b"one", b"two"], np.ones((2, 4), dtype=np.float32), seconds=1.0)
-        await Spool(journal).put_row("stage", 0, "s", b"digest", "the row", transient=False)
+        spool = Spool(journal)
+        await spool.add_row("stage", 0, "s", b"digest", "the row", transient=False)
+        await spool.flush()
         journal.note_unanswered("{}", sample="s", dimension="d", reason="judge_timed_out", usage=Usage(5, 0))
         await asyncio.to_thread(journal.close)
 

@@ -33,6 +33,12 @@ async def within(seconds: float, *work: object) -> list[object]:
     return await asyncio.wait_for(asyncio.gather(*work, return_exceptions=True), seconds)  # type: ignore[call-overload, no-any-return]
 
 
+async def test_no_cursor_leaves_the_thread(database: Database) -> None:
+    """Freed in another thread, it would reset its statement, which the journal's thread may be executing again."""
+    assert await database.write(insert(b"one")) is None
+    assert await database.read(lambda connection: connection.execute("SELECT 1")) is None
+
+
 class FailingConnection:
     """A connection that raises an error for one statement."""
 

@@ -116,7 +116,12 @@ def test_a_reply_to_a_sample_of_a_strange_name_is_kept(journal: Journal) -> None
     strange = journal.commit_reply(b"k", "j", request(), Reply("x"), sample="\ud800", dimension="d", seconds=0)
     asyncio.run(strange)
     spool = Spool(journal)
-    asyncio.run(spool.put_row("stage", 0, "\ud800", b"digest", "row", transient=False))
+
+    async def put() -> None:
+        await spool.add_row("stage", 0, "\ud800", b"digest", "row", transient=False)
+        await spool.flush()
+
+    asyncio.run(put())
     assert found(journal, b"k") == Reply("x")
     assert list(spool.rows("stage")) == [(0, "row")]
 

@@ -1,0 +1,93 @@
+"""Replies that are read along with one that was asked for.
+
+A run that is repeated or resumed asks for the replies of its journal in about the order in which they were kept, since
+samples are opened in the data's order each time. So a reply that is found by its key brings those that stand beside it,
+and most of the others are then there without a word to the journal's thread, which costs more than the look-up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+from lrf.store.checksums import REPLY_COLUMNS
+
+BLOCK = 64
+"""Replies that are read along with one: those whose row numbers divided by this are the same."""
+MOST_BYTES = 1 << 22
+"""About so many bytes of replies wait to be asked for; a block is cut off at a sixteenth of them."""
+TRIED = 16 * BLOCK
+"""Replies that are read along before it counts whether they are used."""
+LEAST_USED = 4
+"""One in so many replies that were read along must have been used, or no more are: reading one takes a tenth of what
+asking the journal's thread for it takes."""
+
+_REPLY = f"SELECT rowid, {REPLY_COLUMNS}, checksum FROM replies WHERE key = ?"  # noqa: S608
+_BESIDE = f"SELECT key, {REPLY_COLUMNS}, checksum FROM replies WHERE rowid BETWEEN ? AND ?"  # noqa: S608
+
+Stored = tuple[Any, ...]
+"""A reply as the journal's table has it, and its checksum, which nobody has compared yet."""
+
+
+class ReadAhead:
+    """Replies that wait to be asked for; each is handed out once. Used by the journal's thread and its callers."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: OrderedDict[bytes, Stored] = OrderedDict()
+        self._bytes = 0
+        self._blocks: OrderedDict[int, None] = OrderedDict()  # those that were read last, newest last
+        self._read = self._used = 0
+
+    def take(self, key: bytes) -> Stored | None:
+        """The reply under this key, if it was read along with another one."""
+        with self._lock:
+            stored = self._waiting.pop(key, None)
+            if stored is not None:
+                self._used += 1
+                self._bytes -= _size(stored)
+        return stored
+
+    def look_up(self, connection: sqlite3.Connection, key: bytes) -> Stored | None:
+        """The reply under this key; those beside it are read, too. For the journal's thread."""
+        if (stored := self.take(key)) is not None:
+            return stored
+        row = connection.execute(_REPLY, (key,)).fetchone()
+        if row is None:
+            return None
+        self._read_beside(connection, key, row[0] // BLOCK)
+        return tuple(row[1:])
+
+    def _read_beside(self, connection: sqlite3.Connection, asked: bytes, block: int) -> None:
+        if block in self._blocks or self._read > TRIED + LEAST_USED * self._used:
+            return
+        self._blocks[block] = None
+        if len(self._blocks) > BLOCK:
+            self._blocks.popitem(last=False)
+        left = MOST_BYTES // 16
+        with contextlib.suppress(sqlite3.DatabaseError):  # what is damaged is told to who asks for it
+            for key, *stored in connection.execute(_BESIDE, (block * BLOCK, block * BLOCK + BLOCK - 1)):
+                if key == asked:
+                    continue
+                self._read += 1
+                self._keep(key, tuple(stored))
+                left -= _size(stored)
+                if left <= 0:
+                    break
+
+    def _keep(self, key: bytes, stored: Stored) -> None:
+        with self._lock:
+            if key not in self._waiting:
+                self._waiting[key] = stored
+                self._bytes += _size(stored)
+            while self._bytes > MOST_BYTES:
+                self._bytes -= _size(self._waiting.popitem(last=False)[1])
+
+
+def _size(stored: Iterable[object]) -> int:
+    """About the bytes that a row takes."""
+    return 500 + sum(len(value) for value in stored if isinstance(value, str))
