@@ -380,10 +380,10 @@ def test_a_source_that_breaks_off_stops_the_run_and_what_is_paid_for_is_kept(
     whole = feeding.samples
 
     async def broken(source: Any) -> AsyncIterator[Any]:
-        async for position, sample in whole(source):
-            if position == 2:
+        async for row in whole(source):
+            if row[0] == 2:
                 raise error
-            yield position, sample
+            yield row
 
     monkeypatch.setattr(feeding, "samples", broken)
     summary = run(project)

@@ -65,7 +65,7 @@ def test_nothing_more_is_read_along_once_it_was_in_vain(journal: Journal, monkey
 
 def test_replies_that_wait_take_little_memory(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ahead, "MOST_BYTES", 100 * 500)
-    statements(journal, KEYS[::ahead.BLOCK])
+    statements(journal, KEYS[:: ahead.BLOCK])
     assert 0 < len(journal._ahead._waiting) <= 100
 
 

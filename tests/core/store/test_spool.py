@@ -10,7 +10,7 @@ import pytest
 
 from lrf.errors import RunError
 from lrf.store.journal import Journal
-from lrf.store.spool import PAGE, SOON_S, Spool
+from lrf.store.spool import PAGE, Spool
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ async def test_a_row_counts_only_for_the_same_stage_and_when_it_is_final(spool: 
 
 async def test_a_single_row_is_committed_soon_without_another(spool: Spool) -> None:
     await spool.add_row("st", 0, "s", b"d", "row", transient=False)
-    async with asyncio.timeout(20):
-        while not await spool.finished("st", 0):
-            await asyncio.sleep(0.01)
+    assert spool._later is not None
+    await spool._later
+    assert await spool.finished("st", 0)
 
 
 async def test_rows_that_can_not_be_kept_are_told_to_whoever_adds_or_flushes_next() -> None:
@@ -53,10 +53,12 @@ async def test_rows_that_can_not_be_kept_are_told_to_whoever_adds_or_flushes_nex
     for _ in range(2):
         with pytest.raises(RunError, match="closed"):
             await spool.flush()
+    for position in range(1, PAGE):
+        await spool.add_row("st", position, "s", b"d", "row", transient=False)
     with pytest.raises(RunError, match="closed"):
-        for position in range(PAGE):
-            await spool.add_row("st", position, "s", b"d", "row", transient=False)
-    await asyncio.sleep(2 * SOON_S)  # the row that waits for others meets the same error, and nobody is told twice
+        await spool.add_row("st", PAGE, "s", b"d", "row", transient=False)
+    assert spool._later is not None
+    await spool._later  # the rows that wait for others meet the same error, which was told
 
 
 async def test_rows_of_other_stages_are_forgotten(spool: Spool) -> None:
