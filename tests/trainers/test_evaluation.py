@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
-from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from lrf.errors import StageError
@@ -79,11 +78,6 @@ def test_pairs_are_evaluated_with_their_stored_reference(job: Make, row: Callabl
     assert 0.5 < found[0]["loss"] < 2
     assert "rewards/accuracies" in found[0]
     assert result.metrics["held_out_rows"] == 2
-
-
-def test_evaluation_of_shared_sequences_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="evaluation doesn't work with sequence_parallel"):
-        sft(tmp_path, evaluation={}, zero=3, sequence_parallel=2)
 
 
 def test_a_tracker_that_is_not_installed_stops_the_training_before_it_begins(job: Make, tmp_path: Path) -> None:

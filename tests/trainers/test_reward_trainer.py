@@ -293,6 +293,45 @@ def test_settings_need_a_model_to_start_from() -> None:
         RewardSettings.model_validate({}, context={"policy_model": None})
 
 
+def test_what_chooses_the_checkpoint_is_neither_trained_on_nor_what_its_agreement_is_measured_on(scored_job) -> None:
+    done = scored_job(planted(40))
+    evaluation = {"held_out": 0.2, "every": 1, "keep_best": 1, "patience": 2}
+    settings = {"held_out": 0.2, "max_steps": 9, "learning_rate": 0.05, "scheduler": "constant"}
+    metrics = trainer(**settings, evaluation=evaluation).train(done).metrics
+    log = [json.loads(line) for line in (done.output / "evaluations.jsonl").read_text().splitlines()]
+    lowest = min(log, key=lambda line: line["loss"])
+    assert (metrics["best_step"], metrics["best_held_out_loss"]) == (lowest["step"], lowest["loss"])
+    counts = metrics["answers"], metrics["held_out_rows"], metrics["held_out"]["helpfulness"]["answers"]
+    assert min(counts) > 0
+    assert sum(counts) == 40
+    info = json.loads((done.output / "checkpoint" / "config.json").read_text())["lrf_reward"]
+    assert info["agreement"] == metrics["held_out"]
+    assert (done.output / "best" / f"step-{lowest['step']}" / "config.json").read_text() == (
+        done.output / "checkpoint" / "config.json"
+    ).read_text()
+
+
+LEAVES_OUT = (  # the system's turns, and what an answer says before </think>
+    "{% for m in messages if m.role != 'system' %}### {{ m.role }}\n{{ m.content.split('</think>')[-1] }}\n{% endfor %}"
+)
+
+
+def test_an_answer_of_which_the_template_leaves_out_a_part_is_not_rated_for_what_it_says(
+    scored_job, tmp_path: Path
+) -> None:
+    (tmp_path / "leaves.jinja").write_text(LEAVES_OUT)
+    rows = planted(12)
+    rows[0]["prompt"].insert(0, {"role": "system", "content": "Be brief."})
+    settings = {"chat_template": tmp_path / "leaves.jinja", "held_out": 0, "max_steps": 1}
+    metrics = trainer(**settings).train(scored_job(rows)).metrics
+    assert metrics["prompts_changed_by_template"] == 1
+    rows[1]["answer"][0]["content"] = "<think>\nHm.\n</think>\nYes."
+    with pytest.raises(StageError, match=r"scored.jsonl:2 \(sample s1\): .*leaves out a part.*lost is '\\nHm|Hm.*drop"):
+        trainer(**settings).train(scored_job(rows, output="again"))
+    metrics = trainer(**settings, on_bad_row="drop", max_lost=0.1).train(scored_job(rows, output="drop")).metrics
+    assert metrics["lost_by_reason"] == {"the chat template leaves out a part of an answer": 1}
+
+
 @pytest.mark.slow
 def test_a_run_distils_its_own_ratings_once_and_the_next_rates_by_them(project) -> None:
     project.write_data(rows=6)

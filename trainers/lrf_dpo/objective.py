@@ -11,11 +11,12 @@ from accelerate.utils import gather_object
 from trl import DPOConfig, DPOTrainer
 from trl.models import prepare_deepspeed
 
-from lrf_dpo.alarms import LengthCorrelation
+from lrf_dpo.alarms import LengthCorrelation, Points
 from lrf_dpo.batches import ListCollator, Lists, padded
 from lrf_dpo.reference import tokens_hash
 from lrf_dpo.sampler import PairSampler
 from lrf_dpo.settings import CE
+from lrf_training.evaluation import Sums
 from lrf_training.list_losses import Loss, all_pairs, better
 from lrf_training.prefix_sharing import PrefixSharing, answer_outputs
 from lrf_training.sequence_parallel import sequence_group
@@ -116,6 +117,24 @@ class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL
         return torch.cat(self.compute_ref_log_probs(model, batch))
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        loss, outputs, figures, compared = self._loss_and_figures(model, inputs)
+        means = self.accelerator.gather(figures[None]).mean(0).tolist()
+        for name, value in zip(_METRICS, means, strict=True):
+            self._metrics["train"][name].append(value)
+        if (r := self.lengths.add(gather_object(compared))) is not None:
+            self._metrics["train"]["rewards/length_correlation"] = [r]
+        self.stop_unless_finite("loss", loss.detach())
+        return (loss, outputs) if return_outputs else loss
+
+    def sums(self, model: Any, batch: Any) -> Sums:
+        """The loss and TRL's figures, by prompts."""
+        loss, _, figures, _ = self._loss_and_figures(model, batch)
+        prompts = len(batch["lists"].lengths)
+        means = {"loss": float(loss), **dict(zip(_METRICS, figures.tolist(), strict=True))}
+        return {name: (mean * prompts, prompts) for name, mean in means.items()}
+
+    def _loss_and_figures(self, model: Any, inputs: Mapping[str, Any]) -> tuple[Any, Any, torch.Tensor, list[Points]]:
+        """The loss, the model's outputs, the means of :data:`_METRICS`, and each prompt's answers compared."""
         batch = dict(inputs)
         lists: Lists = batch.pop("lists")
         outputs = answer_outputs(model, batch, **({"output_router_logits": True} if self.aux_loss_enabled else {}))
@@ -133,22 +152,16 @@ class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL
         loss = torch.stack(of_prompts).mean() + self.ce.weight * ce
         if self.aux_loss_enabled:
             loss = loss + self.router_aux_loss_coef * outputs.aux_loss
-        self._log_lists(lists, implicit.detach(), rewards, log_probs.detach().sum(1), mask.sum(1), ce.detach())
-        self.stop_unless_finite("loss", loss.detach())
-        return (loss, outputs) if return_outputs else loss
+        of_answers = implicit.detach(), rewards, log_probs.detach().sum(1), mask.sum(1)
+        return loss, outputs, *self._figures(lists, *of_answers, ce=ce.detach())
 
-    def _log_lists(
-        self,
-        lists: Lists,
-        implicit: torch.Tensor,
-        rewards: torch.Tensor,
-        log_probs: torch.Tensor,
-        lengths: torch.Tensor,
-        ce: torch.Tensor,
-    ) -> None:
-        """TRL's metrics: chosen is a prompt's best answer, rejected its worst, a margin one of each pair compared."""
-        figures, compared = [], []
-        for parts in zip(*map(lists.split, (implicit, rewards, log_probs, lengths)), strict=True):
+    def _figures(self, lists: Lists, *of_answers: torch.Tensor, ce: torch.Tensor) -> tuple[torch.Tensor, list[Points]]:
+        """TRL's metrics: chosen is a prompt's best answer, rejected its worst, a margin one of each pair compared.
+
+        ``of_answers`` are (answers,): implicit rewards, rewards, log-probabilities and lengths.
+        """
+        figures, compared = [], list[Points]()
+        for parts in zip(*map(lists.split, of_answers), strict=True):
             mine, scored, logps, tokens = parts
             pairs = better(scored, self.margin)
             margins = (mine[:, None] - mine[None])[pairs]
@@ -158,12 +171,7 @@ class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL
             of_pairs = torch.stack([(margins > 0).to(margins).mean(), margins.mean()])
             figures.append(torch.cat([ends, of_pairs, ce.to(ends)[None]]))
             compared.append(list(zip(margins.tolist(), longer.tolist(), strict=True)))
-        means = self.accelerator.gather(torch.stack(figures).mean(0)[None]).mean(0).tolist()
-        mode = "train" if self.model.training else "eval"
-        for name, value in zip(_METRICS, means, strict=True):
-            self._metrics[mode][name].append(value)
-        if (r := self.lengths.add(gather_object(compared))) is not None:
-            self._metrics[mode]["rewards/length_correlation"] = [r]
+        return torch.stack(figures).mean(0), compared
 
     def _cross_entropy(self, log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """L_CE of the best answers, from (prompts, tokens) log-probabilities, 0 outside the mask."""

@@ -32,6 +32,15 @@ def predictions(
         yield from zip(some, per_row.tolist(), strict=True)
 
 
+def described(outputs: Sequence[tuple[Mapping[str, Any], list[float]]], dimensions: Sequence[str]) -> dict[str, JSON]:
+    """The outputs that are ratings of 0 and of 10, and how far the model agrees with its judges; of pairs without
+    ``dimensions``."""
+    if dimensions:
+        return {"zero_at": -1.0, "ten_at": 1.0, "agreement": rating_metrics(outputs, dimensions)}
+    zero_at, ten_at = output_scale([output for _, both in outputs for output in both])
+    return {"zero_at": zero_at, "ten_at": ten_at, "agreement": preference_metrics(outputs)}
+
+
 def rating_metrics(
     outputs: Sequence[tuple[Mapping[str, Any], list[float]]], dimensions: Sequence[str]
 ) -> dict[str, JSON]:

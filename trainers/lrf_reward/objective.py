@@ -17,6 +17,7 @@ from lrf.errors import StageError
 from lrf.types import JSON
 from lrf_training.adapters import unwrap_peft
 from lrf_training.checkpoint import fsync_path
+from lrf_training.evaluation import Sums
 from lrf_training.preflight import is_out_of_memory
 from lrf_training.processes import on_first_process
 from lrf_training.trainer import CheckedTrainer
@@ -26,7 +27,7 @@ class DistillationTrainer(CheckedTrainer, Trainer):  # type: ignore[misc]  # tra
     """A Trainer of a sequence classifier: on ratings if a batch has targets, else on preferences.
 
     Every rating (or pair) of an optimizer step has the same weight, in whatever micro-batch or process it is.
-    ``output_info`` evaluates the model, and returns what stands in a checkpoint's config.json under ``lrf_reward``.
+    ``output_info`` evaluates the model, and returns what is in a checkpoint's config.json under ``lrf_reward``.
     """
 
     loss_is_scaled_for_ga = True
@@ -49,7 +50,7 @@ class DistillationTrainer(CheckedTrainer, Trainer):  # type: ignore[misc]  # tra
         count = _count(inputs)
         targets = inputs.pop("targets", None)
         outputs = model(**inputs)
-        mean = preference_loss(outputs.logits) if targets is None else rating_loss(outputs.logits, targets)
+        mean = _mean_loss(outputs.logits, targets)
         if num_items_in_batch is None:  # the preflight's pass, outside a step
             num_items_in_batch = count
         # Gradients are averaged over the processes, so the sum of their losses is multiplied by their number.
@@ -57,20 +58,30 @@ class DistillationTrainer(CheckedTrainer, Trainer):  # type: ignore[misc]  # tra
         self.stop_unless_finite("loss", loss.detach())
         return (loss, outputs) if return_outputs else loss
 
-    def save_export(self) -> None:
+    def sums(self, model: Any, batch: Any) -> Sums:
+        """The loss by ratings or pairs; of pairs also the share that is ranked rightly."""
+        count, targets = _count(batch), batch.pop("targets", None)
+        logits = model(**batch).logits
+        figures = {"loss": (float(_mean_loss(logits, targets)) * count if count else 0.0, float(count))}
+        if targets is None:
+            chosen, rejected = logits.float().squeeze(-1).chunk(2)
+            figures["rewards/accuracies"] = (float((chosen > rejected).sum()), float(count))
+        return figures
+
+    def export_to(self, folder: Path) -> None:
         """Save the model, then evaluate it: what was trained is safe before memory can run out again."""
         unwrap_peft(self.model).config.lrf_reward = None
-        super().save_export()
+        super().export_to(folder)
         try:
             info = self.output_info()
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             raise StageError(
-                f"{self.checkpoint}: the reward model is saved, but memory ran out while it was evaluated, so its "
+                f"{folder}: the reward model is saved, but memory ran out while it was evaluated, so its "
                 "scale is not in it; lower micro_batch and run again, or use it with zero_at and ten_at"
             ) from error
-        on_first_process(lambda: _add_to_config(self.checkpoint / "config.json", info))
+        on_first_process(lambda: _add_to_config(folder / "config.json", info))
 
 
 def _add_to_config(path: Path, info: dict[str, JSON]) -> None:
@@ -84,6 +95,10 @@ def _add_to_config(path: Path, info: dict[str, JSON]) -> None:
 def _count(batch: Mapping[str, Any]) -> int:
     """Number of ratings in a batch; without targets, of pairs."""
     return int((~batch["targets"].isnan()).sum()) if "targets" in batch else len(batch["input_ids"]) // 2
+
+
+def _mean_loss(logits: Any, targets: Any) -> Any:
+    return preference_loss(logits) if targets is None else rating_loss(logits, targets)
 
 
 def rating_loss(logits: Any, targets: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from lrf_training.settings import BasePolicySettings
+from lrf_training.settings import BasePolicySettings, Evaluation
 
 
 class RewardSettings(BasePolicySettings):
@@ -23,6 +23,11 @@ class RewardSettings(BasePolicySettings):
         lt=1,
         description="share of the samples, chosen by a hash of their ids, for evaluation only: at least one; it takes "
         "five samples or more. 0: evaluated on the rows that are trained on",
+    )
+    evaluation: Evaluation | None = Field(
+        None,
+        description="hold further samples out (a share of those that `held_out` leaves) and evaluate the loss on them "
+        "while training: what chooses the checkpoint isn't what its agreement is measured on. null: none",
     )
     on_bad_row: Literal["stop", "drop"] = Field(
         "stop", description="what happens at a pair of equal answers: stop, or drop it"

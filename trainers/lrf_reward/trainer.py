@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -14,6 +15,7 @@ from lrf.types import JSON
 from lrf_reward import rows
 from lrf_reward.settings import RewardSettings
 from lrf_training.arguments import training_arguments, training_fingerprint
+from lrf_training.chat_text import PROMPT_CHANGED, PROMPT_CHANGED_NOTE
 from lrf_training.checkpoint import files_named
 from lrf_training.mixture import Mixture
 from lrf_training.prepare import prepare
@@ -27,8 +29,8 @@ class RewardTrainer:
     """Distils a run's ratings, or its preference pairs, into a sequence classifier.
 
     LongReward (arXiv 2410.21252, section 7) names this as future work. The checkpoint's ``config.json`` has, under
-    ``lrf_reward``, the outputs that correspond to ratings of 0 and 10, and the prompt template's hash; the dimension
-    ``classifier`` reads both.
+    ``lrf_reward``, the outputs that correspond to ratings of 0 and 10, and the prompt template's hash, which the
+    dimension ``classifier`` reads, and the agreement on held-out samples.
     """
 
     def __init__(self, settings: RewardSettings) -> None:
@@ -49,39 +51,28 @@ class RewardTrainer:
         source = job.scored if of_ratings else job.pairs
         assert source is not None
 
-        def read(path: Path, held_out: bool | None = None) -> Iterator[rows.RewardRow]:
-            for row in rows.scored(path) if of_ratings else rows.pairs(path):
-                if row.teaches and held_out in (None, rows.is_held_out(row.sample_id, job.seed, below)):
-                    yield row
-
         # --- the rows, and their token ids
-        below = 0
-        dimensions = tuple(dict.fromkeys(name for row in read(source) for name in row.ratings)) if of_ratings else ()
-        if of_ratings and not dimensions:
-            raise StageError(f"{source}: no answer has a rating, so there is nothing to distil")
-        try:
-            below = rows.held_out_below((row.sample_id for row in read(source)), job.seed, settings.held_out)
-        except ValueError as error:
-            raise StageError(
-                f"{source}: {error}; give {rows.FEWEST_SAMPLES} at least, or set `held_out: 0`, which evaluates on the "
-                "rows that were trained on"
-            ) from None
-        train_rows, held_out_rows = (
-            Mixture([(source, 1.0, partial(read, held_out=apart))], job.seed) for apart in (False, True)
-        )
+        dimensions, of_part = self._parts(job, source)
         what, encode = "answers" if of_ratings else "pairs", partial(rows.encode, dimensions=dimensions)
         ready = prepare(
-            job, settings, self._arguments, train_rows, encode, what=what, on_bad_row=settings.on_bad_row, remarks={}
+            job,
+            settings,
+            self._arguments,
+            of_part["training"],
+            encode,
+            what=what,
+            on_bad_row=settings.on_bad_row,
+            remarks={PROMPT_CHANGED: PROMPT_CHANGED_NOTE},
         )
         tokenizer, counts = ready.tokenization.tokenizer, ready.counts
-        evaluated, evaluated_counts = ready.tokens, counts  # without held-out rows, the training rows
-        if any(True for _ in held_out_rows):
-            evaluated = job.output / "held_out.arrow"
-            to_ids = partial(encode, tokenizer=tokenizer, _=ready.tokenization.stop_ids)
-            into = evaluated
-            evaluated_counts = on_first_process(
-                lambda: write_tokens(held_out_rows, to_ids, ready.rules, into, what=what, source=source)
-            )
+        to_ids = partial(encode, tokenizer=tokenizer, _=ready.tokenization.stop_ids)
+        apart: dict[str, Path] = {}  # token ids of rows that aren't trained on
+        all_counts = [counts]
+        for part in (name for name in of_part if name != "training"):
+            apart[part] = job.output / f"{part}.arrow"
+            tokenize = partial(write_tokens, of_part[part], to_ids, ready.rules, apart[part], what=what, source=source)
+            all_counts.append(on_first_process(tokenize))
+        evaluated = apart.get("held_out", ready.tokens)  # without held-out rows, the training rows
 
         # --- the model
         from datasets import Dataset
@@ -90,14 +81,13 @@ class RewardTrainer:
         from lrf_reward import held_out
         from lrf_reward.model import new_classifier, with_adapters
         from lrf_reward.objective import DistillationTrainer, RewardCollator
+        from lrf_training.evaluation import BestCheckpoints
         from lrf_training.preflight import Preflight
         from lrf_training.progress import ProgressCallback
         from lrf_training.tiling import tile_mlps
 
         labels = dimensions or (PREFERENCE,)
-        longest, largest_id = (
-            max(getattr(c, n) for c in (counts, evaluated_counts)) for n in ("longest", "largest_id")
-        )
+        longest, largest_id = (max(getattr(c, n) for c in all_counts) for n in ("longest", "largest_id"))
         model = new_classifier(job, settings, tokenizer, labels, longest, largest_id)
         tile_mlps(model, settings.mlp_tiles)
 
@@ -105,29 +95,28 @@ class RewardTrainer:
         collate = RewardCollator(tokenizer.pad_token_id)
         progress = ProgressCallback(job.output / "training_log.jsonl", job.report)
         preflight = Preflight(_ADVICE)
+        best = BestCheckpoints(settings.evaluation, job.output) if settings.evaluation else None
         trainer = DistillationTrainer(
             model=with_adapters(model, settings),
             args=ready.arguments,
             train_dataset=Dataset.from_file(str(ready.tokens)),
+            eval_dataset=Dataset.from_file(str(apart["evaluation"])) if best else None,
             processing_class=tokenizer,
             data_collator=collate,
-            callbacks=[progress, *([preflight] if settings.preflight else [])],
+            callbacks=[progress, *([preflight] if settings.preflight else []), *(best.callbacks() if best else [])],
         )
         trainer.remove_callback(PrinterCallback)
         preflight.trainer = trainer
+        if best is not None:
+            best.trainer = trainer
         trainer.configure(settings, job, training_fingerprint(settings, job, ready.tokens))
-        outputs: list[tuple[Any, list[float]]] = []
 
         def output_info() -> dict[str, JSON]:
             job.report({"phase": "evaluating"})
-            evaluated_rows = _plain(Dataset.from_file(str(evaluated)))
-            outputs[:] = held_out.predictions(model, evaluated_rows, collate, settings.micro_batch)
-            zero_at, ten_at = (
-                (-1.0, 1.0) if of_ratings else held_out.output_scale([o for _, both in outputs for o in both])
-            )
+            some = _plain(Dataset.from_file(str(evaluated)))
+            outputs = list(held_out.predictions(model, some, collate, settings.micro_batch))
             return {
-                "zero_at": zero_at,
-                "ten_at": ten_at,
+                **held_out.described(outputs, dimensions),
                 "prompt_template_sha256": job.prompt_template_sha256,
                 "objective": settings.objective,
             }
@@ -135,10 +124,11 @@ class RewardTrainer:
         trainer.output_info = output_info
         job.report({"phase": "training", "device": trainer.args.device.type})
         trainer.run()
-        metrics = held_out.rating_metrics(outputs, dimensions) if of_ratings else held_out.preference_metrics(outputs)
+        evaluations = best.finish() if best else {}
+        agreement = on_first_process(lambda: _agreement(job.output / "checkpoint"))  # the chosen checkpoint's own
         if rank() == 0:
-            evaluated.unlink()
-            ready.tokens.unlink(missing_ok=True)
+            for tokens in (ready.tokens, *apart.values()):
+                tokens.unlink()
         return TrainingResult(
             checkpoint=job.output / "checkpoint",
             metrics={
@@ -148,7 +138,8 @@ class RewardTrainer:
                 **counts.metrics(what),
                 "unscored_answers": sum(not row.teaches for row in rows.scored(source)) if of_ratings else 0,
                 "outputs": list(labels),
-                ("on_training_rows" if evaluated == ready.tokens else "held_out"): metrics,
+                ("on_training_rows" if evaluated == ready.tokens else "held_out"): agreement,
+                **evaluations,
                 "chat_template": ready.tokenization.template,
                 **preflight.metrics,
                 "device": trainer.args.device.type,
@@ -156,6 +147,31 @@ class RewardTrainer:
                 "seconds": round(time.monotonic() - started, 2),
             },
         )
+
+    def _parts(self, job: TrainingJob, source: Path) -> tuple[tuple[str, ...], dict[str, Mixture[rows.RewardRow]]]:
+        """The dimensions that are learnt (of preferences none), and the rows of each part that has any."""
+        settings, of_ratings = self.settings, self.settings.objective == "ratings"
+
+        def read(path: Path) -> Iterator[rows.RewardRow]:
+            return (row for row in (rows.scored(path) if of_ratings else rows.pairs(path)) if row.teaches)
+
+        dimensions = tuple(dict.fromkeys(name for row in read(source) for name in row.ratings)) if of_ratings else ()
+        if of_ratings and not dimensions:
+            raise StageError(f"{source}: no answer has a rating, so there is nothing to distil")
+        between = settings.evaluation.held_out if settings.evaluation else 0.0
+        try:
+            part_of = rows.parts([row.sample_id for row in read(source)], job.seed, settings.held_out, between)
+        except ValueError as error:
+            raise StageError(
+                f"{source}: {error}; give {rows.FEWEST_SAMPLES} at least, or set `held_out: 0`, which evaluates on the "
+                "rows that were trained on" + (", and leave `evaluation` out" if between else "")
+            ) from None
+
+        def read_part(path: Path, part: str) -> Iterator[rows.RewardRow]:
+            return (row for row in read(path) if part_of(row.sample_id) == part)
+
+        there = ["training"] + ["evaluation"] * bool(between) + ["held_out"] * bool(settings.held_out)
+        return dimensions, {part: Mixture([(source, 1.0, partial(read_part, part=part))], job.seed) for part in there}
 
     def _arguments(self, job: TrainingJob) -> Any:
         from transformers import TrainingArguments
@@ -167,6 +183,12 @@ _ADVICE = (
     "What helps: gradient_checkpointing: true, lora, micro_batch: 1, mlp_tiles, activation_offload: true; with several "
     "processes zero: 3; or a smaller max_tokens"
 )
+
+
+def _agreement(checkpoint: Path) -> JSON:
+    """The figures of :mod:`lrf_reward.held_out` that a checkpoint has of itself."""
+    found: JSON = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["lrf_reward"]["agreement"]
+    return found
 
 
 def _plain(dataset: Any) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ import torch
 from trl import SFTTrainer
 
 from lrf_sft.packing import positions
+from lrf_training.evaluation import Sums
 from lrf_training.prefix_sharing import SharedLayout
 from lrf_training.sequence_parallel import IGNORE_INDEX, shard_batch
 from lrf_training.tiling import fused_log_probs
@@ -100,6 +101,12 @@ class TokenMeanTrainer(CheckedTrainer, SFTTrainer):  # type: ignore[misc]  # TRL
         loss = -outputs.log_probs.double().sum() / tokens * self.accelerator.num_processes
         self.stop_unless_finite("loss", loss.detach())
         return (loss, outputs) if return_outputs else loss
+
+    def sums(self, model: Any, batch: Any) -> Sums:
+        """The negative log-probability of all answer tokens, and their number."""
+        tokens = _targets(batch).ne(IGNORE_INDEX).sum()
+        outputs = fused_log_probs(model, **batch, use_cache=False)
+        return {"loss": (float(-outputs.log_probs.double().sum()), float(tokens))}
 
 
 def _targets(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -100,7 +100,7 @@ class SFT:
             train_rows, held_out = split(train_rows, settings.evaluation, job.seed)
             best = BestCheckpoints(settings.evaluation, job.output)
         progress = ProgressCallback(job.output / "training_log.jsonl", job.report)
-        preflight = Preflight(_ADVICE)
+        preflight, pad = Preflight(_ADVICE), tokenization.tokenizer.pad_token_id
         trainer = TokenMeanTrainer(
             args=arguments,
             model=policy,
@@ -109,10 +109,9 @@ class SFT:
             eval_dataset=held_out,
             processing_class=tokenization.tokenizer,
             callbacks=[progress, *([preflight] if settings.preflight else []), *(best.callbacks() if best else [])],
-            data_collator=SFTCollator(
-                tokenization.tokenizer.pad_token_id, settings.sequence_parallel, packed=settings.packing
-            ),
+            data_collator=SFTCollator(pad, settings.sequence_parallel, packed=settings.packing),
         )
+        trainer.held_out_collator = SFTCollator(pad, packed=settings.packing)
         trainer.remove_callback(PrinterCallback)
         preflight.trainer = trainer
         if best is not None:

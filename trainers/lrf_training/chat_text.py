@@ -274,10 +274,11 @@ def _without_end(text: str, answer: Mapping[str, Any]) -> str:
 
 def _refuse(lost: Sequence[str]) -> None:
     if lost:
-        raise UnusableRowError(LEAVES_OUT, f"lost is {_shown(lost[0])!r}; set a chat_template that writes it")
+        raise UnusableRowError(LEAVES_OUT, f"lost is {shown(lost[0])!r}; set a chat_template that writes it")
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """A text on one line, shortened for a message."""
     text = " ".join(text.split())
     return text if len(text) <= 60 else f"{text[:57]}…"
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +14,11 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from lrf.errors import StageError
 from lrf.types import JSON
-from lrf_training.checkpoint import export
-from lrf_training.processes import on_first_process
+from lrf_training.processes import on_first_process, rank, summed, world
 from lrf_training.settings import Evaluation
+
+Sums = Mapping[str, tuple[float, float]]
+"""Figures by name, each as a sum and the number of what was summed."""
 
 FEWEST = 5
 """Of fewer prompts none can be held out."""
@@ -45,6 +47,25 @@ def split(dataset: Any, evaluation: Evaluation, seed: int) -> tuple[Any, Any]:
 
 def _hash(ids: list[int], seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} ".encode() + array("q", ids).tobytes()).digest()[:8], "big")
+
+
+def held_out_means(rows: Any, size: int, sums: Callable[[Sequence[Mapping[str, Any]]], Sums]) -> dict[str, float]:
+    """Means over ``rows``, each counted once, whatever the number of processes. Called in all of them.
+
+    ``sums`` takes up to ``size`` rows. All processes call it equally often, since each may have a shard of the model; a
+    process that has no rows left takes some that another counts.
+    """
+    starts = range(0, len(rows), size)
+    totals: dict[str, list[float]] = {}
+    for first in range(0, len(starts), world()):
+        place = first + rank()
+        start = starts[place if place < len(starts) else 0]
+        for name, pair in sums([rows[i] for i in range(start, min(start + size, len(rows)))]).items():
+            total = totals.setdefault(name, [0.0, 0.0])
+            if place < len(starts):
+                total[:] = total[0] + float(pair[0]), total[1] + float(pair[1])
+    flat = summed([number for name in sorted(totals) for number in totals[name]])
+    return {name: flat[2 * n] / flat[2 * n + 1] for n, name in enumerate(sorted(totals))}
 
 
 def evaluation_arguments(evaluation: Evaluation | None, micro_batch: int) -> dict[str, Any]:
@@ -102,7 +123,7 @@ class BestCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is
                 file.write(json.dumps({"step": step, self.measure: value, **own}) + "\n")
         if step in self._best():
             self.folder.mkdir(exist_ok=True)
-            export(self.trainer.write_export, self._path(step))
+            self.trainer.export_to(self._path(step))
             on_first_process(self._remove_others)
 
     def _best(self) -> list[int]:

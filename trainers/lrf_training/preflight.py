@@ -1,4 +1,4 @@
-"""Tests before the first step: can a checkpoint be saved and loaded, and does the longest row fit into memory?"""
+"""Tests before the first step: can a checkpoint be saved and loaded, and do the longest rows fit into memory?"""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ _LOGGED = ("_metrics", "_total_train_tokens", "lengths")
 class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by mypy
     """A checkpoint of step 0, then one forward and backward pass of a micro-batch filled with the longest row.
 
+    With held-out rows, also a forward pass of the longest of them.
+
     It runs once the model is wrapped and sharded, before the first step, and restores gradients, random generators and
     logged metrics. Set ``trainer`` after the trainer is created. Afterwards ``metrics`` has ``preflight_tokens`` and
     ``peak_memory_gib``. Raises :class:`lrf.errors.StageError` with ``advice`` when memory runs out.
@@ -44,6 +46,10 @@ class Preflight(TrainerCallback):  # type: ignore[misc]  # transformers is not f
         metrics = copy.deepcopy({name: getattr(trainer, name, None) for name in _LOGGED})
         try:
             self._pass(trainer, trainer.model_wrapped, self._batch(trainer, row))
+            if getattr(trainer.settings, "evaluation", None) is not None:
+                row, tokens = longest_row(trainer.eval_dataset)
+                trainer.model.eval()
+                trainer.held_out_sums(copies(row, args.per_device_eval_batch_size))
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -66,6 +66,18 @@ def any_process(here: bool) -> bool:
     return bool(count)
 
 
+def summed(values: list[float]) -> list[float]:
+    """Each value's sum over all processes, in float64. Called in all processes, with as many values."""
+    if world() == 1:
+        return values
+    import torch
+    from torch import distributed
+
+    sums = torch.tensor(values, dtype=torch.float64)
+    distributed.all_reduce(sums, group=_patient_group())
+    return [float(each) for each in sums]
+
+
 @cache
 def _patient_group() -> Any:
     """A gloo group with a timeout of a day: tokenising and saving can outlast NCCL's ten minutes."""

@@ -212,11 +212,5 @@ class PolicySettings(BasePolicySettings):
         1.0, ge=0, description="how many times each of the run's own rows is taken, where there are sources"
     )
     evaluation: Evaluation | None = Field(
-        None, description="hold rows out and evaluate on them while training; null: none. Not with sequence_parallel"
+        None, description="hold rows out and evaluate on them while training; null: none"
     )
-
-    @model_validator(mode="after")
-    def _evaluates_whole_sequences(self) -> Self:
-        if self.evaluation and self.sequence_parallel > 1:
-            raise ValueError("evaluation doesn't work with sequence_parallel; set it to 1, or leave evaluation out")
-        return self
