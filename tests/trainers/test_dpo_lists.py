@@ -18,13 +18,14 @@ from lrf.errors import StageError
 from lrf.protocols import TrainingJob
 from lrf_dpo.batches import ListCollator, padded
 from lrf_dpo.objective import DPOWithCETrainer
-from lrf_dpo.rows import token_row
+from lrf_dpo.rows import TOO_LONG, PreferenceRow, answers_of, encode, token_row
 from lrf_dpo.settings import CE, DPOSettings
 from lrf_dpo.trainer import DPO
 from lrf_training.list_losses import all_pairs, plackett_luce
-from lrf_training.models import new_model, new_tokenizer
+from lrf_training.models import new_model, new_tokenizer, set_chat_template
 from lrf_training.prefix_sharing import PrefixSharing, share_prompts
 from lrf_training.settings import Init
+from lrf_training.tokens import Rules, TokenCounts, write_tokens
 
 INIT = Init(hidden=16, layers=2, heads=2, vocab=300)
 LISTS = [
@@ -141,6 +142,30 @@ def test_what_is_in_a_list_but_cannot_be_trained_on_is_counted(list_job: Any) ->
     }
     assert [metrics[f"{name}_answers"] for name in ("unscored", "empty", "same")] == [1, 1, 1]
     assert "1 empty answers are left out of the lists" in metrics["notes"]
+
+
+def test_of_a_list_only_the_answers_that_are_too_long_are_left_out(tmp_path: Path) -> None:
+    tokenizer = new_tokenizer(["x"], INIT)
+    set_chat_template(tokenizer, None)
+
+    def row(rewards: tuple[float, ...], words: tuple[int, ...]) -> PreferenceRow:
+        answers = [[{"role": "assistant", "content": "x" * count}] for count in words]
+        return PreferenceRow("here", [{"role": "user", "content": "?"}], answers, rewards, pair=False)
+
+    whole, one_left, alike = row((9, 7, 5), (4, 90, 8)), row((9, 7), (4, 90)), row((9, 7, 7), (90, 4, 8))
+    rows, into = [whole, one_left, alike], tmp_path / "tokens"
+
+    def write(on_too_long: str) -> TokenCounts:
+        rules = Rules("stop", on_too_long, 0.9, 60, "max_tokens")
+        return write_tokens(rows, lambda each: encode(each, tokenizer), rules, into, what="lists", source=into)
+
+    with pytest.raises(StageError, match="here: prompt and answer have .* more than max_tokens"):
+        write("stop")
+    counts = write("drop")
+    (kept,) = Dataset.from_file(str(into)).to_list()
+    assert [kept["rewards"], [len(answer) < 20 for answer in answers_of(kept)]] == [[9.0, 5.0], [True, True]]
+    assert (counts.extra, counts.lost_by_reason) == ({TOO_LONG: 1}, {"longer than max_tokens": 2})
+    assert counts.lost_tokens + counts.tokens == sum(encode(each, tokenizer).tokens for each in rows)
 
 
 @pytest.mark.parametrize(

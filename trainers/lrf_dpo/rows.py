@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ PROMPT_ENDS_CHANGED = "prompt_ends_changed"
 UNSCORED = "unscored_answers"
 EMPTY = "empty_answers"
 SAME = "same_answers"
+TOO_LONG = "too_long_answers"
 """Remarks on rows: counted in the trainer's result."""
 
 _MEND = "mend the row, or set on_bad_pair: drop and max_lost"
@@ -107,7 +108,8 @@ def encode(
     Some templates end a prompt differently if an answer follows (with an empty block of thoughts, say). The answers
     then begin where the token ids differ, and the row gets the remark "prompt_ends_changed". If the template writes no
     token of ``stop_ids`` after an answer, the end-of-sequence token is added, with the remark "end_of_turn_added". From
-    a list, answers without a reward, empty ones, and those equal to a better one are left out, each with a remark.
+    a list, answers without a reward, empty ones, and those equal to a better one are left out, each with a remark, and
+    with ``within`` those that are too long.
     Further remarks: "answers_cut_off" (no end is trained then), "answers_written_as_the_row_says",
     "prompts_changed_by_template".
 
@@ -131,14 +133,38 @@ def encode(
             "look at the chat template, or set on_bad_pair: drop and max_lost",
             tokens,
         )
-    if max(rewards) - min(rewards) < max(margin, 2 * ROUNDING) - ROUNDING:
+    if not _differ(rewards, margin):
         raise UnusableRowError("no two rewards differ enough", f"lower margin ({margin:g}), or set max_lost", tokens)
     remarks += [PROMPT_ENDS_CHANGED] if start < len(prompt) else []
     remarks += [AS_THE_ROW_SAYS] * (not as_written) + [PROMPT_CHANGED] * (not chat.whole)
     remarks += [CUT_OFF] * any(is_cut_off(answer[-1]) for answer in row.answers)
     remarks += [END_ADDED] if ended != answers else []
-    columns, numbers = token_row(chats[0][:start], ids, rewards)
-    return EncodedRow(columns, longest=start + max(map(len, ids)), remarks=tuple(remarks), numbers=numbers)
+    encoded = _encoded(chats[0][:start], ids, rewards, remarks)
+    if row.pair:
+        return encoded
+
+    def within(limit: int) -> EncodedRow | None:
+        fitting = [n for n, answer in enumerate(ids) if start + len(answer) <= limit]
+        kept = [rewards[n] for n in fitting]
+        if len(fitting) < 2 or not _differ(kept, margin):
+            return None
+        left_out = [TOO_LONG] * (len(ids) - len(fitting))
+        return _encoded(chats[0][:start], [ids[n] for n in fitting], kept, remarks + left_out)
+
+    return replace(encoded, within=within)
+
+
+def _encoded(
+    prompt: list[int], answers: Sequence[list[int]], rewards: Sequence[float], remarks: Sequence[str]
+) -> EncodedRow:
+    columns, numbers = token_row(prompt, answers, rewards)
+    longest = len(prompt) + max(map(len, answers))
+    return EncodedRow(columns, longest=longest, remarks=tuple(remarks), numbers=numbers)
+
+
+def _differ(rewards: Sequence[float], margin: float) -> bool:
+    """Whether any two rewards differ by ``margin``, but for rounding, and at all."""
+    return max(rewards) - min(rewards) >= max(margin, 2 * ROUNDING) - ROUNDING
 
 
 def _usable(

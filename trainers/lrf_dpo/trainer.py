@@ -14,6 +14,7 @@ from lrf_dpo.rows import (
     EMPTY,
     PROMPT_ENDS_CHANGED,
     SAME,
+    TOO_LONG,
     UNSCORED,
     PreferenceRow,
     encode,
@@ -165,7 +166,7 @@ class DPO:
                 **counts.metrics(what),
                 **evaluated,
                 PROMPT_ENDS_CHANGED: counts.extra[PROMPT_ENDS_CHANGED],
-                **({name: counts.extra[name] for name in (UNSCORED, EMPTY, SAME)} if settings.lists else {}),
+                **({name: counts.extra[name] for name in (UNSCORED, EMPTY, SAME, TOO_LONG)} if settings.lists else {}),
                 **({"sources": rows.metrics()} if settings.sources else {}),
                 "chat_template": tokenization.template,
                 "prefix_sharing": sharing,
@@ -221,4 +222,5 @@ _REMARKS = {
     UNSCORED: "{} answers without a reward are left out of the lists",
     EMPTY: "{} empty answers are left out of the lists",
     SAME: "{} answers equal to a better one of their list are left out",
+    TOO_LONG: "{} answers that are too long are left out of their lists (on_too_long: drop)",
 }

@@ -111,6 +111,7 @@ class EncodedRow:
     remarks: names of what was unusual, counted in :attr:`TokenCounts.extra`.
     numbers: further columns, of float32.
     more: further sequences of the row, each of which becomes a tokenised row.
+    within: for a row of several answers, makes it one of those that fit into so many tokens; None if too few do.
     """
 
     columns: dict[str, list[int]]
@@ -118,6 +119,11 @@ class EncodedRow:
     remarks: tuple[str, ...] = ()
     numbers: dict[str, list[float]] = field(default_factory=dict)
     more: tuple[EncodedRow, ...] = ()
+    within: Callable[[int], EncodedRow | None] | None = None
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.columns.values()))
 
 
 def read_jsonl(path: Path, *, missing: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -245,13 +251,25 @@ def _encode(row: RowT, encode: Callable[[RowT], EncodedRow], rules: Rules, count
         counts.lose(bad.reason, bad.tokens)
         return
     for sequence in (encoded, *encoded.more):
-        if _fits(sequence, row.where, rules, counts):
-            yield sequence
+        fitting = _shortened(sequence, rules, counts)
+        if _fits(fitting, row.where, rules, counts):
+            yield fitting
+
+
+def _shortened(encoded: EncodedRow, rules: Rules, counts: TokenCounts) -> EncodedRow:
+    """A row without its answers that are too long, where the rules say drop and enough others are left."""
+    if rules.limit is None or encoded.longest <= rules.limit or rules.on_too_long == "stop" or encoded.within is None:
+        return encoded
+    fitting = encoded.within(rules.limit)
+    if fitting is None:
+        return encoded
+    counts.lost_tokens += encoded.tokens - fitting.tokens
+    return fitting
 
 
 def _fits(encoded: EncodedRow, where: str, rules: Rules, counts: TokenCounts) -> bool:
     """Whether a sequence isn't too long; counts it."""
-    tokens = sum(map(len, encoded.columns.values()))
+    tokens = encoded.tokens
     if rules.limit is not None and encoded.longest > rules.limit:
         if rules.on_too_long == "stop":
             raise StageError(
