@@ -159,7 +159,7 @@ def test_of_a_list_only_the_answers_that_are_too_long_are_left_out(tmp_path: Pat
         rules = Rules("stop", on_too_long, 0.9, 60, "max_tokens")
         return write_tokens(rows, lambda each: encode(each, tokenizer), rules, into, what="lists", source=into)
 
-    with pytest.raises(StageError, match="here: prompt and answer have .* more than max_tokens"):
+    with pytest.raises(StageError, match=r"here: prompt and answer have .* more than max_tokens"):
         write("stop")
     counts = write("drop")
     (kept,) = Dataset.from_file(str(into)).to_list()

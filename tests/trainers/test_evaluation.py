@@ -18,6 +18,7 @@ from lrf_dpo.trainer import DPO
 from lrf_sft.settings import SFTSettings
 from lrf_sft.trainer import SFT
 from lrf_training.evaluation import split
+from lrf_training.preflight import longest_row
 from lrf_training.settings import Evaluation
 
 TINY: dict[str, Any] = {"init": {"hidden": 16, "layers": 1, "heads": 2, "vocab": 320}, "preflight": False}
@@ -80,18 +81,7 @@ def test_pairs_are_evaluated_with_their_stored_reference(job: Make, row: Callabl
     assert result.metrics["held_out_rows"] == 2
 
 
-def test_a_tracker_that_is_not_installed_stops_the_training_before_it_begins(job: Make, tmp_path: Path) -> None:
-    with pytest.raises(StageError, match=r"train.report_to needs the package swanlab: pip install swanlab"):
-        sft(tmp_path, report_to=["swanlab"]).train(job([]))
-
-
-@pytest.mark.slow
-def test_tensorboard_gets_each_step_s_figures(job: Make, tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    done = job([])
-    sft(tmp_path, report_to=["tensorboard"], max_steps=3).train(done)
-    events = EventAccumulator(str(done.output / "tensorboard"))
-    events.Reload()
-    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
+def test_the_longest_of_chosen_rows_is_found() -> None:
+    dataset = Dataset.from_dict({"input_ids": [[1], [2] * 9, [3] * 5, [4] * 7], "spans": [[0.0, 1.0]] * 4})
+    assert longest_row(dataset) == (dataset[1], 9)
+    assert longest_row(dataset.select([3, 0, 2])) == (dataset[3], 7)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import warnings
 from pathlib import Path
 from typing import Any
 
-from lrf.errors import StageError
 from lrf.protocols import TrainingJob
 from lrf_training import deepspeed, processes
 from lrf_training.models import identity_of
 from lrf_training.settings import TrainingSettings
+from lrf_training.trackers import tracker_arguments
 
 
 def silence_libraries() -> None:
@@ -57,24 +56,14 @@ def training_arguments(settings: TrainingSettings, job: TrainingJob) -> dict[str
         "save_steps": settings.save_every or 500,
         "optim": "adamw_torch_fused" if settings.optimizer == "adamw_fused" or fused else "adamw_torch",
         "logging_nan_inf_filter": False,
-        "report_to": _trackers(settings, job),
         "disable_tqdm": True,
+        **tracker_arguments(settings, job),
     }
     if (evaluation := getattr(settings, "evaluation", None)) is not None:
         from lrf_training.evaluation import evaluation_arguments
 
         arguments |= evaluation_arguments(evaluation, settings.micro_batch)
     return arguments | deepspeed.arguments(settings)
-
-
-def _trackers(settings: TrainingSettings, job: TrainingJob) -> list[str] | str:
-    """What transformers is to report to. Raises :class:`lrf.errors.StageError` for a package that isn't there."""
-    missing = [name for name in settings.report_to if importlib.util.find_spec(name) is None]
-    if missing:
-        raise StageError(f"train.report_to needs the package {missing[0]}: pip install {missing[0].replace('_', '-')}")
-    # beside the checkpoint: by default it would go into the folder of training states, which is removed
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(job.output / "tensorboard"))
-    return list(settings.report_to) or "none"
 
 
 def training_fingerprint(settings: TrainingSettings, job: TrainingJob, tokens: Path) -> str:

@@ -16,6 +16,7 @@ from lrf_training.export_trial import check_adapters, check_weights, try_export
 from lrf_training.processes import rank, world
 from lrf_training.settings import TrainingSettings
 from lrf_training.stopping import StopSignals
+from lrf_training.trackers import guard
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
@@ -61,6 +62,7 @@ class CheckedTrainer(_Base):  # type: ignore[misc]  # transformers is not follow
             self.report({"note": note})
         if latest is not None:
             self.report({"note": f"training resumes from step {latest.name.split('-')[1]}"})
+        guard(self.callback_handler.callbacks, list(self.settings.report_to), self.report)
         with StopSignals() as stop:
             self.add_callback(stop)
             self.train(resume_from_checkpoint=str(latest) if latest else None)
