@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 import trl
+from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from lrf_dpo import rows as preferences
+from lrf_sft.objective import SFTCollator
+from lrf_sft.packing import pack
 from lrf_sft.rows import Conversation, encode
 from lrf_training.chat_text import AS_THE_ROW_SAYS, PROMPT_CHANGED
-from lrf_training.tokens import UnusableRowError
+from lrf_training.tokens import Rules, UnusableRowError, write_tokens
 
 FOLDER = Path(trl.__file__).parent / "chat_templates"
 REVISIONS = {"diffusion_gemma", "gemma4", "gemma4_v2", "gemma4_v3", "gemma4_v4", "gemma4_v5", "lfm2_2_5_vl", "llama3_2"}
@@ -100,7 +103,11 @@ def spans(name: str, kind: str) -> tuple[list[tuple[str, str]], tuple[str, ...]]
     row = encode(Conversation("here", CHATS[kind], tools=TOOLS if "tools" in kind else None), made, stops)
     found = []
     for sequence in (*reversed(row.more), row):
-        ids, places = sequence.columns["input_ids"], [int(place) for place in sequence.numbers["spans"]]
+        ids, places = list(sequence.columns["input_ids"]), [int(place) for place in sequence.numbers["spans"]]
+        ends = [int(number) for number in sequence.numbers["ends"]]
+        for place, token in zip(ends[::2], ends[1::2], strict=True):
+            assert ids[place] not in stops
+            ids[place] = token  # as it is predicted
         for start, end in zip(places[::2], places[1::2], strict=True):
             assert any(ids[place] in stops for place in range(end - 3, end)), made.decode(ids[start:end])
             found.append((made.decode(ids[:start]), made.decode(ids[start:end])))
@@ -148,7 +155,8 @@ def test_what_a_template_leaves_out_or_rewrites_is_counted() -> None:
     assert spans("llama3", "plain")[1] == ()
     assert spans("qwen3", "plain")[1] == ()
     assert spans("qwen3", "thoughts in a field")[1] == ("answers_rewritten_by_template",)
-    assert spans("gptoss", "plain")[1] == ("answers_rewritten_by_template",) * 2
+    assert spans("gptoss", "plain")[1] == ()
+    assert spans("gptoss", "thoughts in a field")[1] == ("answers_rewritten_by_template",)
     assert spans("deepseek_r1_distill", "thoughts in the text")[1] == (
         *("answers_rewritten_by_template", AS_THE_ROW_SAYS),
     )
@@ -160,8 +168,26 @@ def test_what_a_template_leaves_out_or_rewrites_is_counted() -> None:
 
 def test_rewritten_answers_can_be_left_out() -> None:
     made, stops = tokenizer("gptoss")
-    row = encode(Conversation("here", CHATS["plain"]), made, stops, separate=False)
-    assert (row.more, row.remarks) == ((), ("answers_left_out",) * 2)
+    row = encode(Conversation("here", CHATS["thoughts in a field"]), made, stops, separate=False)
+    assert (row.more, row.remarks) == ((), ("answers_left_out",))
+
+
+def test_an_answer_that_ends_otherwise_in_the_chat_is_trained_there_with_the_end_it_stops_at(
+    tmp_path: Path,
+) -> None:
+    made, stops = tokenizer("gptoss")
+    row = encode(Conversation("here", CHATS["plain"]), made, stops)
+    (labels,) = SFTCollator(0)([row.columns | row.numbers])["labels"]
+    assert row.more == ()
+    trained = made.decode([label for label in labels.tolist() if label >= 0])
+    assert trained == "".join(f"<|channel|>final<|message|>{n}.<|return|>" for n in ("One", "Two", "Three"))
+    assert made.decode(row.columns["input_ids"]).count("<|return|>") == 1
+    rules, rows = Rules("stop", "stop", 0.0, None), [Conversation("here", CHATS["plain"])] * 2
+    into = tmp_path / "tokens"
+    write_tokens(rows, lambda each: encode(each, made, stops), rules, into, what="rows", source=into)
+    pack(into, tmp_path / "b", 10_000)
+    together = SFTCollator(0, packed=True)(Dataset.from_file(str(tmp_path / "b")).to_list())
+    assert together["labels"].tolist() == [labels.tolist() * 2]
 
 
 @pytest.mark.parametrize("name", NAMES)

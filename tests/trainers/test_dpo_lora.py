@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,49 @@ def test_in_bfloat16_frozen_weights_are_too_and_adapters_and_what_is_merged_are_
     assert AutoModelForCausalLM.from_pretrained(merged.checkpoint).dtype == torch.float32
     before = load_file(base / "model.safetensors")["model.norm.weight"]
     assert torch.equal(weights["model.norm.weight"], before.bfloat16().float())
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [None, pytest.param("stored", marks=pytest.mark.slow), pytest.param("adapter_off", marks=pytest.mark.slow)],
+)
+def test_adapters_are_trained_further_against_what_they_were(job, row, base: Path, reference: str | None) -> None:
+    from safetensors.torch import load_file
+
+    first, _ = train(job, row, base, lora=LORA, output="first")
+    again = {"lora": {"continue_adapters": True}, **({"reference": reference} if reference else {})}
+    same, reports = train(job, row, first.checkpoint, **again | {"learning_rate": 1e-30, "max_steps": 1}, output="same")
+    assert reports[0]["margin"] == pytest.approx(0, abs=1e-6)
+    before, after = (load_file(result.checkpoint / "adapter_model.safetensors") for result in (first, same))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    config = json.loads((same.checkpoint / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["r"], config["lora_alpha"]) == (str(base), 2, 4)
+    assert not any(path.is_dir() for path in same.checkpoint.iterdir())
+    if reference is None:
+        return
+    moved, reports = train(job, row, first.checkpoint, **again, output="moved")
+    _, others = train(job, row, first.checkpoint, lora=None, output="merged")
+    assert reports[0]["chosen_logp"] == pytest.approx(others[0]["chosen_logp"], rel=1e-5)
+    assert reports[-1]["margin"] > 1e-3
+    logits(AutoModelForCausalLM.from_pretrained(moved.checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"lora": {"continue_adapters": True, "rank": 8}}, "continue_adapters: rank can't change"),
+        ({"lora": {"continue_adapters": True}, "init": {}}, "needs a policy.model that is a folder of adapters"),
+    ],
+)
+def test_adapters_that_go_on_are_those_of_the_policy(settings: Any, problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        DPOSettings.model_validate(settings)
+
+
+def test_a_model_without_adapters_has_none_to_train_further(job, row, base: Path) -> None:
+    with pytest.raises(StageError, match=r"continue_adapters: policy.model .* is no folder of adapters"):
+        train(job, row, base, lora={"continue_adapters": True})
 
 
 def test_prefix_sharing_changes_nothing_with_adapters(job, row, base: Path) -> None:

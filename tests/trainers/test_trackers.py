@@ -15,6 +15,7 @@ from lrf.protocols import TrainingJob
 from lrf_sft.settings import SFTSettings
 from lrf_sft.trainer import SFT
 from lrf_training import trackers
+from waiting import until
 
 Make = Callable[..., TrainingJob]
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -106,10 +107,13 @@ def test_wandb_offline_gets_each_step_s_figures_and_no_key(
     sft(tmp_path, report_to=["wandb"]).train(done)
     wandb.finish()
     (file,) = done.output.glob("wandb/offline-run-*/*.wandb")  # protobuf: a name, and its value as JSON
-    found = re.findall(rb"train/loss\x82\x01.(\d+\.\d+)", file.read_bytes())
-    losses = [float(value) for value in dict.fromkeys(found)]  # each is there twice
+
+    def losses() -> list[float]:  # each is there twice
+        return [float(v) for v in dict.fromkeys(re.findall(rb"train/loss\x82\x01.(\d+\.\d+)", file.read_bytes()))]
+
+    until(lambda: len(losses()) == 3)  # W&B's own process writes it
     logged = [json.loads(line)["loss"] for line in (done.output / "training_log.jsonl").open()]
-    assert losses == pytest.approx(logged, rel=1e-3)
+    assert losses() == pytest.approx(logged, rel=1e-3)
     assert not [path for path in done.output.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 

@@ -203,7 +203,7 @@ class DPO:
             router_aux_loss_coef=0.0,  # of mixtures: no loss but the one that was asked for
             precompute_ref_log_probs=settings.stores_reference,
             activation_offloading=settings.activation_offload and not common["use_cpu"],
-            disable_dropout=not (settings.lora and settings.lora.dropout),
+            disable_dropout=not (settings.lora and (settings.lora.dropout or settings.lora.continue_adapters)),
         )
 
 

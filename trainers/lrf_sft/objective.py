@@ -19,7 +19,7 @@ from lrf_training.trainer import CheckedTrainer
 
 @dataclass(frozen=True, slots=True)
 class SFTCollator:
-    """Data collator for rows of ``input_ids`` and ``spans`` (start and end of each answer).
+    """Data collator for rows of ``input_ids``, ``spans`` (start and end of each answer) and ``ends``.
 
     Padding is on the right, where causal attention hides it, so there is no mask (and never one of length²). Position
     ids continue through the padding; otherwise attention kernels would take it for another packed sequence. If
@@ -53,17 +53,20 @@ class SFTCollator:
             spans = [int(place) for place in row["spans"]]
             for start, end in zip(spans[::2], spans[1::2], strict=True):
                 labels[i, start:end] = ids[i, start:end]
+            ends = [int(number) for number in row.get("ends", ())]
+            labels[i, ends[::2]] = torch.tensor(ends[1::2], dtype=torch.long)
         positions = torch.arange(length).expand(len(rows), -1).contiguous()  # (rows, length)
         batch = {"input_ids": ids, "labels": labels, "position_ids": positions}
         return shard_batch(batch, self.processes) if self.processes > 1 else batch
 
     def _packed(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """One sequence, (1, tokens), with the layout that keeps its rows apart."""
-        one: dict[str, list[int]] = {"input_ids": [], "spans": [], "lengths": []}
+        one: dict[str, list[int]] = {"input_ids": [], "spans": [], "ends": [], "lengths": []}
         for row in rows:
             start = len(one["input_ids"])
             one["input_ids"] += row["input_ids"]
             one["spans"] += [int(place) + start for place in row["spans"]]
+            one["ends"] += [int(number) + (0 if n % 2 else start) for n, number in enumerate(row.get("ends", ()))]
             one["lengths"] += [int(length) for length in row["lengths"]]
         if extra := -len(one["input_ids"]) % self.processes:
             one["input_ids"] += [self.pad_token_id] * extra

@@ -39,7 +39,7 @@ def bins(lengths: Sequence[int], limit: int) -> list[list[int]]:
 def pack(tokens: Path, into: Path, limit: int) -> int:
     """Write the rows of the Arrow stream ``tokens`` packed into ``into``; returns the number of packed sequences.
 
-    A packed sequence has ``input_ids``, ``spans`` from its own beginning, and ``lengths`` of its rows.
+    A packed sequence has ``input_ids``, ``spans`` and ``ends`` from its own beginning, and ``lengths`` of its rows.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -48,7 +48,7 @@ def pack(tokens: Path, into: Path, limit: int) -> int:
     rows = Dataset.from_file(str(tokens)).with_format("numpy")
     lengths = pc.list_value_length(rows.data.table.column("input_ids")).to_pylist()
     filled = bins(lengths, limit)
-    columns = [("input_ids", pa.int32()), ("spans", pa.float32()), ("lengths", pa.float32())]
+    columns = [("input_ids", pa.int32()), *((name, pa.float32()) for name in ("spans", "ends", "lengths"))]
     schema = pa.schema([(name, pa.list_(kind)) for name, kind in columns])
     with pa.OSFile(str(into), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for chosen in filled:
@@ -65,8 +65,16 @@ def _packed(rows: Any, chosen: Sequence[int]) -> dict[str, Any]:
     return {
         "input_ids": np.concatenate([row["input_ids"] for row in found]),
         "spans": np.concatenate([row["spans"] + start for row, start in zip(found, starts, strict=True)]),
+        "ends": np.concatenate([_moved(row["ends"], start) for row, start in zip(found, starts, strict=True)]),
         "lengths": lengths,
     }
+
+
+def _moved(ends: Any, by: int) -> Any:
+    """Positions moved by so many tokens, of an array position, token, position, token, …"""
+    moved = ends.copy()
+    moved[::2] += by
+    return moved
 
 
 def refuse_packing(config: Any, longest: int, *, trust_remote_code: bool = False) -> None:

@@ -74,6 +74,9 @@ def encode(
 ) -> EncodedRow:
     """Token ids (``input_ids``) of a conversation and the ``spans`` of its answers: start, end, start, end, …
 
+    ``ends`` are position, token, position, token, … where a span's last token is to be another than the conversation
+    has there (:class:`lrf_training.turns.AnswerSequence`).
+
     A span begins after the template's generation prompt and includes what the template writes after the answer (the
     end-of-turn token). If it writes no token of ``stop_ids``, the next one is trained where it ends generation (as
     GLM's ``<|user|>`` does), and after the last answer the end-of-sequence token is added.
@@ -119,7 +122,7 @@ def _sequence(sequence: AnswerSequence, tokenizer: Any, stop_ids: frozenset[int]
         remarks=(CUT_OFF,) * sequence.cut_off
         + (AS_THE_ROW_SAYS,) * (not sequence.as_written)
         + (END_ADDED,) * (len(whole) > len(sequence.ids)),
-        numbers={"spans": [float(place) for place in spans]},
+        numbers={"spans": list(map(float, spans)), "ends": list(map(float, sequence.ends))},
     )
 
 
@@ -128,6 +131,8 @@ def _with_ends(sequence: AnswerSequence, spans: list[int], tokenizer: Any, stop_
     ids = sequence.ids
     for n in range(1, len(spans), 2):
         start, end = spans[n - 1 : n + 1]
+        if end - 1 in sequence.ends[::2]:
+            continue
         if end < len(ids) and ids[end] in stop_ids and stop_ids.isdisjoint(ids[start:end][-4:]):
             spans[n] = end + 1
     if sequence.cut_off or not stop_ids or spans[-1] < len(ids):

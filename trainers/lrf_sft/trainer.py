@@ -26,7 +26,7 @@ from lrf_training.mixture import Mixture
 from lrf_training.models import load_config, prepare_model
 from lrf_training.prepare import prepare
 from lrf_training.processes import on_first_process, rank
-from lrf_training.tokens import END_ADDED, END_ADDED_NOTE
+from lrf_training.tokens import END_ADDED, END_ADDED_NOTE, SEPARATE
 
 
 class SFT:
@@ -63,6 +63,13 @@ class SFT:
             remarks=_REMARKS,
         )
         arguments, tokenization, counts = ready.arguments, ready.tokenization, ready.counts
+        if counts.extra[SEPARATE] > counts.tokens / 2:  # they grow with the square of a conversation's turns
+            whole = counts.tokens - counts.extra[SEPARATE]
+            ready.notes.append(
+                f"with sequences of their own, conversations of {whole} tokens make {counts.tokens}, "
+                f"{counts.tokens / max(whole, 1):.1f} times as many (rewritten_answers: leave_out doesn't train them)"
+            )
+            job.report({"note": ready.notes[-1]})
 
         # --- policy
         if settings.packing and settings.init is None:

@@ -11,12 +11,12 @@ from lrf_training.settings import BasePolicySettings
 
 
 def lora_config(settings: BasePolicySettings, model: Any) -> Any:
-    """peft's configuration for ``model``; None if the settings have no ``lora``.
+    """peft's configuration of new adapters for ``model``; None if the settings want none.
 
     Raises :class:`lrf.errors.StageError` if peft is missing or the model has none of the named modules.
     """
     lora = settings.lora
-    if lora is None:
+    if lora is None or lora.continue_adapters:
         return None
     if settings.init is not None and not lora.merge:
         raise StageError(

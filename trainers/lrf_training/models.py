@@ -103,7 +103,8 @@ def prepare_model(
     random = settings.init is not None
     config = random_config(tokenizer, settings.init, counts.longest) if settings.init else load_config(job)
     refuse_architecture(config, settings, counts.longest, job)
-    model = random_model(config, job.seed).to(dtype) if random else load_model(job, dtype)
+    continued = settings.lora is not None and settings.lora.continue_adapters
+    model = random_model(config, job.seed).to(dtype) if random else load_model(job, dtype, continued=continued)
     text = model.config.get_text_config()
     if settings.sequence_parallel > 1 and getattr(text, "head_dim", 0) is None:  # DeepSpeed reads it
         text.head_dim = text.hidden_size // text.num_attention_heads
@@ -123,7 +124,7 @@ def refuse_architecture(config: Any, settings: BasePolicySettings, longest: int,
     """
     from lrf_training.architecture import not_for_sequence_parallelism, not_plain
 
-    if settings.lora is not None:
+    if settings.lora is not None and not settings.lora.continue_adapters:
         lora_config(settings, empty_model(config, job.trust_remote_code))
     processes, shared = settings.sequence_parallel, getattr(settings, "prefix_sharing", None)
     if processes == 1 and shared != "on":
@@ -154,13 +155,21 @@ def base_and_adapters(job: TrainingJob) -> tuple[str, Path | None]:
 
 def _refuse_adapters(job: TrainingJob, settings: TrainingSettings) -> None:
     """Raise :class:`lrf.errors.StageError` if ``job.model`` is adapters and the training can't start from them."""
-    if base_and_adapters(job)[1] is None:
-        return
     lora, problem = getattr(settings, "lora", None), None
+    continued = lora is not None and lora.continue_adapters
+    if base_and_adapters(job)[1] is None:
+        if continued:
+            raise StageError(f"train.lora.continue_adapters: policy.model {job.model!r} is no folder of adapters")
+        return
     if not settings.has_lm_head:
         problem = "a reward model can't start from them; merge them into their model first (peft's merge_and_unload)"
+    elif continued:
+        return
     elif lora is not None and not lora.merge:
-        problem = "new adapters would be of a model that isn't saved, so set lora.merge: true"
+        problem = (
+            "new adapters would be of a model that isn't saved, so set lora.merge: true, or train the same ones with "
+            "lora.continue_adapters: true"
+        )
     elif settings.zero == 3:
         problem = "under zero: 3 no process has the weights to merge them into; merge them first, or take zero: 2"
     if problem is not None:
@@ -231,8 +240,8 @@ def empty_model(config: Any, trust_remote_code: bool) -> Any:
         return AutoModelForCausalLM.from_config(copy.deepcopy(config), trust_remote_code=trust_remote_code)
 
 
-def load_model(job: TrainingJob, dtype: Any) -> Any:
-    """The model, from safetensors only; adapters are merged into theirs.
+def load_model(job: TrainingJob, dtype: Any, *, continued: bool = False) -> Any:
+    """The model, from safetensors only; adapters are merged into theirs, or with ``continued`` to be trained further.
 
     Raises :class:`lrf.errors.StageError`, also if a weight is missing.
     """
@@ -250,16 +259,17 @@ def load_model(job: TrainingJob, dtype: Any) -> Any:
     except Exception as error:
         raise StageError(_could_not_load("model", job, error)) from error
     refuse_other_weights(job, report["missing_keys"], report["unexpected_keys"])
-    return model if adapters is None else _merged(model, adapters)
+    return model if adapters is None else _with_adapters(model, adapters, merged=not continued)
 
 
-def _merged(model: Any, adapters: Path) -> Any:
+def _with_adapters(model: Any, adapters: Path, *, merged: bool) -> Any:
     try:
         from peft import PeftModel
     except ImportError:
         raise StageError(f"policy.model {str(adapters)!r} contains adapters: pip install 'lrf[lora]'") from None
     try:
-        return PeftModel.from_pretrained(model, str(adapters)).merge_and_unload()
+        adapted = PeftModel.from_pretrained(model, str(adapters), is_trainable=not merged)
+        return adapted.merge_and_unload() if merged else adapted
     except Exception as error:  # weights of another shape, a damaged file
         raise StageError(f"policy.model {str(adapters)!r}: its adapters don't fit their model: {error}") from error
 

@@ -41,6 +41,18 @@ class LoRA(Settings):
         description="save the model with the adapters added to its weights; else the checkpoint holds the adapters, "
         "and names the model they belong to",
     )
+    continue_adapters: bool = Field(
+        False,
+        description="train the adapters of policy.model further, in place of new ones; rank, alpha, dropout and "
+        "target_modules are theirs. The reference policy is the model with the adapters as they began",
+    )
+
+    @model_validator(mode="after")
+    def _adapters_are_as_they_are(self) -> Self:
+        own = sorted(self.model_fields_set & {"rank", "alpha", "dropout", "target_modules"})
+        if self.continue_adapters and own:
+            raise ValueError(f"continue_adapters: {', '.join(own)} can't change, since the adapters have theirs")
+        return self
 
 
 class GPU(Settings):
@@ -161,8 +173,8 @@ class TrainingSettings(ShardingSettings):
 
     report_to: list[Literal["tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "swanlab"]] = Field(
         [],
-        description="trackers that get each step's figures, through transformers; each is a package of its own, and "
-        "takes its key, project and address from the environment",
+        description="trackers that get each step's figures, through transformers (extra: trackers, or the package of "
+        "one); each takes its key, project and address from the environment",
     )
     gpu: GPU = Field(GPU(), description="the GPUs that `lrf plan` reckons with")
 
@@ -198,6 +210,12 @@ class BasePolicySettings(TrainingSettings):
         True,
         description="before the first step, one forward and backward pass on the longest row, to learn whether it fits",
     )
+
+    @model_validator(mode="after")
+    def _random_weights_have_no_adapters(self) -> Self:
+        if self.init and self.lora and self.lora.continue_adapters:
+            raise ValueError("lora.continue_adapters needs a policy.model that is a folder of adapters; leave init out")
+        return self
 
     @property
     def extras(self) -> tuple[str, ...]:

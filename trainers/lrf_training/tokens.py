@@ -178,6 +178,9 @@ def says_something(message: Mapping[str, Any]) -> bool:
     return bool(message["content"].strip() or message.get("tool_calls"))
 
 
+SEPARATE = "tokens_of_separate_sequences"
+"""Counts the tokens of rows' further sequences (``EncodedRow.more``)."""
+
 END_ADDED = "end_of_turn_added"
 """Remark on a row whose chat template writes no end after an answer."""
 
@@ -253,6 +256,7 @@ def _encode(row: RowT, encode: Callable[[RowT], EncodedRow], rules: Rules, count
     for sequence in (encoded, *encoded.more):
         fitting = _shortened(sequence, rules, counts)
         if _fits(fitting, row.where, rules, counts):
+            counts.extra[SEPARATE] += fitting.tokens if sequence is not encoded else 0
             yield fitting
 
 

@@ -134,6 +134,7 @@ class CheckedTrainer(_Base):  # type: ignore[misc]  # transformers is not follow
             self.processing_class.save_pretrained(folder)
         if first:
             (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, not needed
+            shutil.rmtree(folder / "ref", ignore_errors=True)  # TRL's copy of adapters as they began
 
     @staticmethod
     def _merges(settings: TrainingSettings) -> bool:

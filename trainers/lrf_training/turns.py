@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -24,12 +24,24 @@ class AnswerSequence:
     spans: start, end, start, end, … of the answers that it trains.
     as_written: by the template, the last of them (see :class:`lrf_training.chat_text.Answer`), as all others are.
     cut_off: the last of them has no end.
+    ends: position, token, position, token, … of answers that end otherwise in the chat than a model ends them (gpt-oss
+        writes ``<|return|>``, and the chat has ``<|end|>`` there): what is to be predicted at a span's last token.
     """
 
     ids: list[int]
     spans: list[int]
     as_written: bool
     cut_off: bool = False
+    ends: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an answer is in a text, in characters; ``end_token`` is predicted after it, if the text has another."""
+
+    start: int
+    end: int
+    end_token: int | None = None
 
 
 def answer_sequences(
@@ -37,9 +49,9 @@ def answer_sequences(
 ) -> list[AnswerSequence]:
     """Sequences that train each of ``answers`` (indices of messages, ascending) once; the first ends with the last.
 
-    An answer is trained within a longer chat if it is written there as it would be at the end of one, or with all that
-    the row says and a token of ``stop_ids``; else at the end of a sequence of its own. Time is linear in the number of
-    turns where the template writes each turn alike, whatever follows.
+    An answer is trained within a longer chat if it is written there as it would be at the end of one, but perhaps for
+    the token of ``stop_ids`` at its end, or with all that the row says and one of them; else at the end of a sequence
+    of its own. Time is linear in the number of turns where the template writes each turn alike, whatever follows.
 
     Raises as :meth:`lrf_training.chat_text.ChatText.answer` does.
     """
@@ -50,32 +62,45 @@ def answer_sequences(
         left = []
         base = alone(last)
         tokens = chat.tokens(base.text)
-        spans = _appended(chat, messages[: last + 1], earlier, base.text, alone)
-        if spans is None:
-            spans = {}
+        found = _appended(chat, messages[: last + 1], earlier, base.text, alone)
+        if found is None:
+            found = {}
             for i in earlier:
-                if (span := _within(chat, alone(i), base.text, tokens, stop_ids, messages[i])) is None:
+                if (place := _within(chat, alone(i), base.text, tokens, stop_ids, messages[i])) is None:
                     left.append(i)
                 else:
-                    spans[i] = span
-        spans[last] = (base.start, len(base.text))
-        # nothing predicts the first token
-        places = [(max(1, tokens.until(start)), tokens.until(end)) for start, end in spans.values()]
-        flat = [place for start, end in places if start < end for place in (start, end)]
-        if flat:
-            sequences.append(AnswerSequence(tokens.ids, flat, base.as_written, is_cut_off(messages[last])))
+                    found[i] = place
+        found[last] = _Place(base.start, len(base.text))
+        spans, ends = _in_tokens(found.values(), tokens)
+        if spans:
+            cut_off = is_cut_off(messages[last])
+            sequences.append(AnswerSequence(tokens.ids, spans, base.as_written, cut_off, ends))
     return sequences
+
+
+def _in_tokens(places: Iterable[_Place], tokens: Tokens) -> tuple[list[int], list[int]]:
+    """The ``spans`` and ``ends`` of :class:`AnswerSequence`."""
+    spans, ends = list[int](), list[int]()
+    for place in places:
+        start, end = max(1, tokens.until(place.start)), tokens.until(place.end)  # nothing predicts the first token
+        if start >= end:
+            continue
+        if place.end_token is not None:
+            ends += (end, place.end_token)
+            end += 1
+        spans += (start, end)
+    return spans, ends
 
 
 def _appended(
     chat: ChatText, messages: Messages, earlier: Sequence[int], text: str, alone: Callable[[int], Answer]
-) -> dict[int, tuple[int, int]] | None:
+) -> dict[int, _Place] | None:
     """Where all earlier answers are in ``text`` if the template writes each turn alike, whatever follows, else None.
 
     Each message is looked for after the one before it, an answer with its header and its end as the template writes
     them in a chat of one question; three answers are compared in full.
     """
-    spans, place = dict[int, tuple[int, int]](), 0
+    places, place = dict[int, _Place](), 0
     for i, message in enumerate(messages[:-1]):
         header, said = "", str(message["content"] or "").strip()
         if message["role"] == "assistant" and says_something(message):
@@ -87,28 +112,23 @@ def _appended(
             return None
         place = found + len(header + said)
         if i in earlier:
-            spans[i] = (found + len(header), place)
+            places[i] = _Place(found + len(header), place)
     for i in {earlier[0], earlier[len(earlier) // 2], earlier[-1]} if earlier else ():
         answer = alone(i)
         whole = answer.as_written and text.startswith(answer.text)
-        if not whole or spans[i] != (answer.start, len(answer.text)):
+        if not whole or places[i] != _Place(answer.start, len(answer.text)):
             return None
-    return spans
+    return places
 
 
 def _within(
     chat: ChatText, answer: Answer, text: str, tokens: Tokens, stop_ids: frozenset[int], message: dict[str, Any]
-) -> tuple[int, int] | None:
-    """Where an earlier answer is in the text of a longer chat, in characters; None if it isn't there as it should."""
+) -> _Place | None:
+    """Where an earlier answer is in the text of a longer chat; None if it isn't there as it should."""
     if answer.as_written and text.startswith(answer.text):
-        return answer.start, len(answer.text)
-    if answer.as_written:
-        end = chat.diverging(answer.text, text)
-        rest = answer.text[end:]  # Phi-3 ends a whole chat with <|endoftext|>
-        if end > answer.start and len(rest) <= _SLACK and stop_ids.issuperset(chat.tokens(rest).ids):
-            count = tokens.until(end)
-            if not stop_ids.isdisjoint(tokens.ids[max(0, count - 4) : count]):
-                return answer.start, end
+        return _Place(answer.start, len(answer.text))
+    if answer.as_written and (place := _with_another_end(chat, answer, text, tokens, stop_ids)) is not None:
+        return place
     if not answer.as_written or tokens.ends is None or not text.startswith(answer.prompt):
         return None
     first = tokens.until(len(answer.prompt))
@@ -117,4 +137,20 @@ def _within(
         return None
     start, end = len(answer.prompt), tokens.ends[stop]
     short = end - start <= len(answer.text) - answer.start + _SLACK
-    return (start, end) if short and not lost(message, text[start:end]) else None
+    return _Place(start, end) if short and not lost(message, text[start:end]) else None
+
+
+def _with_another_end(
+    chat: ChatText, answer: Answer, text: str, tokens: Tokens, stop_ids: frozenset[int]
+) -> _Place | None:
+    """Where an answer is in a longer chat that has all of it, but for a token that would stop the model there."""
+    end = chat.diverging(answer.text, text)
+    rest = answer.text[end:]
+    if end <= answer.start or len(rest) > _SLACK or not stop_ids.issuperset(last := chat.tokens(rest).ids):
+        return None
+    count = tokens.until(end)
+    if not stop_ids.isdisjoint(tokens.ids[max(0, count - 4) : count]):
+        return _Place(answer.start, end)  # Phi-3 ends a whole chat with one more, <|endoftext|>
+    if len(last) == 1 and tokens.ends is not None and tokens.ends[count - 1] == end and count < len(tokens.ids):
+        return _Place(answer.start, end, last[0])
+    return None
