@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if p.parent.name != "changelog.d")]
 READMES = sorted(p for folder in ("contrib", "examples") for p in (ROOT / folder).glob("*/README.md"))
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-run.md"
-SLOW_PAGES = {TUTORIAL} | {
+SLOW_PAGES = {
     ROOT / "docs" / "how-to" / f"{name}.md"
     for name in ("compare-policies", "fine-tune-a-policy", "run-a-benchmark", "train-online-with-grpo", "trust-a-judge")
 }
@@ -326,13 +326,13 @@ def test_two_lines_of_the_quickstart_make_it_a_pipeline_with_a_real_judge(tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_tutorial_can_be_done_with_a_judge_that_answers_at_once(tmp_path: Path, address: str) -> None:
+def test_the_tutorial_can_be_done(tmp_path: Path, address: str) -> None:
+    """Its runs with a judge that answers at once (continuous integration does the README's first command with the
+    judge of this machine, which is the tutorial's run), the answer at its end with the judge of this machine."""
     workspace = Workspace(tmp_path, address)
     with_a_real_judge(workspace)
     for block in blocks(TUTORIAL):
-        pipeline = "lrf score --pipeline examples/quickstart/pipeline.yaml"
-        text = block.text.replace("sleep 60", "sleep 1").replace("lrf score", pipeline)
-        workspace.do(replace(block, text=text))
+        workspace.do(replace(block, text=block.text.replace("sleep 60", "sleep 1")))
     summaries = [json.loads(p.read_text(encoding="utf-8")) for p in tmp_path.glob("*/quickstart/summary.json")]
     assert [s["status"] for s in summaries] == ["finished", "finished"]
 
@@ -348,7 +348,10 @@ def test_the_blocks_that_are_not_run_are_these() -> None:
     assert {page: reasons for page, reasons in found.items() if reasons} == NOT_RUN
 
 
-@pytest.mark.parametrize("page", [pytest.param(p, id=name_of(p), marks=SLOW if p in SLOW_PAGES else ()) for p in PAGES])
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, id=name_of(p), marks=SLOW if p in SLOW_PAGES else ()) for p in PAGES if p != TUTORIAL],
+)
 def test_what_a_page_says_can_be_done(page: Path, tmp_path: Path, address: str) -> None:
     workspace = Workspace(tmp_path, address)
     for number, block in enumerate(blocks(page)):

@@ -29,13 +29,16 @@ FINAL = (
 MAX_SILENT_POLLS = 20
 """The job is given up after this many polls without an answer from the queue."""
 
+WATCH = "lrf-input"
+"""The name of the thread that waits for the end of standard input."""
+
 
 def main(script: Path, poll_s: float) -> int:
     """The exit code: 0 when the job has completed, 1 otherwise."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    threading.Thread(target=_until_input_ends, args=(stop,), daemon=True).start()
+    threading.Thread(target=_until_input_ends, args=(stop,), name=WATCH, daemon=True).start()
 
     record = script.with_name("slurm_job.log")
     if record.exists() and (earlier := record.read_text().strip()):

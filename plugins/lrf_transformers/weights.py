@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import os
 import shutil
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -149,7 +150,7 @@ def _convert(gguf: Path, folder: Path) -> None:
             quantization_config=GgufConfig(dequantize=True),
         )
         tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, IndexError, struct.error) as error:  # the last two: it is cut off
         raise JudgeMisconfiguredError(f"can't read the GGUF file {gguf.name}: {error}") from error
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

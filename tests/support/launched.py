@@ -56,9 +56,6 @@ class Launched:
     def losses(self, name: str) -> list[float]:
         return [line["loss"] for line in self.log(name)]
 
-    def weights(self, name: str) -> bytes:
-        return (self.output(name) / "checkpoint" / "model.safetensors").read_bytes()
-
     def told(self, name: str) -> list[dict[str, Any]]:
         """The progress that rank 0 told in the last sitting."""
         channel = self.folder / "runs" / name / "launch" / "ranks" / "0.jsonl"

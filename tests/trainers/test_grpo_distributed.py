@@ -67,12 +67,23 @@ class Trainings:
         return [json.loads(line)["loss"] for line in log], (self.folder / f"{name}.asked").read_text()
 
 
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory: pytest.TempPathFactory) -> Trainings:
+    return Trainings(tmp_path_factory.mktemp("trainings"))
+
+
+@pytest.fixture(scope="module")
+def alone(trainings: Trainings) -> tuple[list[float], str]:
+    return trainings.train("alone", 1)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("settings", [{}, {"zero": 2}, {"zero": 3}], ids=["DDP", "ZeRO-2", "ZeRO-3"])
-def test_two_processes_have_the_losses_and_the_answers_of_one(tmp_path: Path, settings: dict[str, Any]) -> None:
-    trainings = Trainings(tmp_path)
-    losses, asked = trainings.train("alone", 1)
-    together, asked_together = trainings.train("together", 2, **settings)
+def test_two_processes_have_the_losses_and_the_answers_of_one(
+    trainings: Trainings, alone: tuple[list[float], str], settings: dict[str, Any]
+) -> None:
+    losses, asked = alone
+    together, asked_together = trainings.train(f"together-{settings.get('zero', 0)}", 2, **settings)
     assert together == pytest.approx(losses, abs=1e-5)
     assert asked_together == asked

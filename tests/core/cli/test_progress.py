@@ -7,7 +7,8 @@ import os
 import pty
 import subprocess
 import sys
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
 
 import pytest
 
@@ -173,27 +174,31 @@ def test_progress_and_results_are_in_order_when_both_go_to_one_pipe(project: Pro
     assert places[-1] == len(lines) - 1
 
 
-def test_a_terminal_shows_a_moving_region_and_keeps_the_last_line_of_each_stage(tmp_path: Path) -> None:
-    code = """
-        from lrf.cli.progress import progress
-        from lrf.stages.progress import Progress
+def test_a_terminal_shows_a_moving_region_and_keeps_the_last_line_of_each_stage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = pty.openpty()
+    with ThreadPoolExecutor(1) as reader, redirect_stderr(os.fdopen(theirs, "w")) as terminal:
+        read = reader.submit(_all_of, ours)
         with progress() as display:
+            display(Progress(stage="data", event="begins").as_json())
             for samples in range(41):
                 display(Progress(stage="score", samples=samples, of_samples=40, calls=samples).as_json())
             display(Progress(stage="pairs", samples=40, pairs=39).as_json())
-    """
-    ours, theirs = pty.openpty()
-    script = tmp_path / "show.py"
-    script.write_text("\n".join(line[8:] for line in code.splitlines()))
-    with subprocess.Popen([sys.executable, str(script)], stderr=theirs, env={**os.environ, "TERM": "xterm"}):
-        os.close(theirs)
-        shown = b""
-        while part := _read(ours):
-            shown += part
+        terminal.close()
+        shown = read.result()
     os.close(ours)
     assert b"\x1b[2K" in shown  # the region is erased and drawn again
     assert b"score: 40 of 40 samples, 40 calls, 0 tokens\r\n" in shown
     assert shown.index(b"score: 40 of 40") < shown.index(b"pairs: 40 samples, 39 pairs")
+
+
+def _all_of(terminal: int) -> bytes:
+    shown = b""
+    while part := _read(terminal):
+        shown += part
+    return shown
 
 
 def _read(terminal: int) -> bytes:

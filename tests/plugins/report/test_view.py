@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from lrf.types import Candidate, Document, Sample
 from lrf_report.view.app import View, view_app
 from lrf_report.view.labels import Preferences, Ratings
 from project import Project
+from waiting import FirstLine, until
 
 
 def indexed(run: Path) -> lrf.RunIndex:
@@ -125,37 +127,40 @@ def test_nothing_is_written_into_the_run_and_the_index_leaves_nothing(run: Path)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-@pytest.mark.slow
 def test_a_run_under_way_shows_what_is_finished_so_far(project: Project, judge_server: JudgeServer) -> None:
     judge_server.fault("hang", times=None, when=lambda prompt: "contract 300" in prompt.lower())
-    path = project.write(project.with_evidence())
-    command = [sys.executable, "-m", "lrf", "run", str(path), "--runs", str(project.runs)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        samples: list[lrf.ScoredSample] = []
-        while len(samples) < 2 and time.monotonic() < deadline:
-            time.sleep(0.1)
-            with contextlib.suppress(lrf.RunError):  # nothing is scored so far
-                samples = list(lrf.load_run(project.run_dir))
-        run = lrf.load_run(project.run_dir)
-        assert run.under_way
-        assert [s.id for s in samples] == ["sample-0", "sample-1"]
-        assert all(c.text and c.reward.judgements for s in samples for c in s.candidates)
-        index = run.index()
-        while not index.samples()["total"] and time.monotonic() < deadline:
-            time.sleep(0.01)
-        found, _ = index.sample("sample-1")
-        assert found == samples[1]
-        assert not index.complete
-        assert index.exchanges("sample-1")
-        prompt, reply, _ = index.exchange(index.exchanges("sample-1")[0]["number"]) or ("", "", None)
-        assert "Contract 200" in prompt
-        assert reply
-        index.close()
-    finally:
-        process.kill()
-        process.wait()
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(lrf.run, project.with_evidence(), runs=project.runs)
+        try:
+            look_at_what_is_finished(project)
+        finally:
+            judge_server.let_go()
+        assert running.result().exit_code == 0
+
+
+def look_at_what_is_finished(project: Project) -> None:
+    samples: list[lrf.ScoredSample] = []
+
+    def two_are_finished() -> bool:
+        with contextlib.suppress(lrf.RunError):  # nothing is scored so far
+            samples[:] = lrf.load_run(project.run_dir)
+        return len(samples) == 2
+
+    until(two_are_finished)
+    run = lrf.load_run(project.run_dir)
+    assert run.under_way
+    assert [s.id for s in samples] == ["sample-0", "sample-1"]
+    assert all(c.text and c.reward.judgements for s in samples for c in s.candidates)
+    index = run.index()
+    until(lambda: bool(index.samples()["total"]))
+    found, _ = index.sample("sample-1")
+    assert found == samples[1]
+    assert not index.complete
+    assert index.exchanges("sample-1")
+    prompt, reply, _ = index.exchange(index.exchanges("sample-1")[0]["number"]) or ("", "", None)
+    assert "Contract 200" in prompt
+    assert reply
+    index.close()
 
 
 @pytest.fixture
@@ -276,15 +281,18 @@ def test_a_file_of_labels_that_is_something_else_or_in_the_run_is_refused(
         assert why in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_the_command_serves_on_this_machine_until_it_is_interrupted(run: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lrf", "view", str(run), "--port", "0"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    address = process.stdout.readline().strip()
-    assert address.startswith("http://127.0.0.1:")
-    assert httpx.get(address).status_code == 200
-    assert httpx.get(address.split("?")[0]).status_code == 403
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) in (0, -signal.SIGINT)
+    heard = FirstLine()
+
+    def ask() -> list[int]:
+        try:
+            address = heard.line.result(60)
+            assert address.startswith("http://127.0.0.1:")
+            return [httpx.get(url).status_code for url in (address, address.split("?")[0])]
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as thread, redirect_stdout(heard):
+        asked = thread.submit(ask)
+        assert invoke(["view", str(run), "--port", "0"]) == 0
+    assert asked.result() == [200, 403]
