@@ -19,12 +19,12 @@ import aiohttp
 import pytest
 
 import lrf
+from first_line import FirstLine
 from judge_server import JudgeServer
 from lrf.cli.main import invoke
 from lrf.rows.document_store import document_id
 from project import Project, sample_row
 from reward_server import Client, serve_here
-from waiting import FirstLine
 
 ROW = sample_row(0)
 DOCUMENT, QUERY = ROW["context"], ROW["query"]

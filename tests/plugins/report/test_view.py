@@ -18,6 +18,7 @@ import pytest
 
 import lrf
 import lrf_report.html
+from first_line import FirstLine
 from hostile import HOSTILE, sample_of, write_run
 from judge_server import JudgeServer
 from lrf.cli.main import invoke
@@ -27,7 +28,7 @@ from lrf.types import Candidate, Document, Sample
 from lrf_report.view.app import View, view_app
 from lrf_report.view.labels import Preferences, Ratings
 from project import Project
-from waiting import FirstLine, until
+from waiting import until
 
 
 def indexed(run: Path) -> lrf.RunIndex:
