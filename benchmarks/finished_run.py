@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=1)
     parser.add_argument("--dimensions", nargs="+", default=["helpfulness"])
     parser.add_argument("--characters", type=int, default=3_000, help="of a sample's document")
+    parser.add_argument("--no-kill", action="store_true", help="leave out the run that is killed, which takes longest")
+    parser.add_argument("--json", action="store_true", help="one line")
     parser.add_argument("--folder", type=Path, help="keep everything here; a new folder that is removed by default")
     arguments = parser.parse_args()
     options = {"port": arguments.port, "slots": arguments.slots, "base-ms": 5, "decode-us": 0}
@@ -49,7 +51,7 @@ def main() -> None:
     settings = {
         name: getattr(arguments, name) for name in ("samples", "candidates", "dimensions", "characters", "slots")
     }
-    print(json.dumps({**settings, "machine": machine(), **figures}, indent=2))
+    print(json.dumps({**settings, "machine": machine(), **figures}, indent=None if arguments.json else 2))
 
 
 def measure(arguments: argparse.Namespace, address: str, folder: Path) -> dict[str, Any]:
@@ -68,26 +70,32 @@ def measure(arguments: argparse.Namespace, address: str, folder: Path) -> dict[s
     finished = cpu_of_run(folder, "many")
     (folder / "runs" / "many" / "stages" / "score.json").unlink()
     replayed = cpu_of_run(folder, "many")
+    a_call = (paying - few) / calls
+    return {
+        "cpu_s": {"few": few, "paying": paying, "finished": finished, "replayed": replayed},
+        "calls": calls,
+        "cpu_ms_a_call_paying": round(1000 * a_call, 3),
+        "cpu_ms_a_call_replayed": round(1000 * (replayed - few) / calls, 3),
+        "replayed_to_paying": round((replayed - few) / (paying - few), 3),
+        **pages,
+        **({} if arguments.no_kill else killed_and_resumed(folder, address, calls, few, a_call)),
+    }
+
+
+def killed_and_resumed(folder: Path, address: str, calls: int, few: float, a_call: float) -> dict[str, Any]:
+    """What a run costs that was killed near its end. ``few``, ``a_call``: CPU of a run of one sample, and of a call."""
     reset(address)
     killed = cpu_of_run(folder, "many-killed", address, kill_at=round(0.97 * calls))
     before = get(f"{address}/stats")["calls"]
     resumed = cpu_of_run(folder, "many-killed")
     paid_again = get(f"{address}/stats")["calls"] - before
-    a_call = (paying - few) / calls
     resuming = (resumed - few - paid_again * a_call) / (calls - paid_again)
     return {
-        "cpu_s": {
-            "few": few, "paying": paying, "finished": finished, "replayed": replayed, "killed": killed,
-            "resumed": resumed,
-        },
-        "calls": calls,
-        "cpu_ms_a_call_paying": round(1000 * a_call, 3),
-        "cpu_ms_a_call_replayed": round(1000 * (replayed - few) / calls, 3),
-        "replayed_to_paying": round((replayed - few) / (paying - few), 3),
+        "killed_cpu_s": killed,
+        "resumed_cpu_s": resumed,
         "calls_paid_by_the_resumed_run": paid_again,
         "resumed_to_paying": round(resuming / a_call, 3),
-        **pages,
-    }  # fmt: skip
+    }
 
 
 def cpu_of_run(folder: Path, name: str, address: str = "", kill_at: int | None = None) -> float:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from operator import attrgetter
+from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args
 
 from lrf.engine.faults import owned
@@ -187,10 +188,23 @@ def check_judgement(judgement: Judgement, sample: Sample) -> Judgement:
         raise TypeError(f"score() gave a {type(judgement).__name__}, not a Judgement")
     if not RATINGS[0] <= judgement.rating <= RATINGS[1]:  # NaN included
         raise UnscorableError(Reason.RATING_OUT_OF_RANGE, f"the dimension gave {judgement.rating!r}, not 0 to 10")
-    dump((judgement.analysis, judgement.reply_mode, dict(judgement.extra), judgement.spread, dict(judgement.seen)))
+    if not _is_plain(judgement):  # to write a long analysis once more takes longer than all other checks
+        dump((judgement.analysis, judgement.reply_mode, dict(judgement.extra), judgement.spread, dict(judgement.seen)))
     if judgement.statements or judgement.notes or judgement.votes:
         _check_parts(judgement, sample)
     return judgement if type(judgement.rating) is float else replace(judgement, rating=float(judgement.rating))
+
+
+def _is_plain(judgement: Judgement) -> bool:
+    """Whether all but statements, notes and votes can be stored for certain."""
+    numbers = (0.0 if judgement.spread is None else judgement.spread, *judgement.seen.values())
+    return (
+        not judgement.extra
+        and type(judgement.analysis) in (str, NoneType)
+        and type(judgement.reply_mode) is str
+        and all(type(name) is str for name in judgement.seen)
+        and all(type(number) is float and math.isfinite(number) for number in numbers)
+    )
 
 
 def _check_parts(judgement: Judgement, sample: Sample) -> None:

@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 from lrf.errors import ParseError, Reason
@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 MOST_CHARACTERS = 2_000
 """Characters of a label; what is longer between brackets is no label."""
+REMEMBERED_CHARACTERS = 32
+"""Of labels that are remembered."""
 
 # White space is stripped afterwards: an expression that matched it apart would take cubic time.
 _MARK = re.compile(r"[\[［【]{2}([^\[\]［］【】]*)[\]］】]{2}")
@@ -73,10 +75,20 @@ def number_in(label: str, scale: int) -> float | None:
     "7", "7.5", "７", "7/10", "7 out of 10", "Rating: 7" and "**7.**" are numbers. What comes after a slash must be
     ``scale``, the highest rating.
     """
+    if len(label) > REMEMBERED_CHARACTERS:
+        return _number_in(label, scale)
+    return _known_number_in(label, scale)
+
+
+def _number_in(label: str, scale: int) -> float | None:
     match = _NUMBER.fullmatch(_plain(label))
     if match is None or (match[2] is not None and int(match[2]) != scale):
         return None
     return float(match[1])
+
+
+_known_number_in = lru_cache(256)(_number_in)
+"""Ratings are few."""
 
 
 def one_of(label: str, labels: Mapping[str, str]) -> str | None:

@@ -153,8 +153,8 @@ class Feeder:
     async def _finish(self, sample: Sample, position: int, digest: bytes) -> None:
         made = await self.work(sample, position)
         await self.spool.add_row(self.stage, position, sample.id, digest, made.row, transient=made.transient)
-        self.done.update(made.counts)
-        self.done["samples"] += 1
+        for name, count in (("samples", 1), *made.counts.items()):
+            self.done[name] += count
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._open.discard(task)

@@ -11,7 +11,6 @@ import contextlib
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
 from typing import Any
 
 from lrf.store.checksums import REPLY_COLUMNS
@@ -32,13 +31,15 @@ _BESIDE = f"SELECT key, {REPLY_COLUMNS}, checksum FROM replies WHERE rowid BETWE
 Stored = tuple[Any, ...]
 """A reply as the journal's table has it, and its checksum, which nobody has compared yet."""
 
+_NOTHING: tuple[int, None] = (0, None)
+
 
 class ReadAhead:
     """Replies that wait to be asked for; each is handed out once. Used by the journal's thread and its callers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: OrderedDict[bytes, Stored] = OrderedDict()
+        self._waiting: OrderedDict[bytes, tuple[int, Stored]] = OrderedDict()
         self._bytes = 0
         self._blocks: OrderedDict[int, None] = OrderedDict()  # those that were read last, newest last
         self._read = self._used = 0
@@ -46,10 +47,10 @@ class ReadAhead:
     def take(self, key: bytes) -> Stored | None:
         """The reply under this key, if it was read along with another one."""
         with self._lock:
-            stored = self._waiting.pop(key, None)
+            size, stored = self._waiting.pop(key, _NOTHING)
             if stored is not None:
                 self._used += 1
-                self._bytes -= _size(stored)
+                self._bytes -= size
         return stored
 
     def look_up(self, connection: sqlite3.Connection, key: bytes) -> Stored | None:
@@ -70,24 +71,19 @@ class ReadAhead:
             self._blocks.popitem(last=False)
         left = MOST_BYTES // 16
         with contextlib.suppress(sqlite3.DatabaseError):  # what is damaged is told to who asks for it
-            for key, *stored in connection.execute(_BESIDE, (block * BLOCK, block * BLOCK + BLOCK - 1)):
-                if key == asked:
-                    continue
-                self._read += 1
-                self._keep(key, tuple(stored))
-                left -= _size(stored)
-                if left <= 0:
-                    break
+            for row in connection.execute(_BESIDE, (block * BLOCK, block * BLOCK + BLOCK - 1)):
+                if row[0] != asked:
+                    left -= self._keep(row[0], row[1:])
+                    if left <= 0:
+                        break
 
-    def _keep(self, key: bytes, stored: Stored) -> None:
+    def _keep(self, key: bytes, stored: Stored) -> int:
+        """Let the reply wait; returns about the bytes that it takes."""
+        size = 500 + len(str(stored[0])) + len(str(stored[-2]))  # its text and its reasoning
         with self._lock:
-            if key not in self._waiting:
-                self._waiting[key] = stored
-                self._bytes += _size(stored)
+            self._read += 1
+            self._bytes += size - self._waiting.pop(key, _NOTHING)[0]
+            self._waiting[key] = size, stored
             while self._bytes > MOST_BYTES:
-                self._bytes -= _size(self._waiting.popitem(last=False)[1])
-
-
-def _size(stored: Iterable[object]) -> int:
-    """About the bytes that a row takes."""
-    return 500 + sum(len(value) for value in stored if isinstance(value, str))
+                self._bytes -= self._waiting.popitem(last=False)[1][0]
+        return size

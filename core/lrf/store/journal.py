@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -75,9 +76,20 @@ class Kept(NamedTuple):
 
 def digest(*parts: bytes | str) -> bytes:
     """A 16-byte hash of parts that can't run into each other."""
+    return _digest(_joined(*parts))
+
+
+def _joined(*parts: bytes | str) -> bytes:
     encoded = [part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in parts]
-    joined = b"".join([b"%d:%b" % (len(data), data) for data in encoded])
+    return b"".join([b"%d:%b" % (len(data), data) for data in encoded])
+
+
+def _digest(joined: bytes) -> bytes:
     return hashlib.blake2b(joined, digest_size=16).digest()
+
+
+_known_joined = lru_cache(256)(_joined)
+"""What requests have in common: the judge, and what is expected of it."""
 
 
 def identity_text(identity: Mapping[str, JSON]) -> str:
@@ -100,7 +112,7 @@ def request_key(identity: str, request: Request) -> bytes:
     settings = f"{request.max_tokens} {request.temperature!r} {request.seed} {request.reply_mode}"
     numbers = f"{settings} {request.attempt} {request.repeat} {request.round}"
     prompt = b"".join(segment.digest for segment in request.prompt)
-    return digest(identity, request.expects.kind, options, schema, numbers, prompt)
+    return _digest(_known_joined(identity, request.expects.kind, options, schema) + _joined(numbers, prompt))
 
 
 def vector_key(identity: str, kind: str, text: str) -> bytes:

@@ -16,8 +16,11 @@ from lrf.text.redaction import redact
 from lrf.text.unicode import storable
 
 PAGE = 64
-"""Rows written and read at once."""
-SOON_S = 0.05
+"""Rows read at once."""
+GROUP = 512
+GROUP_CHARACTERS = 1 << 20
+"""Rows, and their characters, that are written at once."""
+SOON_S = 0.2
 """Seconds after which a row is committed in any case."""
 
 _PUT = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -33,6 +36,7 @@ class Spool:
         self._journal = journal
         self._database: Database = journal.database
         self._added: list[tuple[object, ...]] = []
+        self._characters = 0
         self._flushing = asyncio.Lock()
         self._later: asyncio.Task[None] | None = None
         self._failure: LrfError | None = None
@@ -47,7 +51,8 @@ class Spool:
         row = redact(row)
         expected = checksum(stage, position, int(transient), row)
         self._added.append((stage, position, storable(sample), sample_digest, int(transient), row, expected))
-        if len(self._added) >= PAGE:
+        self._characters += len(row)
+        if len(self._added) >= GROUP or self._characters >= GROUP_CHARACTERS:
             await self.flush()
         elif self._later is None:
             self._later = asyncio.create_task(self._flush_later())
@@ -57,7 +62,7 @@ class Spool:
         async with self._flushing:
             if self._failure is not None:
                 raise self._failure
-            added, self._added = self._added, []
+            added, self._added, self._characters = self._added, [], 0
             if not added:
                 return
             try:
@@ -116,7 +121,10 @@ class Spool:
         """Forget the rows of every stage but one, and give the room that they took back to the disk."""
 
         def job(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM rows WHERE stage IS NOT ?", (keep,))
+            if keep is None:  # without a condition SQLite empties the table at once
+                connection.execute("DELETE FROM rows")
+            else:
+                connection.execute("DELETE FROM rows WHERE stage IS NOT ?", (keep,))
             (free,) = connection.execute("PRAGMA freelist_count").fetchone()
             for _ in range(free):  # Python's module ends this statement after one step, which gives one page back
                 connection.execute("PRAGMA incremental_vacuum(1)")

@@ -20,6 +20,7 @@ from lrf.planning.plan import Plan, plan_pipeline
 from lrf.plugin.catalog import load_catalog
 from lrf.stages.runner import run_pipeline
 from lrf.stages.summary import RunSummary
+from lrf.store.database import Database
 from lrf.store.journal import Journal
 
 ANSWER = "The mill was built in 1820. It burnt down in 1904. Nobody was hurt, and the owner rebuilt it of brick."
@@ -71,6 +72,15 @@ def test_calls_are_counted_by_dimension_and_equal_ones_once(tmp_path: Path) -> N
     assert calls["faithfulness"] == 6 + 2 * (3 + 3)  # three sentences are the same in each answer of a sample
     assert notes == 2
     assert plan.total().calls == sum(calls.values())
+
+
+def test_a_plan_never_waits_for_a_journals_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def handed_in(*_: object, **__: object) -> None:
+        raise AssertionError("a job for the journal's thread, which groups what it is given")
+
+    monkeypatch.setattr(Database, "_submit", handed_in)
+    monkeypatch.setattr(Database, "_put", handed_in)
+    assert planned(tmp_path, config(tmp_path)).total().calls > 0
 
 
 def test_what_begins_alike_is_shared_and_priced_as_cached(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from lrf.errors import RunError
 from lrf.store.journal import Journal
-from lrf.store.spool import PAGE, Spool
+from lrf.store.spool import GROUP_CHARACTERS, PAGE, Spool
 
 
 @pytest.fixture
@@ -53,10 +53,9 @@ async def test_rows_that_can_not_be_kept_are_told_to_whoever_adds_or_flushes_nex
     for _ in range(2):
         with pytest.raises(RunError, match="closed"):
             await spool.flush()
-    for position in range(1, PAGE):
-        await spool.add_row("st", position, "s", b"d", "row", transient=False)
+    await spool.add_row("st", 1, "s", b"d", "row", transient=False)
     with pytest.raises(RunError, match="closed"):
-        await spool.add_row("st", PAGE, "s", b"d", "row", transient=False)
+        await spool.add_row("st", 2, "s", b"d", "r" * GROUP_CHARACTERS, transient=False)
     assert spool._later is not None
     await spool._later  # the rows that wait for others meet the same error, which was told
 

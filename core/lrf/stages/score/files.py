@@ -68,8 +68,9 @@ class ScoreFiles:
         with replacing(run.rewards) as rewards, replacing(run.judgements) as judgements:
             for transient, row in spool.rows(stage):
                 reward_lines, judgement_lines, lengths, numbers = row.split(SEPARATOR)
-                self.counts.update(samples=1, transient=transient)
-                for name, of_sample in json.loads(numbers).items():
+                self.counts["samples"] += 1
+                self.counts["transient"] += transient
+                for name, of_sample in json.loads(numbers).items() if numbers != "{}" else ():
                     self.counted.setdefault(name, Counter()).update(of_sample)
                 if reward_lines:
                     self._count(reward_lines.split("\n"), json.loads(lengths))
@@ -86,4 +87,5 @@ class ScoreFiles:
             self.counts["scored" if row["reward"] is not None else "unscored"] += 1
             if unscored := row["unscored"]:
                 self.reasons[f"{unscored['dimension']}: {unscored['reason']}"] += 1
-            self.rated.update(name for name, rating in row["ratings"].items() if rating is not None)
+            for name, rating in row["ratings"].items():
+                self.rated[name] += rating is not None
