@@ -26,12 +26,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", default="6", help="sentences to ask about")
     parser.add_argument("--lengths", default="1k,4k", help="tokens of the contexts")
-    parser.add_argument("--dimensions", default="faithfulness,helpfulness", help="of the quickstart's pipeline")
+    parser.add_argument("--dimensions", default="", help="of the quickstart's pipeline; all, if left out")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as runs:
         command = [sys.executable, "-m", "lrf", "audit", str(PIPELINE), "--runs", runs, "--json"]
         command += ["--limit", arguments.limit, "--lengths", arguments.lengths]
-        command += [part for name in arguments.dimensions.split(",") for part in ("--dimension", name)]
+        command += [part for name in arguments.dimensions.split(",") if name for part in ("--dimension", name)]
         began = time.perf_counter()
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         seconds = time.perf_counter() - began

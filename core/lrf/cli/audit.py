@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrf.errors import ConfigError, DataError
+from lrf.errors import ConfigError, DataError, GateError
 
 if TYPE_CHECKING:
     from lrf.cli.judging import JudgingRun
@@ -187,10 +187,10 @@ class Audit:
 
     @property
     def _comparing(self) -> JudgingRun:
-        return replace(self.main, name=f"{self.main.name}-compare", dimensions=(), comparison="")
+        return replace(self.main, name=f"{self.main.name}-compare", dimensions=(), comparison="", outlook=False)
 
     def _again(self, number: int) -> JudgingRun:
-        return replace(self.main, name=f"{self.main.name}-again-{number + 1}", cached=False)
+        return replace(self.main, name=f"{self.main.name}-again-{number + 1}", cached=False, outlook=False)
 
     def _asked_again(self) -> list[Any]:
         """The rows of the first sentences, without those of their probes."""
@@ -244,10 +244,11 @@ class Audit:
         run.write(iter(rows))
         summary = run.run()
         self.spent = added(self.spent, price_of(summary))
-        if "score" in summary.stages:
+        if summary.stages.get("score", {}).get("scored"):
             return run, summary.exit_code
-        self.notes.append(f"not measured ({what}): {(summary.message or summary.status).splitlines()[0]}")
-        return None, summary.exit_code
+        why = summary.message or "no answer has a score"
+        self.notes.append(f"not measured ({what}): {why.splitlines()[0]}")
+        return None, summary.exit_code or GateError.exit_code
 
 
 def _lengths(text: str) -> tuple[int, ...]:

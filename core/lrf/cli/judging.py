@@ -43,6 +43,7 @@ class JudgingRun:
     rewrites: the judge that writes statements in other words instead of rating them.
     budget: what the run may use at most.
     cached: whether replies of other runs may be used.
+    outlook: whether it is said before what is left to pay, which for a local model takes a process of its own.
     """
 
     base: Pipeline
@@ -54,6 +55,7 @@ class JudgingRun:
     rewrites: str | None = None
     budget: str | None = None
     cached: bool = True
+    outlook: bool = True
 
     @property
     def files(self) -> RunDir:
@@ -79,8 +81,17 @@ class JudgingRun:
         )  # fmt: skip
 
     def run(self) -> RunSummary:
-        """Score the rows, with the display of ``lrf run``."""
-        return run_shown(self.pipeline(), self.catalog, self.runs, self.files, "score")
+        """Score the rows, with the display of ``lrf run``, and say why what has no score has none."""
+        from lrf.cli.output import clean
+        from lrf.stages.score.gate import reasons_explained
+
+        summary = run_shown(self.pipeline(), self.catalog, self.runs, self.files, "score", look=self.outlook)
+        score = summary.stages.get("score", {})
+        if score.get("unscored") and not summary.message:
+            click.echo(f"{score['unscored']:,} of {score['candidates']:,} answers have no score:", err=True)
+            for line in reasons_explained(self.files, score["reasons"]):
+                click.echo(clean(line), err=True)
+        return summary
 
     def scores(self) -> Scores:
         """The rewards that the run has made, and the ratings of single dimensions."""
@@ -101,8 +112,10 @@ class JudgingRun:
         show_plans({"": self.plan()}, self.pipeline(), as_json=as_json)
 
 
-def run_shown(pipeline: Pipeline, catalog: Catalog, runs: Path, run: RunDir, last: str) -> RunSummary:
-    """Run a pipeline up to the stage ``last``, with the display of ``lrf run``."""
+def run_shown(
+    pipeline: Pipeline, catalog: Catalog, runs: Path, run: RunDir, last: str, *, look: bool = True
+) -> RunSummary:
+    """Run a pipeline up to the stage ``last``, with the display of ``lrf run``; ``look``: with its outlook, too."""
     from lrf.cli.outlook import outlook, show_changes
     from lrf.cli.progress import progress
     from lrf.engine import event_loop as interpreter
@@ -110,8 +123,8 @@ def run_shown(pipeline: Pipeline, catalog: Catalog, runs: Path, run: RunDir, las
 
     with progress() as display:
         show_changes(pipeline, run, display)
-        look = outlook(pipeline, run.pipeline, run, display)
-        work = run_pipeline(pipeline, catalog, runs, last=last, report=display, signals=True, before_paying=look)
+        before = outlook(pipeline, run.pipeline, run, display) if look else None
+        work = run_pipeline(pipeline, catalog, runs, last=last, report=display, signals=True, before_paying=before)
         summary = interpreter.run(work)
     if summary.message:
         click.echo(f"{summary.status}: {summary.message}", err=True)

@@ -69,8 +69,8 @@ def _reliability(result: AuditResult, axes: Any) -> None:
         found = result.calibration(name)
         ece = "" if found.ece is None else f", ECE {found.ece:.2f}"
         axes.plot([p for p, _, _ in found.bins], [s for _, s, _ in found.bins], marker="o", label=f"{name}{ece}")
-    axes.set(xlabel="reward / 10", ylabel="share of true statements", title="Reliability",
-             xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))  # fmt: skip
+    axes.set(xlabel="reward / 10, mean of a bin", ylabel="share of the bin's statements that are true",
+             title="Reliability of single statements", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))  # fmt: skip
     axes.legend()
 
 
@@ -88,8 +88,9 @@ def _accuracy(result: AuditResult, axes: Any) -> None:
                   [(high if high is not None else v) - v for _, v, _, high in points]]  # fmt: skip
         axes.errorbar([d for d, *_ in points], [v for _, v, *_ in points], yerr=errors, marker="o", capsize=3,
                       label=f"{length:,} tokens")  # fmt: skip
-    axes.axhline(0.5, color="0.7", linestyle="--")
-    axes.set(xlabel="depth in the context", ylabel="true above wrong", title="Errors found", ylim=(-0.03, 1.03))
+    axes.axhline(0.5, color="0.7", linestyle="--", label="guessing")
+    axes.set(xlabel="depth in the context, per cent of its length", ylabel="share of pairs, with its 95% interval",
+             title=f"{judge}: true statement above its wrong form", ylim=(-0.03, 1.03))  # fmt: skip
     axes.legend()
 
 
@@ -99,5 +100,6 @@ def _length(result: AuditResult, axes: Any) -> None:
         points = [(o.characters, s) for o in result.asked if o.true is true
                   and (s := scores.get((o.sample, o.candidate))) is not None]  # fmt: skip
         axes.scatter([n for n, _ in points], [s for _, s in points], s=12, alpha=0.6, label=label)
-    axes.set(xlabel="characters of the answer", ylabel="reward", title="Reward against length", ylim=(-0.3, 10.3))
+    axes.set(xlabel="length of the answer, characters", ylabel="reward, 0 to 10", title="Reward against length",
+             ylim=(-0.3, 10.3))  # fmt: skip
     axes.legend()

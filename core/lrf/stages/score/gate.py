@@ -54,10 +54,15 @@ def unscored_message(run: RunDir, reasons: Mapping[str, int], *, unscored: int, 
         (
             f"{unscored:,} of {candidates:,} candidates are unscored ({unscored / candidates:.0%}), more than "
             f"`max_unscored: {limit:g}` allows:",
-            *explained(reasons, _unscored(run), lambda name: advice(name.rpartition(": ")[2])),
+            *reasons_explained(run, reasons),
             f"{run.judgements} has every case. A larger `max_unscored` accepts them; {_SAME_COMMAND} then",
         )
     )
+
+
+def reasons_explained(run: RunDir, reasons: Mapping[str, int]) -> Iterator[str]:
+    """Lines on why candidates are unscored; ``reasons`` as in :func:`unscored_message`."""
+    return explained(reasons, _unscored(run), lambda name: advice(name.rpartition(": ")[2]))
 
 
 def _unscored(run: RunDir) -> Iterator[tuple[str, str, str]]:
