@@ -46,8 +46,8 @@ def read_reworded(path: Path) -> dict[tuple[str, str], str]:
 def add_reworded(built: Built, texts: Texts) -> None:
     """Let the audit ask about the statements in these words, too.
 
-    A pair of statements is left out and counted where one of the two texts is missing, has other numbers, is as it was,
-    or is much longer or shorter: the judge then wrote something else.
+    A pair of statements is left out and counted where one of the two texts is missing, has other numbers, is as it was
+    or the beginning of it, has tags, or is much longer or shorter: the judge then wrote something else.
     """
     asked = {(one.sample, one.candidate): one for one in built.asked}
     unusable = 0
@@ -71,8 +71,11 @@ def add_reworded(built: Built, texts: Texts) -> None:
 
 
 def _usable(statement: str, text: str | None) -> bool:
-    if not text or text.casefold() == statement.casefold() or "\n\n" in text:
-        return False
+    if not text or "\n\n" in text or "<" in text.replace("<", "", statement.count("<")):
+        return False  # a small model begins the prompt's tags anew
+    letters, own = ("".join(re.findall(r"\w", one.casefold())) for one in (statement, text))
+    if letters.startswith(own):
+        return False  # copied, or copied and cut off
     low, high = LENGTHS
     numbers = [sorted(re.findall(r"\d+", one)) for one in (statement, text)]
     return low * len(statement) <= len(text) <= high * len(statement) and numbers[0] == numbers[1]

@@ -120,14 +120,16 @@ def test_what_was_not_scored_is_counted_and_left_out(built: Built) -> None:
 
 def test_only_statements_that_were_said_anew_as_asked_are_taken(built: Built) -> None:
     documents = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
-    plain = build(documents, AuditSettings(limit=4, probes=False))
-    first, second, third, fourth = (row["id"] for row in plain.rows)
+    plain = build(documents, AuditSettings(limit=6, probes=False))
+    first, second, third, fourth, fifth, sixth = (row["id"] for row in plain.rows)
     said = {(r["id"], c["id"]): c["text"] for r in plain.rows for c in r["candidates"]}
     texts = {key: f"{text} It is so." for key, text in said.items()}
     texts[second, "wrong"] = f"{said[second, 'wrong']} 17 more."
     texts[third, "true"] = said[third, "true"].upper()
     del texts[fourth, "true"]
+    texts[fifth, "true"] = said[fifth, "true"][: len(said[fifth, "true"]) * 2 // 3]
+    texts[sixth, "wrong"] = f"<statement>\n{said[sixth, 'wrong']}"
     add_reworded(plain, texts)
     own = [(one.sample, one.candidate, one.true, one.base) for one in plain.asked if one.form == "reworded"]
     assert own == [(first, "own", True, None), (first, "own-wrong", False, (first, "own"))]
-    assert plain.remarks[-1].endswith("left out: 3")
+    assert plain.remarks[-1].endswith("left out: 5")
