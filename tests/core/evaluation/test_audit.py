@@ -116,17 +116,6 @@ def test_a_plan_asks_nothing_and_an_audit_of_nothing_is_named(
     assert "--reword: the pipeline's judges are main; did you mean" in capsys.readouterr().err
 
 
-def test_an_audit_in_which_nothing_is_scored_says_why_and_what_helps(
-    project: Project, pipeline: str, judge_server: JudgeServer, capsys
-) -> None:
-    judge_server.fault("garbage", times=None)
-    assert invoke(["audit", pipeline, "--runs", str(project.runs), "--limit", "1", "--no-probes"]) == 3
-    printed = capsys.readouterr()
-    assert "8 of 8 answers have no score" in printed.err
-    assert "what helps: " in printed.err
-    assert "verdict" not in printed.out
-
-
 @pytest.mark.slow
 def test_a_killed_audit_continues_and_pays_for_nothing_twice(
     project: Project, pipeline: str, judge_server: JudgeServer
