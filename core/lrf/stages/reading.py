@@ -19,7 +19,7 @@ from lrf.types import JSON, Message, Sample
 if TYPE_CHECKING:
     from lrf.config import Pipeline
 
-ROWS_A_HOP = 64
+ROWS_A_HOP = 256
 CHARACTERS_A_HOP = 1 << 19
 """Samples are handed over by the thread that reads them in parts of so many rows, or of so long documents, at most."""
 
