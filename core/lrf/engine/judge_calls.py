@@ -299,6 +299,7 @@ class JudgeCalls:
             attempt=request.attempt,
             learn=lambda replied, sent: self._learn(request, replied, sent),
             request=request,
+            key=key,
         )
 
     def _rated(self, request: Request) -> Rated:

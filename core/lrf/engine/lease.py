@@ -3,12 +3,16 @@
 A process that is killed can't say which of its calls the server worked on. So where there is a budget, a row of the
 journal says how much may be in flight. It is raised before more is sent, in steps, and removed when all calls have
 ended. A row that is still there when the run continues counts as paid.
+
+A server that continues with calls that nobody waits for (a batch API) has a row for each: the run may ask other
+questions first when it continues, and those of before are paid for all the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lrf.engine.worst_case import WorstCase
 from lrf.store.journal import Journal
@@ -71,3 +75,42 @@ class Lease:
             self._row, self.identity, dimension=self.dimension, calls=noted.calls, worst=(noted.prompt, noted.reply)
         )
         self._noted = noted
+
+
+class Note(NamedTuple):
+    """The note on a call: its row in the journal, and the most that the call can take."""
+
+    row: int
+    worst: WorstCase
+
+
+@dataclass(slots=True)
+class KeptCalls:
+    """The notes on calls that one server continues with when nobody waits for them, by the keys of their requests."""
+
+    journal: Journal
+    identity: str
+    _left: dict[str, Note] | None = None
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def claim(self, key: str) -> Note | None:
+        """The note on this request that was left, which counts against the budget; its call continues with it."""
+        async with self._reading:
+            if self._left is None:
+                noted = await self.journal.noted_requests(self.identity)
+                self._left = {name: Note(row, WorstCase(*worst)) for name, (row, *worst) in noted.items()}
+        return self._left.pop(key, None)
+
+    async def note(self, key: str, dimension: str, worst: WorstCase) -> Note:
+        """Return once the journal says that the call may be in flight."""
+        calls, *tokens = worst
+        most = (tokens[0], tokens[1])
+        row = await self.journal.note_in_flight(
+            None, self.identity, dimension=dimension, calls=calls, worst=most, key=key
+        )
+        return Note(row, worst)
+
+    def leave(self, key: str, note: Note) -> None:
+        """Nobody waits for the call any more, and the server continues with it."""
+        if self._left is not None:
+            self._left[key] = note

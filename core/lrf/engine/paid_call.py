@@ -11,6 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 from lrf.engine.budget import NOTHING, Reservation
 from lrf.engine.checks import can_be, check_usages, counts_of
 from lrf.engine.faults import FaultError, faults_of
+from lrf.engine.lease import Note
 from lrf.engine.queue import FIRST
 from lrf.engine.rate_limits import Sent
 from lrf.engine.server import FinishedCall, Server
@@ -80,7 +81,7 @@ class PaidCall(Generic[T]):
     counted: whether the call counts as a call of its dimension and against the budget (embeddings don't).
     learn: called with a reply and with what was counted as sent a minute.
     leads: whether other calls wait for it.
-    request: what a judge is asked, or None.
+    request: what a judge is asked, or None; ``key`` is its key in the journal.
     """
 
     server: Server
@@ -97,11 +98,14 @@ class PaidCall(Generic[T]):
     dimensions: Sequence[str] = ()
     learn: Callable[[Replied[T], Sent | None], None] | None = None
     request: Request | None = None
+    key: bytes = b""
     leads: bool = False
     queued: float = 0.0
     began: float = 0.0
     timeout: asyncio.Timeout | None = None
     noted: WorstCase | None = None
+    kept: Note | None = None
+    claimed: bool = False
 
     @property
     def judge(self) -> str:
@@ -138,33 +142,67 @@ class PaidCall(Generic[T]):
         ledger, reservation = self.server.ledger, NOTHING
         if self.counted:
             reservation = self._worst_of_budget()
-            await ledger.admit(reservation)
+            if ledger.budget.limited and self.server.keeps_calls:
+                await self._claim()
+            try:
+                await ledger.admit(reservation)
+            except BaseException:
+                self._leave()
+                raise
         try:
-            if self.counted and ledger.budget.limited and not self.server.keeps_calls:
+            if self.counted and ledger.budget.limited:
                 await self._cover()
             self.server.queue.stop.check()
         except BaseException:
             ledger.release(reservation)
-            self._give_back()
+            self._end_unserved()
             raise
         return reservation
 
     async def _cover(self) -> None:
         """Note in the journal that the call may be in flight, for the case that the run is killed."""
         worst = self.worst()
-        await self.server.lease.cover(worst)
-        self.noted = worst
+        if not self.server.keeps_calls:
+            await self.server.lease.cover(worst)
+            self.noted = worst
+        elif self.kept is None:
+            self.kept = await self.server.kept.note(self.key.hex(), self.caller.dimension, worst)
+
+    async def _claim(self) -> None:
+        """Count the call no longer as one that may be in flight: it is asked for again, and counted as that."""
+        self.kept = await self.server.kept.claim(self.key.hex())
+        self.claimed = self.kept is not None
+        if self.kept is not None:
+            self.server.ledger.carry(*(-amount for amount in self._reservation(self.kept.worst)))
+
+    def _leave(self) -> None:
+        """Nobody waits for the call any more, and its server continues with it."""
+        if self.kept is not None:
+            self.server.kept.leave(self.key.hex(), self.kept)
+            self.server.ledger.carry(*self._reservation(self.kept.worst))
+            self.kept = None
+
+    def _end_unserved(self) -> None:
+        """The call wasn't sent; an earlier one with its request may still be with the server."""
+        if self.claimed:
+            self._leave()
+        else:
+            self._give_back()
 
     def _give_back(self) -> None:
         """What the call took is committed, or nothing was sent."""
         if self.noted is not None:
             self.server.lease.give_back(self.noted)
             self.noted = None
+        if self.kept is not None:
+            self.server.journal.forget_later(self.kept.row)
+            self.kept = None
 
     def _worst_of_budget(self) -> Reservation:
-        if not self.server.ledger.budget.limited:
-            return Reservation(calls=1)
-        calls, prompt, reply = self.worst()
+        return self._reservation(self.worst()) if self.server.ledger.budget.limited else Reservation(calls=1)
+
+    def _reservation(self, worst: WorstCase) -> Reservation:
+        calls, prompt, reply = worst
         money = self.server.price.most(prompt, reply) if self.server.price else 0
         return Reservation(calls, prompt + reply, money)
 
@@ -216,8 +254,10 @@ class PaidCall(Generic[T]):
             ledger.lines[self.caller.dimension].faults -= reason == CANCELLED  # nobody is to blame for it
         if served:
             self._note(reason, reported)
+        elif reason == CANCELLED and self.server.keeps_calls:
+            self._leave()
         else:
-            self._give_back()
+            self._end_unserved()
         self._tell(reason, redact(str(error)), reported)
 
     def _may_have_been_served(self, error: BaseException) -> bool:
@@ -243,7 +283,7 @@ class PaidCall(Generic[T]):
             )
         except RunError:  # the journal is closed: the run has ended
             return
-        if self.noted is not None:
+        if self.noted is not None or self.kept is not None:
             asyncio.wrap_future(kept).add_done_callback(self._kept)
 
     def _kept(self, kept: asyncio.Future[object]) -> None:

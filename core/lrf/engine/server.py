@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.faults import FaultListener, ignore
-from lrf.engine.lease import Lease
+from lrf.engine.lease import KeptCalls, Lease
 from lrf.engine.limiter import Limiter
 from lrf.engine.queue import CallQueue
 from lrf.engine.rate_limits import RateLimits
@@ -67,7 +67,7 @@ class Server:
     ----------
     limiter: how many calls may be in flight; ``queue`` is which goes next.
     retries: further attempts after a fault.
-    lease: notes what is in flight, where there is a budget.
+    lease: notes what is in flight, where there is a budget; ``kept`` does so for a server that keeps calls.
     sent: the calls that were sent and aren't answered yet, the oldest first.
     """
 
@@ -90,12 +90,14 @@ class Server:
     queue: CallQueue = field(init=False)
     retries: Retries = field(init=False)
     lease: Lease = field(init=False)
+    kept: KeptCalls = field(init=False)
     sent: dict[int, PaidCall[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.limiter = Limiter(self.max_concurrency, adapts=self.adapts)
         self.queue = CallQueue(self.limiter, self.rates)
         self.lease = Lease(self.journal, self.identity)
+        self.kept = KeptCalls(self.journal, self.identity)
         self.retries = Retries(self.title, self.limiter, self.queue.stop, self._oldest_sent)
 
     def obey(self, stop: Stop) -> None:

@@ -13,11 +13,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from lrf.errors import DamagedJournalError
+from lrf.errors import DamagedJournalError, RunError
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import Segment
 from lrf.store.ahead import ReadAhead
@@ -129,6 +130,10 @@ _COLUMNS = (
 )
 _KEEP = f"INSERT OR IGNORE INTO replies ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split(',')))})"  # noqa: S608
 _UNANSWERED = f"judge, sample, dimension, reason, at, {_USAGE}, most_prompt, most_reply, usage_checksum"
+_NOTED_REQUESTS = (
+    "SELECT sample, rowid, calls, most_prompt, most_reply FROM unanswered"
+    " WHERE reason = 'in_flight' AND sample <> '' AND judge = ?"
+)
 _KEEP_UNANSWERED = f"INSERT INTO unanswered ({_UNANSWERED}) VALUES ({', '.join('?' * len(_UNANSWERED.split(',')))})"  # noqa: S608
 _USED = f"""
 SELECT judge, dimension, total(replies), total(asked_again), total(prompt_tokens), total(completion_tokens),
@@ -297,15 +302,15 @@ class Journal:
         return self.database.write_later(lambda connection: connection.execute(_KEEP_UNANSWERED, row))
 
     async def note_in_flight(
-        self, row: int | None, judge: str, *, dimension: str, calls: int, worst: tuple[int, int]
+        self, row: int | None, judge: str, *, dimension: str, calls: int, worst: tuple[int, int], key: str = ""
     ) -> int:
         """Keep that so many calls may be in flight, in place of the note that is this row; returns the new one's row.
 
         It counts as calls without a usable reply do, until :meth:`forget_in_flight` removes it. ``worst``: the most
-        tokens of their prompts and replies.
+        tokens of their prompts and replies. ``key``: whose request it is, where a later sitting may ask for it.
         """
         numbers = (*_numbers(Usage(calls=calls)), *worst)
-        values = (judge, "", dimension, "in_flight", time.time(), *numbers, checksum(judge, dimension, *numbers))
+        values = (judge, key, dimension, "in_flight", time.time(), *numbers, checksum(judge, dimension, *numbers))
 
         def job(c: sqlite3.Connection) -> int:
             c.execute("DELETE FROM unanswered WHERE rowid = ?", (row,))
@@ -316,6 +321,16 @@ class Journal:
     async def forget_in_flight(self, row: int) -> None:
         """Remove a note of :meth:`note_in_flight`."""
         await self.database.write(lambda c: c.execute("DELETE FROM unanswered WHERE rowid = ?", (row,)))
+
+    def forget_later(self, row: int) -> None:
+        """As :meth:`forget_in_flight`, with the next group that is written; without effect on a closed journal."""
+        with suppress(RunError):
+            self.database.write_later(lambda c: c.execute("DELETE FROM unanswered WHERE rowid = ?", (row,)))
+
+    async def noted_requests(self, judge: str) -> dict[str, tuple[int, int, int, int]]:
+        """The notes of requests that may be in flight, by key: the row, its calls, and the most of prompt and reply."""
+        notes = await self.read(lambda c: c.execute(_NOTED_REQUESTS, (judge,)).fetchall())
+        return {key: (row, calls, prompt, reply) for key, row, calls, prompt, reply in notes}
 
     # --- vectors -----------------------------------------------------------------------------------------------
 

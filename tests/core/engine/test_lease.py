@@ -15,10 +15,11 @@ from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.lease import STEP, Lease
 from lrf.engine.paid_call import Caller
 from lrf.engine.worst_case import WorstCase
-from lrf.errors import UnavailableError, UnscorableError
+from lrf.errors import BudgetError, UnavailableError, UnscorableError
 from lrf.prompting.expectations import Rating
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import Segment
+from lrf.protocols import Capabilities
 from lrf.store.journal import Journal
 from lrf.testing import ScriptedJudge
 
@@ -85,3 +86,52 @@ async def test_a_call_counts_while_it_is_in_flight_and_afterwards_as_it_ended(
     await calls.aclose()
     assert seen[0][0] == STEP
     assert (await taken(journal))[0] == 1
+
+
+class Batching(ScriptedJudge):
+    """Replies once it may; what nobody waits for stays with it, as with a batch API."""
+
+    capabilities = Capabilities(steady=False)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go, self.asked = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def complete(self, request: Request) -> Reply:
+        self.asked.release()
+        await self.go.wait()
+        return Reply("[[7]]", usage=Usage(10, 5))
+
+    def detach(self) -> str | None:
+        return None
+
+
+async def test_calls_that_a_killed_run_left_in_a_batch_count_until_they_are_asked_for_again(journal: Journal) -> None:
+    """The next sitting may ask other questions first, which would be paid for beside those of the batch."""
+
+    def question(name: str) -> Asked[float]:
+        return Asked((Segment(f"Question {name}.", trusted=False),), Rating(), 64, Caller("s", "d"))
+
+    def sitting(used: tuple[int, int]) -> JudgeCalls:
+        ledger = BudgetLedger(Budget(calls=3, tokens=10_000))
+        ledger.carry(*used, 0)
+        return JudgeCalls("main", judge, journal, ledger)
+
+    judge = Batching()
+    killed = sitting((0, 0))
+    waiting = [asyncio.create_task(killed.ask(question(name))) for name in "abc"]
+    for _ in "abc":
+        await judge.asked.acquire()
+    await killed.flights.aclose()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert killed.ledger.used[0] == 3  # here, too
+    left = await taken(journal)
+    assert left[0] == 3
+    resumed = sitting(left)
+    judge.go.set()
+    with pytest.raises(BudgetError, match=r"the budget of 3 calls is reached \(3 made\)"):
+        await resumed.ask(question("d"))
+    for name in "abc":
+        assert (await resumed.ask(question(name))).value == 7
+    assert resumed.ledger.used[:2] == (3, 45)
+    assert await taken(journal) == (3, 0)
