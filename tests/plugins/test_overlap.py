@@ -66,6 +66,27 @@ def supported(evidence: str, statement: str, language: str = "en") -> float:
         ("一米二", "120 cm"),
         ("two dozen", "24"),
         ("a third of them", "33%"),
+        ("13/05/2020", "05/13/2020"),
+        ("12 am", "midnight"),
+        ("noon", "12:00"),
+        ("下午三点", "3 pm"),
+        ("凌晨三点", "3 am"),
+        ("三点三刻", "3:45"),
+        ("in May", "2020年5月"),
+        ("twice", "2"),
+        ("半个月", "0.5 months"),
+        ("half a million", "500,000"),
+        ("half a dozen", "6"),
+        ("three fifths of it", "六成"),
+        ("£3 m", "£3,000,000"),
+        ("三块钱五", "3.5元"),
+        ("1,5 km", "1500 m"),
+        ("三百五", "350"),
+        ("一亿两千万", "120 million"),
+        ("三百多人", "310 people"),
+        ("third place", "3rd"),
+        ("-5 degrees", "-5 °C"),
+        ("one mile", "1.609344 km"),
     ],
 )
 def test_a_quantity_is_the_same_in_whatever_form(one: str, other: str) -> None:
@@ -74,7 +95,11 @@ def test_a_quantity_is_the_same_in_whatever_form(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["it may be", "the one who", "A4 paper", "COVID-19", "万一", "一般", "统一", "march on"]
+    "text",
+    [
+        *("it may be", "the one who", "A4 paper", "COVID-19", "万一", "一般", "统一", "march on", "in may", "千万"),
+        *("32/13/2020", "2020年13月", "12月40日", "at 25:10", "7 in 5", "x-5", "一天", "半", "the first", "x" * 30),
+    ],
 )
 def test_what_only_looks_like_a_quantity_is_none(text: str) -> None:
     assert not list(quantities(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from judge_server import JudgeServer
+from lrf.cli.main import invoke
 from lrf.errors import ConfigError
 from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import prompt_text
@@ -266,6 +269,58 @@ def test_a_draft_is_a_file_that_the_dimension_reads(tmp_path: Path) -> None:
     ]
     with pytest.raises(ConfigError, match="expected lines"):
         drafted(ScriptedJudge(["I would rather not."]), SAMPLE.context, SAMPLE.query)
+
+
+def test_the_command_writes_the_draft_or_says_in_a_sentence_what_the_judge_wrote(
+    tmp_path: Path, judge_server: JudgeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = {"type": "openai", "base_url": judge_server.base_url, "model": "sim"}
+    (pipeline := tmp_path / "p.yaml").write_text(json.dumps({"judges": {"main": judge}}))
+    (document := tmp_path / "d.txt").write_text(SAMPLE.context)
+    command = ["rubric", "draft", str(pipeline), "--document", str(document), "--question", "How did it vote?"]
+    judge_server.reply = lambda *_: "1. It names both numbers. [Hard Rule]\n2. It is short. [Principle]"
+    assert invoke(command) == 0
+    (tmp_path / "r.yaml").write_text(capsys.readouterr().out)
+    assert [(item.text, item.gate) for item in read_file(tmp_path / "r.yaml")] == [
+        ("It names both numbers.", True),
+        ("It is short.", False),
+    ]
+    judge_server.reply = lambda *_: "I'd rather not."
+    with pytest.raises(SystemExit):
+        invoke(command)
+    assert "lrf rubric draft: what the judge wrote: expected lines such as" in capsys.readouterr().err
+    judge_server.fault("400", None)
+    with pytest.raises(SystemExit):
+        invoke([*command, "--judge", "main"])
+    assert "the judge wrote no rubric: " in capsys.readouterr().err
+
+
+def test_a_rubric_without_what_it_sees_leaves_candidates_unscored() -> None:
+    with pytest.raises(ConfigError, match="no item is named 'colour'"):
+        rubric(*ITEMS, examples=[{"item": "colour", "answer": "a", "says": "yes"}])
+    assert Rubric(RubricSettings(from_data="rubric")).kinds == ("yes_or_no", "rating", "choice")
+    assert rubric(*ITEMS).kinds == ("rating", "yes_or_no")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        ({}, "no_rubric: the row's metadata has no 'rubric'"),
+        ({"rubric": 7}, "invalid_rubric: metadata.rubric: expected a list of items, not int"),
+        ({"rubric": [{"text": "So?", "sees": ["answer", "evidence"]}]}, "can't see `evidence`"),
+        (
+            {"rubric": [{"text": "So?", "sees": ["answer", "reference"]}]},
+            "no_reference: an item sees the reference answer",
+        ),
+    ],
+)
+async def test_a_sample_whose_own_rubric_can_not_be_asked_is_unscored_with_the_reason(
+    metadata: dict[str, Any], says: str
+) -> None:
+    sample = replace(SAMPLE, metadata=metadata, reference=None)
+    outcome = await outcome_of(Rubric(RubricSettings(from_data="rubric")), saying(so="yes"), sample)
+    assert isinstance(outcome, Unscored)
+    assert says in f"{outcome.reason}: {outcome.detail}"
 
 
 def test_the_judge_that_drafts_is_one_of_the_pipeline(tmp_path: Path) -> None:
