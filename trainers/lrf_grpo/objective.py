@@ -25,6 +25,7 @@ from lrf_grpo.rollouts import Rollouts
 from lrf_grpo.settings import GRPOSettings
 from lrf_grpo.shared import SharedGroups
 from lrf_grpo.vllm_server import VLLMServer
+from lrf_training.offloading import OffloadingTrainer
 from lrf_training.processes import on_first_process
 from lrf_training.stopping import StopSignals
 from lrf_training.trainer import CheckedTrainer
@@ -40,7 +41,7 @@ class PromptSampler(RepeatSampler):  # type: ignore[misc]  # TRL has no types
         yield from super().__iter__()
 
 
-class GroupTrainer(CheckedTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL has no types
+class GroupTrainer(OffloadingTrainer, CheckedTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL has no types
     """TRL's GRPO trainer for rows of ``prompt`` (token ids) and ``place`` (of the prompt in the run's file).
 
     Parameters

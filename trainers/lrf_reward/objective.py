@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.functional import logsigmoid
 from transformers import Trainer
-from trl.models import get_act_offloading_ctx_manager
 
 from lrf.errors import StageError
 from lrf.types import JSON
 from lrf_training.adapters import unwrap_peft
 from lrf_training.checkpoint import fsync_path
 from lrf_training.evaluation import Sums
+from lrf_training.offloading import OffloadingTrainer
 from lrf_training.preflight import is_out_of_memory
 from lrf_training.processes import on_first_process
 from lrf_training.trainer import CheckedTrainer
 
 
-class DistillationTrainer(CheckedTrainer, Trainer):  # type: ignore[misc]  # transformers is not followed by mypy
+class DistillationTrainer(OffloadingTrainer, CheckedTrainer, Trainer):  # type: ignore[misc]  # no types
     """A Trainer of a sequence classifier: on ratings if a batch has targets, else on preferences.
 
     Every rating (or pair) of an optimizer step has the same weight, in whatever micro-batch or process it is.
@@ -38,11 +37,6 @@ class DistillationTrainer(CheckedTrainer, Trainer):  # type: ignore[misc]  # tra
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         mine = torch.tensor(sum(map(_count, batches)), device=device)
         return batches, self.accelerator.reduce(mine, "sum")
-
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        offloads = getattr(self.settings, "activation_offload", False) and not self.args.use_cpu
-        with get_act_offloading_ctx_manager(model=self.model) if offloads else nullcontext():
-            return super().training_step(*args, **kwargs)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

@@ -244,7 +244,8 @@ def _memory(memory: Mapping[str, Any]) -> Iterator[str]:
             f"no setting helps enough ({memory['gib_then']:,} GiB at least): more GPUs, lora or a smaller max_tokens do"
         )
         then = f"it would ({memory['gib_then']:,} GiB) with {change}" if change else least
-        yield f"that doesn't fit into the {memory['gpu_gb']:,} GB of `gpu.memory_gb`; {then}"
+        gpu = f"{memory['gpu_gb']:,} GB ({memory['gpu_gb'] * 1e9 / 2**30:.1f} GiB)"
+        yield f"that doesn't fit into the {gpu} of `gpu.memory_gb`; {then}"
     if memory["longest"] > memory["window"] > 0:
         yield f"the model's window is {memory['window']:,} tokens, less than max_tokens ({memory['longest']:,})"
     steps = f"{memory['hours']:,} hours for {memory['steps']:,} steps, " if memory["hours"] else ""
