@@ -30,7 +30,8 @@ from planted_errors import Row, planted
 
 from lrf.evaluation import planting
 from lrf.text.languages import language_of
-from lrf_overlap.features import FEATURES, evidence_of, features
+from lrf_overlap.evidence import evidence_of
+from lrf_overlap.features import FEATURES, features
 from lrf_overlap.probability import probability
 
 HERE = Path(__file__).parent
@@ -62,11 +63,12 @@ def on_real_texts(handbook: Path | None, longreward: Path | None, split: str) ->
 
 
 def unseen(llmbar: Path | None) -> Iterator[Row]:
-    """Errors planted by the rules of `lrf audit`, which are others, in documents that nobody tuned on.
+    """Statements on documents that nobody tuned on: by hand, and errors planted by the rules of `lrf audit`.
 
-    They are the quickstart's four documents and the answers of LLMBar that have at least 600 characters; true are the
-    sentences in the audit's other words.
+    Those rules are others; they are used on the quickstart's four documents and on the answers of LLMBar that have at
+    least 600 characters. True are the sentences in the audit's other words.
     """
+    yield from by_hand("unseen")
     folder = HERE.parent / "examples" / "quickstart" / "documents"
     texts = [file.read_text("utf-8") for file in sorted(folder.iterdir())]
     if llmbar is not None:
@@ -77,13 +79,13 @@ def unseen(llmbar: Path | None) -> Iterator[Row]:
         names = planting.names_in(text)
         for sentence in planting.true_sentences(text):
             window = text[max(0, sentence.start - 600) : sentence.start + len(sentence.text) + 600]
-            yield Row(window, planting.paraphrased(sentence), 1, sentence.language, "true", "unseen")
+            yield Row(window, planting.paraphrased(sentence), 1, sentence.language, "true", "audit")
             for kind in planting.KINDS[:-1]:
                 if wrong := planting.corrupted(sentence, kind, chance, names):
-                    yield Row(window, wrong, 0, sentence.language, kind, "unseen")
+                    yield Row(window, wrong, 0, sentence.language, kind, "audit")
             other = chance.choice([s.text for t in texts if t != text for s in planting.true_sentences(t)])
             if language_of(other) == sentence.language:
-                yield Row(window, other, 0, sentence.language, planting.KINDS[-1], "unseen")
+                yield Row(window, other, 0, sentence.language, planting.KINDS[-1], "audit")
 
 
 def read(file: Path) -> Iterator[Row]:

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from retrieval_recall import reworded_chinese, reworded_english
 
-KINDS = ("number", "date", "name", "negation", "relation", "passage")
+KINDS = ("number", "date", "name", "negation", "relation", "scope", "passage")
 """The kinds of planted errors."""
 
 _ENDS = {"en": re.compile(r"(?<=[.!?])\s+(?=[A-Z])"), "zh": re.compile("(?<=[。！？])\\s*")}
@@ -103,6 +103,7 @@ def _makers(
         "name": lambda p: _other_name(sentences[p], names, rng),
         "negation": lambda p: _negated(sentences[p], lang),
         "relation": lambda p: _exchanged(sentences[p], lang),
+        "scope": lambda p: _other_scope(sentences[p], lang, rng),
         "passage": passage,
     }
 
@@ -178,6 +179,32 @@ def _negated(sentence: str, lang: str) -> str | None:
     if re.search(r"\b(not|no|never|nothing|without|nor)\b|n't", sentence):
         return None
     return sentence[: match.end()] + " not" + sentence[match.end() :] if match else None
+
+
+_SCOPES = {
+    "en": (
+        ("all", "some", "few"), ("every", "hardly any"), ("most", "few", "all"), ("many", "few"), ("some", "all"),
+        ("always", "rarely", "sometimes"), ("often", "rarely", "always"), ("usually", "rarely", "always"),
+        ("sometimes", "always"), ("at least", "at most"), ("only", "not only"), ("several", "all"), ("both", "neither"),
+    ),
+    "zh": (
+        ("所有", "部分", "少数"), ("全部", "部分"), ("许多", "少数", "所有"), ("很多", "很少"), ("部分", "全部"),
+        ("某些", "所有"), ("有些", "所有"), ("大多数", "少数", "所有"), ("大部分", "全部"), ("通常", "很少", "总是"),
+        ("经常", "很少"), ("至少", "最多"),
+        ("最多", "至少"), ("只有", "不只有"), ("仅", "不仅"), ("总是", "偶尔"), ("一些", "全部"), ("有时", "总是"),
+    ),
+}  # fmt: skip
+
+
+def _other_scope(sentence: str, lang: str, rng: random.Random) -> str | None:
+    """The sentence with another word of how much or how often, or with "only" where it has none."""
+    for word, *others in rng.sample(_SCOPES[lang], len(_SCOPES[lang])):
+        pattern = rf"(?<![\w-]){word}(?![\w-])" if lang == "en" else word
+        if match := re.search(pattern, sentence, re.IGNORECASE):
+            other = rng.choice(others)
+            other = other.capitalize() if match[0][0].isupper() else other
+            return sentence[: match.start()] + other + sentence[match.end() :]
+    return None
 
 
 def _exchanged(sentence: str, lang: str) -> str | None:

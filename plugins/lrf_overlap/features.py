@@ -4,58 +4,34 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Sequence, Set
 
+from lrf_overlap.evidence import Evidence
 from lrf_overlap.quantity import Quantity
-from lrf_overlap.sentences import Sentence, Token, analysed, split
+from lrf_overlap.scope import added, conflict
+from lrf_overlap.sentences import Sentence, Token, analysed
+from lrf_overlap.splitting import split
+from lrf_overlap.words import stem
 
 FEATURES = (
-    "number", "number_elsewhere", "name", "name_elsewhere", "foreign", "denied", "reversed", "exchanged",
+    "number", "number_elsewhere", "name", "name_elsewhere", "foreign", "denied", "reversed", "exchanged", "scope",
+    "scope_added",
 )  # fmt: skip
 """The names of the features, in order. Each is 0 where nothing is wrong, and 1 at most."""
 
-_MARK = re.compile(r"^[ \t]*\[[^\]\n]{0,2}\d{1,4}\]", re.MULTILINE)
+_WEEKDAYS = frozenset(map(stem, ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]))
+_NEARBY = 0.6
+"""How surely a clause is denied by one that has less of it than others."""
+_SURE = 0.7
+"""The share of a clause from which on it surely speaks of the same thing."""
+_NOTHING: frozenset[str] = frozenset()
+_EXCEPT = frozenset({"except"})
 _DATES = frozenset({"year", "month", "day", "clock"})
-_FEW = 40
-"""Sentences up to which it is quicker to look into each than to make an index."""
+_FEW_WORDS = 3
+"""Words with content below which it says little that the evidence has none of them."""
+_PRONOUN = re.compile("\\b(?:he|she|it|they|him|her|his|their|its|them)\\b|[他她它其该]", re.IGNORECASE)
 _SENTENCES = 3
 """Sentences of the evidence at most that a statement is compared with in detail."""
-
-
-class Evidence:
-    """A text that statements are compared with: its sentences, and where each word and quantity is."""
-
-    def __init__(self, text: str) -> None:
-        self.sentences = [analysed(s) for s in split(_MARK.sub("", text) if "[" in text else text)]
-        self._index: dict[str, list[int]] | None = {} if len(self.sentences) > _FEW else None
-        if self._index is not None:
-            for number, sentence in enumerate(self.sentences):
-                for key in sentence.keys:
-                    self._index.setdefault(key, []).append(number)
-        self.quantities = [
-            (number, quantity)
-            for number, sentence in enumerate(self.sentences)
-            for said in sentence.quantities.values()
-            for quantity in said
-        ]
-        self.initials = frozenset[str]().union(*(s.initials for s in self.sentences))
-
-    def where(self, key: str) -> Sequence[int]:
-        """The numbers of the sentences that have a key."""
-        if self._index is None:
-            return [number for number, sentence in enumerate(self.sentences) if key in sentence.keys]
-        return self._index.get(key, ())
-
-    def saying(self, quantity: Quantity) -> set[int]:
-        """The numbers of the sentences that say a quantity."""
-        return {number for number, other in self.quantities if quantity.said_by(other)}
-
-
-@lru_cache(maxsize=32)
-def evidence_of(text: str) -> Evidence:
-    """The evidence of a text, kept for the next statements on it."""
-    return Evidence(text)
 
 
 def features(evidence: Evidence, statement: str) -> tuple[float, ...]:
@@ -63,7 +39,7 @@ def features(evidence: Evidence, statement: str) -> tuple[float, ...]:
     sentences = [analysed(s) for s in split(statement)]
     comparisons = [_Comparison(evidence, sentence) for sentence in sentences if sentence.tokens]
     if not comparisons:
-        return (0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+        return tuple(float(name == "foreign") for name in FEATURES)
     weights = [len(c.statement.tokens) for c in comparisons]
     rows = [c.values() for c in comparisons]
     return tuple(
@@ -81,15 +57,17 @@ class _Comparison:
     best: the numbers of the sentences that together have most of the statement, the best first.
     theirs: these sentences, each with the places of each token in it.
     here, anywhere: how surely each token is in one of the best, and in any.
+    cover: for each clause of the statement the clauses that have most of it, with the share of it that each has.
     """
 
     def __init__(self, evidence: Evidence, statement: Sentence) -> None:
         self.evidence, self.statement = evidence, statement
         self.shares = [self._shares(p, t) for p, t in enumerate(statement.tokens)]
         self.best = self._best()
-        self.theirs = [(s, self._places(s)) for s in (evidence.sentences[n] for n in self.best)]
+        self.theirs = [(s, self._places(s)) for s in (analysed(evidence.sentences[n]) for n in self.best)]
         self.here = [max([s.get(n, 0.0) for n in self.best], default=0.0) if s else 0.0 for s in self.shares]
         self.anywhere = [max(s.values()) if s else 0.0 for s in self.shares]
+        self.cover = [self._cover(clause) for clause in statement.clauses]
 
     def values(self) -> tuple[float, ...]:
         kinds = [t.kind for t in self.statement.tokens]
@@ -100,15 +78,48 @@ class _Comparison:
             _missing([self._number_found(p) for p in numbers]),
             _missing([self.here[p] if self.anywhere[p] else 1.0 for p in numbers]),
             _missing([self.anywhere[p] for p in names]),
-            _missing([self.here[p] if self.anywhere[p] else 1.0 for p in names]),
-            (1.0 - sum(others) / len(others)) ** 3 if others else 0.0,
+            _missing([self.here[p] if self.anywhere[p] else 1.0 for p in names]) * self._named(),
+            (1.0 - sum(others) / len(others)) ** 3 * min(1.0, len(others) / _FEW_WORDS) if others else 0.0,
             *self._turned(),
             self._exchanged(),
+            *self._scopes(),
         )
+
+    def _cover(self, clause: range) -> list[tuple[int, int, float]]:
+        """The sentence's number in ``theirs``, the clause and its share: the best one, and others nearly as good."""
+        counts: Counter[tuple[int, int]] = Counter()
+        for n, (sentence, places) in enumerate(self.theirs):
+            tokens = sentence.tokens
+            for place in clause:
+                if found := places[place]:
+                    counts.update({(n, tokens[q].clause) for q in found})
+        if not counts:
+            return []
+        most = max(counts.values())
+        return [(n, c, count / len(clause)) for (n, c), count in counts.items() if count >= 0.8 * most]
+
+    def _scopes(self) -> tuple[float, float]:
+        """How far the statement speaks of more or less than the evidence does, and how much of that is its own."""
+        different, own = 0.0, 0.0
+        for clause, covers in zip(self.statement.clauses, self.cover, strict=True):
+            mine = _scopes_of(self.statement, self.statement.tokens[clause.start].clause)
+            if not mine or not covers:
+                continue
+            pairs = [(_scopes_of(self.theirs[n][0], c), share) for n, c, share in covers]
+            different = max(different, min(conflict(mine, theirs) * min(1.0, share / _SURE) for theirs, share in pairs))
+            own = max(own, min(added(mine, theirs) for theirs, _ in pairs))
+        return different, own
+
+    def _named(self) -> float:
+        """How much it says that a name is elsewhere: little where a pronoun may stand for it."""
+        return 0.3 if any(_PRONOUN.search(self.evidence.sentences[n]) for n in self.best) else 1.0
 
     def _number_found(self, place: int) -> float:
         """How surely the evidence has a number. One hour may be "an hour" or "hourly", so 1 is never all lost."""
-        return max(self.anywhere[place], 0.7 * (place in self.statement.ones))
+        said = self.statement.quantities[place][0]
+        if said.kind == "ordinal" and said.value <= 3:  # "next", "the runner-up"
+            return max(self.anywhere[place], 0.5)
+        return max(self.anywhere[place], 0.85 * (place in self.statement.ones))
 
     def _shares(self, place: int, token: Token) -> dict[int, float]:
         if token.kind == "number":
@@ -120,7 +131,7 @@ class _Comparison:
             return dict.fromkeys(set(one).intersection(two), 0.5)
         shares = dict.fromkeys(where(token.soft), 0.7) if token.soft else {}
         shares.update(dict.fromkeys(exact, 1.0))
-        if token.kind == "name" and not shares and self._abbreviated(token):
+        if token.kind == "name" and not shares and (self._abbreviated(token) or self._other_kind(token)):
             return dict.fromkeys(range(len(self.evidence.sentences)), 1.0)
         return shares
 
@@ -128,13 +139,17 @@ class _Comparison:
         """The sentences with a quantity, or with parts of a date. A date's year may stand in another sentence."""
         by_part = [self.evidence.saying(quantity) for quantity in said]
         if len(said) == 1:
-            return dict.fromkeys(by_part[0], 1.0)
+            return dict.fromkeys(by_part[0] or self.evidence.reckoning(said[0]), 1.0)
         counts = Counter(number for numbers in by_part for number in numbers)
         return {number: 1.0 if all(by_part) else count / len(said) for number, count in counts.items()}
 
     def _abbreviated(self, token: Token) -> bool:
         """Whether the evidence has the name's initials, or the name is made of the evidence's."""
         return token.key in self.evidence.initials or any(map(self.evidence.where, self.statement.initials))
+
+    def _other_kind(self, token: Token) -> bool:
+        """Whether it is a day of the week, and the evidence names none."""
+        return token.key in _WEEKDAYS and not any(map(self.evidence.where, _WEEKDAYS))
 
     def _best(self) -> list[int]:
         covered, best = [0.0] * len(self.shares), list[int]()
@@ -170,31 +185,47 @@ class _Comparison:
 
         "A is larger than B" and "B is smaller than A" are both, and say the same.
         """
-        opposite, reversed_ = self._opposite(), self._reversed()
-        if reversed_ and (opposite or self._converse()):
+        denied, reversed_ = self._denied(), self._reversed()
+        if reversed_ and (denied or self._converse()):
             return 0.0, 0.0
-        return float(opposite or self._denied()), float(reversed_)
+        return denied, float(reversed_)
 
     def _converse(self) -> bool:
         """Whether the statement tells an event from another party's side: one sells what the other one buys."""
         theirs = {sign for s, _ in self.theirs for sign in s.converses}
         return any((pair, -side) in theirs and (pair, side) not in theirs for pair, side in self.statement.converses)
 
-    def _opposite(self) -> bool:
-        """Whether the statement has a word whose opposite the evidence has in its place."""
-        mine = _sides(self.statement)
-        for pair in mine:
-            theirs = next((t for s, _ in self.theirs if (t := _sides(s).get(pair))), None)
-            if theirs is not None and len(mine[pair]) == 1 and not mine[pair] & theirs:
-                return True
-        return False
+    def _denied(self) -> float:
+        """How surely a clause denies what the clause of the evidence says that has most of it, or the reverse.
 
-    def _denied(self) -> bool:
-        """Whether one of them denies words that the other one has without denying them."""
+        Two differences of that kind cancel each other: "none is more than", "all are within".
+        """
+        most = 0.0
+        for clause, covers in zip(self.statement.clauses, self.cover, strict=True):
+            mine = self.statement.tokens[clause.start].clause
+            values = [min(1.0, share / _SURE) if self._differ(mine, n, c) else 0.0 for n, c, share in covers]
+            most = max(most, min(values, default=0.0) or _NEARBY * self._denied_nearby(mine))
+        return most
+
+    def _denied_nearby(self, mine: int) -> bool:
+        """Whether any clause denies what this one says: "to the shop, never to the hall"."""
         return any(
-            _denies(self.statement, s, least=1 + (n > 0)) or (n == 0 and _denies(s, self.statement))
-            for n, (s, _) in enumerate(self.theirs)
+            _denies(theirs, clause, self.statement, mine)
+            for theirs, _ in self.theirs
+            for clause in {theirs.tokens[scope[0]].clause for scope in theirs.negations if scope}
+        ) or any(
+            _denies(self.statement, mine, theirs, clause, least=2)
+            for theirs, _ in self.theirs[:1]
+            for clause in {token.clause for token in theirs.tokens}
         )
+
+    def _differ(self, mine: int, n: int, theirs: int) -> bool:
+        sentence = self.theirs[n][0]
+        stated, said = _sides(self.statement, mine), _sides(sentence, theirs)
+        turned = sum(len(stated[p]) == 1 and p in said and not stated[p] & said[p] for p in stated)
+        if turned:  # sides are turned by negations already
+            return turned % 2 == 1
+        return _denies(self.statement, mine, sentence, theirs) or _denies(sentence, theirs, self.statement, mine)
 
     def _reversed(self) -> bool:
         """Whether parts of the statement stand the other way round in the sentence that has most of it."""
@@ -208,7 +239,8 @@ class _Comparison:
         same = ((p, q) for marker, p in self.statement.markers for other, q in theirs.markers if other == marker)
         for place, at in same:
             (left, right), (their_left, their_right) = _sides_of(self.statement, place), _sides_of(theirs, at)
-            if left & their_right and right & their_left and not right & their_right:
+            same_side = left & their_left if _is_han(self.statement, place) else right & their_right
+            if left & their_right and right & their_left and not same_side:
                 return True
         return False
 
@@ -272,42 +304,67 @@ class _Comparison:
         after = min(same[stop]) if stop < len(same) else other.stop
         part = range(clause.start + first, clause.start + stop)
         edge = first == 0 or stop == len(same)
-        if edge and all(self.statement.tokens[p].kind == "han" for p in part):
+        if not 1 < after - before <= 7 or len(part) > 5:
             return 0.0
-        if not 1 < after - before <= 7 or len(part) > 5 or any(self.anywhere[p] < 1.0 for p in part):
+        if self.statement.tokens[part[0]].kind == "han":
+            if edge and (known < 0.6 * len(same) or len(same) < 4):
+                return 0.0
+            inner = part[1:-1] if not edge and len(part) > 2 else part  # pairs at its ends have a character outside
+            return known / len(same) if any(self.anywhere[p] == 1.0 for p in inner) else 0.0
+        if any(self.anywhere[p] < 1.0 for p in part):
             return 0.0
         return known / len(same)
+
+
+def _scopes_of(sentence: Sentence, clause: int) -> Set[str]:
+    """What a clause says of how much, and whether its sentence makes an exception."""
+    scopes = sentence.scopes.get(clause, _NOTHING)
+    return scopes | _EXCEPT if any("except" in other for other in sentence.scopes.values()) else scopes
 
 
 def _sides_of(sentence: Sentence, place: int) -> tuple[set[str], set[str]]:
     """The keys of the tokens before a preposition, and of the few after it."""
     tokens = sentence.tokens
     left = {token.key for token in tokens[:place] if token.kind != "number"}
-    right = {t.key for t in tokens[place : place + 4] if t.clause == tokens[place].clause and t.kind != "number"}
+    few = 5 if _is_han(sentence, place) else 4
+    right = {t.key for t in tokens[place : place + few] if t.clause == tokens[place].clause and t.kind != "number"}
     return left, right - left
 
 
-def _sides(sentence: Sentence) -> dict[int, set[int]]:
-    """For each pair of opposites the sides of it that a sentence has."""
+def _is_han(sentence: Sentence, place: int) -> bool:
+    return place < len(sentence.tokens) and sentence.tokens[place].kind == "han"
+
+
+def _sides(sentence: Sentence, clause: int) -> dict[int, set[int]]:
+    """For each pair of opposites the sides of it that a clause has."""
     sides: dict[int, set[int]] = {}
-    for pair, side in sentence.opposites:
-        sides.setdefault(pair, set()).add(side)
+    for pair, side, place in sentence.opposites:
+        if place == clause:
+            sides.setdefault(pair, set()).add(side)
     return sides
 
 
-def _denies(one: Sentence, other: Sentence, *, least: int = 1) -> bool:
-    """Whether a negation of ``one`` denies words, first among them the next two, that ``other`` doesn't deny.
+def _denies(one: Sentence, mine: int, other: Sentence, theirs: int, *, least: int = 1) -> bool:
+    """Whether a negation in a clause denies words, first among them the next two, that the other one doesn't deny.
 
-    ``least``: how many of them ``other`` must have.
+    ``least``: how many of them the other one must have.
     """
     for scope in one.negations:
-        found = [other.places.get(one.tokens[place].key, []) for place in scope]
-        places = [p for some in found for p in some]
-        han = scope and one.tokens[scope[0]].kind == "han"
-        if sum(map(bool, found)) < least:
+        if not scope or one.tokens[scope[0]].clause != mine:
             continue
-        needed = sum(map(bool, found[:3])) >= min(2, len(found)) if han else all(found[:2])
-        if places and needed and not any(p in other.denied or other.tokens[p].clause in other.refusing for p in places):
+        found = [
+            [p for p in other.places.get(one.tokens[place].key, ()) if other.tokens[p].clause == theirs]
+            for place in scope
+        ]
+        places = [p for some in found for p in some]
+        han = one.tokens[scope[0]].kind == "han"
+        needed = sum(map(bool, found[:3])) >= min(2, len(found)) if han else bool(found[0]) and any(found[1:3] or found)
+        if (
+            sum(map(bool, found)) >= least
+            and needed
+            and theirs not in other.refusing
+            and not any(p in other.denied for p in places)
+        ):
             return True
     return False
 

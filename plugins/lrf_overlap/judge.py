@@ -13,7 +13,8 @@ from lrf.protocols import Capabilities
 from lrf.text.languages import language_of
 from lrf.text.unicode import storable
 from lrf.types import JSON
-from lrf_overlap.features import evidence_of, features
+from lrf_overlap.evidence import evidence_of
+from lrf_overlap.features import features
 from lrf_overlap.probability import VERSION, probability
 from lrf_overlap.settings import OverlapSettings
 

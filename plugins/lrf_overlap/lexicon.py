@@ -18,7 +18,10 @@ STOP_WORDS = _words(
     down again also too very just only even still yet there here such some any each every all both either other
     another own same more most much many few less least one ones while because since until although though however
     therefore thus hence per via among amongst towards toward across along around behind beside besides beyond s t
-    re ll ve d m let lets get gets got said says say according called named etc eg ie vs well quite rather"""
+    re ll ve d m let lets get gets got said says say according called named etc eg ie vs well quite rather
+    anybody anyone anything everybody everyone everything somebody someone something everywhere always never often
+    usually mostly sometimes rarely nearly almost several
+    myself yourself himself herself itself ourselves themselves"""
 )
 NEGATIONS = _words(
     """not no never none nobody nothing neither nor without cannot nowhere hardly barely lack unable fail"""
@@ -44,7 +47,10 @@ _IRREGULAR = """
     fly:flew flown; man:men; woman:women; child:children; person:people; foot:feet; tooth:teeth; mouse:mice;
     datum:data; lie:lay lain; freeze:froze frozen; steal:stole stolen; sing:sang sung; sink:sank sunk; swim:swam
     swum; throw:threw thrown; feed:fed; fight:fought; catch:caught; hear:heard; shoot:shot; sleep:slept;
-    strike:struck; bind:bound; forbid:forbade forbidden; hide:hid hidden; bite:bit bitten"""
+    strike:struck; bind:bound; forbid:forbade forbidden; hide:hid hidden; bite:bit bitten;
+    denmark:danish; france:french; spain:spanish; netherlands:dutch; switzerland:swiss; greece:greek; wales:welsh;
+    poland:polish; turkey:turkish; sweden:swedish; finland:finnish; england:english; scotland:scottish;
+    ireland:irish; norway:norwegian; britain:british; portugal:portuguese; iceland:icelandic; germany:german"""
 IRREGULAR: Mapping[str, str] = {
     form: base.strip()
     for base, _, forms in (line.partition(":") for line in _IRREGULAR.split(";"))
@@ -55,8 +61,8 @@ _OPPOSITES = """
     increase rise raise grow climb gain/decrease fall drop shrink decline reduce lower; open/close shut; allow
     permit let/forbid prohibit ban; include contain/exclude; accept approve/reject refuse deny; above over/below
     under; high higher highest/low lower lowest; large larger largest big bigger biggest great greater
-    greatest/small smaller smallest little; earliest/latest; first/last; maximum most/minimum least; more/less
-    fewer; all every/none; always/never; before/after; often frequently usually/rarely seldom; most many/few;
+    greatest/small smaller smallest little; earliest/latest; first/last; maximum/minimum; more/less
+    fewer; before/after;
     beyond/within; best better/worst worse; same identical/different; start begin open/end stop finish; north
     northern/south southern; east eastern/west western; left/right; hot warm/cold cool; true/false;
     public/private; success succeed/failure fail; enable/disable; positive/negative; legal/illegal;
@@ -72,13 +78,14 @@ _CONVERSES = (
     """buy purchase acquire/sell; borrow/lend; import/export; teach/learn; teacher/student; give/receive; win/lose"""
 )
 _ZH_OPPOSITES = """增加 上升 提高 增长 上涨 升高/减少 下降 降低 下跌; 打开 开启 启用/关闭 停用; 大于 高于 超过 多于
-    以上/小于 低于 不足 少于 以下; 最大/最小; 最多 至多 不超过/最少 至少 不少于; 最高/最低;
+    以上/小于 低于 不足 少于 以下; 最大/最小; 最高/最低;
     最早/最晚; 最长/最短; 提前/推迟; 成功/失败; 支持 赞成/反对; 相同 一致/不同; 开始/结束 停止;
     室内/室外; 公开/保密; 免费/收费; 增强 强于/减弱 弱于; 加快/减慢; 左侧 左边/右侧 右边; 东/西;
     南/北; 夏/冬; 春/秋; 男/女; 盈利/亏损; 赢/输; 必须 应当 应该 需要/不必 无需 不用;
-    安全/危险; 全部 所有/部分; 永久/临时; 父/母; 丈夫/妻子; 兄弟/姐妹; 上级/下级; 国内/国外;
-    之前 以前/之后 以后; 以内/以外; 常常 往往 经常 通常/很少 偶尔; 多数 许多 若干/少数; 内部/外部; 白天/夜间;
-    有效/无效; 合法/非法; 主要/次要; 扩大/缩小; 领先/落后"""
+    安全/危险; 永久/临时; 父/母; 丈夫/妻子; 兄弟/姐妹; 上级/下级; 国内/国外;
+    之前 以前/之后 以后; 以内/以外; 内部/外部; 白天/夜间;
+    有效/无效; 合法/非法; 主要/次要; 扩大/缩小; 领先/落后;
+    接受 同意/拒绝 谢绝 婉拒 驳回; 延长/缩短; 盈余/赤字; 上午/下午; 公立/私立; 裁减 裁员/扩招; 涨价/降价"""
 _ZH_CONVERSES = "买 收购/卖 出售; 借入/借出; 进口/出口; 得到/转让"
 
 
@@ -97,9 +104,9 @@ CONVERSES, ZH_CONVERSES = _signs(_CONVERSES), _signs(_ZH_CONVERSES)
 """Verbs of one event that its parties do from their sides: who sells to whom has them buy from him."""
 ZH_NEGATION = re.compile(
     "不(?![仅但过同断少管久论只光妨愧禁得]|到$|足$|超过)|不得(?!超过|少于|低于|高于|多于)|没有?(?!收|落|过)|未(?![来必])"
-    "|无(?![论线人数量限])|并非|非(?![常洲营])|莫(?!斯|尔)|勿|禁止|严禁|拒绝"
+    "|无(?![论线人数量限]|保留|条件|偿)|并非|非(?![常洲营])|莫(?!斯|尔)|勿|禁止|严禁|拒绝"
 )
-ZH_DENIERS = re.compile("免|停|关闭|拒|禁|除外|缺|停止")
+ZH_DENIERS = re.compile("免|停|除了|除去|除非|除.{1,12}外|关闭|拒|禁|除外|缺|停止")
 ZH_MARKERS = re.compile("[向给比把被到由至往]")
 ZH_STOP = frozenset(
     "的了是在和与及也都就而其之着过把被将对于从由为以因所这那此该们个各等地得又并且或则即若如但却还已会能可要应当须很更最再"
@@ -112,10 +119,17 @@ TRANSLITERATION = "斯克德尔拉尼亚洛维娜莎卡弗普特伯瑟蒂莱茨�
 MORE_SURNAMES = "林高马方石金江万段雷龙何许周黄张程孙余田任白毛史武夏于康"
 ZH_TITLE_ENDS = "师长员任授者生官席导警理"
 ZH_ORGANISATIONS = (
-    "公司|集团|基金会|大学|学院|学校|中学|小学|医院|银行|工坊|工厂|研究[所院]|化验室|实验室|事务所|协会|法院|酒店|机场|兄弟|乳品厂"
-    "|教授|先生|女士|医生|老师|[省市县镇]"
+    "公司|集团|科技|机械|电子|药业|制药|传媒|基金会|仲裁委员会|管理委员会|委员会|法庭|出版社|乐团|博物馆|图书馆|俱乐部|码头|车站|大学|学院|学校|中学|小学|医院|银行|工坊|工厂|研究[所院]|化验室|实验室|事务所|协会|法院|酒店|机场|兄弟|乳品厂"
+    "|教授|先生|女士|医生|老师|[省县镇]|市(?!场|民|长|区|集|委|政)"
 )
+ZH_NOT_IN_NAMES = (
+    "距离归附近旁边获已于了给家所座这那该某各每个的在是有和与及或从到由"
+    "被向对把其此本新老旧大小多全两几一二三四五六七八九十"
+)
+ZH_PLACES = "埠港郊省市县镇乡村岛河江湖山"
 ZH_NOT_NAMES = (
-    "何[时人种处必况]|许[多可]|任[何务意]|余[下额]|程[序度]|周[围期末边年]|张贴|黄[色金]|夏[天季]|于是|史前|武[器装]"
-    "|田[地里]|康复|孙[子女]|林[木业区场地]"
+    "何[时人种处必况一]|许[多可]|任[何务意]|余[下额]|程[序度]|周[围期末边年]|张贴|黄[色金]|夏[天季]|于是|史前|武[器装]"
+    "|田[地里]|康复"
+    "|曾[经任在是被有]|谢[谢绝]|叶[子片]|戴[上着]|钟[楼表声]|范[围例]|陆[地续上军]|顾[客问]|钱[归都是款财包由]"
+    "|汤[里汁]|黎明|贺[卡信]|杜绝|罗列|孙[子女]|林[木业区场地]"
 )

@@ -75,6 +75,7 @@ HAN = re.compile(
     | (?P<zh_fraction>(?P<den>{_C}{{1,20}})分之(?P<num>{_C}{{1,20}}|\d{{1,9}}))
     | (?P<and_half>(?P<hn>{_C}{{1,20}})个半(?P<hu>小时|月|钟头))
     | (?P<zh_half>一半|半(?:数|价)|半个?(?P<hu2>小时|钟头|年|天|月))
+    | (?P<zh_discount>(?P<discount>[一二三四五六七八九])折(?![叠断合磨腾扣成算线射中回返页椅刀]))
     | (?P<zh_tenths>(?P<tenths>[一二两三四五六七八九])成(?![为了立员功本果熟分]))
     | (?P<ordinal>第\ ?(?P<on>\d{{1,9}}|{_C}{{1,20}}))
     | (?P<chinese>(?P<han>{_C}{{1,20}}(?:点{_D}{{1,20}})?))
@@ -87,7 +88,8 @@ _LATIN_UNITS = "|".join(
 )
 _HAN_UNITS = "|".join(sorted((u for u in UNITS if "\u4e00" <= u[0] <= "\u9fff"), key=len, reverse=True))
 UNIT = re.compile(
-    rf"(?P<about>[多余来]|\ ?左右)?(?:[\ -]?(?P<latin>{_LATIN_UNITS})(?:es|s)?(?![A-Za-z])|\ ?(?P<zh>{_HAN_UNITS}))",
+    rf"(?P<about>[多余来]|\ ?左右)?(?:[\ -]?(?!has\b|as\b)(?P<latin>{_LATIN_UNITS})(?:es|s)?(?![A-Za-z])"
+    rf"|\ ?(?P<zh>{_HAN_UNITS})(?![级代]))",
     re.I,
 )
 TENTH = re.compile(rf"[一二三四五六七八九](?![{CHINESE_NUMERALS}个名人位米分秒年月日天])")
@@ -106,10 +108,13 @@ MONTH_BEFORE = re.compile(
 PART_OF_DAY = re.compile(r"(凌晨|早上|上午|中午|下午|晚上|夜里|夜间)\ ?$")
 NOT_NUMBERS = frozenset({"千万", "万一", "一一", "千百", "万千", "万", "千", "百", "十", "零", "一", "百万"})
 _FULL_MONTHS = "january february march april june july august september october november december"
-STARTS = frozenset(
-    {*ENGLISH, *ENGLISH_SCALES, *ORDINALS, *MULTIPLES, *FRACTIONS, "a", "an", "noon", "midnight", *MONTHS, "sept"}
+NUMBER_WORDS = frozenset(
+    {*ENGLISH, *ENGLISH_SCALES, *ORDINALS, *MULTIPLES, *FRACTIONS, "noon", "midnight", *MONTHS, "sept"}
 ).union(_FULL_MONTHS.split())
+"""Words without one of which a text has no quantity in words."""
+STARTS = NUMBER_WORDS | {"a", "an"}
 TRIGGER = re.compile(rf"\d|[A-Za-z]+|[{CHINESE_NUMERALS}半第]")
+NO_WORD_TRIGGER = re.compile(rf"\d|[{CHINESE_NUMERALS}半第]")
 
 
 def quantity_at(text: str, at: int) -> re.Match[str] | None:

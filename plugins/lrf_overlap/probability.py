@@ -7,34 +7,38 @@ from collections.abc import Mapping, Sequence
 
 from lrf_overlap.features import FEATURES
 
-VERSION = 3
+VERSION = 4
 """Raised with every change of a probability, so that no reply of another version is taken from a journal."""
 
 _WEIGHTS: Mapping[str, tuple[float, Mapping[str, float]]] = {
     "en": (
-        1.71,
+        1.46,
         {
-            "number": 3.21,
-            "number_elsewhere": 2.53,
-            "name": 3.79,
-            "name_elsewhere": 1.48,
-            "foreign": 3.05,
-            "denied": 2.93,
-            "reversed": 2.67,
-            "exchanged": 1.96,
+            "number": 3.1,
+            "number_elsewhere": 2.15,
+            "name": 3.31,
+            "name_elsewhere": 1.13,
+            "foreign": 2.27,
+            "denied": 3.03,
+            "reversed": 2.25,
+            "exchanged": 1.38,
+            "scope": 3.04,
+            "scope_added": 0.48,
         },
     ),
     "zh": (
-        1.72,
+        1.36,
         {
-            "number": 4.38,
-            "number_elsewhere": 1.73,
-            "name": 3.89,
-            "name_elsewhere": 1.08,
-            "foreign": 2.91,
-            "denied": 3.16,
-            "reversed": 3.13,
-            "exchanged": 2.64,
+            "number": 3.36,
+            "number_elsewhere": 1.6,
+            "name": 3.43,
+            "name_elsewhere": 0.87,
+            "foreign": 2.07,
+            "denied": 2.67,
+            "reversed": 2.24,
+            "exchanged": 1.82,
+            "scope": 3.11,
+            "scope_added": 0.63,
         },
     ),
 }

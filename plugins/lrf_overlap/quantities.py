@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 
 from lrf_overlap.numerals import CHINESE_NUMERALS, FRACTIONS, MULTIPLES, ORDINALS, chinese_number, english_number
 from lrf_overlap.patterns import (
@@ -11,7 +12,9 @@ from lrf_overlap.patterns import (
     MEASURE,
     MONTH_BEFORE,
     MONTHS,
+    NO_WORD_TRIGGER,
     NOT_NUMBERS,
+    NUMBER_WORDS,
     PART_OF_DAY,
     STARTS,
     TENTH,
@@ -28,19 +31,28 @@ Found = tuple[int, tuple[Quantity, ...]]
 """The end of a quantity with its unit, and what it says; a date says several things."""
 
 
+@lru_cache(maxsize=4096)
+def quantities_of(sentence: str) -> tuple[tuple[int, int, tuple[Quantity, ...]], ...]:
+    """The quantities of a sentence, kept for the next time."""
+    return tuple(quantities(sentence))
+
+
 def quantities(text: str) -> Iterator[tuple[int, int, tuple[Quantity, ...]]]:
     """Each quantity of the text: its start, its end, and what it says."""
     at = 0
-    while (trigger := TRIGGER.search(text, at)) is not None:
-        at = trigger.end()
-        first = text[trigger.start()]
+    words = not NUMBER_WORDS.isdisjoint(_SMALL_WORD.findall(text.lower()))
+    for trigger in (TRIGGER if words else NO_WORD_TRIGGER).finditer(text):
+        start = trigger.start()
+        if start < at:
+            continue
+        first = text[start]
         if first.isascii() and first.isalpha():
             if trigger[0].lower() not in STARTS:
                 continue
-        elif _in_a_name(text, trigger.start()):
-            at = _after_name(text, trigger.start())
+        elif _in_a_name(text, start):
+            at = _after_name(text, start)
             continue
-        if (match := quantity_at(text, trigger.start())) is None:
+        if (match := quantity_at(text, start)) is None:
             continue
         if found := _READERS[_kind(match)](match, text):
             at, said = found
@@ -49,6 +61,8 @@ def quantities(text: str) -> Iterator[tuple[int, int, tuple[Quantity, ...]]]:
             at = match.end()
 
 
+_REST = re.compile(r"\b(?:remaining|other|final) $", re.IGNORECASE)
+_SMALL_WORD = re.compile("[a-z]+")
 _NAME_END = re.compile(r"\w+(?:[.-]\w+)*")
 
 
@@ -149,7 +163,7 @@ def _ratio(match: re.Match[str], text: str) -> Found | None:
 
 def _fraction(match: re.Match[str], text: str) -> Found | None:
     written, denominator = match["fn"], match["fd"].lower()
-    plain = denominator in ("half", "halves", "quarter", "quarters")
+    plain = denominator in ("half", "halves", "quarter", "quarters") or _REST.search(text, 0, match.start()) is not None
     if (
         not plain
         and match["fu"] is None
@@ -178,7 +192,7 @@ def _ordinal_word(match: re.Match[str], text: str) -> Found | None:
 def _ordinal(match: re.Match[str], text: str) -> Found | None:
     written = match["on"].lower()
     value = float(ORDINALS[written]) if written in ORDINALS else _value(written)
-    return None if value is None or written == "first" else (match.end(), (Quantity("ordinal", value),))
+    return None if value is None or written in ("first", "1", "一") else (match.end(), (Quantity("ordinal", value),))
 
 
 def _multiple(match: re.Match[str], text: str) -> Found:
@@ -200,7 +214,12 @@ def _half(match: re.Match[str], text: str) -> Found:
 
 
 def _tenths(match: re.Match[str], text: str) -> Found:
-    return match.end(), (Quantity("share", (_value(match["tenths"]) or 0.0) / 10),)
+    more = text[match.end() : match.end() + 1] == "多"
+    return match.end(), (Quantity("share", (_value(match["tenths"]) or 0.0) / 10 + 0.05 * more, about=more),)
+
+
+def _discount(match: re.Match[str], text: str) -> Found:
+    return match.end(), (Quantity("share", (_value(match["discount"]) or 0.0) / 10),)
 
 
 def _number(match: re.Match[str], text: str) -> Found | None:
@@ -256,7 +275,7 @@ def _measured(value: float, digits: int, match: re.Match[str], text: str, curren
             value, digits, end = value + chinese_number(tenth[0]) / 10, digits + 1, tenth.end()  # type: ignore[operator]
     elif text[end : end + 1] in ("多", "余") or text[end : end + 2] == "左右":
         about = True
-    return end, (Quantity(family, value * factor, digits, about),)
+    return end, (Quantity(family, value * factor, digits, about, value),)
 
 
 def _unit(unit: re.Match[str]) -> tuple[str, float]:
@@ -283,6 +302,7 @@ _READERS: Mapping[str, Callable[[re.Match[str], str], Found | None]] = {
     "and_half": _and_half,
     "zh_half": _half,
     "zh_tenths": _tenths,
+    "zh_discount": _discount,
     "number": _number,
     "words": _words,
     "chinese": _chinese,

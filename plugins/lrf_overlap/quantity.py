@@ -11,21 +11,25 @@ class Quantity:
     """A quantity: what it measures, and how much of the base unit.
 
     ``kind`` is a family of units, "number", "ordinal", "year", "month", "day" (month × 100 + day) or "clock" (minutes
-    of the day). ``digits`` are its significant digits as written. ``about``: it is called approximate, or is a clock
-    that doesn't say which half of the day, or a date that doesn't say which of its numbers is the month.
+    of the day). ``digits`` are its significant digits as written, ``bare`` the number before a unit. ``about``: it is
+    called approximate, or is a clock that doesn't say which half of the day, or a date that doesn't say which of its
+    numbers is the month.
     """
 
     kind: str
     value: float
     digits: int = 15
     about: bool = False
+    bare: float | None = None
 
     def said_by(self, other: Quantity) -> bool:
         """Whether ``other``, of the evidence, says this: it may be more exact, and in another unit."""
         if self.kind == "month" and other.kind == "day":
             return other.value // 100 == self.value
+        if {self.kind, other.kind} == {"time", "calendar"}:
+            return self._months(other)
         if self.kind != other.kind and not ("number" in (self.kind, other.kind) and {self.kind, other.kind} <= _BARE):
-            return False
+            return "number" in (self.kind, other.kind) and self._same_digits(other)
         if self.kind == "clock" and (self.about or other.about):
             return self.value % 720 == other.value % 720
         if self.kind == "day" == other.kind and (self.about or other.about):
@@ -38,7 +42,17 @@ class Quantity:
             return math.isclose(self.value, other.value, rel_tol=0.06)
         return self.digits < other.digits and self.value == float(f"{other.value:.{self.digits - 1}e}")
 
+    def _same_digits(self, other: Quantity) -> bool:
+        """Whether a number without a unit is the one before the other's unit, and no number that stands anywhere."""
+        return self.bare is not None and self.bare == other.bare and (self.bare % 1 != 0 or self.bare >= 100)
 
+    def _months(self, other: Quantity) -> bool:
+        """Whether days or weeks are as long as months or years: 30 days, a month."""
+        months, days = (self, other) if self.kind == "calendar" else (other, self)
+        return months.value >= 1 and math.isclose(days.value / 86400 / _DAYS_A_MONTH, months.value, rel_tol=0.04)
+
+
+_DAYS_A_MONTH = 30.44
 _EXACT = frozenset({"clock", "month", "day", "year", "ordinal"})
 _BARE = frozenset(  # what is often written without its unit
     {"number", "year", "ordinal", "share", "temperature", "dollar", "euro", "sterling", "yuan", "yen"}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from lrf.text.unicode import without_invisible
 from lrf_overlap.lexicon import (
     DENIERS,
     MARKERS,
@@ -22,29 +21,26 @@ from lrf_overlap.lexicon import (
     ZH_DENIERS,
     ZH_MARKERS,
     ZH_NEGATION,
+    ZH_NOT_IN_NAMES,
     ZH_NOT_NAMES,
     ZH_OPPOSITES,
     ZH_ORGANISATIONS,
+    ZH_PLACES,
     ZH_STOP,
     ZH_TITLE_ENDS,
 )
-from lrf_overlap.quantities import quantities
+from lrf_overlap.quantities import quantities_of
 from lrf_overlap.quantity import Quantity
+from lrf_overlap.scope import scopes_in
+from lrf_overlap.splitting import HAN
 from lrf_overlap.words import BE, NO_GAP, Word, word_of
 
-_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _PIECE = re.compile(
-    rf"(?P<han>[{_HAN}]+)|(?P<word>[^\W_{_HAN}]+(?:['’.&+-][^\W_{_HAN}]+)*)|(?P<stop>[,;:!?()，。；：！？、（）—…]|\.(?=\s|$))"
+    rf"(?P<han>[{HAN}]+)|(?P<word>[^\W_{HAN}]+(?:['’.&+-][^\W_{HAN}]+)*)|(?P<stop>[,;:!?()，。；：！？、（）—…]|\.(?=\s|$))"
 )
-_END = re.compile(r"[.!?;:。！？；：\n][\"'”’)\]」』）]*\s*")
-_ITEM = re.compile(r"(?:[-*#•|]|\d{1,3}[.)]\s)")
 _VERB = re.compile(
     r"(?:is|was|are|were|has|had|did|does|will|would|can|could|may|must|should)\b|[a-z]{1,30}(?:ed|es|s)\b"
 )
-_AT_MOST = re.compile(r"\b(?:no|not) (?:more|less|fewer|later|earlier|longer|larger|smaller|higher|lower) than\b", re.I)
-_WEEKDAY = re.compile("(?:周|礼拜)([一二三四五六日天])(?![个年])")
-_LONGEST = 1_000
-"""Characters of a sentence; a text without an end of a sentence is cut."""
 _FRONTED = re.compile(r"(?:For|In|At|On|With|By|After|Before|During|Since|Until|From|Under|Over|To|Among|Within) ")
 _SCOPE, _HAN_SCOPE = 4, 10
 """Words after a negation that it may deny, and pairs of Chinese characters."""
@@ -71,60 +67,35 @@ class Sentence:
     tokens: its words with content, in order.
     rank: for each token its place if passive constructions were active.
     places: of each key.
-    keys: what it can be found by: keys, what related words share, and single Chinese characters.
     clauses: the places of each clause's tokens.
     quantities: by the place of the token that stands for them.
     denied: the places of tokens within reach of a negation.
     refusing: the clauses with a verb that is a negation ("refuse", "forbid"), or with an even number of negations.
     fronted: how many of its first tokens follow a preposition with which it begins: "in Rome …".
     negations: for each negation the places that it may deny.
-    opposites: for each word that has an opposite, its pair and its side, 1 or −1, turned by a negation.
+    opposites: for each word that has an opposite, its pair, its side, 1 or −1, turned by a negation, and its clause.
     converses: the same of verbs that parties of one event do (buy, sell); negations don't turn them.
     ones: the places of "one" and "一" before a unit or a measure.
     markers: prepositions that tell two parties apart, each with the place of the token after it.
     initials: of the runs of capitalised words.
+    scopes: for each clause what it says of how much: see :mod:`lrf_overlap.scope`.
     """
 
     tokens: tuple[Token, ...]
     rank: tuple[int, ...]
     quantities: dict[int, tuple[Quantity, ...]]
     negations: tuple[tuple[int, ...], ...]
-    opposites: tuple[tuple[int, int], ...]
+    opposites: tuple[tuple[int, int, int], ...]
     converses: frozenset[tuple[int, int]]
     initials: frozenset[str]
     markers: tuple[tuple[str, int], ...]
     places: dict[str, list[int]] = field(default_factory=dict)
-    keys: frozenset[str] = frozenset()
     clauses: tuple[range, ...] = ()
     denied: frozenset[int] = frozenset()
     fronted: int = 0
     refusing: frozenset[int] = frozenset()
     ones: frozenset[int] = frozenset()
-
-
-def split(text: str) -> list[str]:
-    """The sentences of a text, normalised: characters in their usual form, lines that a page broke joined."""
-    if " than" in text:
-        text = _AT_MOST.sub("at most", text)
-    if not text.isascii():
-        text = _WEEKDAY.sub(r"星期\1", without_invisible(unicodedata.normalize("NFKC", text)))
-    sentences, start = [], 0
-    for match in _END.finditer(text):
-        if _ends(match, text):
-            sentences.append(" ".join(text[start : match.end()].split()))
-            start = match.end()
-    sentences.append(" ".join(text[start:].split()))
-    return [s[at : at + _LONGEST] for s in sentences for at in range(0, len(s), _LONGEST)]
-
-
-def _ends(match: re.Match[str], text: str) -> bool:
-    """Whether a sentence ends with this mark and the white space after it."""
-    mark, lines, following = match[0][0], match[0].count("\n"), text[match.end() : match.end() + 1]
-    if mark in "。！？；" or lines > 1 or not following:
-        return True
-    if lines:
-        return mark in ".!?:：" or _ITEM.match(text, match.end()) is not None
-    return mark in ".!?;" and match[0][-1].isspace() and not following.islower()
+    scopes: dict[int, set[str]] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=4096)
@@ -145,7 +116,7 @@ class _Reader:
         self.quantities: dict[int, tuple[Quantity, ...]] = {}
         self.negation_places: list[tuple[int, int]] = []
         self.until: set[int] = set()
-        self.opposites: list[tuple[int, int, int]] = []
+        self.opposites: list[tuple[int, int, int, int]] = []
         self.passives: list[tuple[int, int]] = []
         self.be = False
         self.participle: int | None = None
@@ -153,16 +124,16 @@ class _Reader:
         self.markers: list[tuple[str, int]] = []
         self.fronted = 0
         self.gaps: set[int] = set()
-        self.characters: set[str] = set()
         self.refusing: set[int] = set()
         self.ones: set[int] = set()
         self.clause = 0
         self.run: list[str] = []
         self.initials: set[str] = set()
+        self.breaks: list[int] = []
 
     def read(self) -> None:
         at = 0
-        for start, end, said in quantities(self.text):
+        for start, end, said in quantities_of(self.text):
             self._words(at, start)
             self.quantities[len(self.tokens)] = said
             if (
@@ -188,18 +159,24 @@ class _Reader:
             rank=self._ranks(),
             quantities=self.quantities,
             negations=negations,
-            opposites=tuple((pair, -side if place in near else side) for place, pair, side in self.opposites),
+            opposites=tuple((pair, -side if place in near else side, c) for place, pair, side, c in self.opposites),
             converses=frozenset(self.converses),
             initials=frozenset(self.initials),
             markers=tuple(self.markers),
             places=places,
-            keys=frozenset(self.characters).union(places, (t.soft for t in self.tokens if t.soft)),
             clauses=tuple(self._clauses()),
             denied=denied,
             fronted=self.fronted,
             ones=frozenset(self.ones),
             refusing=frozenset(self.refusing),
+            scopes=self._scopes_of_amount(),
         )
+
+    def _scopes_of_amount(self) -> dict[int, set[str]]:
+        scopes: dict[int, set[str]] = {}
+        for at, name in scopes_in(self.text):
+            scopes.setdefault(bisect_right(self.breaks, at), set()).add(name)
+        return scopes
 
     def _clauses(self) -> Iterator[range]:
         starts = [p for p, t in enumerate(self.tokens) if p == 0 or t.clause != self.tokens[p - 1].clause]
@@ -210,6 +187,7 @@ class _Reader:
         by_clause: dict[int, list[int]] = {}
         for place, clause in self.negation_places:
             by_clause.setdefault(clause, []).append(place)
+        self.refusing |= self.until
         for clause, places in by_clause.items():
             if len(places) % 2 and clause not in self.until:
                 yield from filter(None, map(self._scope, places))
@@ -264,7 +242,9 @@ class _Reader:
             if kind == "han":
                 self._han(match[0])
             else:
-                self.clause += match[0] not in "()（）、"
+                if match[0] not in "()（）、":
+                    self.clause += 1
+                    self.breaks.append(match.end())
                 self.gaps.add(len(self.tokens))
                 self.be, self.participle = False, None
 
@@ -293,7 +273,7 @@ class _Reader:
         if word.lower in MARKERS:
             self.markers.append((word.lower, here))
         if word.opposite and not (word.lower in MEASURED and here and self.tokens[-1].kind == "number"):
-            self.opposites.append((here, *word.opposite))
+            self.opposites.append((here, *word.opposite, self.clause))
         if word.converse:
             self.converses.add(word.converse)
         if word.key in DENIERS:
@@ -331,7 +311,6 @@ class _Reader:
     def _han(self, run: str) -> None:
         """Adds each pair of neighbouring characters of a run without spaces, those without content left out."""
         kept = [(at, c) for at, c in enumerate(run) if c not in ZH_STOP]
-        self.characters.update("=" + c for _, c in kept)
         place_of = {at: len(self.tokens) + n for n, (at, _) in enumerate(kept[:-1] if len(kept) > 1 else kept)}
         for (_, one), (_, two) in pairwise(kept if len(kept) > 1 else [*kept, *kept]):
             self._add(one + two if len(kept) > 1 else one, "", "han")
@@ -344,7 +323,7 @@ class _Reader:
         if ZH_DENIERS.search(run):
             self.refusing.add(self.clause)
         self.negation_places += ((place(m.end()), self.clause) for m in ZH_NEGATION.finditer(run))
-        self.opposites += ((place(m.start()), *ZH_OPPOSITES[m[0]]) for m in _ZH_OPPOSITE.finditer(run))
+        self.opposites += ((place(m.start()), *ZH_OPPOSITES[m[0]], self.clause) for m in _ZH_OPPOSITE.finditer(run))
         self.converses.update(ZH_CONVERSES[m[0]] for m in _ZH_CONVERSE.finditer(run))
         self.markers += ((m[0], place(m.end())) for m in ZH_MARKERS.finditer(run))
         self.passives += ((place(m.end()), place(m.end())) for m in _ZH_PASSIVE.finditer(run))
@@ -360,9 +339,13 @@ class _Reader:
 _ZH_CONVERSE = re.compile("|".join(sorted(ZH_CONVERSES, key=len, reverse=True)))
 _ZH_OPPOSITE = re.compile("|".join(sorted(ZH_OPPOSITES, key=len, reverse=True)))
 _ZH_NAME = re.compile(
-    f"(?:^|[由被给向和与及是为对叫])([{SURNAMES}][\u4e00-\u9fff])"
-    f"|[{ZH_TITLE_ENDS}]([{SURNAMES}{MORE_SURNAMES}][\u4e00-\u9fff])"
+    f"[{ZH_TITLE_ENDS}叫是由](?!{ZH_NOT_NAMES})([{SURNAMES}{MORE_SURNAMES}][\u4e00-\u9fff]{{2}})$|"
+    f"(?:^|[由被给向和与及是为对叫])(?!{ZH_NOT_NAMES})([{SURNAMES}][\u4e00-\u9fff])"
+    f"|(?!任何)[{ZH_TITLE_ENDS}](?!{ZH_NOT_NAMES})([{SURNAMES}{MORE_SURNAMES}][\u4e00-\u9fff])"
     f"|^(?!{ZH_NOT_NAMES})([林何许周黄张程孙余田任史武夏于康][\u4e00-\u9fff])"
-    f"|([{TRANSLITERATION}]{{2,}})|([\u4e00-\u9fff]{{2}})(?:{ZH_ORGANISATIONS})|([\u4e00-\u9fff]村)"
+    f"|([{TRANSLITERATION}]{{2,}})"
+    f"|([^{ZH_NOT_IN_NAMES}]{{2}})(?:{ZH_ORGANISATIONS})"
+    f"|(?:^|[从到往至在于赴离])([^{ZH_NOT_IN_NAMES}]{{1,3}}[{ZH_PLACES}])"
+    f"|(?:^|[从到往至在于由自赴离])([^{ZH_NOT_IN_NAMES}]{{2}})(?=[开往飞驶迁搬][往到至])"
 )
 _ZH_PASSIVE = re.compile("[被由]")

@@ -35,7 +35,7 @@ _FAMILIES: Mapping[str, Mapping[float, str]] = {
         604800: "week 周 星期 个星期 礼拜",
         1209600: "fortnight",
     },
-    "calendar": {1: "month 个月", 12: "year yr 年", 120: "decade", 1200: "century centuries 世纪"},
+    "calendar": {1: "month 个月", 3: "季度 个季度", 12: "year yr 年", 120: "decade", 1200: "century centuries 世纪"},
     "volume": {
         1e-3: "ml millilitre milliliter 毫升",
         1: "l litre liter 升 公升",
@@ -54,7 +54,11 @@ _FAMILIES: Mapping[str, Mapping[float, str]] = {
     "voltage": {1: "v volt 伏", 1e3: "kv kilovolt 千伏"},
     "frequency": {1: "hz hertz 赫兹", 1e3: "khz 千赫", 1e6: "mhz 兆赫", 1e9: "ghz 吉赫"},
     "pressure": {1: "pa pascal 帕", 100: "hpa hectopascal 百帕", 1e3: "kpa 千帕"},
-    "speed": {1: "m/s", 0.277778: "km/h kph kmh", 0.44704: "mph"},
+    "speed": {
+        1: "m/s metres_per_second meters_per_second 米每秒",
+        0.277778: "km/h kph kmh kilometres_per_hour kilometers_per_hour 公里每小时",
+        0.44704: "mph miles_per_hour",
+    },
     "temperature": {1: "°c ℃ celsius degree 度 摄氏度"},
     "fahrenheit": {1: "°f ℉ fahrenheit 华氏度"},
     "dollar": {1: "$ us$ usd dollar 美元"},

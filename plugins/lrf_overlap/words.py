@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from functools import lru_cache
 from typing import NamedTuple
 
 from lrf_overlap.lexicon import CONVERSES, DENIERS, IRREGULAR, MARKERS, NEGATIONS, OPPOSITES, PARTICIPLES, STOP_WORDS
+from lrf_overlap.patterns import NUMBER_WORDS
 
+NUMBER = "#"
+"""The key of what a number, a date or a measure may begin with."""
 NO_GAP = frozenset({"of", "and", "the", "a", "an"})
 """Words without content that part nothing."""
 BE = frozenset({"is", "are", "was", "were", "be", "been", "being"})
@@ -44,7 +48,8 @@ def soft(word: str) -> str:
 class Word(NamedTuple):
     """What is known of a word of a language with spaces, wherever it stands.
 
-    ``marks``: whether it does more than have content; ``plain``: neither that, nor a name, nor a gap.
+    ``found_by``: its keys, none of a word without content. ``marks``: whether it does more than have content;
+    ``plain``: neither that, nor a name, nor a gap.
     """
 
     lower: str
@@ -56,6 +61,7 @@ class Word(NamedTuple):
     participle: bool
     opposite: tuple[int, int] | None
     converse: tuple[int, int] | None
+    found_by: tuple[str, ...]
     marks: bool
     plain: bool
 
@@ -83,9 +89,43 @@ def word_of(form: str) -> Word:
         participle=participle,
         opposite=opposite,
         converse=converse,
+        found_by=_found_by(form, lower, key, empty=empty),
         marks=marks,
         plain=not (marks or coded or form[0].isupper() or (empty and lower not in NO_GAP)),
     )
+
+
+class _Vocabulary:
+    """Words that were met, and for each key those that have it."""
+
+    MOST = 200_000
+
+    def __init__(self) -> None:
+        self.known: set[str] = set()
+        self.forms: dict[str, set[str]] = {}
+
+
+_vocabulary = _Vocabulary()
+
+
+def vocabulary_with(words: Set[str]) -> _Vocabulary:
+    """A vocabulary that has these words and, of documents before, most others. It grows to 200,000 words, then anew."""
+    global _vocabulary
+    vocabulary = _vocabulary
+    if len(vocabulary.known) > _Vocabulary.MOST:
+        vocabulary = _vocabulary = _Vocabulary()
+    for word in words - vocabulary.known:
+        for key in word_of(word).found_by:
+            vocabulary.forms.setdefault(key, set()).add(word)
+        vocabulary.known.add(word)
+    return vocabulary
+
+
+def _found_by(form: str, lower: str, key: str, *, empty: bool) -> tuple[str, ...]:
+    keys = [] if empty and len(form) > 1 else [key, *filter(None, [soft(key)])]
+    if lower.partition("-")[0] in NUMBER_WORDS or not lower.isalpha():
+        keys.append(NUMBER)
+    return tuple(keys)
 
 
 _OPPOSITE_STEMS = {stem(word): sign for word, sign in reversed(OPPOSITES.items())}

@@ -17,7 +17,9 @@ from lrf.prompting.requests import Request
 from lrf.prompting.templates import Template
 from lrf.testing import check_judge
 from lrf.testing.strategies import nasty_texts
-from lrf_overlap.features import FEATURES, Evidence, features
+from lrf_overlap import words
+from lrf_overlap.evidence import Evidence
+from lrf_overlap.features import FEATURES, features
 from lrf_overlap.judge import Overlap
 from lrf_overlap.probability import VERSION, probability
 from lrf_overlap.quantities import quantities
@@ -147,6 +149,55 @@ def test_a_planted_error_is_found_as_what_it_is(language: str, statement: str, f
     assert supported(evidence, statement, language) < 0.5
 
 
+@pytest.mark.parametrize(
+    ("language", "evidence", "statement", "true"),
+    [
+        ("en", "All drivers wear a badge.", "A few drivers wear a badge.", "All of the drivers have a badge to wear."),
+        ("en", "Most of the cheese is sold in Ghent.", "All of the cheese is sold in Ghent.", "Ghent buys the cheese."),
+        ("en", "At least nine people must vote.", "At most nine people must vote.", "Nine or more people must vote."),
+        ("zh", "所有船只进港前都要登记。", "少数船只进港前要登记。", "船只进港前一律要登记。"),
+        ("zh", "除导盲犬以外，宠物不得进站。", "包括导盲犬在内，所有宠物都不得进站。", "宠物不得进站，导盲犬除外。"),
+        ("zh", "每年至少推荐十五人。", "每年至多推荐十五人。", "每年推荐不少于15人。"),
+    ],
+)
+def test_how_much_a_statement_speaks_of_is_compared(language: str, evidence: str, statement: str, true: str) -> None:
+    assert values(evidence, statement)["scope"] > 0.4
+    assert supported(evidence, true, language) > supported(evidence, statement, language) + 0.2
+
+
+@pytest.mark.parametrize(
+    ("evidence", "statement"),
+    [
+        ("She left in 1929 and took her degree four years later.", "She took her degree in 1933."),
+        ("The works began in 2001 and ended in 2005.", "The works took four years."),
+        ("日记直到2003年才出版。", "日记在21世纪出版。"),
+        ("押金三十天内退还。", "押金一个月内退还。"),
+        ("The limit is 25 metres per second.", "The limit is 25 m/s."),
+        ("The turbines are Danish.", "The turbines are from Denmark."),
+        ("It closes late on weekdays.", "It closes late on Tuesday."),
+    ],
+)
+def test_what_follows_by_simple_reckoning_is_not_missing(evidence: str, statement: str) -> None:
+    found = values(evidence, statement)
+    assert found["number"] == 0.0
+    assert found["name"] < 0.7
+
+
+def test_a_denial_of_another_thing_is_none() -> None:
+    evidence = "She abolished Saturday lessons, but kept the morning run. Visitors may see the shop, never the hall."
+    assert values(evidence, "The morning run was not abolished.")["denied"] < 0.7
+    assert values(evidence, "Visitors may see the hall.")["denied"] > 0.5
+    assert values("All of the farms are within 30 miles.", "None is more than 30 miles away.")["denied"] == 0
+
+
+def test_the_vocabulary_begins_anew_when_it_has_grown_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Evidence(MILL)
+    monkeypatch.setattr(words._Vocabulary, "MOST", 3)
+    after = Evidence(MILL)
+    for evidence in (before, after):
+        assert features(evidence, "It has 14 rooms.") == features(Evidence(MILL), "It has 14 rooms.")
+
+
 def test_marks_of_passages_are_no_numbers_of_the_evidence() -> None:
     assert values("[7] Mills\nThe mill has 14 rooms.", "The mill has 7 rooms.")["number"] == 1.0
 
@@ -181,7 +232,7 @@ def test_a_text_without_end_is_read_in_pieces() -> None:
 def test_what_it_says_has_a_version_so_that_no_journal_keeps_an_older_opinion() -> None:
     """Raise VERSION when this fails."""
     said = [round(supported(MILL, s), 3) for s in ("It has 14 rooms.", "It has 41 rooms.", "Dogs are allowed in it.")]
-    assert (VERSION, said) == (3, [0.847, 0.182, 0.228])
+    assert (VERSION, said) == (4, [0.812, 0.162, 0.172])
 
 
 async def test_the_judge_holds_to_its_protocol_and_gives_its_probability_to_the_verdict_with_most_support() -> None:
