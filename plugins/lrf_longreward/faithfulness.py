@@ -46,7 +46,8 @@ class Faithfulness:
     def kinds(self) -> tuple[str, ...]:
         """See :class:`lrf.protocols.AsksKinds`."""
         written = ("statements",) if self._settings.statements == "judge" else ()
-        return (*written, "verdict", *(("text",) if self.explains else ()))
+        chosen = ("choice",) if self._settings.locate == "judge" else ()
+        return (*written, "verdict", *chosen, *(("text",) if self.explains else ()))
 
     @property
     def explains(self) -> bool:

@@ -41,6 +41,7 @@ QUESTION_FIELDS: Mapping[str, Fields] = {
     "document": Fields(frozenset({"context"})),
     "document_answer": Fields(frozenset({"context", "question", "answer"})),
     "ask_statement": Fields(frozenset({"statement"})),
+    "ask_passage": Fields(frozenset({"statement"})),
     "ask_helpfulness": Fields(frozenset()),
     "ask_logicality": Fields(frozenset()),
     "ask_completeness": Fields(frozenset()),

@@ -101,11 +101,13 @@ class FaithfulnessSettings(PromptSettings):
         description="How it is asked whether a statement is supported: by the paper's three labels, or by yes or no, "
         "whose probability is the support. auto: yes or no of a judge that decides, labels of every other one.",
     )
-    locate: Literal["words", "retriever"] = Field(
+    locate: Literal["words", "retriever", "judge"] = Field(
         "words",
         description="With `read: document`: how the passage is found that a reader should look at. words: by likeness, "
         "when the run is read. retriever: its best chunks are kept as the statement's evidence, which no verdict "
-        "depends on.",
+        "depends on. judge: the document is shown in up to 25 numbered passages, and it is asked in the same "
+        "request which of them supports each statement best; the `top_k` likeliest (1 by default) that the judge "
+        "prefers to none are the evidence.",
     )
     headings: Headings = Field("plain", description=f"How a passage is headed: {_HEADINGS}")
     repeated_statements: Literal["once", "each"] = Field(
@@ -143,7 +145,7 @@ class FaithfulnessSettings(PromptSettings):
 
     @property
     def without(self) -> frozenset[str]:
-        alone = self.read == "document" and self.locate == "words"
+        alone = self.read == "document" and self.locate != "retriever"
         return frozenset({"retriever"}) if alone else frozenset()
 
     @model_validator(mode="after")
@@ -151,7 +153,7 @@ class FaithfulnessSettings(PromptSettings):
         if self.read == "document" and (self.second_look != "off" or (self.top_k and self.locate == "words")):
             raise ValueError("`second_look` and `top_k` are about retrieved evidence; leave them out")
         if self.read == "evidence" and self.locate != "words":
-            raise ValueError("`locate: retriever` needs `read: document`; evidence is retrieved anyway")
+            raise ValueError(f"`locate: {self.locate}` needs `read: document`; evidence is retrieved anyway")
         if self.read == "document" and self.verdicts_per_call > 1:
             raise ValueError("with `read: document` a judge that decides gets all statements at once by itself")
         return self

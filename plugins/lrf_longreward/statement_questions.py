@@ -9,6 +9,7 @@ from lrf.errors import UnscorableError
 from lrf.prompting.expectations import YesOrNo
 from lrf.prompting.questions import Question
 from lrf.prompting.requests import Answer
+from lrf.prompting.templates import Prompt
 from lrf.protocols import Context
 from lrf.types import JudgedStatement, Span
 from lrf_longreward.prompts import Prompts
@@ -25,7 +26,7 @@ class StatementQuestions:
         self._question = Prompts("ask_statement", settings)
 
     async def judge(
-        self, text: str, statements: Sequence[str], evidence: Sequence[Span], ctx: Context
+        self, text: str | Prompt, statements: Sequence[str], evidence: Sequence[Span], ctx: Context
     ) -> list[JudgedStatement]:
         """A judgement on each statement; ``evidence``: where the text is from.
 

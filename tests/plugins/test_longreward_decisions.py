@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,83 @@ async def test_the_best_chunks_of_a_retriever_are_kept_as_evidence_and_change_no
     assert settings.without == frozenset()
     with pytest.raises(ValueError, match="read: document"):
         FaithfulnessSettings(locate="retriever")
+
+
+def mostly(chosen: str, options: Sequence[str]) -> dict[str, float]:
+    return {option: 0.8 if option == chosen else 0.2 / (len(options) - 1) for option in options}
+
+
+async def test_a_judge_chooses_the_passage_that_supports_a_statement_in_the_request_of_its_verdict() -> None:
+    filler = [f"In the year {n} nothing of note happened, nor in the next one. " for n in range(900, 1_020)]
+    documents = (Document("one", "".join(filler)), Document("two", DOCUMENT.text + "".join(filler[:30])))
+    sample = Sample("s", "q", documents, (Candidate("a", ANSWERS[0]),))
+    refused = False
+
+    def script(request: Request) -> Reply:
+        material, asked = prompt_text(material_of(request)), prompt_text(asked_of(request))
+        if request.expects.kind != "choice":
+            return Reply("", probabilities={"[[yes]]": 0.9, "[[no]]": 0.1})
+        if refused:
+            return Reply("", "filtered")
+        assert len(request.options) <= 26
+        holds = next(p for p in material.split("<passage ")[1:] if "opened in 1931" in p)
+        chosen = f"[[{holds.split(chr(34))[1]}]]" if "1931" in asked else "[[none]]"
+        return Reply("", probabilities=mostly(chosen, request.options))
+
+    judge = ScriptedJudge(script, capabilities=DECIDES)
+    settings = SENTENCES.model_copy(update={"locate": "judge"})
+    judgement = await judgement_of(Faithfulness(settings), judge, sample)
+    assert [len(pack) for pack in judge.packs] == [4]  # two verdicts, two choices
+    found, nowhere = judgement.statements
+    assert all(span.document == "two" for span in found.evidence)
+    assert "opened in 1931" in "".join(documents[1].text[s.start : s.end] for s in found.evidence)
+    assert nowhere.evidence == ()
+    refused = True
+    judgement = await judgement_of(Faithfulness(settings), judge, sample)
+    assert [s.evidence for s in judgement.statements] == [(), ()]
+    assert judgement.extra["not_located"] == 2
+    assert judgement.rating == pytest.approx(9.0)  # no verdict depends on it
+    assert settings.without == {"retriever"}
+    assert "choice" in Faithfulness(settings).kinds
+
+
+async def test_of_a_document_longer_than_the_window_each_piece_has_passages_of_its_own() -> None:
+    filler = [f"In the year {n} nothing of note happened, nor in the next one. " for n in range(900, 1_020)]
+    text = "".join([*filler[:60], DOCUMENT.text, *filler[60:]])
+    long = Sample("s", "q", (Document("d", text),), (Candidate("a", ANSWERS[0]),))
+
+    def script(request: Request) -> Reply:
+        material, asked = prompt_text(material_of(request)), prompt_text(asked_of(request))
+        if request.expects.kind != "choice":
+            yes = 0.9 if "1931" in asked and "1931" in material else 0.2
+            return Reply("", probabilities={"[[yes]]": yes, "[[no]]": 1 - yes})
+        holds = next((p for p in material.split("<passage ")[1:] if "1931" in p), '"none"')
+        chosen = f"[[{holds.split(chr(34))[1]}]]"
+        return Reply("", probabilities=mostly(chosen, request.options))
+
+    can = Capabilities(probabilities=True, questions=9, kinds=DECIDES.kinds, context_window=900)
+    settings = SENTENCES.model_copy(update={"locate": "judge"})
+    judgement = await judgement_of(Faithfulness(settings), ScriptedJudge(script, capabilities=can), long)
+    assert judgement.extra["pieces"] > 1
+    (span,) = judgement.statements[0].evidence
+    assert "opened in 1931" in text[span.start : span.end]
+    assert span.end - span.start < 600
+
+
+def test_a_decision_server_is_asked_for_passages_with_the_verdicts_of_a_sample(tmp_path: Path) -> None:
+    data = write(tmp_path / "data.jsonl", 2)
+    with DecisionServer() as server:
+        faithful = {"type": "faithfulness", "read": "document", "statements": "sentences", "locate": "judge"}
+        values = pipeline(server.base_url, data, dimensions=[faithful])
+        summary = lrf.run(values, runs=tmp_path, last="score")
+        assert server.books.requests == 2
+        types = [q["type"] for body in server.books.bodies for q in body["questions"].values()]
+        assert types.count("noul") == types.count("choice") == 16
+    statements = [s for j in judged(summary.run_dir).values() for s in j["statements"]]
+    contexts = [json.loads(line)["context"] for line in data.read_text("utf-8").splitlines()]
+    spans = [span for s in statements for span in s["evidence"]]
+    assert spans
+    assert all(0 <= span["start"] < span["end"] <= max(map(len, contexts)) for span in spans)
 
 
 async def test_a_judge_that_decides_judges_statements_on_their_evidence_too() -> None:
