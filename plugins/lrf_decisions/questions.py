@@ -102,8 +102,8 @@ def typed_questions(requests: Sequence[Request], score_levels: int, *, letters: 
 
 def _typed(request: Request, score_levels: int, letters: bool, taken: Mapping[str, TypedQuestion]) -> TypedQuestion:
     instructions = prompt_text(asked_of(request)).strip() if request.material else WHOLE
-    kind, names, lettered = _form(request.expects.kind, request.options, request.repeat, score_levels, letters)
-    words = f"{instructions}\0{list(names)}".encode("utf-8", "replace")
+    kind, names, listed, lettered = _form(request.expects.kind, request.options, request.repeat, score_levels, letters)
+    words = f"{instructions}\0{listed}".encode("utf-8", "replace")
     number = int.from_bytes(hashlib.sha256(words).digest()[:8])
     while (name := f"q{number % 10**9:09}") in taken:
         number += 1
@@ -113,8 +113,8 @@ def _typed(request: Request, score_levels: int, letters: bool, taken: Mapping[st
 @lru_cache(256)
 def _form(
     asked: str, options: tuple[str, ...], repeat: int, score_levels: int, letters: bool
-) -> tuple[Kind, Mapping[str, str], bool]:
-    """How a question of this kind is asked, the names of its options, and whether these are letters."""
+) -> tuple[Kind, Mapping[str, str], str, bool]:
+    """How a question of this kind is asked, the names of its options, their list, and whether names are letters."""
     in_order = ordered(options, repeat)
     kind: Kind = "choice"
     if repeat == 0 and asked == "yes_or_no":
@@ -122,4 +122,5 @@ def _form(
     elif repeat == 0 and asked == "rating" and len(options) <= score_levels:
         kind = "score"
     lettered = letters and kind == "choice" and len(options) <= len(_LETTERS)
-    return kind, {o: _LETTERS[n] if lettered else label_of(o) for n, o in enumerate(in_order)}, lettered
+    names = {o: _LETTERS[n] if lettered else label_of(o) for n, o in enumerate(in_order)}
+    return kind, names, str(list(names)), lettered

@@ -129,7 +129,8 @@ class BudgetLedger:
 
     def release(self, reservation: Reservation) -> None:
         """Give back what was set aside for a call that took nothing."""
-        self._reserved = Reservation(*(all_ - one for all_, one in zip(self._reserved, reservation, strict=True)))
+        calls, tokens, money = self._reserved
+        self._reserved = Reservation(calls - reservation.calls, tokens - reservation.tokens, money - reservation.money)
         self._settled.set()
 
     def settle(
@@ -148,10 +149,15 @@ class BudgetLedger:
         Where the server reported no tokens at all, the worst case counts against the budget: it can't be more.
         """
         self.release(reservation)
+        calls = tokens = money = 0
         for one, usage in zip(dimensions or [dimension] * len(usages), usages, strict=True):
-            self._book(one, usage, price)
-        if not any(usage.told for usage in usages):
-            self.carry(0, reservation.tokens, reservation.money)
+            calls += usage.calls
+            tokens += usage.prompt_tokens + usage.completion_tokens
+            money += self._book(one, usage, price)
+        if tokens:
+            self.carry(calls, tokens, money)
+        else:
+            self.carry(calls, reservation.tokens, money + reservation.money)
 
     def fail(
         self,
@@ -176,16 +182,16 @@ class BudgetLedger:
             self.release(reservation)
             self.carry(*reservation)
 
-    def _book(self, dimension: str, usage: Usage, price: Price | None) -> None:
-        cost = 0
-        if price is not None:
-            cost = price.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.written_tokens)
-        self.carry(usage.calls, usage.prompt_tokens + usage.completion_tokens, cost)
+    def _book(self, dimension: str, usage: Usage, price: Price | None) -> int:
+        """Count a reply in its dimension's line; returns what it cost."""
         line = self.lines[dimension]
         line.calls += usage.calls
         line.prompt_tokens += usage.prompt_tokens
         line.completion_tokens += usage.completion_tokens
         line.cached_tokens += usage.cached_tokens
+        if price is None:
+            return 0
+        return price.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.written_tokens)
 
     def as_json(self) -> Mapping[str, JSON]:
         return {

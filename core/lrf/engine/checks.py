@@ -28,6 +28,7 @@ LARGEST_COUNT = 1 << 40
 
 RATINGS = (0.0, 10.0)
 
+_INTEGERS, _FLOATS = {int}, {float}
 _ENDS = frozenset(get_args(FinishReason))
 counts_of = attrgetter(*(part.name for part in fields(Usage)))
 """The numbers of a usage, in its order."""
@@ -55,9 +56,9 @@ def _plain(reply: Reply) -> Reply:
     elif reply.finish == "other" and not reply.finish_word:
         reply = replace(reply, finish_word=NO_WORD)
     usage, probabilities = reply.usage, reply.probabilities
-    if any(type(number) is not int for number in counts_of(usage)):
+    if {*map(type, counts_of(usage))} != _INTEGERS:
         usage = Usage(*(int(number) if _is_count(number) else number for number in counts_of(usage)))
-    if probabilities is not None and any(type(p) is not float for p in probabilities.values()):
+    if probabilities and {*map(type, probabilities.values())} != _FLOATS:
         probabilities = {option: float(p) for option, p in probabilities.items()}
     if usage is reply.usage and probabilities is reply.probabilities:
         return reply
@@ -88,10 +89,13 @@ def check_usages(title: str, component: object, usages: Sequence[Usage]) -> Sequ
     Raises :class:`lrf.errors.BadReplyError` for fewer calls than one together, and for numbers that are negative or no
     whole numbers.
     """
-    called = sum(usage.calls for usage in usages if _is_count(usage.calls))
+    called, good = 0, None
     for usage in usages:
-        if not _are_counts(usage) or not called:
+        if usage is not good and not _are_counts(usage):  # the questions of one request share a usage
             raise BadReplyError(f"{owned(title, component)} reported a usage that can't be: {usage}")
+        called, good = called + usage.calls, usage
+    if usages and not called:
+        raise BadReplyError(f"{owned(title, component)} reported a usage that can't be: {usages[:1]}")
     return usages
 
 

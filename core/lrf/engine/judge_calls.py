@@ -261,7 +261,7 @@ class JudgeCalls:
             return worst_case_of(self.judge, request)
 
         async def send(deadline_s: float) -> tuple[Reply, Sequence[Usage]]:
-            replied = check_reply(await self.judge.complete(replace(request, deadline_s=deadline_s)))
+            replied = check_reply(await self.judge.complete(request.within(deadline_s)))
             try:
                 reply = storable_reply(without_thoughts(replied))
                 check_ended(self.server.title, reply)
@@ -365,6 +365,8 @@ def storable_reply(reply: Reply) -> Reply:
     if reply.probabilities is not None and not all(0 <= p <= 1 for p in reply.probabilities.values()):  # NaN included
         raise BadReplyError(f"the judge gave probabilities that are not from 0 to 1: {str(reply.probabilities)[:200]}")
     texts = (reply.text, reply.reasoning, reply.model, reply.finish_word)
+    if not any(texts):
+        return reply
     text, reasoning, model, word = (None if t is None else redact(storable(t)) for t in texts)
     if (text, reasoning, model, word) == texts:
         return reply

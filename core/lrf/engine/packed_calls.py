@@ -7,7 +7,8 @@ run sends only what it has no reply to, and what fails concerns its question alo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -198,8 +199,10 @@ class PackedCalls(JudgeCalls):
         by_material: dict[Prompt, list[GatheredQuestion]] = {}
         for question in new:
             by_material.setdefault(material_of(question.request), []).append(question)
-        sizes = await asyncio.to_thread(self._sizes, by_material)
         window, most = self.judge.capabilities.context_window, self.judge.capabilities.questions
+        sizes: Mapping[Prompt | bytes, int] = defaultdict(int)
+        if window is not None:
+            sizes = await asyncio.to_thread(self._sizes, by_material)
         requests: list[list[GatheredQuestion]] = []
         for material, of_material in by_material.items():
             taken, request = 0, list[GatheredQuestion]()
@@ -219,8 +222,6 @@ class PackedCalls(JudgeCalls):
 
     def _sizes(self, by_material: dict[Prompt, list[GatheredQuestion]]) -> dict[Prompt | bytes, int]:
         """Tokens of each material, and of each question by its key. Blocks."""
-        if self.judge.capabilities.context_window is None:
-            return dict.fromkeys([*by_material, *(q.key for several in by_material.values() for q in several)], 0)
         sizes: dict[Prompt | bytes, int] = {m: self._counted.tokens(m) + CHAT_TOKENS for m in by_material}
         for question in (question for several in by_material.values() for question in several):
             asked = self._counted.tokens(asked_of(question.request))
@@ -267,8 +268,7 @@ class PackedCalls(JudgeCalls):
         assert isinstance(judge, AnswersSeveral)
 
         async def send(deadline_s: float) -> tuple[Sequence[Reply], Sequence[Usage]]:
-            timed = replace(requests[0], deadline_s=deadline_s)
-            given = await judge.complete_several([timed, *requests[1:]])
+            given = await judge.complete_several([requests[0].within(deadline_s), *requests[1:]])
             replies = check_answers(self.server.title, judge, given, len(requests))
             usages = [reply.usage for reply in replies]
             try:

@@ -197,6 +197,8 @@ class _SharedBeginnings:
 
     def release_one(self) -> _Waiter | None:
         """The first of all calls that are held back: no other call waits, so its slot would stay free."""
+        if not self._computing:
+            return None
         held = [waiter for waiters in self._computing.values() for waiter in waiters if not waiter.turn.done()]
         if not held:
             return None

@@ -29,12 +29,16 @@ def most_prompt_tokens(request: Request) -> int:
     texts = [s.text for s in request.prompt]
     if request.schema:
         texts.append(dump(request.schema))
-    return CHAT_TOKENS + sum(len(t) if t.isascii() else len(t.encode("utf-8", "surrogatepass")) for t in texts)
+    return CHAT_TOKENS + sum(map(_bytes, texts))
 
 
 def most_tokens(prompts: Iterable[Prompt]) -> int:
     """The most tokens that the texts of these prompts can have together."""
-    return sum(len(segment.text.encode("utf-8", "surrogatepass")) for prompt in prompts for segment in prompt)
+    return sum(_bytes(segment.text) for prompt in prompts for segment in prompt)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def most_question_tokens(request: Request) -> int:

@@ -37,7 +37,7 @@ _MOST_TURNS = 8
 
 def _may_hold_thoughts(text: str) -> bool:
     """Whether the text has a part of any form. Most replies have none, and this look is many times quicker."""
-    if "[t" in text or "[T" in text or "[/" in text or "analysis" in text or "◁" in text:
+    if "[t" in text or "[T" in text or "[/" in text or "◁" in text or text.lstrip().startswith("analysis"):
         return True
     return "<" in text and _TAG.search(text) is not None
 

@@ -61,17 +61,20 @@ class Segment:
     @property
     def digest(self) -> bytes:
         """A 16-byte hash of the text, made once."""
-        if self._digest is None:
+        digest = self._digest
+        if digest is None:
             known = self.trusted or len(self.text) >= LONG_BEGINNING
-            object.__setattr__(self, "_digest", (_known_digest if known else _digest)(self.text))
-        return cast(bytes, self._digest)
+            digest = (_known_digest if known else text_digest)(self.text)
+            object.__setattr__(self, "_digest", digest)
+        return digest
 
 
-def _digest(text: str) -> bytes:
+def text_digest(text: str) -> bytes:
+    """A 16-byte hash of a text."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-_known_digest = lru_cache(128)(_digest)
+_known_digest = lru_cache(128)(text_digest)
 """A template's words and a sample's documents are in many prompts, which are made one after another."""
 
 Prompt = tuple[Segment, ...]
@@ -87,14 +90,14 @@ def restored(value: T, prompt: Prompt) -> T:
 
     Texts and tuples of texts are restored; any other value is returned as it is.
     """
+    if not isinstance(value, str | tuple):
+        return value
     if all(s.text == s.original for s in prompt):  # nothing was escaped, so nothing that looks so is a quotation
         return value
     tags = frozenset().union(*{s.tags for s in prompt if not s.trusted})
     if isinstance(value, str):
         return cast(T, unescape(value, tags))
-    if isinstance(value, tuple):
-        return cast(T, tuple(unescape(v, tags) if isinstance(v, str) else v for v in cast("tuple[Any, ...]", value)))
-    return value
+    return cast(T, tuple(unescape(v, tags) if isinstance(v, str) else v for v in cast("tuple[Any, ...]", value)))
 
 
 def shared_beginning(prompt: Prompt, *, whole: bool = False) -> int | None:

@@ -79,7 +79,7 @@ def _open(cache: Path) -> Journal:
     until = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return Journal(cache)
+            return Journal(cache, shared=True)
         except RunError as error:
             busy = isinstance(error.__cause__, sqlite3.OperationalError) and "locked" in str(error.__cause__)
             if not busy or time.monotonic() > until:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from lrf.errors import DamagedJournalError, RunError
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import Segment
+from lrf.store.added import Added
 from lrf.store.ahead import ReadAhead
 from lrf.store.checksums import DamagedRowError, check_usage, checksum, take_out_damaged, vector_checksum
 from lrf.store.database import Database
@@ -112,7 +113,7 @@ def request_key(identity: str, request: Request) -> bytes:
     schema = dump(request.schema) if request.schema else ""
     settings = f"{request.max_tokens} {request.temperature!r} {request.seed} {request.reply_mode}"
     numbers = f"{settings} {request.attempt} {request.repeat} {request.round}"
-    prompt = b"".join(segment.digest for segment in request.prompt)
+    prompt = b"".join([segment.digest for segment in request.prompt])
     return _digest(_known_joined(identity, request.expects.kind, options, schema) + _joined(numbers, prompt))
 
 
@@ -145,6 +146,7 @@ FROM (
 GROUP BY judge, dimension ORDER BY dimension, judge
 """  # noqa: S608
 
+_HAS_REPLIES = "SELECT EXISTS (SELECT 1 FROM replies)"
 _UNKNOWN_ENDINGS = """
 SELECT judge, dimension, substr(finish, 7), count(*) FROM replies WHERE finish LIKE 'other:%' GROUP BY 1, 2, 3
 """
@@ -156,15 +158,24 @@ class Journal:
     Parameters
     ----------
     path: the SQLite file, made if it isn't there; None for a journal in memory.
+    shared: other processes may add replies meanwhile.
 
     Raises :class:`lrf.errors.RunError` when the file is no journal, is damaged, or was written by another version.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, shared: bool = False) -> None:
         self.path = path
         self.database = Database(path)
+        self._added = None if shared or self._has_replies() else Added()
         self._ahead = ReadAhead()
         self._stored: OrderedDict[bytes, None] = OrderedDict()  # segments that are surely stored, newest last
+
+    def _has_replies(self) -> bool:
+        try:
+            return bool(self.do(lambda connection: connection.execute(_HAS_REPLIES).fetchone()[0]).result())
+        except BaseException:
+            self.database.close()
+            raise
 
     def do(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Run a job that only reads, after everything that was handed in before it is committed."""
@@ -199,6 +210,8 @@ class Journal:
     async def reply(self, key: bytes) -> Reply | None:
         """The committed reply under this key, if there is one. Raises as :meth:`read` does."""
         self.database.check_usable()
+        if self._added is not None and key not in self._added:
+            return None
         stored = self._ahead.take(key)
         if stored is None:
             stored = await self.database.read(lambda connection: self._ahead.look_up(connection, key))
@@ -209,6 +222,9 @@ class Journal:
 
     async def replies(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
         """The committed replies among those asked for. Raises as :meth:`read` does."""
+        self.database.check_usable()
+        if (added := self._added) is not None:
+            keys = [key for key in keys if key in added]
         return await self.read(lambda connection: select_replies(connection, keys)) if keys else {}
 
     async def commit_reply(
@@ -235,6 +251,9 @@ class Journal:
         new: dict[bytes, str] = {}
         lists: dict[bytes, bytes] = {}
         rows = [self._row(kept, at, new, lists) for kept in replies]
+        if self._added is not None:  # before: who waits may be cancelled, and the replies are kept all the same
+            for kept in replies:
+                self._added.add(kept.key)
 
         def job(c: sqlite3.Connection) -> None:
             c.executemany("INSERT OR IGNORE INTO segments VALUES (?, ?)", new.items())
@@ -250,10 +269,11 @@ class Journal:
         """A reply's row; the texts of its prompt that aren't stored yet are added to ``new``."""
         key, judge, request, reply, sample, dimension, seconds, worst = kept
         prompt = self._prompt(request, new, lists)
-        numbers = (*_numbers(reply.usage), *worst)
-        probabilities = dump(dict(reply.probabilities)) if reply.probabilities is not None else None
+        usage = _numbers(reply.usage)
+        numbers = (*usage, *worst)
+        probabilities = _written(reply.probabilities) if reply.probabilities is not None else None
         ended = f"{reply.finish}:{reply.finish_word}" if reply.finish_word else reply.finish
-        read_back = (reply.text, ended, *_numbers(reply.usage), probabilities, reply.model, reply.reasoning)
+        read_back = (reply.text, ended, *usage, probabilities, reply.model, reply.reasoning)
         return (
             key, judge, storable(sample), dimension, request.expects.kind, request.reply_mode, prompt,
             request.attempt, request.repeat, request.temperature, request.max_tokens, request.seed,
@@ -274,8 +294,9 @@ class Journal:
             hashes = self._hashed(request.prompt[: request.material], new)
             listed = " ".join(hashes[i : i + HASH].hex() for i in range(0, len(hashes), HASH))
             lists[material] = self._hashed([Segment(SEGMENTS + listed)], new)
-        own = "".join([segment.text for segment in request.prompt[request.material :]])
-        return lists[material] + self._hashed([Segment(own)], new)
+        own = request.prompt[request.material :]
+        text = own[0] if len(own) == 1 else Segment("".join([segment.text for segment in own]))
+        return lists[material] + self._hashed([text], new)
 
     def _hashed(self, segments: Sequence[Segment], new: dict[bytes, str]) -> bytes:
         """The hashes of the segments; the texts that aren't stored yet are added to ``new``."""
@@ -366,6 +387,16 @@ class Journal:
     def unknown_endings(self) -> list[tuple[str, str, str, int]]:
         """The words of replies' ends that lrf doesn't know: judge, dimension, word, and in how many replies. Blocks."""
         return self.read_now(lambda c: c.execute(_UNKNOWN_ENDINGS).fetchall())
+
+
+_quoted = lru_cache(1024)(dump)
+"""A judge's options are the same in all its questions."""
+
+
+def _written(probabilities: Mapping[str, float]) -> str:
+    """Probabilities as JSON; an encoder for each would take five times as long."""
+    pairs = ",".join([f"{_quoted(option)}:{p!r}" for option, p in probabilities.items()])
+    return f"{{{pairs}}}"
 
 
 def _numbers(usage: Usage) -> tuple[int, ...]:
