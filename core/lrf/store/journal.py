@@ -26,7 +26,7 @@ from lrf.store.ahead import ReadAhead
 from lrf.store.checksums import DamagedRowError, check_usage, checksum, take_out_damaged, vector_checksum
 from lrf.store.database import Database
 from lrf.store.files import dump
-from lrf.store.kept import reply_of, select_replies, select_vectors
+from lrf.store.kept import reply_of, select_replies, select_vectors, written
 from lrf.text.redaction import redact
 from lrf.text.unicode import storable
 from lrf.types import JSON
@@ -271,7 +271,7 @@ class Journal:
         prompt = self._prompt(request, new, lists)
         usage = _numbers(reply.usage)
         numbers = (*usage, *worst)
-        probabilities = _written(reply.probabilities) if reply.probabilities is not None else None
+        probabilities = written(reply.probabilities) if reply.probabilities is not None else None
         ended = f"{reply.finish}:{reply.finish_word}" if reply.finish_word else reply.finish
         read_back = (reply.text, ended, *usage, probabilities, reply.model, reply.reasoning)
         return (
@@ -387,16 +387,6 @@ class Journal:
     def unknown_endings(self) -> list[tuple[str, str, str, int]]:
         """The words of replies' ends that lrf doesn't know: judge, dimension, word, and in how many replies. Blocks."""
         return self.read_now(lambda c: c.execute(_UNKNOWN_ENDINGS).fetchall())
-
-
-_quoted = lru_cache(1024)(dump)
-"""A judge's options are the same in all its questions."""
-
-
-def _written(probabilities: Mapping[str, float]) -> str:
-    """Probabilities as JSON; an encoder for each would take five times as long."""
-    pairs = ",".join([f"{_quoted(option)}:{p!r}" for option, p in probabilities.items()])
-    return f"{{{pairs}}}"
 
 
 def _numbers(usage: Usage) -> tuple[int, ...]:

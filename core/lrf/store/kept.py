@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lrf.errors import RunError
 from lrf.prompting.requests import Reply, Usage
 from lrf.store.checksums import REPLY_COLUMNS, DamagedRowError, checksum, text_of, vector_checksum
 from lrf.store.database import check_version, unusable
+from lrf.store.files import dump
 
 _REPLY = f"SELECT {REPLY_COLUMNS}, checksum FROM replies WHERE key = ?"  # noqa: S608
 _REPLIES = f"SELECT key, {REPLY_COLUMNS}, checksum FROM replies WHERE key IN ({{}})"  # noqa: S608
@@ -49,6 +51,16 @@ def reply_of(key: bytes, *stored: Any) -> Reply:
     finish, _, word = ended.partition(":")
     known = json.loads(probabilities) if probabilities else None
     return Reply(text, finish, Usage(*numbers), known, model, reasoning, word or None)
+
+
+_quoted = lru_cache(1024)(dump)
+"""A judge's options are the same in all its questions."""
+
+
+def written(probabilities: Mapping[str, float]) -> str:
+    """Probabilities as the journal keeps them, in JSON; an encoder for each would take five times as long."""
+    pairs = ",".join([f"{_quoted(option)}:{p!r}" for option, p in probabilities.items()])
+    return f"{{{pairs}}}"
 
 
 def select_vectors(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
