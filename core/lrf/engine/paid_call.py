@@ -133,6 +133,9 @@ class PaidCall(Generic[T]):
         try:
             await self.commit(replied)
             self._give_back()
+        except RunError as error:  # nothing can be kept any more: what else is sent would be paid for in vain
+            queue.stop.set(error)
+            raise
         finally:
             queue.written()
         return replied.value

@@ -3,9 +3,9 @@
 A secret is registered when lrf learns of it: the value of a variable that a setting of type
 :data:`lrf.http.settings.EnvName` names (a key, a header), of a ``${NAME}`` in the pipeline, and of a variable that is
 called as keys are (``…_API_KEY``, ``…_TOKEN``), which a plugin may read itself; and the user part of an address.
-:func:`redact` puts ``${NAME}`` in its place, also where the secret is escaped as in JSON or in an address. It is called
-where text leaves: replies on their way to the journal, the journal's rows, the run's files and its log, the output of
-the command line and of child processes.
+:func:`redact` puts ``${NAME}`` in its place, also where the secret is escaped as in JSON or in an address, or encoded
+in base64 or base16. It is called where text leaves: replies on their way to the journal, the journal's rows, the run's
+files and its log, the output of the command line and of child processes.
 
 Too short to be told from ordinary words, and so never redacted: a value of fewer than :data:`SHORTEST` characters, and
 a single word of fewer than :data:`SHORTEST_WORD` letters ("ollama", "unused": placeholders for a key that isn't
@@ -17,16 +17,18 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, unquote, urlsplit
 
 SHORTEST = 6
 SHORTEST_WORD = 12
-SHORTEST_VARIABLE = 8
+SHORTEST_VARIABLE = SHORTEST_ENCODED = 8
 _NUMBER = re.compile(r"[-+\d.,:eE_]+")
 _KEYS_NAME = re.compile(r"(?:API_?KEY|ACCESS_?KEY|SECRET|TOKEN|PASSWORD)\Z", re.IGNORECASE)
+
+_URL_SAFE = str.maketrans("+/", "-_")
 
 _shown: dict[str, str] = {}
 """Each form of each secret, and what stands in its place."""
@@ -99,9 +101,20 @@ def forget() -> None:
 
 def _register(value: str, shown: str) -> None:
     forms = (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], quote(value, safe=""))
-    for form in forms:
+    for form in (*forms, value.replace("/", "\\/"), *_encoded(value.encode("utf-8", "surrogatepass"))):
         _shown.setdefault(form, shown)
     _compile()
+
+
+def _encoded(value: bytes) -> Iterator[str]:
+    """The secret in base16 and base64, there at each of its places among three bytes of a longer text."""
+    if len(value) >= SHORTEST_ENCODED:
+        yield value.hex()
+        for before, first in ((0, 0), (1, 2), (2, 3)):
+            last = (before + len(value)) * 8 // 6  # of the characters that no byte after the secret has a share in
+            whole = base64.b64encode(b"\0" * before + value)[first:last].decode()
+            yield whole
+            yield whole.translate(_URL_SAFE)
 
 
 def _compile() -> None:

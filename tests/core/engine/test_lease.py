@@ -15,7 +15,7 @@ from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.lease import STEP, Lease
 from lrf.engine.paid_call import Caller
 from lrf.engine.worst_case import WorstCase
-from lrf.errors import BudgetError, UnavailableError, UnscorableError
+from lrf.errors import BudgetError, RunError, RunInterruptedError, UnavailableError, UnscorableError
 from lrf.prompting.expectations import Rating
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import Segment
@@ -135,3 +135,21 @@ async def test_calls_that_a_killed_run_left_in_a_batch_count_until_they_are_aske
         assert (await resumed.ask(question(name))).value == 7
     assert resumed.ledger.used[:2] == (3, 45)
     assert await taken(journal) == (3, 0)
+
+
+async def test_once_a_reply_cant_be_kept_nothing_more_is_sent(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object, **__: object) -> None:
+        raise RunError("the disk is full")
+
+    monkeypatch.setattr(journal, "commit_reply", full)
+    monkeypatch.setattr(Batching, "max_concurrency", 2)
+    judge = Batching()
+    judge.go.set()
+    calls = JudgeCalls("main", judge, journal, BudgetLedger())
+    questions = [Asked((Segment(f"Question {n}."),), Rating(), 64, Caller("s", "d")) for n in range(9)]
+    ended = await asyncio.gather(*map(calls.ask, questions), return_exceptions=True)
+    kinds = [type(error) for error in ended]
+    assert set(kinds) == {RunError, RunInterruptedError}
+    assert kinds.count(RunError) <= 4  # in flight, or come and not kept yet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from typing import cast
@@ -28,12 +29,27 @@ KEY = 'sk-"quoted"\\käy/1'
 @pytest.mark.parametrize(
     "text",
     [KEY, f"Bearer {KEY}!", json.dumps({"k": KEY}), json.dumps(KEY, ensure_ascii=False),
-     "sk-%22quoted%22%5Ck%C3%A4y%2F1"],
+     "sk-%22quoted%22%5Ck%C3%A4y%2F1", KEY.encode().hex(), KEY.replace("/", "\\/")],
 )  # fmt: skip
 def test_a_secret_is_replaced_by_its_variable_also_where_it_is_escaped(text: str) -> None:
     hide(KEY, "MY_KEY")
     assert "${MY_KEY}" in redact(text)
     assert "quoted" not in redact(text)
+
+
+@given(before=st.binary(max_size=9), after=st.binary(max_size=9), safe=st.booleans())
+def test_a_secret_is_found_in_base64_wherever_it_stands_among_the_bytes(
+    before: bytes, after: bytes, safe: bool
+) -> None:
+    """Basic authentication has ``user:`` before it; at most the bits of one byte at each end are left."""
+    secret = b"\xfb\xff:0123456789abcdef".decode("latin-1")
+    forget()
+    hide(secret, "MY_KEY")
+    encode = base64.urlsafe_b64encode if safe else base64.b64encode
+    shown = redact(encode(before + secret.encode() + after).decode())
+    rest = shown.replace("${MY_KEY}", "")
+    assert "${MY_KEY}" in shown
+    assert len(rest) <= len(encode(before)) + len(encode(after)) + 8
 
 
 def test_of_two_secrets_that_begin_alike_the_longer_one_is_meant() -> None:
