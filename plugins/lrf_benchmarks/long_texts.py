@@ -26,8 +26,8 @@ class LongRewardBench:
 
     Rows have prompt_template (turns), and chosen and rejected, or for tasktype BestOfN candidates from best to worst.
     A ranking's worth is the share of candidates on their right place, so that of a pair is 0 or 1; tied candidates have
-    no place. PairWise by task and by length, BestOfN by number of candidates; averages are over rows. In per cent. What
-    has no score is wrong. The task is the file's name.
+    no place. PairWise by task, by length and by ``subtype`` (same or not), BestOfN by number of candidates; averages are
+    over rows. In per cent. What has no score is wrong. The task is the file's name.
     """
 
     compares = False
@@ -49,7 +49,11 @@ class LongRewardBench:
         if not isinstance(answers, list) or len(answers) < 2:
             raise FieldError("candidates: expected a list of at least two answers, the best first")
         texts = [checked(answer, "candidates" if best_of else "chosen, rejected", empty=True) for answer in answers]
-        label = {"length": str(row.get("ctx_length_for_length")), "best_of": len(texts) if best_of else None}
+        label = {
+            "length": str(row.get("ctx_length_for_length") or row.get("ctx_length")),
+            "best_of": len(texts) if best_of else None,
+            "subtype": row.get("subtype"),
+        }
         last = next((m.content for m in reversed(messages) if m.content.strip()), "")
         made = question(f"{task}/{number}", checked(last, "prompt_template"), texts, label, task)
         return replace(made, sample=replace(made.sample, messages=messages))
@@ -69,6 +73,8 @@ class LongRewardBench:
         pairs = [one for one in judged if one.label["best_of"] is None]
         ranked = [one for one in judged if one.label["best_of"] is not None]
         figures = {task: self._mean(ones) for task, ones in by_group(pairs).items()}
+        for name, same in (("Same.", True), ("Diff.", False)) if any(p.label["subtype"] for p in pairs) else ():
+            figures[name] = self._mean([one for one in pairs if (one.label["subtype"] == "same") is same])
         figures["PairWise Avg."] = self._mean(pairs)
         for n in sorted({one.label["best_of"] for one in ranked}):
             figures[f"Rank{n}"] = self._mean([one for one in ranked if one.label["best_of"] == n])

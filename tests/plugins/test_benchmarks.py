@@ -195,7 +195,7 @@ def test_longrewardbench_counts_candidates_on_their_right_place(tmp_path: Path) 
     row = {"prompt_template": turns, "source": "s", "ctx_length_for_length": "8k"}
     data = jsonl(
         tmp_path / "LongQA.jsonl",
-        {**row, "tasktype": "PairWise", "chosen": "good", "rejected": "bad"},
+        {**row, "tasktype": "PairWise", "subtype": "same", "chosen": "good", "rejected": "bad"},
         {**row, "tasktype": "BestOfN", "candidates": ["best", "middle", "worst"]},
     )
     benchmark = LongRewardBench(BenchmarkSettings(path=data))
@@ -205,6 +205,7 @@ def test_longrewardbench_counts_candidates_on_their_right_place(tmp_path: Path) 
     figures = benchmark.measure([scored(pair, 2, 2), scored(ranking, 3, 1, 2)])
     assert (figures["LongQA"], figures["8k"], figures["Rank3"]) == (0, 0, pytest.approx(100 / 3))
     assert figures["4k"] is None
+    assert (figures["Same."], figures["Diff."]) == (0, None)
 
 
 def test_longjudgebench_compares_pairs_preferences_and_labels_as_published(tmp_path: Path) -> None:
