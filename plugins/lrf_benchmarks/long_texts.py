@@ -26,7 +26,7 @@ class LongRewardBench:
 
     Rows have prompt_template (turns), and chosen and rejected, or for tasktype BestOfN candidates from best to worst.
     A ranking's worth is the share of candidates on their right place, so that of a pair is 0 or 1; tied candidates have
-    no place. PairWise by task, by length and by ``subtype`` (same or not), BestOfN by number of candidates; averages are
+    no place. PairWise by task, length and by ``subtype`` (same or not), BestOfN by number of candidates; averages are
     over rows. In per cent. What has no score is wrong. The task is the file's name.
     """
 

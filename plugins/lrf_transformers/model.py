@@ -109,19 +109,30 @@ class JudgeModel:
     # --- which rows are computed together, and what they share ---------------------------------------------------
 
     def _share(self, rows: Sequence[RequestState]) -> None:
-        """Give each row the longest cached prefix, after computing those that several rows have in common."""
-        capacity = self._settings.prefix_cache_tokens
+        """Give each row the longest known prefix, after computing those that several rows have in common.
+
+        The rows keep theirs even when the cache has dropped it for that of others, up to the tokens of a batch.
+        """
+        capacity, room = self._settings.prefix_cache_tokens, self._settings.batch_tokens
         for a, b in pairwise(sorted(rows, key=lambda row: row.tokens)):
-            n = min(common_prefix(a.tokens, b.tokens), capacity)
-            if n - self._prefixes.longest(a.tokens)[1] >= _WORTH_SHARING:
+            common = min(common_prefix(a.tokens, b.tokens), len(a.tokens) - 1, len(b.tokens) - 1)
+            n = min(common, capacity)
+            prefix, known = max(self._prefixes.longest(a.tokens), (a.prefix, a.cached), key=lambda found: found[1])
+            if n - known >= _WORTH_SHARING:
                 tokens = a.tokens[:n]
                 try:
-                    batch = TokenBatch(self._loaded, [tokens], [self._prefixes.longest(tokens)], 0)
-                    self._prefixes.keep(batch.prefix(0, tokens))
+                    prefix = TokenBatch(self._loaded, [tokens], [(prefix, known)], 0).prefix(0, tokens)
+                    self._prefixes.keep(prefix)
                 except torch.OutOfMemoryError:
                     break  # share nothing more; rows too long by themselves fail later
+                if n <= room:
+                    a.prefix, a.cached, room = prefix, n, room - n
+            if min(a.cached, common) > b.cached:
+                b.prefix, b.cached = a.prefix, min(a.cached, common)
         for row in rows:
-            row.prefix, row.cached = self._prefixes.longest(row.tokens)
+            prefix, known = self._prefixes.longest(row.tokens)
+            if known > row.cached:
+                row.prefix, row.cached = prefix, known
 
     def _batches(self, rows: Sequence[RequestState]) -> list[list[RequestState]]:
         """Batches of rows of similar limit and length, within the settings' limits."""

@@ -198,6 +198,14 @@ def test_beginnings_are_dropped_when_there_are_too_many(llama: Path) -> None:
         assert_same(some, other)
 
 
+def test_requests_at_once_share_beginnings_that_the_cache_has_no_room_for_together(llama: Path) -> None:
+    wanted = [rating(q, prompt=(Segment(f"{n} {SHARED * 2}{q}\nAnalysis:"),)) for n in range(3) for q in QUESTIONS[:2]]
+    small = replies(JudgeModel(settings(llama, prefix_cache_tokens=300)), wanted)
+    assert all(2 * reply.usage.cached_tokens > reply.usage.prompt_tokens > 150 for reply in small)
+    for some, request in zip(small, wanted, strict=True):
+        assert_same(some, replies(JudgeModel(settings(llama, prefix_cache_tokens=0)), [request])[0])
+
+
 def test_a_draw_is_repeated_by_its_seed_whatever_its_batch_and_differs_by_attempt(llama: Path) -> None:
     model = JudgeModel(settings(llama))
     wanted = [rating(q, expects=Text(), reply_mode="text", temperature=0.95, seed=7) for q in QUESTIONS]

@@ -146,7 +146,10 @@ class Found:
         return first + [means_table(title, means) for title, means in self.means.items() if means]
 
     def remarks(self) -> list[str]:
+        from lrf.cli.judging import price_line
+
         lines = [f"{name}: {n:,}" for name, n in self.counts.items()]
+        lines += [price_line(self.price)] if self.price else []
         return lines + [f"people, {key}: {value}" for key, value in (self.people or {}).items()]
 
     def as_json(self) -> Mapping[str, JSON]:

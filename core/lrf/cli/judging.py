@@ -167,6 +167,13 @@ def added(one: Mapping[str, JSON], other: Mapping[str, JSON]) -> dict[str, JSON]
     return total
 
 
+def price_line(price: Mapping[str, JSON]) -> str:
+    """A price as a sentence."""
+    calls, tokens = price.get("calls") or 0, price.get("tokens") or 0
+    money = "".join(f", {amount:,.4g} {unit}" for unit, amount in (price.get("money") or {}).items())
+    return f"price: {calls:,} calls, {tokens:,} tokens{money}"
+
+
 def left_of(budget: str | None, spent: Mapping[str, JSON]) -> str | None:
     """What is left of a budget, in the form that the command line gives it; "" for nothing."""
     from lrf.evaluation.pipelines import budget_block

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import click
+
 from lrf.errors import BudgetError
 
 if TYPE_CHECKING:
@@ -123,6 +125,7 @@ class Policies:
             if left == "":
                 raise BudgetError(f"the budget is used up before policy {policy} answers; a larger --budget continues")
             run.write(samples())
+            click.echo(f"policy {policy} answers:", err=True)
             summary = replace(run, budget=left).run()
             if summary.exit_code:
                 return summary.exit_code
