@@ -60,7 +60,7 @@ def processes(mark: str) -> dict[int, str]:
     return found
 
 
-def wait_until(true: Any, what: str, seconds: float = 240) -> None:
+def wait_until(true: Any, what: str, seconds: float = 600) -> None:
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until, what
@@ -86,7 +86,7 @@ def test_a_killed_run_leaves_no_engine_behind_and_the_next_one_ends_it(tmp_path:
     wait_until(scoring, "the engine that scores never came up")
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    wait_until(lambda: not processes(mark), f"processes outlive the run: {processes(mark)}", 30)
+    wait_until(lambda: not processes(mark), f"processes outlive the run: {processes(mark)}", 120)
     candidates = run_dir.joinpath("candidates.jsonl").read_bytes()
 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
