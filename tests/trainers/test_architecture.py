@@ -71,8 +71,14 @@ MORE_PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
         "helium",
         "ministral3",
         "minimax_m2",
+        *("nanochat", "internlm3", "ernie4_5_moe", "flex_olmo"),
     ]
 } | {
+    "exaone4": ("exaone4", {"layer_types": ["full_attention"] * 2}),
+    "gptj": ("gptj", {"rotary_dim": 8}),
+    "seed_oss": ("seed_oss", {"attention_dropout": 0.0}),
+    "youtu": ("youtu", LATENT),
+    "minicpm3": ("minicpm3", LATENT),
     "hunyuan_v1_dense": ("hunyuan_v1_dense", {"head_dim": 8}),  # its config has no default
     "qwen3 with YaRN": ("qwen3", {"rope_parameters": YARN}),
 }
@@ -95,6 +101,8 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "mamba": ("mamba", {}, "are linear_attention"),
     "qwen3_next": ("qwen3_next", {}, "are linear_attention"),
     "rwkv": ("rwkv", {}, "are recurrent"),
+    "lfm2": ("lfm2", {"layer_types": ["conv", "full_attention"]}, "are conv"),
+    "stablelm": ("stablelm", {}, "can't be replaced"),
     "phi3 with longrope": (
         "phi3",
         {"rope_parameters": LONGROPE, "original_max_position_embeddings": 64},
@@ -199,6 +207,12 @@ def test_sequence_parallelism_is_refused_before_weights_are_loaded(
     settings = SFTSettings.model_validate({"own_weight": 1, "zero": 3, "sequence_parallel": 2})
     with pytest.raises(StageError, match=rf"train.sequence_parallel: 2 (works|can't).*({reason})"):
         prepare_model(job, settings, SimpleNamespace(), TokenCounts(longest=128), bfloat16=False)
+
+
+def test_a_model_that_cant_compute_activations_again_is_refused_before_weights_are_loaded(tmp_path: Path) -> None:
+    job = job_without_weights(tmp_path, "jetmoe", {"num_layers": 2, "kv_channels": 8})
+    with pytest.raises(StageError, match=r"gradient_checkpointing: transformers' JetMoeForCausalLM can't"):
+        prepare_model(job, DPOSettings(), SimpleNamespace(), TokenCounts(longest=128), bfloat16=False)
 
 
 @pytest.mark.parametrize(

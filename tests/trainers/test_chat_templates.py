@@ -5,6 +5,7 @@ The templates are those that TRL ships as the models' makers published them.
 
 from __future__ import annotations
 
+import copy
 import re
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from lrf_sft.objective import SFTCollator
 from lrf_sft.packing import pack
 from lrf_sft.rows import Conversation, encode
 from lrf_training.chat_text import AS_THE_ROW_SAYS, PROMPT_CHANGED
-from lrf_training.tokens import Rules, UnusableRowError, write_tokens
+from lrf_training.tokens import END_ADDED, Rules, UnusableRowError, write_tokens
 
 FOLDER = Path(trl.__file__).parent / "chat_templates"
 REVISIONS = {"diffusion_gemma", "gemma4", "gemma4_v2", "gemma4_v3", "gemma4_v4", "gemma4_v5", "lfm2_2_5_vl", "llama3_2"}
@@ -199,6 +200,53 @@ def test_both_answers_of_a_pair_are_trained_in_one_form_with_their_thoughts(name
     assert "Hm one" in texts[0]
     assert texts[0].partition("One.")[2] == texts[1].partition("Two.")[2] != ""
     assert (AS_THE_ROW_SAYS in row.remarks) == (name in ("deepseek_r1_distill", "deepseekv3"))
+
+
+def with_template(template: str) -> tuple[Any, frozenset[int]]:
+    made, stops = tokenizer("llama3")
+    made = copy.deepcopy(made)
+    made.chat_template = template
+    return made, stops
+
+
+WITHOUT_END = (  # as SOLAR's
+    "{% for m in messages %}### {{ m.role }}:\n{{ m.content }}\n\n{% endfor %}"
+    "{% if add_generation_prompt %}### assistant:\n{% endif %}"
+)
+
+
+def test_every_answer_gets_an_end_where_the_template_writes_none() -> None:
+    made, stops = with_template(WITHOUT_END)
+    row = encode(Conversation("here", CHATS["plain"]), made, stops)
+    (labels,) = SFTCollator(0)([row.columns | row.numbers])["labels"]
+    trained = made.decode([label for label in labels.tolist() if label >= 0])
+    assert trained == "".join(f"{n}.\n\n</s>" for n in ("One", "Two", "Three"))
+    assert made.decode(row.columns["input_ids"]).count("</s>") == 1
+    assert row.remarks == (END_ADDED,)
+
+
+EMPTY_THOUGHTS = (  # as Kimi-K2-Thinking's history
+    "{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>"
+    "{% if m.role == 'assistant' %}<think></think>{% endif %}{{ m.content }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>{% endif %}"
+)
+
+
+def test_thoughts_do_not_follow_an_empty_block_of_thoughts() -> None:
+    made, stops = with_template(EMPTY_THOUGHTS)
+    row = encode(Conversation("here", CHATS["thoughts in the text"]), made, stops)
+    trained = []
+    for one in (*row.more, row):
+        (labels,) = SFTCollator(0)([one.columns | one.numbers])["labels"]
+        trained.append(made.decode([label for label in labels.tolist() if label >= 0]))
+    assert trained == [f"<think>\nHm {n}\n</think>\n\n{n.title()}.<|eot_id|>" for n in ("one", "two")]
+    assert AS_THE_ROW_SAYS in row.remarks
+    plain = encode(Conversation("here", CHATS["plain"]), made, stops)
+    assert (plain.more, plain.remarks) == ((), ())
+    pair = preferences.PreferenceRow("here", [user("?")], ([assistant("<think>\nHm\n</think>\nA")], [assistant("B")]))
+    encoded = preferences.encode(pair, made, stops)
+    texts = [made.decode(ids) for ids in preferences.answers_of(encoded.columns | encoded.numbers)]
+    assert texts == ["<think>\nHm\n</think>\nA<|eot_id|>", "B<|eot_id|>"]
 
 
 @pytest.mark.parametrize("name", ["llama3", "qwen2_5", "qwen3"])

@@ -87,7 +87,7 @@ FAMILIES = {
         "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}",
         ("<s>", "</s>"),
         ("</s>",),
-        ["one\n", "two\n</s>"],
+        ["one\n</s>", "two\n</s>"],
     ),
 }
 ENDLESS = ("GLM-4", "no end anywhere")
@@ -118,10 +118,12 @@ def stop_ids(family: Family, tokenizer: Any) -> frozenset[int]:
 
 
 def trained(family: Family, chat: Any = CHAT) -> tuple[list[str], tuple[str, ...]]:
-    """The texts that SFT trains, and the remarks."""
+    """The texts that SFT trains, with the ends that it predicts, and the remarks."""
     tokenizer = tokenizer_of(family)
     row = encode(Conversation("here", chat), tokenizer, stop_ids(family, tokenizer))
-    ids, spans = row.columns["input_ids"], [int(place) for place in row.numbers["spans"]]
+    ids, spans = list(row.columns["input_ids"]), [int(place) for place in row.numbers["spans"]]
+    for place, token in zip(row.numbers["ends"][::2], row.numbers["ends"][1::2], strict=True):
+        ids[int(place)] = int(token)
     texts = [tokenizer.decode(ids[start:end]) for start, end in zip(spans[::2], spans[1::2], strict=True)]
     return texts, row.remarks
 
@@ -177,7 +179,7 @@ def test_an_answer_that_was_cut_off_is_trained_without_an_end_and_counted(name: 
     family = FAMILIES[name]
     texts, remarks = trained(family, [*CHAT[:3], CHAT[3] | {"cut_off": True}])
     assert texts == [family.trained[0], ("\n" if name == "GLM-4" else "") + "two"]
-    assert remarks == (CUT_OFF,)
+    assert remarks == (CUT_OFF,) + (END_ADDED,) * (name == "no end anywhere")
     tokenizer = tokenizer_of(family)
     pair = preferences.PreferenceRow(
         "here", CHAT[:3], [[CHAT[3]], [{"role": "assistant", "content": "no", "cut_off": True}]]

@@ -10,7 +10,7 @@ from lrf.errors import StageError
 from lrf.protocols import TrainingJob
 from lrf_reward.settings import RewardSettings
 from lrf_training.adapters import lora_config
-from lrf_training.models import new_model, refuse_other_weights
+from lrf_training.models import new_model, refuse_checkpointing, refuse_other_weights
 
 
 def new_classifier(
@@ -60,6 +60,7 @@ def new_classifier(
         )
         if new := sorted(report["missing_keys"]):
             job.report({"note": f"{', '.join(new)}: not in {job.model}, so it starts from random weights"})
+    refuse_checkpointing(model, settings)
     if largest_id >= (size := model.get_input_embeddings().num_embeddings):
         raise StageError(
             f"policy.model {job.model!r}: its tokenizer makes tokens up to {largest_id}, but the model knows only "

@@ -79,7 +79,7 @@ def encode(
 
     A span begins after the template's generation prompt and includes what the template writes after the answer (the
     end-of-turn token). If it writes no token of ``stop_ids``, the next one is trained where it ends generation (as
-    GLM's ``<|user|>`` does), and after the last answer the end-of-sequence token is added.
+    GLM's ``<|user|>`` does); else the end-of-sequence token is predicted there, and added after the last answer.
 
     An earlier answer of which the template leaves something out once more turns follow (its thoughts, say) gets a
     sequence of its own, which ends with it; these are the row's ``more``. Without ``separate`` it isn't trained.
@@ -114,27 +114,31 @@ def encode(
 
 
 def _sequence(sequence: AnswerSequence, tokenizer: Any, stop_ids: frozenset[int]) -> EncodedRow:
-    spans = [*sequence.spans]
-    whole = _with_ends(sequence, spans, tokenizer, stop_ids)
+    spans, ends = [*sequence.spans], [*sequence.ends]
+    whole = _with_ends(sequence, spans, ends, tokenizer, stop_ids)
+    added = len(whole) > len(sequence.ids) or len(ends) > len(sequence.ends)
     return EncodedRow(
         {"input_ids": whole},
         longest=len(whole),
-        remarks=(CUT_OFF,) * sequence.cut_off
-        + (AS_THE_ROW_SAYS,) * (not sequence.as_written)
-        + (END_ADDED,) * (len(whole) > len(sequence.ids)),
-        numbers={"spans": list(map(float, spans)), "ends": list(map(float, sequence.ends))},
+        remarks=(CUT_OFF,) * sequence.cut_off + (AS_THE_ROW_SAYS,) * (not sequence.as_written) + (END_ADDED,) * added,
+        numbers={"spans": list(map(float, spans)), "ends": list(map(float, ends))},
     )
 
 
-def _with_ends(sequence: AnswerSequence, spans: list[int], tokenizer: Any, stop_ids: frozenset[int]) -> list[int]:
-    """Extend the spans of answers without an end, in place; returns the token ids with an end after the last answer."""
+def _with_ends(
+    sequence: AnswerSequence, spans: list[int], ends: list[int], tokenizer: Any, stop_ids: frozenset[int]
+) -> list[int]:
+    """Extend spans (and ``ends``) of answers without an end, in place; the token ids, with an end after the last."""
     ids = sequence.ids
     for n in range(1, len(spans), 2):
         start, end = spans[n - 1 : n + 1]
-        if end - 1 in sequence.ends[::2]:
+        if end == len(ids) or end - 1 in sequence.ends[::2] or not stop_ids.isdisjoint(ids[start:end][-4:]):
             continue
-        if end < len(ids) and ids[end] in stop_ids and stop_ids.isdisjoint(ids[start:end][-4:]):
+        if ids[end] in stop_ids:
             spans[n] = end + 1
+        elif stop_ids and tokenizer.eos_token_id is not None:
+            spans[n] = end + 1
+            ends += (end, tokenizer.eos_token_id)
     if sequence.cut_off or not stop_ids or spans[-1] < len(ids):
         return ids
     whole = [*ids[: spans[-2]], *with_end(ids[spans[-2] :], tokenizer, stop_ids)]

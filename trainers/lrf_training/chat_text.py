@@ -104,7 +104,7 @@ class ChatText:
         """
         prompt, text = self.text(before, prompt=True), _without_end(self.text([*before, answer]), answer)
         start = self.diverging(prompt, text)
-        if not _lost(answer, _squeezed(text[start:])):
+        if says_it(answer, text[start:]):
             return Answer(prompt, text, start, as_written=True)
         return Answer(prompt, self._as_the_row_says(prompt, answer), len(prompt), as_written=False)
 
@@ -115,12 +115,12 @@ class ChatText:
         """
         prompt = self.text(before, prompt=True)
         texts = [_without_end(self.text([*before, *answer]), answer[-1]) for answer in answers]
-        endings = [_squeezed(text[self.diverging(prompt, text) :]) for text in texts]
+        endings = [text[self.diverging(prompt, text) :] for text in texts]
         said = [(message, ending) for answer, ending in zip(answers, endings, strict=True) for message in answer]
-        as_written = not any(_lost(message, ending) for message, ending in said)
+        as_written = all(says_it(message, ending) for message, ending in said)
         if not as_written:
             for message, ending in said if any(len(answer) > 1 for answer in answers) else ():
-                _refuse(_lost(message, ending))
+                _refuse(lost(message, ending))
             texts = [self._as_the_row_says(prompt, answer[0]) for answer in answers]
         return self._ids(prompt), [self._ids(text) for text in texts], as_written
 
@@ -149,7 +149,7 @@ class ChatText:
             return None
         start = self.diverging(prompt, text)
         header, said = text[common_length(before, text) : start], text[start:]
-        return None if lost(message, said) else (header, said)
+        return (header, said) if says_it(message, said) else None
 
     def diverging(self, prompt: str, text: str) -> int:
         """Where ``text`` begins to differ from ``prompt``, which may be its beginning; never within a token."""
@@ -208,6 +208,12 @@ def common_length(a: str, b: str) -> int:
         else:
             high = middle - 1
     return low
+
+
+def says_it(message: Mapping[str, Any], text: str) -> bool:
+    """Whether a text has all that a message says, and no second block of thoughts beside it (an empty one, say)."""
+    thoughts = str(message.get("content") or "").count("</think>")
+    return not lost(message, text) and text.count("</think>") <= max(thoughts, 1)
 
 
 def lost(message: Mapping[str, Any], text: str) -> list[str]:

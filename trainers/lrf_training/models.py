@@ -122,8 +122,12 @@ def refuse_architecture(config: Any, settings: BasePolicySettings, longest: int,
     Before its weights are loaded: adapters on modules that it doesn't have, prompts or sequences that can't be shared.
     ``longest`` is the longest sequence in tokens.
     """
+    from transformers import AutoModelForCausalLM
+
     from lrf_training.architecture import not_for_sequence_parallelism, not_plain
 
+    if (model_type := AutoModelForCausalLM._model_mapping.get(type(config), None)) is not None:
+        refuse_checkpointing(model_type, settings)
     if settings.lora is not None and not settings.lora.continue_adapters:
         lora_config(settings, empty_model(config, job.trust_remote_code))
     processes, shared = settings.sequence_parallel, getattr(settings, "prefix_sharing", None)
@@ -138,6 +142,16 @@ def refuse_architecture(config: Any, settings: BasePolicySettings, longest: int,
         )
     if processes > 1 and (refusal := not_for_sequence_parallelism(config, processes)):
         raise StageError(f"train.sequence_parallel: {processes} can't be, since {refusal}; set another, or 1")
+
+
+def refuse_checkpointing(model: Any, settings: TrainingSettings) -> None:
+    """Raise :class:`lrf.errors.StageError` if a model (or its class) can't compute activations again, as is asked."""
+    if settings.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        name = model.__name__ if isinstance(model, type) else type(model).__name__
+        raise StageError(
+            f"train.gradient_checkpointing: transformers' {name} can't compute activations again; set "
+            "gradient_checkpointing: false, which takes more memory"
+        )
 
 
 def base_and_adapters(job: TrainingJob) -> tuple[str, Path | None]:

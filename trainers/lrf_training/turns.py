@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from lrf_training.chat_text import Answer, ChatText, Tokens, is_cut_off, lost
+from lrf_training.chat_text import Answer, ChatText, Tokens, is_cut_off, says_it
 from lrf_training.tokens import Messages, says_something
 
 _SLACK = 16
@@ -137,7 +137,7 @@ def _within(
         return None
     start, end = len(answer.prompt), tokens.ends[stop]
     short = end - start <= len(answer.text) - answer.start + _SLACK
-    return _Place(start, end) if short and not lost(message, text[start:end]) else None
+    return _Place(start, end) if short and says_it(message, text[start:end]) else None
 
 
 def _with_another_end(
