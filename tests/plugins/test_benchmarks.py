@@ -350,7 +350,76 @@ BAD = [
         "three texts each",
     ),
     (OwnRatings, {"query": "q", "answer": "a", "rating": "nan"}, "rating: expected a finite number; got"),
+    (OwnRatings, {"query": " ", "answer": "a", "rating": 1}, "query: empty"),
+    (OwnRatings, {"query": "q", "answer": "a", "rating": [1]}, "rating: expected a finite number; got"),
+    (
+        RewardBench2,
+        {"id": 1, "prompt": "p", "chosen": ["r"], "rejected": ["w"], "subset": "M", "num_correct": 2},
+        "num_correct: 2 of 2 answers leaves none to tell apart",
+    ),
 ]
+LONG = {"dataset": "d", "id": 1, "instruction": "i", "responses": [{"model": m, "content": m} for m in "ab"]}
+BAD_LONG = [
+    (LongRewardBench, {"prompt_template": []}, "prompt_template: expected a list of turns"),
+    (
+        LongRewardBench,
+        {"prompt_template": [{"role": "user", "content": "q"}], "tasktype": "BestOfN", "candidates": ["one"]},
+        "candidates: expected a list of at least two answers",
+    ),
+    (LongJudgeBench, {**LONG, "ground_truth": 7}, "ground_truth, responses: expected an object and a list"),
+    (LongJudgeBench, {**LONG, "ground_truth": {"scores": {"c": 1}}}, "says nothing about any of the responses"),
+    (LongJudgeBench, {**LONG, "ground_truth": {"preferred": "C"}}, "preferred: expected A, B or tie; got 'C'"),
+    (LongJudgeBench, {**LONG, "ground_truth": {"type": "x"}}, "expected preferred, gold_correct, scores or a ranking"),
+]
+
+
+@pytest.mark.parametrize(("kind", "row", "says"), BAD_LONG)
+def test_a_row_of_long_texts_that_is_no_question_is_named(tmp_path: Path, kind: Any, row: Any, says: str) -> None:
+    settings = (LongJudgeBenchSettings if kind is LongJudgeBench else BenchmarkSettings)(
+        path=jsonl(tmp_path / "d", row)
+    )
+    (read,) = kind(settings).read()
+    assert isinstance(read, BadRow)
+    assert says in read.message
+
+
+RECORDED = [
+    (LlmBar, {"results": []}, "results: expected a list of judgements"),
+    (LlmBar, {"results": [{"swap = False": {"winner": "1"}}]}, "the last has no 'swap = True' with a winner"),
+    (LlmBar, 7, "expected an object"),
+    (RmBench, {"id": 1, "score_chosen": [1, 2]}, "score_chosen: expected three numbers"),
+    (ContextualJudgeBench, {"votes": [1]}, "votes: expected two, one for each order"),
+    (RewardBench2, {}, "give rows of sample_id, candidate_id and reward"),
+    (LongRewardBench, {}, "give rows of sample_id, candidate_id and reward"),
+]
+
+
+@pytest.mark.parametrize(("kind", "row", "says"), RECORDED)
+def test_a_row_that_is_no_recorded_judgement_is_named(tmp_path: Path, kind: Any, row: Any, says: str) -> None:
+    with pytest.raises(DataError) as error:
+        list(kind(BenchmarkSettings(path=tmp_path / "d")).recorded(jsonl(tmp_path / "r.jsonl", row)))
+    assert says in str(error.value)
+
+
+def test_recorded_scores_and_votes_are_judgements_in_the_benchmarks_own_order(tmp_path: Path) -> None:
+    made = RmBench(BenchmarkSettings(path=tmp_path / "d"))
+    rows = jsonl(tmp_path / "r.jsonl", {"id": 3, "score_chosen": [3, 2, 1], "score_rejected": [0, "1", 2]})
+    (recorded,) = made.recorded(rows)
+    assert (recorded.id, recorded.scores) == ("3", (3.0, 2.0, 1.0, 0.0, 1.0, 2.0))
+    votes = jsonl(tmp_path / "eval_detailed_x.jsonl", {"votes": [[1], 2]}, {"votes": [{}, 3]})
+    found = [one.decisions for one in ContextualJudgeBench(BenchmarkSettings(path=tmp_path / "d")).recorded(votes)]
+    assert found == [("1", "2"), (None, None)]
+
+
+def test_a_group_of_ties_without_its_counterpart_or_scores_counts_as_published() -> None:
+    def ties(name: str, *scores: float | None) -> Judged:
+        return Judged(name, 1, "Ties", scores)
+
+    assert ties_score([ties("ref:1", 2, 1)]) is None
+    assert ties_score([ties("ref:1", 2, 1), ties("tied:2", 2, 1)]) == pytest.approx(0.6)
+    assert ties_score([ties("ref:1", None, 1), ties("tied:2", 2, 1)]) == pytest.approx(0.3)
+    assert RewardBench2(BenchmarkSettings(path=Path("x"))).right(Judged("tied:1", 1, "Ties", (2, 1))) == 1.0
+    assert RewardBench2(BenchmarkSettings(path=Path("x"))).right(Judged("1", 1, "M", (None, 1))) is None
 
 
 @pytest.mark.parametrize(("kind", "row", "says"), BAD)

@@ -131,3 +131,51 @@ async def test_a_reward_that_is_missing_is_what_nemo_gym_itself_makes_of_a_judge
         "failure_reason": why, "instance_config": {"difficulty": 2, "mask_sample": True},
         "_ng_failure_class": "judge_failed", "_ng_failure_judge_error": why,
     }  # fmt: skip
+
+
+SLIME = {"prompt": PLAIN_PROMPT, "response": "It is 1 euro.", "label": None}
+REFUSED: list[tuple[str, Any, int, str]] = [
+    ("openrlhf", {"query": ["a"], "prompts": [], "labels": []}, 422, "expected lists of one length"),
+    ("openrlhf", {"query": "a", "prompts": []}, 422, "query: expected a list of texts"),
+    ("slime", {**SLIME, "prompt": None}, 422, "prompt: missing, and no label names document and question"),
+    ("slime?on_missing=value", SLIME, 400, "missing_value: expected a number"),
+    ("slime?on_missing=value&missing_value=inf", SLIME, 400, "missing_value: expected a number"),
+    ("slime?on_missing=zero", SLIME, 400, "on_missing: expected error, or value with missing_value=NUMBER"),
+    ("llama_factory", {"messages": []}, 422, "messages: expected a list of texts, at least one"),
+    ("llama_factory", {"messages": ["no marks of a chat"]}, 422, ""),
+    ("nemo_gym/verify", {"response": 7}, 422, "responses_create_params and response: expected objects"),
+]
+
+
+@pytest.mark.parametrize(("door", "body", "status", "says"), REFUSED, ids=[f"{d}: {s}" for d, _, _, s in REFUSED])
+async def test_what_a_stack_sends_wrongly_is_refused_in_a_sentence(
+    server: Client, judge_server: JudgeServer, door: str, body: Any, status: int, says: str
+) -> None:
+    judge_server.fault("garbage", None)  # where a reward is asked for, it is missing
+    got, answer = await server.post(f"/doors/{door}", body)
+    assert (got, says in answer["error"]) == (status, True), answer
+
+
+async def test_a_document_named_by_a_header_and_texts_in_either_form_of_nemo_gym_are_the_same(server: Client) -> None:
+    await server.post("/v1/documents", {"text": DOCUMENT})
+    header = {"lrf-document-id": document_id(DOCUMENT)}
+    (reward,) = await own(server, ANSWERS[:1])
+    label = {"query": QUERY}
+    row = {"prompt": None, "response": ANSWERS[0], "label": label}
+    assert await server.post("/doors/slime", row, **header) == (200, reward["reward"])
+    for content in (ANSWERS[0], [{"type": "output_text", "text": ANSWERS[0]}]):
+        output = [{"type": "reasoning"}, {"type": "message", "content": content}]
+        asked = {"responses_create_params": {"input": PLAIN_PROMPT}, "response": {"output": output}}
+        assert (await server.post("/doors/nemo_gym/verify", asked))[1]["reward"] == reward["reward"]
+
+
+async def test_paths_methods_and_bodies_that_the_server_has_not_are_refused(server: Client) -> None:
+    assert (await server.post("/v2/rewards", {}))[0] == 404
+    assert (await server.get("/v1/rewards"))[0] == 405
+    assert (await server.get("/v1/rewards/unknown"))[0] == 404
+    for text, says in (("a\0", "NUL"), (" ", "the document is empty")):
+        status, body = await server.post("/v1/documents", {"text": text})
+        assert (status, says in body["error"]) == (422, True)
+    described = json.loads((await server.get("/openapi.json"))[1])
+    assert {"/v1/rewards", "/v1/documents", "/healthz", "/doors/slime"} <= set(described["paths"])
+    assert described["paths"]["/v1/rewards/{id}"]["get"]["parameters"][0]["name"] == "id"
