@@ -135,3 +135,50 @@ def test_columns_of_a_csv_are_named(tmp_path: Path, capsys) -> None:
     assert "context" in lines(tmp_path / "out.jsonl.left_out.jsonl")[0]["reason"]
     assert invoke(["import", str(file), "-o", str(out), "--column", "query=gone"]) == 2
     assert "no column 'gone'" in capsys.readouterr().err
+
+
+def test_a_run_without_what_is_exported_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exported(run, "llama_factory")
+    assert (run / "exports" / "dataset_info.json").exists()
+    pairs = run / "pairs.jsonl"
+    for text, says in (("{\n", ":1: no pair"), ("[1]\n", ":1: no pair"), (None, "has made pairs")):
+        pairs.unlink() if text is None else pairs.write_text(text)
+        assert invoke(["export", str(run), "--format", "trl"]) == 2
+        assert says in capsys.readouterr().err
+    run.parents[1].joinpath("data.jsonl").unlink()
+    assert invoke(["export", str(run), "--format", "ranked"]) == 2
+    assert "the texts are not there" in capsys.readouterr().err
+
+
+def test_a_sample_with_one_scored_answer_and_turns_with_tools_are_left_out(
+    project: Project, judge_server: JudgeServer
+) -> None:
+    judge_server.fault("garbage", None, lambda prompt: "fee of 100 euros. It was" not in prompt)
+    project.write_data(1)
+    lrf.run(project.pipeline(max_unscored=1.0), runs=project.runs)
+    assert exported(project.run_dir, "ranked") == []
+    reasons = [row["reason"] for row in lines(project.run_dir / "exports" / "ranked.jsonl.left_out.jsonl")]
+    assert sorted(reasons) == ["alone: nothing to rank", *["unscored"] * 4]
+    turn = [{"role": "tool", "content": "t"}]
+    said = {name: [{"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
+    pair = {"prompt": turn, **said, "chosen_reward": None, "rejected_reward": 1.0, "sample_id": "s"}
+    (project.run_dir / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
+    assert exported(project.run_dir, "llama_factory") == []
+    assert "margin" not in exported(project.run_dir, "ms_swift")[0]
+
+
+def test_rows_that_are_none_of_the_form_are_left_out_with_the_reason(tmp_path: Path, capsys: Any) -> None:
+    file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    file.write_text('{"q": "Who?", "doc": "A text.", "a": ["I", null, 7]}\n[1]\n{\n{"q": "Who?", "doc": "A text."}\n')
+    assert invoke(["import", str(file), "-o", str(out), "--column", "colour=q"]) == 2
+    assert "--column colour=q: expected FIELD=COLUMN" in capsys.readouterr().err
+    named = ["--column=query=q", "--column=context=doc"]
+    assert invoke(["import", str(file), "-o", str(out), *named]) == 0
+    assert len(lines(out)) == 2
+    assert [row["row"] for row in lines(tmp_path / "out.jsonl.left_out.jsonl")] == ["2", "3"]
+    assert invoke(["import", str(file), "-o", str(out), "--format", "kto"]) == 0
+    assert lines(out) == []
+    whole = tmp_path / "in.json"
+    whole.write_text('{"q": "Who?", "doc": "A text."}')
+    assert invoke(["import", str(whole), "-o", str(out), *named]) == 0
+    assert [row["query"] for row in lines(out)] == ["Who?"]
