@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", default="6", help="sentences to ask about")
     parser.add_argument("--lengths", default="1k,4k", help="tokens of the contexts")
-    parser.add_argument("--dimensions", default="", help="of the quickstart's pipeline; all, if left out")
+    parser.add_argument("--dimensions", default="faithfulness,completeness", help="of the pipeline; '' for all")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as runs:
         command = [sys.executable, "-m", "lrf", "audit", str(PIPELINE), "--runs", runs, "--json"]
