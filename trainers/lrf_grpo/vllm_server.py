@@ -8,6 +8,7 @@ its checkpoint: all weights, or LoRA's adapters.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -73,7 +74,7 @@ class VLLMServer:
             max_reply_mb=512,
         )
         self._model = ""
-        self._written = False
+        self._written = self._has_base = False
 
     def check(self, longest: int) -> None:
         """Whether the server is there, can load weights, and takes so many tokens. Raises StageError if not."""
@@ -108,6 +109,7 @@ class VLLMServer:
                     self._with_client(lambda client: self._answers(client, weights, asked, group))
                 )
             except _PASSING as error:
+                self._has_base = False
                 if not self._written:  # it never worked: no outage
                     raise StageError(self._advice(str(error))) from error
                 if not waiting:
@@ -143,7 +145,11 @@ class VLLMServer:
 
     async def _load(self, client: HttpClient, weights: Path) -> str:
         """Make the server load the policy; returns the name to ask for."""
-        if (weights / "adapter_config.json").exists():
+        adapters = weights / "adapter_config.json"
+        if adapters.exists():
+            if not self._has_base:  # an earlier training may have left its own weights there
+                await self._reload(client, _path_or_name(json.loads(adapters.read_text())["base_model_name_or_path"]))
+                self._has_base = True
             body: dict[str, JSON] = {"lora_name": _ADAPTERS, "lora_path": str(weights), "load_inplace": True}
             with suppress(BadReplyError):  # a sentence, not JSON
                 await client.post("/v1/load_lora_adapter", body)
@@ -151,10 +157,13 @@ class VLLMServer:
             if not any(model["id"] == _ADAPTERS and model["root"] == str(weights) for model in models):
                 raise StageError(self._advice(f"the server didn't load the adapters in {weights}"))
             return _ADAPTERS
-        await client.post("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(weights)}})
+        await self._reload(client, str(weights))
+        return self._model
+
+    async def _reload(self, client: HttpClient, weights: str) -> None:
+        await client.post("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": weights}})
         if not (await client.post("/reset_prefix_cache", {})).get("success"):
             raise BadReplyError(f"{self._endpoint.base_url}: the prefix cache of earlier weights couldn't be emptied")
-        return self._model
 
     async def _group(
         self, client: HttpClient, model: str, prompt: Sequence[int], seed: int, group: int
@@ -178,6 +187,10 @@ class VLLMServer:
             f"train.vllm: {what.rstrip('.')}. Start the server with the model that is trained: {COMMAND} (with LoRA: "
             f"{COMMAND_FOR_ADAPTERS}), and see that it can read the folder of weights (train.vllm.weights)"
         )
+
+
+def _path_or_name(model: str) -> str:
+    return str(Path(model).absolute()) if Path(model).exists() else model
 
 
 def sampling(temperature: float, top_p: float, answer_tokens: int, stop_ids: Sequence[int]) -> dict[str, JSON]:
