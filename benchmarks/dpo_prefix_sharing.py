@@ -220,7 +220,6 @@ class Child:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment
         )
-        self.read()
 
     def ask(self, line: str) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -244,6 +243,8 @@ class Child:
 def measure(case: Case, rounds: int, threads: int) -> dict[str, Any]:
     """Medians of wall and CPU seconds, memory in bytes, loss and gradients, by way."""
     children = [Child(way, case, threads) for way in WAYS]
+    for each in children:  # which import at the same time
+        each.read()
     clocks = ("seconds", "cpu_seconds")
     times: dict[str, dict[str, list[float]]] = {clock: {way: [] for way in WAYS} for clock in clocks}
     losses: dict[str, float] = {}
@@ -258,8 +259,9 @@ def measure(case: Case, rounds: int, threads: int) -> dict[str, Any]:
     for each in children:
         each.process.communicate()
     gradients = {way: load_gradients(end["gradients"]) for way, end in ends.items()}
-    for way in CHECKS:
-        check = Child(way, case, threads)
+    checks = {way: Child(way, case, threads) for way in CHECKS}
+    for way, check in checks.items():
+        check.read()
         if way == "stock64":
             check.ask("step")
         gradients[way] = load_gradients(check.ask("end")["gradients"])
@@ -289,7 +291,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     parser.add_argument("--gpu", action="store_true", help="run dpo_long_prompts.py in place of this")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--child", choices=WAYS + CHECKS, help=argparse.SUPPRESS)
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
