@@ -55,6 +55,8 @@ def _parsed(text: str, path: Path) -> Any:
 
 def items_of(value: Any, where: str) -> tuple[Item, ...]:
     """The items of a rubric as plain values, in any of the forms. Raises :class:`lrf.errors.ConfigError`."""
+    if isinstance(value, Mapping) and isinstance(value.get("rubric"), str):
+        value = value["rubric"]  # a row of OpenRubrics' data sets
     if isinstance(value, str):
         return checked(_of_text(value, where), where)
     entries = _entries(value, where)

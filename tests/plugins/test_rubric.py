@@ -206,6 +206,14 @@ OPENRUBRICS = """Rubric:
                 ("The response is **clear** and short.", 1, False),
             ],
         ),
+        (
+            "row.json",
+            json.dumps({"instruction": "Q?", "rubric": OPENRUBRICS, "source": "magpie", "winner": "A"}),
+            [
+                ("The response names both numbers of votes.", 1, True),
+                ("The response is **clear** and short.", 1, False),
+            ],
+        ),
         ("own.yaml", "items:\n- text: A.\n  gate: true\n  sees: [document, answer]\n", [("A.", 1, True)]),
     ],
 )
