@@ -15,6 +15,7 @@ from judge_server import Fault, JudgeServer
 from lrf.cli.main import invoke
 from lrf.errors import ConfigError
 from lrf_longreward.settings import HelpfulnessSettings
+from tiny_llama import write_tiny_llama
 
 CONTEXT = "The bridge was opened in 1931. It is 200 metres long. A local man built it. " * 3
 ANSWERS = {
@@ -148,3 +149,37 @@ def test_a_real_decider_decides_what_it_is_sure_of_and_an_llm_the_rest(
     }
     assert by_judge["llm"]["analysis"].startswith("I looked.")
     assert max(by_judge["fast"]["probabilities"].values()) >= 0.78
+
+
+@pytest.mark.slow
+def test_a_model_of_ones_own_decides_first_and_an_llm_where_it_is_unsure(
+    tmp_path: Path, judge_server: JudgeServer
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = write_tiny_llama(tmp_path / "model") / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["lm_head.weight"] *= 0.05  # random weights are sure of everything otherwise
+    save_file(tensors, weights, {"format": "pt"})
+    judge_server.reply = lambda prompt, _: "I looked. [[yes]]"
+    fast = {"type": "transformers", "model": str(tmp_path / "model"), "decides": True, "dtype": "float32"}
+    values = pipeline(write(tmp_path), "http://127.0.0.1:9", judge_server.base_url, judge="fast")
+    values["judges"]["fast"] = fast
+    del values["dimensions"][0]
+    values["dimensions"][0]["verdict"] = "yes_or_no"
+    alone = lrf.run({**values, "name": "alone"}, runs=tmp_path, last="score")
+    given = [s["probabilities"] for j in judged(alone.run_dir).values() for s in j["faithfulness"]["statements"]]
+    sure = sorted(max(p.values()) for p in given)
+    threshold = (sure[0] + sure[-1]) / 2
+    values["dimensions"][0] |= {"judges": ["fast", "llm"], "panel": "cascade", "sure": threshold}
+    del values["dimensions"][0]["judge"]
+    summary = lrf.run(values, runs=tmp_path, last="score")
+    assert (summary.exit_code, summary.stages["score"]["unscored"]) == (0, 0), summary.message
+    statements = [s for j in judged(summary.run_dir).values() for s in j["faithfulness"]["statements"]]
+    decided = {s["text"]: s["votes"][-1]["judge"] for s in statements}
+    assert set(decided.values()) == {"fast", "llm"}
+    assert judge_server.books.calls == sum(judge == "llm" for judge in decided.values())
+    for statement, before in zip(statements, given, strict=True):
+        by_llm = decided[statement["text"]] == "llm"
+        assert by_llm == (max(before.values()) < threshold)
+        assert statement["support"] == (1.0 if by_llm else pytest.approx(before["yes"], abs=1e-3))
