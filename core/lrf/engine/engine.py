@@ -15,7 +15,7 @@ from lrf.engine.checks import check_judgement, check_reward
 from lrf.engine.closing import close_all
 from lrf.engine.embedder_calls import EmbedderCalls
 from lrf.engine.explaining import Work, explained
-from lrf.engine.faults import FaultError, FaultListener, fault_of, ignore
+from lrf.engine.faults import NOT_OF_COMPONENTS, FaultError, FaultListener, fault_of, ignore
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.observers import Observers
 from lrf.engine.packed_calls import PackedCalls
@@ -281,7 +281,9 @@ class Engine:
             # This scoring wasn't cancelled, but something that the dimension waited for was.
             stopped = self.closed or self.stop.stopping
             error: BaseException = RunInterruptedError("the engine was stopped") if stopped else e
-        except (Exception, SystemExit) as e:
+        except NOT_OF_COMPONENTS:
+            raise
+        except BaseException as e:
             error = _cause(e)
         if isinstance(error, FATAL):
             self.drain(error)

@@ -103,7 +103,8 @@ def recursion_limit_kept() -> Iterator[None]:
 def run(main: Coroutine[Any, Any, T]) -> T:
     """As :func:`asyncio.run`, on an event loop that reads a few replies in a turn and that components can't stop.
 
-    Raises :class:`lrf.errors.StageError` where a component calls ``sys.exit`` in a task of its own: that ends the loop.
+    Raises :class:`lrf.errors.StageError` where a component calls ``sys.exit`` in a task of its own, which ends the
+    loop, or cancels tasks that aren't its own.
     """
     try:
         with recursion_limit_kept(), asyncio.Runner(loop_factory=new) as runner:
@@ -112,6 +113,11 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             except SystemExit:
                 runner.get_loop().set_exception_handler(lambda *_: None)  # nobody retrieves it from the tasks
                 raise
+    except asyncio.CancelledError:
+        raise StageError(
+            "a component cancelled the run's own task; what was committed is kept: mend it and run the same command "
+            "again"
+        ) from None
     except SystemExit as error:
         raise StageError(
             f"{_raised_at(error)} ended the run by sys.exit({error.code!r}) in a task of its own; what was committed "

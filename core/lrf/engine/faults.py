@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,6 +17,9 @@ from lrf.text.redaction import redact
 
 TRACE_CHARACTERS = 20_000
 """Characters of a traceback that are kept; the end says most."""
+
+DETAIL_CHARACTERS = 2_000
+"""Characters of an error's own words that are kept; the beginning says most."""
 
 _CAUSES = 10  # that are followed; a chain can be a circle
 
@@ -33,6 +37,9 @@ class FaultError(UnscorableError):
         self.kind = type(error).__name__
         self.trace = trace
 
+
+NOT_OF_COMPONENTS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
+"""What isn't an ``Exception`` and ends a component's code from outside; anything else is the component's own."""
 
 FaultListener = Callable[[FaultError], None]
 """Called with each fault where it happens, on the event loop."""
@@ -90,13 +97,14 @@ def fault_of(title: str, component: object, error: BaseException, reason: str) -
 def faults_of(title: str, component: object, reason: str, listener: FaultListener = ignore) -> Iterator[None]:
     """Turns unexpected errors in the block into a :class:`FaultError`, which ``listener`` hears of.
 
-    ``sys.exit`` is one, too. lrf's own errors and :class:`TimeoutError` pass as they are.
+    ``sys.exit`` is one, too, and whatever else isn't an ``Exception``. lrf's own errors and :class:`TimeoutError` pass
+    as they are.
     """
     try:
         yield
-    except (LrfError, TimeoutError):
+    except (LrfError, TimeoutError, *NOT_OF_COMPONENTS):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if isinstance(error, BaseExceptionGroup) and error.subgroup(LrfError):
             raise
         fault = fault_of(title, component, error, reason)
@@ -136,6 +144,6 @@ def _distribution(package: str) -> str | None:
 
 def _one_line(error: BaseException) -> str:
     try:
-        return " ".join(traceback.format_exception_only(error)[-1].split())
+        return " ".join(traceback.format_exception_only(error)[-1][:DETAIL_CHARACTERS].split())
     except Exception:
         return type(error).__name__

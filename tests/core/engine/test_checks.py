@@ -263,9 +263,15 @@ async def test_a_judgement_with_a_span_outside_the_documents_is_the_dimensions_f
     assert (reward.reward is not None) == inside == (not faults)
 
 
+class Odd(BaseException):
+    """No ``Exception``, so that an ordinary handler doesn't see it."""
+
+
+@pytest.mark.parametrize("leaves", [SystemExit("good-bye"), Odd("good-bye" * 10_000_000)], ids=["exit", "odd"])
 @pytest.mark.parametrize("kind", ["dimension", "judge", "retriever"])
-async def test_a_component_that_ends_the_process_is_at_fault_and_the_run_goes_on(kind: str) -> None:
-    leaves = SystemExit("good-bye")
+async def test_whatever_a_component_raises_is_its_fault_said_in_short_and_the_run_goes_on(
+    kind: str, leaves: BaseException
+) -> None:
     parts = {
         "dimension": {"dimension": Raises(leaves)},
         "judge": {"dimension": Asks(), "judge": raising(leaves)},
@@ -274,7 +280,8 @@ async def test_a_component_that_ends_the_process_is_at_fault_and_the_run_goes_on
     reward, faults = await scored(**parts)  # type: ignore[arg-type]
     assert reward.unscored is not None
     assert reward.unscored.reason == f"{kind}_error"
-    assert "SystemExit: good-bye" in reward.unscored.detail
+    assert f"{type(leaves).__name__}: good-bye" in reward.unscored.detail
+    assert len(reward.unscored.detail) < 2_200
     assert faults
 
 

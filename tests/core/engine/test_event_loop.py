@@ -133,3 +133,12 @@ def test_no_component_lowers_the_recursion_limit_and_any_may_raise_it() -> None:
 
     interpreter.run(main())
     assert sys.setrecursionlimit.__module__ == "sys"
+
+
+def test_a_component_that_cancels_the_run_itself_is_said_to_have_done_so() -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(lambda: [task.cancel() for task in asyncio.all_tasks()])
+        await asyncio.sleep(60)
+
+    with pytest.raises(StageError, match="a component cancelled the run's own task; what was committed is kept"):
+        interpreter.run(main())
