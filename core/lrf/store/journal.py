@@ -171,6 +171,8 @@ class Journal:
         self._stored: OrderedDict[bytes, None] = OrderedDict()  # segments that are surely stored, newest last
 
     def _has_replies(self) -> bool:
+        if self.path is None:
+            return False
         try:
             return bool(self.do(lambda connection: connection.execute(_HAS_REPLIES).fetchone()[0]).result())
         except BaseException:
