@@ -296,7 +296,7 @@ def test_settings_need_a_model_to_start_from() -> None:
 def test_what_chooses_the_checkpoint_is_neither_trained_on_nor_what_its_agreement_is_measured_on(scored_job) -> None:
     done = scored_job(planted(40))
     evaluation = {"held_out": 0.2, "every": 1, "keep_best": 1, "patience": 2}
-    settings = {"held_out": 0.2, "max_steps": 9, "learning_rate": 0.05, "scheduler": "constant"}
+    settings = {"held_out": 0.2, "max_steps": 3, "learning_rate": 0.05, "scheduler": "constant"}
     metrics = trainer(**settings, evaluation=evaluation).train(done).metrics
     log = [json.loads(line) for line in (done.output / "evaluations.jsonl").read_text().splitlines()]
     lowest = min(log, key=lambda line: line["loss"])
