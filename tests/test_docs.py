@@ -51,7 +51,7 @@ NOT_RUN = {
     "docs/benchmarks.md": [
         "the server's script and the data are not in this repository",
         "the server's script is not in this repository",
-        *["the server's script and the data are not in this repository"] * 2,
+        *["the server's script and the data are not in this repository"] * 3,
         "it takes minutes",
         *["the server's script and the data are not in this repository"] * 2,
         "it needs Debian's package debian-handbook, and minutes",
@@ -76,6 +76,7 @@ NOT_RUN = {
         "it needs vLLM and a GPU",
         "it makes environments and downloads vLLM and TRL",
     ],
+    "docs/how-to/train-online-with-grpo.md": ["it needs vLLM"],
 }
 ADDRESS = "http://127.0.0.1:8000"
 ENVIRONMENT = {"OPENAI_API_KEY": "no-key", "LRF_SAMPLES": "samples.jsonl", "GLM_API_KEY": "no-key"}
