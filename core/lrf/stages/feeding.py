@@ -159,7 +159,7 @@ class Feeder:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._open.discard(task)
         self.load.moved.set()
-        error = None if task.cancelled() else task.exception()
+        error = RuntimeError("a component cancelled its work") if task.cancelled() else task.exception()
         if error is not None:
             self._failed("a sample failed", error)
 

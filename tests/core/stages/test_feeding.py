@@ -156,3 +156,18 @@ async def test_a_fault_stops_the_feeding_with_its_words(feeding: Any) -> None:
     await feeding.feeder(work).feed(Data(1000))
     assert str(feeding.stopped[0]) == "ValueError: a fault of the code"
     assert len(work.finished) <= 2 * MOST_OPEN
+
+
+async def test_a_sample_whose_work_a_component_cancels_stops_the_feeding_and_is_not_lost_in_silence(
+    feeding: Any,
+) -> None:
+    class Cancelling(Work):
+        async def __call__(self, sample: Sample, position: int) -> Any:
+            if position == 2:
+                task = asyncio.current_task()
+                assert task
+                task.cancel()
+            return await super().__call__(sample, position)
+
+    await feeding.feeder(Cancelling(Slots())).feed(Data(1000))
+    assert str(feeding.stopped[0]) == "RuntimeError: a component cancelled its work"
