@@ -48,8 +48,8 @@ class DecisionsSettings(DecisionServerSettings):
     base_url: BaseUrl = Field(
         default="https://api.openai.com/v1", description="Address of the API, up to and without /decisions."
     )
-    api_key_env: EnvName = Field(
-        default="OPENAI_API_KEY", description="Environment variable that holds the key. Unset: no key is sent."
+    api_key_env: EnvName | None = Field(
+        default="OPENAI_API_KEY", description="Environment variable that holds the key. null: the server needs none."
     )
     score_levels: int = Field(default=255, ge=2, description=_SCORE_LEVELS)
 
@@ -58,6 +58,6 @@ class SystemOneSettings(DecisionServerSettings):
     """A decision model behind a System One API."""
 
     base_url: BaseUrl = Field(description="Address of the API, up to and without /systemone (or /v1/systemone).")
-    api_key_env: EnvName = Field(
-        default="SYSTEMONE_API_KEY", description="Environment variable that holds the key. Unset: no key is sent."
+    api_key_env: EnvName | None = Field(
+        default="SYSTEMONE_API_KEY", description="Environment variable that holds the key. null: the server needs none."
     )
