@@ -19,6 +19,7 @@ TINY: dict[str, Any] = {
     "learning_rate": 1e-3,
     "max_steps": 4,
     "beta": 0.05,
+    "evaluation": {"held_out": 0.4, "every": 2},
 }
 
 WORKER = """
@@ -52,7 +53,7 @@ class Trainings:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "worker.py").write_text(WORKER)
-        rows = [{"sample_id": str(n), "prompt": [{"role": "user", "content": "abc" * (7 + n)}]} for n in range(4)]
+        rows = [{"sample_id": str(n), "prompt": [{"role": "user", "content": "abc" * (7 + n)}]} for n in range(7)]
         (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def train(self, name: str, processes: int, **settings: Any) -> tuple[list[float], str]:
