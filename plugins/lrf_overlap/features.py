@@ -222,7 +222,7 @@ class _Comparison:
     def _differ(self, mine: int, n: int, theirs: int) -> bool:
         sentence = self.theirs[n][0]
         stated, said = _sides(self.statement, mine), _sides(sentence, theirs)
-        turned = sum(len(stated[p]) == 1 and p in said and not stated[p] & said[p] for p in stated)
+        turned = sum(p in said and not stated[p] & said[p] for p in stated)
         if turned:  # sides are turned by negations already
             return turned % 2 == 1
         return _denies(self.statement, mine, sentence, theirs) or _denies(sentence, theirs, self.statement, mine)
@@ -336,12 +336,10 @@ def _is_han(sentence: Sentence, place: int) -> bool:
 
 
 def _sides(sentence: Sentence, clause: int) -> dict[int, set[int]]:
-    """For each pair of opposites the sides of it that a clause has."""
-    sides: dict[int, set[int]] = {}
-    for pair, side, place in sentence.opposites:
-        if place == clause:
-            sides.setdefault(pair, set()).add(side)
-    return sides
+    """For each pair of opposites of which a clause has one word its side: "wet papers are dried" has two."""
+    found = [(pair, side) for pair, side, place in sentence.opposites if place == clause]
+    times = Counter(pair for pair, _ in found)
+    return {pair: {side} for pair, side in found if times[pair] == 1}
 
 
 def _denies(one: Sentence, mine: int, other: Sentence, theirs: int, *, least: int = 1) -> bool:
