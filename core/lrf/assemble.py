@@ -103,7 +103,7 @@ def engine_of_parts(
 ) -> Engine:
     """The engine of :class:`lrf.RewardModel`'s parts. Raises :class:`lrf.errors.ConfigError`."""
     catalog = load_catalog()
-    journal, ledger = Journal(journal_path), BudgetLedger()
+    journal, ledger = Journal(journal_path, shared=journal_path is not None), BudgetLedger()
     observers = Observers(catalog.plugin_manager, lambda *_: None)
     try:
         parts = {} if judge is None else {"main": _part("judge", judge, catalog)}

@@ -288,6 +288,14 @@ def test_a_journal_file_is_used_again_by_the_next_model(tmp_path: Path) -> None:
     connection.close()
 
 
+def test_models_that_are_open_at_once_share_a_journal_file(tmp_path: Path) -> None:
+    judge = ScriptedJudge([])
+    parts: dict[str, Any] = {"dimensions": [AsksOnce()], "journal": tmp_path / "journal.sqlite"}
+    with lrf.RewardModel(ScriptedJudge(), **parts) as first, lrf.RewardModel(judge, **parts) as second:
+        assert first.score_sync(**ASKED) == second.score_sync(**ASKED)
+    assert not judge.requests
+
+
 def test_a_closed_model_says_so_and_can_be_closed_again() -> None:
     model = lrf.RewardModel(dimensions=[Length()])
     model.close()
