@@ -36,6 +36,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes have their argument's name: what is packed says when, and every process must collect the same tests."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True)
 def no_secrets_of_other_tests() -> None:
     """Each test begins as a new process does: without the secrets that an earlier pipeline named."""
