@@ -164,7 +164,7 @@ def test_of_a_list_only_the_answers_that_are_too_long_are_left_out(tmp_path: Pat
     counts = write("drop")
     (kept,) = Dataset.from_file(str(into)).to_list()
     assert [kept["rewards"], [len(answer) < 20 for answer in answers_of(kept)]] == [[9.0, 5.0], [True, True]]
-    assert (counts.extra, counts.lost_by_reason) == ({TOO_LONG: 1}, {"longer than max_tokens": 2})
+    assert (+counts.extra, counts.lost_by_reason) == ({TOO_LONG: 1}, {"longer than max_tokens": 2})
     assert counts.lost_tokens + counts.tokens == sum(encode(each, tokenizer).tokens for each in rows)
 
 

@@ -33,8 +33,9 @@ from lrf_training.chat_text import (
     PROMPT_CHANGED_NOTE,
 )
 from lrf_training.checkpoint import files_named
+from lrf_training.identity import identity_of
 from lrf_training.mixture import Mixture
-from lrf_training.models import identity_of, prepare_model
+from lrf_training.models import prepare_model
 from lrf_training.prepare import prepare
 from lrf_training.processes import rank
 from lrf_training.tokens import END_ADDED, END_ADDED_NOTE

@@ -205,7 +205,8 @@ class GroupTrainer(OffloadingTrainer, CheckedTrainer, GRPOTrainer):  # type: ign
         each = [reward for of_prompt in rewards for reward in of_prompt]
         numbers = torch.tensor([self.weighing.row(reward) for reward in each], device=self.accelerator.device)
         if numbers.isnan().all():
-            self._stop(f"none of the {len(each)} answers of {answers[0].name} could be scored ({_why(each)})", 3)
+            step = answers[0].name.replace("-", " ")
+            self._stop(f"none of the {len(each)} answers of {step} could be scored ({_why(each)})", 3)
         return numbers, rewards
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lrf.protocols import TrainingJob
 from lrf_training import deepspeed, processes
-from lrf_training.models import identity_of
+from lrf_training.identity import identity_of
 from lrf_training.settings import TrainingSettings
 from lrf_training.trackers import tracker_arguments
 
