@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from many_samples import pipeline, post, prompts_of, write_samples
+from many_samples import FOUR, pipeline, post, prompts_of, write_samples
 from score_http import get, machine, serving
 
 from lrf.config import parse_pipeline
@@ -42,7 +42,7 @@ from lrf.store.journal import Journal
 from lrf_openai.judge import OpenAIJudge
 from lrf_openai.settings import OpenAIJudgeSettings
 
-TWO, FOUR = ["helpfulness", "logicality"], ["helpfulness", "logicality", "faithfulness", "completeness"]
+TWO = ["helpfulness", "logicality"]
 
 
 def main() -> None:

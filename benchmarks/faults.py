@@ -16,11 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from many_samples import lrf_run, write_samples
+from many_samples import FOUR, lrf_run, write_samples
 from score_http import get, machine, serving
 
 FAULTS = {"p429": 0.05, "p500": 0.03, "phang": 0.005, "pgarbage": 0.03, "pcut": 0.03}
-FOUR = ["helpfulness", "logicality", "faithfulness", "completeness"]
 
 
 def main() -> None:

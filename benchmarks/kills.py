@@ -24,11 +24,10 @@ from typing import Any
 from urllib.error import HTTPError
 
 import yaml
-from many_samples import lrf_run, pipeline, write_samples
+from many_samples import FOUR, lrf_run, pipeline, write_samples
 from score_http import get, machine, reset, serving
 
 FILES = ("rewards.jsonl", "judgements.jsonl")
-FOUR = ["helpfulness", "logicality", "faithfulness", "completeness"]
 
 
 def main() -> None:

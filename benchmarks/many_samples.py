@@ -28,6 +28,8 @@ import aiohttp
 import yaml
 from score_http import get, machine, serving
 
+FOUR = ["helpfulness", "logicality", "faithfulness", "completeness"]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -50,8 +52,7 @@ def main() -> None:
 
 def throughput(arguments: argparse.Namespace, address: str, folder: Path) -> dict[str, Any]:
     write_samples(folder / "samples.jsonl", arguments.data, arguments.samples, 10, 12_000)
-    four = ["helpfulness", "logicality", "faithfulness", "completeness"]
-    lrf_run(folder, address, arguments.slots, four)
+    lrf_run(folder, address, arguments.slots, FOUR)
     ours = get(f"{address}/stats")
     prompts = list(prompts_of(folder / "runs" / "bench" / "journal.sqlite"))
     asyncio.run(post(f"{address}/reset", []))

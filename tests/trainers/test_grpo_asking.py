@@ -12,6 +12,7 @@ from lrf.errors import BudgetError, JudgeSilentError, RunInterruptedError
 from lrf.protocols import Answers
 from lrf.types import Reward, Unscored
 from lrf_grpo.asking import PatientRewards, Weighing
+from lrf_grpo.patience import Patience
 
 TWO = [Answers(0, ["a", "b"]), Answers(1, ["c", "d"])]
 AWAY = JudgeSilentError("judges.main has served nothing for 300 s")
@@ -50,7 +51,8 @@ class Script:
             self.now += seconds
 
         note = self.notes.append
-        return PatientRewards(self, patience, lambda m: note(str(m["note"])), sleep=sleep, clock=lambda: self.now)
+        report = lambda message: note(str(message["note"]))  # noqa: E731
+        return PatientRewards(self, Patience("the judge", patience, report, sleep, lambda: self.now))
 
 
 def values(scored: list[list[Reward]]) -> list[list[float | None]]:
@@ -81,7 +83,7 @@ def test_a_judge_that_stays_away_ends_training_when_patience_does(outcome: Any) 
 def test_who_stops_a_training_that_waits_need_not_wait_for_patience() -> None:
     script = Script(AWAY)
     patient = script.patient()
-    patient.stopping = lambda: script.now > 20
+    patient.patience.stopping = lambda: script.now > 20
     with pytest.raises(RunInterruptedError, match="stopped while it waited for the judge"):
         patient.score(TWO)
     assert script.now < 23

@@ -18,6 +18,7 @@ from copying_model import write_copier
 from lrf.errors import RunInterruptedError, StageError
 from lrf.protocols import Answers, TrainingJob
 from lrf.types import Reward
+from lrf_grpo.patience import Patience
 from lrf_grpo.settings import VLLM, GRPOSettings
 from lrf_grpo.trainer import GRPO
 from lrf_grpo.vllm_server import VLLMServer, sampling
@@ -115,10 +116,10 @@ def test_a_server_that_comes_back_gets_the_weights_again_and_one_that_does_not_e
     notes: list[Any] = []
     now = [0.0]
     settings = VLLM(base_url=f"{server.base_url}/v1")
-    client = VLLMServer(
-        settings, sampling(1.0, 1.0, 3, [2]), 600, notes.append,
-        sleep=lambda seconds: now.__setitem__(0, now[0] + seconds), clock=lambda: now[0],
-    )  # fmt: skip
+    patience = Patience(
+        "vLLM", 600, notes.append, sleep=lambda seconds: now.__setitem__(0, now[0] + seconds), clock=lambda: now[0]
+    )
+    client = VLLMServer(settings, sampling(1.0, 1.0, 3, [2]), patience)
     client.check(20)
     asked = [([3, 4, 1], 5), ([5, 6, 1], 6)]
     first = client.answers(weights, asked, 2)
@@ -128,10 +129,10 @@ def test_a_server_that_comes_back_gets_the_weights_again_and_one_that_does_not_e
     assert len(server.loaded) > 2
     assert "training waits for vLLM, for 600 s at most" in notes[0]["note"]
     server.away = 10**6
-    client.stopping = lambda: now[0] > 100
+    patience.stopping = lambda: now[0] > 100
     with pytest.raises(RunInterruptedError, match="stopped while it waited for vLLM"):
         client.answers(weights, asked, 2)
-    client.stopping = lambda: False
+    patience.stopping = lambda: False
     with pytest.raises(StageError, match=r"has waited 600 s for vLLM \(patience\): .*503"):
         client.answers(weights, asked, 2)
 

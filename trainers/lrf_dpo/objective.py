@@ -20,7 +20,7 @@ from lrf_training.evaluation import Sums
 from lrf_training.list_losses import Loss, all_pairs, better
 from lrf_training.prefix_sharing import PrefixSharing, answer_outputs
 from lrf_training.sequence_parallel import sequence_group
-from lrf_training.trainer import CheckedTrainer
+from lrf_training.trainer import HeldOutTrainer
 
 
 def sum_in_64_bits(model: Any, args: Any, outputs: Any) -> Any:
@@ -33,7 +33,7 @@ def sum_in_64_bits(model: Any, args: Any, outputs: Any) -> Any:
     return outputs
 
 
-class DPOWithCETrainer(CheckedTrainer, DPOTrainer):  # type: ignore[misc]  # TRL has no types
+class DPOWithCETrainer(HeldOutTrainer, DPOTrainer):  # type: ignore[misc]  # TRL has no types
     """TRL's DPO trainer for tokenised prompts with two or more answers, with the cross-entropy term.
 
     Rows are those of :func:`lrf_dpo.rows.token_row`. TRL's loss, which takes two answers, is replaced; for two it is

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from lrf.errors import JudgeSilentError, LrfError, RunInterruptedError, StageError
+from lrf.errors import JudgeSilentError, LrfError, StageError
 from lrf.protocols import Answers, Rewards
-from lrf.types import JSON, Reward
+from lrf.types import Reward
+from lrf_grpo.patience import Patience, Wait
 
 T = TypeVar("T")
 
 REWARD = "reward"
 """The column of the pipeline's own reward."""
-
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 
 
 @dataclass(slots=True)
@@ -27,17 +25,11 @@ class PatientRewards:
     Parameters
     ----------
     rewards: of the job.
-    patience: seconds of waiting, after which the judge's own error is raised.
-    report: takes a note when the waiting begins, and when it ends.
-    stopping: whether the user wants the training to stop, which ends the waiting.
+    patience: with the judge; its ``report`` is told, too, when the judge serves again.
     """
 
     rewards: Rewards
-    patience: float
-    report: Callable[[Mapping[str, JSON]], None]
-    sleep: Callable[[float], None] = time.sleep
-    clock: Callable[[], float] = time.monotonic
-    stopping: Callable[[], bool] = lambda: False
+    patience: Patience
 
     def score(self, answers: Sequence[Answers]) -> list[list[Reward]]:
         """The rewards of each prompt's answers.
@@ -47,8 +39,7 @@ class PatientRewards:
         :class:`lrf.errors.JudgeSilentError` when patience ends, :class:`lrf.errors.RunInterruptedError` when the
         user stops it while it waits, and what stops all scoring at once.
         """
-        until: float | None = None
-        pause_s = _FIRST_PAUSE_S
+        wait = Wait(self.patience)
         scored: list[list[Reward]] = [[] for _ in answers]
         left = list(range(len(answers)))
         while True:
@@ -61,14 +52,11 @@ class PatientRewards:
                 break  # others are served: it is these answers
             if silent is None and len(left) < len(before):
                 continue
-            until = until or self._wait_begins(silent or _trouble(scored))
-            if self.clock() + pause_s > until:
-                why = silent or _trouble(scored)
-                raise JudgeSilentError(f"training has waited {self.patience:.0f} s for the judge (patience): {why}")
-            self._pause(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        if until is not None:
-            self.report({"note": "the judge serves again; training goes on"})
+            why = silent or _trouble(scored)
+            if not wait.pause(why):
+                raise JudgeSilentError(self.patience.ended(why))
+        if wait.began:
+            self.patience.report({"note": "the judge serves again; training goes on"})
         return scored
 
     def _ask(
@@ -82,17 +70,6 @@ class PatientRewards:
         for n, rewards in zip(wanted, found, strict=True):
             scored[n] = list(rewards)
         return None
-
-    def _pause(self, seconds: float) -> None:
-        until = self.clock() + seconds
-        while (left := until - self.clock()) > 0:
-            if self.stopping():
-                raise RunInterruptedError("the training was stopped while it waited for the judge")
-            self.sleep(min(left, _FIRST_PAUSE_S))
-
-    def _wait_begins(self, why: object) -> float:
-        self.report({"note": f"training waits for the judge, for {self.patience:.0f} s at most (patience): {why}"})
-        return self.clock() + self.patience
 
 
 def _in_trouble(reward: Reward) -> bool:

@@ -73,7 +73,7 @@ class GroupTrainer(OffloadingTrainer, CheckedTrainer, GRPOTrainer):  # type: ign
         self._scored = torch.empty(0)
         self._buffered_inputs: Any = None
         if asking is not None:
-            asking.stopping = self._stop_asked
+            asking.patience.stopping = self._stop_asked
         kwargs["reward_funcs"] = [_named(name) for name in weighing.columns]
         super().__init__(**kwargs)
 
@@ -158,7 +158,7 @@ class GroupTrainer(OffloadingTrainer, CheckedTrainer, GRPOTrainer):  # type: ign
 
     def use_vllm_server(self, server: VLLMServer, weights: Path) -> None:
         """Have this server write answers; the policy is put into the folder ``weights`` for it."""
-        server.stopping = self._stop_asked
+        server.patience.stopping = self._stop_asked
         self.vllm, self._weights = server, weights
         self.use_vllm = True  # TRL weighs answers by how probable the trained policy finds what vLLM drew
 

@@ -13,6 +13,7 @@ from lrf.protocols import Rewards, TrainingJob, TrainingResult
 from lrf.types import JSON
 from lrf_grpo import prompts
 from lrf_grpo.asking import PatientRewards, Weighing
+from lrf_grpo.patience import Patience
 from lrf_grpo.settings import VLLM, GRPOSettings
 from lrf_training.adapters import lora_config
 from lrf_training.arguments import training_arguments, training_fingerprint
@@ -120,7 +121,9 @@ class GRPO:
 
         settings, tokenizer, rewards = self.settings, ready.tokenization.tokenizer, job.rewards
         tile_mlps(policy, settings.mlp_tiles)
-        asking = None if rewards is None else PatientRewards(rewards, settings.patience, job.report)
+        asking = (
+            None if rewards is None else PatientRewards(rewards, Patience("the judge", settings.patience, job.report))
+        )
         dimensions = on_first_process(lambda: rewards.dimensions if rewards else ())
         weighing = Weighing(tuple(dimensions), settings.weights)
         preflight = GroupPreflight(ADVICE)
@@ -171,7 +174,7 @@ class GRPO:
 
         settings, stop_ids = self.settings, sorted(ready.tokenization.stop_ids)
         drawing = sampling(settings.temperature, settings.top_p, settings.answer_tokens, stop_ids)
-        server = VLLMServer(vllm, drawing, settings.patience, job.report)
+        server = VLLMServer(vllm, drawing, Patience("vLLM", settings.patience, job.report))
         on_first_process(lambda: server.check(ready.counts.longest))
         trainer.use_vllm_server(server, (vllm.weights or job.output / "vllm").absolute())
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,6 @@ from lrf.errors import (
     BadReplyError,
     JudgeError,
     RateLimitedError,
-    RunInterruptedError,
     StageError,
     TimedOutError,
     UnavailableError,
@@ -27,6 +25,7 @@ from lrf.errors import (
 from lrf.http.client import HttpClient
 from lrf.http.settings import EndpointSettings
 from lrf.types import JSON
+from lrf_grpo.patience import Patience, Wait
 from lrf_grpo.settings import VLLM
 
 COMMAND = "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --logprobs-mode processed_logprobs"
@@ -36,7 +35,6 @@ Answer = tuple[list[int], list[float]]
 """An answer's token ids, the one that ends it included, and the log-probability with which each was drawn."""
 
 _PASSING = (UnavailableError, TimedOutError, RateLimitedError, BadReplyError)
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 _ADAPTERS = "lrf-policy"
 
 
@@ -47,24 +45,12 @@ class VLLMServer:
     ----------
     settings: where the server is.
     sampling: temperature and the like, as vLLM's request has them.
-    patience: seconds of waiting for a server that has gone away, after which an error is raised.
-    report: takes a note when the waiting begins.
-    stopping: whether the user wants the training to stop, which ends the waiting.
+    patience: with a server that has gone away; an error is raised when it ends.
     """
 
-    def __init__(
-        self,
-        settings: VLLM,
-        sampling: Mapping[str, JSON],
-        patience: float,
-        report: Callable[[Mapping[str, JSON]], None],
-        *,
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.stopping: Callable[[], bool] = lambda: False
-        self._sampling, self._patience, self._report = sampling, patience, report
-        self._sleep, self._clock = sleep, clock
+    def __init__(self, settings: VLLM, sampling: Mapping[str, JSON], patience: Patience) -> None:
+        self.patience = patience
+        self._sampling = sampling
         self._endpoint = EndpointSettings(
             base_url=settings.base_url.removesuffix("/v1"),
             model="the policy",
@@ -101,8 +87,7 @@ class VLLMServer:
         The weights are loaded before each attempt: a server that was started again has the first ones. Waits while the
         server is away. Raises :class:`lrf.errors.StageError`.
         """
-        until, pause_s = self._clock() + self._patience, _FIRST_PAUSE_S
-        waiting = False
+        wait = Wait(self.patience)
         while True:
             try:
                 answers: list[list[Answer]] = asyncio.run(
@@ -112,16 +97,8 @@ class VLLMServer:
                 self._has_base = False
                 if not self._written:  # it never worked: no outage
                     raise StageError(self._advice(str(error))) from error
-                if not waiting:
-                    until = self._clock() + self._patience
-                    self._report({"note": f"training waits for vLLM, for {self._patience:.0f} s at most: {error}"})
-                    waiting = True
-                if self._clock() + pause_s > until:
-                    raise StageError(
-                        f"training has waited {self._patience:.0f} s for vLLM (patience): {error}"
-                    ) from error
-                self._pause(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                if not wait.pause(error):
+                    raise StageError(self.patience.ended(error)) from error
             else:
                 self._written = True
                 return answers
@@ -174,13 +151,6 @@ class VLLMServer:
         }  # fmt: skip
         choices = sorted((await client.post("/v1/completions", request))["choices"], key=lambda choice: choice["index"])
         return [(choice["token_ids"], choice["logprobs"]["token_logprobs"]) for choice in choices]
-
-    def _pause(self, seconds: float) -> None:
-        until = self._clock() + seconds
-        while (left := until - self._clock()) > 0:
-            if self.stopping():
-                raise RunInterruptedError("the training was stopped while it waited for vLLM")
-            self._sleep(min(left, _FIRST_PAUSE_S))
 
     def _advice(self, what: str) -> str:
         return (

@@ -19,10 +19,10 @@ from lrf_training.evaluation import Sums
 from lrf_training.offloading import OffloadingTrainer
 from lrf_training.preflight import is_out_of_memory
 from lrf_training.processes import on_first_process
-from lrf_training.trainer import CheckedTrainer
+from lrf_training.trainer import HeldOutTrainer
 
 
-class DistillationTrainer(OffloadingTrainer, CheckedTrainer, Trainer):  # type: ignore[misc]  # no types
+class DistillationTrainer(OffloadingTrainer, HeldOutTrainer, Trainer):  # type: ignore[misc]  # no types
     """A Trainer of a sequence classifier: on ratings if a batch has targets, else on preferences.
 
     Every rating (or pair) of an optimizer step has the same weight, in whatever micro-batch or process it is.

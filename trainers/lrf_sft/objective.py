@@ -14,7 +14,7 @@ from lrf_training.evaluation import Sums
 from lrf_training.prefix_sharing import SharedLayout
 from lrf_training.sequence_parallel import IGNORE_INDEX, shard_batch
 from lrf_training.tiling import fused_log_probs
-from lrf_training.trainer import CheckedTrainer
+from lrf_training.trainer import HeldOutTrainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class SFTCollator:
         return {**batch, "layout": SharedLayout(tuple((length, ()) for length in one["lengths"]), torch.empty(0))}
 
 
-class TokenMeanTrainer(CheckedTrainer, SFTTrainer):  # type: ignore[misc]  # TRL has no types
+class TokenMeanTrainer(HeldOutTrainer, SFTTrainer):  # type: ignore[misc]  # TRL has no types
     """TRL's SFT trainer for tokenised rows, with the mean over all answer tokens of an optimizer step.
 
     Every answer token has the same weight, in whatever micro-batch, process or part of a sequence it is. (Under

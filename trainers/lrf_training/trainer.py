@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,16 +26,10 @@ else:
 
 
 class CheckedTrainer(_Base):  # type: ignore[misc]  # transformers is not followed by mypy
-    """A mixin for a ``Trainer``: saves and resumes atomically, and stops at (or skips) a loss that isn't finite.
-
-    A trainer that evaluates on held-out rows gives :meth:`sums`. ``held_out_collator`` makes batches of them, whole
-    sequences; None is the training's own.
-    """
+    """A mixin for a ``Trainer``: saves and resumes atomically, and stops at (or skips) a loss that isn't finite."""
 
     settings = TrainingSettings()
     skipped_steps = 0
-    held_out_collator: Any = None
-    control: Any
 
     def configure(self, settings: TrainingSettings, job: TrainingJob, fingerprint: str) -> None:
         """Call it before :meth:`run`; for ``fingerprint`` see :func:`lrf_training.arguments.training_fingerprint`."""
@@ -74,30 +69,6 @@ class CheckedTrainer(_Base):  # type: ignore[misc]  # transformers is not follow
         self.save_export()
         if rank() == 0:
             shutil.rmtree(self.states.folder, ignore_errors=True)
-
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Means over the held-out rows, as ``eval_loss``. Called in all processes, which share the rows.
-
-        (transformers' own would repeat rows where processes get unequal numbers of them.)
-        """
-        self.model.eval()
-        figures = held_out_means(self.eval_dataset, self.args.per_device_eval_batch_size, self.held_out_sums)
-        figures = {f"eval_{name}": value for name, value in figures.items()}
-        self.log(dict(figures))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
-        return figures
-
-    def held_out_sums(self, rows: Sequence[Mapping[str, Any]]) -> Sums:
-        """What :meth:`sums` gives for rows, without gradients, in the evaluation mode."""
-        import torch
-
-        batch = self._prepare_inputs((self.held_out_collator or self.data_collator)(rows))
-        with torch.no_grad(), self.compute_loss_context_manager():
-            return self.sums(self.model_wrapped, batch)
-
-    def sums(self, model: Any, batch: Any) -> Sums:
-        """A batch's figures, "loss" among them, each as a sum and the number of what was summed."""
-        raise NotImplementedError
 
     def try_export(self) -> None:
         """Save a checkpoint in its final form, load it and remove it. Raises :class:`lrf.errors.StageError`."""
@@ -174,3 +145,37 @@ def _finite(value: Any) -> bool:
     import torch
 
     return bool(torch.isfinite(torch.as_tensor(value)).all())
+
+
+class HeldOutTrainer(CheckedTrainer, ABC):
+    """A :class:`CheckedTrainer` that evaluates its loss on held-out rows.
+
+    ``held_out_collator`` makes batches of them, whole sequences; None is the training's own.
+    """
+
+    held_out_collator: Any = None
+    control: Any
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Means over the held-out rows, as ``eval_loss``. Called in all processes, which share the rows.
+
+        (transformers' own would repeat rows where processes get unequal numbers of them.)
+        """
+        self.model.eval()
+        figures = held_out_means(self.eval_dataset, self.args.per_device_eval_batch_size, self.held_out_sums)
+        figures = {f"eval_{name}": value for name, value in figures.items()}
+        self.log(dict(figures))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
+        return figures
+
+    def held_out_sums(self, rows: Sequence[Mapping[str, Any]]) -> Sums:
+        """What :meth:`sums` gives for rows, without gradients, in the evaluation mode."""
+        import torch
+
+        batch = self._prepare_inputs((self.held_out_collator or self.data_collator)(rows))
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.sums(self.model_wrapped, batch)
+
+    @abstractmethod
+    def sums(self, model: Any, batch: Any) -> Sums:
+        """A batch's figures, "loss" among them, each as a sum and the number of what was summed."""

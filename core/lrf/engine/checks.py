@@ -95,7 +95,7 @@ def check_usages(title: str, component: object, usages: Sequence[Usage]) -> Sequ
             raise BadReplyError(f"{owned(title, component)} reported a usage that can't be: {usage}")
         called, good = called + usage.calls, usage
     if usages and not called:
-        raise BadReplyError(f"{owned(title, component)} reported a usage that can't be: {usages[:1]}")
+        raise BadReplyError(f"{owned(title, component)} reported a usage that can't be: {usages[0]}")
     return usages
 
 
