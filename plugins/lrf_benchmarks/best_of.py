@@ -14,7 +14,7 @@ from lrf.protocols import BenchmarkItem, Judged, Recorded
 from lrf.rows.formats import rows_of
 from lrf.types import JSON, BadRow
 from lrf_benchmarks.pairwise import by_group, paths_of
-from lrf_benchmarks.rows import FieldError, mean_of, number_of, percent, question, questions, text_of, texts_of
+from lrf_benchmarks.rows import FieldError, id_of, mean_of, number_of, percent, question, questions, text_of, texts_of
 from lrf_benchmarks.settings import BenchmarkSettings
 
 
@@ -42,7 +42,7 @@ class RewardBench2:
 
     def _question(self, row: Mapping[str, Any], number: int) -> BenchmarkItem:
         chosen, rejected = texts_of(row, "chosen"), texts_of(row, "rejected")
-        subset, name = text_of(row, "subset"), str(row.get("id") if row.get("id") is not None else number)
+        subset, name = text_of(row, "subset"), id_of(row, number)
         correct = int(number_of(row, "num_correct")) if row.get("num_correct") is not None else len(chosen)
         if subset == "Ties" and not name.startswith(("ref:", "tied:")):
             raise FieldError(f"id: expected ref:N or tied:N in the subset Ties; got {name[:40]!r}")
@@ -127,8 +127,10 @@ class RmBench:
         answers = [texts_of(row, name, 3) for name in ("chosen", "rejected")]
         if any(len(texts) != 3 for texts in answers):
             raise FieldError("chosen, rejected: expected three texts each")
-        name = str(row.get("id") if row.get("id") is not None else number)
+        name = id_of(row, number)
         group = text_of(row, "domain") if row.get("domain") else domain
+        if not group.startswith(self._DOMAINS):
+            raise FieldError(f"domain: expected {', '.join(self._DOMAINS)} (or a file named so); got {group[:40]!r}")
         return question(name, text_of(row, "prompt"), [*answers[0], *answers[1]], None, group)
 
     def recorded(self, path: Path) -> Iterator[Recorded]:
@@ -139,13 +141,13 @@ class RmBench:
             yield made
 
     def _judgement(self, row: Mapping[str, Any], number: int) -> Recorded:
-        scores: list[float] = []
+        scores: list[float | None] = []
         for name in ("score_chosen", "score_rejected"):
             values = row.get(name)
             if not isinstance(values, list) or len(values) != 3:
                 raise FieldError(f"{name}: expected three numbers")
-            scores += [number_of({name: value}, name) for value in values]
-        return Recorded(str(row.get("id") if row.get("id") is not None else number), scores=tuple(scores))
+            scores += [None if value is None else number_of({name: value}, name) for value in values]
+        return Recorded(id_of(row, number), scores=tuple(scores))
 
     def right(self, judged: Judged) -> float | None:
         return None if scores_of(judged) is None else float(_matrix([judged]).mean())

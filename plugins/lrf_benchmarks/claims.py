@@ -9,6 +9,7 @@ from typing import Any
 
 from lrf.errors import DataError
 from lrf.protocols import BenchmarkItem, Judged, Recorded
+from lrf.rows.data import quoted
 from lrf.rows.formats import rows_of
 from lrf.rows.lines import Row
 from lrf.types import JSON, BadRow
@@ -116,19 +117,27 @@ class FactScore(Claims):
         }
 
 
-def _facts(row: Mapping[str, Any], number: int, articles: Mapping[str, str]) -> list[BenchmarkItem] | None:
-    """A question for each relevant fact of an answer; None for an answer without annotations (it didn't respond)."""
+def _facts(row: Mapping[str, Any], number: int, articles: Mapping[str, str]) -> list[BenchmarkItem]:
+    """A question for each relevant fact of an answer."""
     topic = text_of(row, "topic")
     if row.get("annotations") is None:
-        return None
+        raise FieldError("annotations: none, as of an answer that did not respond; it counts in no figure")
     if not (article := articles.get(topic)):
         raise FieldError(f"topic: the knowledge has no article {topic[:60]!r}")
     found: list[BenchmarkItem] = []
-    for sentence in row["annotations"]:
-        for fact in sentence.get("human-atomic-facts") or () if isinstance(sentence, Mapping) else ():
+    for sentence in _objects(row, "annotations"):
+        for fact in _objects(sentence, "human-atomic-facts") if sentence.get("human-atomic-facts") is not None else ():
             label = one_of(fact, "label", {"S": 1, "NS": 0, "IR": None})
             if label is not None:
                 asked = f"What is known about {topic}?"
                 name = f"{number}:{len(found)}"
                 found.append(question(name, asked, [text_of(fact, "text")], label, str(number), [article]))
     return found
+
+
+def _objects(row: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """The objects in a list. Raises :class:`FieldError`."""
+    value = row[name]
+    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+        raise FieldError(f"{name}: expected a list of objects; got {quoted(str(value)[:60])}")
+    return value

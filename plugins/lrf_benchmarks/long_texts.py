@@ -15,7 +15,7 @@ from lrf.rows.formats import rows_of
 from lrf.types import JSON, BadRow, Message
 from lrf_benchmarks.best_of import scores_of
 from lrf_benchmarks.pairwise import by_group, paths_of
-from lrf_benchmarks.rows import FieldError, checked, mean_of, percent, question, questions, text_of
+from lrf_benchmarks.rows import FieldError, checked, id_of, mean_of, percent, question, questions, text_of
 from lrf_benchmarks.settings import BenchmarkSettings, LongJudgeBenchSettings
 
 LENGTHS = ("4k", "8k", "16k", "32k", "64k", "128k")
@@ -119,9 +119,7 @@ class LongJudgeBench:
             "worth": [w for w, _ in kept], "preference": "preference" in kind, "binary": "binary" in kind,
             "query": query, "characters": sum(map(len, answers)) // len(answers),
         }  # fmt: skip
-        return question(
-            str(row.get("id", number)), text_of(row, "instruction"), answers, label, text_of(row, "dataset")
-        )
+        return question(id_of(row, number), text_of(row, "instruction"), answers, label, text_of(row, "dataset"))
 
     def _worth(self, truth: Mapping[str, Any], models: Sequence[str]) -> list[float | None]:
         """What people say each response is worth; None for one that they don't speak of."""

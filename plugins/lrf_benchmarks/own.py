@@ -12,21 +12,22 @@ from lrf.protocols import BenchmarkItem, Judged, Recorded
 from lrf.rows.formats import rows_of
 from lrf.types import JSON, BadRow
 from lrf_benchmarks.pairwise import PairwiseRows, decisions_of
-from lrf_benchmarks.rows import number_of, one_of, percent, question, questions, text_of
+from lrf_benchmarks.rows import id_of, number_of, one_of, percent, question, questions, text_of
 from lrf_benchmarks.settings import BenchmarkSettings
 
 
 class OwnPairs(PairwiseRows):
     """Your own preferences: rows of query, answer_a, answer_b, preferred ("a", "b" or "tie"); context and id if any.
 
-    Accuracy: the better answer must win; a tie of the judge counts half, or for ``accuracy_without_ties`` not at all,
-    or for ``accuracy_ties_wrong`` as wrong. Rows that people call a tie count as right where the judge says so, too.
-    Orders without a readable decision are left out of these; ``judged`` is the share of the others. In per cent.
+    Accuracy, of rows that people don't call a tie: the better answer must win; a tie of the judge counts half
+    (``accuracy_ties_half``), not at all (``accuracy_without_ties``) or as wrong (``accuracy_ties_wrong``). Orders
+    without a readable decision are left out of these; ``judged`` is the share of the others. In per cent. Among single
+    questions, a row that people call a tie is right where the judge calls it one, too.
     """
 
     def question(self, row: Mapping[str, Any], number: int) -> BenchmarkItem:
         label = one_of(row, "preferred", {"a": "1", "b": "2", "A": "1", "B": "2", "tie": "tie"})
-        name = str(row["id"]) if row.get("id") not in (None, "") else str(number)
+        name = id_of(row, number)
         answers = [text_of(row, f"answer_{letter}", empty=True) for letter in "ab"]
         documents = [text_of(row, "context")] if row.get("context") else []
         return question(name, text_of(row, "query"), answers, label, str(row.get("group") or ""), documents)
@@ -35,7 +36,7 @@ class OwnPairs(PairwiseRows):
         pairs = [(d, one.label) for one in judged if one.label != "tie" for d in decisions_of(one) if d is not None]
         both = [decisions_of(one) for one in judged]
         return {
-            "accuracy": percent([0.5 if d == "tie" else float(d == label) for d, label in pairs]),
+            "accuracy_ties_half": percent([0.5 if d == "tie" else float(d == label) for d, label in pairs]),
             "accuracy_without_ties": percent([float(d == label) for d, label in pairs if d != "tie"]),
             "accuracy_ties_wrong": percent([float(d == label) for d, label in pairs]),
             "ties": percent([float(d == "tie") for d, _ in pairs]),
@@ -61,7 +62,7 @@ class OwnRatings:
 
     def _question(self, row: Mapping[str, Any], number: int) -> BenchmarkItem:
         query = text_of(row, "query")
-        name = str(row["id"]) if row.get("id") not in (None, "") else str(number)
+        name = id_of(row, number)
         group = str(row.get("sample") or query)
         documents = [text_of(row, "context")] if row.get("context") else []
         return question(name, query, [text_of(row, "answer", empty=True)], number_of(row, "rating"), group, documents)

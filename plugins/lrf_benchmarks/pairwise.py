@@ -53,11 +53,11 @@ class Pairwise:
         self._path = settings.path
 
     def right(self, judged: Judged) -> float | None:
-        """The share of the two orders in which the better answer wins; a tie counts half."""
+        """The share of the two orders in which the judge agrees with the label; a tie of the judge alone is half."""
         decisions = decisions_of(judged)
         if None in decisions:
             return None
-        return sum(0.5 if d == "tie" else float(d == judged.label) for d in decisions) / 2
+        return sum(1.0 if d == judged.label else 0.5 if d == "tie" else 0.0 for d in decisions) / 2
 
 
 class PairwiseRows(Pairwise, ABC):

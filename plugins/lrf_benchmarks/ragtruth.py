@@ -12,7 +12,7 @@ from lrf.rows.formats import rows_of
 from lrf.types import JSON, BadRow
 from lrf_benchmarks.claims import Claims
 from lrf_benchmarks.pairwise import by_group
-from lrf_benchmarks.rows import FieldError, checked, question, questions, text_of
+from lrf_benchmarks.rows import FieldError, checked, id_of, question, questions, text_of
 from lrf_benchmarks.settings import RagTruthSettings
 
 
@@ -39,9 +39,11 @@ class RagTruth(Claims):
             elif isinstance(row.value, Mapping):
                 sources[str(row.value.get("source_id"))] = _source(row.value)
         rows = rows_of(self._folder / "response.jsonl")
-        yield from questions(rows, lambda row, _: self._question(row, sources))
+        yield from questions(rows, lambda row, number: self._question(row, number, sources))
 
-    def _question(self, row: Mapping[str, Any], sources: Mapping[str, tuple[str, str, str]]) -> BenchmarkItem | None:
+    def _question(
+        self, row: Mapping[str, Any], number: int, sources: Mapping[str, tuple[str, str, str]]
+    ) -> BenchmarkItem | None:
         if self._split is not None and row.get("split") != self._split:
             return None
         source = sources.get(str(row.get("source_id")))
@@ -50,14 +52,14 @@ class RagTruth(Claims):
         task, asked, document = source
         answer = text_of(row, "response", empty=True)
         label = _labelled(row.get("labels"), len(answer))
-        return question(str(row.get("id")), asked, [answer], label, task, [checked(document, "source_info")])
+        return question(id_of(row, number), asked, [answer], label, task, [checked(document, "source_info")])
 
     def recorded(self, path: Path) -> Iterator[Recorded]:
         """Rows of response.jsonl with ``pred``: {"hallucination list": [texts]}, as the authors' baseline writes them.
 
         A text that isn't found in the response counts for the response, and has no span.
         """
-        for made in questions(rows_of(path), lambda row, _: _predicted(row)):
+        for made in questions(rows_of(path), _predicted):
             if isinstance(made, BadRow):
                 raise DataError(f"{made.file}:{made.line}: {made.message}")
             yield made
@@ -106,13 +108,13 @@ def _labelled(labels: JSON, length: int) -> list[list[int]]:
     return spans
 
 
-def _predicted(row: Mapping[str, Any]) -> Recorded:
+def _predicted(row: Mapping[str, Any], number: int) -> Recorded:
     match row.get("pred"):
         case {"hallucination list": [*texts]} if all(isinstance(text, str) for text in texts):
             response = text_of(row, "response", empty=True)
             places = [(response.find(text), len(text)) for text in texts if text]
             spans = tuple((start, start + length) for start, length in places if start >= 0)
-            return Recorded(str(row.get("id")), (0.0 if texts else 10.0,), spans=spans)
+            return Recorded(id_of(row, number), (0.0 if texts else 10.0,), spans=spans)
     raise FieldError('pred: expected {"hallucination list": [texts]}')
 
 

@@ -39,10 +39,20 @@ def questions(rows: Iterable[Row | BadRow], make: Callable[[Mapping[str, Any], i
 
 def text_of(row: Mapping[str, Any], name: str, *, empty: bool = False) -> str:
     """The text in a field. Raises :class:`FieldError`."""
-    if name not in row or row[name] is None:
+    return checked(given(row, name), name, empty=empty)
+
+
+def given(row: Mapping[str, Any], name: str, expected: str = "") -> JSON:
+    """The value of a field, which is there and not null. Raises :class:`FieldError`, with what was expected."""
+    if (value := row.get(name)) is None:
         have = ", ".join(list(map(str, row))[:12]) or "none"
-        raise FieldError(f"{name}: missing; the row's fields are {have}")
-    return checked(row[name], name, empty=empty)
+        raise FieldError(f"{name}: {'null' if name in row else 'missing'}{expected}; the row's fields are {have}")
+    return value
+
+
+def id_of(row: Mapping[str, Any], number: int) -> str:
+    """The row's id, or its number where it has none."""
+    return str(number if row.get("id") in (None, "") else row["id"])
 
 
 def checked(value: JSON, name: str, *, empty: bool = False) -> str:
@@ -58,7 +68,7 @@ def checked(value: JSON, name: str, *, empty: bool = False) -> str:
 
 def texts_of(row: Mapping[str, Any], name: str, fewest: int = 1) -> list[str]:
     """The texts in a list. Raises :class:`FieldError`."""
-    value = row.get(name)
+    value = given(row, name)
     if not isinstance(value, list) or len(value) < fewest:
         raise FieldError(f"{name}: expected a list of at least {fewest} texts")
     return [checked(text, f"{name}[{i}]", empty=True) for i, text in enumerate(value)]
@@ -66,20 +76,19 @@ def texts_of(row: Mapping[str, Any], name: str, fewest: int = 1) -> list[str]:
 
 def one_of(row: Mapping[str, Any], name: str, allowed: Mapping[Any, T]) -> T:
     """What the field's value stands for. Raises :class:`FieldError` with what is allowed."""
-    value = row.get(name)
+    expected = f"expected one of {', '.join(map(repr, allowed))}"
+    value = row.get(name) if None in allowed else given(row, name, f", {expected}")
     try:
         return allowed[value]
     except (KeyError, TypeError):
-        raise FieldError(
-            f"{name}: expected one of {', '.join(map(repr, allowed))}; got {quoted(str(value)[:60])}"
-        ) from None
+        raise FieldError(f"{name}: {expected}; got {quoted(str(value)[:60])}") from None
 
 
 def number_of(row: Mapping[str, Any], name: str) -> float:
     """The finite number in a field, which may be written as text. Raises :class:`FieldError`."""
-    value = row.get(name)
+    value = given(row, name)
     try:
-        number = float("nan" if isinstance(value, bool) or "_" in str(value) else value)  # type: ignore[arg-type]
+        number = float("nan" if isinstance(value, bool) or "_" in str(value) else value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lrf.settings import FilePath, Settings
 
-_FILES = "The benchmark's file, or several of them (JSON, JSON Lines, plain or gzipped, Parquet or CSV)."
+_FILES = "The benchmark's file, several of them, or their folder (JSON, JSON Lines, plain or gzipped, Parquet or CSV)."
+_SUFFIXES = (".csv", ".gz", ".json", ".jsonl", ".parquet")
 
 
 class BenchmarkSettings(Settings):
     """Settings of every benchmark that is a file of questions."""
 
     path: FilePath | Annotated[list[FilePath], Field(min_length=1)] = Field(description=_FILES)
+
+    @field_validator("path")
+    @classmethod
+    def _files_of_folders(cls, path: Path | list[Path]) -> Path | list[Path]:
+        if not isinstance(path, Path) or not path.is_dir():
+            return path
+        files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
+        if not files:
+            raise ValueError(f"the folder {path} has no files that end in {', '.join(_SUFFIXES)}")
+        return files
 
 
 class ClaimSettings(BenchmarkSettings):

@@ -293,13 +293,33 @@ def test_factscore_compares_the_judges_score_with_peoples(tmp_path: Path) -> Non
         return {"topic": "T", "output": "o", "annotations": [{"human-atomic-facts": [
             {"text": f"fact {n}", "label": label} for n, label in enumerate(labels)]}]}  # fmt: skip
 
-    data = jsonl(tmp_path / "d.jsonl", facts("S", "NS", "IR"), {"topic": "T", "output": "no", "annotations": None})
+    data = jsonl(tmp_path / "d.jsonl", facts("S", "NS", "IR"))
     knowledge = jsonl(tmp_path / "k.jsonl", {"title": "T", "text": "article"})
     benchmark = FactScore(FactScoreSettings(path=data, knowledge=knowledge, gamma=0))
     figures = benchmark.measure([scored(q, 9) for q in asked(benchmark)])
     assert (figures["score"], figures["human_score"], figures["facts_an_answer"]) == (100, 50, 2)
     penalised = FactScore(FactScoreSettings(path=data, knowledge=knowledge))
     assert penalised.measure([scored(q, 9) for q in asked(penalised)])["score"] == pytest.approx(100 * math.exp(-4))
+
+
+def test_a_file_of_facts_without_facts_is_named_row_by_row(tmp_path: Path) -> None:
+    said = {None: "annotations: none, as of an answer that did not respond", "[{": "annotations: expected a list of",
+            7: "annotations: expected a list of objects; got \"7\""}  # fmt: skip
+    data = jsonl(tmp_path / "d.jsonl", *({"topic": "T", "output": "o", "annotations": value} for value in said))
+    knowledge = jsonl(tmp_path / "k.jsonl", {"title": "T", "text": "article"})
+    read = list(FactScore(FactScoreSettings(path=data, knowledge=knowledge)).read())
+    assert all(isinstance(row, BadRow) and row.message.startswith(why) for row, why in zip(read, said.values()))
+    assert len(read) == 3
+
+
+def test_the_files_of_a_folder_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
+    row = {"id": 1, "prompt": "p", "chosen": ["r"] * 3, "rejected": ["w"] * 3}
+    for name in ("code_filtered.json", "chat_filtered.json", "README.md"):
+        (tmp_path / name).write_text(json.dumps([row]))
+    assert [one.group for one in asked(RmBench(BenchmarkSettings(path=tmp_path)))] == ["chat", "code"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="has no files that end in"):
+        BenchmarkSettings(path=tmp_path / "none")
 
 
 def test_own_labels_come_from_csv_json_lines_and_parquet_alike(tmp_path: Path) -> None:
@@ -314,8 +334,10 @@ def test_own_labels_come_from_csv_json_lines_and_parquet_alike(tmp_path: Path) -
     assert read[0] == read[1] == read[2]
     judged = [scored(q, *s) for q, s in zip(read[0], [(2, 1), (2, 1), (1, 1), (None, 1)], strict=True)]
     figures = OwnPairs(BenchmarkSettings(path=tmp_path)).measure(judged)
-    assert figures["accuracy"] == figures["accuracy_without_ties"] == 50
+    assert figures["accuracy_ties_half"] == figures["accuracy_without_ties"] == 50
     assert figures["accuracy_ties_wrong"] == figures["ties"] == pytest.approx(100 / 3)
+    tied = [Judged("q", label, "", decisions=("tie", "1")) for label in ("1", "2", "tie")]
+    assert [OwnPairs(BenchmarkSettings(path=tmp_path)).right(one) for one in tied] == [0.75, 0.25, 0.5]
 
 
 def test_own_ratings_are_compared_over_all_and_within_a_question(tmp_path: Path) -> None:
@@ -329,7 +351,7 @@ def test_own_ratings_are_compared_over_all_and_within_a_question(tmp_path: Path)
 
 
 BAD = [
-    (LlmBar, {"input": "i", "output_1": "a", "output_2": "b"}, "label: expected one of 1, 2"),
+    (LlmBar, {"input": "i", "output_1": "a", "output_2": "b"}, "label: missing, expected one of 1, 2"),
     (LlmBar, {"input": "i", "output_1": "a", "label": 1}, "output_2: missing; the row's fields are input, output_1"),
     (LlmBar, ["no object"], "expected an object"),
     (LlmBar, {"input": "i\0", "output_1": "a", "output_2": "b", "label": 1}, "input: "),
@@ -348,6 +370,11 @@ BAD = [
         RmBench,
         {"id": 1, "prompt": "p", "chosen": ["r"] * 4, "rejected": ["w"] * 3, "domain": "chat"},
         "three texts each",
+    ),
+    (
+        RmBench,
+        {"id": 1, "prompt": "p", "chosen": ["r"] * 3, "rejected": ["w"] * 3},
+        "domain: expected chat, math, code, safety (or a file named so); got 'd'",
     ),
     (OwnRatings, {"query": "q", "answer": "a", "rating": "nan"}, "rating: expected a finite number; got"),
     (OwnRatings, {"query": " ", "answer": "a", "rating": 1}, "query: empty"),
@@ -403,9 +430,9 @@ def test_a_row_that_is_no_recorded_judgement_is_named(tmp_path: Path, kind: Any,
 
 def test_recorded_scores_and_votes_are_judgements_in_the_benchmarks_own_order(tmp_path: Path) -> None:
     made = RmBench(BenchmarkSettings(path=tmp_path / "d"))
-    rows = jsonl(tmp_path / "r.jsonl", {"id": 3, "score_chosen": [3, 2, 1], "score_rejected": [0, "1", 2]})
+    rows = jsonl(tmp_path / "r.jsonl", {"id": 3, "score_chosen": [3, 2, 1], "score_rejected": [0, "1", None]})
     (recorded,) = made.recorded(rows)
-    assert (recorded.id, recorded.scores) == ("3", (3.0, 2.0, 1.0, 0.0, 1.0, 2.0))
+    assert (recorded.id, recorded.scores) == ("3", (3.0, 2.0, 1.0, 0.0, 1.0, None))
     votes = jsonl(tmp_path / "eval_detailed_x.jsonl", {"votes": [[1], 2]}, {"votes": [{}, 3]})
     found = [one.decisions for one in ContextualJudgeBench(BenchmarkSettings(path=tmp_path / "d")).recorded(votes)]
     assert found == [("1", "2"), (None, None)]

@@ -92,7 +92,7 @@ class BenchResult:
             "unjudged": self.missing,
             "accuracy": {name: self.accuracy(name).as_json() for name in self.figures},
             "by_group": {g: wilson(sum(c), len(c)).as_json() for g, c in self.groups.items() if g},
-            "figures": {name: dict(figures) for name, figures in self.figures.items() if name != main},
+            "figures": {name: dict(figures) for name, figures in self.figures.items()},
             "against": {
                 f"{a} - {b}": self.against(a, b).as_json()
                 for i, a in enumerate(self.judges)

@@ -124,7 +124,7 @@ def test_bad_rows_and_duplicates_are_named_and_a_limit_chooses_by_seed(tmp_path:
     assert {k: found["counts"][k] for k in NAMES} == {
         "questions": 14, "bad_rows": 2, "duplicate_ids": 1, "repeated_rows": 1, "duplicate_texts": 2,
     }  # fmt: skip
-    assert "d.jsonl:16: preferred: expected one of" in found["counts"]["problems"][0]
+    assert "d.jsonl:16: preferred: missing, expected one of" in found["counts"]["problems"][0]
     assert (found["unjudged"]["reward"], found["ties"]) == (2, 100)
     limited = [bench(*args, "--limit", "5", "--seed", seed, capsys=capsys) for seed in ("1", "1", "2")]
     assert limited[0] == limited[1] != limited[2]
@@ -135,7 +135,7 @@ def test_a_benchmark_without_one_good_row_is_an_error_with_the_first_problems(tm
     data = labelled(tmp_path / "d.jsonl", 2, preferred=None)
     (tmp_path / "r.jsonl").write_text('{"sample_id": "q0", "candidate_id": "0", "reward": 1}\n')
     assert invoke(["bench", "pairs", "--data", str(data), "--recorded", str(tmp_path / "r.jsonl")]) == 2
-    assert "d.jsonl:1: preferred: expected one of 'a', 'b'" in capsys.readouterr().err
+    assert "d.jsonl:1: preferred: null, expected one of 'a', 'b'" in capsys.readouterr().err
 
 
 def test_each_dimension_is_measured_alone_and_the_others_without_it(tmp_path: Path, capsys) -> None:
@@ -181,7 +181,7 @@ def test_the_tables_can_be_had_as_markdown_that_no_name_breaks(tmp_path: Path, c
     out = tmp_path / "out.md"
     args = ["bench", "pairs", "--data", str(data), "--recorded", str(tmp_path / "r.jsonl"), "--markdown", str(out)]
     assert invoke(args) == 0
-    assert "| accuracy |" in out.read_text()
+    assert "| judged |" in out.read_text()
     assert "not better than these baselines" in capsys.readouterr().out
 
 
