@@ -84,6 +84,7 @@ class EmbedderCalls:
     _flying: dict[bytes, _Batch] = field(default_factory=dict)
     _filling: dict[EmbedKind, _Batch] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _closed: bool = False
 
     def __post_init__(self) -> None:
         self.server = Server(
@@ -152,7 +153,11 @@ class EmbedderCalls:
     def _enqueue(self, key: bytes, text: str, kind: EmbedKind) -> _Batch:
         batch = self._filling.get(kind)
         if batch is None:
-            batch = self._filling[kind] = _Batch(asyncio.get_running_loop().create_future())
+            batch = _Batch(asyncio.get_running_loop().create_future())
+            if self._closed:  # while the text was looked up in the journal
+                batch.arrived.cancel()
+                return batch
+            self._filling[kind] = batch
             self._start(self._linger(batch, kind))
         batch.texts[key] = text
         self._flying[key] = batch
@@ -304,6 +309,7 @@ class EmbedderCalls:
             )
 
     async def aclose(self) -> None:
+        self._closed = True
         for task in list(self._tasks):
             task.cancel()
         for batch in self._flying.values():  # of texts that no task has taken up yet, too

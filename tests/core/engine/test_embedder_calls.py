@@ -294,7 +294,7 @@ async def test_a_drain_ends_calls_that_were_not_sent() -> None:
             await calls.embed(["a"], "document")
 
 
-@pytest.mark.parametrize("seconds", [0.01, 0.05])  # before and after the texts were sent
+@pytest.mark.parametrize("seconds", [0, 0.01, 0.05])  # before the look-up, and before and after the texts were sent
 async def test_a_caller_waiting_for_vectors_at_closing_gets_an_error(seconds: float) -> None:
     class Silent(HashEmbedder):
         async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
