@@ -61,27 +61,26 @@ def evaluate(pipeline: Path, a: Path, b: Path, as_json: bool, **options: Any) ->
     Where the data has references, F1 and ROUGE-L are computed, too; where a dimension judges statements, each policy's
     facts an answer and how many of them are supported.
     """
-    from lrf.build import source_of
     from lrf.cli.judging import need_extra, show_plans, show_tables, write_markdown
     from lrf.cli.output import show_json
     from lrf.cli.policies import Policies
     from lrf.config import load_pipeline
     from lrf.evaluation.duels import Duels
     from lrf.plugin.catalog import load_catalog
-    from lrf.stages.reading import good_samples
+    from lrf.stages.data import data_samples
 
     need_extra("bench", "scipy", "sklearn")
     catalog = load_catalog()
     base = load_pipeline(pipeline, catalog)
     policies = Policies.of(base, catalog, {"a": a, "b": b}, options["runs"])
     asking = _asking(base, catalog, options)
-    data = partial(good_samples, source_of(base))
+    data = partial(data_samples, base)
     if options["only_plan"]:
         plans = policies.plans(data)
     elif code := policies.sample(data, options["budget"]):
         return code
     with Duels(policies.paths["a"], policies.paths["b"]) as duels:
-        matched = duels.matched(data())
+        matched = duels.matched(data_samples(base, duels.counts))
         if asking is None:
             deque(matched, maxlen=0)
         else:
@@ -132,7 +131,7 @@ class Found:
     price: what the sampling and the judge took; ``code`` is the exit code of the judge's run.
     """
 
-    counts: Mapping[str, int]
+    counts: dict[str, int]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     means: dict[str, Means] = field(default_factory=dict)
     people: Mapping[str, JSON] | None = None
@@ -167,7 +166,7 @@ def _found(duels: Duels, asking: JudgingRun | None, spent: Mapping[str, JSON], o
     """Ask the judge, and read what people and other tools say."""
     from lrf.cli.judging import left_of
     from lrf.evaluation.other_tools import read_verdicts, write_for_others
-    from lrf.evaluation.people import people_agreement, people_outcome, read_sheet, write_sheet
+    from lrf.evaluation.people import people_agreement, people_outcome, sheets_of, write_sheet
     from lrf.evaluation.policies import by_reference
 
     if options["sheet"] is not None:
@@ -181,7 +180,7 @@ def _found(duels: Duels, asking: JudgingRun | None, spent: Mapping[str, JSON], o
         if left == "":
             raise BudgetError("the budget is used up by the answers; a larger --budget has them judged")
         _ask(found, duels, replace(asking, budget=left), options)
-    if sheets := [read_sheet(path) for path in options["people"]]:
+    if sheets := sheets_of(options["people"], duels, found.counts):
         judge = next(iter(found.outcomes.values()), None)
         found.outcomes["people"] = people_outcome(sheets)
         found.people = people_agreement(sheets, {} if judge is None else judge.by_question)

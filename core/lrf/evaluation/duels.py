@@ -112,8 +112,8 @@ class Duels:
     ----------
     a, b: the policies' answers: see :func:`read_answers`.
 
-    ``counts``: questions that both answered, only one, or neither. Raises :class:`lrf.errors.DataError` for files that
-    can't be read, and for two answers to one question.
+    ``counts``: questions that both answered, only one, or neither; and answers to no question of the data. Raises
+    :class:`lrf.errors.DataError` for files that can't be read, and for two answers to one question.
     """
 
     def __init__(self, a: Path, b: Path) -> None:
@@ -146,9 +146,11 @@ class Duels:
 
     def matched(self, samples: Iterator[Sample]) -> Iterator[Duel]:
         """Find the samples that both policies answered, keep them for later, and give them with their documents."""
+        answered: Counter[str] = Counter()
         self._connection.execute("BEGIN")
         for sample in samples:
             one, two = (self._answer(policy, sample) for policy in ("a", "b"))
+            answered.update(policy for policy, found in (("a", one), ("b", two)) if found is not None)
             if one is None or two is None:
                 self.counts["only a" if one is not None else "only b" if two is not None else "neither"] += 1
                 continue
@@ -163,6 +165,10 @@ class Duels:
             )
             yield duel
         self._connection.execute("COMMIT")
+        query = "SELECT policy, COUNT(*) FROM answers GROUP BY policy ORDER BY policy"
+        for policy, answers in self._connection.execute(query):
+            if answers > answered[policy]:
+                self.counts[f"answers of {policy} to no question of the data"] = answers - answered[policy]
 
     def _keep(self, policy: str, path: Path) -> None:
         self._connection.execute("BEGIN")

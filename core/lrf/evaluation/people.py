@@ -13,7 +13,7 @@ from typing import Any
 
 from lrf.errors import DataError
 from lrf.evaluation.baselines import share_of
-from lrf.evaluation.duels import Duel
+from lrf.evaluation.duels import Duel, Duels
 from lrf.evaluation.policies import Outcome
 from lrf.evaluation.statistics import kappa, krippendorff_alpha
 from lrf.rows.formats import rows_of
@@ -90,6 +90,23 @@ def read_sheet(path: Path) -> dict[str, float]:
     if not results:
         raise DataError(f"{path}: no row has a preferred answer")
     return results
+
+
+def sheets_of(paths: Sequence[Path], duels: Duels, counts: dict[str, int]) -> list[dict[str, float]]:
+    """The sheets, each without the questions that the policies didn't both answer, which are counted.
+
+    Raises :class:`lrf.errors.DataError` as :func:`read_sheet` does, and for a sheet of other questions only.
+    """
+    known = {duel.sample.id for duel in duels} if paths else set()
+    sheets = []
+    for path in paths:
+        sheet = read_sheet(path)
+        sheets.append({name: result for name, result in sheet.items() if name in known})
+        if not sheets[-1]:
+            raise DataError(f"{path}: none of its {len(sheet):,} questions is one that both policies answered")
+        if others := len(sheet) - len(sheets[-1]):
+            counts[f"rows of {path.name} about other questions, left out"] = others
+    return sheets
 
 
 def _said(row: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -18,7 +19,7 @@ from lrf.stages.reading import sample_digest
 from lrf.stages.run_dir import RunDir, fingerprint
 from lrf.stages.stage import BlockingStage, StageResult, last_result
 from lrf.store.files import dump, read_json, replacing, write_json
-from lrf.types import BadRow
+from lrf.types import BadRow, Sample
 
 if TYPE_CHECKING:
     from lrf.config import Pipeline
@@ -122,6 +123,27 @@ def _check(context: StageContext) -> DataResult:
     if not good:
         raise DataError(f"no sample in the data ({good + bad} rows, {bad} of them bad)")
     return DataResult(rows=good + bad, samples=good, bad_rows=bad, candidates=candidates, sha256=everything.hexdigest())
+
+
+def data_samples(pipeline: Pipeline, skipped: Counter[str] | None = None) -> Iterator[Sample]:
+    """The samples of a pipeline's data for what isn't a run; bad rows stop it or are left out, as in stage *data*.
+
+    What is left out is counted in ``skipped``. Raises :class:`lrf.errors.DataError` for bad rows, unless the pipeline
+    skips them.
+    """
+    shown: list[BadRow] = []
+    for row in source_of(pipeline).read():
+        if isinstance(row, Sample):
+            yield row
+        elif pipeline.on_bad_row == "skip":
+            if skipped is not None:
+                skipped["bad rows of the data, left out"] += 1
+        else:
+            shown.append(row)
+            if len(shown) == SHOWN:
+                break
+    if shown:
+        raise DataError(_message(shown, len(shown)))
 
 
 def _message(shown: list[BadRow], bad: int) -> str:

@@ -94,7 +94,7 @@ def planted_decisions(name: str, built: Built, seed: int) -> Sequence[tuple[Deci
     """The decisions between two equal answers, in both orders."""
     chance = random.Random(f"{name} {seed} decisions")
     if name == "prefers first":
-        return [("1", "2") if chance.random() < 0.6 else _coin(chance) for _ in built.comparisons]
+        return [("1", "2") if chance.random() < 0.75 else _coin(chance) for _ in built.comparisons]
     return [_coin(chance) for _ in built.comparisons]
 
 
@@ -104,9 +104,9 @@ def _coin(chance: random.Random) -> tuple[Decision, Decision]:
 
 
 def planted_repeats(name: str, built: Built, seed: int, times: int = 3) -> list[list[float]]:
-    """The scores of the first sample's statements, asked again."""
+    """The scores of the statements of the first samples, asked again: about as many as an audit asks again."""
     scorer = PLANTED_SCORERS[name]
-    first = [one for one in built.asked if one.part == "statement"][:8]
+    first = [one for one in built.asked if one.part == "statement"][:20]
     return [
         [scorer(one, random.Random(f"{name} {seed} {time} {one.candidate} {one.sample}")) for time in range(times)]
         for one in first

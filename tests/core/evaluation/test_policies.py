@@ -51,7 +51,8 @@ def test_answers_are_read_from_lrf_alpacaeval_mt_bench_and_longbench(tmp_path: P
         with Duels(path, other) as duels:
             (found,) = duels.matched(iter([duel(1).sample, duel(2).sample]))
             assert (found.a, found.b, found.references, dict(duels.counts)) == (
-                "x", "other", ("good",), {"questions": 1, "neither": 1},
+                "x", "other", ("good",),
+                {"questions": 1, "neither": 1, "answers of b to no question of the data": 1},
             )  # fmt: skip
             (kept,) = duels
             assert (kept.sample.id, kept.sample.documents, kept.a) == ("q1", (), "x")
@@ -263,7 +264,7 @@ def test_the_better_policy_wins_by_reward_dimension_comparison_and_reference(
     capsys.readouterr()
     assert invoke([*args, "--sheet", str(sheet)]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["counts"] == {"only a": 1, "questions": 7}
+    assert found["counts"] == {"only a": 1, "questions": 7, "answers of b to no question of the data": 1}
     expected = {"comparison"} if way else {"reward", "helpfulness", "logicality"}
     assert set(found["outcomes"]) == expected
     assert {(o["win"], o["tie"], o["loss"]) for o in found["outcomes"].values()} == {(7, 0, 0)}
