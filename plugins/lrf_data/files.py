@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from lrf.errors import DataError
-from lrf.rows.data import Row, parse_line
+from lrf.rows.lines import Row, lines, parse_line
 from lrf.types import BadRow
 from lrf_data.formats import HEAD_BYTES, other_format
-
-LONGEST_ROW = 1 << 28
-"""Bytes of one row at most, so that a small file can't fill the memory once it is unpacked."""
 
 
 def find_files(path: Path | Sequence[Path]) -> list[Path]:
@@ -57,21 +54,6 @@ def reading(path: Path | None) -> Iterator[None]:
 def open_bytes(path: Path) -> BinaryIO:
     """The file's bytes, unpacked where its name ends in ``.gz``."""
     return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
-
-
-def lines(file: BinaryIO, path: Path | str) -> Iterator[bytes]:
-    """The file's lines. Raises :class:`lrf.errors.DataError` for one that is longer than :data:`LONGEST_ROW`."""
-    number = 0
-    while line := file.readline(LONGEST_ROW + 1):
-        number += 1
-        if len(line) > LONGEST_ROW:
-            raise DataError(f"{path}:{number}: the line is longer than {LONGEST_ROW:,} bytes, the most that is read")
-        yield line
-
-
-def too_large(file: str, number: int, size: int) -> BadRow:
-    """A row of a table that takes more than :data:`LONGEST_ROW` bytes."""
-    return BadRow(file, number, f"takes {size:,} bytes unpacked; {LONGEST_ROW:,} are the most that are read of a row")
 
 
 def read_jsonl(path: Path) -> Iterator[Row | BadRow]:

@@ -5,7 +5,7 @@ Code that a dataset brings along is never run: the ``datasets`` versions that lr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ import fsspec
 
 from lrf.errors import DataError
 from lrf.rows.data import Row, samples_from_rows
+from lrf.rows.lines import LONGEST_ROW, too_large
+from lrf.rows.parquet_sizes import VALUE_BYTES
 from lrf.types import BadRow, Sample
 from lrf_data.columns import check_columns, mapped
-from lrf_data.files import LONGEST_ROW, too_large
-from lrf_data.packed import check_packed
+from lrf_data.packed import check_file, check_packed
 from lrf_data.parquet import rows_of
-from lrf_data.parquet_sizes import VALUE_BYTES
 from lrf_data.settings import HuggingFaceSettings
 
 _PARQUET_BATCH = 16
@@ -58,6 +58,7 @@ class HuggingFaceSource:
                     with fsspec.open(url, "rb") as file:
                         yield from rows_of(file, url, self._folder, s.columns, _PARQUET_BATCH)
             else:
+                self._check_remote(files.get(s.split, ()))
                 yield from self._rows_of(builder.as_streaming_dataset(split=s.split))
         except DataError:
             raise
@@ -91,6 +92,12 @@ class HuggingFaceSource:
         for path in sorted(self._folder.rglob("*") if self._folder else ()):
             if path.is_file():
                 check_packed(path)
+
+    def _check_remote(self, urls: Sequence[str]) -> None:
+        """Likewise for files on the Hub: packed ones are read once more for it."""
+        for url in () if self._folder is not None else urls:
+            with fsspec.open(url, "rb") as file:
+                check_file(file, url)
 
 
 def size_of(value: object) -> int:

@@ -8,9 +8,10 @@ from itertools import accumulate
 from pathlib import Path
 
 from lrf.rows.data import Row, parse_line, samples_from_rows
+from lrf.rows.lines import LONGEST_ROW, lines
 from lrf.types import BadRow, Sample
 from lrf_data.columns import mapped_rows
-from lrf_data.files import LONGEST_ROW, find_files, lines, read_jsonl, reading
+from lrf_data.files import find_files, read_jsonl, reading
 from lrf_data.settings import JsonlSettings
 
 CHUNK = 1 << 20

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from lrf.rows.data import Row, parse_line, quoted, samples_from_rows, text_problem
+from lrf.rows.lines import lines
 from lrf.types import JSON, BadRow, Sample
-from lrf_data.files import find_files, lines, open_bytes, read_jsonl, reading
+from lrf_data.files import find_files, open_bytes, read_jsonl, reading
 from lrf_data.settings import LongRewardSettings
 
 

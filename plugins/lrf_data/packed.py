@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lrf.errors import DataError
-from lrf_data.files import lines
+from lrf.rows.lines import lines
+from lrf_data import arrow_sizes
 from lrf_data.formats import HEAD_BYTES, other_format
 
 MOST_WHOLE = 1 << 30
@@ -34,20 +35,30 @@ _UNPACK = "unpack it into the folder"
 def check_packed(path: Path) -> None:
     """Raise :class:`lrf.errors.DataError` for a packed file that would fill the memory, or can't be checked.
 
-    A file that isn't packed is fine.
+    A file that isn't packed is fine. Compressed batches of an Arrow file count as packed.
     """
     with path.open("rb") as file:
-        head = file.read(8)
-    with _unpacking(path):
+        check_file(file, str(path))
+
+
+def check_file(file: BinaryIO, name: str) -> None:
+    """As :func:`check_packed`, for a file that can be sought in. So is one JSON array, which is read as a whole."""
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    with _unpacking(name):
         if head.startswith(_ZIP):
-            _check_zip(path)
+            _check_zip(file, name)
         elif head.startswith(_ZSTD) and find_spec("zstandard") is None:
             raise DataError(
-                f"{path}: compressed with zstd, which takes the package zstandard; install it, or {_UNPACK}"
+                f"{name}: compressed with zstd, which takes the package zstandard; install it, or {_UNPACK}"
             )
+        elif head.startswith((arrow_sizes.FILE, arrow_sizes.STREAM)):
+            arrow_sizes.check_batches(file, name)
         elif opener := _opener(head):
-            with opener(path, "rb") as file:
-                _check(file, str(path))
+            with opener(file, "rb") as unpacked:
+                _check(unpacked, name)
+        elif head.lstrip().startswith(b"[") and file.seek(0, io.SEEK_END) > MOST_WHOLE:
+            raise DataError(f"{name}: more than {MOST_WHOLE:,} bytes in one JSON array; write it as JSON Lines")
 
 
 def _opener(head: bytes) -> Callable[..., Any] | None:
@@ -59,8 +70,8 @@ def _opener(head: bytes) -> Callable[..., Any] | None:
     return next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), None)
 
 
-def _check_zip(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
+def _check_zip(packed: BinaryIO, path: str) -> None:
+    with zipfile.ZipFile(packed) as archive:
         for member in archive.infolist():
             name = f"{path}: {member.filename}"
             if member.filename.startswith(("/", "\\")) or ".." in Path(member.filename.replace("\\", "/")).parts:
@@ -94,7 +105,7 @@ def _size(file: BinaryIO) -> int:
 
 
 @contextmanager
-def _unpacking(path: Path) -> Iterator[None]:
+def _unpacking(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError) as error:

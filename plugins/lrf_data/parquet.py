@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 
 from lrf.errors import DataError
 from lrf.rows.data import Row, samples_from_rows
+from lrf.rows.lines import LONGEST_ROW, too_large
+from lrf.rows.parquet_sizes import BUFFER, bytes_of, check_groups
 from lrf.types import BadRow, Sample
 from lrf_data.columns import Made, check_columns, columns_of, mapped
-from lrf_data.files import LONGEST_ROW, find_files, too_large
-from lrf_data.parquet_sizes import BUFFER, bytes_of, check_groups
+from lrf_data.files import find_files
 from lrf_data.settings import ParquetSettings
 
 

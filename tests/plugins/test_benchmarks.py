@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import math
 import os
@@ -22,6 +23,7 @@ from lrf.evaluation.judgements import read_recorded, wrong_spans
 from lrf.prompting.requests import Reply, Request
 from lrf.protocols import Benchmark, BenchmarkItem, Capabilities, Judged
 from lrf.rows.formats import rows_of
+from lrf.rows.lines import Row
 from lrf.stages.score.rows import judgement_row
 from lrf.types import BadRow, Candidate, JudgedStatement, Judgement, Reward, Sample
 from lrf_benchmarks import plugin
@@ -476,6 +478,32 @@ def test_a_json_list_that_is_cut_short_is_an_error_that_names_the_file(tmp_path:
     (tmp_path / "list.json").write_text(text)
     with pytest.raises(DataError, match=r"list\.json: "):
         list(rows_of(tmp_path / "list.json"))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.json.gz", "a.csv.gz"])
+def test_a_row_that_would_fill_the_memory_once_it_is_unpacked_is_refused(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("lines", "formats"):
+        monkeypatch.setattr(f"lrf.rows.{module}.LONGEST_ROW", 1000)
+    monkeypatch.setattr("lrf.rows.formats.CHUNK", 100)
+    row = '{"a": "' + "x" * 2000 + '"}'
+    text = {"a.json.gz": f"[{row}]", "a.csv.gz": f"a,b\n{row},1\n"}.get(name, row).encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    with pytest.raises(DataError, match=r"longer than 1,000 (bytes|characters), the most that is read"):
+        list(rows_of(tmp_path / name))
+
+
+def test_a_row_of_parquet_that_would_fill_the_memory_is_a_bad_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrf.rows.formats.LONGEST_ROW", 1000)
+    pq.write_table(pa.table({"a": ["short", "x" * 2000]}), tmp_path / "a.parquet")
+    fits, large = rows_of(tmp_path / "a.parquet")
+    assert isinstance(fits, Row)
+    assert fits.value == {"a": "short"}
+    assert isinstance(large, BadRow)
+    assert large.message.startswith("takes 2,064 bytes unpacked")
 
 
 FEW_SHOTS = [[{"answer": f"Example {n}.", "score": n} for n in (2, 9, 5)]] * 2

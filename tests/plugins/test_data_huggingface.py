@@ -138,7 +138,7 @@ def test_parquet_is_read_row_by_row_so_that_a_row_that_would_fill_the_memory_is_
     """A text in the dictionary is stored once, and datasets would repeat it for all of a row group."""
     texts = pa.DictionaryArray.from_arrays(pa.array([0, 1, 1], pa.int32()), pa.array(["It rained.", "x" * 5000]))
     pq.write_table(pa.table({"query": ["q"] * 3, "context": texts}), tmp_path / "train.parquet")
-    monkeypatch.setattr("lrf_data.parquet_sizes.ALWAYS_FINE", 0)
+    monkeypatch.setattr("lrf.rows.parquet_sizes.ALWAYS_FINE", 0)
     monkeypatch.setattr("lrf_data.parquet.LONGEST_ROW", 4000)
     fits, *too_large = source(tmp_path).read()
     assert isinstance(fits, Sample)
@@ -160,6 +160,18 @@ def zipped(members: dict[str, bytes]) -> bytes:
 LINE = json.dumps({"query": "q", "context": "c"}).encode() + b"\n"
 LONG = json.dumps({"query": "q", "context": "x" * 300_000}).encode()
 ENCRYPTED = zipped({"a.jsonl": LINE}).replace(b"\x14\x00\x00\x00", b"\x14\x00\x01\x00")
+
+
+def arrow(opened: Any, column: str = "plain") -> bytes:
+    """An Arrow file of a batch that is far smaller on the disk than in memory."""
+    texts = pa.array(["It rained. " * 100_000])
+    table = pa.table({"context": texts.dictionary_encode() if column == "dictionary" else texts})
+    made = io.BytesIO()
+    with opened(made, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_table(table)
+    return made.getvalue()
+
+
 ARRAY = b"[" + b",\n".join([LINE.strip()] * 20_000) + b"]"
 
 
@@ -186,14 +198,23 @@ ARRAY = b"[" + b",\n".join([LINE.strip()] * 20_000) + b"]"
             b"\x28\xb5\x2f\xfdx",
             r"zstd, which takes the package zstandard; install it",
         ),
+        ("train.json", ARRAY, r"train.json: more than 500,000 bytes in one JSON array; write it as JSON Lines"),
+        (
+            "train.arrow",
+            arrow(pa.ipc.new_file),
+            r"a batch takes 1,100,\d+ bytes unpacked; 500,000 are the most",
+        ),
+        ("train.arrow", arrow(pa.ipc.new_stream), r"a batch takes 1,100,\d+ bytes unpacked"),
+        ("train.arrow", arrow(pa.ipc.new_stream, "dictionary"), r"a batch takes 1,100,\d+ bytes unpacked"),
     ],
 )
 def test_a_packed_file_that_datasets_would_unpack_to_gigabytes_or_that_nobody_can_check_is_refused_before(
     tmp_path: Path, name: str, packed: bytes, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / name).write_bytes(packed)
-    monkeypatch.setattr("lrf_data.files.LONGEST_ROW", 200_000)
+    monkeypatch.setattr("lrf.rows.lines.LONGEST_ROW", 200_000)
     monkeypatch.setattr("lrf_data.packed.MOST_WHOLE", 500_000)
+    monkeypatch.setattr("lrf_data.arrow_sizes.LARGEST_BATCH", 500_000)
     monkeypatch.setattr("lrf_data.packed.find_spec", lambda name: None)
     with pytest.raises(DataError, match=message):
         list(source(tmp_path).read())

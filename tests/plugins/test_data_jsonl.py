@@ -168,7 +168,7 @@ def test_the_command_that_is_proposed_for_a_table_makes_rows_of_it(tmp_path: Pat
 def test_a_small_file_of_one_endless_line_is_refused_by_name_line_and_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf_data.files.LONGEST_ROW", 1000)
+    monkeypatch.setattr("lrf.rows.lines.LONGEST_ROW", 1000)
     path = tmp_path / "bomb.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"query": "?"}\n{"query": "' + b"x" * 5000))
     with pytest.raises(DataError, match=r"bomb\.jsonl\.gz:2: the line is longer than 1,000 bytes"):

@@ -114,7 +114,7 @@ def written_as_it_is(path: Path, table: pa.Table, **options: Any) -> Path:
 def test_a_row_group_that_would_fill_the_memory_is_refused_by_name_and_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf_data.parquet_sizes.LARGEST_GROUP", 100)
+    monkeypatch.setattr("lrf.rows.parquet_sizes.LARGEST_GROUP", 100)
     path = written(tmp_path / "bomb.parquet", [{"query": "x" * 5000, "context": "y"}])
     with pytest.raises(DataError, match=r"bomb\.parquet: row group 0 takes [\d,]+ bytes unpacked; 100 are the most"):
         read(path)
@@ -136,7 +136,7 @@ def test_rows_that_share_a_large_text_are_read_in_bounds_and_are_the_same(
     path = written_as_it_is(tmp_path / "shared.parquet", repeated("It rained. " * 1000, rows=20, values=3))
     usual = read(path)
     assert all(isinstance(row, Sample) for row in usual)
-    monkeypatch.setattr("lrf_data.parquet_sizes.ALWAYS_FINE", 0)  # all columns are read as references
+    monkeypatch.setattr("lrf.rows.parquet_sizes.ALWAYS_FINE", 0)  # all columns are read as references
     assert read(path) == usual
 
 
@@ -147,8 +147,8 @@ def test_texts_that_are_stored_as_what_differs_from_the_one_before_are_bounded(
     how = {"use_dictionary": False, "column_encoding": {"context": "DELTA_BYTE_ARRAY"}}
     path = written_as_it_is(tmp_path / "delta.parquet", table, **how)
     assert len(read(path)) == 50
-    monkeypatch.setattr("lrf_data.parquet_sizes.ALWAYS_FINE", 1 << 10)
-    monkeypatch.setattr("lrf_data.parquet_sizes.LARGEST_GROUP", 1 << 20)
+    monkeypatch.setattr("lrf.rows.parquet_sizes.ALWAYS_FINE", 1 << 10)
+    monkeypatch.setattr("lrf.rows.parquet_sizes.LARGEST_GROUP", 1 << 20)
     with pytest.raises(
         DataError, match=r"column context \(DELTA_BYTE_ARRAY\) may take [\d,]+ bytes unpacked; 1,048,576"
     ):

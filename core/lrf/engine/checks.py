@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 LARGEST_COUNT = 1 << 40
 """Of tokens or calls that one reply can have taken; no journal could keep much larger numbers."""
 
+MOST_CHARACTERS = 2_000_000
+"""Of a reply with its reasoning: several times what any model writes, and read in a few tenths of a second."""
+MOST_OF_JUDGEMENT = 16_000_000
+"""Characters of a judgement's texts, as JSON."""
+
 RATINGS = (0.0, 10.0)
 
 _INTEGERS, _FLOATS = {int}, {float}
@@ -38,10 +43,15 @@ counts_of = attrgetter(*(part.name for part in fields(Usage)))
 
 
 def check_reply(reply: Reply) -> Reply:
-    """The reply. Raises TypeError for what is no reply or has no text."""
+    """The reply.
+
+    Raises TypeError for what is no reply or has no text, and :class:`lrf.errors.BadReplyError` for a longer one.
+    """
     if not isinstance(reply, Reply) or not isinstance(reply.text, str):
         given = f"a {type(reply).__name__}" if not isinstance(reply, Reply) else f"the text {reply.text!r:.80}"
         raise TypeError(f"a Reply with a text was expected, not {given}")
+    if (characters := len(reply.text) + len(reply.reasoning or "")) > MOST_CHARACTERS:
+        raise BadReplyError(f"the reply has {characters:,} characters; {MOST_CHARACTERS:,} are the most that are read")
     return _plain(reply)
 
 
@@ -193,7 +203,19 @@ def check_judgement(judgement: Judgement, sample: Sample) -> Judgement:
     if not RATINGS[0] <= judgement.rating <= RATINGS[1]:  # NaN included
         raise UnscorableError(Reason.RATING_OUT_OF_RANGE, f"the dimension gave {judgement.rating!r}, not 0 to 10")
     if not _is_plain(judgement):  # to write a long analysis once more takes longer than all other checks
-        dump((judgement.analysis, judgement.reply_mode, dict(judgement.extra), judgement.spread, dict(judgement.seen)))
+        _check_length(
+            dump(
+                (
+                    judgement.analysis,
+                    judgement.reply_mode,
+                    dict(judgement.extra),
+                    judgement.spread,
+                    dict(judgement.seen),
+                )
+            )
+        )
+    elif judgement.analysis is not None:
+        _check_length(judgement.analysis)
     if judgement.statements or judgement.notes or judgement.votes:
         _check_parts(judgement, sample)
     return judgement if type(judgement.rating) is float else replace(judgement, rating=float(judgement.rating))
@@ -222,15 +244,22 @@ def _check_parts(judgement: Judgement, sample: Sample) -> None:
         if not 0 <= span.start <= span.end <= ends.get(span.document, -1):
             raise ValueError(f"score() gave {span}, which is not in the sample's documents")
     votes = [*judgement.votes, *(o for statement in statements for o in statement.votes)]
-    dump(
-        [
-            [n.text for n in judgement.notes],
-            [(s.text, s.verdict, s.support, s.analysis, dict(s.probabilities or {})) for s in statements],
-            [(q.text, q.score) for q in quotations],
-            [(s.document, s.start, s.end) for s in spans],
-            [(o.judge, o.repeat, o.value, o.reply_mode, dict(o.probabilities or {})) for o in votes],
-        ]
+    _check_length(
+        dump(
+            [
+                [n.text for n in judgement.notes],
+                [(s.text, s.verdict, s.support, s.analysis, dict(s.probabilities or {})) for s in statements],
+                [(q.text, q.score) for q in quotations],
+                [(s.document, s.start, s.end) for s in spans],
+                [(o.judge, o.repeat, o.value, o.reply_mode, dict(o.probabilities or {})) for o in votes],
+            ]
+        )
     )
+
+
+def _check_length(text: str) -> None:
+    if len(text) > MOST_OF_JUDGEMENT:
+        raise ValueError(f"score() gave {len(text):,} characters of texts; {MOST_OF_JUDGEMENT:,} are the most")
 
 
 def check_reward(aggregator: Aggregator, reward: float | None) -> float | None:

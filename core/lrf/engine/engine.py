@@ -15,7 +15,15 @@ from lrf.engine.checks import check_judgement, check_reward
 from lrf.engine.closing import close_all
 from lrf.engine.embedder_calls import EmbedderCalls
 from lrf.engine.explaining import Work, explained
-from lrf.engine.faults import NOT_OF_COMPONENTS, FaultError, FaultListener, fault_of, ignore
+from lrf.engine.faults import (
+    NOT_OF_COMPONENTS,
+    FaultError,
+    FaultListener,
+    fault_of,
+    fault_of_cancelled,
+    ignore,
+    note_at_work,
+)
 from lrf.engine.judge_calls import JudgeCalls
 from lrf.engine.observers import Observers
 from lrf.engine.packed_calls import PackedCalls
@@ -26,7 +34,7 @@ from lrf.engine.passages import around
 from lrf.engine.queue import short_of_calls
 from lrf.engine.rate_limits import RateLimits
 from lrf.engine.rescoring import RescoringRounds
-from lrf.engine.running import RunningDimensions
+from lrf.engine.running import RunningDimensions, uncancel
 from lrf.engine.sample_scope import SampleScope
 from lrf.engine.server import Server
 from lrf.engine.shared_scopes import SharedScopes
@@ -275,12 +283,17 @@ class Engine:
                 judgement = await work(context)
             return check_judgement(context.complete(judgement), scope.sample)
         except asyncio.CancelledError as e:
-            task = asyncio.current_task()
-            if not self.running.was_cancelled() and task is not None and task.cancelling():
+            title = f"dimensions.{named.name}"
+            if not self.running.was_cancelled() and scope.is_given_up:
+                note_at_work(e, title, named.dimension, Reason.DIMENSION_ERROR)
                 raise
-            # This scoring wasn't cancelled, but something that the dimension waited for was.
+            # The sample's scoring wasn't cancelled, but the dimension was, or something that it waited for.
+            uncancel()
             stopped = self.closed or self.stop.stopping
-            error: BaseException = RunInterruptedError("the engine was stopped") if stopped else e
+            error: BaseException = RunInterruptedError("the engine was stopped")
+            if not stopped:
+                error = fault_of_cancelled(e, title, named.dimension, Reason.DIMENSION_ERROR)
+                self._faulty(error)
         except NOT_OF_COMPONENTS:
             raise
         except BaseException as e:

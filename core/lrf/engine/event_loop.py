@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from lrf.errors import StageError
+from lrf.store import forks
 
 T = TypeVar("T")
 
@@ -63,7 +64,19 @@ class FewAtOnce(selectors.DefaultSelector):
 
 
 class UnstoppableEventLoop(asyncio.SelectorEventLoop):
-    """An event loop that components can't stop: whoever tries gets the error, and what is at work goes on."""
+    """An event loop that components can't stop: whoever tries gets the error, and what is at work goes on.
+
+    A child that a component forked, and that returns, ends before its next turn: the run is its parent's.
+    """
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        super().__init__(selector)
+        self._forks = forks.count
+
+    def _run_once(self) -> None:
+        if self._forks != forks.count:
+            forks.end_child("a component")
+        super()._run_once()  # type: ignore[misc]
 
     def stop(self) -> None:
         asked = str(sys._getframe(1).f_globals.get("__name__"))

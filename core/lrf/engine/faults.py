@@ -10,9 +10,11 @@ from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import packages_distributions, version
+from typing import Any
 
 from lrf.errors import LrfError, Reason, UnscorableError
 from lrf.plugin.catalog import load_catalog
+from lrf.store import forks
 from lrf.text.redaction import redact
 
 TRACE_CHARACTERS = 20_000
@@ -98,10 +100,14 @@ def faults_of(title: str, component: object, reason: str, listener: FaultListene
     """Turns unexpected errors in the block into a :class:`FaultError`, which ``listener`` hears of.
 
     ``sys.exit`` is one, too, and whatever else isn't an ``Exception``. lrf's own errors and :class:`TimeoutError` pass
-    as they are.
+    as they are. A process that was forked in the block ends with it.
     """
+    before = forks.count
     try:
         yield
+    except asyncio.CancelledError as error:
+        note_at_work(error, title, component, reason)
+        raise
     except (LrfError, TimeoutError, *NOT_OF_COMPONENTS):
         raise
     except BaseException as error:
@@ -110,6 +116,35 @@ def faults_of(title: str, component: object, reason: str, listener: FaultListene
         fault = fault_of(title, component, error, reason)
         listener(fault)
         raise fault from None
+    finally:
+        if forks.count != before:
+            forks.end_child(owned(title, component))
+
+
+def note_at_work(error: asyncio.CancelledError, title: str, component: object, reason: str) -> None:
+    """Note on a cancellation whose code was at work, for the case that nobody but that code wanted it."""
+    vars(error).setdefault("at_work", (title, component, reason))
+
+
+def cancellation_of(task: asyncio.Task[Any]) -> asyncio.CancelledError:
+    """The error by which a cancelled task ended: it may say whose code was at work."""
+    try:
+        task.result()
+    except asyncio.CancelledError as error:
+        return error.with_traceback(None)
+    raise ValueError("the task wasn't cancelled")
+
+
+def at_work_in(error: asyncio.CancelledError) -> tuple[str, object, str] | None:
+    """Title, component and reason that :func:`note_at_work` noted, if it did."""
+    at_work: tuple[str, object, str] | None = vars(error).get("at_work")
+    return at_work
+
+
+def fault_of_cancelled(error: asyncio.CancelledError, title: str, component: object, reason: str) -> FaultError:
+    """The fault of the component that was at work, by :func:`note_at_work`, else of the one that is given."""
+    title, component, reason = at_work_in(error) or (title, component, reason)
+    return fault_of(title, component, RuntimeError("its code cancelled its own task"), reason)
 
 
 @contextmanager

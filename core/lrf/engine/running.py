@@ -11,11 +11,19 @@ from typing import Any
 
 from lrf.engine.faults import owned
 from lrf.engine.panel import NamedDimension
+from lrf.store import forks
 
 QUIET_S = 3.0
 """Seconds without any call, after a stop, after which the dimensions that are still at work are cancelled."""
 
 _LOOK_S = 0.1
+
+
+def uncancel() -> None:
+    """Let the current task continue, however often it was cancelled."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +60,13 @@ class RunningDimensions:
         """The current task works on this candidate within the block."""
         task = asyncio.current_task()
         assert task is not None
-        self._tasks[task] = Scoring(named, sample, candidate)
+        self._tasks[task] = scoring = Scoring(named, sample, candidate)
+        before = forks.count
         try:
             yield
         finally:
+            if forks.count != before:
+                forks.end_child(str(scoring))
             del self._tasks[task]
 
     def was_cancelled(self) -> bool:
@@ -64,7 +75,7 @@ class RunningDimensions:
         if task is None or task not in self.cancelled:
             return False
         self.cancelled.discard(task)
-        task.uncancel()
+        uncancel()
         return True
 
     def end(self, busy: Callable[[], bool], note: Callable[[str], object]) -> None:

@@ -28,6 +28,7 @@ class SampleScope:
     take: 0, or the number of a calibration, whose replies no other run uses.
     on_fault: hears of indexes that can't be closed.
     gathering: the sample's questions that wait to be sent together.
+    task: the task in which the sample is scored.
     """
 
     sample: Sample
@@ -37,9 +38,15 @@ class SampleScope:
     take: int = 0
     on_fault: FaultListener = ignore
     gathering: Gathering = field(default_factory=Gathering)
+    task: asyncio.Task[Any] | None = field(default_factory=asyncio.current_task)
     _own: set[str] = field(default_factory=set)
     _made: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
     _indexes: dict[str, asyncio.Task[Index]] = field(default_factory=dict)
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the sample's task was cancelled."""
+        return self.task is None or bool(self.task.cancelling())
 
     async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
         """What ``make`` returns; it is called for the first caller with this key, and all others get the same."""

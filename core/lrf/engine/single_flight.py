@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from lrf.engine.faults import cancellation_of
+
 T = TypeVar("T")
 
 REMEMBERED = 1024
@@ -62,9 +64,7 @@ class SingleFlight(Generic[T]):
         for waiter in waiters:
             if waiter.done():  # it was cancelled
                 continue
-            if isinstance(outcome, asyncio.CancelledError):
-                waiter.cancel()
-            elif isinstance(outcome, BaseException):
+            if isinstance(outcome, BaseException):  # CancelledError, too: it says whose code was at work
                 waiter.set_exception(outcome)
                 waiter.exception()  # seen, also when the waiter is cancelled in this very turn
             else:
@@ -72,7 +72,7 @@ class SingleFlight(Generic[T]):
 
     def _landed(self, key: bytes, task: asyncio.Task[T]) -> None:
         # looked at, also when every waiter has gone
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        error = cancellation_of(task) if task.cancelled() else task.exception()
         self.land(key, task.result() if error is None else error)
 
     async def aclose(self) -> None:

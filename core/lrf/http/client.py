@@ -37,6 +37,8 @@ Join = Callable[[Sequence[Any]], Any]
 """Makes one reply of the JSON values of a stream's events."""
 
 _ERROR_BYTES = 65_536  # read of an error's body
+_LONG_STREAM = 1 << 18  # bytes of a stream that isn't read on the event loop
+_MOST_LINES = 1_000_000  # of a stream: models write 200,000 tokens at most, and an event has four lines
 
 
 class HttpClient:
@@ -117,7 +119,7 @@ class HttpClient:
             return answer
 
         answer = await self._within(timeout_s, exchange)
-        value = self._value(answer, join)
+        value = await self._read(answer, join)
         if holds_error(value):
             raise self._errors.of_body(value, answer.headers)  # some gateways answer 200 and put the error inside
         return value
@@ -240,10 +242,17 @@ class HttpClient:
 
     # --- reading replies -------------------------------------------------------------------------------------------
 
-    def _value(self, answer: transport.Answer, join: Join | None) -> Any:
+    async def _read(self, answer: transport.Answer, join: Join | None) -> Any:
         kind = stream_type(answer.content_type, answer.body)
         if kind is None:
             return self._parse(answer.body)
+        if len(answer.body) < _LONG_STREAM:
+            return self._joined(answer, kind, join)
+        if answer.body.count(b"\n") > _MOST_LINES:
+            raise BadReplyError(f"{self._errors.where}: the reply is a stream of more than {_MOST_LINES:,} lines")
+        return await asyncio.to_thread(self._joined, answer, kind, join)  # it takes a few microseconds a line
+
+    def _joined(self, answer: transport.Answer, kind: str, join: Join | None) -> Any:
         reader = EventReader(kind)
         values = [self._parse(e.encode("utf-8", "replace")) for e in (*reader.feed(answer.body), *reader.end())]
         if not values:

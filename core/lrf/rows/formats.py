@@ -8,9 +8,10 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, TextIO, cast
 
 from lrf.errors import DataError
-from lrf.rows.lines import Row, parse_line
+from lrf.rows.lines import LONGEST_ROW, Row, lines, parse_line, too_large
 from lrf.types import JSON, BadRow
 
 CHUNK = 1 << 20
@@ -41,15 +42,15 @@ def _rows(path: Path) -> Iterator[Row | BadRow]:
     return _array(path) if begins == "[" else _lines(path)
 
 
-def _text(path: Path) -> io.TextIOBase:
+def _text(path: Path) -> TextIO:
     if path.suffix == ".gz":
         return io.TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")
 
 
 def _lines(path: Path) -> Iterator[Row | BadRow]:
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+    with cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb") as file:
+        for number, line in enumerate(lines(file, path), start=1):
             if not line.isspace():
                 yield parse_line(line, str(path), number)
 
@@ -67,6 +68,9 @@ def _array(path: Path) -> Iterator[Row | BadRow]:
             try:
                 value, end = decode(text)
             except ValueError as error:
+                if len(text) > LONGEST_ROW:
+                    longest = f"{LONGEST_ROW:,} characters, the most that is read"
+                    raise DataError(f"{path}: element {number + 1} of the list is longer than {longest}") from None
                 if not (part := file.read(more)):
                     raise DataError(f"{path}: element {number + 1} of the list is not usable JSON: {error}") from None
                 text, more = text + part, more * 2
@@ -85,19 +89,27 @@ def _parquet(path: Path) -> Iterator[Row | BadRow]:
     import pyarrow
     import pyarrow.parquet
 
-    number = 0
+    from lrf.rows.parquet_sizes import BUFFER, bytes_of, check_groups
+
+    number, name = 0, str(path)
     try:
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=64):
-            for value in batch.to_pylist():
-                number += 1
-                yield Row(str(path), number, value)
+        with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
+            large = check_groups(file.metadata, name, file.schema_arrow.names)
+        with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER, read_dictionary=large) as file:
+            for batch in file.iter_batches(batch_size=16):
+                large_rows = sum(map(bytes_of, batch.columns)) > LONGEST_ROW
+                for i in range(batch.num_rows):
+                    number += 1
+                    size = sum(bytes_of(column.slice(i, 1)) for column in batch.columns) if large_rows else 0
+                    fits = size <= LONGEST_ROW
+                    yield Row(name, number, batch.slice(i, 1).to_pylist()[0]) if fits else too_large(name, number, size)
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: no Parquet file that can be read: {error}") from None
 
 
 def _csv(path: Path) -> Iterator[Row | BadRow]:
     with _text(path) as file:
-        reader = csv.reader(file, strict=True)
+        reader = csv.reader(lines(file, path), strict=True)
         try:
             header = [name.strip() for name in next(reader, [])]
             if twice := next((name for name in header if header.count(name) > 1), None):

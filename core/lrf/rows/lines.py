@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, AnyStr
 
+from lrf.errors import DataError
 from lrf.rows.values import quoted
 from lrf.types import JSON, BadRow
+
+LONGEST_ROW = 1 << 28
+"""Bytes of one row at most, so that a small file can't fill the memory once it is unpacked."""
 
 _BOM = b"\xef\xbb\xbf"
 _ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # the only form in which JSON in UTF-8 has NUL or a surrogate
@@ -29,6 +35,21 @@ class Row:
     value: JSON
     folder: Path | None = None
     checked: bool = False
+
+
+def lines(file: IO[AnyStr], path: Path | str) -> Iterator[AnyStr]:
+    """The file's lines. Raises :class:`lrf.errors.DataError` for one that is longer than :data:`LONGEST_ROW`."""
+    number = 0
+    while line := file.readline(LONGEST_ROW + 1):
+        number += 1
+        if len(line) > LONGEST_ROW:
+            raise DataError(f"{path}:{number}: the line is longer than {LONGEST_ROW:,} bytes, the most that is read")
+        yield line
+
+
+def too_large(file: str, number: int, size: int) -> BadRow:
+    """A row of a table that takes more than :data:`LONGEST_ROW` bytes."""
+    return BadRow(file, number, f"takes {size:,} bytes unpacked; {LONGEST_ROW:,} are the most that are read of a row")
 
 
 def parse_line(line: bytes, file: str, number: int, folder: Path | None = None) -> Row | BadRow:

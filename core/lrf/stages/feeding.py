@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from lrf.engine.faults import at_work_in, cancellation_of, owned
 from lrf.errors import LrfError
 from lrf.protocols import Source
 from lrf.stages.context import StageContext
@@ -159,7 +160,7 @@ class Feeder:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._open.discard(task)
         self.load.moved.set()
-        error = RuntimeError("a component cancelled its work") if task.cancelled() else task.exception()
+        error = _fault(task) if task.cancelled() else task.exception()
         if error is not None:
             self._failed("a sample failed", error)
 
@@ -174,3 +175,10 @@ class Feeder:
         while True:
             self.report()
             await asyncio.sleep(TICK_S)
+
+
+def _fault(task: asyncio.Task[None]) -> LrfError:
+    """The error for a sample whose task was cancelled, which lrf itself doesn't do."""
+    at_work = at_work_in(cancellation_of(task))
+    whose = owned(*at_work[:2]) if at_work else "a component"
+    return LrfError(f"{whose} cancelled its own task; mend it and run the same command again")

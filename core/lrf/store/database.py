@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from lrf.errors import RunError
+from lrf.store import forks
 from lrf.store.checksums import add_checksum_function, text_of
 from lrf.store.files import on_network_filesystem
 
@@ -82,18 +83,6 @@ class _Task(NamedTuple):
     flush: bool = False
 
 
-_forks = 0
-"""How often this process's line was forked: asking the system for the process at each call costs a microsecond."""
-
-
-def _note_fork() -> None:
-    global _forks
-    _forks += 1
-
-
-os.register_at_fork(after_in_child=_note_fork)
-
-
 class Database:
     """A database with the journal's tables, used from any thread and any number of event loops of one process.
 
@@ -107,7 +96,7 @@ class Database:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self._process, self._forks = os.getpid(), _forks
+        self._process, self._forks = os.getpid(), forks.count
         self._group_s = 0.0 if path is None else GROUP_S
         self._closed = False
         self._failure: RunError | None = None
@@ -147,7 +136,7 @@ class Database:
 
     def close(self) -> None:
         """Commit what has come in and close the file. In a forked process this does nothing: the file isn't its own."""
-        if not self._closed and self._forks == _forks:
+        if not self._closed and self._forks == forks.count:
             self._closed = True
             for loop in list(self._gathered):
                 self._hand_over(loop)
@@ -156,7 +145,7 @@ class Database:
 
     def check_usable(self) -> None:
         """Raises :class:`lrf.errors.RunError` as every method does."""
-        if self._forks != _forks:
+        if self._forks != forks.count:
             raise RunError(
                 f"the journal was opened by process {self._process} and can't be used in process {os.getpid()}, which "
                 "was forked from it: open it in the new process, or use one process"

@@ -124,7 +124,11 @@ def _compile() -> None:
 
 
 class RedactedText:
-    """A text stream without secrets. A secret that is written in several parts is not noticed."""
+    """A text stream without secrets. A secret that is written in several parts is not noticed.
+
+    It can't be closed, and once the stream itself is closed, what is written is dropped: a component may have done so,
+    and must not end what the program has left to do.
+    """
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -132,8 +136,26 @@ class RedactedText:
     def write(self, text: str) -> int:
         if not isinstance(text, str):  # click finds out so that this is no stream of bytes
             raise TypeError("a text stream")
-        self._stream.write(redact(text))
+        if self._usable:
+            self._stream.write(redact(text))
         return len(text)
+
+    def flush(self) -> None:
+        if self._usable:
+            self._stream.flush()
+
+    def close(self) -> None:
+        self.flush()
+
+    def isatty(self) -> bool:
+        return self._usable and self._stream.isatty()
+
+    @property
+    def _usable(self) -> bool:
+        try:
+            return not self._stream.closed
+        except ValueError:  # its buffer was detached
+            return False
 
     def writelines(self, lines: Any) -> None:
         for line in lines:

@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 
 from lrf.build import _try_out
 from lrf.engine.budget import BudgetLedger
-from lrf.engine.checks import check_reply
+from lrf.engine.checks import check_judgement, check_reply
 from lrf.engine.engine import Engine, judge_calls
 from lrf.engine.faults import FaultError, is_passing, owned
 from lrf.engine.observers import Observers
 from lrf.engine.panel import NamedDimension
-from lrf.errors import PluginError, RunInterruptedError, StageError
+from lrf.errors import BadReplyError, PluginError, RunInterruptedError, StageError
 from lrf.prompting.expectations import Rating
 from lrf.prompting.requests import Reply
 from lrf.prompting.templates import Segment
 from lrf.protocols import Context
 from lrf.store.journal import Journal
 from lrf.testing import ScriptedJudge
-from lrf.types import Candidate, Chunk, Document, Judgement, Note, Reward, Sample, Span
+from lrf.types import Candidate, Chunk, Document, JudgedStatement, Judgement, Note, Reward, Sample, Span
 
 DOCUMENTS = (Document("a", "Oil was found."), Document("b", "Gas was not."))
 SAMPLE = Sample("s", "What was found?", DOCUMENTS, (Candidate("0", "Oil."), Candidate("1", "Gas.")))
@@ -285,6 +285,34 @@ async def test_whatever_a_component_raises_is_its_fault_said_in_short_and_the_ru
     assert faults
 
 
+async def _cancel_itself(*_: Any) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("kind", ["dimension", "judge", "retriever"])
+async def test_a_component_that_cancels_its_own_task_is_named_and_the_others_go_on(kind: str) -> None:
+    judge = ScriptedJudge()
+    judge.complete = _cancel_itself  # type: ignore[method-assign, assignment]
+    cancels = type("Cancels", (), {"__module__": __name__, "score": _cancel_itself, "index": _cancel_itself})()
+    reward, faults = await scored(
+        {"dimension": cancels, "judge": Asks(), "retriever": Searches()}[kind],
+        judge if kind == "judge" else None,
+        cancels if kind == "retriever" else None,
+    )
+    assert reward.unscored is not None
+    assert reward.unscored.reason == f"{kind}_error"
+    title = {
+        "dimension": "dimensions.d (Cancels of tests)",
+        "judge": "judges.main (ScriptedJudge of lrf)",
+        "retriever": "retrievers.main (Cancels of tests)",
+    }[kind]
+    assert reward.unscored.detail == f"{title}: RuntimeError: its code cancelled its own task"
+    assert {fault.component for fault in faults} == {title}
+
+
 @pytest.mark.parametrize(
     "error", [MemoryError(), OSError(24, "Too many open files"), RuntimeError("can't start new thread")], ids=repr
 )
@@ -309,6 +337,23 @@ async def test_an_error_of_the_machine_may_pass_and_names_its_component(kind: st
 def test_a_judges_own_word_for_a_replys_end_is_kept_as_its_word(finish: Any, word: str) -> None:
     checked = check_reply(Reply("[[5]]", finish))
     assert (checked.finish, checked.finish_word) == ("other", word)
+
+
+async def test_a_reply_or_an_explanation_beyond_all_measure_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrf.engine.checks.MOST_CHARACTERS", 100)
+    monkeypatch.setattr("lrf.engine.checks.MOST_OF_JUDGEMENT", 100)
+    check_reply(Reply("x" * 50, reasoning="x" * 50))
+    with pytest.raises(BadReplyError, match="the reply has 101 characters; 100 are the most"):
+        check_reply(Reply("x" * 50, reasoning="x" * 51))
+    note, statement = Note(Span("a", 0, 3), "x" * 99), JudgedStatement("x", "yes", 1.0, analysis="x" * 99)
+    for parts in (
+        {"analysis": "x" * 101},
+        {"extra": {"k": "x" * 99}},
+        {"notes": (note,)},
+        {"statements": (statement,)},
+    ):
+        with pytest.raises(ValueError, match=r"score\(\) gave \d+ characters of texts; 100 are the most"):
+            check_judgement(Judgement(5.0, **parts), SAMPLE)  # type: ignore[arg-type]
 
 
 async def test_a_judge_that_gives_no_reply_is_at_fault() -> None:

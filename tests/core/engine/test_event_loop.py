@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from lrf.engine import event_loop as interpreter
 from lrf.engine.event_loop import FEW, PYTHONS_OWN, SWITCH_S, tuned
+from lrf.engine.faults import faults_of
 from lrf.errors import StageError
 
 
@@ -142,3 +144,20 @@ def test_a_component_that_cancels_the_run_itself_is_said_to_have_done_so() -> No
 
     with pytest.raises(StageError, match="a component cancelled the run's own task; what was committed is kept"):
         interpreter.run(main())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system can't fork")
+@pytest.mark.parametrize("named", [True, False])
+def test_a_child_that_a_component_forks_and_lets_return_ends_and_the_run_goes_on(
+    named: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def main() -> int:
+        with faults_of("judges.main", object(), "judge_error") if named else contextlib.nullcontext():
+            child = os.fork()
+        await asyncio.sleep(0)  # another turn of the loop
+        return child
+
+    child = interpreter.run(main())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    whose = "judges.main (object of builtins)" if named else "a component"
+    assert f"lrf: {whose} forked the run's process and let the child return" in capfd.readouterr().err

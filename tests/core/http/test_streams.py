@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -99,6 +100,25 @@ async def test_a_value_is_given_before_the_stream_ends(connect: Connect) -> None
     async with aclosing(client.stream("/x", {})) as values:
         assert await anext(values) == 1
     await asyncio.wait_for(gone.wait(), 10)  # stopping early closes the connection
+
+
+async def test_a_stream_that_nobody_asked_for_is_read_beside_the_loop_and_only_up_to_a_number_of_lines(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrf.http.client._LONG_STREAM", 100)
+    monkeypatch.setattr("lrf.http.client._MOST_LINES", 200)
+    threads: set[int] = set()
+
+    def join(values: Sequence[Any]) -> int:
+        threads.add(threading.get_ident())
+        return len(values)
+
+    client = await connect(streaming(b"data: {}\n\n" * 100))
+    assert await client.post("/x", {}, join=join) == 100
+    assert threads.isdisjoint({threading.get_ident()})
+    client = await connect(streaming(b"data: {}\n\n" * 101))
+    with pytest.raises(BadReplyError, match="a stream of more than 200 lines"):
+        await client.post("/x", {}, join=join)
 
 
 async def test_plain_json_where_a_stream_was_asked_for_is_one_value(connect: Connect) -> None:

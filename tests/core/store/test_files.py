@@ -106,7 +106,14 @@ def test_dumped_json_can_always_be_written_as_utf_8(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "stored"), [("a\ud83db", "a\ufffdb"), ("\udc80", "\ufffd"), ("\ud83d\ude00!", "😀!"), ("好😀", "好😀")]
+    ("text", "stored"),
+    [
+        ("a\ud83db", "a\ufffdb"),
+        ("\udc80", "\ufffd"),
+        ("\ud83d\ude00!", "😀!"),
+        ("好😀", "好😀"),
+        ("\ud83d\ud83d\ude00\ude00", "\ufffd😀\ufffd"),
+    ],
 )
 def test_half_a_surrogate_pair_is_replaced_and_two_halves_are_put_together(text: str, stored: str) -> None:
     assert storable(text) == stored

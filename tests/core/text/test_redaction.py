@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -110,3 +111,17 @@ def test_what_a_plugin_reads_itself_is_hidden_by_the_name_that_keys_have() -> No
     assert redact("sk-0123456789 hf_abcdefgh1 /usr/local/bin 123456789") == (
         "${ACME_API_KEY} ${HF_TOKEN} /usr/local/bin 123456789"
     )
+
+
+@pytest.mark.parametrize("end", [io.TextIOWrapper.close, io.TextIOWrapper.detach])
+def test_a_stream_that_a_component_closed_takes_what_is_written_without_an_error(
+    end: Callable[[io.TextIOWrapper], object],
+) -> None:
+    inner = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    stream = RedactedText(inner)
+    stream.close()
+    stream.write("still open")
+    stream.flush()
+    assert inner.buffer.getvalue() == b"still open"  # type: ignore[attr-defined]
+    end(inner)
+    assert (stream.write("gone"), stream.flush(), stream.isatty()) == (4, None, False)
