@@ -16,6 +16,7 @@ from lrf.plugin.catalog import load_catalog
 from lrf.prices import UNITS, Price, amount
 from lrf.settings import ModelReference
 from lrf_openai.settings import OpenAIJudgeSettings
+from lrf_overlap.settings import OverlapSettings
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -108,6 +109,11 @@ def test_a_budget_of_money_needs_a_price_for_every_judge() -> None:
         parse_pipeline(pipeline, load_catalog())
     pipeline["judges"] = {"main": {"type": "openai", "model": "gpt-4o-mini"}}
     assert parse_pipeline(pipeline, load_catalog()).budget.money == 5
+
+
+def test_a_judge_without_a_model_can_be_priced_at_nothing_so_that_a_budget_of_money_holds(file) -> None:
+    free = file("version: own\ncurrency: USD\nmodels:\n  - {model: overlap, input: 0, output: 0}\n")
+    assert set(priced({"facts": OverlapSettings()}, read_prices(free), needed=True)) == {"facts"}
 
 
 def test_a_budget_of_money_needs_one_currency() -> None:
