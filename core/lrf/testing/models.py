@@ -91,7 +91,7 @@ def _request(expects: Any, reply_mode: ReplyMode) -> Request:
 
 
 async def _check_reply(judge: Judge, request: Request) -> None:
-    what = f"the reply to a {request.expects.kind} request (way {request.reply_mode!r})"
+    what = f"the reply to a {request.expects.kind} request (reply_mode {request.reply_mode!r})"
     reply = await judge.complete(request)
     must(isinstance(reply, Reply) and isinstance(reply.text, str), f"{what} is no Reply with a text")
     must(reply.finish in get_args(FinishReason), f"{what} has the finish {reply.finish!r}")

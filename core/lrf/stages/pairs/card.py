@@ -37,7 +37,7 @@ configs:
 `lists.jsonl` has all scored candidates of {result.lists:,} samples, the best first.
 
 {result.left_out:,} samples have no pair{counted_reasons(result.reasons)}. Rewards are a judge's opinion, not a
-measurement: `judgements.jsonl` says what each rests on, and `lrf agree` how far people agree.
+measurement: `judgements.jsonl` says what each rests on, and `lrf bench LABELS --run RUN` how far people agree.
 
 Licence, language and intended use are for you to fill in, as the data's and the models' terms say.
 """,

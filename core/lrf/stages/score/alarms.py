@@ -95,7 +95,7 @@ def _length(pairs: Sequence[tuple[int, float]]) -> Alarm | None:
     which = "longer" if correlation > 0 else "shorter"
     message = (
         f"rewards follow the answers' length (Spearman {correlation:.2f} over {len(pairs):,} answers): {which} answers "
-        "are rewarded; `lrf agree` tells whether people see it so"
+        "are rewarded; `lrf bench LABELS --run RUN` tells whether people agree"
     )
     return Alarm(alarm="length", message=message, correlation=round(correlation, 4), of=len(pairs))
 
