@@ -6,7 +6,7 @@ SciPy and scikit-learn are the extra ``bench`` and are imported where they are u
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,25 +31,6 @@ def wilson(right: float, n: int) -> Share:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return Share(p, max(0.0, centre - half), min(1.0, centre + half))
-
-
-def bootstrap(
-    values: Sequence[Any], figure: Callable[[Sequence[Any]], float | None], seed: int, redraws: int = REDRAWS
-) -> Share:
-    """A figure of the values with its percentile interval over bootstrap samples of the same size."""
-    value = figure(values)
-    if value is None or len(values) < 2:
-        return Share(value, None, None)
-    generator = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(redraws):
-        redrawn = figure([values[i] for i in generator.integers(0, len(values), len(values))])
-        if redrawn is not None:
-            drawn.append(redrawn)
-    if len(drawn) < redraws / 2:
-        return Share(value, None, None)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Share(value, float(low), float(high))
 
 
 def mean_with_interval(values: Sequence[float], seed: int) -> Share:
@@ -222,16 +203,6 @@ def _disagreement(values: NDArray[np.float64], scale: str) -> float:
         _, counts = np.unique(values, return_counts=True)
         return float(n * n - (counts**2).sum())
     return float(2 * (n * (values**2).sum() - values.sum() ** 2))
-
-
-def rank_correlations(people: Sequence[float], scores: Sequence[float]) -> dict[str, float | None]:
-    """Spearman's rho and Kendall's tau-b; None where one side doesn't vary."""
-    from scipy import stats
-
-    if len(set(people)) < 2 or len(set(scores)) < 2:
-        return {"spearman": None, "kendall": None}
-    rho, tau = stats.spearmanr(people, scores), stats.kendalltau(people, scores)
-    return {"spearman": float(rho.statistic), "kendall": float(tau.statistic)}
 
 
 def kappa(a: Sequence[Any], b: Sequence[Any]) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 
 import numpy as np
@@ -13,7 +12,6 @@ from scipy import stats
 
 from lrf.evaluation.statistics import (
     balanced_accuracy,
-    bootstrap,
     calibration,
     holm,
     kappa,
@@ -21,7 +19,6 @@ from lrf.evaluation.statistics import (
     mean_with_interval,
     needed_pairs,
     paired,
-    rank_correlations,
     wilson,
 )
 
@@ -104,20 +101,6 @@ def test_krippendorffs_alpha_has_the_value_of_his_worked_example() -> None:
     assert krippendorff_alpha([[1, 1], [1, 1]]) is None
 
 
-def test_correlations_and_kappa_of_what_does_not_vary_are_none() -> None:
-    assert rank_correlations([1, 2, 3], [1, 4, 9])["kendall"] == pytest.approx(1)
-    assert rank_correlations([1, 1], [1, 2]) == {"spearman": None, "kendall": None}
+def test_kappa_of_what_does_not_vary_is_none() -> None:
     assert kappa(["a", "a"], ["a", "a"]) is None
     assert kappa(["a", "b"], ["a", "b"]) == 1
-
-
-def test_a_bootstrap_of_any_figure_has_a_seed() -> None:
-    values = [(i % 3, i % 2) for i in range(40)]
-
-    def figure(pairs: list[tuple[int, int]]) -> float | None:
-        return sum(a > b for a, b in pairs) / len(pairs)
-
-    first, second = (bootstrap(values, figure, 3, redraws=100) for _ in range(2))
-    assert first == second
-    assert first.low is not None
-    assert first.low < figure(values) < (first.high or math.inf)
