@@ -1,4 +1,4 @@
-"""Foretold peaks of memory of a training, beside peaks that were measured on a CPU and that others published.
+"""Estimated peaks of memory of a training, beside peaks that were measured on a CPU and that others published.
 
     python benchmarks/training_memory.py --json
 
@@ -42,7 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def measured(case: dict[str, Any]) -> dict[str, float]:
-    """Train the case in this process; returns measured and foretold bytes."""
+    """Train the case in this process; returns measured and estimated bytes."""
     from lrf.protocols import TrainingJob
     from lrf_dpo.settings import DPOSettings
     from lrf_dpo.trainer import DPO
@@ -55,7 +55,7 @@ def measured(case: dict[str, Any]) -> dict[str, float]:
 
     import lrf_sft.objective  # noqa: F401  # all that is imported, before the first measurement
     from lrf_training import models
-    from lrf_training.memory import foretell
+    from lrf_training.memory import estimate
     from lrf_training.shape import shape_of_model
 
     torch.set_num_threads(2)
@@ -88,10 +88,10 @@ def measured(case: dict[str, Any]) -> dict[str, float]:
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the largest resident size starts again
     before = resident("VmRSS")
-    foretold = foretell(train(tokens), seen["shape"], 1, seen["longest"], ANSWER)
-    parts = {name: getattr(foretold, name) / GIB for name in foretold.__slots__}
+    estimated = estimate(train(tokens), seen["shape"], 1, seen["longest"], ANSWER)
+    parts = {name: getattr(estimated, name) / GIB for name in estimated.__slots__}
     measured = (resident("VmHWM") - before) / GIB
-    return {"measured": measured, "foretold": foretold.together / GIB, "longest": seen["longest"], **parts}
+    return {"measured": measured, "estimated": estimated.together / GIB, "longest": seen["longest"], **parts}
 
 
 def resident(which: str) -> int:
@@ -123,10 +123,10 @@ def main() -> None:
         found[name] = json.loads(done.stdout.decode().splitlines()[-1])
         if not given.json:
             print(f"{name:28} {found[name]}", flush=True)
-    ratios = {name: round(one["foretold"] / one["measured"], 3) for name, one in found.items()}
+    ratios = {name: round(one["estimated"] / one["measured"], 3) for name, one in found.items()}
     print(
         json.dumps(
-            {"foretold_over_measured": ratios, "worst": max(abs(r - 1) for r in ratios.values()), "cases": found}
+            {"estimated_over_measured": ratios, "worst": max(abs(r - 1) for r in ratios.values()), "cases": found}
         )
     )
 

@@ -1,4 +1,4 @@
-"""Foretold memory and time: beside published figures, by a model's own shape, and what would fit."""
+"""Estimated memory and time: beside published figures, by a model's own shape, and what would fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lrf_dpo.settings import DPOSettings
 from lrf_sft.settings import SFTSettings
 from lrf_training import shape
 from lrf_training.forecast import flops_a_row, forecast
-from lrf_training.memory import BUCKET, LIVE_PARAMETERS, Pass, foretell
+from lrf_training.memory import BUCKET, LIVE_PARAMETERS, Pass, estimate
 from lrf_training.shape import KNOWN, ModelShape, count, shape_of
 
 LLAMA = "meta-llama/Llama-3.1-8B"
@@ -101,7 +101,7 @@ def test_parameters_are_those_of_the_model_itself_mixtures_of_experts_included(s
 
 @pytest.mark.parametrize(("name", "gib"), [("mixtral-8x7b", 89), ("qwen3-30b-a3b", 59), ("gpt-oss-20b", 41)])
 def test_weights_of_a_mixture_with_what_zero_3_gathers(name: str, gib: float, shapes: dict[str, ModelShape]) -> None:
-    found = foretell(sft(zero=3, global_batch=1), shapes[name], 1, 4096)
+    found = estimate(sft(zero=3, global_batch=1), shapes[name], 1, 4096)
     assert (found.weights + found.buffers - 2 * BUCKET) / 2**30 == pytest.approx(gib, rel=0.02)
 
 
@@ -114,7 +114,7 @@ PUBLISHED = {  # Llama-8B on one H200, weights and optimizer on the CPU, Liger's
 
 
 @pytest.mark.parametrize("point", PUBLISHED)
-def test_published_peaks_on_an_h200_are_foretold_within_a_tenth(point: str) -> None:
+def test_published_peaks_on_an_h200_are_estimated_within_a_tenth(point: str) -> None:
     tokens, how, gigabytes = PUBLISHED[point]
     work, llama = Pass(tokens, tokens, stream=2, compute=2, fused=True, **how), KNOWN[LLAMA]
     buffers = 2 * LIVE_PARAMETERS + 2 * BUCKET
@@ -205,9 +205,9 @@ def test_a_folder_whose_config_is_of_no_model_is_said_to_be(tmp_path: Path, monk
     assert good["gib"]["weights"] == pytest.approx(6 * 8.19e9 / 2**30, rel=0.01)
 
 
-def test_of_an_unknown_model_nothing_is_foretold() -> None:
+def test_of_an_unknown_model_nothing_is_estimated() -> None:
     assert "there is no config.json of org/nobody-knows" in str(forecast(sft(), "org/nobody-knows", 1)["unknown"])
 
 
-def test_of_a_trial_s_tiny_policy_nothing_is_foretold() -> None:
+def test_of_a_trial_s_tiny_policy_nothing_is_estimated() -> None:
     assert sft(init={}).memory(None, 1) == {}

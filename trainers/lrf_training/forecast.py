@@ -7,11 +7,11 @@ from typing import Any
 
 from lrf.errors import ConfigError
 from lrf.types import JSON
-from lrf_training.memory import GIB, Foretold, foretell, pass_of
+from lrf_training.memory import GIB, MemoryEstimate, estimate, pass_of
 from lrf_training.shape import ModelShape, UnknownShapeError, shape_of
 
 MARGIN = 1.1
-"""Memory that a GPU must have over what is foretold, which is right within a tenth."""
+"""Memory that a GPU must have over what is estimated, which is right within a tenth."""
 
 
 def forecast(settings: Any, model: str, world: int) -> dict[str, JSON]:
@@ -31,7 +31,7 @@ def forecast(settings: Any, model: str, world: int) -> dict[str, JSON]:
     longest = settings.max_tokens or window
     if not longest:
         return {"unknown": f"{model} doesn't say its longest sequence; set max_tokens"}
-    needed = foretell(settings, shape, world, longest)
+    needed = estimate(settings, shape, world, longest)
     change, then = (
         (dict[str, JSON](), needed) if _fits(settings, needed) else _what_fits(settings, shape, world, longest)
     )
@@ -73,17 +73,19 @@ def _gib(amount: float) -> float:
     return round(amount / GIB, 1)
 
 
-def _fits(settings: Any, needed: Foretold) -> bool:
+def _fits(settings: Any, needed: MemoryEstimate) -> bool:
     return bool(needed.together * MARGIN <= settings.gpu.memory_gb * 1e9)
 
 
-def _what_fits(settings: Any, shape: ModelShape, world: int, longest: int) -> tuple[dict[str, JSON] | None, Foretold]:
+def _what_fits(
+    settings: Any, shape: ModelShape, world: int, longest: int
+) -> tuple[dict[str, JSON] | None, MemoryEstimate]:
     """The fewest of the changes that make it fit; None if all of them don't, and what is left then."""
 
-    def with_changes(changes: Mapping[str, JSON]) -> Foretold:
+    def with_changes(changes: Mapping[str, JSON]) -> MemoryEstimate:
         tried = settings.model_copy(update={k: v for k, v in changes.items() if k in type(settings).model_fields})
         tried.shares(world)
-        return foretell(tried, shape, world, longest)
+        return estimate(tried, shape, world, longest)
 
     changed: dict[str, JSON] = {}
     best = with_changes(changed)

@@ -1,4 +1,4 @@
-"""Foretold GPU memory of a training (docs/how-to/train-on-a-cluster.md). Imports no torch.
+"""Estimated GPU memory of a training (docs/how-to/train-on-a-cluster.md). Imports no torch.
 
 What autograd keeps is counted tensor by tensor for a layer of a model with gated MLPs and RMS norms. Two constants say
 by how much more a layer's attention and MLP take than is counted: temporaries and the allocator's gaps. They are fitted
@@ -111,7 +111,7 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class Foretold:
+class MemoryEstimate:
     """Bytes on each GPU at the peak, by purpose; the parts add up.
 
     ``at_work`` is the larger of a layer's backward pass and the logits. ``gradients`` are those that are there at the
@@ -131,7 +131,7 @@ class Foretold:
         return sum(float(getattr(self, name)) for name in self.__slots__)
 
 
-def foretell(settings: Any, shape: ModelShape, world: int, longest: int, answer: int = ANSWER_TOKENS) -> Foretold:
+def estimate(settings: Any, shape: ModelShape, world: int, longest: int, answer: int = ANSWER_TOKENS) -> MemoryEstimate:
     """The memory of a training of rows of ``longest`` tokens, with answers of ``answer``, in ``world`` processes.
 
     ``settings`` are a :class:`lrf_training.settings.TrainingSettings`.
@@ -159,7 +159,7 @@ def foretell(settings: Any, shape: ModelShape, world: int, longest: int, answer:
     if not zero and settings.shares(world).accumulation == 1:
         gradients = max(gradients - kept, 0.0)
     at_work = max(work.layer(shape), work.logits(shape))
-    return Foretold(weights, gradients, optimizer, buffers, kept, at_work, work.masks())
+    return MemoryEstimate(weights, gradients, optimizer, buffers, kept, at_work, work.masks())
 
 
 def pass_of(settings: Any, shape: ModelShape, longest: int, answer: int = ANSWER_TOKENS) -> Pass:

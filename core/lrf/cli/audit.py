@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lrf.cli import common_options
 from lrf.errors import ConfigError, DataError, GateError
 
 if TYPE_CHECKING:
@@ -30,22 +31,23 @@ MOST_DOCUMENTS = 200
               type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="A text file to use instead of the documents of the pipeline's data; repeat for more.")  # fmt: skip
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Sentences to ask about.")
-@click.option("--lengths", default="4k", show_default=True, help="Tokens of the contexts, such as 4k,16k,64k.")
-@click.option("--dimension", "dimensions", multiple=True, help="Only this dimension of the pipeline; repeat for more.")
+@click.option(
+    "--lengths", default="4k", show_default=True, help="Lengths of the contexts in tokens, such as 4k,16k,64k."
+)
+@common_options.dimensions
 @click.option("--reword", "rewords", metavar="JUDGE",
               help="Also ask about sentences in the words of this judge of the pipeline.")  # fmt: skip
 @click.option("--probes/--no-probes", default=True, show_default=True, help="Also probe biases and attacks.")
 @click.option("--noise", "again", default=0, show_default=True, type=click.IntRange(0, 20),
               help="How many more times to ask the first sentences, to measure noise.")  # fmt: skip
 @click.option("--most-noise", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True),
-              help="The standard deviation of a reward that is no alarm yet.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of all chance.")
-@click.option("--budget", help="What may be paid at most: money=N, calls=N or tokens=N.")
-@click.option("--plan", "only_plan", is_flag=True, help="Show what it will ask and cost, and ask nothing.")
-@click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
-              help="The folder of run directories.")  # fmt: skip
-@click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Write the tables to this file, too.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+              help="An alarm is raised above this standard deviation of a reward that is asked again.")  # fmt: skip
+@common_options.seed
+@common_options.budget
+@common_options.only_plan
+@common_options.runs
+@common_options.markdown
+@common_options.as_json
 def audit(pipeline: Path, as_json: bool, **options: Any) -> int:
     """Ask the judge of PIPELINE about planted errors in your own documents, as it would be asked in a run.
 

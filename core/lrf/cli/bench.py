@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lrf.cli import common_options
 from lrf.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,20 +31,19 @@ if TYPE_CHECKING:
 @click.option("--run", "run", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="With LABELS: the run whose rewards are compared with them.")  # fmt: skip
 @click.option("--compare", is_flag=True, help="Show the judge both answers at once, in both orders.")
-@click.option("--judge", default="", help="With --compare: which of the pipeline's judges.")
-@click.option("--dimension", "dimensions", multiple=True, help="Only this dimension of the pipeline; repeat for more.")
+@click.option("--judge", default="", help="With --compare: the judge of the pipeline to ask.")
+@common_options.dimensions
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the benchmark.")
-@click.option("--limit", type=click.IntRange(1), help="So many questions, chosen by the seed.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of all chance.")
-@click.option("--budget", help="What may be paid at most: money=N, calls=N or tokens=N.")
-@click.option("--plan", "only_plan", is_flag=True, help="Show what it will ask and cost, and ask nothing.")
-@click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
-              help="The folder of run directories.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), help="Ask only this many questions, chosen by the seed.")
+@common_options.seed
+@common_options.budget
+@common_options.only_plan
+@common_options.runs
 @click.option("--skip-unknown", is_flag=True, help="With --run: skip labels of answers that the run doesn't have.")
-@click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Write the tables to this file, too.")
+@common_options.markdown
 @click.option("--figures", type=click.Path(file_okay=False, path_type=Path),
               help="Draw figures into this folder; left out: into the run's, if there is one.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@common_options.as_json
 def bench(name: str, run: Path | None, skip_unknown: bool, as_json: bool, seed: int, **options: Any) -> int:
     """Measure a judge on the benchmark NAME, or a run's rewards on a file of people's LABELS.
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lrf.cli import common_options
+
 if TYPE_CHECKING:
     from lrf.types import JSON
 
@@ -19,7 +21,7 @@ COSTS = ("calls", "tokens", "spent", "seconds")
 @click.command()
 @click.argument("before", type=_FOLDER)
 @click.argument("now", type=_FOLDER)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@common_options.as_json
 def compare(before: Path, now: Path, as_json: bool) -> None:
     """Show what differs between the runs BEFORE and NOW: settings, rewards, ranks, pairs and cost.
 

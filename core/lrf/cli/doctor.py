@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from lrf.cli import common_options
 from lrf.cli.output import clean, show_json, table
 from lrf.errors import PluginError
 from lrf.plugin.catalog import Catalog, load_catalog
@@ -48,7 +49,7 @@ _REQUIREMENT = re.compile(r"""([A-Za-z0-9][\w.-]*+)(?:\[[^\]]*+\])?([^;]*+);.*ex
 
 @click.command()
 @click.argument("pipeline", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@common_options.as_json
 def doctor(pipeline: Path | None, as_json: bool) -> int:
     """Show what is installed, and what each missing extra would add; of a PIPELINE, whether its servers work.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lrf.cli import common_options
 from lrf.errors import BudgetError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 @click.option("-b", "b", required=True, type=click.Path(exists=True, path_type=Path),
               help="The second policy, such as the one before training.")  # fmt: skip
 @click.option("--compare", is_flag=True, help="Show the judge both answers at once, in both orders.")
-@click.option("--judge", default="", help="With --compare: which of the pipeline's judges.")
-@click.option("--dimension", "dimensions", multiple=True, help="Only this dimension of the pipeline; repeat for more.")
+@click.option("--judge", default="", help="With --compare: the judge of the pipeline to ask.")
+@common_options.dimensions
 @click.option("--margin", default=0.0, show_default=True, type=click.FloatRange(0, 10),
               help="Rewards that are at most this far apart are a tie.")  # fmt: skip
 @click.option("--no-judge", is_flag=True, help="Ask no judge: only references and people's sheets.")
@@ -44,12 +45,11 @@ if TYPE_CHECKING:
               help="Write the answers for AlpacaEval and MT-Bench into this folder.")  # fmt: skip
 @click.option("--verdicts", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="What these tools said: AlpacaEval's annotations or MT-Bench's judgements.")  # fmt: skip
-@click.option("--budget", help="What may be paid at most: money=N, calls=N or tokens=N.")
-@click.option("--plan", "only_plan", is_flag=True, help="Show what it will ask and cost, and ask nothing.")
-@click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
-              help="The folder of run directories.")  # fmt: skip
-@click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Write the tables to this file, too.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@common_options.budget
+@common_options.only_plan
+@common_options.runs
+@common_options.markdown
+@common_options.as_json
 def evaluate(pipeline: Path, a: Path, b: Path, as_json: bool, **options: Any) -> int:
     """Compare two policies on the questions of PIPELINE's data: wins, ties and losses of A, with intervals.
 

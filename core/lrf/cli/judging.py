@@ -43,7 +43,7 @@ class JudgingRun:
     rewrites: the judge that writes statements in other words instead of rating them.
     budget: what the run may use at most.
     cached: whether replies of other runs may be used.
-    outlook: whether it is said before what is left to pay, which for a local model takes a process of its own.
+    outlook: whether the calls left to pay are estimated first, which for a local model takes a process of its own.
     """
 
     base: Pipeline

@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from lrf.plugin.spec import CommandSpec
 
 COMMANDS = {
+    "init": "Write a commented pipeline to start from.",
+    "plan": "Show what a pipeline will do and cost, without running it.",
     "run": "Run a pipeline (score, pair, train), or resume it.",
     "rescore": "Score again what is unscored, or one dimension.",
     "score": "Score one answer, with the reasons.",
-    "show": "Show the ranked candidates of a run, and why each lost what.",
+    "show": "Show a run's candidates, ranked, and what cost them points.",
     "compare": "Show what differs between two runs.",
-    "plan": "Show what a pipeline will do and cost, without running it.",
     "bench": "Measure a judge on a benchmark, or rewards on people's labels.",
     "audit": "Plant errors in your documents: does the judge find them?",
     "evaluate": "Compare two policies: wins by judge and by people.",
+    "doctor": "Show what is installed and what each missing extra would add.",
     "plugins": "List the installed components, and broken plugins.",
     "schema": "Write the JSON Schema of the pipeline file, for editors.",
-    "init": "Write a commented pipeline to start from.",
-    "doctor": "Show what is installed and what each missing extra would add.",
 }
 """lrf's own commands with their summaries. Command NAME is the function NAME of the module ``lrf.cli.NAME``."""
 

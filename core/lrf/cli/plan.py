@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lrf.cli import common_options
+
 if TYPE_CHECKING:
     from lrf.config import BudgetSettings, Pipeline
     from lrf.planning.plan import Plan
@@ -18,10 +20,9 @@ if TYPE_CHECKING:
 @click.argument("pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--samples", default=200, show_default=True, type=click.IntRange(1),
               help="How many samples to go through in full; the rest is scaled.")  # fmt: skip
-@click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
-              help="The folder of run directories, where the run's journal is looked for.")  # fmt: skip
+@common_options.runs
 @click.option("--workers", type=click.IntRange(1),
-              help="Also say how long the calls take with so many replicas of the judge's server.")  # fmt: skip
+              help="Also say how long the calls take with this many replicas of the judge's server.")  # fmt: skip
 @click.option("--slots", type=click.IntRange(1),
               help="Calls that a replica takes at once; the judges' max_concurrency, if left out.")  # fmt: skip
 @click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(0, min_open=True),
@@ -96,8 +97,8 @@ def show_scoring(planned: Plan, checked: Pipeline) -> None:
         for line in (*_caveats(planned), *_prices(planned), *_budget(planned, checked.budget)):
             click.echo(line)
     if planned.bad_rows:
-        action = "leave them out" if checked.on_bad_row == "skip" else "stop at them"
-        click.echo(f"bad rows: `lrf run` will {action}")
+        action = "leave out the bad rows" if checked.on_bad_row == "skip" else "stop at the bad rows"
+        click.echo(f"`lrf run` will {action}")
 
 
 def _show_expected(planned: Plan, judges: Mapping[str, str]) -> None:
@@ -115,9 +116,12 @@ def _show_expected(planned: Plan, judges: Mapping[str, str]) -> None:
     head = ("dimension", "judge", "calls", "tokens read", "of them shared", "tokens written", f"price{_in(planned)}")
     table((*head, *left), rows)
     click.echo(paid_and_left(planned))
-    answers = f" ({planned.statements / planned.candidates:.1f} an answer)" if planned.candidates else ""
-    click.echo(f"assumed: {planned.statements:,} statements{answers}, one for each sentence; every reply is readable")
-    click.echo("shared: the beginning of an earlier prompt, which a prefix cache saves")
+    statements = ""
+    if planned.statements:
+        each = f"{planned.statements / planned.candidates:.1f} an answer"
+        statements = f"a statement for each sentence ({planned.statements:,}, {each}); "
+    click.echo(f"assumed: {statements}every reply is readable at once")
+    click.echo("of them shared: tokens at the beginning of an earlier prompt, which a prefix cache saves")
     click.echo(f"to be embedded: {planned.texts_to_embed:,} texts, not priced")
 
 
@@ -131,11 +135,11 @@ def _show_upper_bound(planned: Plan) -> None:
     ]
     table(("dimension", "calls", "tokens read", "tokens written", f"price{_in(planned)}"), rows)
     click.echo(
-        "every question asked five times (once of a judge that decides), every reply as long as it may be, a token a "
-        "byte of prompt"
+        "that is if every question is asked five times (a judge that decides is asked once), every reply is as long as "
+        "it may be, and every byte of a prompt is a token"
     )
     for name, statements in sorted(planned.max_statements.items()):
-        click.echo(f"{name}: {statements:,} statements an answer")
+        click.echo(f"{name}: at most {statements:,} statements an answer")
 
 
 def _caveats(planned: Plan) -> Iterator[str]:
@@ -151,7 +155,7 @@ def _caveats(planned: Plan) -> Iterator[str]:
             "each; the upper bound of scoring them is an estimate"
         )
     if planned.written_by:
-        yield "counted anew for each visit to a prompt: also notes on its document, which are paid for once"
+        yield "each visit to a prompt is counted in full, although notes on its document are paid for once"
     if planned.calibration_samples:
         yield f"the calibration set's {planned.calibration_samples:,} samples, scored twice, are in these figures"
     if planned.priced_samples < planned.samples:
@@ -161,8 +165,8 @@ def _caveats(planned: Plan) -> Iterator[str]:
             else ""
         )
         yield (
-            f"{planned.priced_samples:,} of {planned.samples:,} samples were gone through{some}, the rest is scaled; "
-            f"--samples {planned.samples} makes the upper bound hold"
+            f"estimated from {planned.priced_samples:,} of {planned.samples:,} samples{some}; "
+            f"--samples {planned.samples} counts all of them, so that the upper bound holds"
         )
     for block, variable in planned.missing_keys.items():
         yield clean(f"`lrf run` will not begin: {block}: {NO_KEY.format(variable)}")
@@ -218,10 +222,11 @@ def _show_training(launch: Mapping[str, Any]) -> None:
     where = f" on {launch['machines']:,} machines" if launch["machines"] > 1 else ""
     batch = ""
     if launch["global_batch"]:
-        share = f", {launch['sequence_parallel']} share a sequence" if launch["sequence_parallel"] > 1 else ""
+        split = launch["sequence_parallel"]
+        share = f"; each sequence is split over {split} processes" if split > 1 else ""
         batch = (
-            f": {launch['global_batch']:,} a step = {launch['data_parallel']:,} at once × {launch['micro_batch']:,} "
-            f"each × {launch['accumulation']:,} one after the other{share}"
+            f"; a step takes {launch['global_batch']:,} sequences = {launch['data_parallel']:,} data-parallel × "
+            f"{launch['micro_batch']:,} micro-batch × {launch['accumulation']:,} accumulated{share}"
         )
     click.echo(f"training: {launch['trainer']}, {processes}{where} ({launch['launcher']}){batch}")
     memory = launch["memory"] or {}
@@ -229,14 +234,14 @@ def _show_training(launch: Mapping[str, Any]) -> None:
         for line in _memory(memory):
             click.echo(line)
     elif memory:
-        click.echo(clean(f"memory a GPU: unknown; {memory['unknown']}"))
+        click.echo(clean(f"memory of each GPU: unknown; {memory['unknown']}"))
 
 
 def _memory(memory: Mapping[str, Any]) -> Iterator[str]:
     parts = ", ".join(f"{name.replace('_', ' ')} {gib:,}" for name, gib in memory["gib"].items() if gib)
     yield (
-        f"memory a GPU, foretold: {memory['gib_together']:,} GiB ({parts}), for a longest sample of "
-        f"{memory['longest']:,} tokens; leave 10 % more"
+        f"memory of each GPU, estimated: {memory['gib_together']:,} GiB ({parts}), for a longest sample of "
+        f"{memory['longest']:,} tokens; leave 10% more"
     )
     if not memory["fits"]:
         change = ", ".join(f"{name}: {str(value).lower()}" for name, value in (memory["change"] or {}).items())
@@ -250,6 +255,6 @@ def _memory(memory: Mapping[str, Any]) -> Iterator[str]:
         yield f"the model's window is {memory['window']:,} tokens, less than max_tokens ({memory['longest']:,})"
     steps = f"{memory['hours']:,} hours for {memory['steps']:,} steps, " if memory["hours"] else ""
     yield (
-        f"time, foretold: {steps}{memory['hours_a_thousand']:,} hours for a thousand samples, if each were as long as "
+        f"time, estimated: {steps}{memory['hours_a_thousand']:,} hours for a thousand samples, if each were as long as "
         "the longest; `gpu` says for which GPUs"
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from lrf.cli import common_options
 from lrf.cli.output import clean, show_json, table
 from lrf.plugin.catalog import Catalog, load_catalog
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@common_options.as_json
 def plugins(as_json: bool) -> None:
     """List the installed components, and broken plugins with the reason.
 

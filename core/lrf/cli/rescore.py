@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
+from lrf.cli import common_options
+
 
 @click.command()
 @click.argument("pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--failed", is_flag=True, help="Ask the questions that left candidates unscored up to five times more.")
 @click.option("--dimension", "dimensions", multiple=True, metavar="NAME",
               help="Ask every question of this dimension again. May be given several times.")  # fmt: skip
-@click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
-              help="The folder of run directories; the run's own is named by the pipeline's `name:`.")  # fmt: skip
+@common_options.runs
 def rescore(pipeline: Path, failed: bool, dimensions: tuple[str, ...], runs: Path) -> int:
     """Score again what is unscored, or one dimension, in a run of PIPELINE; then rewrite its files and pairs.
 

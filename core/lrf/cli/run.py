@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lrf.cli import common_options
+
 if TYPE_CHECKING:
     from lrf.config import Pipeline
 
@@ -16,8 +18,7 @@ STAGES = ("data", "sample", "score", "pairs", "train")
 
 @click.command()
 @click.argument("pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
-              help="The folder of run directories; the run's own is named by the pipeline's `name:`.")  # fmt: skip
+@common_options.runs
 @click.option("--from", "first", type=click.Choice(STAGES), help="Begin with this stage.")
 @click.option("--until", "last", type=click.Choice(STAGES), help="End with this stage.")
 @click.option(

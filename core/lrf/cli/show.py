@@ -1,4 +1,4 @@
-"""``lrf show``: the ranked candidates of a run, and why one lost what."""
+"""``lrf show``: the ranked candidates of a run, and what cost each of them points."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IDS_COMPARED = 1000
 @click.option("--all", "every", is_flag=True, help=f"Show every sample, not the first {SAMPLES_SHOWN}.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one line a sample.")
 def show(run: Path, sample: str | None, candidate: str | None, folder: Path | None, every: bool, as_json: bool) -> None:
-    """Show the candidates of RUN (a directory such as runs/my-pipeline), ranked, and why each lost what.
+    """Show the candidates of RUN (a directory such as runs/my-pipeline), ranked, and what cost each of them points.
 
     With SAMPLE (its id): the candidates' ratings, and for each what cost it points: statements that aren't supported,
     beside the words of the document, and the judge's analyses. With CANDIDATE (its id) too: that one in full.

@@ -169,7 +169,7 @@ class Planner:
         return self._writing.missing(sample) if self._writing else 0
 
     def _rows(self) -> tuple[Iterator[Sample], int]:
-        """The samples to go through, each so many behind the one before.
+        """The samples to go through, evenly spaced.
 
         A run begins with the first samples, so that of these alone more would be paid than of the others. Where it has
         begun, those that are gone through are therefore spread over the data. Blocks.
@@ -245,7 +245,7 @@ class Planner:
             settings[SAMPLING] = pipeline.sample.settings
         models = {name: s.model_reference for name, s in settings.items()}
         plan.prices = read_prices(pipeline.prices).version
-        plan.unpriced = {name: m.name if m else "no model" for name, m in models.items() if name not in prices}
+        plan.unpriced = {name: m.name for name, m in models.items() if m and name not in prices}
         plan.batches = [name for name, model in models.items() if model and model.batch]
         currencies = {prices[name].currency for name in settings if name in prices}
         plan.currency = currencies.pop() if len(currencies) == 1 else None

@@ -272,8 +272,8 @@ def test_the_command_shows_both_tables_with_prices(written, capsys) -> None:
     assert "\nexpected:\n" in out
     assert "\nat most:\n" in out
     assert "PRICE, USD" in out
-    assert "assumed: 24 statements (4.0 an answer)" in out
-    assert "faithfulness: 6 statements an answer" in out
+    assert "assumed: a statement for each sentence (24, 4.0 an answer)" in out
+    assert "faithfulness: at most 6 statements an answer" in out
     assert "budget: 0.001 USD: less than is expected" in out
     assert "budget: 100,000 calls: enough" in out
 
@@ -282,7 +282,7 @@ def test_the_command_says_when_the_most_is_no_bound(written, capsys) -> None:
     assert invoke(["plan", written(samples=3), "--samples", "1"]) == 0
     out = capsys.readouterr().out
     assert "at most (an estimate, see below):" in out
-    assert "1 of 3 samples were gone through, the rest is scaled; --samples 3 makes the upper bound hold" in out
+    assert "estimated from 1 of 3 samples; --samples 3 counts all of them, so that the upper bound holds" in out
 
 
 def test_the_command_says_which_key_is_not_set(written, capsys, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -274,12 +274,12 @@ def test_lrf_plan_says_how_the_batch_is_shared_and_what_memory_it_takes(tmp_path
     values = {"name": "run", "train": train, "launcher": launcher, "policy": {"model": "meta-llama/Llama-3.1-8B"}}
     (tmp_path / "p.yaml").write_text(json.dumps(values))
     said = CliRunner().invoke(cli, ["plan", str(tmp_path / "p.yaml")], catch_exceptions=False).output
-    assert "16 a step = 4 at once × 1 each × 4 one after the other, 2 share a sequence" in said
+    assert "16 sequences = 4 data-parallel × 1 micro-batch × 4 accumulated; each sequence is split over 2" in said
     assert "for a longest sample of 65,536 tokens" in said
     values["policy"] = {"model": "org/nobody-knows"}
     (tmp_path / "p.yaml").write_text(json.dumps(values))
     said = CliRunner().invoke(cli, ["plan", str(tmp_path / "p.yaml")], catch_exceptions=False).output
-    assert "memory a GPU: unknown; there is no config.json of org/nobody-knows" in said
+    assert "memory of each GPU: unknown; there is no config.json of org/nobody-knows" in said
 
 
 def test_without_a_launcher_the_stage_s_own_process_trains(tmp_path: Path) -> None:
