@@ -1,4 +1,4 @@
-"""Components made of the blocks of a checked pipeline, and what the other keys of the pipeline come to."""
+"""Builds the components of a checked pipeline, and the objects that its other keys describe (budget, panels, …)."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ class TrainerSettings(Settings):
         return Shares()
 
     def rollouts(self, prompts: int) -> Rollouts | None:
-        """The answers it writes when the data has so many prompts, for ``lrf plan``; None for a trainer that doesn't.
+        """The answers that it writes for data with this many prompts, for ``lrf plan``; None for one that writes none.
 
         A trainer whose registration says ``rewards`` must say.
         """

@@ -61,7 +61,7 @@ class Pairwise:
 
 
 class PairwiseRows(Pairwise, ABC):
-    """A benchmark of two answers whose rows say all, whichever file they are in."""
+    """A benchmark of two answers whose rows are complete, whatever their file's name."""
 
     @abstractmethod
     def question(self, row: Mapping[str, Any], number: int) -> BenchmarkItem | None:

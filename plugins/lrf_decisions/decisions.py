@@ -31,7 +31,7 @@ def _question(question: TypedQuestion) -> dict[str, JSON]:
 
 
 def outcomes(value: Mapping[str, Any], questions: Sequence[TypedQuestion]) -> list[Outcome] | None:
-    """What became of each question; None for a body that holds no answers.
+    """The outcome of each question; None for a body that holds no answers.
 
     Answers belong to questions by their names. Where none has a name, they are in the order of the questions.
     """

@@ -53,7 +53,7 @@ class _DecisionJudge(HttpJudge[S]):
 
     @abstractmethod
     def _outcomes(self, value: Mapping[str, Any], questions: Sequence[TypedQuestion]) -> list[Outcome] | None:
-        """What became of each question in a reply's body; None for a body without answers."""
+        """The outcome of each question in a reply's body; None for a body without answers."""
 
     async def complete(self, request: Request) -> Reply:
         return (await self.complete_several([request]))[0]

@@ -52,7 +52,7 @@ class TypedQuestion:
     def outcome(
         self, answer: Any, yes: str, listed: Callable[[Mapping[str, Any]], Mapping[Any, Any] | None]
     ) -> Outcome:
-        """What became of the question, given the object that answers it.
+        """The outcome of the question, given the object that answers it.
 
         ``yes``: the key of the probability of yes; ``listed``: the probabilities in the object by the options' names
         there, or None where there are none.

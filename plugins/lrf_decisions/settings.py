@@ -16,7 +16,7 @@ _SCORE_LEVELS = (
 
 
 class DecisionServerSettings(EndpointSettings):
-    """What both judges have."""
+    """Settings of both judges."""
 
     not_identity: ClassVar[frozenset[str]] = frozenset(
         {"context_window", "max_questions", "max_choices", "letters", "score_levels", "extra_body"}

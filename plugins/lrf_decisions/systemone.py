@@ -32,10 +32,10 @@ def _question(question: TypedQuestion) -> dict[str, JSON]:
 
 
 def outcomes(value: Mapping[str, Any], questions: Sequence[TypedQuestion]) -> list[Outcome] | None:
-    """What became of each question; None for a body that holds no answers.
+    """The outcome of each question; None for a body that holds no answers.
 
-    All are "cut" where the server says that it dropped a part of the state, and "length" is what became of a question
-    that was cut off itself.
+    All are "cut" where the server says that it dropped a part of the state; a question that was itself cut off is
+    "length".
     """
     answers = value.get("answers")
     if not isinstance(answers, dict):

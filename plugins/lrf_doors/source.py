@@ -26,7 +26,7 @@ class MissingRewardError(LrfError):
 
 
 class Outcome(NamedTuple):
-    """What has become of an answer: its reward and ratings, or why there is none."""
+    """The outcome of an answer: its reward and ratings, or why there is none."""
 
     reward: float | None
     ratings: Mapping[str, float | None]
@@ -53,7 +53,7 @@ class Source:
     on_missing: str | float = "error"
 
     async def outcomes(self, requests: Sequence[Mapping[str, Any]]) -> list[list[Outcome]]:
-        """What has become of each answer of each request (:mod:`lrf.rows.asked`), from any event loop."""
+        """The outcome of each answer of each request (:mod:`lrf.rows.asked`), from any event loop."""
         return await asyncio.wrap_future(self._submit(requests))
 
     def outcomes_sync(self, requests: Sequence[Mapping[str, Any]]) -> list[list[Outcome]]:

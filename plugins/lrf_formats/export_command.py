@@ -78,7 +78,7 @@ def _pair(line: bytes, file: Path, number: int) -> Mapping[str, Any]:
 
 
 def _samples(run: Path, format_: str, folder: Path | None, out: Output) -> str:
-    """Write what the samples come to; returns how many there were."""
+    """Write the rows of the samples; returns how many samples there were."""
     import lrf
     from lrf_formats.sample_formats import made
 

@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 
 
 class Made(NamedTuple):
-    """What a sample comes to: rows, and why others have none, by id."""
+    """What a sample becomes: rows, and by id why something has none."""
 
     rows: Sequence[Row]
     left_out: Sequence[tuple[str, str]]
@@ -115,7 +115,7 @@ SAMPLE_FORMATS: Mapping[str, Callable[[Any, About], Made]] = {
 
 
 def made(run: Any, format_: str) -> Iterator[Made]:
-    """What each sample of the run comes to."""
+    """What each sample of the run becomes."""
     policy = run.settings.get("policy") or {}
     template = Template(policy.get("prompt_template", "<<context>>\n\n<<question>>"), ("context", "question"))
     about = About(run.name, template)

@@ -92,6 +92,6 @@ def numbered(sample: Sample, piece: Chunk | None) -> Passages:
 
 
 def _shared_out(chunks: Sequence[Any], most: int) -> list[Sequence[Any]]:
-    """The chunks in order, in at most so many groups of neighbours, as even as possible."""
+    """The chunks in order, in at most this many groups of neighbours, as even as possible."""
     count = min(most, len(chunks))
     return [chunks[len(chunks) * n // count : len(chunks) * (n + 1) // count] for n in range(count)]

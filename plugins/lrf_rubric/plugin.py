@@ -15,7 +15,7 @@ def lrf_register_dimensions() -> Iterable[ComponentSpec]:
             name="rubric",
             target="lrf_rubric.dimension:Rubric",
             settings="lrf_rubric.settings:RubricSettings",
-            summary="A list of what an answer must have and must not have, with weights: in YAML, no code",
+            summary="a list of what an answer must have and must not have, with weights: in YAML, no code",
             needs=("judge", "retriever"),
         ),
     )

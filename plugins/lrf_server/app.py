@@ -41,7 +41,7 @@ Handler = Callable[[Service, Request], Awaitable[Response]]
 
 
 async def rewards(service: Service, request: Request) -> Response:
-    """``POST /v1/rewards``: what has become of each answer, once all are scored or the deadline has passed."""
+    """``POST /v1/rewards``: the outcome of each answer, once all are scored or the deadline has passed."""
     sample, detail, deadline_s = await _asked(service, request)
     scored = await service.score(sample, deadline_s or service.deadline_s or OWN_DEADLINE_S)
     shown = [response_of(service, one, detail, sample) for one in scored]
@@ -56,7 +56,7 @@ async def _asked(service: Service, request: Request) -> tuple[Sample, Detail, fl
 
 
 async def reward(service: Service, request: Request) -> Response:
-    """``GET /v1/rewards/{id}``: what has become of an answer."""
+    """``GET /v1/rewards/{id}``: the outcome of an answer."""
     scored = service.scorings.find(request.path_params["id"])
     if scored is None:
         raise RequestError(404, "no answer of this id is known (any more); POST it again: what is paid for is kept")
@@ -180,7 +180,7 @@ async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def response_of(service: Service, scored: Scored, detail: Detail, sample: Sample | None) -> RewardResponse:
-    """What has become of an answer, as much of it as was asked for."""
+    """The outcome of an answer, as much of it as was asked for."""
     reward, value = scored.reward, scored.value
     if value is not None and not math.isfinite(value):
         raise RequestError(500, "the aggregator made a reward that is no finite number")

@@ -148,7 +148,7 @@ def _asked(row: _Row, request: Request) -> dict[str, Any]:
 
 
 async def _score(service: Service, samples: Sequence[Sample], deadline_s: float) -> list[Scored]:
-    """What has become of each answer, in order. Raises :class:`RequestError` where nothing can be scored."""
+    """The outcome of each answer, in order. Raises :class:`RequestError` where nothing can be scored."""
     asked = (service.score(sample, service.deadline_s or deadline_s) for sample in samples)
     ended = await asyncio.gather(*asked, return_exceptions=True)
     scored: list[Scored] = []

@@ -65,7 +65,7 @@ class RewardsRequest(Body):
 
 
 class RewardResponse(BaseModel):
-    """What has become of one answer. `reward` is a number for the status "scored" only: a failure is no zero."""
+    """The outcome of one answer. `reward` is a number for the status "scored" only: a failure is no zero."""
 
     id: str = Field(description="A hash of documents, question and answer.")
     status: Literal["scored", "unscored", "pending", "stopped"]

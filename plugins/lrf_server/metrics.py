@@ -28,7 +28,7 @@ class Metrics:
         self._seconds = Histogram(
             "lrf_request_seconds", "Seconds that a request took.", ["door"], buckets=_BUCKETS, registry=self.registry
         )
-        self._answers = Counter("lrf_answers", "Answers by what became of them.", ["outcome"], registry=self.registry)
+        self._answers = Counter("lrf_answers", "Answers by outcome.", ["outcome"], registry=self.registry)
 
     def count_request(self, door: str, status: int, seconds: float) -> None:
         self._requests.labels(door, str(status)).inc()

@@ -46,7 +46,7 @@ def openapi() -> dict[str, Any]:
     free = {"type": "object", "additionalProperties": True}
     paths = {
         "/v1/rewards": {"post": _operation("Rewards of answers", RewardsResponse, RewardsRequest)},
-        "/v1/rewards/{id}": {"get": _operation("What has become of an answer", RewardResponse, parameter="id")},
+        "/v1/rewards/{id}": {"get": _operation("The outcome of an answer", RewardResponse, parameter="id")},
         "/v1/documents": {"post": _operation("Keep a document", DocumentResponse, DocumentRequest)},
         "/healthz": {"get": _operation("Whether the server takes requests", HealthResponse)},
     }

@@ -28,7 +28,7 @@ class BusyError(Exception):
 
 @dataclass(slots=True)
 class Scored:
-    """What has become of an answer.
+    """The outcome of an answer so far.
 
     Attributes
     ----------
@@ -91,11 +91,11 @@ class Scorings:
         return len(self._open)
 
     def find(self, key: str) -> Scored | None:
-        """What has become of the answer with this id; None where it isn't known (any more)."""
+        """The outcome of the answer with this id; None where it isn't known (any more)."""
         return Scored(key) if key in self._open else self._done.get(key)
 
     async def score(self, sample: Sample, deadline_s: float) -> list[Scored]:
-        """What has become of each candidate when all are scored or the deadline has passed, in order.
+        """The outcome of each candidate, in order, once all are scored or the deadline has passed.
 
         Raises :class:`BusyError` before any of them is begun.
         """
@@ -134,7 +134,7 @@ class Scorings:
             self._done.popitem(last=False)
 
     def _retry_after_s(self, needed: int) -> int:
-        """Seconds until so many answers will have been scored, by the pace of the last ones: 1 to 60."""
+        """Seconds until this many answers will have been scored, by the pace of the last ones: 1 to 60."""
         if len(self._ended) < 2:
             return 5
         took = max(self._ended[-1] - self._ended[0], 1e-3)

@@ -1,4 +1,4 @@
-"""What all doors do: read a request, have it scored within a deadline, and say what has become of it."""
+"""What all doors do: read a request, have it scored within a deadline, and reply with the outcome."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Service:
             )  # fmt: skip
 
     async def score(self, sample: Sample, deadline_s: float) -> list[Scored]:
-        """What has become of each candidate. Raises BusyError."""
+        """The outcome of each candidate. Raises BusyError."""
         scored = await self.scorings.score(sample, deadline_s)
         for one in scored:
             self.metrics.count_answer(one)

@@ -25,7 +25,7 @@ class PatientRewards:
     Parameters
     ----------
     rewards: of the job.
-    patience: with the judge; its ``report`` is told, too, when the judge serves again.
+    patience: with the judge; its ``report`` is also called when the judge serves again.
     """
 
     rewards: Rewards

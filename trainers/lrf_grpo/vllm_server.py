@@ -63,7 +63,7 @@ class VLLMServer:
         self._written = self._has_base = False
 
     def check(self, longest: int) -> None:
-        """Whether the server is there, can load weights, and takes so many tokens. Raises StageError if not."""
+        """Whether the server is there, can load weights, and takes this many tokens. Raises StageError if not."""
         asyncio.run(self._with_client(lambda client: self._check(client, longest)))
 
     async def _check(self, client: HttpClient, longest: int) -> None:

@@ -15,7 +15,7 @@ def lrf_register_trainers() -> Iterable[ComponentSpec]:
             name="reward",
             target="lrf_reward.trainer:RewardTrainer",
             settings="lrf_reward.settings:RewardSettings",
-            summary="A reward model distilled from the run's ratings, saved as a sequence classifier",
+            summary="a reward model distilled from the run's ratings, saved as a sequence classifier",
             extra="train",
         ),
     )

@@ -71,7 +71,7 @@ def _packed(rows: Any, chosen: Sequence[int]) -> dict[str, Any]:
 
 
 def _moved(ends: Any, by: int) -> Any:
-    """Positions moved by so many tokens, of an array position, token, position, token, …"""
+    """Positions moved by this many tokens, of an array position, token, position, token, …"""
     moved = ends.copy()
     moved[::2] += by
     return moved

@@ -56,7 +56,7 @@ class LoRA(Settings):
 
 
 class GPU(Settings):
-    """The GPUs that `lrf plan` reckons with. Nothing else depends on it."""
+    """The GPUs that `lrf plan` assumes. Nothing else depends on it."""
 
     memory_gb: float = Field(80, gt=0, description="memory of each GPU, in GB of 10^9 bytes")
     tflops: float = Field(
@@ -73,7 +73,7 @@ class Evaluation(Settings):
     patience: int | None = Field(
         None,
         ge=1,
-        description="stop when so many evaluations in a row haven't lowered the loss; null: never",
+        description="stop when this many evaluations in a row haven't lowered the loss; null: never",
     )
     keep_best: int = Field(
         0,
@@ -176,7 +176,7 @@ class TrainingSettings(ShardingSettings):
         description="trackers that get each step's figures, through transformers (extra: trackers, or the package of "
         "one); each takes its key, project and address from the environment",
     )
-    gpu: GPU = Field(GPU(), description="the GPUs that `lrf plan` reckons with")
+    gpu: GPU = Field(GPU(), description="the GPUs that `lrf plan` assumes")
 
     @model_validator(mode="after")
     def _micro_batches_fill_the_batch(self) -> Self:

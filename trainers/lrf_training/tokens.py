@@ -111,7 +111,7 @@ class EncodedRow:
     remarks: names of what was unusual, counted in :attr:`TokenCounts.extra`.
     numbers: further columns, of float32.
     more: further sequences of the row, each of which becomes a tokenised row.
-    within: for a row of several answers, makes it one of those that fit into so many tokens; None if too few do.
+    within: for a row of several answers, makes it one of those that fit into this many tokens; None if too few do.
     """
 
     columns: dict[str, list[int]]
@@ -299,7 +299,7 @@ def _check(counts: TokenCounts, rules: Rules, what: str, source: Path) -> None:
     if counts.lost_rows > rules.max_lost * seen:
         raise StageError(
             f"{source}: {counts.lost_rows} of {seen} {what} ({counts.lost_rows / seen:.1%}; {reasons}) can't be used, "
-            f"more than max_lost: {rules.max_lost} allows; raise it, or see to the {what}"
+            f"more than max_lost: {rules.max_lost} allows; raise it, or mend the {what}"
         )
     if not counts.rows:
         raise StageError(f"{source}: none of {seen} {what} can be used ({reasons})")

@@ -205,8 +205,8 @@ class DimensionKeys(Settings):
     rating: RatingMode = Field(
         default="auto",
         description="How ratings, verdicts and choices are asked for: as a mark in free text after an analysis (text), "
-        "as a JSON object (structured), or as the expectation over the probabilities of all ratings (expected). auto "
-        "is the last of these that the judge can.",
+        "as a JSON object (json), or as the expectation over the probabilities of all ratings (logprobs). auto takes "
+        "the last of these that the judge is capable of.",
     )
     repeat: int = Field(
         default=1,

@@ -14,7 +14,7 @@ from lrf.prompting.templates import Prompt
 T_co = TypeVar("T_co", covariant=True)
 
 Outcome = Answer[Any] | UnscorableError
-"""What a question came to: its answer, or why there is none."""
+"""The outcome of a question: its answer, or the error that says why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Asked(Generic[T_co]):
     reply_mode: how it is asked for, "auto" for the best way that the judge can.
     repeat: draws above 0 are made at the temperature of retries, so that they can differ.
     material: what comes before, which other questions share.
-    form: the language in which a judge that writes is told how to answer a question on material; None for a prompt
-        that says so itself.
+    form: the language of the instructions on how to answer, for a judge that writes; None for a prompt that has its
+        own.
     """
 
     prompt: Prompt

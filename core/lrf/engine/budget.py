@@ -99,7 +99,7 @@ class BudgetLedger:
         self._used = _sum(self._used, Reservation(calls, tokens, money))
 
     async def admit(self, reservation: Reservation) -> None:
-        """:meth:`reserve`, after waiting while only what is set aside for calls in flight stands in the way."""
+        """:meth:`reserve`, after waiting as long as only calls in flight leave no room for it."""
         while True:
             try:
                 return self.reserve(reservation)

@@ -39,7 +39,7 @@ class CandidateContext:
     judges: by name, all of the engine.
     rounds: what is to be scored again.
     surround: how chunks get the text around them.
-    on_fault: hears of a retriever's faults.
+    on_fault: called with each fault of a retriever.
     """
 
     scope: SampleScope
@@ -114,7 +114,7 @@ class CandidateContext:
         )
 
     async def _asked(self, asked: Sequence[Asked[Any]]) -> list[Outcome]:
-        """What each of these questions came to."""
+        """The outcome of each of these questions."""
         first = len(self._votes)
         self._votes.extend(() for _ in asked)
         by_judges: dict[tuple[tuple[str, ...], bool], list[int]] = {}

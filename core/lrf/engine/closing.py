@@ -16,7 +16,7 @@ Closing = tuple[str, object, Callable[[], Awaitable[None]]]
 
 
 async def close_all(closing: Iterable[Closing], on_fault: FaultListener) -> None:
-    """Close everything in turn. What goes wrong is told to ``on_fault``; nothing but a cancellation is raised."""
+    """Close everything in turn. ``on_fault`` is called with what goes wrong; nothing but a cancellation is raised."""
     for title, component, close in closing:
         try:
             async with asyncio.timeout(LONGEST_S):

@@ -197,7 +197,7 @@ class EmbedderCalls:
                 self._flying.pop(key, None)
 
     async def _outcomes(self, texts: Mapping[bytes, str], kind: EmbedKind) -> dict[bytes, Outcome]:
-        """What became of each text. Raises :class:`lrf.errors.StageError` when the first ones are all refused."""
+        """The outcome of each text. Raises :class:`lrf.errors.StageError` when the first ones are all refused."""
         outcomes = await self._narrowed(texts, await self._attempted(texts, kind), kind)
         refused = [o for o in outcomes.values() if isinstance(o, UnscorableError) and not o.transient]
         if self._dimensions is None and len(refused) == len(texts) >= HOPELESS:

@@ -78,13 +78,13 @@ class Engine:
     rounds: what is to be scored again.
     around: how chunks get the text around them (a plan's upper bound has its own way).
     shared: what samples share that are scored apart and have the same documents and query; None: nothing.
-    on_fault: hears of each unexpected error of a component, with its traceback.
+    on_fault: called with each unexpected error of a component, which has its traceback.
 
     Attributes
     ----------
     stop: stops all calls.
     moved: set whenever a call begins to wait or ends and the slots are :attr:`short`, and when the engine is stopped.
-    left: what judges left with their servers when the run was stopped, by name, in words.
+    left: for a judge whose server continues with calls after a stop, a sentence on them; by name.
     running: the dimensions at work.
     packs: whether a judge takes several questions a request.
     """
@@ -273,7 +273,7 @@ class Engine:
         self.on_fault(fault)
 
     async def _dimension(self, scope: SampleScope, place: int, n: int, work: Work) -> Judgement | Unscored:
-        """What comes of a dimension's work on a candidate: the places of both say which."""
+        """The outcome of a dimension's work on a candidate; both are given by their places."""
         candidate, named = scope.sample.candidates[place], self.dimensions[n]
         context = CandidateContext(scope, named, candidate, self.judges, self.rounds, self.around, self._faulty)
         try:
@@ -339,7 +339,7 @@ class Engine:
 
 
 async def _outcomes(parts: Sequence[Coroutine[Any, Any, T]]) -> list[T | BaseException]:
-    """What comes of all, done at once, or the error of each that raised one. A single one needs no task of its own."""
+    """The results of all, run concurrently, with the error in place of a result. A single one runs without a task."""
     if len(parts) != 1:
         return await asyncio.gather(*parts, return_exceptions=True)
     try:

@@ -26,7 +26,7 @@ PYTHONS_OWN = 2_000  # Python 3.12 counts its immortal objects as frozen: a few 
 
 @contextmanager
 def tuned() -> Iterator[None]:
-    """Fewer passes of the garbage collector, which ignores the objects of before; and shorter turns of threads.
+    """Within the block the garbage collector runs less often and ignores older objects, and threads switch sooner.
 
     With Python's defaults, collecting took a sixth of the CPU of a run and stopped the event loop for 0.1 s at a time.
     And when the loop releases the interpreter (for a write to a socket), it gets it back only after 5 ms.

@@ -1,4 +1,4 @@
-"""What cost an answer its rank is explained once all answers of a sample have their rewards."""
+"""Explanations of why an answer lost, asked for once all answers of a sample have their rewards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Work = Callable[[Context], Awaitable[Judgement]]
 """What a dimension does in the context of one candidate."""
 
 Run = Callable[[int, int, Work], Awaitable[Judgement | Unscored]]
-"""Has this candidate's dimension (their places in the sample and the pipeline) do its work, errors seen to."""
+"""Does this work for a candidate and a dimension (by place in sample and pipeline); errors become outcomes."""
 
 
 async def explained(

@@ -97,7 +97,7 @@ def fault_of(title: str, component: object, error: BaseException, reason: str) -
 
 @contextmanager
 def faults_of(title: str, component: object, reason: str, listener: FaultListener = ignore) -> Iterator[None]:
-    """Turns unexpected errors in the block into a :class:`FaultError`, which ``listener`` hears of.
+    """Turns unexpected errors in the block into a :class:`FaultError`, and calls ``listener`` with it.
 
     ``sys.exit`` is one, too, and whatever else isn't an ``Exception``. lrf's own errors and :class:`TimeoutError` pass
     as they are. A process that was forked in the block ends with it.

@@ -114,7 +114,7 @@ class JudgeCalls:
         return self.server.identity
 
     async def ask_many(self, questions: Sequence[Asked[Any]]) -> list[Outcome]:
-        """What each question came to, in order."""
+        """The outcome of each question, in order."""
         if len(questions) == 1:  # without a task
             return [await self._outcome(questions[0])]
         return list(await asyncio.gather(*map(self._outcome, questions)))

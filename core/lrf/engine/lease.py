@@ -21,7 +21,7 @@ STEP = 8
 """Calls by which a note is raised."""
 NOTHING = WorstCase(0, 0, 0)
 KILLED = "(killed)"
-"""What the counts call calls whose dimension isn't known, since they were in flight when the run was killed."""
+"""The dimension under which calls count that were in flight when the run was killed."""
 
 
 @dataclass(slots=True)

@@ -118,7 +118,7 @@ class Observers:
 
 
 def _nothing() -> None:
-    """What a plugin without an end does at the end."""
+    """Closes a plugin that has nothing to close."""
 
 
 def _manager_of(components: Mapping[str, Observer]) -> pluggy.PluginManager | None:

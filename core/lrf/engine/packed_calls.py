@@ -45,7 +45,7 @@ UNANSWERED: dict[str, tuple[Reason, str]] = {
     "cut": (Reason.PROMPT_CUT, "the server dropped a part of what the question was asked on"),
     "length": (Reason.PROMPT_CUT, "the server cut the question off"),
 }
-"""What the end of a reply without an answer comes to."""
+"""The reason for a question without an answer, by how its reply ended."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +70,7 @@ class PackedCalls(JudgeCalls):
         return await self._decided(questions)
 
     async def _decided(self, questions: Sequence[Asked[Any]]) -> list[Outcome]:
-        """What each question came to. Asked once: the same material and question bring the same probabilities.
+        """The outcome of each question. Asked once: the same material and question bring the same probabilities.
 
         A question that was refused, left out or cut off has the error that says so.
         """
@@ -113,7 +113,7 @@ class PackedCalls(JudgeCalls):
         )
 
     def _read(self, asked: Asked[Any], question: GatheredQuestion, attempt: int) -> Outcome:
-        """What a question came to. Raises :class:`lrf.errors.ParseError` for a reply without an answer."""
+        """The outcome of a question. Raises :class:`lrf.errors.ParseError` for a reply without an answer."""
         reply = question.outcome
         if isinstance(reply, UnscorableError):
             return reply

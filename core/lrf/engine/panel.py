@@ -66,7 +66,7 @@ class NamedDimension:
 
 
 async def ask_panel(judges: Sequence[JudgeCalls], asking: PanelSettings, asked: Sequence[Asked[Any]]) -> list[Outcome]:
-    """What each question came to: one answer made of those of all judges and repeats, or why there is none.
+    """The outcome of each question: one answer made of those of all judges and repeats, or an error.
 
     Only ratings, verdicts and choices are asked for more than once; everything else is the first judge's answer. A
     judge has answered a question when all its repeats have. A question fails when fewer judges answered it than

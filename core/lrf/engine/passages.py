@@ -10,7 +10,7 @@ from lrf.text.chunking import joined
 from lrf.types import Chunk, Document
 
 TIMES = 3
-"""A chunk with the text around it is at most this many times as long as the chunk."""
+"""The most that a chunk grows by the text around it: to this many times its length."""
 
 _BREAK = re.compile(r"\s|[。！？；，、]")
 _MOST_TO_BREAK = 80  # characters given up so that a passage starts and ends between words

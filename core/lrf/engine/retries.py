@@ -1,4 +1,4 @@
-"""What an error of a call comes to: another attempt, the sample's failure, or the end of the run. For all servers."""
+"""What follows from a failed call to any server: another attempt, the sample's failure, or the end of the run."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Retries:
         return self._refusals.served_any
 
     def _refused(self, error: Refusal, sample: str) -> LrfError:
-        """What a refusal comes to: the sample's failure, or the end of the run."""
+        """What follows from a refusal: the sample's failure, or the end of the run."""
         if isinstance(error, JudgeMisconfiguredError) and error.certain:
             return error
         self.limiter.unsure = self.limiter.adapts and not self.served_any

@@ -26,7 +26,7 @@ class SampleScope:
     language: of the documents: "zh" or "en".
     retrievers: by name.
     take: 0, or the number of a calibration, whose replies no other run uses.
-    on_fault: hears of indexes that can't be closed.
+    on_fault: called for each index that can't be closed.
     gathering: the sample's questions that wait to be sent together.
     task: the task in which the sample is scored.
     """

@@ -54,7 +54,7 @@ class Server:
     ----------
     name: its name in the pipeline; ``title`` is what errors call it: "judges.main".
     component: the judge, embedder or sampler that makes the calls.
-    fault_reason: why a candidate is unscored when the component's own code fails; ``on_fault`` hears of it.
+    fault_reason: why a candidate is unscored when the component's own code fails; ``on_fault`` is called then.
     identity: what its replies depend on, as the journal keeps it.
     max_concurrency: the most calls in flight.
     adapts: whether the limit of calls in flight follows how the server copes.

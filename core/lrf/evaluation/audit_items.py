@@ -65,7 +65,7 @@ class AuditSettings:
     ----------
     limit: target sentences; each is asked about in eight ways, and with ``probes`` in eight more.
     lengths: tokens of the contexts.
-    depths: into so many places a context is divided.
+    depths: number of depths at which sentences are placed.
     """
 
     limit: int = 20
@@ -164,7 +164,7 @@ _tokens = lru_cache(maxsize=1024)(count_tokens)
 
 
 def _filled(filler: Iterator[str], room: int, *, from_end: bool) -> tuple[list[str], int]:
-    """Documents of so many tokens together, the last one cut; and how many were taken."""
+    """Documents of this many tokens together, the last one cut; and how many were taken."""
     parts: list[str] = []
     taken = 0
     while room > 50:

@@ -41,7 +41,7 @@ def benchmark_of(catalog: Catalog, name: str, settings: Mapping[str, Any]) -> Be
 
 @dataclass(slots=True)
 class BenchResult:
-    """What came of a benchmark.
+    """The result of a benchmark.
 
     Parameters
     ----------

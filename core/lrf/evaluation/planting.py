@@ -81,7 +81,7 @@ def _is_prose(sentence: str) -> bool:
 
 
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:
-    """Words with what stands in their place: ``a/b, c/d``."""
+    """Words with their replacements, from ``a/b, c/d``."""
     words = [pair.strip().partition("/") for pair in text.split(",")]
     return tuple((word, other) for word, _, other in words)
 

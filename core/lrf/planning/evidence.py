@@ -61,7 +61,7 @@ class ExpectedRetriever:
     """Gives each query chunks that a hash of the query chooses: of the usual length.
 
     Where a journal has the vectors of a sample's chunks and queries, ``exact`` gives the evidence that a run would get,
-    so that requests with it are recognised as paid. ``embeds`` hears of the number of texts that are to be embedded.
+    so that requests with it are recognised as paid. ``embeds`` is called with the number of texts to embed.
     """
 
     retriever: Retriever

@@ -85,7 +85,7 @@ class Plan:
     slots: calls that a server of each judge, or of the sampler, takes at once: the most of them.
     texts_to_embed: texts that are to be embedded; they have no price.
     currency, prices: of all prices, and the version of the price file.
-    unpriced: judges without a price, with the names of their models.
+    unpriced: judges whose model has no price, with its name.
     batches: judges that are asked by a provider's batch API.
     missing_keys: environment variables without which `lrf run` doesn't begin to pay and that are not set, by the block
         that names them.
@@ -136,7 +136,7 @@ class Plan:
 
 
 def together(plans: Mapping[str, Plan]) -> Plan:
-    """Several runs' plans as one; each dimension stands under ``RUN: DIMENSION``, those of the run "" by themselves."""
+    """Several runs' plans as one; a dimension is named ``RUN: DIMENSION``, and by itself if the run's name is ""."""
     every = list(plans.values())
     whole = Plan(
         bound_holds=all(plan.bound_holds for plan in every),

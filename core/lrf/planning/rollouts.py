@@ -25,7 +25,7 @@ class RolloutPlan:
         return self._rollouts(0).answers
 
     def visits(self, prompts: int) -> int:
-        """How many prompts of so many in the data are visited while the policy trains, each visit counted."""
+        """How often the policy's training visits a prompt, for data with this many prompts."""
         return self._rollouts(prompts).prompts
 
     def add(self, sample: Sample) -> tuple[Sample, Sample]:

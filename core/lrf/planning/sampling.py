@@ -111,7 +111,7 @@ class SamplingPlan:
 
 
 def expected_answer(number: int, tokens: int) -> str:
-    """An answer of about so many tokens, made of sentences that are different for each number."""
+    """An answer of about this many tokens, whose sentences differ for each number."""
     sentences = ceil(tokens / count_tokens(_SENTENCE))
     return " ".join(_SENTENCE.format(part=part, number=number) for part in range(sentences))
 

@@ -16,7 +16,7 @@ No hook may be a coroutine function. A plugin of one dimension:
 ...             name="politeness",
 ...             target="lrf_politeness.dimension:Politeness",
 ...             settings="lrf_politeness.settings:PolitenessSettings",
-...             summary="How polite the answer is",
+...             summary="how polite the answer is",
 ...             distribution="lrf-politeness",
 ...             needs=("judge",),
 ...         )

@@ -22,7 +22,7 @@ class Claim:
 def claim_of(request: Request, evidence_field: str = "context", statement_field: str = "statement") -> Claim:
     """The claim in the fields of a request's prompt, as they were given, before escaping.
 
-    Raises :class:`lrf.errors.RejectedError` for a request that asks for something else than a verdict, or has no such
+    Raises :class:`lrf.errors.RejectedError` for a request for anything but a verdict, and for one without these
     fields.
     """
     expects = request.expects

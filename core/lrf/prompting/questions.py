@@ -24,7 +24,7 @@ class Question(Generic[T_co]):
     Parameters
     ----------
     asked: the question's own words, which follow the material. They say nothing of how to reply: a judge that decides
-        gives probabilities, and one that writes is told by :func:`with_reply_form`.
+        gives probabilities, and for one that writes :func:`with_reply_form` adds it.
     expects: what the answer must be.
     """
 

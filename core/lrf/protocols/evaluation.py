@@ -65,7 +65,7 @@ class Recorded:
 
 @runtime_checkable
 class LabelsSpans(Protocol):
-    """A benchmark with one answer a question, of which wrong spans are labelled: it is told those of the judge, too."""
+    """A benchmark with one answer a question and labels of its wrong spans; it is also given the judge's spans."""
 
     @property
     def labels_spans(self) -> Literal[True]: ...

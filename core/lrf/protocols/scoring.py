@@ -170,7 +170,7 @@ class LimitsStatements(Protocol):
 
 @runtime_checkable
 class ExplainsLosers(Protocol):
-    """Optional for a dimension: it has what cost an answer its rank explained, once the sample's answers have a reward.
+    """Optional for a dimension: has a judge explain why an answer lost, once the sample's answers have a reward.
 
     It is for judges that give probabilities alone; what is written is asked of the dimension's `writer`.
     """

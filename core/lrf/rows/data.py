@@ -78,7 +78,7 @@ def sample_from_row(
     ----------
     row: the row's object.
     folder: where a document's ``path`` starts and what it can't leave. None: no paths (data from elsewhere).
-    file, line: where the row stands, for errors. ``line`` starts at 1.
+    file, line: where the row is, for errors. ``line`` starts at 1.
     default_id: the id of a row that has none; without it ``str(line - 1)``.
 
     Raises :class:`RowError` (a :class:`lrf.errors.DataError`).

@@ -15,7 +15,7 @@ _LONGEST_QUOTE = 60
 
 
 class InvalidRowError(Exception):
-    """What is wrong with a row, beginning with the field's path."""
+    """A row can't be used; the message begins with the field's path."""
 
 
 def invalid(problem: str, at: str = "") -> PydanticCustomError:

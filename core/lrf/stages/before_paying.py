@@ -1,4 +1,4 @@
-"""What can be known to be in vain before a stage pays, also of the stages after it: all of it is told at once."""
+"""Checks before a stage pays: everything that would make the payment useless, now or in a later stage, at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alarms about replies that ended for a reason that isn't known, in all sittings of a run."""
+"""Alarms about replies that ended for an unknown reason, in all sittings of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lrf.store.journal import Journal
 
 
 def ending_alarms(journal: Journal, titles: Mapping[str, str]) -> list[Alarm]:
-    """The alarms about judges' replies. ``titles``: what the judges at hand are called, by identity. Blocks."""
+    """The alarms about judges' replies. ``titles``: what the pipeline's judges are called, by identity. Blocks."""
     endings = journal.unknown_endings()
     return _alarms((_title(judge, titles), word, n) for judge, name, word, n in endings if name != SAMPLING)
 

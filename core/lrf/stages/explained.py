@@ -1,4 +1,4 @@
-"""Reasons for which something was lost, with an example in full and what helps, as the gates show them."""
+"""The reasons why candidates or samples were lost, each with an example and advice, as the gates print them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run's log of components' faults: each with its traceback, as long as it is news."""
+"""The run's log of components' faults, each kind with a few tracebacks."""
 
 from __future__ import annotations
 

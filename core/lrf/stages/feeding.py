@@ -30,7 +30,7 @@ from lrf.types import Sample
 
 TICK_S = 0.25
 IDLE_S = 0.05
-"""If no call begins or ends for so long, and no sample ends, while too few calls are left, a sample is opened, too."""
+"""Seconds without any call or sample that begins or ends, after which another sample is opened if calls are few."""
 
 AT_ONCE = 64
 """The calls that samples make at first in one turn of the event loop: what else is under way has its turn, too."""
@@ -56,7 +56,7 @@ class Load(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """What came of a sample: its row in the journal, what it adds to the counts, and whether to do it again later."""
+    """The outcome of a sample: its row in the journal, what it adds to the counts, and whether to do it again later."""
 
     row: str
     counts: Mapping[str, int]
@@ -65,7 +65,7 @@ class SampleRow:
 
 @dataclass(slots=True)
 class Feeder:
-    """Takes all samples of a source through ``work``, each once, and keeps what comes of them.
+    """Takes all samples of a source through ``work``, each once, and keeps their rows.
 
     Parameters
     ----------

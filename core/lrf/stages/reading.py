@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROWS_A_HOP = 256
 CHARACTERS_A_HOP = 1 << 19
-"""Samples are handed over by the thread that reads them in parts of so many rows, or of so long documents, at most."""
+"""The thread that reads hands samples over in parts, which end at this many rows or characters of documents."""
 
 
 def good_samples(source: Source) -> Iterator[Sample]:

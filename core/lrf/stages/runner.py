@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lrf.config import Pipeline
     from lrf.plugin.catalog import Catalog
 
-AGAIN = "see to it, and run the same command again"
+AGAIN = "mend that, and run the same command again"
 
 Stages = Sequence[type[Stage[Any]]]
 BeforePaying = Callable[[Stage[Any]], Awaitable[None]]
@@ -133,7 +133,7 @@ async def _run_stages(
     lock_fd: int,
     before_paying: BeforePaying | None,
 ) -> None:
-    """Do one stage after another. How it ended, and what came of each, is in the summary."""
+    """Do one stage after another. The summary gets each one's result, and how the run ended."""
     try:
         for place, stage in enumerate(stages):
             if context.stop:

@@ -81,7 +81,7 @@ class Spending:
 
 
 def paid(journal: Journal, pipeline: Pipeline, judges: Mapping[str, JudgeCalls] | None = None) -> Spending:
-    """What all replies in the journal cost at the prices of today. ``judges`` are those at hand, by name. Blocks."""
+    """What all replies in the journal cost at the prices of today. ``judges`` are the pipeline's, by name. Blocks."""
     spending, price_of = Spending(), _prices_of_replies(pipeline, judges or {})
     for used in journal.usage():
         spending.calls[used.dimension] += used.calls

@@ -1,4 +1,4 @@
-"""How a run ended, and what came of its stages."""
+"""How a run ended, and the results of its stages."""
 
 from __future__ import annotations
 

@@ -18,12 +18,12 @@ from lrf.store.checksums import REPLY_COLUMNS
 BLOCK = 64
 """Replies that are read along with one: those whose row numbers divided by this are the same."""
 MOST_BYTES = 1 << 22
-"""About so many bytes of replies wait to be asked for; a block is cut off at a sixteenth of them."""
+"""The most bytes, about, of replies that were read along and not yet asked for; a block has at most a sixteenth."""
 TRIED = 16 * BLOCK
 """Replies that are read along before it counts whether they are used."""
 LEAST_USED = 4
-"""One in so many replies that were read along must have been used, or no more are: reading one takes a tenth of what
-asking the journal's thread for it takes."""
+"""Reading along ends unless one in this many of the replies that were read along is used. Reading one takes a tenth of
+what asking the journal's thread for it takes."""
 
 _REPLY = f"SELECT rowid, {REPLY_COLUMNS}, checksum FROM replies WHERE key = ?"  # noqa: S608
 _BESIDE = f"SELECT key, {REPLY_COLUMNS}, checksum FROM replies WHERE rowid BETWEEN ? AND ?"  # noqa: S608

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what kind of filesystem they lie on."""
+"""Files that appear whole or not at all, and the kind of filesystem that a path is on."""
 
 from __future__ import annotations
 

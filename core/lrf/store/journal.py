@@ -327,7 +327,7 @@ class Journal:
     async def note_in_flight(
         self, row: int | None, judge: str, *, dimension: str, calls: int, worst: tuple[int, int], key: str = ""
     ) -> int:
-        """Keep that so many calls may be in flight, in place of the note that is this row; returns the new one's row.
+        """Note that this many calls may be in flight, in place of the note in this row; returns the new note's row.
 
         It counts as calls without a usable reply do, until :meth:`forget_in_flight` removes it. ``worst``: the most
         tokens of their prompts and replies. ``key``: whose request it is, where a later sitting may ask for it.

@@ -32,7 +32,7 @@ def test_a_folder_where_a_stage_writes_a_file_ends_the_run_with_a_summary(projec
 @pytest.mark.parametrize("name", ["pipeline.yaml", "log.jsonl", "summary.json"])
 def test_a_folder_in_the_place_of_the_runs_own_files_is_reported(project: Project, name: str) -> None:
     (project.run_dir / name).mkdir(parents=True)
-    with pytest.raises(RunError, match=rf"{name}: Is a directory; see to it"):
+    with pytest.raises(RunError, match=rf"{name}: Is a directory; mend that"):
         lrf.run(project.pipeline(), runs=project.runs, last="data")
 
 

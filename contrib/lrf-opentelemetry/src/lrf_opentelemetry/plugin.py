@@ -15,7 +15,7 @@ def lrf_register_observers() -> Iterable[ComponentSpec]:
             name="opentelemetry",
             target="lrf_opentelemetry.observer:OpenTelemetryObserver",
             settings="lrf_opentelemetry.settings:OpenTelemetrySettings",
-            summary="A span for each call and an event for each rating, by OpenTelemetry",
+            summary="a span for each call and an event for each rating, by OpenTelemetry",
             distribution="lrf-opentelemetry",
         ),
     )

@@ -15,7 +15,7 @@ def lrf_register_dimensions() -> Iterable[ComponentSpec]:
             name="section_citations",
             target="lrf_section_citations.dimension:SectionCitations",
             settings="lrf_section_citations.settings:SectionCitationsSettings",
-            summary="Whether the answer cites sections that the document has; asks no judge",
+            summary="whether the answer cites sections that the document has; asks no judge",
             distribution="lrf-section-citations",
         ),
     )

@@ -15,7 +15,7 @@ def lrf_register_dimensions() -> Iterable[ComponentSpec]:
             name="conciseness",
             target="lrf_example.conciseness:Conciseness",
             settings="lrf_example.settings:ConcisenessSettings",
-            summary="Whether the answer says what it has to in few words",
+            summary="whether the answer says what it has to in few words",
             distribution="lrf-example",
             needs=("judge",),
         ),

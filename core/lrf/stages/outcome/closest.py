@@ -1,4 +1,4 @@
-"""The sentence of the evidence that a statement is most like, so that a reader needs not look through all of it.
+"""The sentence of the evidence that a statement is most like, so that a reader need not look through all of it.
 
 Likeness is Dice's coefficient of the sets of words; of scripts without spaces, of pairs of neighbouring characters.
 It only says where to look first: a verdict never depends on it.

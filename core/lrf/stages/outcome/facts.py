@@ -1,4 +1,4 @@
-"""What there is to say about a sample's candidates, as JSON: for ``lrf show --json`` and for reports."""
+"""A sample and its candidates as JSON, for ``lrf show --json`` and for reports."""
 
 from __future__ import annotations
 

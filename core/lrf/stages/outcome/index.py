@@ -115,7 +115,7 @@ class RunIndex:
         }
 
     def sample(self, id_: str) -> tuple[ScoredSample, dict[str, JSON]]:
-        """A sample, and where it stands: ``previous`` and ``next`` ids, ``place`` from 1, ``of`` how many.
+        """A sample, and its place in the run: ``previous`` and ``next`` ids, ``place`` from 1, ``of`` how many.
 
         Raises KeyError for one that isn't there (yet), :class:`lrf.RunError` for damaged files.
         """

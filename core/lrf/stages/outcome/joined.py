@@ -1,4 +1,4 @@
-"""A sample of a scored run: its texts together with what became of its candidates."""
+"""A sample of a scored run: its texts with the rewards and judgements of its candidates."""
 
 from __future__ import annotations
 

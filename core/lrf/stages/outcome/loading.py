@@ -1,4 +1,4 @@
-"""``lrf.load_run``: the samples of a run with what became of their candidates, read one after another."""
+"""``lrf.load_run``: the samples of a run with their candidates' rewards, read one after another."""
 
 from __future__ import annotations
 

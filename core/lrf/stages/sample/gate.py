@@ -16,7 +16,7 @@ _AGAIN = "run the same command again, which asks for these samples only"
 _ADVICE: Mapping[str, str] = {
     **dict.fromkeys(
         (Reason.RATE_LIMITED, Reason.JUDGE_UNAVAILABLE, Reason.JUDGE_TIMED_OUT, Reason.JUDGE_BAD_REPLY),
-        f"see to the policy's server, and {_AGAIN}",
+        f"check the policy's server, and {_AGAIN}",
     ),
     Reason.JUDGE_REJECTED: f"a change at the policy's server, or another policy for this material; then {_AGAIN}",
     Reason.CONTEXT_TOO_SMALL: "a policy with a longer context (and `context_window`), a smaller `max_tokens`, or "

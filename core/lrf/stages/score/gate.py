@@ -30,7 +30,7 @@ _ADVICE: Mapping[str, str] = {
             Reason.RATE_LIMITED, Reason.JUDGE_UNAVAILABLE, Reason.JUDGE_TIMED_OUT, Reason.JUDGE_BAD_REPLY,
             Reason.RETRIEVER_UNAVAILABLE, Reason.RETRIEVER_INCOMPLETE,
         ),
-        f"see to the server, and {_SAME_COMMAND}",
+        f"check the server, and {_SAME_COMMAND}",
     ),
     Reason.TRUNCATED_REPLY: f"a judge that writes less (or a larger `reasoning_tokens` for its thoughts); {_FAILED}",
     Reason.CONTEXT_TOO_SMALL: "a judge with a longer context (and `context_window`), or shorter documents; then "

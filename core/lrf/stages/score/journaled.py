@@ -1,4 +1,4 @@
-"""A scoring engine with the journal and the budget of a run, outside of stage *score*."""
+"""A scoring engine that uses a run's journal and budget outside of stage *score*."""
 
 from __future__ import annotations
 

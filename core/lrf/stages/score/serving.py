@@ -1,4 +1,4 @@
-"""Scoring outside of a run's stages, with the run's journal: what is asked one by one is paid for once all the same."""
+"""Scoring outside of a run's stages, with the run's journal, so that nothing is paid for twice."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class TrainStage(BlockingStage[TrainResult]):
             return self._train(context)
         except OSError as error:
             where = said_by_system(error, context.run_dir.path)
-            raise StageError(f"{where}; what was saved stays as it is. See to it, and run the command again") from error
+            raise StageError(f"{where}; what was saved is kept. Mend that, and run the same command again") from error
 
     def _train(self, context: StageContext) -> TrainResult:
         run, pipeline = context.run_dir, context.pipeline
