@@ -253,7 +253,7 @@ def test_what_cannot_be_written_before_the_training_is_named(tmp_path: Path) -> 
     assert stage is not None
     context = StageContext(pipeline, catalog, RunDir(tmp_path / "runs" / "run"), None, lambda _: None)
     try:
-        with pytest.raises(StageError, match=r"Not a directory; what was saved stays as it is"):
+        with pytest.raises(StageError, match=r"Not a directory; what was saved is kept"):
             stage.work(context)
     finally:
         context.observers.close()
