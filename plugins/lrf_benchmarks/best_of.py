@@ -14,7 +14,18 @@ from lrf.protocols import BenchmarkItem, Judged, Recorded
 from lrf.rows.formats import rows_of
 from lrf.types import JSON, BadRow
 from lrf_benchmarks.pairwise import by_group, paths_of
-from lrf_benchmarks.rows import FieldError, id_of, mean_of, number_of, percent, question, questions, text_of, texts_of
+from lrf_benchmarks.rows import (
+    FieldError,
+    RewardsOnly,
+    id_of,
+    mean_of,
+    number_of,
+    percent,
+    question,
+    questions,
+    text_of,
+    texts_of,
+)
 from lrf_benchmarks.settings import BenchmarkSettings
 
 
@@ -24,7 +35,7 @@ def scores_of(judged: Judged) -> list[float] | None:
     return scores if scores and len(scores) == len(judged.scores) else None
 
 
-class RewardBench2:
+class RewardBench2(RewardsOnly):
     """RewardBench 2 (arXiv 2506.01937): rows of id, prompt, chosen, rejected, subset, num_correct.
 
     Best of four: an only highest score for the correct answer is right, and of k that share the highest the correct one
@@ -51,9 +62,6 @@ class RewardBench2:
                 f"num_correct: {correct} of {len(chosen) + len(rejected)} answers leaves none to tell apart"
             )
         return question(name, text_of(row, "prompt"), [*chosen, *rejected], correct, subset)
-
-    def recorded(self, path: Path) -> Iterator[Recorded]:
-        raise DataError(f"{path}: give rows of sample_id, candidate_id and reward")
 
     def right(self, judged: Judged) -> float | None:
         scores = scores_of(judged)

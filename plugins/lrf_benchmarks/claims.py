@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from lrf.errors import DataError
-from lrf.protocols import BenchmarkItem, Judged, Recorded
+from lrf.protocols import BenchmarkItem, Judged
 from lrf.rows.data import quoted
 from lrf.rows.formats import rows_of
 from lrf.rows.lines import Row
 from lrf.types import JSON, BadRow
 from lrf_benchmarks.pairwise import by_group
-from lrf_benchmarks.rows import FieldError, mean_of, one_of, question, questions, text_of
+from lrf_benchmarks.rows import FieldError, RewardsOnly, mean_of, one_of, question, questions, text_of
 from lrf_benchmarks.settings import ClaimSettings, FactScoreSettings
 
 
-class Claims:
+class Claims(RewardsOnly):
     """What these benchmarks share: one answer a question, and a label that is 1 for what the document supports."""
 
     compares = False
 
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
-
-    def recorded(self, path: Path) -> Iterator[Recorded]:
-        raise DataError(f"{path}: give rows of sample_id, candidate_id and reward")
 
     def supported(self, judged: Judged) -> bool | None:
         """Whether the judge finds support; None without a score."""

@@ -6,22 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
-from lrf.errors import DataError
-from lrf.protocols import BenchmarkItem, Judged, Recorded
+from lrf.protocols import BenchmarkItem, Judged
 from lrf.rows.formats import rows_of
 from lrf.types import JSON, BadRow, Message
 from lrf_benchmarks.best_of import scores_of
 from lrf_benchmarks.pairwise import by_group, paths_of
-from lrf_benchmarks.rows import FieldError, checked, id_of, mean_of, percent, question, questions, text_of
+from lrf_benchmarks.rows import FieldError, RewardsOnly, checked, id_of, mean_of, percent, question, questions, text_of
 from lrf_benchmarks.settings import BenchmarkSettings, LongJudgeBenchSettings
 
 LENGTHS = ("4k", "8k", "16k", "32k", "64k", "128k")
 
 
-class LongRewardBench:
+class LongRewardBench(RewardsOnly):
     """Long-RewardBench (arXiv 2510.06915): a file of JSON Lines for each task (Cite, Code, ICL, LongQA, Summ, …).
 
     Rows have prompt_template (turns), and chosen and rejected, or for tasktype BestOfN candidates from best to worst.
@@ -58,9 +56,6 @@ class LongRewardBench:
         made = question(f"{task}/{number}", checked(last, "prompt_template"), texts, label, task)
         return replace(made, sample=replace(made.sample, messages=messages))
 
-    def recorded(self, path: Path) -> Iterator[Recorded]:
-        raise DataError(f"{path}: give rows of sample_id, candidate_id and reward")
-
     def right(self, judged: Judged) -> float | None:
         scores = scores_of(judged)
         if scores is None:
@@ -86,7 +81,7 @@ class LongRewardBench:
         return percent([self.right(one) or 0.0 for one in judged])
 
 
-class LongJudgeBench:
+class LongJudgeBench(RewardsOnly):
     """LongJudgeBench (2026): rows of dataset, id, instruction, responses, ground_truth, as its authors standardise.
 
     Scores and rankings: over all pairs of answers to one query, a tie on either side being wrong; preferences: the
@@ -138,9 +133,6 @@ class LongJudgeBench:
         places = [[_number(ranking.get(model)) for ranking in rankings] for model in models]
         means = [None if model == "GT" else mean_of(of) for model, of in zip(models, places, strict=True)]
         return [None if mean is None else -mean for mean in means]
-
-    def recorded(self, path: Path) -> Iterator[Recorded]:
-        raise DataError(f"{path}: give rows of sample_id, candidate_id and reward")
 
     def right(self, judged: Judged) -> float | None:
         if scores_of(judged) is None:

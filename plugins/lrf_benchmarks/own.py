@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
-from lrf.errors import DataError
-from lrf.protocols import BenchmarkItem, Judged, Recorded
+from lrf.protocols import BenchmarkItem, Judged
 from lrf.rows.formats import rows_of
 from lrf.types import JSON, BadRow
 from lrf_benchmarks.pairwise import PairwiseRows, decisions_of
-from lrf_benchmarks.rows import id_of, number_of, one_of, percent, question, questions, text_of
+from lrf_benchmarks.rows import RewardsOnly, id_of, number_of, one_of, percent, question, questions, text_of
 from lrf_benchmarks.settings import BenchmarkSettings
 
 
@@ -45,7 +43,7 @@ class OwnPairs(PairwiseRows):
         }
 
 
-class OwnRatings:
+class OwnRatings(RewardsOnly):
     """Your own ratings: rows of query, answer, rating (any scale, more is better); context, sample and id if any.
 
     Rows of one ``sample`` (or of the same query) are answers to one question. Spearman's rho and Kendall's tau-b are
@@ -66,9 +64,6 @@ class OwnRatings:
         group = str(row.get("sample") or query)
         documents = [text_of(row, "context")] if row.get("context") else []
         return question(name, query, [text_of(row, "answer", empty=True)], number_of(row, "rating"), group, documents)
-
-    def recorded(self, path: Path) -> Iterator[Recorded]:
-        raise DataError(f"{path}: give rows of sample_id, candidate_id and reward")
 
     def right(self, judged: Judged) -> float | None:
         return None

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
-from lrf.protocols import BenchmarkItem
+from lrf.errors import DataError
+from lrf.protocols import BenchmarkItem, Recorded
 from lrf.rows.data import Row, quoted, text_problem
 from lrf.types import JSON, BadRow, Candidate, Document, Sample
 
 T = TypeVar("T")
+
+
+class RewardsOnly:
+    """A benchmark whose authors publish no layout of recorded judgements."""
+
+    def recorded(self, path: Path) -> Iterator[Recorded]:
+        """Raises :class:`lrf.errors.DataError`, which says what is read instead."""
+        raise DataError(f"{path}: give rows of sample_id, candidate_id and reward")
 
 
 class FieldError(ValueError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from lrf_transformers.model import JudgeModel
 from lrf_transformers.settings import TransformersSettings
-from lrf_transformers.weights import weights_identity
+from lrf_transformers.weights import identity_of
 
 
 class TransformersJudge(LocalModel[TransformersSettings, Request, Reply]):
@@ -39,13 +38,7 @@ class TransformersJudge(LocalModel[TransformersSettings, Request, Reply]):
 
     @cached_property
     def identity(self) -> Mapping[str, JSON]:
-        s = self._settings
-        return {
-            "type": "transformers",
-            **s.identity_fields(),
-            **weights_identity(s),
-            "transformers": importlib.metadata.version("transformers"),
-        }
+        return identity_of(self._settings)
 
     async def complete(self, request: Request) -> Reply:
         return await self._ask(request)

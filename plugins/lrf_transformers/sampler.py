@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -16,7 +15,7 @@ from lrf_transformers.sampler_settings import TransformersSamplerSettings
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as for the judge
 
 from lrf_transformers.generation import PolicyModel
-from lrf_transformers.weights import weights_identity
+from lrf_transformers.weights import identity_of
 
 _LINGER_S = 0.02
 
@@ -34,13 +33,7 @@ class TransformersSampler(LocalModel[TransformersSamplerSettings, GenerationSett
 
     @cached_property
     def identity(self) -> Mapping[str, JSON]:
-        s = self._settings
-        return {
-            "type": "transformers",
-            **s.identity_fields(),
-            **weights_identity(s),
-            "transformers": importlib.metadata.version("transformers"),
-        }
+        return identity_of(self._settings)
 
     @property
     def per_call(self) -> int:

@@ -43,7 +43,17 @@ class Loaded:
     context_tokens: int
 
 
-def weights_identity(settings: WeightsSettings) -> Mapping[str, JSON]:
+def identity_of(settings: WeightsSettings) -> Mapping[str, JSON]:
+    """What the replies of a judge or a sampler with these settings depend on."""
+    return {
+        "type": "transformers",
+        **settings.identity_fields(),
+        **_weights_identity(settings),
+        "transformers": transformers_version,
+    }
+
+
+def _weights_identity(settings: WeightsSettings) -> Mapping[str, JSON]:
     """Identity of the weights: a package's version, else a local model's identity."""
     name = settings.model
     if name.startswith("package:"):

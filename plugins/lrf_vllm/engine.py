@@ -7,20 +7,23 @@ event loops of its callers, and closing it frees all of its memory.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib.util
 import itertools
 import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
 from importlib import metadata
 from multiprocessing import resource_tracker
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from lrf.errors import ContextTooSmallError, JudgeMisconfiguredError, RejectedError, UnavailableError
-from lrf.local_models import Encoder
+from lrf.local_models import Encoder, weights_identity
 from lrf.prompting.requests import Usage
+from lrf.types import JSON
 from lrf_vllm.guard import SWITCH
 from lrf_vllm.metrics import EngineMetrics, parse_metrics
 from lrf_vllm.settings import EngineSettings
@@ -41,6 +44,36 @@ _DEFAULTS = {
     # small models that must write JSON may write white space without end
     "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
 }
+
+
+S = TypeVar("S", bound=EngineSettings)
+
+
+class EngineComponent(Generic[S]):
+    """What the judge and the sampler share. The model is loaded with the first call."""
+
+    def __init__(self, settings: S) -> None:
+        self._settings = settings
+        self._engine = VLLMEngine(settings)
+
+    @cached_property
+    def identity(self) -> Mapping[str, JSON]:
+        s = self._settings
+        template = s.chat_template and hashlib.sha256(s.chat_template.read_bytes()).hexdigest()
+        return {
+            "type": "vllm_engine",
+            **s.identity_fields(),
+            **weights_identity(s.model, s.revision),
+            "vllm": vllm_version(),
+            "chat_template": template,
+        }
+
+    @property
+    def request_timeout_s(self) -> float:
+        return self._settings.request_timeout_s
+
+    async def aclose(self) -> None:
+        await self._engine.aclose()
 
 
 def vllm_version() -> str | None:

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from lrf.http.finish import finish_of
-from lrf.local_models import weights_identity
 from lrf.prompting.questions import DECIDED_AT_ONCE
 from lrf.prompting.requests import Reply, Request, Usage
 from lrf.prompting.templates import prompt_text
 from lrf.protocols import Capabilities
 from lrf.types import JSON
-from lrf_vllm.engine import RunningEngine, VLLMEngine, usage_of, vllm_version
-from lrf_vllm.settings import EngineSettings, VLLMEngineSettings
+from lrf_vllm.engine import EngineComponent, RunningEngine, usage_of
+from lrf_vllm.settings import VLLMEngineSettings
 from lrf_vllm.weighing import MAX_LOGPROBS, MAX_QUESTIONS, checked_json, decide, weigh
 
 
-class VLLMEngineJudge:
+class VLLMEngineJudge(EngineComponent[VLLMEngineSettings]):
     """Asks vLLM's async engine. The model is loaded with the first request."""
-
-    def __init__(self, settings: VLLMEngineSettings) -> None:
-        self._settings = settings
-        self._engine = VLLMEngine(settings)
-
-    @cached_property
-    def identity(self) -> Mapping[str, JSON]:
-        return engine_identity(self._settings)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -46,10 +35,6 @@ class VLLMEngineJudge:
     def max_concurrency(self) -> int:
         return self._settings.max_num_seqs
 
-    @property
-    def request_timeout_s(self) -> float:
-        return self._settings.request_timeout_s
-
     async def complete(self, request: Request) -> Reply:
         return await self._engine.run(lambda running: _EngineRequest(running, request, self._settings).reply())
 
@@ -64,22 +49,6 @@ class VLLMEngineJudge:
             return running.metrics().figures()
 
         return await self._engine.run(read) if self._engine.started else {}
-
-    async def aclose(self) -> None:
-        await self._engine.aclose()
-
-
-def engine_identity(settings: EngineSettings) -> Mapping[str, JSON]:
-    """The part of the identity that judge and sampler share."""
-    s = settings
-    template = s.chat_template and hashlib.sha256(s.chat_template.read_bytes()).hexdigest()
-    return {
-        "type": "vllm_engine",
-        **s.identity_fields(),
-        **weights_identity(s.model, s.revision),
-        "vllm": vllm_version(),
-        "chat_template": template,
-    }
 
 
 class _EngineRequest:

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 
 from lrf.http.finish import finish_of
 from lrf.prompting.requests import Reply, Usage
 from lrf.protocols import Capabilities, GenerationSettings
-from lrf.types import JSON
-from lrf_vllm.engine import RunningEngine, VLLMEngine, usage_of
-from lrf_vllm.engine_judge import engine_identity
+from lrf_vllm.engine import EngineComponent, RunningEngine, usage_of
 from lrf_vllm.settings import VLLMSamplerSettings
 
 
-class VLLMEngineSampler:
+class VLLMEngineSampler(EngineComponent[VLLMSamplerSettings]):
     """Samples candidates with vLLM's async engine. The policy is loaded with the first call."""
-
-    def __init__(self, settings: VLLMSamplerSettings) -> None:
-        self._settings = settings
-        self._engine = VLLMEngine(settings)
-
-    @cached_property
-    def identity(self) -> Mapping[str, JSON]:
-        return engine_identity(self._settings)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -39,15 +28,8 @@ class VLLMEngineSampler:
     def max_concurrency(self) -> int:
         return self._settings.max_concurrency
 
-    @property
-    def request_timeout_s(self) -> float:
-        return self._settings.request_timeout_s
-
     async def sample(self, generation: GenerationSettings) -> Sequence[Reply]:
         return await self._engine.run(lambda running: self._sample(running, generation))
-
-    async def aclose(self) -> None:
-        await self._engine.aclose()
 
     async def _sample(self, running: RunningEngine, generation: GenerationSettings) -> list[Reply]:
         prompt = running.encoder.messages(generation.messages, generation.tools)

@@ -39,6 +39,7 @@ from lrf.store.files import sha256_of
 
 if TYPE_CHECKING:
     from lrf.config import ComponentBlock, Pipeline
+    from lrf.types import JSON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,18 +159,16 @@ class TrainStage(BlockingStage[TrainResult]):
 
         began = time.monotonic()
         trained = launch(plan, run.launch, report) if plan.argv else train_here(pipeline, self.block, run, report)
-        metrics = dict(trained)
+        metrics: dict[str, JSON] = dict(trained)
         costs = metrics.pop("costs", None)
-        figures: dict[str, Any] = {
-            "checkpoint": str(metrics.pop("checkpoint")),
-            "metrics": metrics,
-            "launcher": pipeline.launcher.type if pipeline.launcher else "local",
-            "processes": plan.world,
-            "train_seconds": round(time.monotonic() - began, 3),
-        }
-        paying = None if costs is None else paid_figures(context, costs)
-        result = TrainResult(**figures) if paying is None else OnlineTrainResult(**figures, **paying)
-        kept = self.keep(context, made_of, [], result)
+        result = TrainResult(
+            checkpoint=str(metrics.pop("checkpoint")),
+            metrics=metrics,
+            launcher=pipeline.launcher.type if pipeline.launcher else "local",
+            processes=plan.world,
+            train_seconds=round(time.monotonic() - began, 3),
+        )
+        kept = self.keep(context, made_of, [], result if costs is None else with_costs(context, result, costs))
         replaced(run.policy(self.block.type))
         return kept
 
@@ -237,24 +236,29 @@ def _job(pipeline: Pipeline, block: ComponentBlock, run: RunDir, report: Report,
     )
 
 
-def paid_figures(context: StageContext, costs: Any) -> dict[str, Any]:
-    """The figures of :class:`lrf.stages.stage.PaidResult`: this sitting's, and those of the run's journal."""
+def with_costs(context: StageContext, trained: TrainResult, costs: Mapping[str, JSON]) -> OnlineTrainResult:
+    """The result with what this sitting paid (``costs``), and what all did by the run's journal."""
     journal = open_journal(context.run_dir.journal, context.pipeline.cache)
     try:
         spending = paid(journal, context.pipeline)
     finally:
         journal.close()
-    return {
-        "transient": 0,
-        "answers": costs["answers"],
-        "unscored_answers": costs["unscored_answers"],
-        "usage": Line(**costs["usage"]),
-        "embedding_calls": costs["embedding_calls"],
-        "embedded_texts": costs["embedded_texts"],
-        "by_dimension": {name: Line(**line) for name, line in costs["by_dimension"].items()},
-        "all_sittings": spending.all_sittings(sampling=False),
-        "money": spending.money_at(read_prices(context.pipeline.prices)),
-    }
+    return OnlineTrainResult(
+        checkpoint=trained.checkpoint,
+        metrics=trained.metrics,
+        launcher=trained.launcher,
+        processes=trained.processes,
+        train_seconds=trained.train_seconds,
+        transient=0,
+        answers=costs["answers"],
+        unscored_answers=costs["unscored_answers"],
+        usage=Line(**costs["usage"]),
+        embedding_calls=costs["embedding_calls"],
+        embedded_texts=costs["embedded_texts"],
+        by_dimension={name: Line(**line) for name, line in costs["by_dimension"].items()},
+        all_sittings=spending.all_sittings(sampling=False),
+        money=spending.money_at(read_prices(context.pipeline.prices)),
+    )
 
 
 def _check(name: str, run: RunDir) -> None:

@@ -18,7 +18,7 @@ from lrf.stages.order import STAGES
 from lrf.stages.run_dir import RunDir
 from lrf.stages.train.prompts import PromptSamples, write_prompts
 from lrf.stages.train.rewards import RunRewards
-from lrf.stages.train.stage import OnlineTrainResult, TrainStage, paid_figures
+from lrf.stages.train.stage import OnlineTrainResult, TrainResult, TrainStage, with_costs
 from project import Project
 
 GRPO: dict[str, Any] = {"type": "grpo", "init": {}, "group": 2, "global_batch": 2}
@@ -102,9 +102,9 @@ def test_more_unscored_answers_than_the_pipeline_allows_are_an_error_that_keeps_
     context = StageContext(pipeline, load_catalog(), run, log=None, report=lambda _: None)
     stage = TrainStage.of(pipeline)
     assert stage is not None
-    figures: dict[str, Any] = {"checkpoint": "policy", "launcher": "local", "processes": 1, "train_seconds": 1.0}
+    trained = TrainResult(checkpoint="policy", launcher="local", processes=1, train_seconds=1.0)
     costs = {"usage": {}, "by_dimension": {}, "embedding_calls": 0, "embedded_texts": 0}
-    result = OnlineTrainResult(**figures, **paid_figures(context, {**costs, "answers": 20, "unscored_answers": 2}))
+    result = with_costs(context, trained, {**costs, "answers": 20, "unscored_answers": 2})
     stage.gate(context, result)
     with pytest.raises(GateError, match="3 of 20 answers are unscored"):
         stage.gate(context, replace(result, unscored_answers=3))
