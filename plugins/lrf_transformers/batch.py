@@ -69,15 +69,15 @@ class TokenBatch:
             self.logits = self.feed(tokens[:, piece], real[:, piece])[:, -1]  # (rows, vocabulary)
         self.prompt_end = self.filled
 
-    def feed(self, tokens: Tensor, real: Tensor, keep: int = 1) -> Tensor:
+    def feed(self, tokens: Tensor, real: Tensor) -> Tensor:
         """Append columns of tokens, (rows, columns); where ``real`` is False, the row gets none.
 
-        Returns the logits of the last ``keep`` columns, (rows, keep, vocabulary).
+        Returns the logits of the last column, (rows, 1, vocabulary).
         """
         columns = tokens.shape[1]
         positions = self._next[:, None] + real.cumsum(1) - 1
         earlier = torch.ones(columns, columns, dtype=torch.bool, device=self._device).tril()
-        logits = self._forward(tokens, positions, real, earlier.expand(len(tokens), -1, -1), keep)
+        logits = self._forward(tokens, positions, real, earlier.expand(len(tokens), -1, -1), 1)
         self._next = self._next + real.sum(1)
         return logits
 

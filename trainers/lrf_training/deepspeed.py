@@ -171,9 +171,9 @@ def arguments(settings: ShardingSettings) -> dict[str, Any]:
     return arguments
 
 
-def _one_process_is_a_group(environ: Mapping[str, str] = os.environ) -> None:
+def _one_process_is_a_group() -> None:
     """Define a process group of one: DeepSpeed needs a group, and looks for MPI if no launcher has defined one."""
-    if "RANK" in environ:
+    if "RANK" in os.environ:
         return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -329,21 +329,14 @@ class PipelineParser:
             reveal(reference.host or "")
 
 
-def parse_block(
-    kind: str,
-    value: Mapping[str, Any] | str,
-    catalog: Catalog,
-    *,
-    folder: Path | None = None,
-    environ: Mapping[str, str] = os.environ,
-) -> ComponentBlock:
+def parse_block(kind: str, value: Mapping[str, Any] | str, catalog: Catalog) -> ComponentBlock:
     """One component's block on its own, for the library: as in a pipeline (a bare string is its type), without links.
 
     Raises :class:`lrf.errors.ConfigError` with every mistake in it.
     """
     problems = Problems(None)
-    document = read_document({kind: value}, problems, environ)
-    parser = PipelineParser(document, problems, catalog, (folder or Path.cwd()).absolute(), None, environ)
+    document = read_document({kind: value}, problems, os.environ)
+    parser = PipelineParser(document, problems, catalog, Path.cwd(), None, os.environ)
     values = document.values.get(kind) if isinstance(document.values, dict) else None
     unlinked = parser.unlinked(kind, "", values, (kind,))
     problems.raise_any()

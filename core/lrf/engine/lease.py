@@ -77,7 +77,7 @@ class Lease:
         self._noted = noted
 
 
-class Note(NamedTuple):
+class InFlightNote(NamedTuple):
     """The note on a call: its row in the journal, and the most that the call can take."""
 
     row: int
@@ -90,27 +90,27 @@ class KeptCalls:
 
     journal: Journal
     identity: str
-    _left: dict[str, Note] | None = None
+    _left: dict[str, InFlightNote] | None = None
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def claim(self, key: str) -> Note | None:
+    async def claim(self, key: str) -> InFlightNote | None:
         """The note on this request that was left, which counts against the budget; its call continues with it."""
         async with self._reading:
             if self._left is None:
                 noted = await self.journal.noted_requests(self.identity)
-                self._left = {name: Note(row, WorstCase(*worst)) for name, (row, *worst) in noted.items()}
+                self._left = {name: InFlightNote(row, WorstCase(*worst)) for name, (row, *worst) in noted.items()}
         return self._left.pop(key, None)
 
-    async def note(self, key: str, dimension: str, worst: WorstCase) -> Note:
+    async def note(self, key: str, dimension: str, worst: WorstCase) -> InFlightNote:
         """Return once the journal says that the call may be in flight."""
         calls, *tokens = worst
         most = (tokens[0], tokens[1])
         row = await self.journal.note_in_flight(
             None, self.identity, dimension=dimension, calls=calls, worst=most, key=key
         )
-        return Note(row, worst)
+        return InFlightNote(row, worst)
 
-    def leave(self, key: str, note: Note) -> None:
+    def leave(self, key: str, note: InFlightNote) -> None:
         """Nobody waits for the call any more, and the server continues with it."""
         if self._left is not None:
             self._left[key] = note

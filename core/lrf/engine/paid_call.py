@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 from lrf.engine.budget import NOTHING, Reservation
 from lrf.engine.checks import can_be, check_usages, counts_of
 from lrf.engine.faults import FaultError, faults_of
-from lrf.engine.lease import Note
+from lrf.engine.lease import InFlightNote
 from lrf.engine.queue import FIRST
 from lrf.engine.rate_limits import Sent
 from lrf.engine.server import FinishedCall, Server
@@ -104,7 +104,7 @@ class PaidCall(Generic[T]):
     began: float = 0.0
     timeout: asyncio.Timeout | None = None
     noted: WorstCase | None = None
-    kept: Note | None = None
+    kept: InFlightNote | None = None
     claimed: bool = False
 
     @property

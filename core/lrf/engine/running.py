@@ -27,7 +27,7 @@ def uncancel() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Scoring:
+class DimensionAtWork:
     """A dimension at work on a candidate since ``began`` (of the monotonic clock)."""
 
     named: NamedDimension
@@ -43,15 +43,15 @@ class Scoring:
 class RunningDimensions:
     """The dimensions that are at work, the oldest first. ``cancelled`` are those that were ended."""
 
-    _tasks: dict[asyncio.Task[Any], Scoring] = field(default_factory=dict)
+    _tasks: dict[asyncio.Task[Any], DimensionAtWork] = field(default_factory=dict)
     cancelled: set[asyncio.Task[Any]] = field(default_factory=set)
     _ending: asyncio.Task[None] | None = None
 
     @property
-    def oldest(self) -> Scoring | None:
+    def oldest(self) -> DimensionAtWork | None:
         return next(iter(self._tasks.values()), None)
 
-    def of(self, task: asyncio.Task[Any] | None) -> Scoring | None:
+    def of(self, task: asyncio.Task[Any] | None) -> DimensionAtWork | None:
         """What this task works on, if it is a dimension's."""
         return None if task is None else self._tasks.get(task)
 
@@ -60,7 +60,7 @@ class RunningDimensions:
         """The current task works on this candidate within the block."""
         task = asyncio.current_task()
         assert task is not None
-        self._tasks[task] = scoring = Scoring(named, sample, candidate)
+        self._tasks[task] = scoring = DimensionAtWork(named, sample, candidate)
         before = forks.count
         try:
             yield

@@ -45,13 +45,13 @@ def mean_with_interval(values: Sequence[float], seed: int) -> Share:
     return Share(float(array.mean()), float(low), float(high))
 
 
-def _means(array: NDArray[np.float64], seed: int, redraws: int = REDRAWS) -> NDArray[np.float64]:
+def _means(array: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     """Means of bootstrap samples, shape (redraws,); a few at a time, so that memory stays flat."""
     generator = np.random.default_rng(seed)
     at_once = max(1, 2_000_000 // len(array))
     parts = [
-        array[generator.integers(0, len(array), (min(at_once, redraws - start), len(array)))].mean(axis=1)
-        for start in range(0, redraws, at_once)
+        array[generator.integers(0, len(array), (min(at_once, REDRAWS - start), len(array)))].mean(axis=1)
+        for start in range(0, REDRAWS, at_once)
     ]
     return np.concatenate(parts)
 
@@ -112,8 +112,8 @@ def paired(first: Sequence[float | None], second: Sequence[float | None], seed: 
     return Paired(mean_with_interval(differences, seed), better, worse, p, needed)
 
 
-def needed_pairs(better: float, worse: float, power: float = 0.8) -> int | None:
-    """Questions that McNemar's test (5%, two-sided) needs to find a difference with this power.
+def needed_pairs(better: float, worse: float) -> int | None:
+    """Questions that McNemar's test (5%, two-sided) needs to find a difference in four of five times.
 
     ``better`` and ``worse`` are the shares of questions on which the first judge does better, and worse. The formula is
     that of Connor (1987). None where the shares are equal.
@@ -123,7 +123,7 @@ def needed_pairs(better: float, worse: float, power: float = 0.8) -> int | None:
     difference, discordant = abs(better - worse), better + worse
     if not difference:
         return None
-    z, z_power = float(stats.norm.ppf(0.975)), float(stats.norm.ppf(power))
+    z, z_power = float(stats.norm.ppf(0.975)), float(stats.norm.ppf(0.8))
     spread = math.sqrt(max(0.0, discordant - difference**2))
     return max(2, math.ceil((z * math.sqrt(discordant) + z_power * spread) ** 2 / difference**2))
 
@@ -162,47 +162,39 @@ class Calibration:
     bins: tuple[tuple[float, float, int], ...]
 
 
-def calibration(truth: Sequence[bool], probabilities: Sequence[float], bins: int = BINS) -> Calibration:
+def calibration(truth: Sequence[bool], probabilities: Sequence[float]) -> Calibration:
     """The calibration of probabilities (0 to 1) that something is true."""
     if not truth:
         return Calibration(None, ())
     p, true = np.asarray(probabilities, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-    places = np.minimum((p * bins).astype(int), bins - 1)
+    places = np.minimum((p * BINS).astype(int), BINS - 1)
     found = tuple(
         (float(p[chosen].mean()), float(true[chosen].mean()), int(chosen.sum()))
-        for bin_ in range(bins)
+        for bin_ in range(BINS)
         if (chosen := places == bin_).any()
     )
     ece = sum(n * abs(mean - share) for mean, share, n in found) / len(p)
     return Calibration(float(ece), found)
 
 
-def krippendorff_alpha(ratings: Sequence[Sequence[float | None]], scale: str = "interval") -> float | None:
-    """Krippendorff's alpha of several raters' values for the same units; 1 is full agreement, 0 that of chance.
+def krippendorff_alpha(ratings: Sequence[Sequence[float | None]]) -> float | None:
+    """Krippendorff's alpha of several raters' values on an interval scale; 1 is full agreement, 0 that of chance.
 
-    Parameters
-    ----------
-    ratings: for each unit the raters' values, None where there is none.
-    scale: "nominal" or "interval".
-
-    None where fewer than two units have two values, or nothing varies (Krippendorff, Content Analysis, chapter 12).
+    ``ratings`` has the raters' values for each unit, None where a value is missing. The alpha is None where fewer than
+    two units have two values, or nothing varies (Krippendorff, Content Analysis, chapter 12).
     """
     units = [[v for v in unit if v is not None] for unit in ratings]
     units = [unit for unit in units if len(unit) > 1]
     values = np.array([v for unit in units for v in unit], dtype=np.float64)
     if len(units) < 2 or len(set(values.tolist())) < 2:
         return None
-    observed = sum(_disagreement(np.array(unit), scale) / (len(unit) - 1) for unit in units)
-    return float(1 - observed / (_disagreement(values, scale) / (len(values) - 1)))
+    observed = sum(_disagreement(np.array(unit)) / (len(unit) - 1) for unit in units)
+    return float(1 - observed / (_disagreement(values) / (len(values) - 1)))
 
 
-def _disagreement(values: NDArray[np.float64], scale: str) -> float:
-    """The sum over all ordered pairs of values of their distance."""
-    n = len(values)
-    if scale == "nominal":
-        _, counts = np.unique(values, return_counts=True)
-        return float(n * n - (counts**2).sum())
-    return float(2 * (n * (values**2).sum() - values.sum() ** 2))
+def _disagreement(values: NDArray[np.float64]) -> float:
+    """The sum of the squared differences of all ordered pairs of values."""
+    return float(2 * (len(values) * (values**2).sum() - values.sum() ** 2))
 
 
 def kappa(a: Sequence[Any], b: Sequence[Any]) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lrf.errors import RateLimitedError, UnavailableError
 from lrf.http.failures import json_or_text, retry_after
-from lrf.http.transport import Answer
+from lrf.http.transport import HttpResponse
 
 _FIRST_PAUSE_S, _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 0.1, 30.0
 _IDS = ("id", "operation_id", "operationId", "request_id", "requestId", "task_id", "taskId")
@@ -29,7 +29,7 @@ def location(headers: Mapping[str, str], body: Any, result_path: str | None) -> 
     return result_path.replace("{id}", str(ids[0])) if ids else None
 
 
-async def wait_for_result(first: Answer, fetch: Callable[[], Awaitable[Answer]]) -> Answer:
+async def wait_for_result(first: HttpResponse, fetch: Callable[[], Awaitable[HttpResponse]]) -> HttpResponse:
     """Fetch until the result is there: a status other than 202, and a body whose ``status`` is not "running" or alike.
 
     Pauses as ``Retry-After`` wishes, else with doubling pauses of up to half a minute. A server that is busy or away is

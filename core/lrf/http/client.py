@@ -70,7 +70,7 @@ class HttpClient:
         self._endpoint = endpoint
         self._errors = EndpointErrors(endpoint, codes or ErrorCodes())
         self._urls: dict[str, str] = {}
-        limits = transport.Limits(int(endpoint.max_reply_mb * 1_000_000), _ERROR_BYTES)
+        limits = transport.BodyLimits(int(endpoint.max_reply_mb * 1_000_000), _ERROR_BYTES)
         try:
             proxy = proxy_for(endpoint.base_url)
             hide_credentials(proxy or "")
@@ -112,7 +112,7 @@ class HttpClient:
         """
         data, url = _encode(body), self._url(path)
 
-        async def exchange(sending: transport.Sending) -> transport.Answer:
+        async def exchange(sending: transport.Sending) -> transport.HttpResponse:
             answer = await self._ask("POST", url, data, sending)
             if answer.status == 202:
                 return await self._result(answer, result_path, sending)
@@ -139,7 +139,7 @@ class HttpClient:
         parts = self._transport.stream(self._url(path), _encode(body), sending, headers)
         try:
             answer = await self._guarded(deadline, limit_s, sending, anext(parts))
-            assert isinstance(answer, transport.Answer)
+            assert isinstance(answer, transport.HttpResponse)
             if not answer.ok:
                 raise self._errors.of_answer(answer)
             reader = EventReader(answer.content_type) if answer.content_type in STREAM_TYPES else None
@@ -174,7 +174,9 @@ class HttpClient:
         url = self._url(path)
         return (await self._within(timeout_s, lambda sending: self._ask("GET", url, None, sending))).body
 
-    async def _ask(self, method: str, url: str, data: bytes | None, sending: transport.Sending) -> transport.Answer:
+    async def _ask(
+        self, method: str, url: str, data: bytes | None, sending: transport.Sending
+    ) -> transport.HttpResponse:
         """An answer of 200 to 299. Raises a :class:`lrf.errors.JudgeError` for every other."""
         try:
             answer = await self._transport.ask(method, url, data, sending)
@@ -203,8 +205,8 @@ class HttpClient:
             raise self._errors.of_transport(error, sending) from None
 
     async def _result(
-        self, first: transport.Answer, result_path: str | None, sending: transport.Sending
-    ) -> transport.Answer:
+        self, first: transport.HttpResponse, result_path: str | None, sending: transport.Sending
+    ) -> transport.HttpResponse:
         """The answer that holds the result of an accepted request."""
         try:
             url = self._result_url(first, result_path)
@@ -213,7 +215,7 @@ class HttpClient:
             error.sent = True  # whatever became of fetching it, the request was accepted
             raise
 
-    def _result_url(self, first: transport.Answer, result_path: str | None) -> str:
+    def _result_url(self, first: transport.HttpResponse, result_path: str | None) -> str:
         location = accepted.location(first.headers, json_or_text(first.body), result_path)
         if location is None:
             raise BadReplyError(
@@ -242,7 +244,7 @@ class HttpClient:
 
     # --- reading replies -------------------------------------------------------------------------------------------
 
-    async def _read(self, answer: transport.Answer, join: Join | None) -> Any:
+    async def _read(self, answer: transport.HttpResponse, join: Join | None) -> Any:
         kind = stream_type(answer.content_type, answer.body)
         if kind is None:
             return self._parse(answer.body)
@@ -252,7 +254,7 @@ class HttpClient:
             raise BadReplyError(f"{self._errors.where}: the reply is a stream of more than {_MOST_LINES:,} lines")
         return await asyncio.to_thread(self._joined, answer, kind, join)  # it takes a few microseconds a line
 
-    def _joined(self, answer: transport.Answer, kind: str, join: Join | None) -> Any:
+    def _joined(self, answer: transport.HttpResponse, kind: str, join: Join | None) -> Any:
         reader = EventReader(kind)
         values = [self._parse(e.encode("utf-8", "replace")) for e in (*reader.feed(answer.body), *reader.end())]
         if not values:

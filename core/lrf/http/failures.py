@@ -63,7 +63,7 @@ class EndpointErrors:
     def timed_out(self, limit_s: float, sending: transport.Sending) -> TimedOutError:
         return TimedOutError(f"{self.where}: no reply within {limit_s:g} s", sent=sending.begun)
 
-    def of_answer(self, answer: transport.Answer) -> JudgeError:
+    def of_answer(self, answer: transport.HttpResponse) -> JudgeError:
         if 300 <= answer.status < 400:
             to = self.quote(answer.headers.get("location", "another address"))
             return JudgeMisconfiguredError(

@@ -57,7 +57,7 @@ class Sending:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BodyLimits:
     """``body``: bytes of a reply, above which it is refused. ``error``: bytes that are read of an error's body."""
 
     body: int
@@ -65,7 +65,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """A server's answer. ``headers`` are looked up in any case. The body of an error may be cut off."""
 
     url: str
@@ -88,7 +88,7 @@ class Transport:
     Raises ValueError where a SOCKS proxy is needed and the package ``aiohttp-socks`` is missing.
     """
 
-    def __init__(self, target: Target, max_connections: int, headers: Mapping[str, str], limits: Limits) -> None:
+    def __init__(self, target: Target, max_connections: int, headers: Mapping[str, str], limits: BodyLimits) -> None:
         self._target = target
         self._max_connections = max_connections
         self._limits = limits
@@ -110,7 +110,7 @@ class Transport:
 
     async def ask(
         self, method: str, url: str, data: bytes | None, sending: Sending, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> HttpResponse:
         """The server's answer, read to its end.
 
         Raises :class:`ConnectError`, :class:`CertificateError`, :class:`BrokenError` or :class:`TooLongError`.
@@ -118,7 +118,7 @@ class Transport:
         try:
             response = await self._respond(method, url, data, sending, headers)
             try:
-                return Answer(url, response.status, response.headers, await self._body(response))
+                return HttpResponse(url, response.status, response.headers, await self._body(response))
             finally:
                 response.close()  # does nothing once the body was read to its end
         except self._failures as error:
@@ -126,8 +126,8 @@ class Transport:
 
     async def stream(
         self, url: str, data: bytes, sending: Sending, headers: Mapping[str, str]
-    ) -> AsyncGenerator[Answer | bytes]:
-        """The answer to a POST as it comes: first an :class:`Answer`, then, unless it is an error, parts of its body.
+    ) -> AsyncGenerator[HttpResponse | bytes]:
+        """The answer to a POST as it comes: first an :class:`HttpResponse`, then, unless it is an error, its parts.
 
         Raises as :meth:`ask`.
         """
@@ -135,7 +135,7 @@ class Transport:
             response = await self._respond("POST", url, data, sending, headers)
             try:
                 ok = 200 <= response.status < 300
-                yield Answer(url, response.status, response.headers, b"" if ok else await self._body(response))
+                yield HttpResponse(url, response.status, response.headers, b"" if ok else await self._body(response))
                 size = 0
                 async for part in response.content.iter_any():
                     size += len(part)

@@ -32,7 +32,7 @@ Question = tuple[bytes, str, Request]
 
 
 @dataclass(slots=True)
-class Counts:
+class ExpectedCounts:
     """What one dimension asks for; money is in units of money (see ``lrf.prices``), of calls that have a price.
 
     ``shared_tokens`` of the prompts' tokens are the beginning of an earlier prompt of the same judge. ``kept`` calls
@@ -54,7 +54,7 @@ class Tally:
     """The requests that were counted, by dimension, and the replies that they got."""
 
     kept: KeptReplies
-    dimensions: dict[str, Counts] = field(default_factory=dict)
+    dimensions: dict[str, ExpectedCounts] = field(default_factory=dict)
     statements: int = 0
     _replies: dict[bytes, Reply] = field(default_factory=dict)
     _prefixes: SharedPrefixes = field(default_factory=lambda: SharedPrefixes())
@@ -88,7 +88,7 @@ class Tally:
 
     def _add(self, dimension: str, usage: Usage, shared: int, price: Price | None, *, kept: bool) -> None:
         """Add what a reply takes. ``shared``: how many of its prompt's tokens an earlier prompt begins with."""
-        counts = self.dimensions.setdefault(dimension, Counts())
+        counts = self.dimensions.setdefault(dimension, ExpectedCounts())
         counts.calls += usage.calls
         counts.prompt_tokens += usage.prompt_tokens
         counts.shared_tokens += shared

@@ -18,7 +18,7 @@ from lrf.engine.panel import NamedDimension
 from lrf.engine.rescoring import RescoringRounds
 from lrf.http.settings import unset_variables
 from lrf.planning.evidence import BoundRetriever, ExpectedRetriever, exact_retriever, kept_embed, longest_around
-from lrf.planning.expected import Counts, ExpectedCalls, Tally
+from lrf.planning.expected import ExpectedCalls, ExpectedCounts, Tally
 from lrf.planning.packed import BoundPackedCalls, ExpectedPackedCalls
 from lrf.planning.plan import Estimate, Plan
 from lrf.planning.rollouts import plan_rollouts
@@ -215,7 +215,7 @@ class Planner:
         asking = [block.name for block in self._pipeline.dimensions if block.judges]
         for name in dict.fromkeys((*asking, *self._tally.dimensions)):
             bounds = [bound.upper_bounds[name] for bound in self._bounds.values() if name in bound.upper_bounds]
-            plan.dimensions[name] = _estimate(self._tally.dimensions.get(name, Counts()), bounds)
+            plan.dimensions[name] = _estimate(self._tally.dimensions.get(name, ExpectedCounts()), bounds)
         if self._sampling:
             sampling = _estimate(self._sampling.counts, [self._sampling.upper_bound])
             plan.dimensions = {SAMPLING: sampling, **plan.dimensions}
@@ -301,7 +301,7 @@ async def _no_vectors(texts: Sequence[str], kind: EmbedKind) -> Vectors:
     raise LookupError("a plan embeds nothing")
 
 
-def _estimate(counts: Counts, bounds: Sequence[UpperBound]) -> Estimate:
+def _estimate(counts: ExpectedCounts, bounds: Sequence[UpperBound]) -> Estimate:
     priced = not counts.unpriced
     return Estimate(
         calls=counts.calls,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lrf.build import prices_of, sampler_of
 from lrf.config.prices import SAMPLING
 from lrf.engine.sampler_calls import most_tokens, requests_of
-from lrf.planning.expected import Counts
+from lrf.planning.expected import ExpectedCounts
 from lrf.planning.upper_bound import UpperBound
 from lrf.prices import Price
 from lrf.prompting.requests import Reply, Request
@@ -45,7 +45,7 @@ class SamplingPlan:
     template: Template
     price: Price | None
     kept: KeptReplies
-    counts: Counts = field(default_factory=Counts)
+    counts: ExpectedCounts = field(default_factory=ExpectedCounts)
     upper_bound: UpperBound = field(default_factory=UpperBound)
 
     def missing(self, sample: Sample) -> int:

@@ -69,23 +69,19 @@ class RowError(DataError):
         self.message = message
 
 
-def sample_from_row(
-    row: Mapping[str, JSON], *, folder: Path | None, file: str, line: int, default_id: str | None = None
-) -> Sample:
+def sample_from_row(row: Mapping[str, JSON], *, folder: Path | None, file: str, line: int) -> Sample:
     """The sample that a row describes; this module's docstring lists the fields.
 
     Parameters
     ----------
     row: the row's object.
     folder: where a document's ``path`` starts and what it can't leave. None: no paths (data from elsewhere).
-    file, line: where the row is, for errors. ``line`` starts at 1.
-    default_id: the id of a row that has none; without it ``str(line - 1)``.
+    file, line: where the row is, for errors. ``line`` starts at 1, and the id of a row that has none is one less.
 
     Raises :class:`RowError` (a :class:`lrf.errors.DataError`).
     """
     try:
-        default_id = str(line - 1) if default_id is None else default_id
-        return _sample(Row(file, line, row, folder), default_id, MAX_FILE_BYTES)
+        return _sample(Row(file, line, row, folder), str(line - 1), MAX_FILE_BYTES)
     except InvalidRowError as error:
         raise RowError(file, line, str(error)) from None
 

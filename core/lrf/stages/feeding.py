@@ -55,7 +55,7 @@ class Load(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SampleRow:
+class FinishedSample:
     """The outcome of a sample: its row in the journal, what it adds to the counts, and whether to do it again later."""
 
     row: str
@@ -83,7 +83,7 @@ class Feeder:
     stage: str
     load: Load
     calls_each: int
-    work: Callable[[Sample, int], Awaitable[SampleRow]]
+    work: Callable[[Sample, int], Awaitable[FinishedSample]]
     stop: Callable[[LrfError], None]
     report: Callable[[], None]
     done: Counter[str] = field(default_factory=Counter)

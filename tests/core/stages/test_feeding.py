@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lrf.errors import LrfError, RunError, RunInterruptedError
-from lrf.stages.feeding import MOST_OPEN, Feeder, SampleRow
+from lrf.stages.feeding import MOST_OPEN, Feeder, FinishedSample
 from lrf.store.cache import open_journal
 from lrf.store.spool import PAGE, Spool
 from lrf.types import Document, Sample
@@ -68,7 +68,7 @@ class Work:
         self.transient: set[int] = set()
         self.failing: int | None = None
 
-    async def __call__(self, sample: Sample, position: int) -> SampleRow:
+    async def __call__(self, sample: Sample, position: int) -> FinishedSample:
         self.open += 1
         self.most_open = max(self.most_open, self.open)
         try:
@@ -79,7 +79,7 @@ class Work:
         finally:
             self.open -= 1
         self.finished.append(position)
-        return SampleRow(f"row {position}", {"candidates": 2}, transient=position in self.transient)
+        return FinishedSample(f"row {position}", {"candidates": 2}, transient=position in self.transient)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from lrf.prompting.templates import Template
 from lrf.protocols import Source
 from lrf.stages.context import StageContext
 from lrf.stages.fault_log import FaultLog
-from lrf.stages.feeding import Feeder, SampleRow
+from lrf.stages.feeding import Feeder, FinishedSample
 from lrf.stages.progress import Progress, budget_use, waiting
 from lrf.stages.reading import missing_candidates, prompt_template
 from lrf.stages.sample.rows import left_out, row_of
@@ -102,14 +102,14 @@ class Sampling:
         )
         self.context.report(progress.as_json())
 
-    async def _row(self, sample: Sample, position: int) -> SampleRow:
+    async def _row(self, sample: Sample, position: int) -> FinishedSample:
         row = await self._drawn(sample, position)
         out, transient = row["left_out"], False
         if out is not None:
             transient = out.pop("transient")
             self.context.log.info("left out", sample=sample.id, reason=out["reason"])
         counts: Mapping[str, int] = {"candidates": len(row["candidates"]), "left_out": int(out is not None)}
-        return SampleRow(dump(row), counts, transient)
+        return FinishedSample(dump(row), counts, transient)
 
     async def _drawn(self, sample: Sample, position: int) -> dict[str, Any]:
         """The row of ``candidates.jsonl`` for a sample."""

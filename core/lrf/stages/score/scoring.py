@@ -8,7 +8,7 @@ from lrf.engine.engine import Engine
 from lrf.protocols import Source
 from lrf.stages.context import StageContext
 from lrf.stages.data import DataResult
-from lrf.stages.feeding import Feeder, SampleRow
+from lrf.stages.feeding import Feeder, FinishedSample
 from lrf.stages.progress import Progress, budget_use, waiting
 from lrf.stages.score.files import journal_row
 from lrf.stages.score.watchdog import STALL_S, UNSTEADY_STALL_S, Watchdog
@@ -46,7 +46,7 @@ class Scoring:
         """Score all samples of the source."""
         await self.feeder.feed(source)
 
-    async def _row(self, sample: Sample, position: int) -> SampleRow:
+    async def _row(self, sample: Sample, position: int) -> FinishedSample:
         rewards = await self.engine.score(sample, position)
         unscored = [(reward.candidate_id, reward.unscored) for reward in rewards if reward.unscored]
         for candidate, why in unscored:
@@ -54,7 +54,7 @@ class Scoring:
                 "unscored", sample=sample.id, candidate=candidate, dimension=why.dimension, reason=why.reason
             )
         counts = {"candidates": len(rewards), "unscored": sum(reward.reward is None for reward in rewards)}
-        return SampleRow(journal_row(rewards, sample), counts, any(why.transient for _, why in unscored))
+        return FinishedSample(journal_row(rewards, sample), counts, any(why.transient for _, why in unscored))
 
     def _report(self) -> None:
         engine, data, done = self.engine, self.data, self.feeder.done
