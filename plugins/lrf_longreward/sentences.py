@@ -14,6 +14,9 @@ _ABBREVIATION = re.compile(
 )
 _LONGEST_ABBREVIATION = 24  # characters, more than any of them has
 _WORDS = re.compile(r"[^\W_]")
+_HEADING = re.compile(r"\s*(?:#{1,6}[ \t]+(?P<marked>.+)|\*\*(?P<bold>[^*]+)\*\*:?\s*)\Z")
+_WORD = re.compile(r"[\u3400-\u9fff]{1,2}|[^\W_]+")
+_LONGEST_TITLE = 3  # words, or pairs of Chinese characters
 
 
 class Sentence(NamedTuple):
@@ -25,9 +28,15 @@ class Sentence(NamedTuple):
 
 
 def sentences(answer: str) -> list[Sentence]:
-    """The sentences of an answer in order, without marks of lists and headings in front, and without empty ones."""
+    """The sentences of an answer in order, without marks of lists and headings in front, and without empty ones.
+
+    A heading that is only a title ("## Answer") states nothing, so it is none: it would be found supported by any
+    document with its word. One with more words, or with a digit, is.
+    """
     found = []
     for block in _BLOCK.finditer(answer):
+        if _is_title(block[0]):
+            continue
         marker = _MARKER.match(answer, block.start(), block.end())
         start = marker.end() if marker else block.start()
         for end in [*_ends(answer, start, block.end()), block.end()]:
@@ -36,6 +45,14 @@ def sentences(answer: str) -> list[Sentence]:
                 found.append(sentence)
             start = end
     return found
+
+
+def _is_title(line: str) -> bool:
+    heading = _HEADING.match(line)
+    text = (heading["marked"] or heading["bold"]) if heading else ""
+    if not text or any(c.isdigit() for c in text) or _END.search(text):
+        return False
+    return len(_WORD.findall(text)) <= _LONGEST_TITLE
 
 
 def _ends(answer: str, start: int, stop: int) -> list[int]:

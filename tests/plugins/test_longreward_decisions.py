@@ -259,7 +259,11 @@ def test_sentences_are_where_they_say_and_leave_out_no_word(answer: str) -> None
     [
         ("Dr. Smith paid 3.5 million. It was 37.", ["Dr. Smith paid 3.5 million.", "It was 37."]),
         ("第一句。第二句！“第三句。”第四", ["第一句。", "第二句！", "“第三句。”", "第四"]),
-        ("## Risks\n1. Ice.\n2) Wind, e.g. in May.", ["Risks", "Ice.", "Wind, e.g. in May."]),
+        ("## Risks\n1. Ice.\n2) Wind, e.g. in May.", ["Ice.", "Wind, e.g. in May."]),
+        (
+            "**回答**\n## 第一句说的是什么\n**Born 1820**\n# It burnt.",
+            ["第一句说的是什么", "**Born 1820**", "It burnt."],
+        ),
         ("- **Bold.** Rest", ["**Bold.**", "Rest"]),
         ("Steps: 1. Go. 2. Stay.", ["Steps: 1. Go.", "2. Stay."]),
         ("…\n---\n", []),
