@@ -8,6 +8,7 @@ import sys
 
 from lrf.protocols import LaunchJob, LaunchPlan
 from lrf_launchers.settings import SlurmSettings
+from lrf_launchers.torchrun import TIME_TO_SAVE
 
 
 class Slurm:
@@ -54,7 +55,7 @@ class Slurm:
                 "set -u",  # only now: conda's and module's scripts read unset variables
                 # srun doesn't take it from sbatch's --cpus-per-task by itself
                 '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
-                *(f"export {name}={shlex.quote(value)}" for name, value in s.env.items()),
+                *(f"export {name}={shlex.quote(value)}" for name, value in {**TIME_TO_SAVE, **s.env}.items()),
                 'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
                 f'srun --kill-on-bad-exit=1 {shlex.join(torchrun)} --rdzv-endpoint="$first:{s.port}" '
                 f'--rdzv-id="$SLURM_JOB_ID" {shlex.join(rest)}',

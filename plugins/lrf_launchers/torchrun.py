@@ -5,6 +5,9 @@ from __future__ import annotations
 from lrf.protocols import LaunchJob, LaunchPlan
 from lrf_launchers.settings import TorchrunSettings
 
+TIME_TO_SAVE = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "1800"}
+"""Seconds that torchrun, which is asked to stop, gives its processes to finish a step and save their state."""
+
 
 class Torchrun:
     """``torchrun``, as a module of the trainer's own interpreter."""
@@ -28,6 +31,6 @@ class Torchrun:
                 *(f"--nnodes={s.nnodes}", f"--nproc-per-node={s.nproc_per_node}", *meeting),
                 *("-m", job.module, *job.args),
             ),
-            env=s.env,
+            env={**TIME_TO_SAVE, **s.env},
             note=note,
         )

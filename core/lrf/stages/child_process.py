@@ -152,4 +152,5 @@ if __name__ == "__main__":
     os.dup2(2, 1)  # what a library prints goes to standard error
     end_with_parent()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the runner's way to stop it, also where `&` ignores it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a machine that stops sends it to all processes
     sys.exit(main(Channel(to_runner), *sys.argv[1:]))

@@ -12,8 +12,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,9 @@ WATCHED = "LRF_STDIN_ENDS_WITH_THE_RUN"
 """Set for processes of this machine: their standard input is the stage's, and they end when it does."""
 
 PATIENCE_S = 20.0
+STOPPING_S = 1800.0
+"""How long processes that are to stop may take to finish their step and save their state."""
+
 SETTLE_S = 10.0
 """How long a network filesystem may take to show what another machine has written."""
 
@@ -37,8 +40,9 @@ _FAILURE = re.compile(r"rank\s*:\s*(\d+) \(local_rank[^)]*\)\s*exitcode\s*:\s*(-
 def launch(plan: LaunchPlan, folder: Path, report: Report) -> Mapping[str, JSON]:
     """Start the plan's command, pass on rank 0's progress, and return its result.
 
-    Raises what a rank raised, or :class:`lrf.errors.StageError` with the last lines of those that died. However this
-    ends, even by SIGKILL, the processes of this machine end with it.
+    At SIGTERM or SIGINT the processes are asked to stop, and what rank 0 says of it is raised; more of these signals
+    change nothing. Raises what a rank raised, or :class:`lrf.errors.StageError` with the last lines of those that died.
+    However this ends, even by SIGKILL, the processes of this machine end with it.
     """
     ranks = folder / "ranks"
     ranks.mkdir(exist_ok=True)
@@ -49,11 +53,13 @@ def launch(plan: LaunchPlan, folder: Path, report: Report) -> Mapping[str, JSON]
     process = _start(plan)
     copying = threading.Thread(target=_copy, args=(process, printed), daemon=True)
     copying.start()
-    try:
-        code, first = _follow(process, ranks / "0.jsonl", report)
-    finally:
-        _end(process)
-        copying.join(PATIENCE_S)
+    with _signals_noted() as signals:
+        try:
+            first = _follow(process, ranks / "0.jsonl", report, signals)
+        finally:
+            _end(process)
+            copying.join(PATIENCE_S)
+    code = process.returncode
     until = time.monotonic() + SETTLE_S
     while code == 0 and first.messages.result is None and first.messages.error is None and time.monotonic() < until:
         time.sleep(_POLL_S)
@@ -62,12 +68,32 @@ def launch(plan: LaunchPlan, folder: Path, report: Report) -> Mapping[str, JSON]
         result: Mapping[str, JSON] = first.messages.result
         return result
     errors = _errors(ranks)
+    if signals:
+        raise next(iter(errors.values()), KeyboardInterrupt())
     blamed = _blamed(_printed_since(printed, 0).decode("utf-8", "replace"))
     # When a rank is killed, the others fail, too: their errors are then not the reason. A rank that only failed may
     # itself have failed because of the rank whose error says why.
     if errors and (blamed is None or blamed[0] in errors or blamed[1] > 0):
         raise errors[blamed[0]] if blamed and blamed[0] in errors else next(iter(errors.values()))
     raise StageError(_what_died(code, plan, printed, ranks, printed_before))
+
+
+@contextmanager
+def _signals_noted() -> Iterator[list[int]]:
+    """Within it SIGTERM and SIGINT are put into a list, and do nothing else (in the main thread; elsewhere, as before).
+
+    A machine that stops sends SIGTERM to everything, and lrf then SIGINT to this process: they are one wish.
+    """
+    noted: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, lambda number, _: noted.append(number))
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _start(plan: LaunchPlan) -> subprocess.Popen[bytes]:
@@ -112,14 +138,18 @@ class _ChannelFile:
             self.messages.feed(part)
 
 
-def _follow(process: subprocess.Popen[bytes], path: Path, report: Report) -> tuple[int, _ChannelFile]:
-    """Pass on a rank's progress until the process has ended; returns its exit code and the rank's channel."""
+def _follow(process: subprocess.Popen[bytes], path: Path, report: Report, signals: list[int]) -> _ChannelFile:
+    """Pass on a rank's progress until the process has ended, which a signal asks it to; returns the rank's channel."""
     channel = _ChannelFile(path, Messages(report))
+    until: float | None = None
     while True:
-        code = process.poll()
+        ended = process.poll() is not None
         channel.read()
-        if code is not None:
-            return code, channel
+        if ended or (until is not None and time.monotonic() > until):
+            return channel
+        if signals and until is None:
+            process.terminate()
+            until = time.monotonic() + STOPPING_S
         time.sleep(_POLL_S)
 
 

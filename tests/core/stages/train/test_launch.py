@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,33 @@ def test_processes_that_end_well_without_a_result_are_reported(tmp_path: Path, m
     monkeypatch.setattr("lrf.stages.train.supervise.SETTLE_S", 0.2)
     with pytest.raises(StageError, match="bash ended with exit code 0"):
         run(LaunchPlan(world=1, argv=("bash", "-c", "true")), tmp_path)
+
+
+def test_signals_to_all_let_the_ranks_finish_and_what_rank_0_says_of_it_ends_the_stage(
+    start: Start, tmp_path: Path
+) -> None:
+    plan = start(
+        """
+        import signal
+        def stop(*_):
+            time.sleep(0.3)  # a step, and saving its state
+            say(error=f"rank {rank} saved its state", exit_code=130)
+            sys.exit(130)
+        signal.signal(signal.SIGTERM, stop)
+        say(progress={"pid": os.getpid()})
+        while True:
+            time.sleep(1)
+        """
+    )
+
+    def stop_all(progress: Any) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+
+    passed_on = plan.argv[2].replace("wait $zero && wait $one", "trap 'kill $zero $one' TERM; wait; wait")
+    with pytest.raises(StageError, match="rank 0 saved its state") as raised:
+        launch(replace(plan, argv=("bash", "-c", passed_on)), tmp_path, stop_all)
+    assert raised.value.exit_code == 130
 
 
 def test_what_ranks_print_lies_in_a_log_of_each(start: Start, tmp_path: Path) -> None:
