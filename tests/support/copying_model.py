@@ -30,7 +30,17 @@ def tokenizer() -> Any:
     return fast
 
 
-def write_copier(folder: Path, *, seed: int, steps: int, wrong: float, heads: int = 4) -> Path:
+def write_copier(
+    folder: Path,
+    *,
+    seed: int,
+    steps: int,
+    wrong: float,
+    heads: int = 4,
+    layers: int = 2,
+    batch: int = 64,
+    lr: float = 3e-3,
+) -> Path:
     """A model in this folder, taught in so many steps by copies of which this share of the symbols is wrong."""
     from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
@@ -39,7 +49,7 @@ def write_copier(folder: Path, *, seed: int, steps: int, wrong: float, heads: in
         vocab_size=len(tokenizer()),
         hidden_size=64,
         intermediate_size=256,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,
         max_position_embeddings=64,
@@ -48,10 +58,10 @@ def write_copier(folder: Path, *, seed: int, steps: int, wrong: float, heads: in
         eos_token_id=2,
     )
     model, source = LlamaForCausalLM(config), random.Random(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     for _ in range(steps):
-        ids = torch.tensor([_lesson(source, wrong) for _ in range(64)])
+        ids = torch.tensor([_lesson(source, wrong) for _ in range(batch)])
         logits = model(ids).logits[:, LENGTH:-1]
         loss = cross_entropy(logits.flatten(0, 1), ids[:, LENGTH + 1 :].flatten())
         optimizer.zero_grad()

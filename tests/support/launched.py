@@ -45,7 +45,7 @@ class Launched:
     def run(self, name: str, launcher: dict[str, Any] | None = None, **train: Any) -> tuple[int, str]:
         """The exit code, and all that was said."""
         process = self.start(name, launcher, **train)
-        said, _ = process.communicate(timeout=280)
+        said, _ = process.communicate(timeout=600)
         return process.returncode, said
 
     def log(self, name: str) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ class Processes:
         arguments = [str(self.worker), str(self.pairs), str(self.folder / output), json.dumps(TINY | settings)]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         done = subprocess.run(
-            [*command, *arguments, str(kill_at)], capture_output=True, text=True, env=environment, timeout=200
+            [*command, *arguments, str(kill_at)], capture_output=True, text=True, env=environment, timeout=600
         )
         assert (done.returncode != 0) == bool(kill_at), done.stderr[-3000:]
         return self.folder / output

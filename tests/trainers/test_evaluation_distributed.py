@@ -100,7 +100,7 @@ class Trainings:
         command = [sys.executable, *(launcher if processes > 1 else []), str(self.folder / "worker.py"), *types]
         command += [str(self.folder), name, json.dumps(made), str(stop_at)]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
         assert done.returncode == 0, "\n".join(
             line for line in done.stderr.splitlines() if "rank" in line or "Error" in line
         )[-9000:]

@@ -15,7 +15,7 @@ from lrf.protocols import TrainingJob
 from lrf_reward.settings import RewardSettings
 from lrf_reward.trainer import RewardTrainer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TINY: dict[str, Any] = {
     "init": {"hidden": 16, "layers": 2, "heads": 2, "vocab": 300},
@@ -58,7 +58,7 @@ def test_two_processes_with_and_without_zero_have_the_losses_and_scale_of_one(tm
     for zero in (0, 2, 3):
         output = tmp_path / f"zero-{zero}"
         arguments = [str(scored), str(output), json.dumps(TINY | {"zero": zero})]
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=250)
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=600)
         assert done.returncode == 0, done.stderr[-3000:]
         assert losses(output) == pytest.approx(losses(tmp_path / "alone"), abs=1e-5)
         config = json.loads((output / "checkpoint" / "config.json").read_text())
