@@ -456,15 +456,18 @@ async def test_a_stopped_engine_asks_nobody() -> None:
 
 
 async def test_a_score_that_is_cancelled_closes_its_index_and_leaves_no_task() -> None:
+    searched = asyncio.Event()
+
     async def hang(sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         await ctx.evidence(["x"])
+        searched.set()
         await asyncio.sleep(3600)
         return Judgement(5.0)
 
     async with engine_with({"a": hang}) as engine:
         retriever: Any = engine.retrievers["main"]
         task = asyncio.create_task(engine.score(SAMPLE))
-        await asyncio.sleep(0.1)
+        await searched.wait()
         assert retriever.open == 1
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

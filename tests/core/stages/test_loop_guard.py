@@ -121,11 +121,11 @@ def test_a_dimension_that_blocks_the_event_loop_is_named_and_ended_by_one_interr
     project: Project, judge_server: JudgeServer, blocking: Any, block: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocking(block)
-    words = "has held the event loop for"
+    words = "dimensions.blocking (Blocking of acme-blocks 1.0) on sample sample-2 ("
     said = interrupted(project, monkeypatch, words, lambda: os.kill(os.getpid(), signal.SIGINT))
     line = next(line for line in said.splitlines() if words in line)
-    assert line.startswith("dimensions.blocking (Blocking of acme-blocks 1.0) on sample sample-2 (")
     assert "blocker.py:" in line
+    assert "has held the event loop for" in line
     assert "Traceback" not in said
     assert "and was ended" in said
     scored = {row["sample_id"] for row in project.lines("rewards.jsonl")}
