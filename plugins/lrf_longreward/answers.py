@@ -51,7 +51,10 @@ async def all_of(awaitables: Iterable[Awaitable[T]]) -> list[T]:
 
 async def attempted(awaitables: Iterable[Awaitable[T]]) -> list[T | UnscorableError]:
     """The results of all, which run at once, with the UnscorableError in the place of each that raised one."""
-    return await asyncio.gather(*(_or_unscorable(a) for a in awaitables))
+    parts = [_or_unscorable(awaitable) for awaitable in awaitables]
+    if len(parts) == 1:  # without a task
+        return [await parts[0]]
+    return await asyncio.gather(*parts)
 
 
 async def _or_unscorable(awaitable: Awaitable[T]) -> T | UnscorableError:

@@ -12,6 +12,7 @@ import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 
 from rapidfuzz import fuzz
@@ -30,7 +31,7 @@ ALIKE = 0.8
 
 _FEWEST = 8  # bytes, so three Chinese characters: anything shorter is like too much
 _LONGEST_PASSAGE = 50_000
-_SMALL = 20_000  # characters of evidence that are looked through on the event loop
+_SMALL = 20_000  # characters of documents, or of evidence, that are looked through on the event loop
 _MOST_PLACES = 1_000  # of the same words in a passage that are looked at
 
 _QUOTED = re.compile(
@@ -77,12 +78,16 @@ async def located(
     quotations_found = quotations_in(analysis or "")
     if not quotations_found:
         return ()
-    small = sum(len(chunk.text) for chunk in evidence) < _SMALL
+    at_once = sum(len(document.text) for document in sample.documents) < _SMALL
+    small = at_once or sum(len(chunk.text) for chunk in evidence) < _SMALL
     shown = passages(evidence) if small else await asyncio.to_thread(passages, evidence)
     spans = {text: exactly(text, shown) for text in quotations_found}
     missing = [text for text, span in spans.items() if span is None]
     elsewhere: Mapping[str, Quotation] = {}
-    if missing:
+    if missing and at_once:
+        whole = _documents(sample)
+        elsewhere = {text: _elsewhere(text, shown, whole) for text in missing}
+    elif missing:
         whole = await ctx.once("plain documents", lambda: asyncio.to_thread(_documents, sample))
         elsewhere = await asyncio.to_thread(lambda: {text: _elsewhere(text, shown, whole) for text in missing})
     quotations = [elsewhere[t] if span is None else Quotation(t, span, 1.0) for t, span in spans.items()]
@@ -105,7 +110,11 @@ def plain(text: str) -> str:
 
 
 def passages(chunks: Sequence[Chunk]) -> list[Passage]:
-    return [Passage(chunk.document, chunk.start, chunk.text, plain(chunk.text)) for chunk in chunks]
+    return [Passage(chunk.document, chunk.start, chunk.text, _plain_chunk(chunk.text)) for chunk in chunks]
+
+
+_plain_chunk = lru_cache(512)(plain)
+"""A chunk is evidence of many statements, which are judged one after another."""
 
 
 def exactly(quotation: str, where: Sequence[Passage]) -> Span | None:
@@ -173,7 +182,7 @@ def _elsewhere(text: str, evidence: Sequence[Passage], documents: Sequence[Passa
 
 
 def _documents(sample: Sample) -> list[Passage]:
-    return [Passage(document.id, 0, document.text, plain(document.text)) for document in sample.documents]
+    return [Passage(document.id, 0, document.text, _plain_chunk(document.text)) for document in sample.documents]
 
 
 def _span(passage: Passage, start: int, end: int) -> Span:

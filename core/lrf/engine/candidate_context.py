@@ -83,10 +83,14 @@ class CandidateContext:
         return any(can.questions > 1 and can.kinds is not None for can in asked)
 
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
+        asked, place = Asked(prompt, expects, max_tokens, self._caller()), len(self._votes)
+        self._votes.append(())
+        judges = [self.judges[name] for name in self.named.judges_for(expects)]
         with busy():
-            (outcome,) = await self._asked([Asked(prompt, expects, max_tokens, self._caller())])
+            (outcome,) = await ask_panel(judges, self.named.asking, [asked])
         if isinstance(outcome, UnscorableError):
             raise outcome
+        self._note(place, asked, outcome)
         return outcome
 
     async def ask_many(
@@ -128,12 +132,16 @@ class CandidateContext:
             outcomes.update(zip(places, answers, strict=True))
         for place, outcome in outcomes.items():
             if not isinstance(outcome, UnscorableError):
-                self._shown.extend(_shares(self.candidate.text, asked[place].prompt))
-                if isinstance(asked[place].expects, Rating):
-                    self._votes[first + place] = outcome.votes
+                self._note(first + place, asked[place], outcome)
         if any(not isinstance(outcome, UnscorableError) for outcome in outcomes.values()):
             self._shown.extend(_shares(self.candidate.text, asked[0].material))
         return [outcomes[place] for place in range(len(asked))]
+
+    def _note(self, place: int, asked: Asked[Any], answer: Answer[Any]) -> None:
+        """Keep what a judgement tells of an answered question: how much of the answer was shown, and the votes."""
+        self._shown.extend(_shares(self.candidate.text, asked.prompt))
+        if isinstance(asked.expects, Rating):
+            self._votes[place] = answer.votes
 
     async def evidence(self, queries: Sequence[str], top_k: int | None = None) -> list[list[Chunk]]:
         retriever = self.named.retriever

@@ -188,7 +188,12 @@ def _tags_unescaped(text: str, tags: Set[str]) -> str:
 def _behind(bracket: re.Match[str]) -> str:
     """What follows a bracket and the dots behind it, in the normal form with single spaces."""
     behind = _BEHIND.match(bracket.string, bracket.end())
-    return re.sub(r"\s+", " ", normal_form(behind[0] if behind else ""))
+    return _in_normal_form(behind[0] if behind else "")
+
+
+@lru_cache(4096)  # passages come again with each statement that they are evidence of
+def _in_normal_form(behind: str) -> str:
+    return re.sub(r"\s+", " ", normal_form(behind))
 
 
 _THINK = re.compile(r" ?/? ?think(?:ing)? ?\]")
