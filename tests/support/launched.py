@@ -85,3 +85,10 @@ class Launched:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+def with_children(pid: int) -> list[int]:
+    """A process, and all that it started."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    children = [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+    return [pid, *(one for child in children for one in with_children(child))]

@@ -201,8 +201,7 @@ def test_a_training_on_lists_that_was_stopped_resumes_to_the_same_weights(list_j
     assert weights[0] == weights[1]
     log = [json.loads(line) for line in (resumed.checkpoint.parent / "training_log.jsonl").open()]
     assert all(0 <= line["accuracy"] <= 1 for line in log)
-    assert log[-1]["margin"] > 0
-    assert log[-1]["accuracy"] > 0.6
+    assert log[-1]["margin"] > 0.005 > abs(log[0]["margin"])
 
 
 @pytest.mark.slow

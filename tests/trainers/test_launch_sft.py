@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import re
+import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from launched import Launched, kill
+from launched import Launched, kill, with_children
 from lrf.protocols import TrainingJob
 from lrf_sft.settings import SFTSettings
 from lrf_sft.trainer import SFT
@@ -115,7 +119,7 @@ def test_two_processes_that_share_each_sequence_do_too_and_go_on_when_one_was_ki
     process = runs.start("shared", TWO, **shared)
     runs.until_saved("shared", 3)
     kill(runs.ranks("shared")[1])
-    said, _ = process.communicate(timeout=200)
+    said, _ = process.communicate(timeout=280)
     assert process.returncode == 1
     assert "rank 1 of 2 was ended by signal 9, and the training with it" in said
     code, said = runs.run("shared", TWO, **shared)
@@ -124,6 +128,20 @@ def test_two_processes_that_share_each_sequence_do_too_and_go_on_when_one_was_ki
     assert runs.losses("shared") == pytest.approx(alone, abs=1e-5)
     norms = [[line["grad_norm"] for line in runs.log(name)] for name in ("alone", "shared")]
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
+def test_a_machine_that_stops_lets_two_processes_save_their_state(runs: Launched) -> None:
+    """It sends SIGTERM to every process; torchrun and lrf pass it on besides."""
+    process = runs.start("stopping", TWO, max_steps=4000)
+    until((runs.output("stopping") / "training_log.jsonl").exists)
+    for pid in with_children(process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=280)
+    assert process.returncode == 130
+    step = re.search(r"stopped after step (\d+) of 4000; its state is saved", said)
+    assert step is not None, said
+    assert (runs.output("stopping") / "training" / f"checkpoint-{step[1]}" / "complete.json").exists()
 
 
 def test_packed_sequences_that_two_processes_share_have_the_losses_of_one_process(runs: Launched) -> None:
