@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lrf.cli.judging import JudgingRun
     from lrf.config import Pipeline
     from lrf.evaluation.duels import Duels
+    from lrf.evaluation.people import Agreement
     from lrf.evaluation.policies import Means, Outcome
     from lrf.evaluation.tables import Table
     from lrf.plugin.catalog import Catalog
@@ -93,7 +94,8 @@ def evaluate(pipeline: Path, a: Path, b: Path, as_json: bool, **options: Any) ->
                 raise ConfigError("--plan and --no-judge: there is nothing to plan")
             show_plans(plans, base, as_json=as_json)
             return 0
-        found = _found(duels, asking, policies.spent, options)
+        dimensions = [block.name for block in base.dimensions]
+        found = _found(duels, asking, policies.spent, dimensions, options)
     if options["markdown"] is not None:
         write_markdown(options["markdown"], found.tables(), found.remarks())
     if as_json:
@@ -125,7 +127,7 @@ class Found:
 
     Parameters
     ----------
-    outcomes: wins, ties and losses, by judge, dimension, people or file.
+    outcomes: wins, ties and losses, by judge, dimension, people or file; ``without``: by reward without a dimension.
     means: each policy's means, by the title of their table.
     people: how far people agree; None without sheets.
     price: what the sampling and the judge took; ``code`` is the exit code of the judge's run.
@@ -133,8 +135,9 @@ class Found:
 
     counts: dict[str, int]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    without: dict[str, Outcome] = field(default_factory=dict)
     means: dict[str, Means] = field(default_factory=dict)
-    people: Mapping[str, JSON] | None = None
+    people: Agreement | None = None
     price: Mapping[str, JSON] | None = None
     code: int = 0
 
@@ -142,6 +145,7 @@ class Found:
         from lrf.evaluation.policies import means_table, outcome_table
 
         first = [outcome_table(self.outcomes)] if self.outcomes else []
+        first += [self.people.table()] if self.people is not None and self.people.judges else []
         return first + [means_table(title, means) for title, means in self.means.items() if means]
 
     def remarks(self) -> list[str]:
@@ -149,7 +153,7 @@ class Found:
 
         lines = [f"{name}: {n:,}" for name, n in self.counts.items()]
         lines += [price_line(self.price)] if self.price else []
-        return lines + [f"people, {key}: {value}" for key, value in (self.people or {}).items()]
+        return lines + ([] if self.people is None else self.people.remarks())
 
     def as_json(self) -> Mapping[str, JSON]:
         return {
@@ -157,20 +161,23 @@ class Found:
             "outcomes": {name: outcome.as_json() for name, outcome in self.outcomes.items()},
             **{title: {n: {p: share.as_json() for p, share in of.items()} for n, of in means.items()}
                for title, means in self.means.items()},
-            "people": self.people,
+            "people": None if self.people is None else self.people.as_json(),
             "price": self.price,
         }  # fmt: skip
 
 
-def _found(duels: Duels, asking: JudgingRun | None, spent: Mapping[str, JSON], options: Mapping[str, Any]) -> Found:
+def _found(
+    duels: Duels, asking: JudgingRun | None, spent: Mapping[str, JSON], dimensions: Sequence[str],
+    options: Mapping[str, Any],
+) -> Found:  # fmt: skip
     """Ask the judge, and read what people and other tools say."""
     from lrf.cli.judging import left_of
     from lrf.evaluation.other_tools import read_verdicts, write_for_others
-    from lrf.evaluation.people import people_agreement, people_outcome, sheets_of, write_sheet
+    from lrf.evaluation.people import people_agreement, people_outcomes, sheets_of, write_sheet
     from lrf.evaluation.policies import by_reference
 
     if options["sheet"] is not None:
-        write_sheet(options["sheet"], duels.shuffled())
+        write_sheet(options["sheet"], duels.shuffled(), dimensions)
     if options["export"] is not None:
         write_for_others(options["export"], duels)
     found = Found(dict(duels.counts), means={"rewards": {}, "references": by_reference(duels), "facts": {}})
@@ -181,9 +188,8 @@ def _found(duels: Duels, asking: JudgingRun | None, spent: Mapping[str, JSON], o
             raise BudgetError("the budget is used up by the answers; a larger --budget has them judged")
         _ask(found, duels, replace(asking, budget=left), options)
     if sheets := sheets_of(options["people"], duels, found.counts):
-        judge = next(iter(found.outcomes.values()), None)
-        found.outcomes["people"] = people_outcome(sheets)
-        found.people = people_agreement(sheets, {} if judge is None else judge.by_question)
+        found.people = people_agreement(sheets, {**found.outcomes, **found.without})
+        found.outcomes |= people_outcomes(sheets)
     for path in options["verdicts"]:
         found.outcomes[path.name] = read_verdicts(path, duels)
     return found
@@ -204,5 +210,6 @@ def _ask(found: Found, duels: Duels, asking: JudgingRun, options: Mapping[str, A
         found.outcomes["comparison"] = by_comparison(ids, scores)
         return
     found.outcomes |= by_rewards(ids, scores, options["margin"])
+    found.without |= by_rewards(ids, scores, options["margin"], without=True)
     found.means["rewards"] = means_of(ids, scores)
     found.means["facts"] = facts_of(judgement_rows(asking.files.judgements))

@@ -1,40 +1,56 @@
 """Blind sheets for people: two answers a question in an order that a hash decides, out and back.
 
 As CSV, or as tasks of Label Studio (its pairwise template). Which policy wrote which answer stands in no sheet: it
-follows from the question's id, as :attr:`lrf.evaluation.duels.Duel.first` has it.
+follows from the question's id, as :attr:`lrf.evaluation.duels.Duel.first` has it. People say which answer they prefer,
+and if they like which one by each dimension.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from lrf.errors import DataError
 from lrf.evaluation.baselines import share_of
 from lrf.evaluation.duels import Duel, Duels
+from lrf.evaluation.measures import Share
 from lrf.evaluation.policies import Outcome
-from lrf.evaluation.statistics import kappa, krippendorff_alpha
+from lrf.evaluation.statistics import kappa, krippendorff_alpha, wilson
+from lrf.evaluation.tables import Table, shown, shown_share
 from lrf.rows.formats import rows_of
 from lrf.store.files import dump, replacing
 from lrf.types import JSON, BadRow
 
-COLUMNS = ("sample_id", "question", "answer_1", "answer_2", "preferred")
+PREFERRED = "preferred"
+"""The column of the answer that is better on the whole; ``preferred_NAME`` is that by the dimension NAME."""
+COLUMNS = ("sample_id", "question", "answer_1", "answer_2", PREFERRED)
 LABEL_STUDIO = """<View>
   <Text name="question" value="$question"/>
   <Pairwise name="preferred" toName="answer_1,answer_2"/>
   <Text name="answer_1" value="$answer_1"/>
   <Text name="answer_2" value="$answer_2"/>
-</View>
+{choices}</View>
 """
 """The labelling configuration that the tasks fit."""
+_CHOICES = """  <Header value="{name}"/>
+  <Choices name="preferred_{name}" toName="question" choice="single">
+    <Choice value="1"/><Choice value="tie"/><Choice value="2"/>
+  </Choices>
+"""
+
+Sheet = Mapping[str, Mapping[str, float]]
+"""One person's results for policy a, by column and question: 1 a win, 0.5 a tie, 0 a loss."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write_sheet(path: Path, duels: Iterable[Duel]) -> None:
+def write_sheet(path: Path, duels: Iterable[Duel], dimensions: Sequence[str] = ()) -> None:
     """Write a sheet: CSV, or where the name ends in .json Label Studio's tasks, and its configuration beside them."""
+    columns = (*COLUMNS[:-1], *(f"{PREFERRED}_{name}" for name in dimensions), PREFERRED)
     rows = map(_row, duels)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
@@ -46,11 +62,11 @@ def write_sheet(path: Path, duels: Iterable[Duel]) -> None:
             file.write("\n]\n")
         else:
             writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows([_cell(row[name]) for name in COLUMNS] for row in rows)
+            writer.writerow(columns)
+            writer.writerows([_cell(row.get(name, "")) for name in columns] for row in rows)
     if path.suffix == ".json":
         with replacing(path.with_suffix(".xml")) as file:
-            file.write(LABEL_STUDIO)
+            file.write(LABEL_STUDIO.format(choices="".join(_CHOICES.format(name=escape(name)) for name in dimensions)))
 
 
 def _row(duel: Duel) -> dict[str, str]:
@@ -63,85 +79,150 @@ def _cell(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def read_sheet(path: Path) -> dict[str, float]:
-    """One person's results for policy a by question: 1 a win, 0.5 a tie, 0 a loss. Questions left empty are left out.
+def read_sheet(path: Path) -> dict[str, dict[str, float]]:
+    """One person's results (see :data:`Sheet`); what was left empty is left out.
 
-    Reads the CSV sheet with ``preferred`` filled in (1, 2 or tie), and Label Studio's JSON export.
+    Reads the CSV sheet with its ``preferred`` columns filled in (1, 2 or tie), and Label Studio's JSON export.
     Raises :class:`lrf.errors.DataError` with the line of what can't be read.
     """
-    results: dict[str, float] = {}
+    results: dict[str, dict[str, float]] = {PREFERRED: {}}
+    names: set[str] = set()
     for row in rows_of(path):
         where = f"{row.file}:{row.line}"
         if isinstance(row, BadRow) or not isinstance(row.value, Mapping):
             raise DataError(f"{where}: {row.message if isinstance(row, BadRow) else 'expected an object'}")
         data = row.value.get("data") if isinstance(row.value.get("data"), Mapping) else row.value
         name = str((data or {}).get("sample_id") or "").removeprefix("'")
-        said = _said(row.value).strip().lower()
         if not name:
             raise DataError(f"{where}: sample_id: missing")
-        if said in ("", "none"):
-            continue
-        if said not in ("1", "2", "tie"):
-            raise DataError(f"{where}: preferred: expected 1, 2 or tie; got {said[:40]!r}")
-        if name in results:
-            raise DataError(f"{where}: sample_id: {name!r} comes twice")
         first = "a" if share_of("people", name) < 0.5 else "b"
-        results[name] = 0.5 if said == "tie" else float((said == "1") == (first == "a"))
-    if not results:
+        said = {column: side for column, side in _said(row.value) if side not in ("", "none")}
+        if said and name in names:
+            raise DataError(f"{where}: sample_id: {name!r} comes twice")
+        names.update([name] if said else [])
+        for column, side in said.items():
+            if side not in ("1", "2", "tie"):
+                raise DataError(f"{where}: {column}: expected 1, 2 or tie; got {side[:40]!r}")
+            result = 0.5 if side == "tie" else float((side == "1") == (first == "a"))
+            results.setdefault(column, {})[name] = result
+    if not names:
         raise DataError(f"{path}: no row has a preferred answer")
     return results
 
 
-def sheets_of(paths: Sequence[Path], duels: Duels, counts: dict[str, int]) -> list[dict[str, float]]:
+def sheets_of(paths: Sequence[Path], duels: Duels, counts: dict[str, int]) -> list[Sheet]:
     """The sheets, each without the questions that the policies didn't both answer, which are counted.
 
     Raises :class:`lrf.errors.DataError` as :func:`read_sheet` does, and for a sheet of other questions only.
     """
     known = {duel.sample.id for duel in duels} if paths else set()
-    sheets = []
+    sheets: list[Sheet] = []
     for path in paths:
         sheet = read_sheet(path)
-        sheets.append({name: result for name, result in sheet.items() if name in known})
-        if not sheets[-1]:
-            raise DataError(f"{path}: none of its {len(sheet):,} questions is one that both policies answered")
-        if others := len(sheet) - len(sheets[-1]):
+        names = {name for results in sheet.values() for name in results}
+        if not names & known:
+            raise DataError(f"{path}: none of its {len(names):,} questions is one that both policies answered")
+        if others := len(names - known):
             counts[f"rows of {path.name} about other questions, left out"] = others
+        sheets.append({column: {n: r for n, r in of.items() if n in known} for column, of in sheet.items()})
     return sheets
 
 
-def _said(row: Mapping[str, Any]) -> str:
-    if "preferred" in row:
-        return str(row["preferred"] or "")
+def _said(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a row of a sheet or of Label Studio's export says, by column."""
+    for column in row:
+        if column == PREFERRED or str(column).startswith(f"{PREFERRED}_"):
+            yield str(column), str(row[column] or "").strip().lower()
     match row:
-        case {"annotations": [{"result": [{"value": {"selected": str(side)}}, *_]}, *_]}:
-            return {"left": "1", "right": "2"}.get(side, side)
-        case {"annotations": [{"result": [{"value": {"choices": [str(choice), *_]}}, *_]}, *_]}:
-            return choice
-    return ""
+        case {"annotations": [{"result": [*results]}, *_]}:
+            for result in results:
+                column = str(result.get("from_name") or PREFERRED) if isinstance(result, Mapping) else PREFERRED
+                match result:
+                    case {"value": {"selected": str(side)}}:
+                        yield column, {"left": "1", "right": "2"}.get(side, side)
+                    case {"value": {"choices": [str(choice), *_]}}:
+                        yield column, choice.strip().lower()
 
 
-def people_outcome(sheets: Sequence[Mapping[str, float]]) -> Outcome:
-    """The outcome by the people's mean: above a half is a win."""
-    outcome = Outcome()
-    for name in dict.fromkeys(name for sheet in sheets for name in sheet):
-        said = [sheet[name] for sheet in sheets if name in sheet]
-        mean = sum(said) / len(said)
-        outcome.add(name, 1.0 if mean > 0.5 else 0.0 if mean < 0.5 else 0.5)
-    return outcome
+def _questions(sheets: Sequence[Sheet], column: str) -> list[str]:
+    return list(dict.fromkeys(name for sheet in sheets for name in sheet.get(column, {})))
 
 
-def people_agreement(sheets: Sequence[Mapping[str, float]], judge: Mapping[str, float]) -> Mapping[str, JSON]:
-    """How well people agree with one another (Krippendorff's alpha) and with the judge (share and Cohen's kappa).
+def _columns(sheets: Sequence[Sheet]) -> list[str]:
+    columns = dict.fromkeys(column for sheet in sheets for column in sheet)
+    return [column for column in columns if _questions(sheets, column)]
 
-    The share of agreement takes a tie on either side as half agreement with a win or a loss.
+
+def people_outcomes(sheets: Sequence[Sheet]) -> dict[str, Outcome]:
+    """The outcome by the people's mean, "people" on the whole and "people: NAME" by dimension: above a half wins."""
+    outcomes: dict[str, Outcome] = {}
+    for column in _columns(sheets):
+        outcome = outcomes["people" + column.removeprefix(PREFERRED).replace("_", ": ", 1)] = Outcome()
+        for name in _questions(sheets, column):
+            said = [sheet[column][name] for sheet in sheets if name in sheet.get(column, {})]
+            mean = sum(said) / len(said)
+            outcome.add(name, 1.0 if mean > 0.5 else 0.0 if mean < 0.5 else 0.5)
+    return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How well people agree with one another and with the judge.
+
+    Parameters
+    ----------
+    people, questions: how many sheets, and questions in them.
+    alpha: Krippendorff's alpha among people, by column; None with one person.
+    judges: by what the judge says and the column it is compared with, the share of agreement (a tie on either side is
+        half agreement with a win or a loss), Cohen's kappa, and the answers of people that both are known for.
     """
-    names = list(dict.fromkeys(name for sheet in sheets for name in sheet))
-    both = [(sheet[name], judge[name]) for sheet in sheets for name in sheet if name in judge]
-    alpha = krippendorff_alpha([[sheet.get(name) for sheet in sheets] for name in names]) if len(sheets) > 1 else None
-    return {
-        "people": len(sheets),
-        "questions": len(names),
-        "alpha": alpha,
-        "with_judge": sum(1 - abs(p - j) for p, j in both) / len(both) if both else None,
-        "kappa": kappa([p for p, _ in both], [j for _, j in both]),
+
+    people: int
+    questions: int
+    alpha: Mapping[str, float | None]
+    judges: Mapping[tuple[str, str], tuple[Share, float | None, int]]
+
+    def as_json(self) -> Mapping[str, JSON]:
+        with_judge: dict[str, JSON] = {}
+        for (judge, column), (share, kappa_, n) in self.judges.items():
+            name = judge if column == PREFERRED else f"{judge}: {column}"
+            with_judge[name] = {**share.as_json(), "kappa": kappa_, "n": n}
+        return {
+            "people": self.people, "questions": self.questions, "alpha": dict(self.alpha), "with_judge": with_judge,
+        }  # fmt: skip
+
+    def table(self) -> Table:
+        rows = [
+            (judge, column, shown_share(share), shown(kappa_), f"{n:,}")
+            for (judge, column), (share, kappa_, n) in self.judges.items()
+        ]
+        return Table("agreement with people", ("judge", "people", "agreement [95%]", "kappa", "n"), rows)
+
+    def remarks(self) -> list[str]:
+        alphas = [f"Krippendorff's alpha of people, {name}: {shown(alpha)}" for name, alpha in self.alpha.items()]
+        return [f"people: {self.people:,}, of {self.questions:,} questions", *(alphas if self.people > 1 else ())]
+
+
+def people_agreement(sheets: Sequence[Sheet], judges: Mapping[str, Outcome]) -> Agreement:
+    """How well people agree with one another, and with each judge, dimension, and reward without a dimension.
+
+    Each is compared with what people prefer on the whole, a dimension also with what they prefer by it.
+    """
+    columns = _columns(sheets)
+    alpha = {
+        column: krippendorff_alpha(
+            [[sheet.get(column, {}).get(name) for sheet in sheets] for name in _questions(sheets, column)]
+        )
+        for column in columns
     }
+    compared = [(judge, PREFERRED) for judge in judges]
+    compared += [(judge, f"{PREFERRED}_{judge}") for judge in judges]
+    found = {}
+    for judge, column in compared:
+        said = judges[judge].by_question
+        both = [(r, said[name]) for sheet in sheets for name, r in sheet.get(column, {}).items() if name in said]
+        if both:
+            share = wilson(sum(1 - abs(p - j) for p, j in both), len(both))
+            found[judge, column] = share, kappa([p for p, _ in both], [j for _, j in both]), len(both)
+    questions = {name for column in columns for name in _questions(sheets, column)}
+    return Agreement(len(sheets), len(questions), alpha, found)

@@ -63,11 +63,11 @@ class Outcome:
         return (*shares, shown_share(self.win_rate()), difference, f"{len(self.results):,}", f"{self.missing:,}")
 
 
-def by_rewards(ids: Sequence[str], scores: Scores, margin: float) -> dict[str, Outcome]:
-    """The outcome by reward and by each dimension; rewards that are at most ``margin`` apart are a tie."""
+def by_rewards(ids: Sequence[str], scores: Scores, margin: float, *, without: bool = False) -> dict[str, Outcome]:
+    """The outcome by reward and by each dimension, or ``without`` each; rewards at most ``margin`` apart are a tie."""
     outcomes: dict[str, Outcome] = {}
     for judge, of_judge in scores.items():
-        if judge.startswith("without "):
+        if judge.startswith("without ") is not without:
             continue
         outcome = outcomes[judge.removeprefix("only ")] = Outcome()
         for name in ids:

@@ -226,7 +226,7 @@ def test_a_sheet_is_read_as_people_and_label_studio_leave_it(tmp_path: Path) -> 
         {"data": {"sample_id": "q3"}, "annotations": []},
         {"sample_id": "'q4", "preferred": "2"},
     ]
-    sheet = read_sheet(sheet_of(tmp_path / "s.json", *studio))
+    sheet = read_sheet(sheet_of(tmp_path / "s.json", *studio))["preferred"]
     assert set(sheet) == {"q1", "q2", "q4"}
     assert sheet["q2"] == 0.5
     for rows, problem in (
@@ -324,7 +324,7 @@ def test_policies_are_compared_by_people_and_tools_alone_and_the_files_for_them_
     more = ["--people", str(sheet), "--verdicts", str(verdicts), "--markdown", str(out), "--export", str(folder)]
     assert invoke([*command, *more]) == 0
     shown = capsys.readouterr().out
-    assert "people, people: 1" in shown
+    assert "people: 1, of" in shown
     assert "v.jsonl" in shown
     assert "| F1 | 100.000 | 0.000 |" in out.read_text()
     assert json.loads((folder / "alpaca_eval" / "a.json").read_text())[0]["output"] == "seven"

@@ -17,7 +17,7 @@ from lrf.errors import DataError
 from lrf.evaluation import policies, references
 from lrf.evaluation.duels import Duel, Duels, read_answers
 from lrf.evaluation.other_tools import read_verdicts, write_for_others
-from lrf.evaluation.people import people_agreement, people_outcome, read_sheet, write_sheet
+from lrf.evaluation.people import people_agreement, people_outcomes, read_sheet, write_sheet
 from lrf.evaluation.policies import Outcome, by_reference, facts_of
 from lrf.evaluation.references import rouge_l, token_f1
 from lrf.types import Document, JudgedStatement, Judgement, Message, Sample
@@ -149,7 +149,7 @@ def test_both_turns_of_a_conversation_go_out_to_mt_bench_and_come_back(tmp_path:
 def test_a_sheet_goes_out_blind_and_comes_back_as_wins(tmp_path: Path, suffix: str) -> None:
     matches = [duel(n, a="=good") for n in range(40)]
     path = tmp_path / f"sheet.{suffix}"
-    write_sheet(path, matches)
+    write_sheet(path, matches, ["helpfulness"])
     if suffix == "csv":
         with path.open(newline="", encoding="utf-8") as file:
             sheet = list(csv.DictReader(file))
@@ -157,6 +157,7 @@ def test_a_sheet_goes_out_blind_and_comes_back_as_wins(tmp_path: Path, suffix: s
         for row in sheet:
             row["preferred"] = "1" if "good" in row["answer_1"] else "2"
         sheet[0]["preferred"], sheet[1]["preferred"] = "tie", ""
+        sheet[2]["preferred_helpfulness"] = sheet[2]["preferred"]
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, sheet[0])
             writer.writeheader()
@@ -168,13 +169,19 @@ def test_a_sheet_goes_out_blind_and_comes_back_as_wins(tmp_path: Path, suffix: s
         for task in tasks:
             side = "left" if "good" in task["data"]["answer_1"] else "right"
             task["annotations"] = [{"result": [{"value": {"selected": side}}]}]
+        by_dimension = "1" if "good" in tasks[2]["data"]["answer_1"] else "2"
+        tasks[2]["annotations"][0]["result"].append(
+            {"from_name": "preferred_helpfulness", "value": {"choices": [by_dimension]}}
+        )
         tasks[0]["annotations"] = [{"result": [{"value": {"choices": ["tie"]}}]}]
         tasks[1]["annotations"] = []
         path.write_text(json.dumps(tasks))
         assert "<Pairwise" in path.with_suffix(".xml").read_text()
     assert 8 < sum("good" in text for text in first) < 32  # neither policy is always the first
-    outcome = people_outcome([read_sheet(path)])
-    assert outcome.counts == (38, 1, 0)
+    outcomes = people_outcomes([read_sheet(path)])
+    assert {name: outcome.counts for name, outcome in outcomes.items()} == {
+        "people": (38, 1, 0), "people: helpfulness": (1, 0, 0),
+    }  # fmt: skip
 
 
 def test_a_sheet_that_says_something_else_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -188,12 +195,18 @@ def test_a_sheet_that_says_something_else_is_refused_with_its_line(tmp_path: Pat
 
 
 def test_people_agree_with_one_another_and_with_the_judge_as_far_as_they_do() -> None:
-    one, two = {"a": 1.0, "b": 0.0, "c": 1.0}, {"a": 1.0, "b": 0.0, "c": 0.0}
-    found = people_agreement([one, two], {"a": 1.0, "b": 0.0, "c": 0.5})
-    assert found["with_judge"] == pytest.approx((1 + 1 + 0.5 + 1 + 1 + 0.5) / 6)
-    assert 0 < found["alpha"] < 1
-    assert people_outcome([one, two]).counts == (1, 1, 1)
-    assert people_agreement([one], {})["with_judge"] is None
+    one = {"preferred": {"a": 1.0, "b": 0.0, "c": 1.0}, "preferred_helpfulness": {"a": 0.0}}
+    two = {"preferred": {"a": 1.0, "b": 0.0, "c": 0.0}}
+    judges = {"reward": Outcome({"a": 1.0, "b": 0.0, "c": 0.5}), "helpfulness": Outcome({"a": 0.0})}
+    agreement = people_agreement([one, two], judges)
+    found: Any = agreement.as_json()
+    assert found["with_judge"]["reward"]["value"] == pytest.approx((1 + 1 + 0.5 + 1 + 1 + 0.5) / 6)
+    assert found["with_judge"]["helpfulness"]["value"] == 0
+    assert found["with_judge"]["helpfulness: preferred_helpfulness"]["value"] == 1
+    assert 0 < found["alpha"]["preferred"] < 1
+    assert people_outcomes([one, two])["people"].counts == (1, 1, 1)
+    assert len(agreement.table().rows) == 3
+    assert people_agreement([one], {}).as_json()["with_judge"] == {}
 
 
 @pytest.fixture
@@ -273,6 +286,6 @@ def test_the_better_policy_wins_by_reward_dimension_comparison_and_reference(
     sheet.write_text(filled)
     assert invoke([*args, "--people", str(sheet), "--people", str(sheet)]) == 0
     people = json.loads(capsys.readouterr().out)
-    assert people["people"]["alpha"] == 1 or people["people"]["alpha"] is None
+    assert people["people"]["alpha"]["preferred"] in (1, None)
     assert judge_server.books.repeated == 0
     assert people["outcomes"]["people"]["win"] + people["outcomes"]["people"]["loss"] == 7
