@@ -6,8 +6,9 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -25,15 +26,25 @@ from lrf.text.redaction import forget
 from project import Project
 from serving import Handler, Serve
 
+# Each module is compiled once, and not by every worker and every process that a test starts.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A machine that decides whether a change lands draws the same examples for the same code; a person's finds new ones.
-settings.register_profile("lrf", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile("lrf", max_examples=30, deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("lrf")
 
 
-def pytest_collection_finish() -> None:
-    """Spare every later garbage collection the modules and tests: a run begins and ends with a full one."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Collect no garbage while modules are imported, and spare every later collection the modules and tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

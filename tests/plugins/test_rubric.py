@@ -156,7 +156,7 @@ async def test_words_of_a_rubric_never_become_a_template_or_a_verdict() -> None:
 async def test_it_is_a_dimension_that_attacks_don_t_move() -> None:
     dimension = rubric(Item(text="The answer is right.", scale="0-10", sees=("document", "question", "answer")))
     await check_dimension(dimension)
-    await check_attacks(dimension, count=60)
+    await check_attacks(dimension, count=20)
 
 
 AUTORUBRIC = """

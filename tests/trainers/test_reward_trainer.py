@@ -82,22 +82,19 @@ def test_it_satisfies_the_protocol_and_says_what_it_reads() -> None:
     assert RewardSettings.model_validate(TINY | {"objective": "preferences"}).reads == ("pairs",)
 
 
-def test_a_reward_model_distilled_from_planted_ratings_agrees_with_them_on_held_out_answers(scored_job) -> None:
-    job = scored_job(planted(600))
+async def test_a_model_distilled_from_planted_ratings_agrees_with_them_on_held_out_answers_and_is_a_dimension(
+    scored_job,
+) -> None:
+    job = scored_job(planted(450), prompt_template_sha256=_sha256("<<question>>"))
     result = trainer(**LEARNS, held_out=0.2).train(job)
     for name in ("helpfulness", "logicality"):
         figures = result.metrics["held_out"][name]
-        assert figures["answers"] > 80
+        assert figures["answers"] > 60
         assert figures["pearson"] > 0.9
         assert figures["spearman"] > 0.9
         assert abs(figures["length_pearson"]) < 0.45
-
-
-async def test_the_dimension_classifier_scores_with_what_was_trained(scored_job) -> None:
-    job = scored_job(planted(400), prompt_template_sha256=_sha256("<<question>>"))
-    checkpoint = trainer(**LEARNS).train(job).checkpoint
     rated = Classifier(
-        ClassifierSettings(model=checkpoint, head="logicality", prompt_template="<<question>>", device="cpu")
+        ClassifierSettings(model=result.checkpoint, head="logicality", prompt_template="<<question>>", device="cpu")
     )
     good, bad = Candidate("0", "aaxxaaxxaa bbbbbbbbbb"), Candidate("1", "aaxxaaxxaa yyyyyyyyyy")
     sample = Sample("s", "?", (Document("0", "Any text."),), (good, bad))

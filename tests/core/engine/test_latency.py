@@ -165,10 +165,9 @@ def simulate(
     return calls / now, limiter
 
 
-@pytest.mark.parametrize("slots", [4, 64, 256])
-@pytest.mark.parametrize("jitter", [0.0, 0.3, 0.5])
+@pytest.mark.parametrize(("slots", "jitter"), [(4, 0.5), (64, 0.0), (64, 0.5), (256, 0.3)])
 def test_the_limit_stays_where_latency_does_not_follow_the_load(slots: int, jitter: float) -> None:
-    for seed in range(3):
+    for seed in range(2):
         _, limiter = simulate(lambda flying, now: 1.0, slots, 10_000, jitter, seed)
         assert limiter.limit == slots
 
@@ -177,7 +176,7 @@ def test_the_limit_backs_off_where_replies_take_longer_the_more_there_are_in_fli
     def latency(flying: int, now: float) -> float:
         return max(1.0, flying / 64)
 
-    for seed in range(3):
+    for seed in range(2):
         throughput, limiter = simulate(latency, 256, 20_000, seed=seed)
         best, _ = simulate(latency, 64, 20_000, seed=seed)
         assert 64 <= limiter.limit <= 3 * 64

@@ -19,7 +19,6 @@ from lrf.evaluation.labels import read_labels
 from lrf.types import Candidate, Document, JudgedStatement, Judgement, Note, Quotation, Reward, Sample, Span
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-sync_api = pytest.importorskip("playwright.sync_api", reason="the report's pages need playwright to be tested")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="the report's pages need the system's Chromium to be tested"),
@@ -52,6 +51,7 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the report's pages need playwright to be tested")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
