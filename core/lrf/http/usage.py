@@ -18,7 +18,7 @@ def read_usage(value: Any) -> Usage:
     call them ``input_tokens`` and ``output_tokens`` are understood, too.
     """
     if isinstance(value, list):
-        told = [usage for usage in map(read_usage, filter(_is_mapping, value)) if usage.told]
+        told = [found for one in value if isinstance(one, Mapping) and (found := read_usage(one)).told]
         return told[-1] if told else Usage()
     usage = value.get("usage") if isinstance(value, Mapping) else None
     if not isinstance(usage, Mapping):
@@ -33,10 +33,6 @@ def read_usage(value: Any) -> Usage:
         cached_tokens=_count(details.get("cached_tokens")),
         written_tokens=_count(details.get("cache_write_tokens")),
     )
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping)
 
 
 def _count(value: Any) -> int:

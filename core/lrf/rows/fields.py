@@ -21,7 +21,7 @@ from pydantic import (
     Tag,
 )
 
-from lrf.rows.values import check_depth, check_json, invalid, kind_of, quoted
+from lrf.rows.values import check_depth, check_json, invalid, kind_of, quoted, refuse_constant
 from lrf.types import JSON
 
 Text = Annotated[str, Strict()]
@@ -112,11 +112,7 @@ class PartRow(BaseModel):
 Content = Text | list[Annotated[PartRow, BeforeValidator(_text_part)]]
 
 
-def _refuse_constant(name: str) -> JSON:
-    raise ValueError(f"{name} is not a JSON value")
-
-
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_decode = json.JSONDecoder(parse_constant=refuse_constant).decode
 
 
 def _parsed_json(text: str) -> JSON:

@@ -12,7 +12,8 @@ from typing import BinaryIO, TextIO, cast
 
 from lrf.errors import DataError
 from lrf.rows.lines import LONGEST_ROW, Row, lines, parse_line, too_large
-from lrf.types import JSON, BadRow
+from lrf.rows.values import refuse_constant
+from lrf.types import BadRow
 
 CHUNK = 1 << 20
 """Characters of a JSON list read at a time."""
@@ -57,7 +58,7 @@ def _lines(path: Path) -> Iterator[Row | BadRow]:
 
 def _array(path: Path) -> Iterator[Row | BadRow]:
     """The elements of a JSON list, decoded one by one as the file is read. They are counted in place of lines."""
-    decode = json.JSONDecoder(parse_constant=_not_a_number).raw_decode
+    decode = json.JSONDecoder(parse_constant=refuse_constant).raw_decode
     number, more = 0, CHUNK
     with _text(path) as file:
         text = file.read(CHUNK).lstrip()[1:]
@@ -79,10 +80,6 @@ def _array(path: Path) -> Iterator[Row | BadRow]:
             yield Row(str(path), number, value)
             if not text and not (text := file.read(CHUNK)):
                 raise DataError(f"{path}: the list isn't closed after element {number}; the file may be cut short")
-
-
-def _not_a_number(name: str) -> JSON:
-    raise ValueError(f"{name} is not a JSON value")
 
 
 def _parquet(path: Path) -> Iterator[Row | BadRow]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, AnyStr
 
 from lrf.errors import DataError
-from lrf.rows.values import quoted
+from lrf.rows.values import quoted, refuse_constant
 from lrf.types import JSON, BadRow
 
 LONGEST_ROW = 1 << 28
@@ -67,10 +67,6 @@ def parse_line(line: bytes, file: str, number: int, folder: Path | None = None) 
         return BadRow(file, number, f"not usable JSON: {error}")
 
 
-def _no_constant(name: str) -> JSON:
-    raise ValueError(f"{name} is not a JSON value")
-
-
 def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     result = dict(pairs)
     if len(result) < len(pairs):
@@ -79,4 +75,4 @@ def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     return result
 
 
-_decode = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unique).decode
+_decode = json.JSONDecoder(parse_constant=refuse_constant, object_pairs_hook=_unique).decode

@@ -63,6 +63,11 @@ def check_json(value: JSON, at: str = "") -> None:
         raise invalid(f"{kind_of(value)} is not a JSON value", at)
 
 
+def refuse_constant(name: str) -> JSON:
+    """What a JSON decoder calls for NaN and infinities. Raises ValueError."""
+    raise ValueError(f"{name} is not a JSON value")
+
+
 def _step(key: str) -> str:
     return f".{key if key.isidentifier() and len(key) <= _LONGEST_QUOTE else quoted(key)}"
 
