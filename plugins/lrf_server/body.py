@@ -11,6 +11,8 @@ from typing import Any
 
 from starlette.requests import Request
 
+from lrf.rows.values import refuse_constant
+
 BODY_S = 60.0
 """Seconds that a body may take to arrive."""
 LARGE = 100_000
@@ -87,8 +89,4 @@ class Bodies:
 
 
 def _parsed(raw: bytes) -> Any:
-    return json.loads(raw, parse_constant=_no_constant)
-
-
-def _no_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no JSON")
+    return json.loads(raw, parse_constant=refuse_constant)

@@ -11,7 +11,7 @@ from typing import Any
 
 from lrf.protocols import Answers
 from lrf.types import Reward
-from lrf_training.checkpoint import fsync_path
+from lrf_training.checkpoint import write_whole
 from lrf_training.processes import rank
 
 LOG = "rollouts.jsonl"
@@ -53,10 +53,8 @@ class Rollouts:
     ) -> None:
         """Keep answers before they are paid for."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        new = self._file(batch).with_suffix(".new")
-        new.write_text(json.dumps({"key": self._key(prompts), "answers": answers, "log_probs": log_probs}))
-        fsync_path(new)
-        new.rename(self._file(batch))
+        kept = {"key": self._key(prompts), "answers": answers, "log_probs": log_probs}
+        write_whole(self._file(batch), json.dumps(kept))
 
     def drop_before(self, batch: int) -> None:
         """Forget this process's answers of earlier batches: a state that was saved has learnt from them."""

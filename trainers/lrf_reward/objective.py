@@ -14,7 +14,7 @@ from transformers import Trainer
 from lrf.errors import StageError
 from lrf.types import JSON
 from lrf_training.adapters import unwrap_peft
-from lrf_training.checkpoint import fsync_path
+from lrf_training.checkpoint import write_whole
 from lrf_training.evaluation import Sums
 from lrf_training.offloading import OffloadingTrainer
 from lrf_training.preflight import is_out_of_memory
@@ -80,10 +80,7 @@ class DistillationTrainer(OffloadingTrainer, HeldOutTrainer, Trainer):  # type: 
 
 def _add_to_config(path: Path, info: dict[str, JSON]) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(config | {"lrf_reward": info}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    fsync_path(new)
-    new.rename(path)
+    write_whole(path, json.dumps(config | {"lrf_reward": info}, indent=2, sort_keys=True) + "\n")
 
 
 def _count(batch: Mapping[str, Any]) -> int:

@@ -163,9 +163,7 @@ class TrainingStates:
                 "sharded": self.sharded,
                 "files": _sizes(path),
             }
-            (path / f"{COMPLETE}.new").write_text(json.dumps(mark))
-            fsync_path(path / f"{COMPLETE}.new")
-            (path / f"{COMPLETE}.new").rename(path / COMPLETE)
+            write_whole(path / COMPLETE, json.dumps(mark))
             fsync_path(path)
             for other in self.folder.glob("checkpoint-*"):
                 if other != path:
@@ -214,6 +212,14 @@ def _sizes(folder: Path) -> dict[str, int]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not path.name.startswith(COMPLETE)
     }
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there as a whole or not at all, whenever the process or the machine ends."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    fsync_path(new)
+    new.rename(path)
 
 
 def fsync_path(path: Path) -> None:

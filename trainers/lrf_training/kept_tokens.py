@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from lrf_training.checkpoint import fsync_path
+from lrf_training.checkpoint import fsync_path, write_whole
 from lrf_training.mixture import Mixture
 from lrf_training.tokens import TokenCounts
 
@@ -36,10 +36,7 @@ def kept_tokens(
     fsync_path(tokens)
     numbers = {field.name: getattr(counts, field.name) for field in fields(counts)}
     found = {"made_of": made_of, "size": tokens.stat().st_size, "counts": numbers, "files": rows.counts}
-    new = mark.with_suffix(".json.new")
-    new.write_text(json.dumps(found), encoding="utf-8")
-    fsync_path(new)
-    new.rename(mark)
+    write_whole(mark, json.dumps(found))
     return counts, rows.counts
 
 
