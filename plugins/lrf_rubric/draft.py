@@ -92,7 +92,12 @@ def rubric() -> None:
 
 @rubric.command()
 @click.argument("pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--document", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A text.")
+@click.option(
+    "--document",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The document, a text file.",
+)
 @click.option("--question", required=True, help="The question that answers are about.")
 @click.option("--judge", "name", default=None, help="The judge that writes; left out: main, or the only one.")
 def draft(pipeline: Path, document: Path, question: str, name: str | None) -> None:

@@ -18,8 +18,8 @@ from lrf.config import load_pipeline
 from lrf.errors import JudgeError, LrfError
 from lrf.http.settings import EndpointSettings
 from lrf.plugin.catalog import load_catalog
-from lrf.prompting.expectations import Text, YesOrNo
-from lrf.prompting.requests import Reply, Request
+from lrf.prompting.expectations import Text, Verdict, YesOrNo
+from lrf.prompting.requests import Reply, ReplyMode, Request
 from lrf.prompting.templates import Segment
 from lrf.protocols import GenerationSettings
 from lrf.text.redaction import redact
@@ -63,20 +63,17 @@ class ServerCheck:
 
     def sentence(self) -> str:
         """The check as a line for people."""
-        where = f"{self.server}: {self.address or 'in this process'}"
+        where = f"{self.server} ({self.address or 'in this process'})"
         if self.skipped:
             return f"{where}: not asked ({self.skipped})"
         if self.error:
             return f"{where}: FAILED: {self.error}"
         window = f"window of {self.context_window:,} tokens" if self.context_window else "window not known"
         speed = f", {self.tokens_per_second:.0f} tokens/s" if self.tokens_per_second else ""
-        parts = (
-            f"model {self.served_model or self.model}",
-            self.key or "no key",
-            window,
-            f"{self.seconds:.2f} s{speed}",
-        )
-        return f"{where}: works; {', '.join(parts)}"
+        model = self.served_model or self.model
+        parts = [f"model {model}"] if model else []
+        parts += [self.key or "no key", window] if self.address else []
+        return f"{where}: works; {', '.join((*parts, f'{self.seconds:.2f} s{speed}'))}"
 
 
 def check_servers(path: Path) -> list[ServerCheck]:
@@ -154,8 +151,18 @@ async def _ask_judge(judge: Any) -> Reply:
     kinds = judge.capabilities.kinds
     if kinds is not None and "yes_or_no" in kinds:
         return await _ask_to_decide(judge)
+    if kinds is not None and "verdict" in kinds:
+        return await _ask_for_a_verdict(judge)
     expects = Text() if kinds is None else Text(kinds[0])
     reply: Reply = await judge.complete(Request((Segment(QUESTION, trusted=True),), expects, _TOKENS, 0.01))
+    return reply
+
+
+async def _ask_for_a_verdict(judge: Any) -> Reply:
+    """The reply of a judge that only gives verdicts, which reads a prompt's fields."""
+    prompt = tuple(Segment("The sky is blue.", trusted=False, name=field) for field in ("context", "statement"))
+    mode: ReplyMode = "logprobs" if judge.capabilities.probabilities else "text"
+    reply: Reply = await judge.complete(Request(prompt, Verdict({"yes": 1.0, "no": 0.0}), _TOKENS, 0.01, mode))
     return reply
 
 

@@ -19,9 +19,9 @@ def sentences(project: Project, **changes: Any) -> list[str]:
 def test_servers_that_work_are_shown_with_model_key_and_speed(project: Project, judge_server: JudgeServer) -> None:
     sampler = {"type": "openai", "base_url": project.base_url, "model": "sim", "api_key_env": None}
     judge, embedder, sample = sentences(project, sample=sampler)
-    assert judge.startswith(f"judges.main: {project.base_url}: works; model sim, no key (OPENAI_API_KEY is not set), ")
+    assert judge.startswith(f"judges.main ({project.base_url}): works; model sim, no key (OPENAI_API_KEY is not set), ")
     assert "tokens/s" in judge
-    assert embedder.startswith("embedders.main: ")
+    assert embedder.startswith("embedders.main (")
     assert "works; model emb" in embedder
     assert "no key (`api_key_env: null`)" in sample
 
@@ -43,4 +43,13 @@ def test_a_server_that_does_not_work_is_shown_with_the_reason(
 def test_what_loads_a_model_here_is_not_asked(project: Project, judge_server: JudgeServer) -> None:
     local = {"type": "transformers", "model": "nobody/nothing"}
     (judge, *_) = sentences(project, judges={"main": local})
-    assert judge == "judges.main: in this process: not asked (it loads its model in this machine's memory)"
+    assert judge == "judges.main (in this process): not asked (it loads its model in this machine's memory)"
+
+
+def test_a_judge_that_only_gives_verdicts_is_asked_for_one(project: Project, judge_server: JudgeServer) -> None:
+    (judge, *_) = sentences(
+        project,
+        judges={"main": {"type": "overlap"}},
+        dimensions=[{"type": "faithfulness", "statements": "sentences"}],
+    )
+    assert judge.startswith("judges.main (in this process): works; model overlap, ")
