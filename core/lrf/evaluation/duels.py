@@ -13,10 +13,10 @@ from typing import Any
 
 from lrf.errors import DataError
 from lrf.evaluation.baselines import share_of
-from lrf.rows.formats import rows_of
+from lrf.rows.formats import objects_of
 from lrf.stages.run_dir import RunDir
 from lrf.text.unicode import storable
-from lrf.types import JSON, BadRow, Candidate, Sample
+from lrf.types import JSON, Candidate, Sample
 
 KEYS = ("sample_id", "id", "question_id", "idx", "instruction")
 """The fields that may say which question an answer is to; an instruction is the question itself."""
@@ -41,14 +41,11 @@ def read_answers(path: Path) -> Iterator[tuple[str, Sequence[str], str]]:
         path = RunDir(path).candidates
         if not path.is_file():
             raise DataError(f"{path} is not there; expected the folder of a run that sampled candidates")
-    for row in rows_of(path):
-        where = f"{row.file}:{row.line}"
-        if isinstance(row, BadRow) or not isinstance(row.value, Mapping):
-            raise DataError(f"{where}: {row.message if isinstance(row, BadRow) else 'expected an object'}")
-        if row.value.get("candidates") == []:
+    for row, where in objects_of(path):
+        if row.get("candidates") == []:
             continue  # a sample that the run left out
-        key = next((str(row.value[name]) for name in KEYS if row.value.get(name) not in (None, "")), None)
-        turns = _turns(row.value)
+        key = next((str(row[name]) for name in KEYS if row.get(name) not in (None, "")), None)
+        turns = _turns(row)
         if key is None or turns is None:
             raise DataError(f"{where}: expected one of {', '.join(KEYS)}, and one of {', '.join(TEXTS)}, or choices")
         yield key, turns, where

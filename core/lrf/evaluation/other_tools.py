@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,8 @@ from typing import Any, Self, cast
 from lrf.errors import DataError
 from lrf.evaluation.duels import Duel, Duels
 from lrf.evaluation.policies import Outcome
-from lrf.rows.formats import rows_of
+from lrf.rows.formats import objects_of
 from lrf.store.files import dump, replacing
-from lrf.types import BadRow
 
 NAMES = ("a", "b")
 """The policies' names in the files."""
@@ -62,7 +61,7 @@ def read_verdicts(path: Path, duels: Duels) -> Outcome:
     by_question, ids = {duel.sample.query: duel.sample.id for duel in duels}, {one.id for one in asked.values()}
     outcome = Outcome()
     singles: dict[str, dict[str, list[float]]] = {}
-    for row, where in _objects(path):
+    for row, where in objects_of(path):
         if "preference" in row:
             outcome.add(_alpaca_id(row, by_question, ids, where), _alpaca(row, where))
         elif "g1_winner" in row:
@@ -83,14 +82,6 @@ def read_verdicts(path: Path, duels: Duels) -> Outcome:
     if not outcome.by_question and not outcome.missing:
         raise DataError(f"{path}: no verdict in it")
     return outcome
-
-
-def _objects(path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
-    for row in rows_of(path):
-        where = f"{row.file}:{row.line}"
-        if isinstance(row, BadRow) or not isinstance(row.value, Mapping):
-            raise DataError(f"{where}: {row.message if isinstance(row, BadRow) else 'expected an object'}")
-        yield row.value, where
 
 
 def _alpaca_id(row: Mapping[str, Any], questions: Mapping[str, str], ids: Set[str], where: str) -> str:

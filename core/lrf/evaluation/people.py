@@ -21,9 +21,9 @@ from lrf.evaluation.measures import Share
 from lrf.evaluation.policies import Outcome
 from lrf.evaluation.statistics import kappa, krippendorff_alpha, wilson
 from lrf.evaluation.tables import Table, shown, shown_share
-from lrf.rows.formats import rows_of
+from lrf.rows.formats import objects_of
 from lrf.store.files import dump, replacing
-from lrf.types import JSON, BadRow
+from lrf.types import JSON
 
 PREFERRED = "preferred"
 """The column of the answer that is better on the whole; ``preferred_NAME`` is that by the dimension NAME."""
@@ -87,16 +87,13 @@ def read_sheet(path: Path) -> dict[str, dict[str, float]]:
     """
     results: dict[str, dict[str, float]] = {PREFERRED: {}}
     names: set[str] = set()
-    for row in rows_of(path):
-        where = f"{row.file}:{row.line}"
-        if isinstance(row, BadRow) or not isinstance(row.value, Mapping):
-            raise DataError(f"{where}: {row.message if isinstance(row, BadRow) else 'expected an object'}")
-        data = row.value.get("data") if isinstance(row.value.get("data"), Mapping) else row.value
+    for row, where in objects_of(path):
+        data = row.get("data") if isinstance(row.get("data"), Mapping) else row
         name = str((data or {}).get("sample_id") or "").removeprefix("'")
         if not name:
             raise DataError(f"{where}: sample_id: missing")
         first = "a" if share_of("people", name) < 0.5 else "b"
-        said = {column: side for column, side in _said(row.value) if side not in ("", "none")}
+        said = {column: side for column, side in _said(row) if side not in ("", "none")}
         if said and name in names:
             raise DataError(f"{where}: sample_id: {name!r} comes twice")
         names.update([name] if said else [])

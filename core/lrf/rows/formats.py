@@ -6,14 +6,14 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
 from lrf.errors import DataError
 from lrf.rows.lines import LONGEST_ROW, Row, lines, parse_line, too_large
 from lrf.rows.values import refuse_constant
-from lrf.types import BadRow
+from lrf.types import JSON, BadRow
 
 CHUNK = 1 << 20
 """Characters of a JSON list read at a time."""
@@ -28,6 +28,15 @@ def rows_of(paths: Path | Sequence[Path]) -> Iterator[Row | BadRow]:
             raise DataError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
+def objects_of(path: Path) -> Iterator[tuple[Mapping[str, JSON], str]]:
+    """The object in each row of a file, and its place: "file:line". Raises :class:`lrf.errors.DataError` for others."""
+    for row in rows_of(path):
+        where = f"{row.file}:{row.line}"
+        if isinstance(row, BadRow) or not isinstance(row.value, Mapping):
+            raise DataError(f"{where}: {row.message if isinstance(row, BadRow) else 'expected an object'}")
+        yield row.value, where
 
 
 def _rows(path: Path) -> Iterator[Row | BadRow]:
