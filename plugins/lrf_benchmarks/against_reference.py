@@ -64,10 +64,10 @@ class AgainstReference:
         self._examples = None if settings.few_shots is None else read_few_shots(settings.few_shots)
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
-        found = [await self._rated(sample, candidate, reference, ctx) for reference in references_of(sample)]
-        if not found:
+        judgements = [await self._rated(sample, candidate, reference, ctx) for reference in references_of(sample)]
+        if not judgements:
             raise UnscorableError(Reason.NO_REFERENCE, "the answer is compared with a reference, and the row has none")
-        return max(found, key=lambda judgement: judgement.rating)
+        return max(judgements, key=lambda judgement: judgement.rating)
 
     async def _rated(self, sample: Sample, candidate: Candidate, reference: str, ctx: Context) -> Judgement:
         language = "zh" if ctx.language == "zh" else "en"

@@ -28,11 +28,11 @@ def requests_of(
     """The requests for rows, and for each of them the places of its rows."""
     groups: dict[str, list[int]] = {}
     rows = [{name: column[i] for name, column in columns.items()} for i in range(len(prompts))]
-    found = [request_of(prompt, row, []) for prompt, row in zip(prompts, rows, strict=True)]
-    for place, request in enumerate(found):
+    requests = [request_of(prompt, row, []) for prompt, row in zip(prompts, rows, strict=True)]
+    for place, request in enumerate(requests):
         groups.setdefault(json.dumps(request, sort_keys=True, default=str), []).append(place)
     places = list(groups.values())
-    return [{**found[group[0]], "answers": [answers[i] for i in group]} for group in places], places
+    return [{**requests[group[0]], "answers": [answers[i] for i in group]} for group in places], places
 
 
 def text_of(completion: Any) -> str:

@@ -33,7 +33,7 @@ def sentences(answer: str) -> list[Sentence]:
     A heading that is only a title ("## Answer") states nothing, so it is none: it would be found supported by any
     document with its word. One with more words, or with a digit, is.
     """
-    found = []
+    sentences = []
     for block in _BLOCK.finditer(answer):
         if _is_title(block[0]):
             continue
@@ -42,9 +42,9 @@ def sentences(answer: str) -> list[Sentence]:
         for end in [*_ends(answer, start, block.end()), block.end()]:
             sentence = _trimmed(answer, start, end)
             if _WORDS.search(sentence.text):
-                found.append(sentence)
+                sentences.append(sentence)
             start = end
-    return found
+    return sentences
 
 
 def _is_title(line: str) -> bool:

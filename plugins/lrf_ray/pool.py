@@ -123,8 +123,8 @@ class Pool:
 
     async def metrics(self) -> Mapping[str, JSON]:
         """The figures of each worker that has some and answers, by its number."""
-        found = await asyncio.gather(*(worker.metrics.remote() for worker in self._workers), return_exceptions=True)
-        return {f"worker {n}": figures for n, figures in enumerate(found) if isinstance(figures, Mapping) and figures}
+        metrics = await asyncio.gather(*(worker.metrics.remote() for worker in self._workers), return_exceptions=True)
+        return {f"worker {n}": figures for n, figures in enumerate(metrics) if isinstance(figures, Mapping) and figures}
 
     async def aclose(self) -> None:
         """Close the components and end the workers. May be called more than once."""

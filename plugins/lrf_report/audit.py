@@ -31,10 +31,10 @@ def found_audit(run: lrf.ScoredRun) -> dict[str, JSON] | None:
 def read_audit(path: Path) -> dict[str, JSON]:
     """What an audit found. Raises :class:`lrf.ConfigError` for a file that is something else."""
     try:
-        found = json.loads(path.read_bytes())
+        audit = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not JSON: {error}") from error
-    match found:
+    match audit:
         case {"judges": dict(), "alarms": list(), "not_better_than": list()}:
-            return {name: found[name] for name in SHOWN}
+            return {name: audit[name] for name in SHOWN}
     raise ConfigError(f"{path}: expected what `lrf audit PIPELINE --json` prints")

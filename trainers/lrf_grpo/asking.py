@@ -77,8 +77,8 @@ def _in_trouble(reward: Reward) -> bool:
 
 
 def _trouble(scored: Sequence[Sequence[Reward]]) -> str:
-    found = next((r.unscored for rewards in scored for r in rewards if r.unscored and r.unscored.transient), None)
-    return f"{found.reason}: {found.detail}" if found else "no reply"
+    unscored = next((r.unscored for rewards in scored for r in rewards if r.unscored and r.unscored.transient), None)
+    return f"{unscored.reason}: {unscored.detail}" if unscored else "no reply"
 
 
 @dataclass(frozen=True, slots=True)

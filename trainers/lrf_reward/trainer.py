@@ -187,8 +187,8 @@ _ADVICE = (
 
 def _agreement(checkpoint: Path) -> JSON:
     """The figures of :mod:`lrf_reward.held_out` that a checkpoint has of itself."""
-    found: JSON = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["lrf_reward"]["agreement"]
-    return found
+    agreement: JSON = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["lrf_reward"]["agreement"]
+    return agreement
 
 
 def _plain(dataset: Any) -> Iterator[dict[str, Any]]:

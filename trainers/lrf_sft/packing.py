@@ -59,13 +59,13 @@ def pack(tokens: Path, into: Path, limit: int) -> int:
 def _packed(rows: Any, chosen: Sequence[int]) -> dict[str, Any]:
     import numpy as np
 
-    found = [rows[i] for i in chosen]
-    lengths = [len(row["input_ids"]) for row in found]
+    packed = [rows[i] for i in chosen]
+    lengths = [len(row["input_ids"]) for row in packed]
     starts = np.cumsum([0, *lengths[:-1]])
     return {
-        "input_ids": np.concatenate([row["input_ids"] for row in found]),
-        "spans": np.concatenate([row["spans"] + start for row, start in zip(found, starts, strict=True)]),
-        "ends": np.concatenate([_moved(row["ends"], start) for row, start in zip(found, starts, strict=True)]),
+        "input_ids": np.concatenate([row["input_ids"] for row in packed]),
+        "spans": np.concatenate([row["spans"] + start for row, start in zip(packed, starts, strict=True)]),
+        "ends": np.concatenate([_moved(row["ends"], start) for row, start in zip(packed, starts, strict=True)]),
         "lengths": lengths,
     }
 

@@ -225,11 +225,11 @@ def _lost(message: Mapping[str, Any], squeezed: str) -> list[str]:
     """As :func:`lost`, for a text without white space."""
     missing, place = [], 0
     for part in _TAGS.split(message.get("content") or ""):
-        found = squeezed.find(_squeezed(part), place)
-        if found < 0:
+        at = squeezed.find(_squeezed(part), place)
+        if at < 0:
             missing.append(part)
         else:
-            place = found + len(_squeezed(part))
+            place = at + len(_squeezed(part))
     thoughts = {message[name] for name in _REASONING if isinstance(message.get(name), str)}
     calls = list(_said_in_calls(message.get("tool_calls") or ()))
     return missing + [part for part in (*thoughts, *calls) if not _written(part, squeezed)]

@@ -35,18 +35,18 @@ def kept_tokens(
     counts = write()
     fsync_path(tokens)
     numbers = {field.name: getattr(counts, field.name) for field in fields(counts)}
-    found = {"made_of": made_of, "size": tokens.stat().st_size, "counts": numbers, "files": rows.counts}
-    write_whole(mark, json.dumps(found))
+    kept_counts = {"made_of": made_of, "size": tokens.stat().st_size, "counts": numbers, "files": rows.counts}
+    write_whole(mark, json.dumps(kept_counts))
     return counts, rows.counts
 
 
 def _read(mark: Path, made_of: str, tokens: Path) -> tuple[TokenCounts, Taken] | None:
     try:
-        found = json.loads(mark.read_text(encoding="utf-8"))
-        if found["made_of"] != made_of or found["size"] != tokens.stat().st_size:
+        saved = json.loads(mark.read_text(encoding="utf-8"))
+        if saved["made_of"] != made_of or saved["size"] != tokens.stat().st_size:
             return None
-        counts = {**found["counts"]}
+        counts = {**saved["counts"]}
         counters = {name: Counter(counts[name]) for name in ("lost_by_reason", "extra")}
-        return TokenCounts(**counts | counters), {path: (rows, taken) for path, (rows, taken) in found["files"].items()}
+        return TokenCounts(**counts | counters), {path: (rows, taken) for path, (rows, taken) in saved["files"].items()}
     except (OSError, ValueError, KeyError, TypeError):  # it isn't there, or half of it is
         return None

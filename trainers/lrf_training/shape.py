@@ -100,25 +100,25 @@ def shape_of(model: str) -> ModelShape:
         )
     kept = _kept(folder)
     try:
-        found = json.loads(kept.read_text(encoding="utf-8"))
+        counted = json.loads(kept.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        found = _counted(model, folder)
+        counted = _counted(model, folder)
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
             new = kept.with_suffix(f".{os.getpid()}")
-            new.write_text(json.dumps(found), encoding="utf-8")
+            new.write_text(json.dumps(counted), encoding="utf-8")
             new.rename(kept)
         except OSError:  # it will be counted again
             pass
-    return ModelShape(**found)
+    return ModelShape(**counted)
 
 
 def _folder(model: str) -> Path | None:
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
     cached = home / "hub" / f"models--{model.replace('/', '--')}" / "snapshots"
-    found = next((f for f in (Path(model), *sorted(cached.glob("*"))) if (f / _CONFIG).is_file()), None)
-    if found is not None:
-        return found
+    folder = next((f for f in (Path(model), *sorted(cached.glob("*"))) if (f / _CONFIG).is_file()), None)
+    if folder is not None:
+        return folder
     try:  # adapters, which are merged into their model
         return _folder(json.loads((Path(model) / "adapter_config.json").read_text())["base_model_name_or_path"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

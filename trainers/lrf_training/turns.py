@@ -62,16 +62,16 @@ def answer_sequences(
         left = []
         base = alone(last)
         tokens = chat.tokens(base.text)
-        found = _appended(chat, messages[: last + 1], earlier, base.text, alone)
-        if found is None:
-            found = {}
+        places = _appended(chat, messages[: last + 1], earlier, base.text, alone)
+        if places is None:
+            places = {}
             for i in earlier:
                 if (place := _within(chat, alone(i), base.text, tokens, stop_ids, messages[i])) is None:
                     left.append(i)
                 else:
-                    found[i] = place
-        found[last] = _Place(base.start, len(base.text))
-        spans, ends = _in_tokens(found.values(), tokens)
+                    places[i] = place
+        places[last] = _Place(base.start, len(base.text))
+        spans, ends = _in_tokens(places.values(), tokens)
         if spans:
             cut_off = is_cut_off(messages[last])
             sequences.append(AnswerSequence(tokens.ids, spans, base.as_written, cut_off, ends))
@@ -107,12 +107,12 @@ def _appended(
             if (turn := chat.turn(message)) is None:
                 return None
             header, said = turn
-        found = text.find(header + said, place)
-        if found < 0:
+        at = text.find(header + said, place)
+        if at < 0:
             return None
-        place = found + len(header + said)
+        place = at + len(header + said)
         if i in earlier:
-            places[i] = _Place(found + len(header), place)
+            places[i] = _Place(at + len(header), place)
     for i in {earlier[0], earlier[len(earlier) // 2], earlier[-1]} if earlier else ():
         answer = alone(i)
         whole = answer.as_written and text.startswith(answer.text)

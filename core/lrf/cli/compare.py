@@ -29,13 +29,13 @@ def compare(before: Path, now: Path, as_json: bool) -> None:
     """
     from lrf.stages.outcome.loading import load_run
 
-    found = load_run(now).compared_with(load_run(before))
+    differences = load_run(now).compared_with(load_run(before))
     if as_json:
         from lrf.cli.output import show_json
 
-        show_json(found)
+        show_json(differences)
     else:
-        _show(found)
+        _show(differences)
 
 
 def _show(found: Mapping[str, JSON]) -> None:

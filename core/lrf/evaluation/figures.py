@@ -66,9 +66,11 @@ def _drawn(path: Path, draw: Callable[[Any], None]) -> Path:
 def _reliability(result: AuditResult, axes: Any) -> None:
     axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", label="as it should be")
     for name in (result.judges[0], "overlap"):
-        found = result.calibration(name)
-        ece = "" if found.ece is None else f", ECE {found.ece:.2f}"
-        axes.plot([p for p, _, _ in found.bins], [s for _, s, _ in found.bins], marker="o", label=f"{name}{ece}")
+        calibration = result.calibration(name)
+        ece = "" if calibration.ece is None else f", ECE {calibration.ece:.2f}"
+        axes.plot(
+            [p for p, _, _ in calibration.bins], [s for _, s, _ in calibration.bins], marker="o", label=f"{name}{ece}"
+        )
     axes.set(xlabel="reward / 10, mean of a bin", ylabel="share of the bin's statements that are true",
              title="Reliability of single statements", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))  # fmt: skip
     axes.legend()
@@ -82,8 +84,10 @@ def _accuracy(result: AuditResult, axes: Any) -> None:
             [one for one in result.asked if one.length == length], {judge: result.scores[judge]}, [judge], result.seed,
             result.depths,
         )  # fmt: skip
-        found = of_length.groups(judge)["depth"]
-        points = [(d, f.pairs.value, f.pairs.low, f.pairs.high) for d, f in found.items() if f.pairs.value is not None]
+        by_depth = of_length.groups(judge)["depth"]
+        points = [
+            (d, f.pairs.value, f.pairs.low, f.pairs.high) for d, f in by_depth.items() if f.pairs.value is not None
+        ]
         errors = [[v - (low if low is not None else v) for _, v, low, _ in points],
                   [(high if high is not None else v) - v for _, v, _, high in points]]  # fmt: skip
         axes.errorbar([d for d, *_ in points], [v for _, v, *_ in points], yerr=errors, marker="o", capsize=3,

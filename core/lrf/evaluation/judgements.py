@@ -104,13 +104,13 @@ def wrong_spans(path: Path) -> dict[str, Spans]:
     They are the sentences with a support below 0.5, of dimensions that judge an answer's sentences as they stand there
     (``faithfulness`` with ``statements: sentences``). Questions without such sentences are left out.
     """
-    found: dict[str, Spans] = {}
+    spans: dict[str, Spans] = {}
     for sample, _, judgements in judgement_rows(path):
         judged = [j for j in judgements.values() if isinstance(j, Judgement)]
         sentences = [s for j in judged for s in j.statements if s.in_answer is not None]
         if sentences:
-            found[sample] = tuple(s.in_answer for s in sentences if s.in_answer is not None and s.support < 0.5)
-    return found
+            spans[sample] = tuple(s.in_answer for s in sentences if s.in_answer is not None and s.support < 0.5)
+    return spans
 
 
 def pointing(say: Say, spans: Mapping[str, Spans]) -> Say:

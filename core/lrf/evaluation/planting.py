@@ -47,7 +47,7 @@ def true_sentences(text: str) -> list[TrueSentence]:
     low, high = LENGTHS[language]
     lower = set(re.findall(r"(?<![\w-])[a-z][a-z'-]*", text)) | {"the", "a", "an", "each", "every", "all", "no"}
     text = _FENCE.sub(lambda fence: "\n" * len(fence[0]), text)  # code is no prose
-    found = []
+    sentences = []
     begin = 0
     for end in _END.finditer(text):
         raw = text[begin : end.end()]
@@ -67,8 +67,8 @@ def true_sentences(text: str) -> list[TrueSentence]:
             continue
         first = re.match(r"[A-Za-z'-]*", sentence)
         plain = first is not None and first[0].lower() in lower
-        found.append(TrueSentence(sentence, start, language, plain))
-    return found
+        sentences.append(TrueSentence(sentence, start, language, plain))
+    return sentences
 
 
 def _is_prose(sentence: str) -> bool:

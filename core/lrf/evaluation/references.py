@@ -80,10 +80,10 @@ def rouge_l(answer: str, reference: str, language: str) -> float:
     answer; precision and recall are their share of the distinct words of either. Sentences end at a full stop.
     """
     own, wanted = _sentences(answer, language), _sentences(reference, language)
-    found = {word for theirs in wanted for ours in own for word in _common_words(theirs, ours)}
-    if not found:
+    common = {word for theirs in wanted for ours in own for word in _common_words(theirs, ours)}
+    if not common:
         return 0.0
-    precision, recall = (len(found) / len({word for s in sentences for word in s}) for sentences in (own, wanted))
+    precision, recall = (len(common) / len({word for s in sentences for word in s}) for sentences in (own, wanted))
     return 2 * precision * recall / (precision + recall + 1e-8)
 
 

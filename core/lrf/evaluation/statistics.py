@@ -168,13 +168,13 @@ def calibration(truth: Sequence[bool], probabilities: Sequence[float]) -> Calibr
         return Calibration(None, ())
     p, true = np.asarray(probabilities, dtype=np.float64), np.asarray(truth, dtype=np.float64)
     places = np.minimum((p * BINS).astype(int), BINS - 1)
-    found = tuple(
+    filled = tuple(
         (float(p[chosen].mean()), float(true[chosen].mean()), int(chosen.sum()))
         for bin_ in range(BINS)
         if (chosen := places == bin_).any()
     )
-    ece = sum(n * abs(mean - share) for mean, share, n in found) / len(p)
-    return Calibration(float(ece), found)
+    ece = sum(n * abs(mean - share) for mean, share, n in filled) / len(p)
+    return Calibration(float(ece), filled)
 
 
 def krippendorff_alpha(ratings: Sequence[Sequence[float | None]]) -> float | None:

@@ -54,14 +54,14 @@ def problems_elsewhere(python: str, components: Sequence[tuple[ComponentSpec, Se
         done = subprocess.run(  # noqa: S603 - the pipeline's own interpreter
             command, input=given, capture_output=True, text=True, timeout=LONGEST_S, check=False
         )
-        found = json.loads((done.stdout.splitlines() or [""])[-1])
+        problems = json.loads((done.stdout.splitlines() or [""])[-1])
     except OSError as error:
         return [f"{python} can't be started: {error.strerror or error}"]
     except subprocess.TimeoutExpired:
         return [f"{python} didn't import {', '.join(spec.name for spec, _ in components)} within {LONGEST_S:g} s"]
     except ValueError:
         return [f"{python} can't run lrf: {(done.stderr.splitlines() or ['it printed nothing'])[-1]}"]
-    return [f"{python}: {problem}" for problem in found]
+    return [f"{python}: {problem}" for problem in problems]
 
 
 def _packages(distribution: str, extra: str) -> list[str]:
@@ -79,8 +79,8 @@ def _is_here(package: str) -> bool:
     try:
         metadata.version(package)
     except metadata.PackageNotFoundError:
-        found = find_spec(package.replace("-", "_"))
-        return found is not None and found.origin is not None
+        module = find_spec(package.replace("-", "_"))
+        return module is not None and module.origin is not None
     return True
 
 

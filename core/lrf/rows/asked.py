@@ -193,13 +193,13 @@ class _Divided:
     def places(self, known: Sequence[str] | None, query: JSON) -> list[int]:
         """Where the text may be divided: so that the context is the known one, and the question the given one."""
         whole = None if known is None else "\n\n".join(known).strip()
-        found: list[int] = []
+        places: list[int] = []
         at = self.inner.find(self.between)
-        while at >= 0 and len(found) < MOST_PLACES:
+        while at >= 0 and len(places) < MOST_PLACES:
             if self._fits(at, whole, query):
-                found.append(at)
+                places.append(at)
             at = self.inner.find(self.between, at + 1)
-        return found
+        return places
 
     def _fits(self, at: int, whole: str | None, query: JSON) -> bool:
         after = at + len(self.between)

@@ -22,10 +22,10 @@ class Part:
     @classmethod
     def parse(cls, text: str) -> Part:
         """The part that "3/8" names. Raises ValueError."""
-        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
             raise ValueError("expected a part's number, from 1, and the number of parts: 3/8")
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
     def has(self, sample: Sample) -> bool:
         """Whether the sample is in this part, which follows from its documents alone: what they share is paid once."""

@@ -92,10 +92,10 @@ class View:
 
     def exchange(self, request: Request) -> JSON:
         number = request.query_params.get("number", "")
-        found = self.index.exchange(int(number)) if number.isdecimal() and len(number) < 18 else None
-        if found is None:
+        exchange = self.index.exchange(int(number)) if number.isdecimal() and len(number) < 18 else None
+        if exchange is None:
             raise HTTPException(404, "there is no such exchange")
-        return dict(zip(("prompt", "reply", "reasoning"), found, strict=True))
+        return dict(zip(("prompt", "reply", "reasoning"), exchange, strict=True))
 
     def question(self, request: Request) -> JSON:
         return None if self.labels is None else self.labels.question(self.index)

@@ -131,12 +131,12 @@ class Figures:
 
     def _correlations(self) -> list[dict[str, JSON]]:
         names = ["reward", *(f"rating: {name}" for name in self.dimensions), "length"]
-        found = []
+        pairs = []
         for a, b in combinations(names, 2):
             both = [(r[a], r[b]) for *_, r in self._kept if r.get(a) is not None and r.get(b) is not None]
             rho = spearman(*zip(*both, strict=True)) if len(both) > 1 else None
-            found.append({"a": a, "b": b, "rho": None if rho is None else round(rho, 3), "of": len(both)})
-        return found
+            pairs.append({"a": a, "b": b, "rho": None if rho is None else round(rho, 3), "of": len(both)})
+        return pairs
 
 
 def _rounded(bins: list[int], counted: tuple[int, float]) -> dict[str, JSON]:

@@ -100,8 +100,8 @@ class RunIndex:
         with closing(self._connection()) as connection:
             connection.execute("BEGIN")  # rows and texts of one state
             connection.execute("SELECT 1 FROM samples LIMIT 1")
-            found = list(self._texts.positions(containing)) if texts and containing else []
-            values = pattern, json.dumps(found)
+            positions = list(self._texts.positions(containing)) if texts and containing else []
+            values = pattern, json.dumps(positions)
             (total,) = connection.execute(f"SELECT count(*) FROM samples {where}", values).fetchone()  # noqa: S608
             rows = connection.execute(
                 f"SELECT {', '.join(_SHOWN)} FROM samples {where} ORDER BY {ORDERS[order]} LIMIT ? OFFSET ?",  # noqa: S608
