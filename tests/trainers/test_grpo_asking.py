@@ -62,8 +62,10 @@ def values(scored: list[list[Reward]]) -> list[list[float | None]]:
 GOOD = {0: [reward(1), reward(2)], 1: [reward(3), reward(4)]}
 
 
-def test_a_judge_that_is_away_for_a_while_pauses_training_and_nothing_is_unscored() -> None:
-    script = Script({0: [lost(), lost()], 1: [lost(), lost()]}, AWAY, AWAY, GOOD)
+@pytest.mark.parametrize("served", [0, 2], ids="it had served {}".format)
+def test_a_judge_that_is_away_for_a_while_pauses_training_and_nothing_is_unscored(served: int) -> None:
+    went = {0: [reward(1), reward(2)] if served else [lost(), lost()], 1: [lost(), lost()]}
+    script = Script(went, went, AWAY, AWAY, GOOD)
     assert values(script.patient().score(TWO)) == [[1, 2], [3, 4]]
     assert script.now > 0
     assert [note.split(",")[0] for note in script.notes] == [

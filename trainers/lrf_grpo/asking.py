@@ -35,7 +35,8 @@ class PatientRewards:
         """The rewards of each prompt's answers.
 
         An answer that a server's trouble left unscored is asked for again as long as others are served meanwhile, and
-        after that stays unscored. If nothing is served at all, training waits. Raises
+        after that stays unscored. If nothing is served, or half of the answers are left so (a judge that goes away in
+        the midst of a step has served the others before), training waits. Raises
         :class:`lrf.errors.JudgeSilentError` when patience ends, :class:`lrf.errors.RunInterruptedError` when the
         user stops it while it waits, and what stops all scoring at once.
         """
@@ -47,11 +48,11 @@ class PatientRewards:
             left = [n for n in left if not scored[n] or any(_in_trouble(reward) for reward in scored[n])]
             if not left:
                 break
-            served = any(reward.reward is not None for rewards in scored for reward in rewards)
-            if silent is None and served and len(left) == len(before):
-                break  # others are served: it is these answers
             if silent is None and len(left) < len(before):
                 continue
+            in_trouble = [_in_trouble(reward) for rewards in scored for reward in rewards]
+            if silent is None and sum(in_trouble) < len(in_trouble) / 2:
+                break  # most are served: it is these answers
             why = silent or _trouble(scored)
             if not wait.pause(why):
                 raise JudgeSilentError(self.patience.ended(why))
