@@ -99,7 +99,8 @@ class FaithfulnessSettings(PromptSettings):
     verdict: Literal["auto", "labels", "yes_or_no"] = Field(
         "auto",
         description="How it is asked whether a statement is supported: by the paper's three labels, or by yes or no, "
-        "whose probability is the support. auto: yes or no of a judge that decides, labels of every other one.",
+        "whose probability is the support. auto: yes or no of a judge that decides (one with `decides: true` does with "
+        "`read: document`), labels of every other one.",
     )
     locate: Literal["words", "retriever", "judge"] = Field(
         "words",

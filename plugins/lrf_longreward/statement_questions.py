@@ -34,7 +34,7 @@ class StatementQuestions:
         """
         material = self._material.template(ctx.language).fill({"context": text})
         asked = self._question.template(ctx.language)
-        by_labels = self._asked_by == "labels" or (self._asked_by == "auto" and not ctx.decides)
+        by_labels = self._asked_by == "labels" or (self._asked_by == "auto" and not ctx.decides_on_material)
         expects: Any = VERDICT if by_labels else YesOrNo()
         questions = [Question(asked.fill({"statement": statement}), expects) for statement in statements]
         answers = await ctx.ask_many(material, questions, max_tokens=VERDICT_TOKENS)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from itertools import accumulate
 
+from lrf_overlap.numerals import FIRST_HAN
 from lrf_overlap.quantities import quantities_of
-from lrf_overlap.quantity import Quantity
-from lrf_overlap.splitting import FIRST_HAN, NUMERALS, han_in, initials_in, split, words_in
+from lrf_overlap.quantity import COMPARABLE, Quantity
+from lrf_overlap.splitting import NUMERALS, han_in, initials_in, split, words_in
 from lrf_overlap.words import NUMBER, vocabulary_with
 
 _MARK = re.compile(r"^[ \t]*\[[^\]\n]{0,2}\d{1,4}\]", re.MULTILINE)
@@ -23,7 +26,9 @@ class Evidence:
     def __init__(self, text: str) -> None:
         self.sentences = split(_MARK.sub("", text) if "[" in text else text)
         self._words = [words_in(sentence) for sentence in self.sentences]
-        self._han = [han_in(sentence) for sentence in self.sentences]
+        han = [han_in(sentence) for sentence in self.sentences]
+        self._han = "\n".join(han)
+        self._han_starts = [0, *accumulate(len(runs) + 1 for runs in han)]
         self._forms = vocabulary_with(frozenset[str]().union(*self._words)).forms
         self._where: dict[str, list[int]] = {}
 
@@ -35,19 +40,42 @@ class Evidence:
         return known
 
     def _look_for(self, key: str) -> list[int]:
+        if key[0] == "=" or key[0] >= FIRST_HAN:
+            return self._with_han(key.removeprefix("="))
         if key == NUMBER:
             forms = self._forms.get(key, frozenset[str]())
-            both = zip(self._words, self._han, strict=True)
-            return [n for n, (w, h) in enumerate(both) if not (forms.isdisjoint(w) and NUMERALS.isdisjoint(h))]
-        if key[0] == "=" or key[0] >= FIRST_HAN:
-            han = key.removeprefix("=")
-            return [n for n, known in enumerate(self._han) if han in known]
+            both = zip(self._words, self.sentences, strict=True)
+            return [n for n, (words, s) in enumerate(both) if not forms.isdisjoint(words) or NUMERALS.search(s)]
         forms = self._forms.get(key, frozenset[str]())
         return [n for n, words in enumerate(self._words) if not forms.isdisjoint(words)] if forms else []
 
+    def _with_han(self, characters: str) -> list[int]:
+        found: list[int] = []
+        at = self._han.find(characters)
+        while at >= 0:
+            found.append(bisect_right(self._han_starts, at) - 1)
+            at = self._han.find(characters, self._han_starts[found[-1] + 1])
+        return found
+
     def saying(self, quantity: Quantity) -> set[int]:
         """The numbers of the sentences that say a quantity."""
-        return {number for number, other in self._quantities if quantity.said_by(other)}
+        if quantity.kind == "number":  # it may be any quantity's, without its unit
+            return {number for number, other in self._quantities if quantity.said_by(other)}
+        kinds = (quantity.kind, "number", *COMPARABLE.get(quantity.kind, ()))
+        candidates = (found for kind in kinds for found in self._by_kind.get(kind, ()))
+        return {number for number, other in candidates if quantity.said_by(other)}
+
+    @cached_property
+    def _by_kind(self) -> dict[str, list[tuple[int, Quantity]]]:
+        found: dict[str, list[tuple[int, Quantity]]] = {}
+        for number, quantity in self._quantities:
+            found.setdefault(quantity.kind, []).append((number, quantity))
+        return found
+
+    @cached_property
+    def text(self) -> str:
+        """The sentences, without spaces."""
+        return "".join(self.sentences).replace(" ", "")
 
     @cached_property
     def _quantities(self) -> list[tuple[int, Quantity]]:

@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence, Set
 
+from lrf_overlap.alignment import differences, pieces_of
 from lrf_overlap.evidence import Evidence
 from lrf_overlap.quantity import Quantity
 from lrf_overlap.scope import added, conflict
@@ -16,6 +17,7 @@ from lrf_overlap.words import stem
 FEATURES = (
     "number", "number_elsewhere", "name", "name_elsewhere", "foreign", "denied", "reversed", "exchanged", "scope",
     "scope_added",
+    "renamed", "renumbered", "opposed", "swapped",
 )  # fmt: skip
 """The names of the features, in order. Each is 0 where nothing is wrong, and 1 at most."""
 
@@ -36,8 +38,7 @@ _SENTENCES = 3
 
 def features(evidence: Evidence, statement: str) -> tuple[float, ...]:
     """The values of :data:`FEATURES` for a statement."""
-    sentences = [analysed(s) for s in split(statement)]
-    comparisons = [_Comparison(evidence, sentence) for sentence in sentences if sentence.tokens]
+    comparisons = [_Comparison(evidence, sentence) for sentence in split(statement) if analysed(sentence).tokens]
     if not comparisons:
         return tuple(float(name == "foreign") for name in FEATURES)
     weights = [len(c.statement.tokens) for c in comparisons]
@@ -60,8 +61,9 @@ class _Comparison:
     cover: for each clause of the statement the clauses that have most of it, with the share of it that each has.
     """
 
-    def __init__(self, evidence: Evidence, statement: Sentence) -> None:
-        self.evidence, self.statement = evidence, statement
+    def __init__(self, evidence: Evidence, text: str) -> None:
+        self.evidence, self.text = evidence, text
+        self.statement = statement = analysed(text)
         self.shares = [self._shares(p, t) for p, t in enumerate(statement.tokens)]
         self.best = self._best()
         self.theirs = [(s, self._places(s)) for s in (analysed(evidence.sentences[n]) for n in self.best)]
@@ -79,11 +81,16 @@ class _Comparison:
             _missing([self.here[p] if self.anywhere[p] else 1.0 for p in numbers]),
             _missing([self.anywhere[p] for p in names]),
             _missing([self.here[p] if self.anywhere[p] else 1.0 for p in names]) * self._named(),
-            (1.0 - sum(others) / len(others)) ** 3 * min(1.0, len(others) / _FEW_WORDS) if others else 0.0,
+            (1.0 - sum(others) / len(others)) ** 5 * min(1.0, len(others) / _FEW_WORDS) if others else 0.0,
             *self._turned(),
             self._exchanged(),
             *self._scopes(),
+            *self._differences(),
         )
+
+    def _differences(self) -> tuple[float, ...]:
+        candidates = [pieces_of(self.evidence.sentences[n]) for n in self.best]
+        return differences(pieces_of(self.text), candidates, self.evidence.text)
 
     def _cover(self, clause: range) -> list[tuple[int, int, float]]:
         """The sentence's number in ``theirs``, the clause and its share: the best one, and others nearly as good."""
@@ -262,7 +269,10 @@ class _Comparison:
                 continue
             rank = self.statement.rank[place]
             clauses = [theirs.tokens[q].clause for q in found]
+            listed = token.clause in self.statement.lists
             for q, clause in zip(found, clauses, strict=True):
+                if listed and clause in theirs.lists:
+                    continue
                 if len(clauses) == 1 or clauses.count(clause) == 1:
                     by_clause.setdefault((token.clause, clause), []).append((rank, theirs.rank[q]))
             if len(found) == 1:

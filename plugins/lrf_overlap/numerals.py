@@ -30,6 +30,8 @@ FRACTIONS: Mapping[str, int] = {
 CHINESE: Mapping[str, int] = {c: n for n, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _CHINESE_SCALES: Mapping[str, int] = {"十": 10, "百": 100, "千": 1_000}
 _CHINESE_GROUPS: Mapping[str, int] = {"万": 10**4, "亿": 10**8}
+FIRST_HAN = "\u3400"
+"""The first Chinese character."""
 CHINESE_DIGITS = "".join(CHINESE)
 CHINESE_NUMERALS = CHINESE_DIGITS + "".join(_CHINESE_SCALES) + "".join(_CHINESE_GROUPS)
 
@@ -57,6 +59,9 @@ def chinese_number(text: str) -> float | None:
     if len(text) > _LONGEST:
         return None
     if point:
+        if decimals[-1:] in _CHINESE_GROUPS:  # 四点二亿
+            value = chinese_number(text[:-1])
+            return None if value is None else value * _CHINESE_GROUPS[decimals[-1]]
         value = chinese_number(whole)
         if value is None or not decimals or any(c not in CHINESE for c in decimals):
             return None

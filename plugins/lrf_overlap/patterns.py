@@ -40,7 +40,7 @@ DIGITS = re.compile(
     | (?P<zh_fraction>(?P<den>\d{{1,9}})分之(?P<num>\d{{1,9}}|{_C}{{1,20}}))
     | (?P<vulgar>(?P<vn>\d{{1,3}})[/⁄](?P<vd>\d{{1,3}})(?![\d/⁄]))
     | (?P<and_half>(?P<hn>\d{{1,9}})个半(?P<hu>小时|月|钟头))
-    | (?P<ordinal>(?P<on>\d{{1,9}})(?:st|nd|rd|th)\b)
+    | (?P<ordinal>(?P<on>\d{{1,9}})(?:st|nd|rd|th)\b|(?P<quarter_of>[1-4])季度)
     | (?P<number>(?P<dig>\d{{1,3}}(?:[,'’\ ]\d{{3}}){{1,6}}(?!\d)(?:\.\d{{1,9}})?
           |\d{{1,9}},\d\d?(?!\d)|\d{{1,20}}(?:\.\d{{1,20}})?)
         (?:[\ -]?(?P<scale>thousand|million|billion|trillion|hundred|dozen|bn|mn|[kKM](?![A-Za-z/²³])
@@ -59,6 +59,7 @@ WORDS = re.compile(
     | (?P<one_in>(?P<x>{_WORD})\ (?:in|out\ of)\ (?:every\ )?(?P<n>{_WORD}(?:[\ -]{_WORD}){{0,9}}))
     | (?P<fraction>(?:(?P<fn>an?|{_WORD})[\ -])?(?P<fd>{"|".join(FRACTIONS)})\b
         (?:\ (?:of\ )?an?\ (?P<fu>hour|day|year|minute|century|million|dozen)\b)?)
+    | (?P<and_half>(?P<hn>an?|{_WORD})\ (?P<hu>hour|day|week|month|year|century|mile)s?\ and\ a\ half\b)
     | (?P<ordinal>(?P<on>{"|".join(ORDINALS)})\b)
     | (?P<multiple>(?:{"|".join(MULTIPLES)})\b)
     | (?P<words>(?:an?\ )?{_WORD}(?:(?:[\ -]|\ and\ ){_WORD}){{0,12}}))
@@ -70,15 +71,18 @@ HAN = re.compile(
       (?P<zh_date>(?:(?P<zy>{_D}{{4}})年)?(?P<zm>[一二三四五六七八九十]{{1,2}})月
         (?:份|(?P<zd>[一二三四五六七八九十]{{1,3}})[日号]?)?)
     | (?P<zh_year>(?P<zy2>{_D}{{4}})年)
-    | (?P<zh_clock>(?P<h3>[零一二两三四五六七八九十]{{1,3}})(?:点钟?|时(?![间候期代而刻常]))(?:{_ZH_MINUTES})?)
+    | (?P<zh_clock>(?P<h3>[零一二两三四五六七八九十]{{1,3}})
+        (?:点(?!{_D}+(?:[万亿]|(?![分刻十])))钟?|时(?![间候期代而刻常]))(?:{_ZH_MINUTES})?)
     | (?P<zh_share>百分之(?P<zs>\d{{1,9}}(?:\.\d{{1,9}})?|{_C}{{1,20}}(?:点{_D}{{1,20}})?))
     | (?P<zh_fraction>(?P<den>{_C}{{1,20}})分之(?P<num>{_C}{{1,20}}|\d{{1,9}}))
     | (?P<and_half>(?P<hn>{_C}{{1,20}})个半(?P<hu>小时|月|钟头))
-    | (?P<zh_half>一半|半(?:数|价)|半个?(?P<hu2>小时|钟头|年|天|月))
-    | (?P<zh_discount>(?P<discount>[一二三四五六七八九])折(?![叠断合磨腾扣成算线射中回返页椅刀]))
-    | (?P<zh_tenths>(?P<tenths>[一二两三四五六七八九])成(?![为了立员功本果熟分]))
-    | (?P<ordinal>第\ ?(?P<on>\d{{1,9}}|{_C}{{1,20}}))
-    | (?P<chinese>(?P<han>{_C}{{1,20}}(?:点{_D}{{1,20}})?))
+    | (?P<zh_half>[一过]半|半(?:数|价)|半个?(?P<hu2>小时|钟头|年|天|月))
+    | (?P<zh_discount>(?P<discount>[一二三四五六七八九](?:点?[一二三四五六七八九])?)
+        折(?![叠断合磨腾扣成算线射中回返页椅刀]))
+    | (?P<zh_tenths>(?P<tenths>[一二两三四五六七八九])成
+        (?:(?P<hundredths>[一二三四五六七八九])|(?P<tenth_half>半))?(?![为了立员功本果熟分]))
+    | (?P<ordinal>第\ ?(?P<on>\d{{1,9}}|{_C}{{1,20}})|(?P<quarter_of>[一二三四])季度)
+    | (?P<chinese>(?P<han>{_C}{{1,20}}(?:点{_D}{{1,20}}[万亿]?)?))
     """,
     re.VERBOSE,
 )
@@ -97,6 +101,12 @@ MEASURE = re.compile(
     "[个名人位年月日天周点分秒岁次条件只台辆家所座间种类项步角块层楼页章节号班批组队张份本卷册封艘架根支棵颗粒代届期轮场口栋户"
     "元倍级度吨]"
 )
+BOUND = re.compile(
+    r"(?:(?P<more>more than|over|at least|above|exceed(?:s|ed|ing)?|超过|多于|大于|高于|超出|逾)"
+    r"|(?P<less>less than|fewer than|under|below|almost|nearly|not quite|不到|不足|少于|低于|近|将近|接近))\ ?$",
+    re.I,
+)
+"""Words before a number that is a little lower, or higher, than what is meant."""
 ABOUT = re.compile(
     r"(?:about|around|roughly|approximately|some|nearly|almost|close to|circa|over"
     r"|约|大约|约为|近|将近|接近|大概|差不多)\ ?$",
@@ -113,8 +123,8 @@ NUMBER_WORDS = frozenset(
 ).union(_FULL_MONTHS.split())
 """Words without one of which a text has no quantity in words."""
 STARTS = NUMBER_WORDS | {"a", "an"}
-TRIGGER = re.compile(rf"\d|[A-Za-z]+|[{CHINESE_NUMERALS}半第]")
-NO_WORD_TRIGGER = re.compile(rf"\d|[{CHINESE_NUMERALS}半第]")
+TRIGGER = re.compile(rf"\d|[A-Za-z]+|[{CHINESE_NUMERALS}半第]|过半")
+NO_WORD_TRIGGER = re.compile(rf"\d|[{CHINESE_NUMERALS}半第]|过半")
 
 
 def quantity_at(text: str, at: int) -> re.Match[str] | None:

@@ -7,38 +7,46 @@ from collections.abc import Mapping, Sequence
 
 from lrf_overlap.features import FEATURES
 
-VERSION = 5
+VERSION = 6
 """Raised with every change of a probability, so that no reply of another version is taken from a journal."""
 
 _WEIGHTS: Mapping[str, tuple[float, Mapping[str, float]]] = {
     "en": (
-        1.46,
+        1.47,
         {
-            "number": 3.1,
-            "number_elsewhere": 2.15,
-            "name": 3.31,
-            "name_elsewhere": 1.13,
-            "foreign": 2.27,
-            "denied": 3.03,
-            "reversed": 2.25,
-            "exchanged": 1.38,
-            "scope": 3.04,
-            "scope_added": 0.48,
+            "number": 2.78,
+            "number_elsewhere": 2.11,
+            "name": 2.94,
+            "name_elsewhere": 0.32,
+            "foreign": 2.65,
+            "denied": 2.32,
+            "reversed": 1.87,
+            "exchanged": 1.2,
+            "scope": 3.17,
+            "scope_added": 0.41,
+            "renamed": 1.87,
+            "renumbered": 1.52,
+            "opposed": 1.56,
+            "swapped": 0.0,
         },
     ),
     "zh": (
-        1.36,
+        1.44,
         {
-            "number": 3.36,
-            "number_elsewhere": 1.6,
-            "name": 3.43,
-            "name_elsewhere": 0.87,
-            "foreign": 2.07,
-            "denied": 2.67,
-            "reversed": 2.24,
-            "exchanged": 1.82,
-            "scope": 3.11,
-            "scope_added": 0.63,
+            "number": 2.26,
+            "number_elsewhere": 1.81,
+            "name": 2.63,
+            "name_elsewhere": 0.28,
+            "foreign": 2.72,
+            "denied": 1.62,
+            "reversed": 1.41,
+            "exchanged": 1.05,
+            "scope": 2.94,
+            "scope_added": 0.72,
+            "renamed": 1.89,
+            "renumbered": 2.19,
+            "opposed": 1.95,
+            "swapped": 0.86,
         },
     ),
 }

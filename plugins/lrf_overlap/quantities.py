@@ -6,9 +6,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
-from lrf_overlap.numerals import CHINESE_NUMERALS, FRACTIONS, MULTIPLES, ORDINALS, chinese_number, english_number
+from lrf_overlap.numerals import (
+    CHINESE_NUMERALS,
+    FIRST_HAN,
+    FRACTIONS,
+    MULTIPLES,
+    ORDINALS,
+    chinese_number,
+    english_number,
+)
 from lrf_overlap.patterns import (
     ABOUT,
+    BOUND,
     MEASURE,
     MONTH_BEFORE,
     MONTHS,
@@ -180,7 +189,12 @@ def _fraction(match: re.Match[str], text: str) -> Found | None:
         family, factor = UNITS[unit]
         return match.end(), (Quantity(family, value * factor),)
     return match.end(), (
-        Quantity("number" if unit else "share", value * SCALES.get(unit, 1.0), about=FRACTIONS[denominator] % 3 == 0),
+        Quantity(
+            "number" if unit else "share",
+            value * SCALES.get(unit, 1.0),
+            about=FRACTIONS[denominator] % 3 == 0,
+            beyond=_beyond(match, text),
+        ),
     )
 
 
@@ -190,7 +204,7 @@ def _ordinal_word(match: re.Match[str], text: str) -> Found | None:
 
 
 def _ordinal(match: re.Match[str], text: str) -> Found | None:
-    written = match["on"].lower()
+    written = (_first(match, "on", "quarter_of") or "").lower()
     value = float(ORDINALS[written]) if written in ORDINALS else _value(written)
     return None if value is None or written in ("first", "1", "一") else (match.end(), (Quantity("ordinal", value),))
 
@@ -200,7 +214,7 @@ def _multiple(match: re.Match[str], text: str) -> Found:
 
 
 def _and_half(match: re.Match[str], text: str) -> Found | None:
-    value = _value(match["hn"])
+    value = 1.0 if match["hn"].lower() in ("a", "an") else _value(match["hn"])
     family, factor = UNITS["个月" if match["hu"] == "月" else match["hu"]]
     return None if value is None else (match.end(), (Quantity(family, (value + 0.5) * factor),))
 
@@ -208,18 +222,21 @@ def _and_half(match: re.Match[str], text: str) -> Found | None:
 def _half(match: re.Match[str], text: str) -> Found:
     unit = match["hu2"]
     if unit is None:
-        return match.end(), (Quantity("share", 0.5),)
+        return match.end(), (Quantity("share", 0.5, beyond=1 if match[0] == "过半" else _beyond(match, text)),)
     family, factor = UNITS["个月" if unit == "月" else unit]
     return match.end(), (Quantity(family, 0.5 * factor),)
 
 
 def _tenths(match: re.Match[str], text: str) -> Found:
     more = text[match.end() : match.end() + 1] == "多"
-    return match.end(), (Quantity("share", (_value(match["tenths"]) or 0.0) / 10 + 0.05 * more, about=more),)
+    value = (_value(match["tenths"]) or 0.0) / 10 + 0.05 * (more or match["tenth_half"] is not None)
+    value += (_value(match["hundredths"]) or 0.0) / 100
+    return match.end(), (Quantity("share", value, about=more),)
 
 
 def _discount(match: re.Match[str], text: str) -> Found:
-    return match.end(), (Quantity("share", (_value(match["discount"]) or 0.0) / 10),)
+    tens, *ones = (_value(digit) or 0.0 for digit in match["discount"].replace("点", ""))
+    return match.end(), (Quantity("share", tens / 10 + sum(ones) / 100),)
 
 
 def _number(match: re.Match[str], text: str) -> Found | None:
@@ -228,7 +245,13 @@ def _number(match: re.Match[str], text: str) -> Found | None:
         float(written.replace(",", "." if re.fullmatch(r"\d+,\d\d?", written) else "").translate(_SEPARATORS)) * scale
     )
     start = match.start()
-    if start and text[start - 1] in "-−" and (start < 2 or not text[start - 2].isalnum()):
+    if text[start - 2 : start] == "零下":
+        value = -value
+    if (
+        start
+        and text[start - 1] in "-−"
+        and (start < 2 or not text[start - 2].isalnum() or text[start - 2] >= FIRST_HAN)
+    ):
         value = -value
     currency = _CURRENCY.get(text[start - 1 : start] if text[start - 1 : start] != " " else text[start - 2 : start - 1])
     if currency and not match["scale"] and (million := re.compile(r" ?m\b").match(text, match.end())):
@@ -259,6 +282,8 @@ def _chinese(match: re.Match[str], text: str) -> Found | None:
         if written == "一" and unit is not None and unit["zh"] in ("度", "天", "分", "元"):
             return None
     value = chinese_number(written)
+    if value is not None and text[match.start() - 2 : match.start()] == "零下":
+        value = -value
     return None if value is None else _measured(value, _digits(f"{value:.10g}"), match, text)
 
 
@@ -271,11 +296,20 @@ def _measured(value: float, digits: int, match: re.Match[str], text: str, curren
     if unit is not None:
         family, factor = _unit(unit)
         about, end = about or unit["about"] is not None, unit.end()
+        if unit["zh"] == "年" and text[start - 2 : start] == "民国":
+            return end, (Quantity("year", value + 1911),)
         if unit["zh"] in ("米", "块钱") and (tenth := TENTH.match(text, end)):  # 一米二
             value, digits, end = value + chinese_number(tenth[0]) / 10, digits + 1, tenth.end()  # type: ignore[operator]
     elif text[end : end + 1] in ("多", "余") or text[end : end + 2] == "左右":
         about = True
-    return end, (Quantity(family, value * factor, digits, about, value),)
+    return end, (Quantity(family, value * factor, digits, about, value, _beyond(match, text, end)),)
+
+
+def _beyond(match: re.Match[str], text: str, end: int | None = None) -> int:
+    bound = BOUND.search(text, max(0, match.start() - 12), match.start())
+    if bound is not None:
+        return 1 if bound["more"] else -1
+    return int(text.startswith(("以上", "多", "余"), match.end() if end is None else end))
 
 
 def _unit(unit: re.Match[str]) -> tuple[str, float]:

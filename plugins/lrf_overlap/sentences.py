@@ -17,6 +17,7 @@ from lrf_overlap.lexicon import (
     MORE_SURNAMES,
     SURNAMES,
     TRANSLITERATION,
+    ZH_COMMON,
     ZH_CONVERSES,
     ZH_DENIERS,
     ZH_MARKERS,
@@ -28,16 +29,15 @@ from lrf_overlap.lexicon import (
     ZH_PLACES,
     ZH_STOP,
     ZH_TITLE_ENDS,
+    ZH_UNABLE,
 )
 from lrf_overlap.quantities import quantities_of
 from lrf_overlap.quantity import Quantity
 from lrf_overlap.scope import scopes_in
-from lrf_overlap.splitting import HAN
+from lrf_overlap.splitting import pieces_in
 from lrf_overlap.words import BE, NO_GAP, Word, word_of
 
-_PIECE = re.compile(
-    rf"(?P<han>[{HAN}]+)|(?P<word>[^\W_{HAN}]+(?:['’.&+-][^\W_{HAN}]+)*)|(?P<stop>[,;:!?()，。；：！？、（）—…]|\.(?=\s|$))"
-)
+_LIST = re.compile("[、和与及]")
 _VERB = re.compile(
     r"(?:is|was|are|were|has|had|did|does|will|would|can|could|may|must|should)\b|[a-z]{1,30}(?:ed|es|s)\b"
 )
@@ -78,6 +78,7 @@ class Sentence:
     ones: the places of "one" and "一" before a unit or a measure.
     markers: prepositions that tell two parties apart, each with the place of the token after it.
     initials: of the runs of capitalised words.
+    lists: the clauses of a Chinese sentence that name several things at once: 甲和乙.
     scopes: for each clause what it says of how much: see :mod:`lrf_overlap.scope`.
     """
 
@@ -96,6 +97,7 @@ class Sentence:
     refusing: frozenset[int] = frozenset()
     ones: frozenset[int] = frozenset()
     scopes: dict[int, set[str]] = field(default_factory=dict)
+    lists: frozenset[int] = frozenset()
 
 
 @lru_cache(maxsize=4096)
@@ -170,6 +172,7 @@ class _Reader:
             ones=frozenset(self.ones),
             refusing=frozenset(self.refusing),
             scopes=self._scopes_of_amount(),
+            lists=frozenset(bisect_right(self.breaks, m.start()) for m in _LIST.finditer(self.text)),
         )
 
     def _scopes_of_amount(self) -> dict[int, set[str]]:
@@ -228,7 +231,7 @@ class _Reader:
 
     def _words(self, start: int, end: int) -> None:
         tokens = self.tokens
-        for match in _PIECE.finditer(self.text, start, end):
+        for match in pieces_in(self.text, start, end):
             kind = match.lastgroup
             if kind == "word":
                 word = word_of(match[0])
@@ -322,7 +325,10 @@ class _Reader:
         self._han_names(run, place_of)
         if ZH_DENIERS.search(run):
             self.refusing.add(self.clause)
-        self.negation_places += ((place(m.end()), self.clause) for m in ZH_NEGATION.finditer(run))
+        self.negation_places += (
+            (place(m.start() - 1 if m.start() and ZH_UNABLE.match(run, m.start()) else m.end()), self.clause)
+            for m in ZH_NEGATION.finditer(run)
+        )
         self.opposites += ((place(m.start()), *ZH_OPPOSITES[m[0]], self.clause) for m in _ZH_OPPOSITE.finditer(run))
         self.converses.update(ZH_CONVERSES[m[0]] for m in _ZH_CONVERSE.finditer(run))
         self.markers += ((m[0], place(m.end())) for m in ZH_MARKERS.finditer(run))
@@ -331,6 +337,8 @@ class _Reader:
     def _han_names(self, run: str, place_of: Mapping[int, int]) -> None:
         for match in _ZH_NAME.finditer(run):
             start, end = match.span(match.lastindex or 0)
+            if run[end - 1] in ZH_COMMON and (run[start] in ZH_COMMON or run[start] in SURNAMES):
+                continue
             for at in range(start, end - 1):
                 if at in place_of:
                     self.tokens[place_of[at]] = self.tokens[place_of[at]]._replace(kind="name")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Set
+from collections.abc import Iterator
 from itertools import pairwise
 
 from lrf.text.unicode import without_invisible
@@ -14,6 +14,11 @@ from lrf_overlap.numerals import CHINESE_NUMERALS
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """The ranges of Chinese characters, for a pattern's class."""
 _WORD = re.compile(rf"[^\W_{HAN}]+(?:['’.&+-][^\W_{HAN}]+)*")
+_PIECE = re.compile(
+    rf"(?P<han>[{HAN}]+)|(?P<word>[^\W_{HAN}]+(?:['’.&+-][^\W_{HAN}]+)*)|(?P<stop>[,;:!?()，。；：！？、（）—…]|\.(?=\s|$))"
+)
+_ASCII_WORD = re.compile("[A-Za-z0-9]+(?:['.&+-][A-Za-z0-9]+)*")
+_ASCII_PIECE = re.compile(rf"(?P<word>{_ASCII_WORD.pattern})|(?P<stop>[,;:!?()]|\.(?=\s|$))")
 _HAN_RUN = re.compile(f"[{HAN}]+")
 _END = re.compile(r"[.!?;:。！？；：\n][\"'”’)\]」』）]*\s*")
 _PLAIN_END = re.compile(r"[。！？；][\"'”’)\]」』）]* ?|[.!?;][\"'”’)\]」』）]* (?![a-z])")
@@ -53,28 +58,26 @@ def _ends(match: re.Match[str], text: str) -> bool:
     return mark in ".!?;" and match[0][-1].isspace() and not following.islower()
 
 
-NUMERALS = frozenset(CHINESE_NUMERALS + "半第")
-FIRST_HAN = "\u3400"
-_NONE: frozenset[str] = frozenset()
+NUMERALS = re.compile(f"[{CHINESE_NUMERALS}半第]|过半")
 _STOPS = str.maketrans("", "", "".join(ZH_STOP))
 _CAPITALS = re.compile(r"(?:[A-Z][^\W_]*(?:['’.&+-][^\W_]+)*(?: (?:of|the|and|for))*[ ,]*){2,}")
 
 
+def pieces_in(text: str, start: int, end: int) -> Iterator[re.Match[str]]:
+    """The runs of Chinese characters, the words, and the marks that may end a clause, as the groups of these names."""
+    return (_ASCII_PIECE if text.isascii() else _PIECE).finditer(text, start, end)
+
+
 def words_in(sentence: str) -> set[str]:
     """The words of a sentence as they are written."""
-    return set(_WORD.findall(sentence))
+    return set((_ASCII_WORD if sentence.isascii() else _WORD).findall(sentence))
 
 
-def han_in(sentence: str) -> Set[str]:
-    """The Chinese characters of a sentence, and each pair of neighbouring ones; those without content left out."""
+def han_in(sentence: str) -> str:
+    """The Chinese characters of a sentence that have content, runs of neighbours apart."""
     if sentence.isascii():
-        return _NONE
-    pieces: set[str] = set()
-    for run in _HAN_RUN.findall(sentence):
-        kept = run.translate(_STOPS) or run
-        pieces.update(map(str.__add__, kept, kept[1:]))
-        pieces.update(kept)
-    return pieces
+        return ""
+    return " ".join(run.translate(_STOPS) or run for run in _HAN_RUN.findall(sentence))
 
 
 def initials_in(sentence: str) -> set[str]:

@@ -180,6 +180,14 @@ async def test_a_judge_that_decides_judges_statements_on_their_evidence_too() ->
     assert [round(s.support, 2) for s in judgement.statements] == [0.9, 0.2]
 
 
+async def test_a_judge_that_also_writes_decides_by_yes_or_no_what_is_asked_on_the_document() -> None:
+    judge = ScriptedJudge(capabilities=replace(DECIDES, kinds=None))
+    await judgement_of(Faithfulness(SENTENCES), judge, SAMPLE)
+    assert {r.expects.kind for r in judge.requests} == {"yes_or_no"}
+    await judgement_of(Faithfulness(FaithfulnessSettings(statements="sentences")), judge, SAMPLE)
+    assert {r.expects.kind for r in judge.requests} == {"yes_or_no", "verdict"}
+
+
 def judge_with_labels() -> ScriptedJudge:
     return ScriptedJudge(capabilities=DECIDES)
 

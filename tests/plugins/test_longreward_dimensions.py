@@ -45,6 +45,7 @@ class Scripted:
     reply_mode: ReplyMode = "text"
     context_window: int | None = None
     decides: bool = False
+    decides_on_material: bool = False
     pieces: tuple[Chunk, ...] = (Chunk("d", 0, len(DOCUMENT.text), DOCUMENT.text),)
     asked: list[tuple[str, Prompt, int]] = field(default_factory=list)
     searched: list[tuple[tuple[str, ...], int | None]] = field(default_factory=list)

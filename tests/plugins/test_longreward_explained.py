@@ -166,7 +166,6 @@ def test_a_model_of_ones_own_decides_first_and_an_llm_where_it_is_unsure(
     values = pipeline(write(tmp_path), "http://127.0.0.1:9", judge_server.base_url, judge="fast")
     values["judges"]["fast"] = fast
     del values["dimensions"][0]
-    values["dimensions"][0]["verdict"] = "yes_or_no"
     alone = lrf.run({**values, "name": "alone"}, runs=tmp_path, last="score")
     given = [s["probabilities"] for j in judged(alone.run_dir).values() for s in j["faithfulness"]["statements"]]
     sure = sorted(max(p.values()) for p in given)

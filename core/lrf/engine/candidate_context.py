@@ -82,6 +82,10 @@ class CandidateContext:
         asked = (self.judges[name].judge.capabilities for name in self.named.judges)
         return any(can.questions > 1 and can.kinds is not None for can in asked)
 
+    @property
+    def decides_on_material(self) -> bool:
+        return any(self.judges[name].judge.capabilities.questions > 1 for name in self.named.judges)
+
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
         asked, place = Asked(prompt, expects, max_tokens, self._caller()), len(self._votes)
         self._votes.append(())

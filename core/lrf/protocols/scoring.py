@@ -79,6 +79,11 @@ class Context(Protocol):
         """Whether a judge that rates here decides questions on material (:meth:`ask_many`) and writes nothing."""
         ...
 
+    @property
+    def decides_on_material(self) -> bool:
+        """Whether a judge that rates here decides questions on material, whatever it does with others."""
+        ...
+
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
         """The answer of the dimension's judge, or of its panel.
 

@@ -60,6 +60,10 @@ class DirectContext:
         can = self._judge.capabilities
         return can.questions > 1 and can.kinds is not None
 
+    @property
+    def decides_on_material(self) -> bool:
+        return self._judge.capabilities.questions > 1
+
     async def ask(self, prompt: Prompt, expects: Expectation[T], *, max_tokens: int = 512) -> Answer[T]:
         for attempt in range(self._attempts):
             request = Request(prompt, expects, max_tokens, RETRY_TEMPERATURE if attempt else 0.01, attempt=attempt)
