@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 from lrf.errors import Reason, UnscorableError
 from lrf.prompting.expectations import Statements
@@ -74,7 +75,8 @@ class Faithfulness:
         judged, counts = await self._judged(sample, statements, ctx)
         if places:
             judged = [replace(statement, in_answer=places.get(statement.text)) for statement in judged]
-        rating = 10 * sum(s.support for s in judged) / len(judged)
+        # exact, so that answers whose statements are equally supported have equal ratings, however many they are
+        rating = float(10 * sum(Fraction(s.support) for s in judged) / len(judged))
         return Judgement(
             rating=rating,
             reply_mode="statements",

@@ -132,6 +132,17 @@ async def test_an_odd_answer_is_missing_and_never_a_zero(finish: str, answer: An
     assert (reply.finish, reply.probabilities is None, reply.usage.prompt_tokens) == (finish, finish != "stop", 7)
 
 
+async def test_a_question_with_two_answers_has_none_and_the_others_have_theirs(serve: Serve) -> None:
+    async def handler(req: web.Request) -> web.Response:
+        one, two = list((await req.json())["questions"])
+        text = f'{{"answers": {{"{one}": {{"noul": 0.9}}, "{two}": {{"noul": 0.4}}, "{one}": {{"noul": 0.1}}}}}}'
+        return web.json_response(text=text)
+
+    asked = [request("a?", YesOrNo()), request("b?", YesOrNo())]
+    replies = await several(judge_of("systemone", await serve(handler)), asked)
+    assert [reply.finish for reply in replies] == ["missing", "stop"]
+
+
 @pytest.mark.parametrize(
     ("usage", "finishes"),
     [

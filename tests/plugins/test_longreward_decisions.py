@@ -188,6 +188,14 @@ async def test_a_judge_that_also_writes_decides_by_yes_or_no_what_is_asked_on_th
     assert {r.expects.kind for r in judge.requests} == {"yes_or_no", "verdict"}
 
 
+async def test_answers_of_equally_supported_statements_have_equal_ratings_however_many_they_are() -> None:
+    judge = ScriptedJudge(lambda _: Reply("", probabilities={"[[yes]]": 0.8, "[[no]]": 0.2}), capabilities=DECIDES)
+    sample = replace(SAMPLE, candidates=(Candidate("a", "One is. Two are. Three are."), Candidate("b", "One is.")))
+    rewards = await rewards_of(Faithfulness(SENTENCES), judge, sample)
+    ratings = [j.rating for reward in rewards for j in reward.judgements.values() if isinstance(j, Judgement)]
+    assert ratings == [8.0, 8.0]
+
+
 def judge_with_labels() -> ScriptedJudge:
     return ScriptedJudge(capabilities=DECIDES)
 

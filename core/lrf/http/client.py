@@ -284,7 +284,7 @@ class HttpClient:
 
     def _parse(self, body: bytes) -> Any:
         try:
-            return json.loads(self._decode(body))
+            return json.loads(self._decode(body), object_pairs_hook=_without_ambiguous)
         except (ValueError, RecursionError):
             if is_page(body):
                 raise self._errors.of_page(body[:_ERROR_BYTES].decode("utf-8", "replace")) from None
@@ -330,6 +330,15 @@ class HttpClient:
             )
         hide(value, variable)
         return value
+
+
+def _without_ambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs, without the keys that it gives several values: which one holds isn't known."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        for key in {key for key, given in pairs if given != value[key]}:
+            del value[key]
+    return value
 
 
 def _encode(body: Mapping[str, JSON]) -> bytes:
