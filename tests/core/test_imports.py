@@ -28,7 +28,7 @@ OURS = {
     }
 }
 OURS["--help"] |= {"lrf.plugin.catalog", "lrf.plugin.hookspecs", "lrf.plugin.loader", "lrf.plugin.spec"}
-OURS["plugins"] = OURS["--help"] | {"lrf.cli.plugins"}
+OURS["plugins"] = OURS["--help"] | {"lrf.cli.common_options", "lrf.cli.plugins"}
 SCRIPT = """
 import json, sys
 from lrf.cli.main import invoke
