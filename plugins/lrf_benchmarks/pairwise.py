@@ -167,10 +167,10 @@ class JudgeBench(PairwiseRows):
 
     def judgement(self, row: Mapping[str, Any], number: int) -> Recorded:
         judgments = row.get("judgments")
-        if not isinstance(judgments, list) or len(judgments) != 2:
-            raise FieldError("judgments: expected two, in the given order and swapped")
+        if not isinstance(judgments, list) or len(judgments) not in (1, 2):
+            raise FieldError("judgments: expected two, in the given order and swapped, or the first alone")
         decisions: list[Decision] = []
-        for one in judgments:
+        for one in [*judgments, None][:2]:
             decision = one.get("decision") if isinstance(one, Mapping) else None
             decisions.append({**self._LABELS, "A=B": "tie"}.get(decision))
         # the second was made with the answers swapped, so its A is the row's B

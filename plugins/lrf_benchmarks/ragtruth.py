@@ -12,7 +12,7 @@ from lrf.rows.formats import rows_of
 from lrf.types import JSON, BadRow
 from lrf_benchmarks.claims import Claims
 from lrf_benchmarks.pairwise import by_group
-from lrf_benchmarks.rows import FieldError, checked, id_of, question, questions, text_of
+from lrf_benchmarks.rows import FieldError, checked, given, id_of, question, questions, text_of
 from lrf_benchmarks.settings import RagTruthSettings
 
 
@@ -38,13 +38,15 @@ class RagTruth(Claims):
                 yield row
             elif isinstance(row.value, Mapping):
                 sources[str(row.value.get("source_id"))] = _source(row.value)
+            else:
+                yield BadRow(row.file, row.line, "expected an object")
         rows = rows_of(self._folder / "response.jsonl")
         yield from questions(rows, lambda row, number: self._question(row, number, sources))
 
     def _question(
         self, row: Mapping[str, Any], number: int, sources: Mapping[str, tuple[str, str, str]]
     ) -> BenchmarkItem | None:
-        if self._split is not None and row.get("split") != self._split:
+        if self._split is not None and given(row, "split") != self._split:
             return None
         source = sources.get(str(row.get("source_id")))
         if source is None:
@@ -57,7 +59,8 @@ class RagTruth(Claims):
     def recorded(self, path: Path) -> Iterator[Recorded]:
         """Rows of response.jsonl with ``pred``: {"hallucination list": [texts]}, as the authors' baseline writes them.
 
-        A text that isn't found in the response counts for the response, and has no span.
+        A text that isn't found in the response counts for the response, and has no span. A ``pred`` that is no object,
+        as of a reply that wasn't JSON, is no judgement; one without the list has detected nothing.
         """
         for made in questions(rows_of(path), _predicted):
             if isinstance(made, BadRow):
@@ -109,13 +112,16 @@ def _labelled(labels: JSON, length: int) -> list[list[int]]:
 
 
 def _predicted(row: Mapping[str, Any], number: int) -> Recorded:
-    match row.get("pred"):
-        case {"hallucination list": [*texts]} if all(isinstance(text, str) for text in texts):
-            response = text_of(row, "response", empty=True)
-            places = [(response.find(text), len(text)) for text in texts if text]
-            spans = tuple((start, start + length) for start, length in places if start >= 0)
-            return Recorded(id_of(row, number), (0.0 if texts else 10.0,), spans=spans)
-    raise FieldError('pred: expected {"hallucination list": [texts]}')
+    if "pred" not in row:
+        raise FieldError('pred: expected {"hallucination list": [texts]}; it is missing')
+    if not isinstance(row["pred"], Mapping):
+        return Recorded(id_of(row, number), (None,))
+    listed = row["pred"].get("hallucination list")
+    texts = listed if isinstance(listed, list) else []
+    response = text_of(row, "response", empty=True)
+    places = [(response.find(text), len(text)) for text in texts if isinstance(text, str) and text]
+    spans = tuple((start, start + length) for start, length in places if start >= 0)
+    return Recorded(id_of(row, number), (0.0 if texts else 10.0,), spans=spans)
 
 
 def _source(row: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -49,7 +49,19 @@ class LongJudgeBenchSettings(BenchmarkSettings):
 class RagTruthSettings(Settings):
     """Settings of the benchmark ``ragtruth``."""
 
-    path: FilePath = Field(description="The folder with response.jsonl and source_info.jsonl.")
+    path: FilePath = Field(description="The folder with response.jsonl and source_info.jsonl, or one of the two.")
+
+    @field_validator("path")
+    @classmethod
+    def _folder(cls, path: Path) -> Path:
+        folder = path.parent if path.is_file() else path
+        for name in ("response.jsonl", "source_info.jsonl"):
+            if not (folder / name).is_file():
+                raise ValueError(
+                    f"expected the folder with response.jsonl and source_info.jsonl; {folder} has no {name}"
+                )
+        return folder
+
     split: str | None = Field(default="test", description="The split to read; null: all rows.")
     threshold: float = Field(
         default=10.0, gt=0, le=10, description="A response counts as hallucinated when its reward is below this."

@@ -279,6 +279,11 @@ def test_ragtruths_spans_are_compared_by_characters_with_recorded_and_with_judge
     assert [benchmark.right(one) for one in judged] == [1, 1]
     with pytest.raises(DataError, match=r"p\.jsonl:1: pred: expected"):
         list(benchmark.recorded(jsonl(tmp_path / "p.jsonl", row)))
+    unread = jsonl(tmp_path / "p.jsonl", {**row, "pred": "no JSON"}, {**row, "pred": {}}, {**row, "pred": None})
+    assert [one.scores for one in benchmark.recorded(unread)] == [(None,), (10.0,), (None,)]
+    assert RagTruthSettings(path=tmp_path / "response.jsonl").path == tmp_path
+    with pytest.raises(ValueError, match=r"has no response\.jsonl"):
+        RagTruthSettings(path=tmp_path / "elsewhere")
     jsonl(tmp_path / "response.jsonl", {**row, "id": "1", "labels": [{"start": 3, "end": 99}]})
     assert "within the 18 characters" in next(iter(benchmark.read())).message
     sentences = (JudgedStatement("Right.", "v", 1.0, in_answer=(0, 6)),
@@ -438,6 +443,9 @@ def test_recorded_scores_and_votes_are_judgements_in_the_benchmarks_own_order(tm
     votes = jsonl(tmp_path / "eval_detailed_x.jsonl", {"votes": [[1], 2]}, {"votes": [{}, 3]})
     found = [one.decisions for one in ContextualJudgeBench(BenchmarkSettings(path=tmp_path / "d")).recorded(votes)]
     assert found == [("1", "2"), (None, None)]
+    alone = jsonl(tmp_path / "j.jsonl", {"pair_id": "p", "judgments": [{"decision": "A>B"}]})
+    (single,) = JudgeBench(BenchmarkSettings(path=tmp_path / "d")).recorded(alone)
+    assert single.decisions == ("1", None)
 
 
 def test_a_group_of_ties_without_its_counterpart_or_scores_counts_as_published() -> None:

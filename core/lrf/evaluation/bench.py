@@ -32,7 +32,9 @@ def benchmark_of(catalog: Catalog, name: str, settings: Mapping[str, Any]) -> Be
     try:
         checked = model.model_validate(dict(settings), context={"folder": Path.cwd()})
     except ValidationError as error:
-        wrong = "\n".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        wrong = "\n".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+        )
         allowed = ", ".join(model.model_fields)
         raise ConfigError(f"benchmark {name}: {wrong}\nits settings are {allowed}") from None
     benchmark: Benchmark = load_target(spec)(checked)

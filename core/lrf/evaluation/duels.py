@@ -144,6 +144,7 @@ class Duels:
     def matched(self, samples: Iterator[Sample]) -> Iterator[Duel]:
         """Find the samples that both policies answered, keep them for later, and give them with their documents."""
         answered: Counter[str] = Counter()
+        without = 0
         self._connection.execute("BEGIN")
         for sample in samples:
             one, two = (self._answer(policy, sample) for policy in ("a", "b"))
@@ -152,9 +153,11 @@ class Duels:
                 self.counts["only a" if one is not None else "only b" if two is not None else "neither"] += 1
                 continue
             self.counts["questions"] += 1
+            references = _references(sample)
+            without += not references
             language, dataset = (str(sample.metadata.get(name) or "") for name in ("language", "dataset"))
             before = _before(sample, one, two)
-            duel = Duel(sample, one[-1], two[-1], _references(sample), language, dataset, before)
+            duel = Duel(sample, one[-1], two[-1], references, language, dataset, before)
             about = json.dumps([duel.references, language, dataset, before])
             row = sample.id, sample.query, about, duel.a, duel.b, share_of("sheet", sample.id)
             self._connection.execute(
@@ -162,6 +165,8 @@ class Duels:
             )
             yield duel
         self._connection.execute("COMMIT")
+        if 0 < without < self.counts["questions"]:
+            self.counts["of them without a reference"] = without
         query = "SELECT policy, COUNT(*) FROM answers GROUP BY policy ORDER BY policy"
         for policy, answers in self._connection.execute(query):
             if answers > answered[policy]:

@@ -72,7 +72,7 @@ def chosen_questions(benchmark: Benchmark, counts: Counts, limit: int | None, se
         counts.groups[question.group] += 1
         yield question
     if not counts.questions:
-        why = "\n".join(counts.problems) or "the files have no rows"
+        why = "\n".join(counts.problems) or "the files have no rows, or none of those that the settings take"
         raise DataError(f"no question in the benchmark's files ({counts.bad_rows:,} bad rows):\n{why}")
 
 
