@@ -260,14 +260,14 @@ def test_a_number_elsewhere_in_the_evidence_is_worth_less_than_one_in_place() ->
     assert supported(evidence, "The mill has 14 rooms.") > supported(evidence, "The mill has 9 rooms.")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(evidence=nasty_texts(), statement=nasty_texts())
 def test_whatever_is_compared_has_a_probability(evidence: str, statement: str) -> None:
     for language in ("en", "zh"):
         assert 0 < supported(evidence, statement, language) < 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.sampled_from(NUMERALS.split()), max_size=60),
     st.sampled_from(["", " "]),

@@ -55,7 +55,7 @@ def test_two_processes_with_and_without_zero_have_the_losses_and_scale_of_one(tm
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(worker)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    for zero in (0, 2, 3):
+    for zero in (0, 2):  # test_evaluation_distributed has ZeRO-3
         output = tmp_path / f"zero-{zero}"
         arguments = [str(scored), str(output), json.dumps(TINY | {"zero": zero})]
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=600)

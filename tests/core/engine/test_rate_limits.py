@@ -48,7 +48,7 @@ CALL = st.tuples(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(
     requests=st.none() | st.integers(1, 300),
     tokens=st.none() | st.integers(1000, 100_000),

@@ -185,14 +185,14 @@ def chats(draw: st.DrawFn) -> list[Message]:
     return [*turns, Message("user", "asks " + draw(nasty_texts()))]
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(chats())
 def test_turns_come_back_from_their_rows_as_they_were(turns: list[Message]) -> None:
     rows = json.loads(json.dumps([m.as_row() for m in turns]))
     assert made({"messages": rows}).messages == tuple(turns)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(chats(), st.integers(4, 40))
 def test_chunks_of_turns_stand_word_for_word_in_their_turn(turns: list[Message], tokens: int) -> None:
     documents = {d.id: d for d in turn_documents(turns)}

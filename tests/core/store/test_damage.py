@@ -108,7 +108,7 @@ def test_a_damaged_reply_still_counts_as_paid(tmp_path: Path) -> None:
     assert (before.calls, before.prompt_tokens, before.completion_tokens) == (3, 115, 22)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_whatever_bit_of_the_file_is_changed_no_other_reply_vector_or_row_is_ever_read(
     tmp_path: Path, place: float, bit: int

@@ -24,7 +24,7 @@ KEYS = st.builds(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(samples(max_candidates=3), st.lists(replies(), max_size=5)), max_size=3), KEYS)
 def test_candidates_are_kept_or_dropped_for_a_reason(
     drawn: Sequence[tuple[Sample, list[Reply]]], keys: SampleKeys
