@@ -25,6 +25,7 @@ import re
 import unicodedata
 from collections.abc import Set
 from functools import lru_cache
+from itertools import pairwise
 
 FRAME_TAGS = frozenset((
     "answer", "context", "document", "documents", "evidence", "item", "items", "note", "notes", "part", "passage",
@@ -37,9 +38,22 @@ _REASONING_TAGS = (
     "mm:think", "longcat_think",
 )  # fmt: skip
 
+
+def _marks() -> str:
+    """The combining and format characters of all scripts, for a class: a reader may drop any of them.
+
+    Rare scripts beyond U+FFFF count with the letters among them, which no Latin one looks like: a class of many ranges
+    there makes every match slow.
+    """
+    marks = [n for n in range(0x300, 0x1E950) if unicodedata.category(chr(n)) in ("Mn", "Me", "Cf")]
+    pairs = [(one, other) for one, other in pairwise(marks) if other - one > (1 if other <= 0xFFFF else 256)]
+    begins, ends = [marks[0], *(other for _, other in pairs)], [*(one for one, _ in pairs), marks[-1]]
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in zip(begins, ends, strict=True))
+
+
 # Characters that normalisation, display or a tokenizer may drop: format, variation, filling, combining, control.
-_INVISIBLE = (
-    "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+_INVISIBLE = _marks() + (
+    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
     "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff"
     "\ufe20-\ufe2f"
@@ -89,9 +103,9 @@ _SPECIAL = re.compile(f"[{_OPEN}{_CLOSE}{_DOUBLES}{_ANGLES}]")
 _BEHIND = re.compile(rf"(?:[{_INVISIBLE}\s]*+[^{_INVISIBLE}\s{_OPEN}{_ANGLES}]){{0,64}}")
 _ALL_BRACKETS = _OPEN + _CLOSE + _DOUBLES + _ANGLES + _ANGLES_BACK
 _ANY_BRACKET = re.compile(f"[{_ALL_BRACKETS}]")
-_CJK = "\u3041-\u3163\u3165-\u9fff\uac00-\ud7a3"  # no look-alikes of a tag's characters
+_CJK = "\u3041-\u3098\u309b-\u3163\u3165-\u9fff\uac00-\ud7a3"  # no look-alikes of a tag's characters
 _DISGUISED = rf"(?-i:[^\x00-\x7f{_CJK}]|[{_INVISIBLE}])"  # what may stand for another character, or for none
-_SQUARE = re.compile(rf"[{_OPEN}]({_DOT}*+)(?=\s*+/?\s*+think|[\s/thinkg]{{0,12}}+{_DISGUISED})", re.IGNORECASE)
+_SQUARE = re.compile(rf"[{_OPEN}]({_DOT}*+)(?=\s*+/?\s*+think|[ \t\n\r/thinkg]{{0,12}}+{_DISGUISED})", re.IGNORECASE)
 
 _CACHED_FROM, _CACHED = 2_000, 64  # characters of a text that is escaped once for all its prompts; such texts
 
@@ -212,6 +226,6 @@ def _angle(tags: frozenset[str]) -> tuple[re.Pattern[str], re.Pattern[str]]:
         rf" ?[/\\]+ ?{name}|{name}| {name} ?>"
         r"| ?/? ?\| ?[\w :./-]{1,40}\|? ?>| ?/? ?[\w:]{1,20} ?\| ?>"  # <|special|>, <|special>, <special|>
     )
-    plain = rf"(?-i:[\t-\r\x1c- /\\|:.0-9A-Za-z_{_CJK}-]{{0,64}}+)"
+    plain = rf"(?-i:[\t\n\r /\\|:.0-9A-Za-z_{_CJK}-]{{0,64}}+)"
     begins = rf"\s*+[/\\]*+\s*+(?:{names}|\||[\w:]{{1,20}}\s*+\|)|{plain}{_DISGUISED}"
     return re.compile(rf"[{_ANGLES}]({_DOT}*+)(?={begins})", re.IGNORECASE), re.compile(behind)

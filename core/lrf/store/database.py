@@ -314,7 +314,10 @@ def open_connection(path: Path | None) -> sqlite3.Connection:
 
     Raises :class:`lrf.errors.RunError` when the file is no journal, is damaged, or was written by another version.
     """
-    connection = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=30)
+    try:
+        connection = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=30)
+    except sqlite3.DatabaseError as error:
+        raise unusable(path, error) from error
     connection.text_factory = text_of
     add_checksum_function(connection)
     try:

@@ -97,6 +97,16 @@ def test_every_character_that_normalises_to_a_part_of_a_tag_or_mark_is_taken_for
                 assert escape(f"</{'answer'.replace(plain, other)}>").startswith("<·"), (plain, other)
 
 
+def test_every_character_that_a_reader_may_drop_hides_no_tag_and_no_mark() -> None:
+    kinds = ("Mn", "Me", "Cf", "Cc")
+    dropped = [c for c in map(chr, range(0x110000)) if c not in "\t\n\r" and unicodedata.category(c) in kinds]
+    assert len(dropped) > 2_000
+    for character in dropped:
+        hidden = f"</ans{character}wer> [{character}[8]{character}] [th{character}ink]"
+        assert escape(hidden) == f"<·/ans{character}wer> [ {character}[8] {character}] [·th{character}ink]", character
+        assert unescape(escape(hidden)) == hidden
+
+
 @given(texts)
 def test_nothing_that_is_quoted_can_be_read_as_a_rating_or_a_statement(text: str) -> None:
     for quoted in (escape(text), normal_form(escape(text))):

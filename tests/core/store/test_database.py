@@ -177,3 +177,8 @@ async def test_the_callers_of_a_large_group_do_not_all_continue_in_one_turn_of_t
     database.close()
     assert turns.total() == 100
     assert max(turns.values()) <= FEW
+
+
+def test_a_folder_in_place_of_the_file_is_said_to_be_no_journal(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="can't be used as a journal: unable to open database file; move it away"):
+        Database(tmp_path)
