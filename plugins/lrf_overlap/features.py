@@ -8,6 +8,7 @@ from collections.abc import Sequence, Set
 
 from lrf_overlap.alignment import differences, pieces_of
 from lrf_overlap.evidence import Evidence
+from lrf_overlap.order import falls_between, falls_twice
 from lrf_overlap.quantity import Quantity
 from lrf_overlap.scope import added, conflict
 from lrf_overlap.sentences import Sentence, Token, analysed
@@ -280,7 +281,7 @@ class _Comparison:
                 if token.kind == "name":
                     names.add(rank)
         return any(
-            _falls_between(sorted(pairs), names) if clause < 0 else _falls_twice([v for _, v in sorted(pairs)])
+            falls_between(sorted(pairs), names) if clause < 0 else falls_twice([v for _, v in sorted(pairs)])
             for (_, clause), pairs in by_clause.items()
             if len(pairs) > 2
         )
@@ -381,24 +382,3 @@ def _missing(found: Sequence[float]) -> float:
     """0 if everything was found; else from 0.5, for a part of it, to 1, for all."""
     lost = sum(1.0 - f for f in found)
     return min(1.0, lost) * 0.5 + 0.5 * lost / len(found) if lost else 0.0
-
-
-def _falls_twice(values: Sequence[int]) -> bool:
-    """Whether three values, not next to one another in runs, fall: the longest falling subsequence has three blocks."""
-    blocks = [v for n, v in enumerate(values) if n == 0 or v != values[n - 1] + 1]
-    longest: list[int] = []
-    for n, value in enumerate(blocks):
-        longest.append(1 + max((longest[m] for m in range(n) if blocks[m] > value), default=0))
-    return max(longest, default=0) >= 3
-
-
-def _falls_between(pairs: Sequence[tuple[int, int]], names: set[int]) -> bool:
-    """Whether three values fall of which the first and the last are those of names."""
-    return any(
-        before > value > after
-        for n, (first, before) in enumerate(pairs)
-        if first in names
-        for m in range(n + 2, len(pairs))
-        if pairs[m][0] in names and (after := pairs[m][1]) < before
-        for _, value in pairs[n + 1 : m]
-    )
