@@ -145,8 +145,8 @@ def test_doctor_asks_each_server_once_and_says_what_works(
     file = str(odd_project.write(odd_project.with_evidence()))
     assert invoke(["doctor", file]) == 0
     said = capsys.readouterr().out
-    assert f"judges.main: {server.base_url}: works; model sim, no key (OPENAI_API_KEY is not set)" in said
-    assert f"embedders.main: {server.base_url}: works" in said
+    assert f"judges.main ({server.base_url}): works; model sim, no key (OPENAI_API_KEY is not set)" in said
+    assert f"embedders.main ({server.base_url}): works" in said
     assert server.books.calls == 1
     server.odd = lambda _: (401, {"error": {"message": "Incorrect API key"}})
     assert invoke(["doctor", file, "--json"]) == 1
