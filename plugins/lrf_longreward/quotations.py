@@ -110,11 +110,15 @@ def plain(text: str) -> str:
 
 
 def passages(chunks: Sequence[Chunk]) -> list[Passage]:
-    return [Passage(chunk.document, chunk.start, chunk.text, _plain_chunk(chunk.text)) for chunk in chunks]
+    return [Passage(chunk.document, chunk.start, chunk.text, _known_plain(chunk.text)) for chunk in chunks]
 
 
-_plain_chunk = lru_cache(512)(plain)
-"""A chunk is evidence of many statements, which are judged one after another."""
+_plain_again = lru_cache(512)(plain)
+
+
+def _known_plain(text: str) -> str:
+    """:func:`plain`, remembered of short texts: a chunk is evidence of many statements, judged one after another."""
+    return _plain_again(text) if len(text) < _SMALL else plain(text)
 
 
 def exactly(quotation: str, where: Sequence[Passage]) -> Span | None:
@@ -182,7 +186,7 @@ def _elsewhere(text: str, evidence: Sequence[Passage], documents: Sequence[Passa
 
 
 def _documents(sample: Sample) -> list[Passage]:
-    return [Passage(document.id, 0, document.text, _plain_chunk(document.text)) for document in sample.documents]
+    return [Passage(document.id, 0, document.text, _known_plain(document.text)) for document in sample.documents]
 
 
 def _span(passage: Passage, start: int, end: int) -> Span:

@@ -284,7 +284,7 @@ class HttpClient:
 
     def _parse(self, body: bytes) -> Any:
         try:
-            return json.loads(self._decode(body), object_pairs_hook=_without_ambiguous)
+            return _decode_json(self._decode(body))
         except (ValueError, RecursionError):
             if is_page(body):
                 raise self._errors.of_page(body[:_ERROR_BYTES].decode("utf-8", "replace")) from None
@@ -339,6 +339,10 @@ def _without_ambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         for key in {key for key, given in pairs if given != value[key]}:
             del value[key]
     return value
+
+
+_decode_json = json.JSONDecoder(object_pairs_hook=_without_ambiguous).decode
+"""Made once: ``json.loads`` makes a decoder for each call that has a hook."""
 
 
 def _encode(body: Mapping[str, JSON]) -> bytes:

@@ -53,10 +53,8 @@ def _marks() -> str:
 
 # Characters that normalisation, display or a tokenizer may drop: format, variation, filling, combining, control.
 _INVISIBLE = _marks() + (
-    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
-    "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
-    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff"
-    "\ufe20-\ufe2f"
+    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u115f\u1160\u1acf-\u1aff\u2065\u20f1-\u20ff\u3164\uffa0\ufff0-\ufff8"
+    "\U000e0000-\U000e0fff"
 )
 # With escapes where normalisation makes another character of one, so that no editor does.
 _OPEN = r"\[［﹇【〔〖﹝⁅❲⦋⦍⦏︻︗⟬〘⦗⹕⹗" + "\ufe39"
@@ -108,6 +106,7 @@ _DISGUISED = rf"(?-i:[^\x00-\x7f{_CJK}]|[{_INVISIBLE}])"  # what may stand for a
 _SQUARE = re.compile(rf"[{_OPEN}]({_DOT}*+)(?=\s*+/?\s*+think|[ \t\n\r/thinkg]{{0,12}}+{_DISGUISED})", re.IGNORECASE)
 
 _CACHED_FROM, _CACHED = 2_000, 64  # characters of a text that is escaped once for all its prompts; such texts
+_SHORT_BEHIND = 256  # characters behind a bracket that are remembered; a run of white space can be of any length
 
 
 def escape(text: str, tags: Set[str] = FRAME_TAGS) -> str:
@@ -202,12 +201,16 @@ def _tags_unescaped(text: str, tags: Set[str]) -> str:
 def _behind(bracket: re.Match[str]) -> str:
     """What follows a bracket and the dots behind it, in the normal form with single spaces."""
     behind = _BEHIND.match(bracket.string, bracket.end())
-    return _in_normal_form(behind[0] if behind else "")
+    text = behind[0] if behind else ""
+    return _known_normal_form(text) if len(text) <= _SHORT_BEHIND else _in_normal_form(text)
 
 
-@lru_cache(4096)  # passages come again with each statement that they are evidence of
 def _in_normal_form(behind: str) -> str:
     return re.sub(r"\s+", " ", normal_form(behind))
+
+
+_known_normal_form = lru_cache(4096)(_in_normal_form)
+"""Passages come again with each statement that they are evidence of."""
 
 
 _THINK = re.compile(r" ?/? ?think(?:ing)? ?\]")
