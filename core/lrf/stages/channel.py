@@ -1,8 +1,9 @@
 """What a child process says to the process that started it, and how both notice that the other is gone.
 
 A child says lines of JSON: any number of ``{"progress": …}``, then one ``{"result": …}`` or ``{"error": …,
-"exit_code": …}``. The lines go through a pipe (a stage in a process of its own) or through a file (a process of a
-training, which may be on another machine). A line that isn't whole counts as not said.
+"exit_code": …}``; a stage's process first ``{"ready": true}``, once it can be interrupted. The lines go through a pipe
+(a stage in a process of its own) or through a file (a process of a training, which may be on another machine). A line
+that isn't whole counts as not said.
 """
 
 from __future__ import annotations
@@ -89,9 +90,10 @@ def end_with_parent() -> None:
 
 @dataclass(slots=True)
 class Messages:
-    """The parent's end: what a child has said so far. ``report`` gets its progress."""
+    """The parent's end: what a child has said so far. ``report`` gets its progress; ``ready``: it said anything."""
 
     report: Report = lambda _: None
+    ready: bool = False
     result: JSON = None
     error: LrfError | None = None
     partial: Mapping[str, JSON] | None = None
@@ -105,6 +107,7 @@ class Messages:
                 message = json.loads(line)
             except ValueError:
                 continue
+            self.ready = True
             match message:
                 case {"progress": dict(progress)}:
                     self.report(progress)

@@ -48,11 +48,13 @@ async def run_in_child(stage: Stage[R], context: StageContext, python: str, lock
     except OSError as error:
         raise StageError(f"the interpreter of stage {stage.name} can't be started: {error}") from error
 
+    messages = Messages(context.report)
+
     def stop(_: LrfError) -> None:
         if process.returncode is None:
-            process.send_signal(signal.SIGINT)
+            # before it is ready nothing has begun, and an interpreter that is starting can lose an interrupt
+            process.send_signal(signal.SIGINT if messages.ready else signal.SIGKILL)
 
-    messages = Messages(context.report)
     context.obey(stop)
     try:
         assert process.stdout is not None
@@ -148,9 +150,10 @@ def _run(stage: Stage[R], context: StageContext) -> R:
 
 
 if __name__ == "__main__":
-    to_runner = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    to_runner = Channel(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # what a library prints goes to standard error
     end_with_parent()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the runner's way to stop it, also where `&` ignores it
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a machine that stops sends it to all processes
-    sys.exit(main(Channel(to_runner), *sys.argv[1:]))
+    to_runner.say(ready=True)
+    sys.exit(main(to_runner, *sys.argv[1:]))

@@ -92,7 +92,10 @@ def test_a_process_that_ends_without_a_word_is_reported_with_its_exit_code(proje
 
 
 async def test_a_process_that_is_stopped_before_it_can_say_anything_leaves_an_interrupted_run(project: Project) -> None:
-    python = interpreter(project.folder, "import time\ntime.sleep(500)")
+    # as one that loses the interrupt while it starts
+    python = interpreter(
+        project.folder, "import signal, time\nsignal.signal(signal.SIGINT, lambda *_: None)\ntime.sleep(500)"
+    )
     pipeline = load(project.pipeline(python={"score": python}))
     contexts: list[StageContext] = []
 
