@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
@@ -88,8 +90,15 @@ def _patient_group() -> Any:
 
 
 def _leave() -> None:
-    """End the process groups: the threads of one that is left open can abort the interpreter while it ends."""
+    """End the process groups and their threads before the interpreter ends.
+
+    A thread that lets go of a tensor while the interpreter ends aborts the process (pytorch#179291). Groups join their
+    threads when nothing holds them; the default one is also held within torch, so its threads get a moment.
+    """
     from torch import distributed
 
+    _patient_group.cache_clear()
     if distributed.is_initialized():
         distributed.destroy_process_group()
+    gc.collect()
+    time.sleep(0.1)
