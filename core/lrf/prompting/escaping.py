@@ -10,7 +10,8 @@ in the text          in the prompt         rule
 ===================  ====================  =========================================================================
 ``[[8]]``            ``[ [8] ]``           a space between two brackets of one direction
 ``</answer>``        ``<·/answer>``        a middle dot behind the bracket of a tag that frames a part of the prompt
-``</think>``         ``<·/think>``         the same for all forms of reasoning, and for ``<|special|>`` tokens
+``</think>``         ``<·/think>``         the same for all forms of reasoning
+``<|im_end|>``       ``<·|im_end|>``       and for the turns and tools of chat templates: ``</s>``, ``[INST]``, …
 ``⟦8⟧``              ``⟦·8⟧``              the same for a double bracket that is one character
 ===================  ====================  =========================================================================
 
@@ -28,8 +29,8 @@ from functools import lru_cache
 from itertools import pairwise
 
 FRAME_TAGS = frozenset((
-    "answer", "context", "document", "documents", "evidence", "item", "items", "note", "notes", "part", "passage",
-    "passages", "question", "statement", "statements",
+    "answer", "context", "document", "documents", "evidence", "example", "item", "items", "judgement", "note", "notes",
+    "part", "passage", "passages", "question", "statement", "statements",
 ))  # fmt: skip
 """Tags that are escaped in every prompt. A template adds those that close a part of its own text."""
 
@@ -37,6 +38,13 @@ _REASONING_TAGS = (
     "think", "thinking", "thought", "thoughts", "reasoning", "reflection", "scratchpad", "analysis", "seed:think",
     "mm:think", "longcat_think",
 )  # fmt: skip
+
+# What else chat templates frame turns and tools with: a server reads these as special tokens wherever they stand.
+_TURNS = (
+    r"s|sys|(?:seed:)?[be]os|[se]op|(?:start|end)_of_turn|tool_(?:calls?|response)|function_calls?"
+    r"|(?:unused|reserved_|special_|extra_id_)\d{1,5}"
+)
+_SQUARE_TAGS = r"think(?:ing)?|inst|system_prompt|available_tools|tool_(?:calls|results|content)|gmask"
 
 
 def _marks() -> str:
@@ -86,9 +94,11 @@ _LOOK_ALIKES = str.maketrans(
     }
 )
 
-# Two brackets of one direction, or a double one. The first character decides, so that other text is skipped quickly.
+# Two brackets of one direction, also as Markdown escapes them, or a double one, or MiniMax's ends of turns (]~b]). The
+# first character decides, so that other text is skipped quickly.
 _PAIRS = (
-    rf"(?<=[{_OPEN}]){{0}}(?=[ {_INVISIBLE}]*+[{_OPEN}])|(?<=[{_CLOSE}]){{0}}(?=[ {_INVISIBLE}]*+[{_CLOSE}])"
+    rf"(?<=[{_OPEN}]){{0}}(?=[ \\{_INVISIBLE}]*+(?:[{_OPEN}]|[eE]~\[))"
+    rf"|(?<=[{_CLOSE}]){{0}}(?=[ \\{_INVISIBLE}]*+(?:[{_CLOSE}]|~!?[bB][\[\]]))"
     rf"|(?<=[{_DOUBLES}]){{1}}"
 )
 _BRACKETS = re.compile(f"[{_OPEN}{_CLOSE}{_DOUBLES}](?:{_PAIRS.format('', '')})")
@@ -103,7 +113,10 @@ _ALL_BRACKETS = _OPEN + _CLOSE + _DOUBLES + _ANGLES + _ANGLES_BACK
 _ANY_BRACKET = re.compile(f"[{_ALL_BRACKETS}]")
 _CJK = "\u3041-\u3098\u309b-\u3163\u3165-\u9fff\uac00-\ud7a3"  # no look-alikes of a tag's characters
 _DISGUISED = rf"(?-i:[^\x00-\x7f{_CJK}]|[{_INVISIBLE}])"  # what may stand for another character, or for none
-_SQUARE = re.compile(rf"[{_OPEN}]({_DOT}*+)(?=\s*+/?\s*+think|[ \t\n\r/thinkg]{{0,12}}+{_DISGUISED})", re.IGNORECASE)
+_SQUARE = re.compile(
+    rf"[{_OPEN}]({_DOT}*+)(?=\s*+[/\\]*+\s*+(?:{_SQUARE_TAGS}|\|)|[ \t\n\r/\\|a-z_]{{0,24}}+{_DISGUISED})",
+    re.IGNORECASE,
+)
 
 _CACHED_FROM, _CACHED = 2_000, 64  # characters of a text that is escaped once for all its prompts; such texts
 _SHORT_BEHIND = 256  # characters behind a bracket that are remembered; a run of white space can be of any length
@@ -188,14 +201,14 @@ def _tags_escaped(text: str, tags: Set[str]) -> str:
         angle, names = _angle(frozenset(tags))
         text = angle.sub(lambda m: m[0] + _DOT if names.match(_behind(m)) else m[0], text)
     if _has_one(text, _SQUARES, "["):
-        text = _SQUARE.sub(lambda m: m[0] + _DOT if _THINK.match(_behind(m)) else m[0], text)
+        text = _SQUARE.sub(lambda m: m[0] + _DOT if _IN_SQUARES.match(_behind(m)) else m[0], text)
     return text
 
 
 def _tags_unescaped(text: str, tags: Set[str]) -> str:
     angle, names = _angle(frozenset(tags))
     text = angle.sub(lambda m: m[0][:-1] if m[1] and names.match(_behind(m)) else m[0], text)
-    return _SQUARE.sub(lambda m: m[0][:-1] if m[1] and _THINK.match(_behind(m)) else m[0], text)
+    return _SQUARE.sub(lambda m: m[0][:-1] if m[1] and _IN_SQUARES.match(_behind(m)) else m[0], text)
 
 
 def _behind(bracket: re.Match[str]) -> str:
@@ -213,7 +226,7 @@ _known_normal_form = lru_cache(4096)(_in_normal_form)
 """Passages come again with each statement that they are evidence of."""
 
 
-_THINK = re.compile(r" ?/? ?think(?:ing)? ?\]")
+_IN_SQUARES = re.compile(rf" ?[/\\]* ?(?:{_SQUARE_TAGS}) ?\\?\]|\| ?[\w /]{{1,20}} ?\|\]")
 
 
 @lru_cache(256)
@@ -227,8 +240,9 @@ def _angle(tags: frozenset[str]) -> tuple[re.Pattern[str], re.Pattern[str]]:
     name = rf"(?:{names})(?![\w:-])"
     behind = (
         rf" ?[/\\]+ ?{name}|{name}| {name} ?>"
-        r"| ?/? ?\| ?[\w :./-]{1,40}\|? ?>| ?/? ?[\w:]{1,20} ?\| ?>"  # <|special|>, <|special>, <special|>
+        r"| ?/? ?\| ?[\w :./▁-]{1,40}\|? ?>| ?/? ?[\w:]{1,20} ?\| ?>"  # <|special|>, <|special>, <special|>
+        rf"| ?[/\\]* ?(?:{_TURNS}) ?\\?>"
     )
     plain = rf"(?-i:[\t\n\r /\\|:.0-9A-Za-z_{_CJK}-]{{0,64}}+)"
-    begins = rf"\s*+[/\\]*+\s*+(?:{names}|\||[\w:]{{1,20}}\s*+\|)|{plain}{_DISGUISED}"
+    begins = rf"\s*+[/\\]*+\s*+(?:{names}|\||[\w:]{{1,20}}\s*+\||(?:{_TURNS})[\s\\>])|{plain}{_DISGUISED}"
     return re.compile(rf"[{_ANGLES}]({_DOT}*+)(?={begins})", re.IGNORECASE), re.compile(behind)

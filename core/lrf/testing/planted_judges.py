@@ -18,6 +18,9 @@ from lrf.prompting.requests import Reply, Request
 from lrf.prompting.templates import untrusted_text
 
 _NUMBER = re.compile(r"meeting (\d+)")
+_TURN = re.compile(
+    r"<\|[^|<>]+\|>|\[\|\w+\|\]|\[/?inst\]|</?(?:s|eos|(?:start|end)_of_turn|reserved_\d+)>|\]~b\]|\[e~\["
+)
 _MIDDLE = (3, 4, 4, 5, 5, 5, 5, 6, 6, 7)  # a rating has the mean 5 and the standard deviation 1.2
 
 
@@ -48,15 +51,16 @@ def _marked(request: Request, value: Mapping[str, object], mark: str, before: st
 
 
 def _normalised(text: str) -> str:
-    """A quotation as a careless writer copies it: plain characters, nothing invisible, single spaces."""
-    return " ".join(normal_form(text).split())
+    """A quotation as a careless writer copies it: plain characters, nothing invisible or escaped, single spaces."""
+    return " ".join(re.sub(r"\\(?=[\[\]<>])", "", normal_form(text)).split())
 
 
 def _is_told_to_obey(request: Request) -> bool:
-    """Whether untrusted text has one of the tags that frame the prompt, however sloppily it is written."""
+    """Whether untrusted text has a tag that frames the prompt or a turn, however sloppily it is written."""
     frame = "".join(segment.text for segment in request.prompt if segment.trusted)
     names = "|".join(map(re.escape, tags_of(frame) | {"think", "statement"}))
-    return re.search(rf"<\s*/?\s*(?:{names})\s*>", normal_form(untrusted_text(request.prompt))) is not None
+    text = normal_form(untrusted_text(request.prompt))
+    return re.search(rf"<\s*/?\s*(?:{names})\s*>", text) is not None or _TURN.search(text) is not None
 
 
 def _obedient(request: Request, seed: int) -> Reply:

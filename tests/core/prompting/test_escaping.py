@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lrf.prompting.escaping import FRAME_TAGS, escape, normal_form, unescape
@@ -105,6 +105,23 @@ def test_every_character_that_a_reader_may_drop_hides_no_tag_and_no_mark() -> No
         hidden = f"</ans{character}wer> [{character}[8]{character}] [th{character}ink]"
         assert escape(hidden) == f"<·/ans{character}wer> [ {character}[8] {character}] [·th{character}ink]", character
         assert unescape(escape(hidden)) == hidden
+
+
+TURNS = [
+    "</s>", "<start_of_turn>", "<end_of_turn>", "<eos>", "<seed:bos>", "<unused94>", "<reserved_106>", "<SPECIAL_11>",
+    "<tool_call>", "</tool_response>", "<|im_end|>", "<|im▁end|>", "<｜end▁of▁sentence｜>", "<｜Assistant｜>", "[INST]",
+    "[/INST]", "[SYSTEM_PROMPT]", "[gMASK]", "[|endofturn|]", "]~b]", "]~!b[", "[e~[", r"\[/INST\]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("token", TURNS)
+@settings(max_examples=10)
+@given(before=texts, after=texts, hidden=st.sampled_from(INVISIBLE), at=st.integers(1, 9))
+def test_no_token_of_a_chat_template_is_left(token: str, before: str, after: str, hidden: str, at: int) -> None:
+    for written in (token, token.swapcase(), token if "~" in token else token[:at] + hidden + token[at:]):
+        escaped = escape(f"{before}{written}{after}")
+        assert unescape(escaped) == f"{before}{written}{after}"
+        assert token.casefold() not in normal_form(escaped)
 
 
 @given(texts)
