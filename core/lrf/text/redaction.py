@@ -3,8 +3,9 @@
 A secret is registered when lrf learns of it: the value of a variable that a setting of type
 :data:`lrf.http.settings.EnvName` names (a key, a header), of a ``${NAME}`` in the pipeline, and of a variable that is
 called as keys are (``…_API_KEY``, ``…_TOKEN``), which a plugin may read itself; and the user part of an address.
-:func:`redact` puts ``${NAME}`` in its place, also where the secret is escaped as in JSON or in an address, or encoded
-in base64 or base16. It is called where text leaves: replies on their way to the journal, the journal's rows, the run's
+:func:`redact` puts ``${NAME}`` in its place, also where the secret is encoded in base64 or base16, and where characters
+of it that are no letters or digits are escaped as in an address, JSON, HTML, Markdown or Python, also twice or thrice
+(``%252F``). It is called where text leaves: replies on their way to the journal, the journal's rows, the run's
 files and its log, the output of the command line and of child processes.
 
 Too short to be told from ordinary words, and so never redacted: a value of fewer than :data:`SHORTEST` characters, and
@@ -15,12 +16,12 @@ needed). Of ``${NAME}`` only what may be a secret counts: no number, path, sente
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 SHORTEST = 6
 SHORTEST_WORD = 12
@@ -28,13 +29,21 @@ SHORTEST_VARIABLE = SHORTEST_ENCODED = 8
 _NUMBER = re.compile(r"[-+\d.,:eE_]+")
 _KEYS_NAME = re.compile(r"(?:API_?KEY|ACCESS_?KEY|SECRET|TOKEN|PASSWORD)\Z", re.IGNORECASE)
 
+_PLAIN = re.compile("[A-Za-z0-9]+")  # characters that nothing escapes
+_UNIT = re.compile(r"\\+|[A-Za-z0-9]+|.", re.DOTALL)
 _URL_SAFE = str.maketrans("+/", "-_")
 
 _shown: dict[str, str] = {}
 """Each form of each secret, and what stands in its place."""
 _forms: tuple[str, ...] = ()
 """The secrets' forms, the longest first: of two that begin alike the longer one is meant."""
-_pattern = re.compile(r"(?!)")
+_longest_parts: tuple[str, ...] = ()
+"""Of each form a part that no escaping changes; a text without any of them has no secret."""
+
+_NAMED = {'"': "quot", "'": "apos", "&": "amp", "<": "lt", ">": "gt"}
+_LETTERED = {"\n": "n", "\r": "r", "\t": "t"}
+_LONGEST_ESCAPE = 12
+"""Characters of an escaped byte."""
 
 
 def hide(value: str, name: str) -> None:
@@ -81,11 +90,17 @@ def reveal(text: str) -> None:
 
 def redact(text: str, rest: Callable[[str], str] = str) -> str:
     """The text with every secret replaced. ``rest`` is applied to the parts between them."""
-    for form in _forms:
-        if form in text:
-            parts = _pattern.split(text)
-            return "".join(_shown.get(part) or rest(part) for part in parts)
-    return rest(text)
+    for part in _longest_parts:
+        if part in text:
+            break
+    else:
+        return rest(text)
+    forms = tuple(form for form, part in zip(_forms, _longest_parts, strict=True) if part in text)
+    parts, at = [], 0
+    for match in _any_of(forms).finditer(text):
+        parts += [rest(text[at : match.start()]), _shown[forms[(match.lastindex or 1) - 1]]]
+        at = match.end()
+    return "".join((*parts, rest(text[at:])))
 
 
 def _is_path(value: str) -> bool:
@@ -100,8 +115,7 @@ def forget() -> None:
 
 
 def _register(value: str, shown: str) -> None:
-    forms = (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], quote(value, safe=""))
-    for form in (*forms, value.replace("/", "\\/"), *_encoded(value.encode("utf-8", "surrogatepass"))):
+    for form in (value, *_encoded(value.encode("utf-8", "surrogatepass"))):
         _shown.setdefault(form, shown)
     _compile()
 
@@ -110,6 +124,7 @@ def _encoded(value: bytes) -> Iterator[str]:
     """The secret in base16 and base64, there at each of its places among three bytes of a longer text."""
     if len(value) >= SHORTEST_ENCODED:
         yield value.hex()
+        yield value.hex().upper()
         for before, first in ((0, 0), (1, 2), (2, 3)):
             last = (before + len(value)) * 8 // 6  # of the characters that no byte after the secret has a share in
             whole = base64.b64encode(b"\0" * before + value)[first:last].decode()
@@ -118,9 +133,51 @@ def _encoded(value: bytes) -> Iterator[str]:
 
 
 def _compile() -> None:
-    global _forms, _pattern
+    global _forms, _longest_parts
     _forms = tuple(sorted(_shown, key=len, reverse=True))
-    _pattern = re.compile(f"({'|'.join(map(re.escape, _forms))})" if _forms else r"(?!)")
+    _longest_parts = tuple(max(_PLAIN.findall(form), key=len, default="") for form in _forms)
+
+
+@lru_cache(16)
+def _any_of(forms: tuple[str, ...]) -> re.Pattern[str]:
+    """Each form, escaped or not, as a group."""
+    units = (_UNIT.findall(form) for form in forms)
+    patterns = (_escaped(first, first=True) + "".join(map(_escaped, others)) for first, *others in units)
+    return re.compile("|".join(f"({pattern})" for pattern in patterns))
+
+
+def _longest(form: str) -> int:
+    """The most bytes that a form takes where it is escaped."""
+    plain = sum(map(len, _PLAIN.findall(form)))
+    return plain + _LONGEST_ESCAPE * (len(form.encode("utf-8", "surrogatepass")) - plain)
+
+
+def _escaped(character: str, first: bool = False) -> str:
+    """A pattern for a character, or for backslashes, as they are or escaped. No half of an escape is left around it."""
+    if _PLAIN.fullmatch(character):
+        return character
+    if character[0] == "\\":
+        count = len(character)
+        written = rf"(?<!\\)\\{{{count},}}" if first else rf"(?:\\\\){{{count},}}+|\\{{{count}}}"
+        return rf"(?:{written}|(?:%(?:25){{0,2}}5[cC]){{{count}}})"
+    backslashes = r"(?<!\\)\\+" if first else r"\\{1,8}"
+    as_bytes = [f"{byte:02x}" for byte in character.encode("utf-8", "surrogatepass")]
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    ways = [
+        re.escape(character),
+        backslashes + re.escape(character),
+        backslashes + r"\\{1,4}".join(f"u(?i:{units[at : at + 4]})" for at in range(0, len(units), 4)),
+        backslashes + r"\\{1,4}".join(f"x(?i:{byte})" for byte in as_bytes),
+        "".join(f"%(?:25){{0,2}}(?i:{byte})" for byte in as_bytes),
+        f"&(?:amp;)?#(?:0{{0,3}}{ord(character)}|(?i:x0{{0,3}}{ord(character):x}));",
+    ]
+    if character in _NAMED:
+        ways.append(f"&(?:amp;)?{_NAMED[character]};")
+    if character in _LETTERED:
+        ways.append(backslashes + _LETTERED[character])
+    if character == " ":
+        ways.append(r"\+")
+    return f"(?:{'|'.join(ways)})"
 
 
 class RedactedText:
@@ -177,7 +234,7 @@ class RedactedBytes:
     def feed(self, part: bytes) -> bytes:
         """What can be shown by now: all but an end in which a secret may have begun."""
         text = redact((self._kept + part).decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-        keep = max((len(form.encode()) for form in _forms), default=1) - 1
+        keep = max(map(_longest, _forms), default=1) - 1
         shown, self._kept = (text[:-keep], text[-keep:]) if keep else (text, b"")
         return shown
 

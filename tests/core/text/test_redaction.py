@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 from collections.abc import Callable
 from typing import cast
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -30,7 +32,10 @@ KEY = 'sk-"quoted"\\käy/1'
 @pytest.mark.parametrize(
     "text",
     [KEY, f"Bearer {KEY}!", json.dumps({"k": KEY}), json.dumps(KEY, ensure_ascii=False),
-     "sk-%22quoted%22%5Ck%C3%A4y%2F1", KEY.encode().hex(), KEY.replace("/", "\\/")],
+     "sk-%22quoted%22%5Ck%C3%A4y%2F1", "sk-%22quoted%22%5ck%c3%a4y/1", quote(quote(KEY)), json.dumps(json.dumps(KEY)),
+     html.escape(KEY), repr(KEY.encode()), KEY.replace("-", "\\-"), KEY.replace("/", "\\/"),
+     KEY.replace('"', "\\u0022"), KEY.encode().hex(), KEY.encode().hex().upper(),
+     quote(base64.b64encode(KEY.encode()).decode(), safe="")],
 )  # fmt: skip
 def test_a_secret_is_replaced_by_its_variable_also_where_it_is_escaped(text: str) -> None:
     hide(KEY, "MY_KEY")
@@ -51,6 +56,16 @@ def test_a_secret_is_found_in_base64_wherever_it_stands_among_the_bytes(
     rest = shown.replace("${MY_KEY}", "")
     assert "${MY_KEY}" in shown
     assert len(rest) <= len(encode(before)) + len(encode(after)) + 8
+
+
+@given(before=st.text('ab\\"/\n'), after=st.text('ab\\"/\n'), secret=st.text('-\\"/+', min_size=2, max_size=4))
+def test_a_row_of_json_is_still_one_without_the_secret(before: str, after: str, secret: str) -> None:
+    forget()
+    hide(f"{secret}0123456{secret}", "KEY")
+    row = json.dumps({"text": f"{before}{secret}0123456{secret}{after}", "more": 1})
+    shown = json.loads(redact(row))
+    assert shown["more"] == 1
+    assert "${KEY}" in shown["text"]
 
 
 def test_of_two_secrets_that_begin_alike_the_longer_one_is_meant() -> None:
@@ -87,11 +102,13 @@ def test_the_user_part_of_an_address_is_hidden_in_each_form_in_which_it_is_sent(
     assert "***" in redact(echoed)
 
 
-@given(before=st.text(), after=st.text(), at=st.integers(0, 60))
-def test_a_secret_in_what_a_program_prints_is_found_across_the_parts(before: str, after: str, at: int) -> None:
+@given(before=st.text(), after=st.text(), at=st.integers(0, 60), slash=st.sampled_from(["/", "%252F", "&#x0002F;"]))
+def test_a_secret_in_what_a_program_prints_is_found_across_the_parts(
+    before: str, after: str, at: int, slash: str
+) -> None:
     forget()
-    hide("sk-0123456789", "KEY")
-    printed = f"{before}sk-0123456789{after}".encode()
+    hide("sk0123456789/a", "KEY")
+    printed = f"{before}sk0123456789{slash}a{after}".encode()
     filter_ = RedactedBytes()
     shown = filter_.feed(printed[:at]) + filter_.feed(printed[at:]) + filter_.end()
     assert shown == f"{before}${{KEY}}{after}".encode()
