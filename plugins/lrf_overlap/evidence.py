@@ -31,6 +31,7 @@ class Evidence:
         self._han_starts = [0, *accumulate(len(runs) + 1 for runs in han)]
         self._forms = vocabulary_with(frozenset[str]().union(*self._words)).forms
         self._where: dict[str, list[int]] = {}
+        self._saying: dict[Quantity, set[int]] = {}
 
     def where(self, key: str) -> Sequence[int]:
         """The numbers of the sentences that have a key."""
@@ -59,6 +60,12 @@ class Evidence:
 
     def saying(self, quantity: Quantity) -> set[int]:
         """The numbers of the sentences that say a quantity."""
+        known = self._saying.get(quantity)
+        if known is None:
+            known = self._saying[quantity] = self._look_for_quantity(quantity)
+        return known
+
+    def _look_for_quantity(self, quantity: Quantity) -> set[int]:
         if quantity.kind == "number":  # it may be any quantity's, without its unit
             return {number for number, other in self._quantities if quantity.said_by(other)}
         kinds = (quantity.kind, "number", *COMPARABLE.get(quantity.kind, ()))

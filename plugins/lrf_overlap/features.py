@@ -33,6 +33,8 @@ _DATES = frozenset({"year", "month", "day", "clock"})
 _FEW_WORDS = 3
 """Words with content below which it says little that the evidence has none of them."""
 _PRONOUN = re.compile("\\b(?:he|she|it|they|him|her|his|their|its|them)\\b|[他她它其该]", re.IGNORECASE)
+_PLACES = 50
+"""Places of a token in a sentence at most; one that stands in more is at none in particular."""
 _SENTENCES = 3
 """Sentences of the evidence at most that a statement is compared with in detail."""
 
@@ -178,15 +180,16 @@ class _Comparison:
         return best
 
     def _places(self, theirs: Sentence) -> list[list[int]]:
-        """For each token of the statement its places in a sentence of the evidence."""
+        """For each token of the statement its first places in a sentence of the evidence."""
+        said = {place: quantities[0] for place, quantities in self.statement.quantities.items()}
+        by_quantity = {
+            quantity: [p for p, others in theirs.quantities.items() if any(quantity.said_by(o) for o in others)]
+            for quantity in set(said.values())
+        }
         return [
-            self._number_places(place, theirs) if token.kind == "number" else theirs.places.get(token.key, [])
+            (by_quantity[said[place]] if token.kind == "number" else theirs.places.get(token.key, []))[:_PLACES]
             for place, token in enumerate(self.statement.tokens)
         ]
-
-    def _number_places(self, place: int, theirs: Sentence) -> list[int]:
-        said = self.statement.quantities[place][0]
-        return [p for p, others in theirs.quantities.items() if any(said.said_by(o) for o in others)]
 
     def _turned(self) -> tuple[float, float]:
         """Whether the statement denies what the evidence says, and whether the order of its parts is reversed.
@@ -270,11 +273,11 @@ class _Comparison:
                 continue
             rank = self.statement.rank[place]
             clauses = [theirs.tokens[q].clause for q in found]
-            listed = token.clause in self.statement.lists
+            listed, times = token.clause in self.statement.lists, Counter(clauses)
             for q, clause in zip(found, clauses, strict=True):
                 if listed and clause in theirs.lists:
                     continue
-                if len(clauses) == 1 or clauses.count(clause) == 1:
+                if times[clause] == 1:
                     by_clause.setdefault((token.clause, clause), []).append((rank, theirs.rank[q]))
             if len(found) == 1:
                 by_clause.setdefault((token.clause, -1), []).append((rank, theirs.rank[found[0]]))
@@ -348,6 +351,8 @@ def _is_han(sentence: Sentence, place: int) -> bool:
 
 def _sides(sentence: Sentence, clause: int) -> dict[int, set[int]]:
     """For each pair of opposites of which a clause has one word its side: "wet papers are dried" has two."""
+    if not sentence.opposites:
+        return {}
     found = [(pair, side) for pair, side, place in sentence.opposites if place == clause]
     times = Counter(pair for pair, _ in found)
     return {pair: {side} for pair, side in found if times[pair] == 1}

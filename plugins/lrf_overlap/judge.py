@@ -18,8 +18,8 @@ from lrf_overlap.features import features
 from lrf_overlap.probability import VERSION, probability
 from lrf_overlap.settings import OverlapSettings
 
-_AT_ONCE = 20_000
-"""Characters of evidence that are read on the event loop: some milliseconds. A thread reads longer ones."""
+_AT_ONCE, _AT_ONCE_STATED = 20_000, 1_000
+"""Characters of evidence and of a statement that are read on the event loop, in some milliseconds; else in a thread."""
 
 
 class Overlap:
@@ -41,7 +41,8 @@ class Overlap:
 
     async def complete(self, request: Request) -> Reply:
         claim = claim_of(request, self._settings.evidence_field, self._settings.statement_field)
-        supported = await asyncio.to_thread(_support, claim) if len(claim.evidence) > _AT_ONCE else _support(claim)
+        long = len(claim.evidence) > _AT_ONCE or len(claim.statement) > _AT_ONCE_STATED
+        supported = await asyncio.to_thread(_support, claim) if long else _support(claim)
         most, least = (choose(claim.supports, key=lambda label: claim.supports[label]) for choose in (max, min))
         probabilities = dict.fromkeys(request.options, 0.0)
         probabilities[mark_of(least)] = 1.0 - supported

@@ -18,7 +18,7 @@ from lrf.prompting.templates import Template
 from lrf.testing import check_judge
 from lrf.testing.strategies import nasty_texts
 from lrf_overlap import words
-from lrf_overlap.evidence import Evidence
+from lrf_overlap.evidence import Evidence, evidence_of
 from lrf_overlap.features import FEATURES, features
 from lrf_overlap.judge import Overlap
 from lrf_overlap.probability import VERSION, probability
@@ -329,3 +329,20 @@ def test_the_benchmark_reads_a_file_of_others_and_prints_one_line(tmp_path: Path
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert "rows.jsonl:1: 'lang' is missing" in refused.stderr
+
+
+@pytest.mark.parametrize("part", ["5:", "1,", "$1", "a:b ", "他说："])
+def test_a_statement_that_repeats_itself_is_not_compared_with_each_place_of_the_evidence_anew(part: str) -> None:
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    evidence = evidence_of((part * 1_000)[:1_000])
+    sys.setprofile(count)
+    try:
+        features(evidence, (part * 200)[:200])
+    finally:
+        sys.setprofile(None)
+    assert calls < 600_000  # a few million where each place is compared with each
