@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from lrf.rows.values import refuse_constant
+from lrf.rows.values import finite, refuse_constant
 
 BODY_S = 60.0
 """Seconds that a body may take to arrive."""
@@ -89,4 +89,4 @@ class Bodies:
 
 
 def _parsed(raw: bytes) -> Any:
-    return json.loads(raw, parse_constant=refuse_constant)
+    return json.loads(raw, parse_constant=refuse_constant, parse_float=finite)

@@ -59,6 +59,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Path) -> Non
         (b'{"query": "caf\xe9"}', "not UTF-8: invalid continuation byte at byte 14 of the line"),
         ("[]", "a row must be an object with the fields"),
         ('{"metadata": {"a": NaN}}', "not usable JSON: NaN is not a JSON value"),
+        ('{"metadata": {"a": -1e999}}', "not usable JSON: -1e999 is larger than any number that can be kept"),
         ('{"query": "a", "query": "b"}', 'not usable JSON: the key "query" is given twice'),
         (
             f'{{{"".join(f"{json.dumps(str(n))}: 1, " for n in range(30_000))}"29999": 2}}',

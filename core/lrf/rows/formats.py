@@ -12,7 +12,7 @@ from typing import BinaryIO, TextIO, cast
 
 from lrf.errors import DataError
 from lrf.rows.lines import LONGEST_ROW, Row, lines, parse_line, too_large
-from lrf.rows.values import refuse_constant
+from lrf.rows.values import finite, refuse_constant
 from lrf.types import JSON, BadRow
 
 CHUNK = 1 << 20
@@ -67,7 +67,7 @@ def _lines(path: Path) -> Iterator[Row | BadRow]:
 
 def _array(path: Path) -> Iterator[Row | BadRow]:
     """The elements of a JSON list, decoded one by one as the file is read. They are counted in place of lines."""
-    decode = json.JSONDecoder(parse_constant=refuse_constant).raw_decode
+    decode = json.JSONDecoder(parse_constant=refuse_constant, parse_float=finite).raw_decode
     number, more = 0, CHUNK
     with _text(path) as file:
         text = file.read(CHUNK).lstrip()[1:]

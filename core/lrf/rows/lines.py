@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, AnyStr
 
 from lrf.errors import DataError
-from lrf.rows.values import quoted, refuse_constant
+from lrf.rows.values import finite, quoted, refuse_constant
 from lrf.types import JSON, BadRow
 
 LONGEST_ROW = 1 << 28
@@ -75,4 +75,4 @@ def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     return result
 
 
-_decode = json.JSONDecoder(parse_constant=refuse_constant, object_pairs_hook=_unique).decode
+_decode = json.JSONDecoder(parse_constant=refuse_constant, parse_float=finite, object_pairs_hook=_unique).decode

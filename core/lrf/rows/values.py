@@ -68,6 +68,14 @@ def refuse_constant(name: str) -> JSON:
     raise ValueError(f"{name} is not a JSON value")
 
 
+def finite(number: str) -> float:
+    """What a JSON decoder calls for a number with a fraction or an exponent. Raises ValueError for one without end."""
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(f"{number[:_LONGEST_QUOTE]} is larger than any number that can be kept")
+    return value
+
+
 def _step(key: str) -> str:
     return f".{key if key.isidentifier() and len(key) <= _LONGEST_QUOTE else quoted(key)}"
 

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from lrf.errors import DataError
 from lrf.rows.data import FIELDS, Row, RowError, sample_from_row, samples_from_rows, text_problem
+from lrf.rows.fields import SampleRow
 from lrf.testing.strategies import samples
 from lrf.types import BadRow, Document, Message, Sample
 
@@ -173,6 +175,17 @@ def test_an_unknown_field_is_an_error_with_a_near_match(row: dict[str, Any], mes
 @pytest.mark.parametrize("row", [None, [], "a", 5, True])
 def test_a_row_that_is_no_object_is_an_error(row: object) -> None:
     assert problem(row).startswith("a row must be an object with the fields id, context, query")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"context": [1] * 99}, {"candidates": [1] * 99}, {"messages": [1] * 99},
+     {"messages": [{"role": "user", "content": [1] * 99}]}, {"messages": [{"role": "user", "tool_calls": [1] * 99}]}],
+)  # fmt: skip
+def test_of_a_list_only_the_first_mistake_is_looked_into(row: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        SampleRow.model_validate(row)
+    assert caught.value.error_count() <= 2
 
 
 def test_an_error_holds_nothing_that_a_terminal_would_act_on() -> None:
