@@ -21,7 +21,7 @@ from lrf_dpo import rows as preferences
 from lrf_sft.objective import SFTCollator
 from lrf_sft.packing import pack
 from lrf_sft.rows import Conversation, encode
-from lrf_training.chat_text import AS_THE_ROW_SAYS, PROMPT_CHANGED
+from lrf_training.chat_text import ADDS_TEXT, AS_THE_ROW_SAYS, PROMPT_CHANGED
 from lrf_training.tokens import END_ADDED, Rules, UnusableRowError, write_tokens
 
 FOLDER = Path(trl.__file__).parent / "chat_templates"
@@ -156,8 +156,8 @@ def test_what_a_template_leaves_out_or_rewrites_is_counted() -> None:
     assert spans("llama3", "plain")[1] == ()
     assert spans("qwen3", "plain")[1] == ()
     assert spans("qwen3", "thoughts in a field")[1] == ("answers_rewritten_by_template",)
-    assert spans("gptoss", "plain")[1] == ()
-    assert spans("gptoss", "thoughts in a field")[1] == ("answers_rewritten_by_template",)
+    assert spans("gptoss", "plain")[1] == (ADDS_TEXT,)  # <|channel|>final<|message|>, which the model writes itself
+    assert spans("gptoss", "thoughts in a field")[1] == ("answers_rewritten_by_template", ADDS_TEXT)
     assert spans("deepseek_r1_distill", "thoughts in the text")[1] == (
         *("answers_rewritten_by_template", AS_THE_ROW_SAYS),
     )
@@ -170,7 +170,7 @@ def test_what_a_template_leaves_out_or_rewrites_is_counted() -> None:
 def test_rewritten_answers_can_be_left_out() -> None:
     made, stops = tokenizer("gptoss")
     row = encode(Conversation("here", CHATS["thoughts in a field"]), made, stops, separate=False)
-    assert (row.more, row.remarks) == ((), ("answers_left_out",))
+    assert (row.more, row.remarks) == ((), ("answers_left_out", ADDS_TEXT))
 
 
 def test_an_answer_that_ends_otherwise_in_the_chat_is_trained_there_with_the_end_it_stops_at(
@@ -223,6 +223,20 @@ def test_every_answer_gets_an_end_where_the_template_writes_none() -> None:
     assert trained == "".join(f"{n}.\n\n</s>" for n in ("One", "Two", "Three"))
     assert made.decode(row.columns["input_ids"]).count("</s>") == 1
     assert row.remarks == (END_ADDED,)
+
+
+OWN_TEXT = {
+    "a header that the prompt lacks": "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|eot_id|>{% endfor %}",
+    "words behind the end": WITHOUT_END.replace("\n\n{% endfor %}", "<|eot_id|>\nNext turn.\n{% endfor %}"),
+}
+
+
+@pytest.mark.parametrize("kind", OWN_TEXT)
+def test_text_of_the_template_that_is_trained_with_an_answer_is_counted(kind: str) -> None:
+    made, stops = with_template(OWN_TEXT[kind])
+    assert ADDS_TEXT in encode(Conversation("here", CHATS["plain"]), made, stops).remarks
+    pair = preferences.PreferenceRow("here", [user("QQ1?")], ([assistant("One.")], [assistant("Two.")]))
+    assert ADDS_TEXT in preferences.encode(pair, made, stops).remarks
 
 
 EMPTY_THOUGHTS = (  # as Kimi-K2-Thinking's history

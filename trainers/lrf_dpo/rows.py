@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
-from lrf_training.chat_text import AS_THE_ROW_SAYS, CUT_OFF, PROMPT_CHANGED, ChatText, is_cut_off
+from lrf_training.chat_text import CUT_OFF, PROMPT_CHANGED, ChatText, is_cut_off
 from lrf_training.rounding import ROUNDING
 from lrf_training.tokens import (
     END_ADDED,
@@ -111,14 +111,14 @@ def encode(
     a list, answers without a reward, empty ones, and those equal to a better one are left out, each with a remark, and
     with ``within`` those that are too long.
     Further remarks: "answers_cut_off" (no end is trained then), "answers_written_as_the_row_says",
-    "prompts_changed_by_template".
+    "answers_with_text_of_the_template", "prompts_changed_by_template".
 
     Raises :class:`lrf_training.tokens.UnusableRowError`, also if no two rewards of a list differ by ``margin``.
     """
     if not row.answers:
         raise UnusableRowError("there are no answers", _MEND)
     chat = ChatText(tokenizer, row.tools, row.prompt + list(row.answers[0]))
-    prompt, chats, as_written = chat.answers(row.prompt, row.answers)
+    prompt, chats, chat_remarks = chat.answers(row.prompt, row.answers)
     start = min(common_prefix(prompt, each) for each in chats)
     tokens = start + sum(len(each) - start for each in chats)
     answers = [each[start:] for each in chats]
@@ -136,7 +136,7 @@ def encode(
     if not _differ(rewards, margin):
         raise UnusableRowError("no two rewards differ enough", f"lower margin ({margin:g}), or set max_lost", tokens)
     remarks += [PROMPT_ENDS_CHANGED] if start < len(prompt) else []
-    remarks += [AS_THE_ROW_SAYS] * (not as_written) + [PROMPT_CHANGED] * (not chat.whole)
+    remarks += chat_remarks + [PROMPT_CHANGED] * (not chat.whole)
     remarks += [CUT_OFF] * any(is_cut_off(answer[-1]) for answer in row.answers)
     remarks += [END_ADDED] if ended != answers else []
     encoded = _encoded(chats[0][:start], ids, rewards, remarks)

@@ -25,6 +25,8 @@ from lrf_dpo.settings import DPOSettings
 from lrf_training.adapters import lora_config
 from lrf_training.arguments import training_arguments, training_fingerprint
 from lrf_training.chat_text import (
+    ADDS_TEXT,
+    ADDS_TEXT_NOTE,
     AS_THE_ROW_SAYS,
     AS_THE_ROW_SAYS_NOTE,
     CUT_OFF,
@@ -216,6 +218,7 @@ _ADVICE = (
 _REMARKS = {
     END_ADDED: END_ADDED_NOTE,
     AS_THE_ROW_SAYS: AS_THE_ROW_SAYS_NOTE,
+    ADDS_TEXT: ADDS_TEXT_NOTE,
     CUT_OFF: CUT_OFF_NOTE,
     PROMPT_CHANGED: PROMPT_CHANGED_NOTE,
     PROMPT_ENDS_CHANGED: "in {} rows the chat template ends the prompt differently if an answer follows; the answers "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lrf.errors import StageError
-from lrf_training.chat_text import AS_THE_ROW_SAYS, CUT_OFF, PROMPT_CHANGED, ChatText
+from lrf_training.chat_text import ADDS_TEXT, AS_THE_ROW_SAYS, CUT_OFF, PROMPT_CHANGED, ChatText
 from lrf_training.tokens import (
     END_ADDED,
     EncodedRow,
@@ -85,7 +85,8 @@ def encode(
     sequence of its own, which ends with it; these are the row's ``more``. Without ``separate`` it isn't trained.
 
     Remarks: "answers_rewritten_by_template" or "answers_left_out" for each such answer; "answers_with_weight_0";
-    "answers_empty"; "prompts_changed_by_template"; "answers_written_as_the_row_says"; "end_of_turn_added".
+    "answers_empty"; "prompts_changed_by_template"; "answers_written_as_the_row_says";
+    "answers_with_text_of_the_template"; "end_of_turn_added".
 
     Raises :class:`lrf_training.tokens.UnusableRowError` if no answer is left to train on, or if what the row says
     can't be written with the template.
@@ -117,10 +118,16 @@ def _sequence(sequence: AnswerSequence, tokenizer: Any, stop_ids: frozenset[int]
     spans, ends = [*sequence.spans], [*sequence.ends]
     whole = _with_ends(sequence, spans, ends, tokenizer, stop_ids)
     added = len(whole) > len(sequence.ids) or len(ends) > len(sequence.ends)
+    said = {
+        CUT_OFF: sequence.cut_off,
+        AS_THE_ROW_SAYS: not sequence.as_written,
+        ADDS_TEXT: sequence.adds_text,
+        END_ADDED: added,
+    }
     return EncodedRow(
         {"input_ids": whole},
         longest=len(whole),
-        remarks=(CUT_OFF,) * sequence.cut_off + (AS_THE_ROW_SAYS,) * (not sequence.as_written) + (END_ADDED,) * added,
+        remarks=tuple(remark for remark, so in said.items() if so),
         numbers={"spans": list(map(float, spans)), "ends": list(map(float, ends))},
     )
 

@@ -14,6 +14,8 @@ from lrf_sft.settings import SFTSettings
 from lrf_training.adapters import lora_config
 from lrf_training.arguments import training_arguments, training_fingerprint
 from lrf_training.chat_text import (
+    ADDS_TEXT,
+    ADDS_TEXT_NOTE,
     AS_THE_ROW_SAYS,
     AS_THE_ROW_SAYS_NOTE,
     CUT_OFF,
@@ -190,6 +192,7 @@ _REMARKS = {
     "answers_left_out": "{} earlier answers are not trained: the chat template writes them differently once more turns "
     "follow",
     AS_THE_ROW_SAYS: AS_THE_ROW_SAYS_NOTE,
+    ADDS_TEXT: ADDS_TEXT_NOTE,
     CUT_OFF: CUT_OFF_NOTE,
     PROMPT_CHANGED: PROMPT_CHANGED_NOTE,
 }

@@ -21,6 +21,7 @@ _REASONING = ("reasoning_content", "reasoning", "thinking")
 
 _TAG_AT_END = re.compile(r"<[^<>\s]+>\s*\Z")
 _TAGS = re.compile(r"</?think>")
+_MARK = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
 
 AS_THE_ROW_SAYS = "answers_written_as_the_row_says"
 """Remark on a row with an answer of which the chat template leaves out a part."""
@@ -28,6 +29,14 @@ AS_THE_ROW_SAYS = "answers_written_as_the_row_says"
 AS_THE_ROW_SAYS_NOTE = (
     "in {} rows the chat template leaves out a part of an answer (its thoughts, say); the row's own text is trained, "
     "after the template's generation prompt"
+)
+
+ADDS_TEXT = "answers_with_text_of_the_template"
+"""Remark on a row with an answer that is trained with words of the chat template."""
+
+ADDS_TEXT_NOTE = (
+    "in {} rows the chat template writes something of its own with an answer (a header that its generation prompt "
+    "lacks, say); it is trained with the answer, as the model would have to write it"
 )
 
 LEAVES_OUT = "the chat template leaves out a part of an answer"
@@ -108,10 +117,11 @@ class ChatText:
             return Answer(prompt, text, start, as_written=True)
         return Answer(prompt, self._as_the_row_says(prompt, answer), len(prompt), as_written=False)
 
-    def answers(self, before: Messages, answers: Sequence[Messages]) -> tuple[Ids, list[Ids], bool]:
-        """Token ids of a prompt, and of the chats with each of several answers; whether the template wrote them all.
+    def answers(self, before: Messages, answers: Sequence[Messages]) -> tuple[Ids, list[Ids], list[str]]:
+        """Token ids of a prompt, and of the chats with each of several answers; remarks.
 
-        Else all are written as the row says, so that they don't differ in form. Raises as :meth:`answer` does.
+        If the template leaves out a part of one, all are written as the row says, so that they don't differ in form.
+        Raises as :meth:`answer` does.
         """
         prompt = self.text(before, prompt=True)
         texts = [_without_end(self.text([*before, *answer]), answer[-1]) for answer in answers]
@@ -122,7 +132,10 @@ class ChatText:
             for message, ending in said if any(len(answer) > 1 for answer in answers) else ():
                 _refuse(lost(message, ending))
             texts = [self._as_the_row_says(prompt, answer[0]) for answer in answers]
-        return self._ids(prompt), [self._ids(text) for text in texts], as_written
+            endings = [text[len(prompt) :] for text in texts]
+        adds = any(map(adds_text, [answer[-1] for answer in answers if len(answer) == 1], endings))
+        remarks = [AS_THE_ROW_SAYS] * (not as_written) + [ADDS_TEXT] * adds
+        return self._ids(prompt), [self._ids(text) for text in texts], remarks
 
     def _as_the_row_says(self, prompt: str, answer: dict[str, Any]) -> str:
         tag, spoken = _TAG_AT_END.search(prompt), self._spoken(answer)
@@ -214,6 +227,20 @@ def says_it(message: Mapping[str, Any], text: str) -> bool:
     """Whether a text has all that a message says, and no second block of thoughts beside it (an empty one, say)."""
     thoughts = str(message.get("content") or "").count("</think>")
     return not lost(message, text) and text.count("</think>") <= max(thoughts, 1)
+
+
+def adds_text(message: Mapping[str, Any], text: str) -> bool:
+    """Whether a text of an answer has more than it says, white space, tags of thoughts and marks at its end.
+
+    Calls of tools are written in each template's own words, so that an answer with them has none of its own.
+    """
+    content = str(message.get("content") or "").strip()
+    before, found, after = text.rpartition(content)
+    if not content or not found or message.get("tool_calls"):
+        return False
+    for thoughts in (message[name] for name in _REASONING if isinstance(message.get(name), str)):
+        before = before.replace(thoughts.strip(), "")
+    return bool(_squeezed(_TAGS.sub("", before))) or any(map(str.isalnum, _MARK.sub("", after)))
 
 
 def lost(message: Mapping[str, Any], text: str) -> list[str]:

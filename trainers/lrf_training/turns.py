@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from lrf_training.chat_text import Answer, ChatText, Tokens, is_cut_off, says_it
+from lrf_training.chat_text import Answer, ChatText, Tokens, adds_text, is_cut_off, says_it
 from lrf_training.tokens import Messages, says_something
 
 _SLACK = 16
@@ -24,6 +24,7 @@ class AnswerSequence:
     spans: start, end, start, end, … of the answers that it trains.
     as_written: by the template, the last of them (see :class:`lrf_training.chat_text.Answer`), as all others are.
     cut_off: the last of them has no end.
+    adds_text: the template writes something of its own with the last.
     ends: position, token, position, token, … of answers that end otherwise in the chat than a model ends them (gpt-oss
         writes ``<|return|>``, and the chat has ``<|end|>`` there): what is to be predicted at a span's last token.
     """
@@ -32,6 +33,7 @@ class AnswerSequence:
     spans: list[int]
     as_written: bool
     cut_off: bool = False
+    adds_text: bool = False
     ends: list[int] = field(default_factory=list)
 
 
@@ -73,8 +75,8 @@ def answer_sequences(
         places[last] = _Place(base.start, len(base.text))
         spans, ends = _in_tokens(places.values(), tokens)
         if spans:
-            cut_off = is_cut_off(messages[last])
-            sequences.append(AnswerSequence(tokens.ids, spans, base.as_written, cut_off, ends))
+            flags = is_cut_off(messages[last]), adds_text(messages[last], base.text[base.start :])
+            sequences.append(AnswerSequence(tokens.ids, spans, base.as_written, *flags, ends))
     return sequences
 
 
