@@ -235,9 +235,9 @@ def adds_text(message: Mapping[str, Any], text: str) -> bool:
     Calls of tools are written in each template's own words, so that an answer with them has none of its own.
     """
     content = str(message.get("content") or "").strip()
-    before, found, after = text.rpartition(content)
-    if not content or not found or message.get("tool_calls"):
+    if not content or content not in text or message.get("tool_calls"):
         return False
+    before, _, after = text.rpartition(content)
     for thoughts in (message[name] for name in _REASONING if isinstance(message.get(name), str)):
         before = before.replace(thoughts.strip(), "")
     return bool(_squeezed(_TAGS.sub("", before))) or any(map(str.isalnum, _MARK.sub("", after)))
