@@ -61,7 +61,6 @@ MORE_PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
         "glm4_moe",
         "smollm3",
         "phi",
-        "phimoe",
         "persimmon",
         "ernie4_5",
         "apertus",
@@ -76,7 +75,7 @@ MORE_PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
 } | {
     "exaone4": ("exaone4", {"layer_types": ["full_attention"] * 2}),
     "gptj": ("gptj", {"rotary_dim": 8}),
-    "seed_oss": ("seed_oss", {"attention_dropout": 0.0}),
+    "seed_oss": ("seed_oss", {"attention_dropout": 0.0, "residual_dropout": 0.0}),
     "youtu": ("youtu", LATENT),
     "minicpm3": ("minicpm3", LATENT),
     "hunyuan_v1_dense": ("hunyuan_v1_dense", {"head_dim": 8}),  # its config has no default
@@ -111,6 +110,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "llama with dynamic RoPE": ("llama", {"rope_parameters": DYNAMIC}, "beyond 256 tokens"),
     "gpt2": ("gpt2", {}, "drops attention weights"),
     "llama": ("llama", {"attention_dropout": 0.1}, "drops attention weights"),
+    "phimoe": ("phimoe", {}, "draws at random while it trains .*router_jitter_noise"),
+    "seed_oss": ("seed_oss", {"attention_dropout": 0.0}, r"draws at random .*\(residual_dropout: 0.1\)"),
+    "mixtral with jitter": ("mixtral", {"router_jitter_noise": 0.1}, "router_jitter_noise: 0.1"),
     "t5": ("t5", {}, "has an encoder"),
 }
 

@@ -8,6 +8,7 @@ same loss and gradients with shared prompts as with each answer after its own pr
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -165,7 +166,7 @@ def _tried(key: _Key) -> str | None:
                 if "'layout'" in str(error):
                     return f"{key.config.model_type} passes nothing on to its attention"
                 return f"the model's attention can't be replaced by one that shares prompts: {_short(error)}"
-            return _difference(plain, shared)
+            return _difference(plain, shared) or _drawn(model)
     return reason
 
 
@@ -187,6 +188,25 @@ def _difference(plain: tuple[torch.Tensor, torch.Tensor], shared: tuple[torch.Te
         f"its attention isn't plain causal attention: in a small copy of it sharing changes losses by {loss:.1e} and "
         f"gradients by {gradients:.1e}"
     )
+
+
+def _drawn(model: Any) -> str | None:
+    """What chance decides in training, dropout modules aside, which trainers switch off."""
+    ids = torch.tensor([_sequences(model)[0][0]])
+    for module in model.train().modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    logits = []
+    with torch.no_grad():
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            logits.append(model(input_ids=ids, use_cache=False).logits)
+    if torch.equal(*logits):
+        return None
+    config = model.config.get_text_config()
+    names = [name for name in vars(config) if re.search("drop|noise", name) and _number(getattr(config, name))]
+    said = ", ".join(f"{name}: {getattr(config, name)}" for name in names)
+    return f"the model draws at random while it trains ({said or 'which experts see a token, say'})"
 
 
 _PROMPT_LENGTHS = (40, 12)
