@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lrf.config.model import ComponentBlock, DimensionKeys, needed_kinds
+from lrf.config.model import RESERVED, ComponentBlock, DimensionKeys, needed_kinds
 from lrf.config.problems import KeyPath, Problems
 from lrf.config.yaml_document import YamlDocument
 from lrf.plugin.spec import ComponentSpec
@@ -47,12 +47,14 @@ class Linker:
         if block.spec is None:
             return None
         panel = self._panel(block)
-        kinds = needed_kinds(block.spec, block.settings) if block.settings else block.spec.needs
+        if block.settings is None or (block.kind in RESERVED and block.reserved is None):
+            for kind in block.named:  # what else it needs is decided by what contains a mistake
+                self._name_of(kind, block)
+            return None
+        kinds = needed_kinds(block.spec, block.settings)
         for kind in set(block.named) - set(kinds):
             self.problems.add(f"with these settings no {kind} is asked; leave it out", (*block.path, kind))
         needs = {kind: panel[0] if panel and kind == "judge" else self._name_of(kind, block) for kind in kinds}
-        if block.settings is None:
-            return None
         known = {kind: name for kind, name in needs.items() if name is not None}
         reserved = block.reserved
         if isinstance(reserved, DimensionKeys):  # every default filled in, so that equal blocks are equal

@@ -48,6 +48,7 @@ def test_a_panel_needs_no_judge_of_its_own_and_the_first_is_it(toys: Catalog) ->
         ("{type: charm, judge: a, panel: median}", "dimensions[0].panel: needs `judges`"),
         ("{type: charm, judge: a, panel: mode}", "dimensions[0].panel: "),
         ("{type: charm, judge: a, repeat: 0}", "dimensions[0].repeat: "),
+        ("{type: charm, judges: [a, b], panel: cascade, sure: 1.4}", "dimensions[0].sure: "),
         ("{type: charm, judge: a, rating: guess}", "dimensions[0].rating: "),
         ("{type: length, repeat: 2}", "dimensions[0].repeat: unknown key; allowed: type, name, size"),
     ],
@@ -55,7 +56,8 @@ def test_a_panel_needs_no_judge_of_its_own_and_the_first_is_it(toys: Catalog) ->
 def test_what_cannot_be_meant_is_refused_with_its_place(toys: Catalog, dimension: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         pipeline(toys, dimension)
-    assert str(caught.value).splitlines()[0].startswith(f"4: {message}")
+    [line] = str(caught.value).splitlines()  # and nothing that follows from it
+    assert line.startswith(f"4: {message}")
 
 
 @pytest.mark.parametrize(
