@@ -164,13 +164,13 @@ class JudgeCalls:
                 as_it_comes = reply_mode == "logprobs" and asked.reply_mode == "auto"
                 read_as = as_written(self.judge, reply) if as_it_comes else reply_mode
                 try:
-                    value = restored(expects.read(reply, read_as), prompt)
+                    value, text = restored((expects.read(reply, read_as), reply.text), prompt)
                 except ParseError as error:
                     failure, temperature = error.with_traceback(None), RETRY_TEMPERATURE
                 else:
                     if paid:
                         self._readability.read(expects.kind)
-                    return Answer(value, restored(reply.text, prompt), read_as, attempt + 1, reply.probabilities)
+                    return Answer(value, text, read_as, attempt + 1, reply.probabilities)
             self.ledger.lines[caller.dimension].asked_again += attempt < attempts - 1
         ended = f'; it ended with "{reply.finish_word}", which lrf does not know' if reply.finish_word else ""
         wrote = f'; the last reply: "{excerpt(reply.text)}"' if reply.text.strip() else ""

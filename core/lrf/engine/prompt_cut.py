@@ -29,7 +29,7 @@ def may_be_cut(request: Request, reply: Reply) -> bool:
     told = reply.usage.prompt_tokens / max(1, reply.usage.calls)
     if not told:
         return False
-    size = sum(map(_bytes, (segment.text for segment in request.prompt)))
+    size = sum([_bytes(segment.text) for segment in request.prompt])
     return size > BYTES_A_TOKEN * max(told, LEAST_TOKENS * LEAST_SHARE)
 
 

@@ -6,8 +6,7 @@ import asyncio
 import heapq
 import itertools
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from lrf.engine.limiter import Limiter
@@ -78,10 +77,7 @@ class CallQueue:
         """Calls that wait for a slot."""
         return len(self._waiters) + self._beginnings.waiting
 
-    @asynccontextmanager
-    async def slot(
-        self, position: int, requests: int = 1, tokens: float = 0, beginning: int | None = None
-    ) -> AsyncIterator[Sent | None]:
+    def slot(self, position: int, requests: int = 1, tokens: float = 0, beginning: int | None = None) -> _Slot:
         """A slot among the calls in flight, and what was counted as sent where rates are limited.
 
         Parameters
@@ -90,27 +86,26 @@ class CallQueue:
         requests, tokens: what the call counts as against the rates.
         beginning: a hash of a long beginning that the call's prompt may share with others.
 
-        Raises :class:`lrf.errors.RunInterruptedError` once the run is being stopped.
+        Entering it raises :class:`lrf.errors.RunInterruptedError` once the run is being stopped.
         """
-        self.stop.check()
         turn: asyncio.Future[Sent | None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiters, _Waiter(position, next(self._count), turn, requests, tokens, beginning))
+        return _Slot(self, _Waiter(position, next(self._count), turn, requests, tokens, beginning))
+
+    async def _take(self, waiter: _Waiter) -> Sent | None:
+        """Wait until it is the call's turn."""
+        self.stop.check()
+        heapq.heappush(self._waiters, waiter)
         self._wake()
         self.on_move()
+        turn = waiter.turn
         try:
-            sent = await turn
+            return await turn
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 if self.rates and (unsent := turn.result()):
                     self.rates.settle(unsent, 0, 0)
-                self._end(beginning)
+                self._end(waiter.beginning)
             raise
-        computed = False
-        try:
-            yield sent
-            computed = True
-        finally:
-            self._end(beginning, computed=computed)
 
     def replied(self) -> None:
         """A reply has come, in a slot that is still taken, and is going to be written."""
@@ -163,6 +158,22 @@ class CallQueue:
         self._waiters.clear()
         if self._timer is not None:
             self._timer.cancel()
+
+
+class _Slot:
+    """A slot, taken and given back by ``async with``. A generator would take several times as long for each call."""
+
+    __slots__ = ("_queue", "_waiter")
+
+    def __init__(self, queue: CallQueue, waiter: _Waiter) -> None:
+        self._queue = queue
+        self._waiter = waiter
+
+    async def __aenter__(self) -> Sent | None:
+        return await self._queue._take(self._waiter)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._queue._end(self._waiter.beginning, computed=kind is None)
 
 
 def short_of_calls(queues: Iterable[CallQueue]) -> bool:

@@ -216,7 +216,8 @@ class Transport:
         parts: list[bytes] = []
         size = 0
         try:
-            async for part in response.content.iter_any():
+            while not response.content.at_eof():  # an iterator would ask once more
+                part = await response.content.readany()
                 size += len(part)
                 parts.append(part)
                 if ok and size > self._limits.body:
@@ -274,4 +275,6 @@ def _translated(error: Exception, sending: Sending) -> Exception:
         return ConnectError(str(error) or type(error).__name__)
     if isinstance(error, aiohttp.ClientResponseError):
         return BrokenError(f"not HTTP: {error.message}")
+    if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):  # what came, parsed
+        return BrokenError("the server closed the connection within the headers")
     return BrokenError(str(error) or type(error).__name__)

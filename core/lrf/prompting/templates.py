@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from lrf.errors import ConfigError
 from lrf.prompting.escaping import FRAME_TAGS, escape, meet_harmfully, tags_of, unescape
@@ -88,16 +88,18 @@ def prompt_text(prompt: Prompt) -> str:
 def restored(value: T, prompt: Prompt) -> T:
     """What a judge wrote about this prompt, with its quotations of untrusted text as they were before escaping.
 
-    Texts and tuples of texts are restored; any other value is returned as it is.
+    Texts are restored, also in tuples; any other value is returned as it is.
     """
-    if not isinstance(value, str | tuple):
-        return value
     if all(s.text == s.original for s in prompt):  # nothing was escaped, so nothing that looks so is a quotation
         return value
     tags = frozenset().union(*{s.tags for s in prompt if not s.trusted})
-    if isinstance(value, str):
-        return cast(T, unescape(value, tags))
-    return cast(T, tuple(unescape(v, tags) if isinstance(v, str) else v for v in cast("tuple[Any, ...]", value)))
+    return cast(T, _unescaped(value, tags))
+
+
+def _unescaped(value: object, tags: frozenset[str]) -> object:
+    if isinstance(value, tuple):
+        return tuple([_unescaped(part, tags) for part in value])
+    return unescape(value, tags) if isinstance(value, str) else value
 
 
 def shared_beginning(prompt: Prompt, *, whole: bool = False) -> int | None:

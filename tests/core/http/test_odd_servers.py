@@ -178,6 +178,13 @@ async def test_a_post_whose_connection_ends_is_sent_once_and_may_have_been_serve
             assert requests == number + warm
 
 
+async def test_a_connection_that_ends_within_the_headers_is_told_in_words() -> None:
+    with pytest.raises(UnavailableError, match=r"the server closed the connection within the headers\b") as caught:
+        await reply_to(b"HTTP/1.1 200 OK\r\nContent-Type: appl" + CLOSE)
+    assert caught.value.sent
+    assert "RawResponseMessage" not in str(caught.value)
+
+
 async def test_of_many_stale_connections_no_call_reaches_the_server_twice() -> None:
     asked: list[bytes] = []
 
