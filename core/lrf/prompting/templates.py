@@ -97,7 +97,7 @@ def restored(value: T, prompt: Prompt) -> T:
 
 
 def _unescaped(value: object, tags: frozenset[str]) -> object:
-    if isinstance(value, tuple):
+    if type(value) is tuple:  # a named one is its maker's own
         return tuple([_unescaped(part, tags) for part in value])
     return unescape(value, tags) if isinstance(value, str) else value
 
