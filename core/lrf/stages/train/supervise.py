@@ -65,6 +65,8 @@ def launch(plan: LaunchPlan, folder: Path, report: Report) -> Mapping[str, JSON]
         time.sleep(_POLL_S)
         first.read()
     if first.messages.result is not None:
+        if code and not signals:
+            report({"note": f"the launcher {how_it_ended(code)} after the training was complete; its result is kept"})
         result: Mapping[str, JSON] = first.messages.result
         return result
     errors = _errors(ranks)

@@ -76,6 +76,14 @@ def test_progress_and_result_are_those_of_rank_0(start: Start, tmp_path: Path) -
     assert told == [{"step": step, "rank": 0} for step in range(3)]
 
 
+def test_a_launcher_that_fails_after_the_training_is_complete_costs_nothing_but_a_note(tmp_path: Path) -> None:
+    result = json.dumps({"result": {"loss": 1}})
+    told: list[Any] = []
+    plan = LaunchPlan(world=1, argv=("bash", "-c", f"echo '{result}' > {tmp_path}/ranks/0.jsonl; kill -ABRT $$"))
+    assert run(plan, tmp_path, told) == {"loss": 1}
+    assert "was ended by signal 6 after the training was complete" in told[0]["note"]
+
+
 def test_a_result_that_another_machine_s_disk_shows_late_is_waited_for(tmp_path: Path) -> None:
     late = f"(sleep 0.5; echo '{json.dumps({'result': {'loss': 1}})}' > {tmp_path}/ranks/0.jsonl) > /dev/null 2>&1 &"
     plan = LaunchPlan(world=1, argv=("bash", "-c", f"set -m; {late} disown"))
