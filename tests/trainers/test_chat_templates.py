@@ -225,18 +225,36 @@ def test_every_answer_gets_an_end_where_the_template_writes_none() -> None:
     assert row.remarks == (END_ADDED,)
 
 
-OWN_TEXT = {
-    "a header that the prompt lacks": "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|eot_id|>{% endfor %}",
-    "words behind the end": WITHOUT_END.replace("\n\n{% endfor %}", "<|eot_id|>\nNext turn.\n{% endfor %}"),
-}
+TURNS = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|eot_id|>\n{% endfor %}"
 
 
-@pytest.mark.parametrize("kind", OWN_TEXT)
-def test_text_of_the_template_that_is_trained_with_an_answer_is_counted(kind: str) -> None:
-    made, stops = with_template(OWN_TEXT[kind])
-    assert ADDS_TEXT in encode(Conversation("here", CHATS["plain"]), made, stops).remarks
+def trained_with(template: str) -> tuple[list[str], tuple[str, ...], list[str]]:
+    """What is trained of a chat's answers, its remarks, and both answers of a pair."""
+    made, stops = with_template(template)
+    row = encode(Conversation("here", CHATS["plain"]), made, stops)
+    trained = []
+    for one in (*row.more, row):
+        (labels,) = SFTCollator(0)([one.columns | one.numbers])["labels"]
+        trained.append(made.decode([label for label in labels.tolist() if label >= 0]))
     pair = preferences.PreferenceRow("here", [user("QQ1?")], ([assistant("One.")], [assistant("Two.")]))
-    assert ADDS_TEXT in preferences.encode(pair, made, stops).remarks
+    encoded = preferences.encode(pair, made, stops)
+    assert (ADDS_TEXT in row.remarks) == (ADDS_TEXT in encoded.remarks)
+    return trained, row.remarks, [made.decode(ids) for ids in preferences.answers_of(encoded.columns | encoded.numbers)]
+
+
+def test_a_header_that_the_generation_prompt_lacks_is_trained_and_counted() -> None:
+    trained, remarks, pair = trained_with(TURNS)
+    assert "".join(trained) == "".join(f"<|assistant|>{n}.<|eot_id|>\n" for n in ("One", "Two", "Three"))
+    assert pair == ["<|assistant|>One.<|eot_id|>\n", "<|assistant|>Two.<|eot_id|>\n"]
+    assert remarks == (ADDS_TEXT,)
+
+
+@pytest.mark.parametrize("behind", ["Next turn.\n", "{% if not add_generation_prompt %}<|assistant|>{% endif %}"])
+def test_words_behind_the_end_of_an_answer_are_not_trained(behind: str) -> None:
+    trained, remarks, pair = trained_with(TURNS + "{% if add_generation_prompt %}<|assistant|>{% endif %}" + behind)
+    assert [text.strip() for text in "".join(trained).split("<|eot_id|>")] == ["One.", "Two.", "Three.", ""]
+    assert [text.strip() for text in pair] == ["One.<|eot_id|>", "Two.<|eot_id|>"]
+    assert ADDS_TEXT not in remarks
 
 
 EMPTY_THOUGHTS = (  # as Kimi-K2-Thinking's history

@@ -89,11 +89,26 @@ class ChatText:
         return works or (_FORMS[0], "")
 
     @cached_property
-    def ending(self) -> str:
-        """What the template writes after an answer."""
+    def _endings(self) -> tuple[str, str]:
+        """What the template writes after an answer, and of that what is trained.
+
+        Words, or the header of another answer, stand behind the first mark: it alone is trained then.
+        """
         answer = "An answer that is 1 of a kind."
-        chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
-        return self.text(chat).partition(answer)[2] or self.tokenizer.eos_token or ""
+        try:
+            written = self.text([{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}])
+        except UnusableRowError:
+            return "", ""
+        whole = written.partition(answer)[2]
+        if "assistant" not in whole and not any(map(str.isalnum, _MARK.sub("", whole))):
+            return whole, whole
+        mark = _MARK.search(whole)
+        return whole, whole[: mark.end()] if mark else ""
+
+    def _until_end(self, text: str) -> str:
+        """A text that ends with an answer, without the words that the template writes behind its end."""
+        whole, trained = self._endings
+        return text.removesuffix(whole) + trained if whole != trained and text.endswith(whole) else text
 
     def tokens(self, text: str) -> Tokens:
         """The tokens of a rendered text."""
@@ -111,7 +126,8 @@ class ChatText:
         Where the template leaves out a part of the answer, the answer is written as the row says. Raises
         :class:`lrf_training.tokens.UnusableRowError` where that can't be done.
         """
-        prompt, text = self.text(before, prompt=True), _without_end(self.text([*before, answer]), answer)
+        prompt = self.text(before, prompt=True)
+        text = _without_end(self._until_end(self.text([*before, answer])), answer)
         start = self.diverging(prompt, text)
         if says_it(answer, text[start:]):
             return Answer(prompt, text, start, as_written=True)
@@ -124,7 +140,7 @@ class ChatText:
         Raises as :meth:`answer` does.
         """
         prompt = self.text(before, prompt=True)
-        texts = [_without_end(self.text([*before, *answer]), answer[-1]) for answer in answers]
+        texts = [_without_end(self._until_end(self.text([*before, *answer])), answer[-1]) for answer in answers]
         endings = [text[self.diverging(prompt, text) :] for text in texts]
         said = [(message, ending) for answer, ending in zip(answers, endings, strict=True) for message in answer]
         as_written = all(says_it(message, ending) for message, ending in said)
@@ -142,7 +158,7 @@ class ChatText:
         if tag and spoken.lstrip().startswith(tag[0].strip()):  # the prompt has begun the thoughts already
             spoken = spoken.lstrip().removeprefix(tag[0].strip()).lstrip("\n")
         _refuse(_lost(answer, _squeezed(spoken)))
-        return prompt + spoken + ("" if is_cut_off(answer) else self.ending)
+        return prompt + spoken + ("" if is_cut_off(answer) else self._endings[1] or self.tokenizer.eos_token or "")
 
     def _spoken(self, answer: Mapping[str, Any]) -> str:
         """An answer's thoughts, if the template knows their tags, and its content as one text."""
@@ -157,7 +173,7 @@ class ChatText:
         question = [{"role": "user", "content": "?"}]
         try:
             before, prompt = self.text(question), self.text(question, prompt=True)
-            text = self.text([*question, message])
+            text = self._until_end(self.text([*question, message]))
         except UnusableRowError:
             return None
         start = self.diverging(prompt, text)
@@ -230,17 +246,17 @@ def says_it(message: Mapping[str, Any], text: str) -> bool:
 
 
 def adds_text(message: Mapping[str, Any], text: str) -> bool:
-    """Whether a text of an answer has more than it says, white space, tags of thoughts and marks at its end.
+    """Whether a text of an answer has more before its end than it says, white space and tags of thoughts.
 
     Calls of tools are written in each template's own words, so that an answer with them has none of its own.
     """
     content = str(message.get("content") or "").strip()
     if not content or content not in text or message.get("tool_calls"):
         return False
-    before, _, after = text.rpartition(content)
+    before = text.rpartition(content)[0]
     for thoughts in (message[name] for name in _REASONING if isinstance(message.get(name), str)):
         before = before.replace(thoughts.strip(), "")
-    return bool(_squeezed(_TAGS.sub("", before))) or any(map(str.isalnum, _MARK.sub("", after)))
+    return bool(_squeezed(_TAGS.sub("", before)))
 
 
 def lost(message: Mapping[str, Any], text: str) -> list[str]:
