@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from lrf.engine.budget import BudgetLedger
 from lrf.engine.checks import check_vectors
+from lrf.engine.faults import fault_of_cancelled
 from lrf.engine.paid_call import Caller, PaidCall, Rated, Replied
 from lrf.engine.rate_limits import RateLimits
+from lrf.engine.running import uncancel
 from lrf.engine.server import Server
 from lrf.engine.worst_case import WorstCase
 from lrf.errors import BadReplyError, Reason, StageError, UnscorableError
@@ -230,6 +232,12 @@ class EmbedderCalls:
             vectors = await self.server.retries.run(lambda: self._call(texts, kind))
         except UnscorableError as error:
             return dict.fromkeys(texts, self._failure(error, list(texts.values())))
+        except asyncio.CancelledError as cancelled:
+            if self._closed:
+                raise
+            uncancel()  # nobody but the embedder's own code wanted it
+            fault = fault_of_cancelled(cancelled, self.server.title, self.embedder, Reason.EMBEDDER_ERROR)
+            return dict.fromkeys(texts, fault)
         useless = UnscorableError(
             Reason.EMBEDDER_BAD_VECTORS, f"{self.server.title} gave a vector that says nothing", transient=True
         )

@@ -325,3 +325,22 @@ async def test_queries_go_before_the_chunks_of_a_long_document() -> None:
         assert Kinds.kinds.count("document") < 20
         await document
     assert len(Kinds.kinds) == 21
+
+
+@pytest.mark.parametrize("by_itself", [False, True])
+async def test_an_embedder_that_cancels_its_call_fails_for_the_text_that_made_it(by_itself: bool) -> None:
+    class Cancelling(HashEmbedder):
+        async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
+            if "poison" in texts and by_itself and (task := asyncio.current_task()) is not None:
+                task.cancel()
+                await asyncio.sleep(1)
+            if "poison" in texts:
+                raise asyncio.CancelledError
+            return await super().embed(texts, kind)
+
+    async with calls_to(Cancelling(batch_size=3)) as calls:
+        outcomes = await asyncio.gather(
+            *(calls.embed([text], "document") for text in ("one", "poison", "two")), return_exceptions=True
+        )
+    assert [type(outcome).__name__ for outcome in outcomes] == ["ndarray", "FaultError", "ndarray"]
+    assert "its code cancelled its own task" in str(outcomes[1])
