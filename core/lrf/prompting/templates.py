@@ -97,8 +97,9 @@ def restored(value: T, prompt: Prompt) -> T:
 
 
 def _unescaped(value: object, tags: frozenset[str]) -> object:
-    if type(value) is tuple:  # a named one is its maker's own
-        return tuple([_unescaped(part, tags) for part in value])
+    if isinstance(value, tuple):
+        parts = [_unescaped(part, tags) for part in value]
+        return getattr(value, "_make", tuple)(parts)  # a named one keeps its names
     return unescape(value, tags) if isinstance(value, str) else value
 
 

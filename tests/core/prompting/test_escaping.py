@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import NamedTuple
 
 import pytest
 from hypothesis import example, given, settings
@@ -35,6 +36,11 @@ TAG = re.compile(
     rf"</?({'|'.join(sorted(FRAME_TAGS))}|think|thinking|thought|reasoning|seed:think)\s*>|\[/?think\]|<\|[a-z_]+\|>"
 )
 LABELS = {"no support", "fully supported", "no factual statements"}
+
+
+class Quoted(NamedTuple):
+    text: str
+    place: int
 
 
 @st.composite
@@ -194,5 +200,8 @@ def test_a_long_document_is_escaped_once_for_the_prompts_of_all_candidates() -> 
 def test_nothing_is_undone_for_a_prompt_in_which_nothing_was_escaped() -> None:
     prompt = Template("Rate <answer><<answer>></answer>", ["answer"]).fill({"answer": "A list: [[1], [2]"})
     assert restored("as [ [1]", prompt) == "as [[1]"
+    read = restored((Quoted("as [ [1]", 7), None), prompt)
+    assert read == (Quoted("as [[1]", 7), None)
+    assert isinstance(read[0], Quoted)
     prompt = Template("Rate <answer><<answer>></answer>", ["answer"]).fill({"answer": "plain"})
     assert restored("as [ [1] ]", prompt) == "as [ [1] ]"
