@@ -22,7 +22,7 @@ from lrf_sft.objective import SFTCollator
 from lrf_sft.packing import pack
 from lrf_sft.rows import Conversation, encode
 from lrf_training.chat_text import ADDS_TEXT, AS_THE_ROW_SAYS, PROMPT_CHANGED
-from lrf_training.tokens import END_ADDED, Rules, UnusableRowError, write_tokens
+from lrf_training.tokens import END_ADDED, EncodedRow, Rules, UnusableRowError, write_tokens
 
 FOLDER = Path(trl.__file__).parent / "chat_templates"
 REVISIONS = {"diffusion_gemma", "gemma4", "gemma4_v2", "gemma4_v3", "gemma4_v4", "gemma4_v5", "lfm2_2_5_vl", "llama3_2"}
@@ -228,23 +228,29 @@ def test_every_answer_gets_an_end_where_the_template_writes_none() -> None:
 TURNS = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|eot_id|>\n{% endfor %}"
 
 
-def trained_with(template: str) -> tuple[list[str], tuple[str, ...], list[str]]:
-    """What is trained of a chat's answers, its remarks, and both answers of a pair."""
-    made, stops = with_template(template)
-    row = encode(Conversation("here", CHATS["plain"]), made, stops)
+def trained_of(row: EncodedRow, made: Any) -> list[str]:
+    """What is trained of each of a row's sequences."""
     trained = []
     for one in (*row.more, row):
         (labels,) = SFTCollator(0)([one.columns | one.numbers])["labels"]
         trained.append(made.decode([label for label in labels.tolist() if label >= 0]))
+    return trained
+
+
+def trained_with(template: str) -> tuple[str, tuple[str, ...], list[str]]:
+    """What is trained of a chat's answers, its remarks, and both answers of a pair."""
+    made, stops = with_template(template)
+    row = encode(Conversation("here", CHATS["plain"]), made, stops)
     pair = preferences.PreferenceRow("here", [user("QQ1?")], ([assistant("One.")], [assistant("Two.")]))
     encoded = preferences.encode(pair, made, stops)
     assert (ADDS_TEXT in row.remarks) == (ADDS_TEXT in encoded.remarks)
-    return trained, row.remarks, [made.decode(ids) for ids in preferences.answers_of(encoded.columns | encoded.numbers)]
+    texts = [made.decode(ids) for ids in preferences.answers_of(encoded.columns | encoded.numbers)]
+    return "".join(trained_of(row, made)), row.remarks, texts
 
 
 def test_a_header_that_the_generation_prompt_lacks_is_trained_and_counted() -> None:
     trained, remarks, pair = trained_with(TURNS)
-    assert "".join(trained) == "".join(f"<|assistant|>{n}.<|eot_id|>\n" for n in ("One", "Two", "Three"))
+    assert trained == "".join(f"<|assistant|>{n}.<|eot_id|>\n" for n in ("One", "Two", "Three"))
     assert pair == ["<|assistant|>One.<|eot_id|>\n", "<|assistant|>Two.<|eot_id|>\n"]
     assert remarks == (ADDS_TEXT,)
 
@@ -252,9 +258,24 @@ def test_a_header_that_the_generation_prompt_lacks_is_trained_and_counted() -> N
 @pytest.mark.parametrize("behind", ["Next turn.\n", "{% if not add_generation_prompt %}<|assistant|>{% endif %}"])
 def test_words_behind_the_end_of_an_answer_are_not_trained(behind: str) -> None:
     trained, remarks, pair = trained_with(TURNS + "{% if add_generation_prompt %}<|assistant|>{% endif %}" + behind)
-    assert [text.strip() for text in "".join(trained).split("<|eot_id|>")] == ["One.", "Two.", "Three.", ""]
+    assert [text.strip() for text in trained.split("<|eot_id|>")] == ["One.", "Two.", "Three.", ""]
     assert [text.strip() for text in pair] == ["One.<|eot_id|>", "Two.<|eot_id|>"]
     assert ADDS_TEXT not in remarks
+
+
+def test_words_between_an_answer_and_its_end_are_trained_and_counted() -> None:
+    template = TURNS.replace("{{ m.content }}", "{{ m.content }} (over)")
+    trained, remarks, pair = trained_with(template + "{% if add_generation_prompt %}<|assistant|>{% endif %}")
+    assert "Three. (over)<|eot_id|>" in trained
+    assert pair[1].strip() == "Two. (over)<|eot_id|>"
+    assert ADDS_TEXT in remarks
+
+
+def test_of_answers_of_several_turns_none_lends_its_text_to_another() -> None:
+    made, stops = with_template(TURNS + "{% if add_generation_prompt %}<|assistant|>{% endif %}")
+    answers = [[assistant("Two."), user("Sure?"), assistant("Yes.")], [assistant("Yes.")]]
+    row = preferences.encode(preferences.PreferenceRow("here", [user("QQ1?")], answers), made, stops)
+    assert ADDS_TEXT not in row.remarks
 
 
 EMPTY_THOUGHTS = (  # as Kimi-K2-Thinking's history
@@ -267,11 +288,7 @@ EMPTY_THOUGHTS = (  # as Kimi-K2-Thinking's history
 def test_thoughts_do_not_follow_an_empty_block_of_thoughts() -> None:
     made, stops = with_template(EMPTY_THOUGHTS)
     row = encode(Conversation("here", CHATS["thoughts in the text"]), made, stops)
-    trained = []
-    for one in (*row.more, row):
-        (labels,) = SFTCollator(0)([one.columns | one.numbers])["labels"]
-        trained.append(made.decode([label for label in labels.tolist() if label >= 0]))
-    assert trained == [f"<think>\nHm {n}\n</think>\n\n{n.title()}.<|eot_id|>" for n in ("one", "two")]
+    assert trained_of(row, made) == [f"<think>\nHm {n}\n</think>\n\n{n.title()}.<|eot_id|>" for n in ("one", "two")]
     assert AS_THE_ROW_SAYS in row.remarks
     plain = encode(Conversation("here", CHATS["plain"]), made, stops)
     assert (plain.more, plain.remarks) == ((), ())

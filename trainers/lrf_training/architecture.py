@@ -156,7 +156,7 @@ def _tried(key: _Key) -> str | None:
                 model = _random_model(config, key.trust)
                 if (named := _named_by_model(model)) is not None:
                     return named
-                plain = _plain(model)
+                plain, drawn = _plain(model), _drawn(model)
             except Exception as error:  # the copy's sizes don't fit each other, or its types: another copy
                 reason = f"a small copy of the model can't be tried: {_short(error)}"
                 continue
@@ -166,7 +166,7 @@ def _tried(key: _Key) -> str | None:
                 if "'layout'" in str(error):
                     return f"{key.config.model_type} passes nothing on to its attention"
                 return f"the model's attention can't be replaced by one that shares prompts: {_short(error)}"
-            return _difference(plain, shared) or _drawn(model)
+            return _difference(plain, shared) or drawn
     return reason
 
 

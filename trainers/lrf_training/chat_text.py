@@ -100,7 +100,7 @@ class ChatText:
         except UnusableRowError:
             return "", ""
         whole = written.partition(answer)[2]
-        if "assistant" not in whole and not any(map(str.isalnum, _MARK.sub("", whole))):
+        if "assistant" not in whole and not _has_words(whole):
             return whole, whole
         mark = _MARK.search(whole)
         return whole, whole[: mark.end()] if mark else ""
@@ -109,6 +109,20 @@ class ChatText:
         """A text that ends with an answer, without the words that the template writes behind its end."""
         whole, trained = self._endings
         return text.removesuffix(whole) + trained if whole != trained and text.endswith(whole) else text
+
+    def adds_text(self, message: Mapping[str, Any], text: str) -> bool:
+        """Whether what is trained of an answer has more than it says, white space, tags of thoughts and a mark.
+
+        Calls of tools are written in each template's own words, so that an answer with them has none of its own.
+        """
+        content, ending = str(message.get("content") or "").strip(), self._endings[1]
+        text = text.removesuffix(ending)
+        if not content or content not in text or message.get("tool_calls"):
+            return False
+        before = text.rpartition(content)[0]
+        for thoughts in (message[name] for name in _REASONING if isinstance(message.get(name), str)):
+            before = before.replace(thoughts.strip(), "")
+        return bool(_squeezed(_TAGS.sub("", before))) or _has_words(ending)
 
     def tokens(self, text: str) -> Tokens:
         """The tokens of a rendered text."""
@@ -149,7 +163,10 @@ class ChatText:
                 _refuse(lost(message, ending))
             texts = [self._as_the_row_says(prompt, answer[0]) for answer in answers]
             endings = [text[len(prompt) :] for text in texts]
-        adds = any(map(adds_text, [answer[-1] for answer in answers if len(answer) == 1], endings))
+        adds = any(
+            len(answer) == 1 and self.adds_text(answer[-1], ending)
+            for answer, ending in zip(answers, endings, strict=True)
+        )
         remarks = [AS_THE_ROW_SAYS] * (not as_written) + [ADDS_TEXT] * adds
         return self._ids(prompt), [self._ids(text) for text in texts], remarks
 
@@ -245,20 +262,6 @@ def says_it(message: Mapping[str, Any], text: str) -> bool:
     return not lost(message, text) and text.count("</think>") <= max(thoughts, 1)
 
 
-def adds_text(message: Mapping[str, Any], text: str) -> bool:
-    """Whether a text of an answer has more before its end than it says, white space and tags of thoughts.
-
-    Calls of tools are written in each template's own words, so that an answer with them has none of its own.
-    """
-    content = str(message.get("content") or "").strip()
-    if not content or content not in text or message.get("tool_calls"):
-        return False
-    before = text.rpartition(content)[0]
-    for thoughts in (message[name] for name in _REASONING if isinstance(message.get(name), str)):
-        before = before.replace(thoughts.strip(), "")
-    return bool(_squeezed(_TAGS.sub("", before)))
-
-
 def lost(message: Mapping[str, Any], text: str) -> list[str]:
     """Parts of what a message says (content, thoughts, calls of tools) that a text lacks; white space doesn't count."""
     return _lost(message, _squeezed(text))
@@ -297,6 +300,11 @@ def _written(part: str, squeezed: str) -> bool:
     """Whether a text has a part: as it is, or as JSON writes it."""
     forms = (part, json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1])
     return any(_squeezed(form) in squeezed for form in forms)
+
+
+def _has_words(ending: str) -> bool:
+    """Whether there are words outside the marks of an answer's end."""
+    return any(map(str.isalnum, _MARK.sub("", ending)))
 
 
 def _squeezed(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from lrf_training.chat_text import Answer, ChatText, Tokens, adds_text, is_cut_off, says_it
+from lrf_training.chat_text import Answer, ChatText, Tokens, is_cut_off, says_it
 from lrf_training.tokens import Messages, says_something
 
 _SLACK = 16
@@ -75,7 +75,7 @@ def answer_sequences(
         places[last] = _Place(base.start, len(base.text))
         spans, ends = _in_tokens(places.values(), tokens)
         if spans:
-            flags = is_cut_off(messages[last]), adds_text(messages[last], base.text[base.start :])
+            flags = is_cut_off(messages[last]), chat.adds_text(messages[last], base.text[base.start :])
             sequences.append(AnswerSequence(tokens.ids, spans, base.as_written, *flags, ends))
     return sequences
 

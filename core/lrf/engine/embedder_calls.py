@@ -233,7 +233,7 @@ class EmbedderCalls:
         except UnscorableError as error:
             return dict.fromkeys(texts, self._failure(error, list(texts.values())))
         except asyncio.CancelledError as cancelled:
-            if self._closed:
+            if self._closed or all(task.cancelling() for task in asyncio.all_tasks()):  # the loop ends
                 raise
             uncancel()  # nobody but the embedder's own code wanted it
             fault = fault_of_cancelled(cancelled, self.server.title, self.embedder, Reason.EMBEDDER_ERROR)

@@ -344,3 +344,24 @@ async def test_an_embedder_that_cancels_its_call_fails_for_the_text_that_made_it
         )
     assert [type(outcome).__name__ for outcome in outcomes] == ["ndarray", "FaultError", "ndarray"]
     assert "its code cancelled its own task" in str(outcomes[1])
+
+
+def test_an_event_loop_that_ends_asks_the_embedder_for_nothing_more() -> None:
+    asked: list[int] = []
+    begun = asyncio.Event()
+
+    class Slow(HashEmbedder):
+        async def embed(self, texts: Sequence[str], kind: EmbedKind) -> Vectors:
+            asked.append(len(texts))
+            begun.set()
+            await asyncio.sleep(0 if len(asked) > 1 else 60)
+            return await super().embed(texts, kind)
+
+    async def leave_it() -> None:
+        calls = EmbedderCalls("main", Slow(batch_size=2), Journal(), BudgetLedger())
+        waiting = asyncio.create_task(calls.embed(["one", "two"], "document"))
+        await begun.wait()
+        assert not waiting.done()
+
+    asyncio.run(leave_it())
+    assert asked == [2]
