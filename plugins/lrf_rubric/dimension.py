@@ -13,7 +13,7 @@ from lrf.prompting.requests import Answer
 from lrf.prompting.templates import Prompt, Segment, Template
 from lrf.protocols import Context
 from lrf.types import Candidate, Judgement, Sample
-from lrf_rubric.items import PARTS, Example, Item, Part, checked, rating_of
+from lrf_rubric.items import PARTS, Example, Item, Part, checked, lettered, rating_of
 from lrf_rubric.reading import items_of, read_file
 from lrf_rubric.settings import RubricSettings
 
@@ -99,7 +99,7 @@ class Rubric:
             raise UnscorableError(Reason.INVALID_RUBRIC, str(error)) from None
         if any("evidence" in item.sees for item in items):
             raise UnscorableError(Reason.INVALID_RUBRIC, f"metadata.{key}: a sample's own items can't see `evidence`")
-        return items
+        return tuple(map(lettered, items))
 
     async def _ask(
         self,

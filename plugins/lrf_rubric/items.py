@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -27,6 +28,13 @@ class Level(Settings):
 
     label: str = Field(min_length=1, max_length=200, description="The level's name, as the judge writes it.")
     value: float = Field(ge=0, le=1, description="What the level is worth, 0 to 1.")
+
+    @field_validator("label")
+    @classmethod
+    def _can_be_written(cls, label: str) -> str:
+        if "[[" in label or "]]" in label or len(label.splitlines()) > 1:
+            raise ValueError("a label is one line without [[ and ]]: a judge writes it between them")
+        return label
 
 
 class Item(Settings):
@@ -85,6 +93,19 @@ class Item(Settings):
                 return sum(worth[mark[2:-2]] * p for mark, p in probabilities.items()) / sum(probabilities.values())
             return worth[str(value)]
         return float(value) / 10 if self.scale == "0-10" else float(value)
+
+
+def lettered(item: Item) -> Item:
+    """An item whose levels are called A, B, C …, what each is standing in the item's text.
+
+    So are those of a row, whose words must not be options: options stand among the instructions.
+    """
+    if not isinstance(item.scale, tuple):
+        return item
+    letters = string.ascii_uppercase[: len(item.scale)]
+    lines = (f"{letter}: {level.label}" for letter, level in zip(letters, item.scale, strict=True))
+    scale = tuple(Level(label=letter, value=level.value) for letter, level in zip(letters, item.scale, strict=True))
+    return item.model_copy(update={"text": "\n".join((item.text, *lines)), "name": item.title, "scale": scale})
 
 
 class Example(Settings):

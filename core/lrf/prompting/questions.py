@@ -96,7 +96,7 @@ def _chinese(expects: Expectation[Any]) -> str:
 
 
 def _marks(options: tuple[str, ...]) -> str:
-    """The options as a judge may write them; of many only the first and the last."""
-    if len(options) > 4:
+    """The options as a judge may write them; of many numbers only the first and the last."""
+    if len(options) > 4 and all(label_of(option).isdecimal() for option in options):
         return f"{options[0]} … {options[-1]} ({label_of(options[0])}–{label_of(options[-1])})"
     return ", ".join(options)
