@@ -38,11 +38,11 @@ def outcomes(value: Mapping[str, Any], questions: Sequence[TypedQuestion]) -> li
     answers = value.get("answers")
     if not isinstance(answers, list):
         return None
-    named = [answer.get("name") for answer in answers if isinstance(answer, dict)]
-    if not any(named) and len(answers) == len(questions):
+    named = [(answer.get("name"), answer) for answer in answers if isinstance(answer, dict)]
+    if not any(name for name, _ in named) and len(answers) == len(questions):
         return [_outcome(answer, question) for answer, question in zip(answers, questions, strict=True)]
-    counts = Counter(name for name in named if isinstance(name, str))
-    by_name = {answer["name"]: answer for answer in answers if isinstance(answer, dict) and answer.get("name")}
+    by_name = {name: answer for name, answer in named if isinstance(name, str)}
+    counts = Counter(name for name, _ in named if isinstance(name, str))
     return [_outcome(by_name.get(q.id) if counts[q.id] == 1 else None, q) for q in questions]
 
 

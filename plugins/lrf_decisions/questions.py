@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from lrf.prompting.labels import label_of
 from lrf.prompting.questions import asked_of, material_of, ordered
@@ -69,20 +69,22 @@ class TypedQuestion:
     def by_names(self, probabilities: Mapping[Any, Any]) -> Outcome:
         """The probabilities of the options, given by their names there; "missing" unless all are there and add up."""
         given = [probabilities.get(name) for name in self.names.values()]
-        numbers = [float(p) for p in given if isinstance(p, int | float) and not isinstance(p, bool)]
+        numbers = [float(p) for p in given if _is_number(p) and 0.0 <= p <= 1 + _ROUNDING]
         total = math.fsum(numbers)
-        if len(numbers) < len(self.names) or len(probabilities) > len(numbers):
-            return "missing"
-        if not all(0 <= p <= 1 + _ROUNDING for p in numbers) or not abs(total - 1) <= _ROUNDING:
+        if len(numbers) < len(self.names) or len(probabilities) > len(numbers) or abs(total - 1) > _ROUNDING:
             return "missing"
         return {option: round(p / total, 5) for option, p in zip(self.names, numbers, strict=True)}
 
     def by_yes(self, probability: Any) -> Outcome:
         """The probabilities of yes and no, given that of yes."""
-        if isinstance(probability, bool) or not isinstance(probability, int | float) or not 0 <= probability <= 1:
+        if not _is_number(probability) or not 0 <= probability <= 1:
             return "missing"
         yes, no = self.names
         return {yes: round(float(probability), 6), no: round(1.0 - probability, 6)}
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def state_of(requests: Sequence[Request]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from lrf.prompting.expectations import Choice, Rating, Verdict, YesOrNo
 from lrf.prompting.questions import ordered
 from lrf.prompting.requests import Expectation, Reply, Request
 from lrf.prompting.templates import Segment
+from lrf_decisions import decisions, systemone
 from lrf_decisions.judge import DecisionsJudge, SystemOneJudge
 from lrf_decisions.questions import typed_questions
 from lrf_decisions.settings import DecisionsSettings, SystemOneSettings
@@ -114,6 +116,7 @@ ODD_ANSWERS: list[tuple[str, Any]] = [
     ("missing", {"type": "choice", "probabilities": {"blue": "much", "red": True}}),
     ("missing", {"type": "choice", "probabilities": {"blue": -0.5, "red": 1.5}}),
     ("missing", {"type": "choice", "probabilities": [["blue", 1]]}),
+    ("missing", {"type": "choice", "probabilities": {"blue": 10**400, "red": 0}}),
     ("missing", {"type": "choice", "choice": "blue", "confidence": 0.9}),
     ("stop", {"type": "choice", "probabilities": {"red": 0, "blue": 1}}),
     ("stop", {"probabilities": {"blue": 0.3333, "red": 0.6666}, "confidence": None}),
@@ -130,6 +133,41 @@ async def test_an_odd_answer_is_missing_and_never_a_zero(finish: str, answer: An
 
     (reply,) = await several(judge_of("systemone", await serve(handler)), [REQUESTS[2]])
     assert (reply.finish, reply.probabilities is None, reply.usage.prompt_tokens) == (finish, finish != "stop", 7)
+
+
+IDS = [question.id for question in typed_questions(REQUESTS, 10, letters=False)]
+ODD = st.recursive(
+    st.sampled_from([None, True, 0, 0.5, 1, -1, math.nan, math.inf, 10**400, "blue", "red", "yes", "refusal", *IDS]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["name", "blue", "red"]), inner),
+    max_leaves=4,
+)
+LISTED = st.lists(st.fixed_dictionaries({"value": ODD, "label": ODD, "probability": ODD}), max_size=3)
+ANSWER = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": ODD,
+        "type": ODD,
+        "noul": ODD,
+        "probability": ODD,
+        "probabilities": ODD | LISTED | st.fixed_dictionaries({"blue": ODD, "red": ODD}),
+    },
+)
+
+
+@given(
+    st.lists(ANSWER | ODD, max_size=5) | st.dictionaries(st.sampled_from(IDS), ANSWER | ODD),
+    st.none() | st.dictionaries(st.sampled_from(["truncated", "truncated_questions", "state_tokens_dropped"]), ODD),
+)
+def test_whatever_a_server_answers_each_question_has_an_outcome_or_none_has(answers: Any, usage: Any) -> None:
+    questions = typed_questions(REQUESTS, 10, letters=False)
+    for wire in (decisions, systemone):
+        outcomes = wire.outcomes({"answers": answers, "usage": usage}, questions)
+        assert outcomes is None or len(outcomes) == len(questions)
+        for outcome in outcomes or []:
+            if isinstance(outcome, str):
+                assert outcome in {"missing", "filter", "cut", "length"}
+            else:
+                assert sum(outcome.values()) == pytest.approx(1, abs=1e-3)
 
 
 async def test_a_question_with_two_answers_has_none_and_the_others_have_theirs(serve: Serve) -> None:
