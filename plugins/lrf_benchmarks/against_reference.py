@@ -105,7 +105,7 @@ def read_few_shots(path: Path) -> list[list[tuple[str, float]]]:
     try:
         questions: Any = json.loads(path.read_bytes())
         return [[(str(one["answer"]), float(one["score"])) for one in question] for question in questions]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         shown = " ".join(str(error).split())[:200]
         raise ConfigError(
             f"few_shots: {path}: expected a list with, for each question, a list of answer and score: {shown}"

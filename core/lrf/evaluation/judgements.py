@@ -69,7 +69,7 @@ def _number(value: Any, where: str) -> float | None:
         return None
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise DataError(f"{where}: expected a finite number as reward; got {str(value)[:40]!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def read_verdicts(path: Path, duels: Duels) -> Outcome:
         elif "score" in row and row.get("model") in NAMES:
             question = _question(asked, row, where)
             of = singles.setdefault(question, {}) if question else {}
-            if isinstance(row["score"], int | float) and row["score"] >= 0:
+            if isinstance(row["score"], int | float) and 0 <= row["score"] < math.inf:
                 of.setdefault(str(row["model"]), []).append(float(row["score"]))
         else:
             raise DataError(f"{where}: expected AlpacaEval's annotations (preference) or MT-Bench's judgements "

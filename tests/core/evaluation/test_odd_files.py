@@ -69,6 +69,7 @@ REWARD_MISTAKES: list[tuple[list[Any], str]] = [
     ([reward(True)], "expected a finite number as reward; got 'True'"),
     ([reward("much")], "expected a finite number as reward; got 'much'"),
     ([reward("1e999")], "expected a finite number as reward; got '1e999'"),
+    ([reward(10**400)], "expected a finite number as reward; got '1000000000"),
 ]
 
 
