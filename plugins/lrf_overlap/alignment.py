@@ -13,14 +13,15 @@ from rapidfuzz.distance import Levenshtein, MatchingBlock
 from lrf_overlap.lexicon import (
     MORE_SURNAMES,
     SURNAMES,
+    TITLES,
     ZH_ADVERBS,
     ZH_ALIKE,
     ZH_COMMON,
     ZH_DENIERS,
     ZH_NEGATION,
-    ZH_SIDES,
     ZH_STOP,
 )
+from lrf_overlap.opposites import ZH_SIDES, Signs, opposed
 from lrf_overlap.quantities import quantities_of
 from lrf_overlap.quantity import Quantity
 from lrf_overlap.splitting import pieces_in
@@ -32,6 +33,8 @@ _MARGIN = 3
 """Pieces beside the nearest part of the evidence that are looked at, too."""
 _LONGEST = 120
 """Pieces of a sentence that are compared."""
+_AS_NEAR = 0.97
+"""The share of what the nearest part has from which on another one is as near."""
 
 
 class Piece(NamedTuple):
@@ -44,30 +47,33 @@ class Piece(NamedTuple):
     kind: str
     content: bool
     negation: bool
-    side: tuple[int, int] | None = None
+    signs: Signs = ()
     said: tuple[Quantity, ...] = ()
 
 
 class Difference(NamedTuple):
     """What a statement has (``mine``) where the evidence has something else (``theirs``), between what both have.
 
-    ``left`` and ``right``: the pieces with content that both have next to it.
+    ``left`` and ``right``: the pieces with content that both have next to it. ``surname``: whether a Chinese one stands
+    before it.
     """
 
     mine: Sequence[Piece]
     theirs: Sequence[Piece]
     left: float
     right: float
+    surname: bool = False
 
 
 class Aligned(NamedTuple):
     """``known``: the share of the clause's content that the evidence has, half of it where it is not in this part.
 
-    ``differences`` are in order.
+    ``differences`` are in order. ``denying``: whether both have a negation, wherever it stands.
     """
 
     known: float
     differences: tuple[Difference, ...]
+    denying: bool
 
 
 @lru_cache(maxsize=4096)
@@ -101,43 +107,65 @@ def _pieces(text: str, start: int, end: int) -> Iterator[Piece]:
     for match in pieces_in(text, start, end):
         kind = match.lastgroup
         if kind == "word":
-            word = word_of(match[0])
-            if word.lower not in ("a", "an", "the"):
-                name = match[0][0].isupper() or word.coded
-                yield Piece(
-                    word.key,
-                    "name" if name and not word.empty else "word",
-                    not word.empty,
-                    word.negation,
-                    word.opposite,
-                )
+            if (piece := _word_piece(match[0])) is not None:
+                yield piece
         elif kind == "han":
             run = match[0]
             negated = {m.start() for m in ZH_NEGATION.finditer(run)}
             for at, c in enumerate(run):
                 if c not in "的了着地得":
-                    yield Piece(ZH_ALIKE.get(c, c), "han", c not in ZH_STOP, at in negated, ZH_SIDES.get(c))
+                    yield _han_piece(c, at in negated)
         elif match[0] in ":：":
             yield _COLON
         elif match[0] not in "()（）、":
             yield _BREAK
 
 
-def aligned(clause: Sequence[Piece], theirs: Sequence[Piece]) -> Aligned:
-    """A clause beside the part of a sentence that it is nearest to."""
+@lru_cache(maxsize=16384)
+def _word_piece(form: str) -> Piece | None:
+    word = word_of(form)
+    if word.lower in ("a", "an", "the"):
+        return None
+    kind = "name" if (form[0].isupper() or word.coded) and not word.empty else "word"
+    return Piece(word.key, kind, not word.empty, word.negation, word.opposites)
+
+
+@lru_cache(maxsize=16384)
+def _han_piece(c: str, negated: bool) -> Piece:
+    return Piece(ZH_ALIKE.get(c, c), "han", c not in ZH_STOP, negated, ZH_SIDES.get(c, ()))
+
+
+def aligned(clause: Sequence[Piece], theirs: Sequence[Piece], least: float) -> Aligned | None:
+    """A clause beside the part of a sentence that it is nearest to; None if less than ``least`` of it is there."""
     ours = _keys(clause, theirs)
     keys = [piece.key for piece in theirs]
+    before = [0, *accumulate(piece.content for piece in clause)]
+    content = max(1, before[-1])
+    present = set(keys)
+    anywhere = sum(piece.content for piece, key in zip(clause, ours, strict=True) if key in present)
+    if anywhere < least * content:
+        return None
     low, high = 0, len(keys)
     if len(keys) > len(ours) and (found := fuzz.partial_ratio_alignment(ours, keys)) is not None:
         margin = max(_MARGIN, len(ours) // 2)
         low, high = max(0, found.dest_start - margin), min(len(keys), found.dest_end + margin)
     blocks = Levenshtein.opcodes(ours, keys[low:high]).as_matching_blocks()
-    before = [0, *accumulate(piece.content for piece in clause)]
     together = sum(before[b.a + b.size] - before[b.a] for b in blocks)
-    present = set(keys)
-    anywhere = sum(piece.content for piece, key in zip(clause, ours, strict=True) if key in present)
-    known = (together + anywhere) / 2 / max(1, before[-1])
-    return Aligned(known, tuple(_differences(clause, theirs[low:high], blocks, before)))
+    nearest = theirs[low:high]
+    denying = any(piece.negation and piece.kind == "word" for piece in clause) and any(
+        piece.negation for piece in _clause_of(nearest, blocks)
+    )
+    return Aligned((together + anywhere) / 2 / content, tuple(_differences(clause, nearest, blocks, before)), denying)
+
+
+def _clause_of(theirs: Sequence[Piece], blocks: Sequence[MatchingBlock]) -> Sequence[Piece]:
+    """What both have, to the ends of its clauses."""
+    start, end = blocks[0].b, max((b.b + b.size for b in blocks if b.size), default=0)
+    while start and theirs[start - 1].kind != "break":
+        start -= 1
+    while end < len(theirs) and theirs[end].kind != "break":
+        end += 1
+    return theirs[start:end]
 
 
 def _keys(clause: Sequence[Piece], theirs: Sequence[Piece]) -> list[str]:
@@ -163,7 +191,9 @@ def _differences(
     for a, b, size in blocks:
         right = before[a + size] - before[a]
         if a > at or b > there:
-            yield from _parted(clause[at:a], theirs[there:b], left, right, first=at == 0, last=size == 0)
+            surname = a - at == b - there == 1 and any(p.key in SURNAMES for p in clause[max(0, at - 2) : at])
+            for difference in _parted(clause[at:a], theirs[there:b], left, right, first=at == 0, last=size == 0):
+                yield difference._replace(surname=True) if surname else difference
         at, there, left = a + size, b + size, right
 
 
@@ -187,8 +217,11 @@ Wrong = tuple[float, float, float, float]
 NOTHING: Wrong = (0.0, 0.0, 0.0, 0.0)
 
 
-def wrong(difference: Difference, text: str) -> Wrong:
-    """How surely it is another name, another number, the opposite, or what ``text``, the evidence, has elsewhere."""
+def wrong(difference: Difference, text: str, *, denying: bool) -> Wrong:
+    """How surely it is another name, another number, the opposite, or what ``text``, the evidence, has elsewhere.
+
+    ``denying``: whether both sides have a negation, so that one that only moved is no difference.
+    """
     near = difference.left + difference.right
     if not difference.left or not difference.right:
         near -= 1
@@ -198,7 +231,7 @@ def wrong(difference: Difference, text: str) -> Wrong:
     return (
         strength * _renamed(difference),
         strength * _renumbered(difference.mine, difference.theirs),
-        strength * _opposed(difference),
+        strength * _opposed(difference, denying=denying),
         strength * _swapped(difference, text),
     )
 
@@ -223,9 +256,14 @@ def _renumbered(mine: Sequence[Piece], theirs: Sequence[Piece]) -> float:
 
 
 def _renamed(difference: Difference) -> float:
-    ours, others = ({p.key for p in some if p.kind == "name"} for some in (difference.mine, difference.theirs))
+    ours, others = (
+        {p.key for p in some if p.kind == "name" and p.key not in TITLES}
+        for some in (difference.mine, difference.theirs)
+    )
     if ours and others:
-        return float(ours.isdisjoint(others))
+        return float(bool(ours - others and others - ours))
+    if difference.surname and difference.left >= 2 and difference.mine[0].content and difference.theirs[0].content:
+        return float(difference.mine[0].kind == difference.theirs[0].kind == "han")
     mine, theirs = _nearest(difference, difference.mine), _nearest(difference, difference.theirs)
     both = difference.left and difference.right
     if not both:  # where it ends on that side isn't known
@@ -262,12 +300,12 @@ def _common(piece: Piece) -> bool:
     return not piece.content or piece.key in ZH_COMMON
 
 
-def _opposed(difference: Difference) -> float:
+def _opposed(difference: Difference, *, denying: bool) -> float:
     mine, theirs = difference.mine, difference.theirs
     if abs(len(theirs) - len(mine)) > 6:
         return 0.0
     turned = _turned(mine, theirs)
-    negated = sum(p.negation for p in (*mine, *theirs)) % 2 == 1
+    negated = not denying and sum(p.negation for p in (*mine, *theirs)) % 2 == 1
     if negated and not (difference.right >= 1 and (_denies_next(mine) or _denies_next(theirs))):
         return 0.0
     if negated and any(ZH_DENIERS.search("".join(p.key for p in some)) for some in (mine, theirs)):
@@ -287,8 +325,9 @@ def _denies_next(pieces: Sequence[Piece]) -> bool:
 
 def _turned(mine: Sequence[Piece], theirs: Sequence[Piece]) -> bool:
     """Whether a word on one side is the opposite of one on the other."""
-    ours, others = ({p.side for p in some if p.side is not None} for some in (mine, theirs))
-    return any((pair, -side) in others and (pair, -side) not in ours for pair, side in ours)
+    ours, others = ({sign for piece in some for sign in piece.signs} for some in (mine, theirs))
+    clear = [[(pair, side) for pair, side in piece.signs if (pair, -side) not in ours] for piece in mine]
+    return any(opposed(signs, others) for signs in clear if signs)
 
 
 def differences(
@@ -299,14 +338,19 @@ def differences(
     for clause in clauses_of(pieces):
         if len(clause) < 3:
             continue
-        found = [aligned(clause, theirs) for theirs in candidates]
-        most = max((a.known for a in found), default=0.0)
+        found: list[Aligned] = []
+        most = 0.0
+        for theirs in candidates:
+            part = aligned(clause, theirs, _AS_NEAR * max(most, least))
+            if part is not None:
+                found.append(part)
+                most = max(most, part.known)
         if most < least:
             continue
         near = [
-            tuple(map(max, zip(NOTHING, *(wrong(d, text) for d in a.differences), strict=True)))
+            tuple(map(max, zip(NOTHING, *(wrong(d, text, denying=a.denying) for d in a.differences), strict=True)))
             for a in found
-            if a.known >= 0.97 * most
+            if a.known >= _AS_NEAR * most
         ]
         worst = tuple(map(max, zip(worst, map(min, zip(*near, strict=True)), strict=True)))
     return worst

@@ -14,6 +14,7 @@ from lrf_overlap.quantity import COMPARABLE, Quantity
 from lrf_overlap.splitting import NUMERALS, han_in, initials_in, split, words_in
 from lrf_overlap.words import NUMBER, vocabulary_with
 
+_CAPITAL = re.compile(r"(?<![^\W_])[A-Z]")
 _MARK = re.compile(r"^[ \t]*\[[^\]\n]{0,2}\d{1,4}\]", re.MULTILINE)
 
 
@@ -30,6 +31,10 @@ class Evidence:
         self._han = "\n".join(han)
         self._han_starts = [0, *accumulate(len(runs) + 1 for runs in han)]
         self._forms = vocabulary_with(frozenset[str]().union(*self._words)).forms
+        self._with_word: dict[str, list[int]] = {}
+        for number, words in enumerate(self._words):
+            for word in words:
+                self._with_word.setdefault(word, []).append(number)
         self._where: dict[str, list[int]] = {}
         self._saying: dict[Quantity, set[int]] = {}
 
@@ -47,8 +52,8 @@ class Evidence:
             forms = self._forms.get(key, frozenset[str]())
             both = zip(self._words, self.sentences, strict=True)
             return [n for n, (words, s) in enumerate(both) if not forms.isdisjoint(words) or NUMERALS.search(s)]
-        forms = self._forms.get(key, frozenset[str]())
-        return [n for n, words in enumerate(self._words) if not forms.isdisjoint(words)] if forms else []
+        found = [self._with_word[form] for form in self._forms.get(key, ()) if form in self._with_word]
+        return found[0] if len(found) == 1 else sorted({number for numbers in found for number in numbers})
 
     def _with_han(self, characters: str) -> list[int]:
         found: list[int] = []
@@ -86,16 +91,29 @@ class Evidence:
 
     @cached_property
     def _quantities(self) -> list[tuple[int, Quantity]]:
-        return [
-            (number, quantity)
-            for number in self.where(NUMBER)
-            for _, _, said in quantities_of(self.sentences[number])
-            for quantity in said
-        ]
+        return [(number, quantity) for number, said in self._said for quantity in said]
+
+    @cached_property
+    def _said(self) -> list[tuple[int, tuple[Quantity, ...]]]:
+        return [(number, said) for number in self.where(NUMBER) for _, _, said in quantities_of(self.sentences[number])]
+
+    def dated_otherwise(self, date: Sequence[Quantity]) -> bool:
+        """Whether wherever a date's last part is said another year stands beside it, and nowhere the date's own."""
+        same = [said for _, said in self._said if date[-1].said_by(said[-1])]
+        return bool(same) and all(len(said) > 1 and not date[0].said_by(said[0]) for said in same)
 
     def reckoning(self, quantity: Quantity) -> set[int]:
-        """The sentences of which two years, or a year and a duration, give this duration or this year."""
+        """The sentences of which two years, two times of day, or a year and a duration, give this duration or year."""
+        if quantity.kind == "time":
+            return {number for number, times in self._clocks.items() if _lasts(quantity, times)}
         return {number for number, (years, spans) in self._years.items() if _reckoned(quantity, years, spans)}
+
+    @cached_property
+    def _clocks(self) -> dict[int, set[float]]:
+        found: dict[int, set[float]] = {}
+        for number, quantity in self._by_kind.get("clock", ()):
+            found.setdefault(number, set()).add(quantity.value)
+        return {number: times for number, times in found.items() if len(times) > 1}
 
     @cached_property
     def _years(self) -> dict[int, tuple[set[float], set[float]]]:
@@ -109,9 +127,16 @@ class Evidence:
                 spans.add(quantity.value / 12)
         return {number: parts for number, parts in found.items() if parts[0]}
 
+    def has_initials(self, letters: str) -> bool:
+        """Whether these are the initials of a run of capitalised words."""
+        return letters.upper() in self._capitals and letters in self._initials
+
     @cached_property
-    def initials(self) -> frozenset[str]:
-        """The initials of runs of capitalised words."""
+    def _capitals(self) -> str:
+        return "".join("".join(_CAPITAL.findall(sentence)) + " " for sentence in self.sentences)
+
+    @cached_property
+    def _initials(self) -> frozenset[str]:
         return frozenset[str]().union(*map(initials_in, self.sentences))
 
 
@@ -119,6 +144,10 @@ class Evidence:
 def evidence_of(text: str) -> Evidence:
     """The evidence of a text, kept for the next statements on it."""
     return Evidence(text)
+
+
+def _lasts(quantity: Quantity, times: set[float]) -> bool:
+    return any((one - other) % 1440 * 60 == quantity.value for one in times for other in times)
 
 
 def _reckoned(quantity: Quantity, years: set[float], spans: set[float]) -> bool:

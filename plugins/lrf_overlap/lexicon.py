@@ -1,4 +1,4 @@
-"""Word lists: words without content, negations, opposites, and characters that Chinese names are made of."""
+"""Word lists: words without content, negations, and characters that Chinese names are made of."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ MEASURED = _words("""long high deep thick old wide tall away late early large"""
 """Words that are no opposites after a number: 3 m long."""
 DENIERS = _words("""clos forbid prohibit ban exclud reject refus deny prevent avoid stop fre shut miss""")
 """Stems of verbs that deny without a negation."""
+PERMITTING = _words("""allow permit""")
+"""Stems of verbs of which a negation turns all that is said."""
 PARTICIPLES = _words(
     """written taken given known seen shown made built bought sold found held led kept brought taught sent paid won
     lost told met run set put cut led drawn thrown grown begun chosen driven broken stolen spoken worn torn sung
@@ -57,66 +59,6 @@ IRREGULAR: Mapping[str, str] = {
     for form in forms.split()
 }
 
-_OPPOSITES = """
-    increase rise raise grow climb gain/decrease fall drop shrink decline reduce lower; open/close shut; allow
-    permit let/forbid prohibit ban; include contain/exclude; accept approve/reject refuse deny; above over/below
-    under; high higher highest/low lower lowest; large larger largest big bigger biggest great greater
-    greatest/small smaller smallest little; earliest/latest; first/last; maximum/minimum; more/less fewer;
-    before/after; beyond/within; best better/worst worse; same identical/different; start begin open/end stop
-    finish; north northern/south southern; east eastern/west western; left/right; hot warm/cold cool; true/false;
-    public/private; success succeed/failure fail; enable/disable; positive/negative; legal/illegal;
-    safe/dangerous; strong stronger/weak weaker; long longer longest/short shorter shortest; fast faster
-    quick/slow slower; new newer newest/old older oldest; top/bottom; inside indoors/outside outdoors;
-    internal/external; agree/disagree; mandatory compulsory required obligatory/optional voluntary; deep/shallow;
-    thick/thin; wet/dry; cheap cheaper/expensive; male/female; husband/wife; mother/father; son/daughter;
-    brother/sister; king/queen; profit/loss; free/paid; morning/evening; summer/winter; spring/autumn;
-    upper/lower; front/back; support/oppose; praise/criticise criticize; lock/unlock; connect/disconnect;
-    install/uninstall; visible/invisible hidden; encrypt/decrypt; possible/impossible; arrive/depart; love/hate;
-    rich/poor; young/aged; early earlier/late later; agree confirm/contradict; welcome/criticise complain;
-    gain/lose; add/remove; join/leave; appear/disappear; build construct/demolish destroy; strengthen/weaken;
-    widen/narrow; wide/narrow; extend lengthen/shorten; advance/delay postpone; heavy/light; hard/soft;
-    bright/dark; often frequently/rarely seldom; full/empty; born/died; victory/defeat; guilty/innocent;
-    surplus/deficit; urban/rural; senior/junior; major/minor; majority/minority; ancient/modern; domestic/foreign;
-    temporary/permanent; voluntary/forced; hire recruit/dismiss fire; expand/contract; keep retain/lose abandon;
-    launch/discontinue; optimistic/pessimistic; sufficient enough/insufficient; present/absent; common/rare;
-    simple easy/difficult complicated; near close/far distant; clockwise/anticlockwise; vertical/horizontal;
-    odd/even; upstream/downstream; enter/exit leave; creditor/debtor; lender/borrower; landlord/tenant;
-    buyer/seller; employer/employee; plaintiff/defendant; guest/host; ally/enemy; attack/defend; tighten/loosen;
-    accelerate/decelerate; inflate/deflate; freeze/thaw melt; popular/unpopular; likely/unlikely; known/unknown;
-    legal lawful/unlawful"""
-_CONVERSES = (
-    """buy purchase acquire/sell; borrow/lend; import/export; teach/learn; teacher/student; give/receive; win/lose"""
-)
-_ZH_OPPOSITES = """增加 上升 提高 增长 上涨 升高/减少 下降 降低 下跌; 打开 开启 启用/关闭 停用; 大于 高于 超过 多于
-    以上/小于 低于 不足 少于 以下; 最大/最小; 最高/最低; 最早/最晚; 最长/最短; 提前/推迟; 成功/失败;
-    支持 赞成/反对; 相同 一致/不同; 开始/结束 停止; 室内/室外; 公开/保密; 免费 免票/收费 买票 付费; 增强
-    强于/减弱 弱于; 加快/减慢; 左侧 左边/右侧 右边; 东/西; 南/北; 夏/冬; 春/秋; 男/女; 盈利/亏损;
-    赢/输; 必须 应当 应该 需要/不必 无需 不用; 安全/危险; 永久/临时; 父/母; 丈夫/妻子; 兄弟/姐妹;
-    上级/下级; 国内/国外; 之前 以前/之后 以后; 以内/以外; 内部/外部; 白天/夜间; 有效/无效; 合法/非法;
-    主要/次要; 扩大/缩小; 领先/落后; 接受 同意/拒绝 谢绝 婉拒 驳回; 延长/缩短; 盈余/赤字; 上午/下午;
-    公立/私立; 裁减 裁员/扩招; 涨价/降价; 增产/减产; 升级/降级; 乐观/悲观; 充足 充分/短缺 匮乏;
-    城市/农村 乡村; 年轻/年老 年迈; 富裕/贫困; 简单 容易/困难 复杂; 常见/罕见; 多数/少数; 上游/下游;
-    起点/终点 末端; 首次/末次; 加强/削弱; 扩张/收缩; 顺时针/逆时针; 垂直/水平; 买方/卖方; 出租/承租;
-    原告/被告; 债权/债务; 债权人/债务人; 进攻/防守; 胜利/失败 战败; 加速/减速; 收紧/放松 放宽;
-    熟悉/陌生; 肯定/否定; 表扬 称赞 赞扬/批评 指责; 欢迎/抗议 抱怨; 证实/推翻; 存入/取出; 出生/去世
-    逝世; 结婚/离婚; 入学/毕业; 录用 聘用/解雇 辞退; 建造 修建/拆除; 安装/拆卸 卸载; 清晰/模糊;
-    稳定/波动; 完好/损坏; 节约/浪费; 奖励/处罚 惩罚"""
-_ZH_CONVERSES = "买 收购/卖 出售; 借入/借出; 进口/出口; 得到/转让"
-
-
-def _signs(pairs: str) -> dict[str, tuple[int, int]]:
-    """Each word with the number of its pair and its side, 1 or −1. A word of several pairs has its first."""
-    signs: dict[str, tuple[int, int]] = {}
-    for number, pair in enumerate(pairs.split(";")):
-        for side, words in zip((1, -1), pair.split("/"), strict=True):
-            for word in words.split():
-                signs.setdefault(word, (number, side))
-    return signs
-
-
-OPPOSITES, ZH_OPPOSITES = _signs(_OPPOSITES), _signs(_ZH_OPPOSITES)
-CONVERSES, ZH_CONVERSES = _signs(_CONVERSES), _signs(_ZH_CONVERSES)
-"""Verbs of one event that its parties do from their sides: who sells to whom has them buy from him."""
 ZH_NEGATION = re.compile(
     "不(?![仅但过同断少管久论只光妨愧禁得]|到$|足$|超过)|不得(?!超过|少于|低于|高于|多于)|没有?(?!收|落|过)|未(?![来必])"
     "|无(?![论线人数量限]|保留|条件|偿)|并非|非(?![常洲营])|莫(?!斯|尔)|勿|禁止|严禁|拒绝"
@@ -128,6 +70,8 @@ ZH_MARKERS = re.compile("[向给比把被到由至往]")
 ZH_STOP = frozenset(
     "的了是在和与及也都就而其之着过把被将对于从由为以因所这那此该们个各等地得又并且或则即若如但却还已会能可要应当须很更最再"
 )
+TITLES = _words("mr mrs ms miss mx dr prof professor sir dame lord lady captain judge mayor president")
+"""Words before a name, in lower case."""
 SURNAMES = (
     "王李张刘陈杨赵黄周吴徐孙胡朱郭何罗梁宋郑谢韩唐冯董萧程曹袁邓许傅沈曾彭吕苏卢蒋蔡"
     "孔白贾魏薛叶阎潘杜戴钟汪姜范姚谭廖邹熊陆郝崔邱秦顾侯邵孟钱汤尹黎乔贺赖龚"
@@ -176,12 +120,5 @@ ZH_ALIKE: Mapping[str, str] = {
     other: one for one, _, others in (part.partition(":") for part in _ZH_ALIKE.split(";")) for other in others
 }
 """Characters that are other ways to write one word."""
-_ZH_SIDES = """多/少;大/小;高 升/低 降;长/短;快/慢;早/晚 迟;上/下;内/外;增 涨/减 跌;买 购/卖 售;收/付;左/右;东/西;
-    南/北;甲/乙;
-    男/女;新/旧;开/关 闭;入 进/出;首/末;父/母;春/秋;夏/冬;先/后;
-    赢 胜/输 败;生/死;远/近;轻/重;厚/薄;宽/窄;深/浅;热/冷;硬/软;
-        优/劣;强/弱;加/减;前/后;昼 白/夜;兄/弟;姐/妹;夫/妻;公/私;盈/亏;松/紧;正/负;粗/细;升/降;老/幼"""
-ZH_SIDES = _signs(_ZH_SIDES.replace("\n", ""))
-"""Characters that are opposites where one stands in the place of the other."""
 ZH_ADVERBS = frozenset("立即马曾有能够再继续必予完全法")
 """Characters that may stand between a negation and what it denies."""

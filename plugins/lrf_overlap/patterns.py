@@ -59,7 +59,9 @@ WORDS = re.compile(
     | (?P<one_in>(?P<x>{_WORD})\ (?:in|out\ of)\ (?:every\ )?(?P<n>{_WORD}(?:[\ -]{_WORD}){{0,9}}))
     | (?P<fraction>(?:(?P<fn>an?|{_WORD})[\ -])?(?P<fd>{"|".join(FRACTIONS)})\b
         (?:\ (?:of\ )?an?\ (?P<fu>hour|day|year|minute|century|million|dozen)\b)?)
-    | (?P<and_half>(?P<hn>an?|{_WORD})\ (?P<hu>hour|day|week|month|year|century|mile)s?\ and\ a\ half\b)
+    | (?P<and_half>(?P<hn>an?|{_WORD})\ (?P<hu>hour|day|week|month|year|century|mile)s?\ and
+        \ (?:a\ half|(?P<quarters>an?|one|three)\ quarters?)\b)
+    | (?P<one_unit>an?\ (?P<ou>hour|day|week|month|year)(?=\ and\ (?:\d|{_WORD})))
     | (?P<ordinal>(?P<on>{"|".join(ORDINALS)})\b)
     | (?P<multiple>(?:{"|".join(MULTIPLES)})\b)
     | (?P<words>(?:an?\ )?{_WORD}(?:(?:[\ -]|\ and\ ){_WORD}){{0,12}}))
@@ -93,7 +95,7 @@ _LATIN_UNITS = "|".join(
 _HAN_UNITS = "|".join(sorted((u for u in UNITS if "\u4e00" <= u[0] <= "\u9fff"), key=len, reverse=True))
 UNIT = re.compile(
     rf"(?P<about>[多余来]|\ ?左右)?(?:[\ -]?(?!has\b|as\b)(?P<latin>{_LATIN_UNITS})(?:es|s)?(?![A-Za-z])"
-    rf"|\ ?(?P<zh>{_HAN_UNITS})(?![级代]))",
+    rf"|\ ?(?P<zh>{_HAN_UNITS})(?![级代程面边头]))",
     re.I,
 )
 TENTH = re.compile(rf"[一二三四五六七八九](?![{CHINESE_NUMERALS}个名人位米分秒年月日天])")

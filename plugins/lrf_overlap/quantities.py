@@ -36,17 +36,43 @@ from lrf_overlap.units import SCALES, UNITS
 
 _CURRENCY = {"$": "dollar", "€": "euro", "£": "sterling", "¥": "yuan"}
 
+_IN_SEVERAL_UNITS = frozenset({"time", "calendar", "length", "mass"})
+_AND = re.compile(r" ?(?:and |, |[零又])?")
+
+_Placed = tuple[int, int, tuple[Quantity, ...]]
 Found = tuple[int, tuple[Quantity, ...]]
 """The end of a quantity with its unit, and what it says; a date says several things."""
 
 
 @lru_cache(maxsize=4096)
-def quantities_of(sentence: str) -> tuple[tuple[int, int, tuple[Quantity, ...]], ...]:
+def quantities_of(sentence: str) -> tuple[_Placed, ...]:
     """The quantities of a sentence, kept for the next time."""
-    return tuple(quantities(sentence))
+    return tuple(_joined(sentence, quantities(sentence)))
 
 
-def quantities(text: str) -> Iterator[tuple[int, int, tuple[Quantity, ...]]]:
+def _joined(text: str, found: Iterator[_Placed]) -> Iterator[_Placed]:
+    """The quantities, with those joined that are one in several units: two hours and ten minutes, 一年零三个月."""
+    before: _Placed | None = None
+    for start, end, said in found:
+        if before is not None:
+            if (sum_ := _sum(before[2][-1], said[0])) is not None and _AND.fullmatch(text, before[1], start):
+                before = before[0], end, (sum_,)
+                continue
+            yield before
+        before = start, end, said
+    if before is not None:
+        yield before
+
+
+def _sum(more: Quantity, less: Quantity) -> Quantity | None:
+    if more.kind != less.kind or more.kind not in _IN_SEVERAL_UNITS or not more.bare or not less.bare:
+        return None
+    if not 0 < less.value < more.value / more.bare:
+        return None
+    return Quantity(more.kind, more.value + less.value, about=less.about)
+
+
+def quantities(text: str) -> Iterator[_Placed]:
     """Each quantity of the text: its start, its end, and what it says."""
     at = 0
     words = not NUMBER_WORDS.isdisjoint(_SMALL_WORD.findall(text.lower()))
@@ -89,7 +115,9 @@ def _after_name(text: str, at: int) -> int:
 
 
 def _kind(match: re.Match[str]) -> str:
-    return next(name for name in match.re.groupindex if name in _READERS and match[name] is not None)
+    """The way in which it is written: of the groups that matched the outer one, which ends last."""
+    assert match.lastgroup is not None
+    return match.lastgroup
 
 
 def _first(match: re.Match[str], *names: str) -> str | None:
@@ -216,7 +244,15 @@ def _multiple(match: re.Match[str], text: str) -> Found:
 def _and_half(match: re.Match[str], text: str) -> Found | None:
     value = 1.0 if match["hn"].lower() in ("a", "an") else _value(match["hn"])
     family, factor = UNITS["个月" if match["hu"] == "月" else match["hu"]]
-    return None if value is None else (match.end(), (Quantity(family, (value + 0.5) * factor),))
+    quarters = match.groupdict().get("quarters")
+    more = 0.5 if quarters is None else 0.75 if quarters == "three" else 0.25
+    return None if value is None else (match.end(), (Quantity(family, (value + more) * factor),))
+
+
+def _one_unit(match: re.Match[str], text: str) -> Found:
+    """The year of "a year and three months"."""
+    family, factor = UNITS[match["ou"]]
+    return match.end(), (Quantity(family, factor, bare=1.0),)
 
 
 def _half(match: re.Match[str], text: str) -> Found:
@@ -334,6 +370,7 @@ _READERS: Mapping[str, Callable[[re.Match[str], str], Found | None]] = {
     "ordinal": _ordinal,
     "multiple": _multiple,
     "and_half": _and_half,
+    "one_unit": _one_unit,
     "zh_half": _half,
     "zh_tenths": _tenths,
     "zh_discount": _discount,

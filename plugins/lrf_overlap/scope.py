@@ -12,6 +12,7 @@ _ENGLISH: Mapping[str, str] = {
     "limit": "at most|at the most|up to|no more than|not more than|a maximum of|or less|or fewer",
     "most": r"(?:nearly|almost|virtually|practically) (?:all|every\w*|always|each|entirely|the entire|the whole)|most"
     "|mostly|majority|usually|mainly|largely|generally|normally|typically|more than half|greater part|predominantly",
+    "none": "no one|nobody|none",
     "few": "only a few|very few|few|rarely|seldom|hardly any|hardly ever|hardly|barely|scarcely|little|minority"
     "|handful",
     "some": "a few|a couple of|some|sometimes|partly|partially|part of|occasionally|in part|a number of",
@@ -29,6 +30,7 @@ _CHINESE: Mapping[str, str] = {
     "limit": "至多|最多|顶多|不超过|不多于|不高于|不大于|以内|以下|之内",
     "most": "几乎(?:全部?|所有|每|都)|差不多(?:都|全)"
     "|绝?大多数?|绝?大部分|大都|多半|多数|通常|一般(?=[在会来要可是不])|主要|往往",
+    "none": "无人|没有?人|谁也没有?",
     "few": "个别|少数|极少数?|很少|少有|罕见|鲜有|难得|寥寥",
     "some": "部分|有些|一些|有的|有时|若干|某些|偶尔",
     "many": "许多|很多|不少|众多|大量|经常|常常|时常|多次|好几",
@@ -36,15 +38,19 @@ _CHINESE: Mapping[str, str] = {
     "only": "只|仅|唯一|唯有|单单|独家|限于",
     "except": "除|例外|以外|之外|其他|其它|其余|另外",
 }
+_FIRST = "".join(sorted({found[0] for words in _CHINESE.values() for found in re.findall(r"[^\W_]+", words)}))
 _EITHER = re.compile(
-    "|".join(rf"(?P<{name}>\b(?:{_ENGLISH[name]})\b|{_CHINESE[name]})" for name in _ENGLISH), re.IGNORECASE
+    f"(?=[a-z{_FIRST}])(?:"
+    + "|".join(rf"(?P<{name}>\b(?:{_ENGLISH[name]})\b|{_CHINESE[name]})" for name in _ENGLISH)
+    + ")",
+    re.IGNORECASE,
 )
 _PLAIN = re.compile("|".join(rf"(?P<{name}>{words})" for name, words in _ENGLISH.items()).join((r"\b(?:", r")\b")))
 _WORD = re.compile("[a-z]+")
 _WORDS = frozenset(_WORD.findall(" ".join(_ENGLISH.values()))) - frozenset(
     ["a", "an", "the", "of", "at", "in", "or", "to", "not", "some"]
 ) | {"some"}
-_LEVELS: Mapping[str, float] = {"all": 1.0, "most": 0.8, "many": 0.65, "some": 0.4, "few": 0.1}
+_LEVELS: Mapping[str, float] = {"all": 1.0, "most": 0.8, "many": 0.65, "some": 0.4, "few": 0.1, "none": 0.0}
 _LESS = frozenset({"only", "except"})
 _BOUNDS = frozenset({"least", "limit"})
 

@@ -4,36 +4,35 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Set
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
 
 from lrf_overlap.lexicon import (
     DENIERS,
     MARKERS,
     MEASURED,
     MORE_SURNAMES,
+    PERMITTING,
     SURNAMES,
     TRANSLITERATION,
     ZH_COMMON,
-    ZH_CONVERSES,
     ZH_DENIERS,
     ZH_MARKERS,
     ZH_NEGATION,
     ZH_NOT_IN_NAMES,
     ZH_NOT_NAMES,
-    ZH_OPPOSITES,
     ZH_ORGANISATIONS,
     ZH_PLACES,
     ZH_STOP,
     ZH_TITLE_ENDS,
     ZH_UNABLE,
 )
+from lrf_overlap.opposites import OPPOSITES, PHRASES, ZH_CONVERSES, ZH_OPPOSITES, Signs
 from lrf_overlap.quantities import quantities_of
 from lrf_overlap.quantity import Quantity
 from lrf_overlap.scope import scopes_in
+from lrf_overlap.sentence import Opposite, Sentence, Token
 from lrf_overlap.splitting import pieces_in
 from lrf_overlap.words import BE, NO_GAP, Word, word_of
 
@@ -44,60 +43,6 @@ _VERB = re.compile(
 _FRONTED = re.compile(r"(?:For|In|At|On|With|By|After|Before|During|Since|Until|From|Under|Over|To|Among|Within) ")
 _SCOPE, _HAN_SCOPE = 4, 10
 """Words after a negation that it may deny, and pairs of Chinese characters."""
-
-
-class Token(NamedTuple):
-    """A word with content. ``key`` is equal for forms of one word; ``soft`` for words that are likely related.
-
-    ``kind``: "word", "name", "han" (two Chinese characters) or "number". ``clause`` counts the clauses of a sentence.
-    """
-
-    key: str
-    soft: str
-    kind: str
-    clause: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """A sentence.
-
-    Attributes
-    ----------
-    tokens: its words with content, in order.
-    rank: for each token its place if passive constructions were active.
-    places: of each key.
-    clauses: the places of each clause's tokens.
-    quantities: by the place of the token that stands for them.
-    denied: the places of tokens within reach of a negation.
-    refusing: the clauses with a verb that is a negation ("refuse", "forbid"), or with an even number of negations.
-    fronted: how many of its first tokens follow a preposition with which it begins: "in Rome …".
-    negations: for each negation the places that it may deny.
-    opposites: for each word that has an opposite, its pair, its side, 1 or −1, turned by a negation, and its clause.
-    converses: the same of verbs that parties of one event do (buy, sell); negations don't turn them.
-    ones: the places of "one" and "一" before a unit or a measure.
-    markers: prepositions that tell two parties apart, each with the place of the token after it.
-    initials: of the runs of capitalised words.
-    lists: the clauses of a Chinese sentence that name several things at once: 甲和乙.
-    scopes: for each clause what it says of how much: see :mod:`lrf_overlap.scope`.
-    """
-
-    tokens: tuple[Token, ...]
-    rank: tuple[int, ...]
-    quantities: dict[int, tuple[Quantity, ...]]
-    negations: tuple[tuple[int, ...], ...]
-    opposites: tuple[tuple[int, int, int], ...]
-    converses: frozenset[tuple[int, int]]
-    initials: frozenset[str]
-    markers: tuple[tuple[str, int], ...]
-    places: dict[str, list[int]] = field(default_factory=dict)
-    clauses: tuple[range, ...] = ()
-    denied: frozenset[int] = frozenset()
-    fronted: int = 0
-    refusing: frozenset[int] = frozenset()
-    ones: frozenset[int] = frozenset()
-    scopes: dict[int, set[str]] = field(default_factory=dict)
-    lists: frozenset[int] = frozenset()
 
 
 @lru_cache(maxsize=4096)
@@ -118,7 +63,8 @@ class _Reader:
         self.quantities: dict[int, tuple[Quantity, ...]] = {}
         self.negation_places: list[tuple[int, int]] = []
         self.until: set[int] = set()
-        self.opposites: list[tuple[int, int, int, int]] = []
+        self.opposites: list[tuple[int, str, Signs, int]] = []
+        self.privatives: list[tuple[str, str, int]] = []
         self.passives: list[tuple[int, int]] = []
         self.be = False
         self.participle: int | None = None
@@ -161,7 +107,8 @@ class _Reader:
             rank=self._ranks(),
             quantities=self.quantities,
             negations=negations,
-            opposites=tuple((pair, -side if place in near else side, c) for place, pair, side, c in self.opposites),
+            opposites=tuple(self._opposites(denied, near)),
+            privatives=tuple(self.privatives),
             converses=frozenset(self.converses),
             initials=frozenset(self.initials),
             markers=tuple(self.markers),
@@ -174,6 +121,11 @@ class _Reader:
             scopes=self._scopes_of_amount(),
             lists=frozenset(bisect_right(self.breaks, m.start()) for m in _LIST.finditer(self.text)),
         )
+
+    def _opposites(self, denied: Set[int], near: Set[int]) -> Iterator[Opposite]:
+        for at, key, signs, clause in self.opposites:
+            turned = at in near and not ZH_NEGATION.match(key)
+            yield Opposite(key, at, signs, _turned(signs) if turned else signs, clause, at in denied, _denying(key))
 
     def _scopes_of_amount(self) -> dict[int, set[str]]:
         scopes: dict[int, set[str]] = {}
@@ -192,17 +144,18 @@ class _Reader:
             by_clause.setdefault(clause, []).append(place)
         self.refusing |= self.until
         for clause, places in by_clause.items():
-            if len(places) % 2 and clause not in self.until:
-                yield from filter(None, map(self._scope, places))
-            else:
-                self.refusing.add(clause)
+            if clause in self.until:
+                continue
+            for place, end in zip(places, [*places[1:], len(self.tokens)], strict=True):
+                if scope := self._scope(place, end):
+                    yield scope
 
-    def _scope(self, place: int) -> tuple[int, ...]:
+    def _scope(self, place: int, end: int) -> tuple[int, ...]:
         if place >= len(self.tokens):
             return ()
         clause = self.tokens[place].clause
         scope = _HAN_SCOPE if self.tokens[place].kind == "han" else _SCOPE
-        reach = range(place, min(place + scope, len(self.tokens)))
+        reach = range(place, min(place + scope, end))
         return tuple(p for p in reach if self.tokens[p].clause == clause)
 
     def _ranks(self) -> tuple[int, ...]:
@@ -275,15 +228,26 @@ class _Reader:
             self.negation_places.append((here, self.clause))
         if word.lower in MARKERS:
             self.markers.append((word.lower, here))
-        if word.opposite and not (word.lower in MEASURED and here and self.tokens[-1].kind == "number"):
-            self.opposites.append((here, *word.opposite, self.clause))
-        if word.converse:
-            self.converses.add(word.converse)
+        if word.opposites and not (word.lower in MEASURED and here and self.tokens[-1].kind == "number"):
+            self.opposites.append((here, word.key, word.opposites, self.clause))
+        elif word.lower in ("up", "down", "off") and here:
+            self._particle(word.lower)
+        if word.denied:
+            self.privatives.append((word.key, word.denied, self.clause))
+        self.converses.update(word.converses)
         if word.key in DENIERS:
             self.refusing.add(self.clause)
         if word.lower in ("until", "unless", "till"):
             self.until.add(self.clause)
         self._passive(word)
+
+    def _particle(self, particle: str) -> None:
+        """Reads "turned down" as what it means."""
+        if meant := PHRASES.get((self.tokens[-1].key, particle)):
+            here = len(self.tokens) - 1
+            while self.opposites and self.opposites[-1][0] == here:
+                self.opposites.pop()
+            self.opposites.append((here, meant, OPPOSITES[meant], self.clause))
 
     def _passive(self, word: Word) -> None:
         """Remembers "was" and a participle, until "by" ends a passive construction or a clause ends."""
@@ -329,8 +293,10 @@ class _Reader:
             (place(m.start() - 1 if m.start() and ZH_UNABLE.match(run, m.start()) else m.end()), self.clause)
             for m in ZH_NEGATION.finditer(run)
         )
-        self.opposites += ((place(m.start()), *ZH_OPPOSITES[m[0]], self.clause) for m in _ZH_OPPOSITE.finditer(run))
-        self.converses.update(ZH_CONVERSES[m[0]] for m in _ZH_CONVERSE.finditer(run))
+        self.opposites += (
+            (place(m.start()), m[0], ZH_OPPOSITES[m[0]], self.clause) for m in _ZH_OPPOSITE.finditer(run)
+        )
+        self.converses.update(sign for m in _ZH_CONVERSE.finditer(run) for sign in ZH_CONVERSES[m[0]])
         self.markers += ((m[0], place(m.end())) for m in ZH_MARKERS.finditer(run))
         self.passives += ((place(m.end()), place(m.end())) for m in _ZH_PASSIVE.finditer(run))
 
@@ -344,8 +310,18 @@ class _Reader:
                     self.tokens[place_of[at]] = self.tokens[place_of[at]]._replace(kind="name")
 
 
+def _denying(key: str) -> bool:
+    return key in DENIERS or key in PERMITTING or ZH_DENIERS.match(key) is not None
+
+
+def _turned(signs: Signs) -> Signs:
+    return tuple((pair, -side) for pair, side in signs)
+
+
 _ZH_CONVERSE = re.compile("|".join(sorted(ZH_CONVERSES, key=len, reverse=True)))
-_ZH_OPPOSITE = re.compile("|".join(sorted(ZH_OPPOSITES, key=len, reverse=True)))
+_ZH_OPPOSITE = re.compile(
+    "|".join(sorted(ZH_OPPOSITES, key=len, reverse=True)).replace("|不得|", "|不得(?![超少低高多大小])|")
+)
 _ZH_NAME = re.compile(
     f"[{ZH_TITLE_ENDS}叫是由](?!{ZH_NOT_NAMES})([{SURNAMES}{MORE_SURNAMES}][\u4e00-\u9fff]{{2}})$|"
     f"(?:^|[由被给向和与及是为对叫])(?!{ZH_NOT_NAMES})([{SURNAMES}][\u4e00-\u9fff])"

@@ -12,6 +12,7 @@ _FAMILIES: Mapping[str, Mapping[float, str]] = {
         1e-2: "cm centimetre centimeter 厘米 公分",
         0.1: "dm 分米",
         1: "m metre meter 米",
+        500: "里 华里",
         1e3: "km kilometre kilometer 公里 千米",
         0.0254: "inch inches 英寸",
         0.3048: "ft foot feet 英尺",

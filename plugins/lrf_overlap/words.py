@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Set
 from functools import lru_cache
 from typing import NamedTuple
 
-from lrf_overlap.lexicon import CONVERSES, DENIERS, IRREGULAR, MARKERS, NEGATIONS, OPPOSITES, PARTICIPLES, STOP_WORDS
+from lrf_overlap.lexicon import DENIERS, IRREGULAR, MARKERS, NEGATIONS, PARTICIPLES, STOP_WORDS
+from lrf_overlap.opposites import CONVERSES, OPPOSITES, PRIVATIVE, Signs
 from lrf_overlap.patterns import NUMBER_WORDS
 
 NUMBER = "#"
@@ -23,7 +25,7 @@ def stem(word: str) -> str:
     if word.endswith("'s"):
         word = word[:-2]
     if word in IRREGULAR:
-        return IRREGULAR[word]
+        return _plain(IRREGULAR[word])
     if len(word) > 4 and word.endswith("ies"):
         word = word[:-3] + "y"
     elif len(word) > 4 and word.endswith("ied"):
@@ -36,7 +38,10 @@ def stem(word: str) -> str:
             if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":
                 word = word[:-1]
             break
-    word = IRREGULAR.get(word, word)
+    return _plain(IRREGULAR.get(word, word))
+
+
+def _plain(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("e") else word
 
 
@@ -48,8 +53,8 @@ def soft(word: str) -> str:
 class Word(NamedTuple):
     """What is known of a word of a language with spaces, wherever it stands.
 
-    ``found_by``: its keys, none of a word without content. ``marks``: whether it does more than have content;
-    ``plain``: neither that, nor a name, nor a gap.
+    ``found_by``: its keys, none of a word without content. ``denied``: the key of "qualified", of "unqualified";
+    ``marks``: whether it does more than have content; ``plain``: neither that, nor a name, nor a gap.
     """
 
     lower: str
@@ -59,8 +64,9 @@ class Word(NamedTuple):
     coded: bool
     negation: bool
     participle: bool
-    opposite: tuple[int, int] | None
-    converse: tuple[int, int] | None
+    opposites: Signs
+    converses: Signs
+    denied: str
     found_by: tuple[str, ...]
     marks: bool
     plain: bool
@@ -73,10 +79,11 @@ def word_of(form: str) -> Word:
     contracted = lower.endswith(("n't", "n’t"))
     negation = contracted or lower in NEGATIONS or key in NEGATIONS
     participle = lower.endswith(("ed", "en", "wn")) or lower in PARTICIPLES
-    opposite = OPPOSITES.get(lower) or _OPPOSITE_STEMS.get(key)
-    converse = _CONVERSE_STEMS.get(key)
-    noted = negation or participle or opposite or converse or key in DENIERS
-    marks = bool(noted or lower in BE or lower in MARKERS or lower in ("until", "unless", "till"))
+    opposites = OPPOSITES.get(lower) or (_OPPOSITE_STEMS.get(key, ()) if not _AGENT(lower) else ())
+    converses = _CONVERSE_STEMS.get(key, ())
+    denied = stem(match["rest"]) if (match := PRIVATIVE.match(lower)) else ""
+    noted = denied or negation or participle or opposites or converses or key in DENIERS
+    marks = bool(noted or lower in BE or lower in MARKERS or lower in ("until", "unless", "till", "up", "down", "off"))
     empty = lower in STOP_WORDS or lower in NEGATIONS or contracted
     coded = len(form) > 1 and not form.isalpha() and any(c.isdigit() for c in form)
     return Word(
@@ -87,8 +94,9 @@ def word_of(form: str) -> Word:
         coded=coded,
         negation=negation,
         participle=participle,
-        opposite=opposite,
-        converse=converse,
+        opposites=opposites,
+        converses=converses,
+        denied=denied,
         found_by=_found_by(form, lower, key, empty=empty),
         marks=marks,
         plain=not (marks or coded or form[0].isupper() or (empty and lower not in NO_GAP)),
@@ -128,5 +136,6 @@ def _found_by(form: str, lower: str, key: str, *, empty: bool) -> tuple[str, ...
     return tuple(keys)
 
 
-_OPPOSITE_STEMS = {stem(word): sign for word, sign in reversed(OPPOSITES.items())}
-_CONVERSE_STEMS = {stem(word): sign for word, sign in CONVERSES.items()}
+_AGENT = re.compile("er[s'’]{0,2}$").search
+_OPPOSITE_STEMS = {stem(word): signs for word, signs in reversed(OPPOSITES.items())}
+_CONVERSE_STEMS = {stem(word): signs for word, signs in CONVERSES.items()}

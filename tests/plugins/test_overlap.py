@@ -103,6 +103,8 @@ def supported(evidence: str, statement: str, language: str = "en") -> float:
         ("over a fifth of it", "22%"),
         ("a year and a half", "18 months"),
         ("3 kilowatt-hours", "3,000 Wh"),
+        ("an hour and three quarters", "105 minutes"),
+        ("八十里", "40千米"),
     ],
 )
 def test_a_quantity_is_the_same_in_whatever_form(one: str, other: str) -> None:
@@ -189,6 +191,10 @@ def test_how_much_a_statement_speaks_of_is_compared(language: str, evidence: str
         ("The limit is 25 metres per second.", "The limit is 25 m/s."),
         ("The turbines are Danish.", "The turbines are from Denmark."),
         ("It closes late on weekdays.", "It closes late on Tuesday."),
+        ("It is open from 8 a.m. to 7 p.m.", "It is open for eleven hours."),
+        ("The trip takes two hours and ten minutes.", "The trip takes 130 minutes."),
+        ("航程两小时十分钟。", "航程130分钟。"),
+        ("He worked there for a year and three months.", "He worked there for 15 months."),
     ],
 )
 def test_what_follows_by_simple_reckoning_is_not_missing(evidence: str, statement: str) -> None:
@@ -234,6 +240,65 @@ def test_what_stands_in_the_place_of_something_else_is_found(evidence: str, stat
 def test_other_words_in_the_place_of_some_are_no_error(evidence: str, statement: str) -> None:
     found = values(evidence, statement)
     assert max(found[name] for name in ("renumbered", "opposed", "reversed")) < 0.7, found
+
+
+@pytest.mark.parametrize(
+    ("evidence", "statement", "true"),
+    [
+        ("Sales fell to 5 million from 7.", "Sales rose from 5 million to 7.", "Sales dropped to 5 million."),
+        ("The fishermen complained of the change.", "The fishermen welcomed the change.", "The fishermen complained."),
+        ("The council turned down the plan.", "The council approved the plan.", "The council rejected the plan."),
+        ("The auditor's opinion was qualified.", "The opinion was unqualified.", "The opinion was qualified."),
+        ("Dogs are not allowed.", "Dogs are allowed in the garden.", "Dogs are not allowed."),
+        ("The plan was put off.", "The plan was never put off.", "The plan was put off."),
+        ("She never finished the novel.", "She completed the novel.", "The novel was never completed by her."),
+        ("Do not stop without talking to us.", "You may stop without talking to us.", "Do not stop without talking."),
+        ("58 percent of the patients were women.", "58 percent of the patients were men.", "Women were 58 percent."),
+        ("None of the vehicles was damaged.", "Several vehicles were damaged.", "None was damaged."),
+        ("妊娠期妇女避免使用多西环素。", "妊娠期妇女可以使用多西环素。", "妊娠期妇女不得使用多西环素。"),
+        ("桥上禁止机动车通行。", "桥上不禁止机动车通行。", "桥上不允许机动车通行。"),
+        ("地铁1号线全线停运。", "地铁1号线仍在运行。", "地铁1号线停运。"),
+    ],
+)
+def test_the_opposite_is_told_from_other_words_for_the_same(evidence: str, statement: str, true: str) -> None:
+    language = "en" if evidence.isascii() else "zh"
+    assert supported(evidence, true, language) > supported(evidence, statement, language) + 0.2
+
+
+@pytest.mark.parametrize(
+    ("evidence", "statement", "true"),
+    [
+        ("The hall was built after the fire.", "The hall was built before the fire.", "It was built after the fire."),
+        (
+            "Two months at sea come before one ashore.",
+            "Two months at sea come after one ashore.",
+            "One ashore follows.",
+        ),
+    ],
+)
+def test_before_and_after_tell_an_order(evidence: str, statement: str, true: str) -> None:
+    assert values(evidence, statement)["reversed"] > values(evidence, true)["reversed"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "true"),
+    [
+        ("Work on the dam began in 1931.", "Work on the dam began in 1936."),
+        ("The accounts were presented by Ms Calloway.", "The accounts were presented by Ms Osman."),
+        ("The treasurer is Ines Osman.", "The treasurer is Farida Osman."),
+        ("The society met on 14 March 2031.", "The society met on 14 March 2024."),
+    ],
+)
+def test_what_belongs_to_something_else_in_the_evidence_is_an_error(statement: str, true: str) -> None:
+    evidence = (
+        "Work on the dam began in 1936. The flood of 1931 had destroyed the bridge. The society met on 14 March 2024. "
+        "The treasurer, Ms Farida Osman, presented the accounts. Ms Ines Calloway was elected. The plan ends in 2031."
+    )
+    assert supported(evidence, true) > supported(evidence, statement) + 0.2
+
+
+def test_a_given_name_of_one_character_is_read_as_part_of_the_name() -> None:
+    assert values("桥由工程师孙怀远设计，铁索从汉口购入。", "桥由工程师孙怀民设计。")["renamed"] == 1.0
 
 
 def test_a_denial_of_another_thing_is_none() -> None:
@@ -285,7 +350,7 @@ def test_a_text_without_end_is_read_in_pieces() -> None:
 def test_what_it_says_has_a_version_so_that_no_journal_keeps_an_older_opinion() -> None:
     """Raise VERSION when this fails."""
     said = [round(supported(MILL, s), 3) for s in ("It has 14 rooms.", "It has 41 rooms.", "Dogs are allowed in it.")]
-    assert (VERSION, said) == (8, [0.813, 0.212, 0.164])
+    assert (VERSION, said) == (9, [0.796, 0.187, 0.146])
 
 
 async def test_the_judge_holds_to_its_protocol_and_gives_its_probability_to_the_verdict_with_most_support() -> None:
