@@ -14,6 +14,20 @@ from lrf_overlap.quantity import COMPARABLE, Quantity
 from lrf_overlap.splitting import NUMERALS, han_in, initials_in, split, words_in
 from lrf_overlap.words import NUMBER, vocabulary_with
 
+_ONE = {
+    (kind, value): re.compile(rf"\b(?:an?|one) (?:{english})\b|一(?:{chinese})", re.IGNORECASE)
+    for kind, value, english, chinese in (
+        ("time", 3600.0, "hour", "小时|个小时|钟头"),
+        ("time", 86400.0, "day", "天|日|昼夜"),
+        ("time", 604800.0, "week", "周|星期|个星期"),
+        ("time", 1209600.0, "fortnight", "个双周"),
+        ("calendar", 1.0, "month", "个月"),
+        ("calendar", 12.0, "year", "年"),
+        ("calendar", 120.0, "decade", "个十年"),
+        ("calendar", 1200.0, "century", "个世纪"),
+    )
+}
+"""What a quantity is called that is one of a unit."""
 _CAPITAL = re.compile(r"(?<![^\W_])[A-Z]")
 _MARK = re.compile(r"^[ \t]*\[[^\]\n]{0,2}\d{1,4}\]", re.MULTILINE)
 
@@ -103,7 +117,14 @@ class Evidence:
         return bool(same) and all(len(said) > 1 and not date[0].said_by(said[0]) for said in same)
 
     def reckoning(self, quantity: Quantity) -> set[int]:
-        """The sentences of which two years, two times of day, or a year and a duration, give this duration or year."""
+        """The sentences of which two years, two times of day, or a year and a duration, give this duration or year.
+
+        Or that have it in a word: "a day", of 24 hours.
+        """
+        if (one := _ONE.get((quantity.kind, quantity.value))) is not None and (
+            named := {number for number, sentence in enumerate(self.sentences) if one.search(sentence)}
+        ):
+            return named
         if quantity.kind == "time":
             return {number for number, times in self._clocks.items() if _lasts(quantity, times)}
         return {number for number, (years, spans) in self._years.items() if _reckoned(quantity, years, spans)}

@@ -5,23 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Set
 
+from lrf_overlap.lexicon import IRREGULAR
+
 Signs = tuple[tuple[int, int], ...]
 """For each pair of groups that a word is in the pair's number and the side, 1 or −1."""
 
 _ENGLISH = """
     increase rise raise grow growth climb gain jump surge soar swell boost expand escalate double triple upturn/
         decrease fall drop shrink decline reduce reduction lower cut slump plunge sink dwindle halve slash dip
-        plummet tumble diminish slide contract downturn trim;
+        plummet tumble diminish slide downturn trim;
     choose chosen chose select pick prefer/reject; reach attain meet achieve fulfil fulfill/miss;
-    approve accept authorise authorize permit allow grant let adopt endorse ratify agree consent/
-        reject refuse deny veto decline dismiss disallow forbid prohibit ban block bar;
+    approve accept authorise authorize grant adopt endorse ratify/
+        reject refuse deny veto decline dismiss;
+    permit allow let/forbid prohibit ban block bar disallow; agree consent/refuse decline;
     welcome praise applaud hail commend celebrate support back endorse favour favor defend/
         criticise criticize condemn oppose denounce complain protest object attack resist deplore;
-    agree confirm support corroborate match/contradict disagree conflict refute disprove;
+    agree confirm support corroborate/contradict disagree conflict refute disprove;
     open reopen/close shut closure; begin start launch commence inaugurate introduce establish/
         end stop finish complete cease terminate discontinue abolish scrap conclude expire;
     keep retain maintain preserve save/lose abandon discard drop scrap remove abolish replace;
-    remain stay/leave depart quit; arrive come enter join/leave depart exit quit withdraw;
+    remain stay/leave depart quit; arrive enter join/leave depart exit quit withdraw;
     hire recruit appoint employ engage/dismiss fire sack resign retire; elect/defeat oust; promote/demote relegate;
     succeed success successful/fail failure unsuccessful; pass/fail; win victory/lose loss defeat;
     early earlier earliest ahead/late later latest behind; first/last final; former previous/
@@ -138,7 +141,28 @@ def _signs(pairs: str) -> dict[str, Signs]:
     return signs
 
 
-OPPOSITES, ZH_OPPOSITES, ZH_SIDES = _signs(_ENGLISH), _signs(_CHINESE), _signs(_CHARACTERS)
+def _forms(word: str) -> set[str]:
+    """A word with its endings of English grammar, some of which no text has."""
+    base = word.removesuffix("e")
+    last = word[-1] if len(word) < 7 and word[-1] in "bdglmnprt" and word[-2] in "aeiou" else ""
+    ies = {word[:-1] + "ies", word[:-1] + "ied"} if word[-1] == "y" else set()
+    plain = {word, word + "s", word + "es", word + "ing", base + "ed", base + "ing", base + last + "ed"}
+    return plain | ies | {base + last + "ing"} | {form for form, of in IRREGULAR.items() if of == word}
+
+
+_NOUNS = frozenset(
+    {"end", "cost", "costs", "back", "present", "clear", "major", "minor", "kind", "lead", "cut", "cuts"}
+)
+"""Forms that mostly are no opposites."""
+
+
+def _with_forms(signs: Mapping[str, Signs]) -> dict[str, Signs]:
+    """The words of English in all their forms; one that is a word of its own is that."""
+    forms = {form: of for word, of in signs.items() for form in _forms(word)} | dict(signs)
+    return {form: of for form, of in forms.items() if form not in _NOUNS}
+
+
+OPPOSITES, ZH_OPPOSITES, ZH_SIDES = _with_forms(_signs(_ENGLISH)), _signs(_CHINESE), _signs(_CHARACTERS)
 """Words that are opposites; the last are single characters that are where one stands in the place of the other."""
 CONVERSES, ZH_CONVERSES = _signs(_CONVERSES), _signs(_CHINESE_CONVERSES)
 """Verbs of one event that its parties do from their sides: who sells to whom has them buy from him."""

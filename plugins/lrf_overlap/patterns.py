@@ -22,6 +22,7 @@ _MONTH = (
 )
 _C, _D = rf"(?:(?!千[米克瓦伏赫帕]|百帕)[{CHINESE_NUMERALS}])", rf"[{CHINESE_DIGITS}]"
 _WORD = rf"(?:{'|'.join((*ENGLISH, *ENGLISH_SCALES))})\b"
+_TENS = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
 _PM = r"(?:[ap]\.m\.|[AP]\.M\.|[ap]m\b|[AP]M\b)"
 _ZH_MINUTES = rf"(?P<half>半)|(?P<quarter>[一三])刻|(?P<minute>\d{{1,2}}|[{CHINESE_NUMERALS}]{{1,3}})分"
 
@@ -40,6 +41,7 @@ DIGITS = re.compile(
     | (?P<zh_fraction>(?P<den>\d{{1,9}})分之(?P<num>\d{{1,9}}|{_C}{{1,20}}))
     | (?P<vulgar>(?P<vn>\d{{1,3}})[/⁄](?P<vd>\d{{1,3}})(?![\d/⁄]))
     | (?P<and_half>(?P<hn>\d{{1,9}})个半(?P<hu>小时|月|钟头))
+    | (?P<half_more>(?P<hm>\d{{1,9}})\ and\ a\ half\b)
     | (?P<ordinal>(?P<on>\d{{1,9}})(?:st|nd|rd|th)\b|(?P<quarter_of>[1-4])季度)
     | (?P<number>(?P<dig>\d{{1,3}}(?:[,'’\ ]\d{{3}}){{1,6}}(?!\d)(?:\.\d{{1,9}})?
           |\d{{1,9}},\d\d?(?!\d)|\d{{1,20}}(?:\.\d{{1,20}})?)
@@ -55,8 +57,13 @@ WORDS = re.compile(
     | (?P<month>(?P<m4>{_MONTH}))
     | (?i:
       (?P<oclock>(?P<h2>{_WORD})\ (?P<pm2>{_PM}|o['’]clock))
+    | (?P<clock_words>(?P<cm>half\ past|(?:a\ )?quarter\ (?:past|to)|(?:five|ten|twenty|twenty-five)\ past)
+        \ (?P<ch>{_WORD}|\d\d?\b)
+        (?:\ in\ the\ (?P<cp>morning|afternoon|evening)\b)?)
     | (?P<noon>noon\b|midnight\b)
     | (?P<one_in>(?P<x>{_WORD})\ (?:in|out\ of)\ (?:every\ )?(?P<n>{_WORD}(?:[\ -]{_WORD}){{0,9}}))
+    | (?P<half_more>(?P<hm>{_WORD})\ and\ a\ half\b)
+    | (?P<tens_ordinal>(?P<tens>{_TENS})[\ -](?P<tens_on>first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)\b)
     | (?P<fraction>(?:(?P<fn>an?|{_WORD})[\ -])?(?P<fd>{"|".join(FRACTIONS)})\b
         (?:\ (?:of\ )?an?\ (?P<fu>hour|day|year|minute|century|million|dozen)\b)?)
     | (?P<and_half>(?P<hn>an?|{_WORD})\ (?P<hu>hour|day|week|month|year|century|mile)s?\ and

@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
+from lrf_overlap.dates import Found, clock, clock_words, date, first_of, month, noon, value_of
 from lrf_overlap.numerals import (
-    CHINESE_NUMERALS,
+    ENGLISH,
     FIRST_HAN,
     FRACTIONS,
     MULTIPLES,
@@ -19,12 +20,9 @@ from lrf_overlap.patterns import (
     ABOUT,
     BOUND,
     MEASURE,
-    MONTH_BEFORE,
-    MONTHS,
     NO_WORD_TRIGGER,
     NOT_NUMBERS,
     NUMBER_WORDS,
-    PART_OF_DAY,
     STARTS,
     TENTH,
     TRIGGER,
@@ -40,8 +38,6 @@ _IN_SEVERAL_UNITS = frozenset({"time", "calendar", "length", "mass"})
 _AND = re.compile(r" ?(?:and |, |[零又])?")
 
 _Placed = tuple[int, int, tuple[Quantity, ...]]
-Found = tuple[int, tuple[Quantity, ...]]
-"""The end of a quantity with its unit, and what it says; a date says several things."""
 
 
 @lru_cache(maxsize=4096)
@@ -97,6 +93,11 @@ def quantities(text: str) -> Iterator[_Placed]:
 
 
 _REST = re.compile(r"\b(?:remaining|other|final) $", re.IGNORECASE)
+_OF = re.compile(r" (?:of|the|full|empty|less|more|as|is|are|was|were|have|has|had)\b")
+_ALWAYS = frozenset({"half", "halves", "quarter", "quarters"})
+_PERIOD = re.compile(
+    r"\b(?:the|this|that|last|next|each|every|per|first|second|third|fourth|same|previous|fiscal) $", re.IGNORECASE
+)
 _SMALL_WORD = re.compile("[a-z]+")
 _NAME_END = re.compile(r"\w+(?:[.-]\w+)*")
 
@@ -120,75 +121,13 @@ def _kind(match: re.Match[str]) -> str:
     return match.lastgroup
 
 
-def _first(match: re.Match[str], *names: str) -> str | None:
-    known = match.re.groupindex
-    return next((match[name] for name in names if name in known and match[name]), None)
-
-
-def _value(text: str | None) -> float | None:
-    """The value of digits or of a numeral of either language."""
-    if not text:
-        return None
-    if text[0].isdigit():
-        return float(text.replace(",", ""))
-    return chinese_number(text) if text[0] in CHINESE_NUMERALS else english_number(text) or float(text.lower() == "one")
-
-
-def _date(match: re.Match[str], text: str) -> Found | None:
-    year, day = _value(_first(match, "y", "y1", "y2", "y3", "zy", "zy2")), _value(_first(match, "d", "d1", "d2", "zd"))
-    written = _first(match, "m", "m_", "m__", "m1", "m2", "m3", "m4", "zm")
-    if written and written[0].isascii() and written[0].isalpha():
-        month: float | None = float(MONTHS.index(written[:3].lower()) + 1)
-    else:
-        month = _value(written)
-    if _kind(match) == "dmy" and month is not None and day is not None and month > 12:
-        month, day = day, month  # month first
-    if (month is not None and not 1 <= month <= 12) or (day is not None and not 1 <= day <= 31):
-        return None
-    said = [Quantity("year", year)] if year is not None else []
-    if month is not None:
-        either = _kind(match) == "dmy" and day is not None and day <= 12
-        said.append(Quantity("month", month) if day is None else Quantity("day", 100 * month + day, about=either))
-    return match.end(), tuple(said)
-
-
-def _month(match: re.Match[str], text: str) -> Found | None:
-    """A month alone. "May" and "march" are words, too, so one must follow a word such as "in", with a capital."""
-    if not match[0][0].isupper() or not MONTH_BEFORE.search(text, 0, match.start()):
-        return None
-    return _date(match, text)
-
-
-def _clock(match: re.Match[str], text: str) -> Found | None:
-    hour, minute = _value(_first(match, "h", "h2", "h3")), _value(_first(match, "min", "minute")) or 0.0
-    if _first(match, "half"):
-        minute = 30.0
-    elif quarter := _first(match, "quarter"):
-        minute = 45.0 if quarter == "三" else 15.0
-    if hour is None or hour > 24 or minute > 59:
-        return None
-    said, part = (_first(match, "pm", "pm2") or "").lower(), PART_OF_DAY.search(text, 0, match.start())
-    known = (said[:1] in ("a", "p") and said != "") or part is not None or hour > 12 or hour == 0
-    later = said[:1] == "p" or (part is not None and part[1] in ("下午", "晚上", "夜里", "夜间"))
-    if later and hour < 12:
-        hour += 12
-    elif said[:1] == "a" and hour == 12:
-        hour = 0
-    exact = known or (bool(_first(match, "min")) and len(_first(match, "h") or "") == 2)
-    return match.end(), (Quantity("clock", (60 * hour + minute) % 1440, about=not exact),)
-
-
-def _noon(match: re.Match[str], text: str) -> Found:
-    return match.end(), (Quantity("clock", 720.0 if match[0].lower() == "noon" else 0.0),)
-
-
 def _share(match: re.Match[str], text: str) -> Found | None:
-    value = _value(match["zs"])
+    value = value_of(match["zs"])
     return None if value is None else (match.end(), (Quantity("share", value / 100, _digits(match["zs"])),))
 
 
 def _ratio(match: re.Match[str], text: str) -> Found | None:
-    above, below = _value(_first(match, "x", "num", "vn")), _value(_first(match, "n", "den", "vd"))
+    above, below = value_of(first_of(match, "x", "num", "vn")), value_of(first_of(match, "n", "den", "vd"))
     if not below or above is None or above > below:
         return None
     unit = unit_at(text, match.end())
@@ -200,17 +139,14 @@ def _ratio(match: re.Match[str], text: str) -> Found | None:
 
 def _fraction(match: re.Match[str], text: str) -> Found | None:
     written, denominator = match["fn"], match["fd"].lower()
-    plain = denominator in ("half", "halves", "quarter", "quarters") or _REST.search(text, 0, match.start()) is not None
-    if (
-        not plain
-        and match["fu"] is None
-        and (
-            written is None
-            or not re.match(r" (?:of|the|full|empty|less|more|as)\b", text[match.end() : match.end() + 7])
-        )
+    if written is None and denominator == "quarter" and _PERIOD.search(text, 0, match.start()):
+        return None
+    plain = denominator in _ALWAYS or (written is not None and denominator.endswith("s"))
+    if not (plain or match["fu"] or _REST.search(text, 0, match.start())) and (
+        written is None or not _OF.match(text, match.end())
     ):
         return _ordinal_word(match, text)
-    count = 1.0 if written is None or written.lower() in ("a", "an", "one") else _value(written) or 1.0
+    count = 1.0 if written is None or written.lower() in ("a", "an", "one") else value_of(written) or 1.0
     value = count / FRACTIONS[denominator]
     unit = (match["fu"] or "").lower()
     if unit in UNITS:
@@ -227,13 +163,13 @@ def _fraction(match: re.Match[str], text: str) -> Found | None:
 
 
 def _ordinal_word(match: re.Match[str], text: str) -> Found | None:
-    word = (_first(match, "fd") or "").lower()
+    word = (first_of(match, "fd") or "").lower()
     return (match.end(), (Quantity("ordinal", float(ORDINALS[word])),)) if word in ORDINALS else None
 
 
 def _ordinal(match: re.Match[str], text: str) -> Found | None:
-    written = (_first(match, "on", "quarter_of") or "").lower()
-    value = float(ORDINALS[written]) if written in ORDINALS else _value(written)
+    written = (first_of(match, "on", "quarter_of") or "").lower()
+    value = float(ORDINALS[written]) if written in ORDINALS else value_of(written)
     return None if value is None or written in ("first", "1", "一") else (match.end(), (Quantity("ordinal", value),))
 
 
@@ -242,11 +178,27 @@ def _multiple(match: re.Match[str], text: str) -> Found:
 
 
 def _and_half(match: re.Match[str], text: str) -> Found | None:
-    value = 1.0 if match["hn"].lower() in ("a", "an") else _value(match["hn"])
+    value = 1.0 if match["hn"].lower() in ("a", "an") else value_of(match["hn"])
     family, factor = UNITS["个月" if match["hu"] == "月" else match["hu"]]
     quarters = match.groupdict().get("quarters")
     more = 0.5 if quarters is None else 0.75 if quarters == "three" else 0.25
     return None if value is None else (match.end(), (Quantity(family, (value + more) * factor),))
+
+
+def _half_more(match: re.Match[str], text: str) -> Found | None:
+    """Two and a half, of what follows."""
+    value = value_of(match["hm"])
+    if value is None:
+        return None
+    if scale := _SCALE.match(text, match.end()):
+        return scale.end(), (Quantity("number", (value + 0.5) * SCALES[scale[1]]),)
+    return _measured(value + 0.5, _digits(f"{value}"), match, text)
+
+
+def _tens_ordinal(match: re.Match[str], text: str) -> Found:
+    return match.end(), (
+        Quantity("ordinal", float(ENGLISH[match["tens"].lower()] + ORDINALS[match["tens_on"].lower()])),
+    )
 
 
 def _one_unit(match: re.Match[str], text: str) -> Found:
@@ -265,13 +217,13 @@ def _half(match: re.Match[str], text: str) -> Found:
 
 def _tenths(match: re.Match[str], text: str) -> Found:
     more = text[match.end() : match.end() + 1] == "多"
-    value = (_value(match["tenths"]) or 0.0) / 10 + 0.05 * (more or match["tenth_half"] is not None)
-    value += (_value(match["hundredths"]) or 0.0) / 100
+    value = (value_of(match["tenths"]) or 0.0) / 10 + 0.05 * (more or match["tenth_half"] is not None)
+    value += (value_of(match["hundredths"]) or 0.0) / 100
     return match.end(), (Quantity("share", value, about=more),)
 
 
 def _discount(match: re.Match[str], text: str) -> Found:
-    tens, *ones = (_value(digit) or 0.0 for digit in match["discount"].replace("点", ""))
+    tens, *ones = (value_of(digit) or 0.0 for digit in match["discount"].replace("点", ""))
     return match.end(), (Quantity("share", tens / 10 + sum(ones) / 100),)
 
 
@@ -358,12 +310,13 @@ def _digits(written: str) -> int:
     return max(1, len(re.sub(r"\D", "", written).lstrip("0")))
 
 
+_SCALE = re.compile(r" (thousand|million|billion|trillion)\b")
 _SEPARATORS = str.maketrans("", "", "'’ ")
 _READERS: Mapping[str, Callable[[re.Match[str], str], Found | None]] = {
-    **dict.fromkeys(("ymd", "dmy", "day_month", "month_day", "month_year", "zh_date", "zh_year"), _date),
-    "month": _month,
-    **dict.fromkeys(("clock", "oclock", "zh_clock"), _clock),
-    "noon": _noon,
+    **dict.fromkeys(("ymd", "dmy", "day_month", "month_day", "month_year", "zh_date", "zh_year"), date),
+    "month": month,
+    **dict.fromkeys(("clock", "oclock", "zh_clock"), clock),
+    "noon": noon,
     "zh_share": _share,
     **dict.fromkeys(("one_in", "zh_fraction", "vulgar"), _ratio),
     "fraction": _fraction,
@@ -371,6 +324,9 @@ _READERS: Mapping[str, Callable[[re.Match[str], str], Found | None]] = {
     "multiple": _multiple,
     "and_half": _and_half,
     "one_unit": _one_unit,
+    "half_more": _half_more,
+    "tens_ordinal": _tens_ordinal,
+    "clock_words": clock_words,
     "zh_half": _half,
     "zh_tenths": _tenths,
     "zh_discount": _discount,

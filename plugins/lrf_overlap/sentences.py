@@ -38,7 +38,7 @@ from lrf_overlap.words import BE, NO_GAP, Word, word_of
 
 _LIST = re.compile("[、和与及]")
 _VERB = re.compile(
-    r"(?:is|was|are|were|has|had|did|does|will|would|can|could|may|must|should)\b|[a-z]{1,30}(?:ed|es|s)\b"
+    r"(?:is|was|are|were|has|had|did|does|will|would|can|could|may|must|should)\b|[a-z]{1,30}(?:ed|es|[^s\W]s)\b"
 )
 _FRONTED = re.compile(r"(?:For|In|At|On|With|By|After|Before|During|Since|Until|From|Under|Over|To|Among|Within) ")
 _SCOPE, _HAN_SCOPE = 4, 10
@@ -147,13 +147,12 @@ class _Reader:
             if clause in self.until:
                 continue
             for place, end in zip(places, [*places[1:], len(self.tokens)], strict=True):
-                if scope := self._scope(place, end):
+                if scope := self._scope(place, end, clause):
                     yield scope
 
-    def _scope(self, place: int, end: int) -> tuple[int, ...]:
+    def _scope(self, place: int, end: int, clause: int) -> tuple[int, ...]:
         if place >= len(self.tokens):
             return ()
-        clause = self.tokens[place].clause
         scope = _HAN_SCOPE if self.tokens[place].kind == "han" else _SCOPE
         reach = range(place, min(place + scope, end))
         return tuple(p for p in reach if self.tokens[p].clause == clause)

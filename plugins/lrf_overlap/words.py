@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Set
 from functools import lru_cache
 from typing import NamedTuple
@@ -79,7 +78,7 @@ def word_of(form: str) -> Word:
     contracted = lower.endswith(("n't", "n’t"))
     negation = contracted or lower in NEGATIONS or key in NEGATIONS
     participle = lower.endswith(("ed", "en", "wn")) or lower in PARTICIPLES
-    opposites = OPPOSITES.get(lower) or (_OPPOSITE_STEMS.get(key, ()) if not _AGENT(lower) else ())
+    opposites = OPPOSITES.get(lower, ())
     converses = _CONVERSE_STEMS.get(key, ())
     denied = stem(match["rest"]) if (match := PRIVATIVE.match(lower)) else ""
     noted = denied or negation or participle or opposites or converses or key in DENIERS
@@ -136,6 +135,4 @@ def _found_by(form: str, lower: str, key: str, *, empty: bool) -> tuple[str, ...
     return tuple(keys)
 
 
-_AGENT = re.compile("er[s'’]{0,2}$").search
-_OPPOSITE_STEMS = {stem(word): signs for word, signs in reversed(OPPOSITES.items())}
 _CONVERSE_STEMS = {stem(word): signs for word, signs in CONVERSES.items()}

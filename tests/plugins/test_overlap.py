@@ -104,6 +104,13 @@ def supported(evidence: str, statement: str, language: str = "en") -> float:
         ("a year and a half", "18 months"),
         ("3 kilowatt-hours", "3,000 Wh"),
         ("an hour and three quarters", "105 minutes"),
+        ("six and a half hours", "390 minutes"),
+        ("two and a half million", "2,500,000"),
+        ("three fifths.", "60%"),
+        ("about a tenth are shown", "10%"),
+        ("a quarter to six in the evening", "17:45"),
+        ("half past two", "14:30"),
+        ("thirty-fourth", "34th"),
         ("八十里", "40千米"),
     ],
 )
@@ -194,6 +201,8 @@ def test_how_much_a_statement_speaks_of_is_compared(language: str, evidence: str
         ("It is open from 8 a.m. to 7 p.m.", "It is open for eleven hours."),
         ("The trip takes two hours and ten minutes.", "The trip takes 130 minutes."),
         ("航程两小时十分钟。", "航程130分钟。"),
+        ("They resumed within a day.", "They resumed within 24 hours."),
+        ("Net sales for the year were 4 million.", "Net sales for the quarter were 4 million."),
         ("He worked there for a year and three months.", "He worked there for 15 months."),
     ],
 )
@@ -302,6 +311,8 @@ def test_a_given_name_of_one_character_is_read_as_part_of_the_name() -> None:
 
 
 def test_a_denial_of_another_thing_is_none() -> None:
+    far = "Costs are not yet where they should be, said Ann Lee, who wants to save money."
+    assert values(far, "Ann Lee wants to save money.")["denied"] == 0
     evidence = "She abolished Saturday lessons, but kept the morning run. Visitors may see the shop, never the hall."
     assert values(evidence, "The morning run was not abolished.")["denied"] < 0.7
     assert values(evidence, "Visitors may see the hall.")["denied"] > 0.5
@@ -350,7 +361,7 @@ def test_a_text_without_end_is_read_in_pieces() -> None:
 def test_what_it_says_has_a_version_so_that_no_journal_keeps_an_older_opinion() -> None:
     """Raise VERSION when this fails."""
     said = [round(supported(MILL, s), 3) for s in ("It has 14 rooms.", "It has 41 rooms.", "Dogs are allowed in it.")]
-    assert (VERSION, said) == (9, [0.796, 0.187, 0.146])
+    assert (VERSION, said) == (10, [0.779, 0.162, 0.149])
 
 
 async def test_the_judge_holds_to_its_protocol_and_gives_its_probability_to_the_verdict_with_most_support() -> None:
