@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence, Set
 
 from lrf_overlap.comparison import Comparison
+from lrf_overlap.numerals import FIRST_HAN
 from lrf_overlap.quantity import Quantity
 from lrf_overlap.sentence import Sentence
 from lrf_overlap.sentences import analysed
@@ -39,7 +40,10 @@ def detached(comparison: Comparison) -> float:
         others = [
             other
             for other, its in enumerate(tokens)
-            if its.kind != "number" and other != place and not (its.kind == token.kind and abs(other - place) == 1)
+            if its.kind != "number"
+            and other != place
+            and not (its.kind == token.kind and abs(other - place) == 1)
+            and not (token.kind == "name" and token.key[0] >= FIRST_HAN and -5 < other - place < 2)
         ]
         if len(others) < 2:
             continue

@@ -83,7 +83,8 @@ _CONVERSES = (
 PHRASES: Mapping[tuple[str, str], str] = {
     ("turn", "down"): "reject", ("com", "down"): "fall", ("go", "down"): "fall", ("go", "up"): "rise",
     ("shut", "down"): "close", ("call", "off"): "cancel", ("put", "off"): "postpone", ("giv", "up"): "abandon",
-    ("lay", "off"): "dismiss", ("tear", "down"): "demolish", ("slow", "down"): "slow", ("tak", "off"): "ascend",
+    ("laid", "off"): "dismiss", ("tor", "down"): "demolish", ("torn", "down"): "demolish",
+    ("slow", "down"): "slow", ("tak", "off"): "ascend",
 }  # fmt: skip
 """Verbs, as stems, whose particle makes them another word."""
 PRIVATIVE = re.compile(
@@ -150,9 +151,7 @@ def _forms(word: str) -> set[str]:
     return plain | ies | {base + last + "ing"} | {form for form, of in IRREGULAR.items() if of == word}
 
 
-_NOUNS = frozenset(
-    {"end", "cost", "costs", "back", "present", "clear", "major", "minor", "kind", "lead", "cut", "cuts"}
-)
+_NOUNS = frozenset({"end", "cost", "costs", "back", "present", "clear", "major", "minor", "lead"})
 """Forms that mostly are no opposites."""
 
 
