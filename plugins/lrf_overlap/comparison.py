@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lrf_overlap.evidence import Evidence
 from lrf_overlap.quantity import Quantity
@@ -27,6 +27,7 @@ class Comparison:
     best: the numbers of the sentences that together have most of the statement, the best first.
     theirs: these sentences, each with the places of each token in it.
     here, anywhere: how surely each token is in one of the best, and in any.
+    counts: for each clause of the statement how many of its tokens each clause of these sentences has.
     cover: for each clause of the statement the clauses that have most of it, with the share of it that each has.
     """
 
@@ -38,19 +39,22 @@ class Comparison:
         self.theirs = [(s, self._places(s)) for s in (analysed(evidence.sentences[n]) for n in self.best)]
         self.here = [max([s.get(n, 0.0) for n in self.best], default=0.0) if s else 0.0 for s in self.shares]
         self.anywhere = [max(s.values()) if s else 0.0 for s in self.shares]
-        self.cover = [self._cover(clause) for clause in statement.clauses]
+        self.counts = [self._counts(clause) for clause in statement.clauses]
+        self.cover = [self._cover(*both) for both in zip(statement.clauses, self.counts, strict=True)]
 
-    def _cover(self, clause: range) -> list[tuple[int, int, float]]:
-        """The sentence's number in ``theirs``, the clause and its share: the best one, and others nearly as good."""
+    def _counts(self, clause: range) -> dict[tuple[int, int], int]:
+        """By the sentence's number in ``theirs`` and the clause."""
         counts: dict[tuple[int, int], int] = {}
         for n, (sentence, places) in enumerate(self.theirs):
             tokens = sentence.tokens
             for place in clause:
                 for c in {tokens[q].clause for q in places[place]} if places[place] else ():
                     counts[n, c] = counts.get((n, c), 0) + 1
-        if not counts:
-            return []
-        most = max(counts.values())
+        return counts
+
+    def _cover(self, clause: range, counts: Mapping[tuple[int, int], int]) -> list[tuple[int, int, float]]:
+        """The sentence's number, the clause and its share: the best one, and others nearly as good."""
+        most = max(counts.values(), default=0)
         return [(n, c, count / len(clause)) for (n, c), count in counts.items() if count >= 0.8 * most]
 
     def _shares(self, place: int, token: Token) -> dict[int, float]:

@@ -25,6 +25,7 @@ def denied(comparison: Comparison) -> float:
     most = 0.0
     statement, theirs = comparison.statement, [sentence for sentence, _ in comparison.theirs]
     may_turn = statement.opposites or statement.privatives or any(sentence.privatives for sentence in theirs)
+    may_deny = statement.negations or any(sentence.negations for sentence in theirs)
     for clause, covers in zip(statement.clauses, comparison.cover, strict=True):
         if not covers:
             continue
@@ -33,8 +34,9 @@ def denied(comparison: Comparison) -> float:
         if turned:  # opposites are turned by negations already
             most = max(most, (turned % 2) * min(1.0, _together(covers) / _SURE))
             continue
-        values = [min(1.0, share / _SURE) if _negated(comparison, mine, n, c) else 0.0 for n, c, share in covers]
-        most = max(most, min(values) or _NEARBY * _denied_nearby(comparison, mine))
+        if may_deny:
+            values = [min(1.0, share / _SURE) if _negated(comparison, mine, n, c) else 0.0 for n, c, share in covers]
+            most = max(most, min(values) or _NEARBY * _denied_nearby(comparison, mine))
         if not most and statement.opposites:
             sentences = [theirs[n] for n in {n for n, _, _ in covers}]
             nearby = [(sentence, c) for sentence in sentences for c in {token.clause for token in sentence.tokens}]

@@ -109,25 +109,25 @@ def _exchanged(comparison: Comparison) -> float:
 
     Only parts count that the evidence has elsewhere: others may be other words for the same.
     """
-    return max(
-        (
-            _one_part(comparison, clause, places, other)
-            for clause in comparison.statement.clauses
-            if len(clause) > 2
-            for theirs, places in comparison.theirs
-            for other in theirs.clauses
-        ),
-        default=0.0,
-    )
+    most = 0.0
+    for clause, counts in zip(comparison.statement.clauses, comparison.counts, strict=True):
+        for (n, c), known in counts.items():
+            if len(clause) > 2 and len(clause) / 3 <= known < len(clause):
+                theirs, places = comparison.theirs[n]
+                other = next(part for part in theirs.clauses if theirs.tokens[part.start].clause == c)
+                most = max(most, _one_part(comparison, clause, places, other, known))
+    return most
 
 
-def _one_part(comparison: Comparison, clause: range, places: Sequence[Sequence[int]], other: range) -> float:
-    """The share of the clause that the other one has around one part; 0 without such a part, or below a third."""
+def _one_part(
+    comparison: Comparison, clause: range, places: Sequence[Sequence[int]], other: range, known: int
+) -> float:
+    """The share of the clause that the other one has around one part; 0 without such a part.
+
+    ``known``: how many tokens of the clause the other one has.
+    """
     start, stop = other.start, other.stop
     same = [[q for q in places[p] if start <= q < stop] if places[p] else () for p in clause]
-    known = len(same) - same.count([]) - same.count(())
-    if known == len(same) or known * 3 < len(same):
-        return 0.0
     first = next(n for n, found in enumerate(same) if not found)
     stop = next((n for n in range(first, len(same)) if same[n]), len(same))
     before = max(same[first - 1]) if first else other.start - 1

@@ -17,6 +17,9 @@ NO_GAP = frozenset({"of", "and", "the", "a", "an"})
 BE = frozenset({"is", "are", "was", "were", "be", "been", "being"})
 
 
+_ENDINGS = {"g": ("ing",), "d": ("ed",), "y": ("ly",), "r": ("er",)}
+
+
 @lru_cache(maxsize=16384)
 def stem(word: str) -> str:
     """The word in lower case without the endings of English grammar."""
@@ -31,7 +34,7 @@ def stem(word: str) -> str:
         return word[:-3] + "y"
     elif len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
         word = word[:-2] if word.endswith(("sses", "shes", "ches", "xes", "zes")) else word[:-1]
-    for ending in ("ing", "ed", "ly", "er"):
+    for ending in _ENDINGS.get(word[-1:], ()):
         if word.endswith(ending) and len(word) - len(ending) >= 3 + (ending in ("ly", "er")):
             word = word[: -len(ending)]
             if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":
@@ -80,7 +83,7 @@ def word_of(form: str) -> Word:
     participle = lower.endswith(("ed", "en", "wn")) or lower in PARTICIPLES
     opposites = OPPOSITES.get(lower, ())
     converses = _CONVERSE_STEMS.get(key, ())
-    denied = stem(match["rest"]) if (match := PRIVATIVE.match(lower)) else ""
+    denied = stem(match["rest"]) if lower[0] in "undi" and (match := PRIVATIVE.match(lower)) else ""
     noted = denied or negation or participle or opposites or converses or key in DENIERS
     marks = bool(noted or lower in BE or lower in MARKERS or lower in ("until", "unless", "till", "up", "down", "off"))
     empty = lower in STOP_WORDS or lower in NEGATIONS or contracted
