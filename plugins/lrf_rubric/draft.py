@@ -57,7 +57,11 @@ def drafted(judge: Any, document: str, question: str) -> tuple[Item, ...]:
         (outcome,) = model.score_sync(context=document, query=question, answer="-").judgements.values()
     if isinstance(outcome, Unscored):
         raise ConfigError(f"the judge wrote no rubric: {outcome.reason}: {outcome.detail}")
-    items = items_of(outcome.analysis or "", "what the judge wrote")
+    wrote = outcome.analysis or ""
+    try:
+        items = items_of(wrote, "what the judge wrote")
+    except ConfigError as error:
+        raise ConfigError(f"{error}. It wrote, to be put right by hand:\n{wrote}") from None
     return tuple(item.model_copy(update={"sees": ("document", "question", "answer")}) for item in items)
 
 
@@ -106,6 +110,7 @@ def draft(pipeline: Path, document: Path, question: str, name: str | None) -> No
         text = document.read_text("utf-8-sig")
         items = drafted(judge_block(pipeline, name), text, question)
     except (ConfigError, PluginError, OSError, ValueError) as error:
-        click.echo(f"lrf rubric draft: {error}", err=True)
+        shown = "".join(c if c == "\n" or c.isprintable() else " " for c in str(error))
+        click.echo(f"lrf rubric draft: {shown}", err=True)
         raise SystemExit(2) from None
     click.echo(as_yaml(items, question), nl=False)

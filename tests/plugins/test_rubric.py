@@ -321,10 +321,12 @@ def test_the_command_writes_the_draft_or_says_in_a_sentence_what_the_judge_wrote
         ("It names both numbers.", True),
         ("It is short.", False),
     ]
-    judge_server.reply = lambda *_: "I'd rather not."
+    judge_server.reply = lambda *_: "I'd rather \x1b[31mnot."
     with pytest.raises(SystemExit):
         invoke(command)
-    assert "lrf rubric draft: what the judge wrote: expected lines such as" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "lrf rubric draft: what the judge wrote: expected lines such as" in said
+    assert said.endswith("It wrote, to be put right by hand:\nI'd rather  [31mnot.\n")
     judge_server.fault("400", None)
     with pytest.raises(SystemExit):
         invoke([*command, "--judge", "main"])
