@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from lrf_overlap.features import FEATURES
 
-VERSION = 10
+VERSION = 11
 """Raised with every change of a probability, so that no reply of another version is taken from a journal."""
 
 _WEIGHTS: Mapping[str, tuple[float, Mapping[str, float]]] = {

@@ -37,9 +37,6 @@ from lrf_overlap.splitting import pieces_in
 from lrf_overlap.words import BE, NO_GAP, Word, word_of
 
 _LIST = re.compile("[、和与及]")
-_VERB = re.compile(
-    r"(?:is|was|are|were|has|had|did|does|will|would|can|could|may|must|should)\b|[a-z]{1,30}(?:ed|es|[^s\W]s)\b"
-)
 _FRONTED = re.compile(r"(?:For|In|At|On|With|By|After|Before|During|Since|Until|From|Under|Over|To|Among|Within) ")
 _SCOPE, _HAN_SCOPE = 4, 10
 """Words after a negation that it may deny, and pairs of Chinese characters."""
@@ -260,14 +257,14 @@ class _Reader:
             self.be, self.participle = False, None
 
     def _is_name(self, form: str, start: int, end: int) -> bool:
-        """Whether a capitalised word is a name: any is within a sentence; the first one, if it looks like one."""
+        """Whether a capitalised word is a name: any is within a sentence; the first one, if another one follows."""
         before = self.text[:start].rstrip(" \"'“‘([*-")
         if form[1:] != form[1:].lower() or (before and before[-1] not in ":.!?"):
             return True
         if before or (form.endswith(("ing", "ly", "s")) and not form.endswith("'s")):
             return False
         following = self.text[end:].lstrip()
-        return following[:1].isupper() or (bool(_VERB.match(following)) and self.text[end : end + 1] == " ")
+        return following[:1].isupper()
 
     def _end_run(self) -> None:
         if len(self.run) > 1:

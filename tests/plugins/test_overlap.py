@@ -361,7 +361,7 @@ def test_a_text_without_end_is_read_in_pieces() -> None:
 def test_what_it_says_has_a_version_so_that_no_journal_keeps_an_older_opinion() -> None:
     """Raise VERSION when this fails."""
     said = [round(supported(MILL, s), 3) for s in ("It has 14 rooms.", "It has 41 rooms.", "Dogs are allowed in it.")]
-    assert (VERSION, said) == (10, [0.779, 0.162, 0.149])
+    assert (VERSION, said) == (11, [0.779, 0.162, 0.149])
 
 
 async def test_the_judge_holds_to_its_protocol_and_gives_its_probability_to_the_verdict_with_most_support() -> None:
