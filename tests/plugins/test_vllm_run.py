@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,10 @@ def processes(mark: str) -> dict[int, str]:
     return found
 
 
-def wait_until(true: Any, what: str, seconds: float = 600) -> None:
+def wait_until(true: Callable[[], bool], what: Callable[[], str], seconds: float = 600) -> None:
     until = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < until, what
+        assert time.monotonic() < until, what()
         time.sleep(0.2)
 
 
@@ -83,10 +84,10 @@ def test_a_killed_run_leaves_no_engine_behind_and_the_next_one_ends_it(tmp_path:
         ]
         return bool(score) and any("EngineCore" in cmd for cmd in processes(mark).values())
 
-    wait_until(scoring, "the engine that scores never came up")
+    wait_until(scoring, lambda: "the engine that scores never came up")
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    wait_until(lambda: not processes(mark), f"processes outlive the run: {processes(mark)}", 120)
+    wait_until(lambda: not processes(mark), lambda: f"processes outlive the run: {processes(mark)}")
     candidates = run_dir.joinpath("candidates.jsonl").read_bytes()
 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
