@@ -13,6 +13,7 @@ Found = tuple[int, tuple[Quantity, ...]]
 
 
 def first_of(match: re.Match[str], *names: str) -> str | None:
+    """The first of these groups that matched, of those that the pattern has."""
     known = match.re.groupindex
     return next((match[name] for name in names if name in known and match[name]), None)
 

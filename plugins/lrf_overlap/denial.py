@@ -26,32 +26,45 @@ def denied(comparison: Comparison) -> float:
     statement, theirs = comparison.statement, [sentence for sentence, _ in comparison.theirs]
     may_turn = statement.opposites or statement.privatives or any(sentence.privatives for sentence in theirs)
     may_deny = statement.negations or any(sentence.negations for sentence in theirs)
+    clauses = [(sentence, _distinct(sentence)) for sentence in theirs] if may_deny else []
+    mine_once = set(_distinct(statement))
     for clause, covers in zip(statement.clauses, comparison.cover, strict=True):
-        if not covers:
-            continue
         mine = statement.tokens[clause.start].clause
+        if not covers or mine not in mine_once:
+            continue
         turned = may_turn and _turned_to_opposites(statement, mine, [(theirs[n], c) for n, c, _ in covers])
         if turned:  # opposites are turned by negations already
             most = max(most, (turned % 2) * min(1.0, _together(covers) / _SURE))
             continue
         if may_deny:
-            values = [min(1.0, share / _SURE) if _negated(comparison, mine, n, c) else 0.0 for n, c, share in covers]
-            most = max(most, min(values) or _NEARBY * _denied_nearby(comparison, mine))
-        if not most and statement.opposites:
-            sentences = [theirs[n] for n in {n for n, _, _ in covers}]
-            nearby = [(sentence, c) for sentence in sentences for c in {token.clause for token in sentence.tokens}]
+            values = [
+                min(1.0, share / _SURE) if _negated(statement, mine, theirs[n], c) else 0.0 for n, c, share in covers
+            ]
+            most = max(most, min(values) or _NEARBY * _denied_nearby(statement, mine, clauses))
+        if not most and mine in statement.opposites:
+            nearby = [(theirs[n], c) for n in {n for n, _, _ in covers} for c in theirs[n].opposites]
             turned = _turned_to_opposites(statement, mine, nearby)
             most = _FAR * (turned % 2) * min(1.0, _together(covers) / _SURE)
     return most
 
 
+def _distinct(sentence: Sentence) -> list[int]:
+    """The clauses of a sentence, each once that says the same."""
+    found: dict[object, int] = {}
+    for clause in sentence.clauses:
+        number = sentence.tokens[clause.start].clause
+        says = tuple((sentence.tokens[place].key, place in sentence.denied) for place in clause)
+        found.setdefault((says, number in sentence.refusing), number)
+    return list(found.values())
+
+
 def _turned_to_opposites(statement: Sentence, mine: int, found: Sequence[tuple[Sentence, int]]) -> int:
     """How many words of a clause have an opposite in clauses of the evidence, and none that means the same."""
     turned = sum(_denying(statement, mine, *other) + _denying(*other, statement, mine) for other in found)
-    stated = _opposites(statement, mine)
+    stated = statement.opposites.get(mine)
     if not stated:
         return turned
-    theirs = [word for other in found for word in _opposites(*other)]
+    theirs = [word for sentence, clause in found for word in sentence.opposites.get(clause, ())]
     own, both = _ambiguous(stated), _ambiguous(theirs)
     mine_too = {word.key for word in stated}
     said = {sign for word in theirs if word.key not in mine_too for sign in word.signs if sign[0] not in both}
@@ -63,24 +76,17 @@ def _turned_to_opposites(statement: Sentence, mine: int, found: Sequence[tuple[S
     return turned
 
 
-def _denied_nearby(comparison: Comparison, mine: int) -> bool:
+def _denied_nearby(statement: Sentence, mine: int, clauses: Sequence[tuple[Sentence, Sequence[int]]]) -> bool:
     """Whether any clause denies what this one says: "to the shop, never to the hall"."""
     return any(
-        _denies(theirs, clause, comparison.statement, mine)
-        for theirs, _ in comparison.theirs
-        for clause in {theirs.tokens[scope[0]].clause for scope in theirs.negations if scope}
-    ) or any(
-        _denies(comparison.statement, mine, theirs, clause, least=2)
-        for theirs, _ in (comparison.theirs if comparison.statement.negations else ())
-        for clause in {token.clause for token in theirs.tokens}
+        _denies(theirs, clause, statement, mine) or _denies(statement, mine, theirs, clause, least=2)
+        for theirs, numbers in clauses
+        for clause in numbers
     )
 
 
-def _negated(comparison: Comparison, mine: int, n: int, theirs: int) -> bool:
-    sentence = comparison.theirs[n][0]
-    return _denies(comparison.statement, mine, sentence, theirs) or _denies(
-        sentence, theirs, comparison.statement, mine
-    )
+def _negated(statement: Sentence, mine: int, sentence: Sentence, theirs: int) -> bool:
+    return _denies(statement, mine, sentence, theirs) or _denies(sentence, theirs, statement, mine)
 
 
 def _together(covers: Sequence[tuple[int, int, float]]) -> float:
@@ -91,11 +97,6 @@ def _together(covers: Sequence[tuple[int, int, float]]) -> float:
     return max(by_sentence.values())
 
 
-def _opposites(sentence: Sentence, clause: int) -> list[Opposite]:
-    """The words of a clause that have opposites."""
-    return [word for word in sentence.opposites if word.clause == clause]
-
-
 def _ambiguous(words: Iterable[Opposite]) -> set[int]:
     """The pairs of which there are words of both sides, which say nothing: "wet papers are dried"."""
     signs = {sign for word in words for sign in word.signs}
@@ -104,22 +105,16 @@ def _ambiguous(words: Iterable[Opposite]) -> set[int]:
 
 def _denying(one: Sentence, mine: int, other: Sentence, theirs: int) -> int:
     """How many words of a clause are "unqualified" where the other one says "qualified"."""
-    if not one.privatives:
-        return 0
-    return sum(
-        clause == mine
-        and key not in other.places
-        and any(other.tokens[place].clause == theirs for place in other.places.get(rest, ()))
-        for key, rest, clause in one.privatives
-    )
+    privatives = one.privatives.get(mine, ())
+    return sum(key not in other.places and (theirs, rest) in other.placed for key, rest in privatives)
 
 
-def _synonyms(one: Sentence, place: int, other: Sentence, theirs: int) -> list[int]:
+def _synonyms(one: Sentence, mine: int, place: int, other: Sentence, theirs: int) -> list[int]:
     """The places of words of a clause that are on the same side of a pair of opposites as a word of another."""
-    signs = {sign for word in one.opposites if word.place == place for sign in word.plain}
-    if not signs:
+    if mine not in one.opposites or theirs not in other.opposites:
         return []
-    return [word.place for word in other.opposites if word.clause == theirs and not signs.isdisjoint(word.plain)]
+    signs = {sign for word in one.opposites[mine] if word.place == place for sign in word.plain}
+    return [word.place for word in other.opposites[theirs] if not signs.isdisjoint(word.plain)]
 
 
 def _denies(one: Sentence, mine: int, other: Sentence, theirs: int, *, least: int = 1) -> bool:
@@ -127,12 +122,9 @@ def _denies(one: Sentence, mine: int, other: Sentence, theirs: int, *, least: in
 
     ``least``: how many of them the other one must have.
     """
-    for scope in one.negations:
-        if not scope or one.tokens[scope[0]].clause != mine:
-            continue
+    for scope in one.negations.get(mine, ()):
         found = [
-            [p for p in other.places.get(one.tokens[place].key, ()) if other.tokens[p].clause == theirs]
-            or _synonyms(one, place, other, theirs)
+            other.placed.get((theirs, one.tokens[place].key)) or _synonyms(one, mine, place, other, theirs)
             for place in scope
         ]
         places = [p for some in found for p in some]

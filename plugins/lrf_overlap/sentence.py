@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,7 +32,6 @@ class Opposite(NamedTuple):
     place: int
     plain: Signs
     signs: Signs
-    clause: int
     denied: bool
     denying: bool
 
@@ -44,15 +44,15 @@ class Sentence:
     ----------
     tokens: its words with content, in order.
     rank: for each token its place if passive constructions were active.
-    places: of each key.
+    places, placed: of each key, in the sentence and in a clause.
     clauses: the places of each clause's tokens.
     quantities: by the place of the token that stands for them.
     denied: the places of tokens within reach of a negation.
-    refusing: the clauses with a verb that is a negation ("refuse", "forbid"), or with an even number of negations.
+    refusing: the clauses with a verb that is a negation ("refuse", "forbid") or with "until".
     fronted: how many of its first tokens follow a preposition with which it begins: "in Rome …".
-    negations: for each negation the places that it may deny.
-    opposites: the words that have opposites.
-    privatives: of each "unqualified" its key, that of "qualified", and its clause.
+    negations: by clause, for each negation the places that it may deny.
+    opposites: by clause, the words that have opposites.
+    privatives: by clause, of each "unqualified" its key and that of "qualified".
     converses: the same of verbs that parties of one event do (buy, sell); negations don't turn them.
     ones: the places of "one" and "一" before a unit or a measure.
     markers: prepositions that tell two parties apart, each with the place of the token after it.
@@ -64,13 +64,14 @@ class Sentence:
     tokens: tuple[Token, ...]
     rank: tuple[int, ...]
     quantities: dict[int, tuple[Quantity, ...]]
-    negations: tuple[tuple[int, ...], ...]
-    opposites: tuple[Opposite, ...]
-    privatives: tuple[tuple[str, str, int], ...]
+    negations: Mapping[int, list[tuple[int, ...]]]
+    opposites: Mapping[int, list[Opposite]]
+    privatives: Mapping[int, list[tuple[str, str]]]
     converses: frozenset[tuple[int, int]]
     initials: frozenset[str]
     markers: tuple[tuple[str, int], ...]
     places: dict[str, list[int]] = field(default_factory=dict)
+    placed: dict[tuple[int, str], list[int]] = field(default_factory=dict)
     clauses: tuple[range, ...] = ()
     denied: frozenset[int] = frozenset()
     fronted: int = 0

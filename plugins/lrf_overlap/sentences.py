@@ -61,7 +61,7 @@ class _Reader:
         self.negation_places: list[tuple[int, int]] = []
         self.until: set[int] = set()
         self.opposites: list[tuple[int, str, Signs, int]] = []
-        self.privatives: list[tuple[str, str, int]] = []
+        self.privatives: dict[int, list[tuple[str, str]]] = {}
         self.passives: list[tuple[int, int]] = []
         self.be = False
         self.participle: int | None = None
@@ -94,22 +94,26 @@ class _Reader:
 
     def sentence(self) -> Sentence:
         places: dict[str, list[int]] = {}
+        placed: dict[tuple[int, str], list[int]] = {}
         for place, token in enumerate(self.tokens):
             places.setdefault(token.key, []).append(place)
-        negations = tuple(self._scopes())
-        denied = frozenset(place for scope in negations for place in scope)
-        near = {place for scope in negations for place in scope[: 4 if self.tokens[scope[0]].kind == "han" else 2]}
+            placed.setdefault((token.clause, token.key), []).append(place)
+        negations = self._scopes()
+        scopes = [scope for some in negations.values() for scope in some]
+        denied = frozenset(place for scope in scopes for place in scope)
+        near = {place for scope in scopes for place in scope[: 4 if self.tokens[scope[0]].kind == "han" else 2]}
         return Sentence(
             tokens=tuple(self.tokens),
             rank=self._ranks(),
             quantities=self.quantities,
             negations=negations,
-            opposites=tuple(self._opposites(denied, near)),
-            privatives=tuple(self.privatives),
+            opposites=self._opposites(denied, near),
+            privatives=self.privatives,
             converses=frozenset(self.converses),
             initials=frozenset(self.initials),
             markers=tuple(self.markers),
             places=places,
+            placed=placed,
             clauses=tuple(self._clauses()),
             denied=denied,
             fronted=self.fronted,
@@ -119,10 +123,13 @@ class _Reader:
             lists=frozenset(bisect_right(self.breaks, m.start()) for m in _LIST.finditer(self.text)),
         )
 
-    def _opposites(self, denied: Set[int], near: Set[int]) -> Iterator[Opposite]:
+    def _opposites(self, denied: Set[int], near: Set[int]) -> dict[int, list[Opposite]]:
+        found: dict[int, list[Opposite]] = {}
         for at, key, signs, clause in self.opposites:
             turned = at in near and not ZH_NEGATION.match(key)
-            yield Opposite(key, at, signs, _turned(signs) if turned else signs, clause, at in denied, _denying(key))
+            word = Opposite(key, at, signs, _turned(signs) if turned else signs, at in denied, _denying(key))
+            found.setdefault(clause, []).append(word)
+        return found
 
     def _scopes_of_amount(self) -> dict[int, set[str]]:
         scopes: dict[int, set[str]] = {}
@@ -134,8 +141,9 @@ class _Reader:
         starts = [p for p, t in enumerate(self.tokens) if p == 0 or t.clause != self.tokens[p - 1].clause]
         return (range(a, b) for a, b in pairwise([*starts, len(self.tokens)]))
 
-    def _scopes(self) -> Iterator[tuple[int, ...]]:
-        """The reach of each negation. What two in a clause or "not until" say isn't known."""
+    def _scopes(self) -> dict[int, list[tuple[int, ...]]]:
+        """The reach of each negation, by clause. What "not until" says isn't known."""
+        found: dict[int, list[tuple[int, ...]]] = {}
         by_clause: dict[int, list[int]] = {}
         for place, clause in self.negation_places:
             by_clause.setdefault(clause, []).append(place)
@@ -145,7 +153,8 @@ class _Reader:
                 continue
             for place, end in zip(places, [*places[1:], len(self.tokens)], strict=True):
                 if scope := self._scope(place, end, clause):
-                    yield scope
+                    found.setdefault(clause, []).append(scope)
+        return found
 
     def _scope(self, place: int, end: int, clause: int) -> tuple[int, ...]:
         if place >= len(self.tokens):
@@ -229,7 +238,7 @@ class _Reader:
         elif word.lower in ("up", "down", "off") and here:
             self._particle(word.lower)
         if word.denied:
-            self.privatives.append((word.key, word.denied, self.clause))
+            self.privatives.setdefault(self.clause, []).append((word.key, word.denied))
         self.converses.update(word.converses)
         if word.key in DENIERS:
             self.refusing.add(self.clause)

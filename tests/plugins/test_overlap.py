@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -422,3 +424,31 @@ def test_a_statement_that_repeats_itself_is_not_compared_with_each_place_of_the_
     finally:
         sys.setprofile(None)
     assert calls < 600_000  # a few million where each place is compared with each
+
+
+NAMES = ["".join(letters) for letters in itertools.product("ABDFGKLMNPRST", "aeiou", "bdgkl", "r")]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "statement"),
+    [
+        (("rise, ", "fall, "), ("rise, ", "fall, ")),
+        (("not open, ",), ("not open, ",)),
+        (("unqualified, ",), ("unqualified, ",)),
+        (("不得开放，",), ("不得开放，",)),
+        (("上升，", "下降，"), ("上升，", "下降，")),
+        ([f"{name}{'. ' if n % 12 == 11 else ' '}" for n, name in enumerate(NAMES)], [f"{name} " for name in NAMES]),
+    ],
+)
+def test_no_heap_of_words_with_opposites_negations_or_names_holds_up_others(
+    evidence: Sequence[str], statement: Sequence[str]
+) -> None:
+    text, said = ("".join(itertools.islice(itertools.cycle(parts), 9_000)) for parts in (evidence, statement))
+    calls = itertools.count()
+    known = evidence_of(text[:20_000])
+    sys.setprofile(lambda *_: next(calls) and None)
+    try:
+        features(known, said[:1_000])
+    finally:
+        sys.setprofile(None)
+    assert next(calls) < 600_000  # some millions where each clause or name is compared with each
