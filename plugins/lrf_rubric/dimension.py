@@ -67,6 +67,8 @@ class Rubric:
 
     async def score(self, sample: Sample, candidate: Candidate, ctx: Context) -> Judgement:
         items = self._items_of(sample)
+        if sample.reference is None and any("reference" in item.sees for item in items):  # before anything is paid
+            raise UnscorableError(Reason.NO_REFERENCE, "an item sees the reference answer, and the sample has none")
         language = self._settings.language if self._settings.language != "auto" else ctx.language
         language = "zh" if language == "zh" else "en"
         groups: dict[tuple[Part, ...], list[int]] = {}
@@ -117,9 +119,7 @@ class Rubric:
         self, parts: tuple[Part, ...], sample: Sample, candidate: Candidate, language: str, ctx: Context
     ) -> Prompt:
         texts: dict[str, str] = {"document": sample.context, "question": sample.query, "answer": candidate.text}
-        if "reference" in parts:
-            if sample.reference is None:
-                raise UnscorableError(Reason.NO_REFERENCE, "an item sees the reference answer, and the sample has none")
+        if sample.reference is not None:
             texts["reference"] = sample.reference
         if "evidence" in parts:
             (chunks,) = await ctx.evidence([candidate.text])
@@ -142,7 +142,7 @@ class Rubric:
         for item, answer in zip(items, answers, strict=True):
             if isinstance(answer, UnscorableError):
                 if self._settings.missing == "unscored" or item.gate or answer.transient:
-                    raise answer
+                    raise _of_item(item, answer)
                 rows.append({"item": item.title, "weight": item.weight, "score": None, "reason": str(answer.reason)})
                 continue
             score = item.score(answer.value, answer.probabilities)
@@ -151,7 +151,9 @@ class Rubric:
             rows.append({"item": item.title, "weight": item.weight, "score": round(score, 6), "gate": item.gate})
             said += [f"{item.title}: {analysis}"] if (analysis := analysis_of(answer)) else []
         if not kept:
-            raise next(answer for answer in answers if isinstance(answer, UnscorableError))
+            item, answer = next(zip(items, answers, strict=True))
+            assert isinstance(answer, UnscorableError)  # as all of them are
+            raise _of_item(item, answer)
         left_out = len(items) - len(kept)
         return Judgement(
             rating=rating_of(kept, scores),
@@ -159,3 +161,11 @@ class Rubric:
             reply_mode="rubric",
             extra={"items": rows, "items_left_out": left_out},
         )
+
+
+def _of_item(item: Item, error: UnscorableError) -> UnscorableError:
+    """The error with the item that it is about; a fault names its component already."""
+    if type(error) is not UnscorableError:
+        return error
+    said = f"item {item.title[:80]!r}: {error.detail}"
+    return UnscorableError(error.reason, said, transient=error.transient, refused=error.refused)

@@ -125,6 +125,7 @@ async def test_an_item_without_an_answer_leaves_the_candidate_unscored_unless_to
     outcome = await outcome_of(rubric(*ITEMS), saying(**odd), SAMPLE)
     assert isinstance(outcome, Unscored)
     assert outcome.reason == "ambiguous_rating"
+    assert outcome.detail.startswith("item 'clear': ")
     judged = await judgement_of(rubric(*ITEMS, missing="left_out"), saying(**odd), SAMPLE)
     assert judged.rating == 10
     assert judged.extra["items_left_out"] == 1
@@ -347,7 +348,7 @@ def test_a_rubric_without_what_it_sees_leaves_candidates_unscored() -> None:
         ({"rubric": 7}, "invalid_rubric: metadata.rubric: expected a list of items, not int"),
         ({"rubric": [{"text": "So?", "sees": ["answer", "evidence"]}]}, "can't see `evidence`"),
         (
-            {"rubric": [{"text": "So?", "sees": ["answer", "reference"]}]},
+            {"rubric": [{"text": "So?", "sees": ["answer"]}, {"text": "So it is?", "sees": ["answer", "reference"]}]},
             "no_reference: an item sees the reference answer",
         ),
     ],
@@ -356,8 +357,10 @@ async def test_a_sample_whose_own_rubric_can_not_be_asked_is_unscored_with_the_r
     metadata: dict[str, Any], says: str
 ) -> None:
     sample = replace(SAMPLE, metadata=metadata, reference=None)
-    outcome = await outcome_of(Rubric(RubricSettings(from_data="rubric")), saying(so="yes"), sample)
+    judge = saying(so="yes")
+    outcome = await outcome_of(Rubric(RubricSettings(from_data="rubric")), judge, sample)
     assert isinstance(outcome, Unscored)
+    assert not judge.requests
     assert says in f"{outcome.reason}: {outcome.detail}"
 
 
