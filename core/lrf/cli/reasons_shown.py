@@ -102,8 +102,14 @@ def _grounds(sample: ScoredSample, judgement: Judgement, *, full: bool) -> Itera
 
 
 def _items(rows: JSON) -> Iterator[Line]:
-    """The items of a rubric with their scores (0 to 1), the costliest first."""
-    items = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+    """The items of a rubric with their scores (0 to 1), the costliest first; rows that are none are left out."""
+    items = [
+        row
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, Mapping)
+        and isinstance(row.get("weight"), int | float)
+        and isinstance(row.get("score"), int | float | None)
+    ]
 
     def lost(row: Mapping[str, JSON]) -> float:
         if row.get("score") is None:

@@ -240,10 +240,13 @@ def test_hostile_texts_reach_the_terminal_escaped(capsys: pytest.CaptureFixture[
     from lrf.cli.reasons_shown import show_sample
 
     sample = Sample("\x1b[2J", "\x1b]0;x\x07", (), (Candidate("[bold]\u202e", "\x1b[31m[/]{{x}}"),))
-    reward = Reward(sample.id, "[bold]\u202e", 1.0, {"d": 1.0}, None, {"d": Judgement(1.0, "\x9b2J [red]")})
+    odd = {"items": [1, {"item": "o"}, {"item": "i", "weight": 1, "score": 0.5}, {"item": "o", "weight": "x"}]}
+    judgement = Judgement(1.0, "\x9b2J [red]", reply_mode="rubric", extra=odd)
+    reward = Reward(sample.id, "[bold]\u202e", 1.0, {"d": 1.0}, None, {"d": judgement})
     one = ScoredSample.of(sample, [reward])
     show_sample(one, one.candidates, full=True)
     out = capsys.readouterr().out
     assert not any(c in out for c in "\x1b\x07\x9b\u202e")
     assert "[red]" in out
     assert "[bold]" in out
+    assert "0.50 i (weight 1)" in out
